@@ -1,0 +1,5 @@
+"""Transfer learning from the command line."""
+
+from importlib.metadata import version
+
+__version__ = version("tlcli")

@@ -1,0 +1,5 @@
+"""`python -m tlcli` is `tlcli`."""
+
+from tlcli.cli.main import main
+
+main()

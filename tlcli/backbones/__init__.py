@@ -1,0 +1,1 @@
+"""The networks: loading, enumerating, cutting, running a frozen prefix. Knows no feature cache."""

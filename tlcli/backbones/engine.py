@@ -1,0 +1,106 @@
+"""Running a frozen prefix fast: device, precision, memory layout, and pixels to features.
+
+B pictures of H x W pixels with C channels in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tlcli.errors import MachineError, UsageError
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one; anything else must be there.
+
+    Raises:
+        MachineError: the device asked for isn't on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise MachineError(
+            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use. "
+            "Use --device cpu (or auto)."
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise MachineError("--device mps: torch finds no Apple GPU here. Use --device cpu (or auto).")
+    return torch.device(device)
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """`auto` is fp16 autocast on CUDA and fp32 elsewhere.
+
+    Raises:
+        UsageError: fp16 on a CPU, where it is slower than fp32 and no more exact.
+    """
+    if precision == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 has no use on a CPU. Use fp32 (or bf16: faster, but less exact).")
+    return precision
+
+
+def pick_batch_size(batch_size: int | None, device: torch.device) -> int:
+    """What was asked for, else 256 on a GPU and 32 on a CPU, where more no longer fits its caches."""
+    return batch_size or (32 if device.type == "cpu" else 256)
+
+
+class PrefixRunner:
+    """Runs a frozen prefix in plain torch, channels-last: pixels in, features out.
+
+    Args:
+        prefix: float32 [B, C, H, W], normalised, to features [B, ...].
+        mean: A channel's mean, of pixels in [0, 1].
+        std: A channel's standard deviation, of pixels in [0, 1].
+        device: Where to run; the prefix is moved there.
+        precision: `fp32`, or the autocast type `bf16` or `fp16`.
+    """
+
+    def __init__(
+        self, prefix: nn.Module, mean: Sequence[float], std: Sequence[float], *, device: torch.device, precision: str
+    ) -> None:
+        self.device = device
+        self.precision = precision
+        self._prefix = prefix.to(device).to(memory_format=torch.channels_last).eval()
+        # (x / 255 - mean) / std as one multiplication and one addition.
+        self._scale = torch.tensor([1 / (255 * s) for s in std], device=device).reshape(1, -1, 1, 1)
+        self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).reshape(1, -1, 1, 1)
+
+    @torch.inference_mode()
+    def features(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        """Features of a batch.
+
+        Args:
+            pixels: uint8 [B, H, W, C].
+
+        Returns:
+            float32 [B, ...], on the device.
+
+        Raises:
+            MachineError: out of memory on the device.
+        """
+        try:
+            images = torch.from_numpy(pixels).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            images = images.float().mul_(self._scale).add_(self._shift)
+            images = images.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, AUTOCAST.get(self.precision), enabled=self.precision in AUTOCAST):
+                features: Tensor = self._prefix(images).float()
+                return features
+        except torch.OutOfMemoryError as error:
+            raise MachineError(
+                f"{self.device} ran out of memory with {len(pixels)} pictures at a time. Use a smaller --batch-size."
+            ) from error
+
+    def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """`features`, as an array: float32 [B, ...]."""
+        array: npt.NDArray[np.float32] = self.features(pixels).cpu().numpy()
+        return array

@@ -1,0 +1,204 @@
+"""The network as a graph whose nodes are whole blocks, and the places where exactly one tensor crosses.
+
+What a block is, timm's maintainers wrote down: `model.group_matcher()` sorts parameter names into blocks. The
+largest modules whose parameters belong to one block stay whole in the graph (they run as ever, with their own
+dropout and stochastic depth), so tracing is quick and nothing inside a block needs to be traceable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable
+from typing import Any
+
+import torch
+from timm.layers import get_notrace_functions, get_notrace_modules
+from timm.models.vgg import ConvMlp
+from torch import Tensor, fx, nn
+
+from tlcli.backbones.heads import head_names
+
+Place = tuple[str, str, int]
+"""A node by where it came from: the module that ran it, what it calls, and the how-manieth such call."""
+
+# What a forward that can't be traced raises: control flow on values, or code that wants real tensors.
+TRACE_ERRORS = (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, ValueError, IndexError, AssertionError)
+
+
+class BlockTracer(fx.Tracer):
+    """Traces a network down to its blocks.
+
+    Args:
+        blocks: Names of the modules that stay whole, besides those that have no children, or that timm or
+            torch says not to trace into.
+    """
+
+    def __init__(self, blocks: Collection[str] = ()) -> None:
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        self._blocks = frozenset(blocks)
+        self._whole = (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm, *get_notrace_modules())
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:  # noqa: D102
+        return (
+            name in self._blocks
+            or isinstance(module, self._whole)
+            or next(module.children(), None) is None
+            or super().is_leaf_module(module, name)
+        )
+
+    def call_module(  # noqa: D102
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401
+        # VGG's hidden layers: two rows, behind a test of the picture's size that can't be traced.
+        if isinstance(m, ConvMlp):
+            maps = self.create_proxy("call_function", _at_least, (*args, m.input_kernel_size), {})
+            return m.act2(m.fc2(m.drop(m.act1(m.fc1(maps)))))
+        return super().call_module(m, forward, args, kwargs)
+
+
+def _at_least(maps: Tensor, side: int) -> Tensor:
+    """What `ConvMlp` does to maps that are smaller than its kernel."""
+    height, width = maps.shape[-2:]
+    if height >= side and width >= side:
+        return maps
+    return nn.functional.adaptive_avg_pool2d(maps, (max(side, height), max(side, width)))
+
+
+def trace(model: nn.Module, blocks: Collection[str]) -> fx.Graph:
+    """The graph of the network's forward in the mode (eval or train) it is in.
+
+    Raises:
+        One of TRACE_ERRORS: It can't be traced.
+    """
+    graph = BlockTracer(blocks).trace(model)
+    defaults = {n: n.args[0] if n.args else None for n in list(graph.nodes)[1:] if n.op == "placeholder"}
+    for node in {user for optional in defaults for user in optional.users}:
+        node.args = fx.map_arg(node.args, lambda n: defaults.get(n, n))
+        node.kwargs = fx.map_arg(node.kwargs, lambda n: defaults.get(n, n))
+    for optional in defaults:
+        graph.erase_node(optional)
+    return graph
+
+
+def block_names(model: nn.Module) -> set[str]:
+    """Modules that are one block: all their parameters are in one of timm's groups, and none is the head's."""
+    group_of = _grouping(model)
+    if group_of is None:
+        return set()
+    heads = head_names(model)
+    groups: dict[str, set[Hashable]] = defaultdict(set)
+    for parameter, _ in model.named_parameters():
+        group = group_of(parameter)
+        owner = parameter.rpartition(".")[0]
+        while owner:
+            groups[owner].add(group)
+            owner = owner.rpartition(".")[0]
+    return {
+        name
+        for name, found in groups.items()
+        if len(found) == 1
+        and None not in found
+        and not any(head == name or head.startswith(f"{name}.") for head in heads)
+        and not _merely_wraps(model.get_submodule(name))
+    }
+
+
+def _merely_wraps(module: nn.Module) -> bool:
+    """A container of one module, or one that is never called itself."""
+    return isinstance(module, nn.ModuleList | nn.ModuleDict) or (isinstance(module, nn.Sequential) and len(module) == 1)
+
+
+def _grouping(model: nn.Module) -> Callable[[str], Hashable] | None:
+    """timm's sorting of parameter names into blocks; None where the network has none, None for no block."""
+    matcher = getattr(model, "group_matcher", None)
+    groups: Any = matcher(coarse=False) if matcher is not None else None
+    if groups is None:
+        return None
+    if callable(groups):
+        return lambda name: _hashable(groups(name))
+    patterns = [
+        (re.compile(spec[0]), ordinal)
+        for ordinal, specs in enumerate(groups.values())
+        if specs is not None
+        for spec in (specs if isinstance(specs, list | tuple) else [(specs,)])
+    ]
+
+    def group_of(name: str) -> Hashable:
+        for pattern, ordinal in patterns:
+            if match := pattern.match(name):
+                return (ordinal, *match.groups())
+        return None
+
+    return group_of
+
+
+def _hashable(group: Any) -> Hashable:  # noqa: ANN401
+    return tuple(group) if isinstance(group, list) else group
+
+
+def places(graph: fx.Graph) -> dict[fx.Node, Place]:
+    """Each node's place: the same operation has the same place when traced in eval and in train mode."""
+    seen: dict[tuple[str, str], int] = defaultdict(int)
+    found: dict[fx.Node, Place] = {}
+    for node in graph.nodes:
+        stack = node.meta.get("nn_module_stack") or {}
+        key = (next(reversed(stack), ""), str(node.target))
+        found[node] = (*key, seen[key])
+        seen[key] += 1
+    return found
+
+
+class Shapes(fx.Interpreter):
+    """Runs a graph once and remembers the shape of every tensor and the value of everything else."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(model, garbage_collect_values=True, graph=graph)
+        self.values: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401, D102
+        value = super().run_node(n)
+        self.values[n] = value.to("meta") if isinstance(value, Tensor) else value
+        return value
+
+
+def values_of(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
+    """What each node gives for an empty picture: tensors on the meta device, other values as they are.
+
+    Args:
+        model: Any device, in the mode it was traced in.
+        graph: Of this model.
+        shape: [B, C, H, W].
+    """
+    shapes = Shapes(model, graph)
+    with torch.no_grad():
+        shapes.run(torch.zeros(shape, device=next(model.parameters()).device))
+    return shapes.values
+
+
+def input_node(graph: fx.Graph) -> fx.Node:
+    """The picture's placeholder."""
+    return next(iter(graph.nodes))
+
+
+def dependent(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose value depends on the picture; the others (parameters, constants) can be had anywhere."""
+    found = {input_node(graph)}
+    for node in graph.nodes:
+        if not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def crossings(graph: fx.Graph) -> list[set[fx.Node]]:
+    """For each node, in order: the values made by it or before it that a later one uses."""
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    moving = dependent(graph)
+    alive: set[fx.Node] = set()
+    found = []
+    for index, node in enumerate(graph.nodes):
+        if node in moving:
+            alive.add(node)
+        alive = {live for live in alive if any(order[user] > index for user in live.users)}
+        found.append(set(alive))
+    return found

@@ -1,0 +1,136 @@
+"""A network by its name: its description of the input, and its modules with random weights."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg
+from torch import nn
+
+from tlcli.backbones.alexnet import AlexNet
+from tlcli.backbones.lenet import LeNet5
+from tlcli.errors import UsageError
+
+OWN: dict[str, type[AlexNet] | type[LeNet5]] = {"torchvision/alexnet": AlexNet, "lenet5": LeNet5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What a network's pretrained_cfg says of the pictures it expects."""
+
+    channels: int
+    height: int
+    """pixels"""
+    width: int
+    """pixels"""
+    mean: tuple[float, ...]
+    """subtracted from each channel, for values in [0, 1]"""
+    std: tuple[float, ...]
+    interpolation: str
+    """"bicubic", "bilinear", ... when resizing"""
+    crop_fraction: float
+    """of the resized picture's side that the centre crop keeps (timm's crop_pct)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A network ready for use: in eval mode, on the CPU, in float32."""
+
+    name: str
+    """as the user would type it"""
+    model: nn.Module
+    input: InputSpec
+    origin: str
+    """where the weights came from, in one phrase for people"""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """what timm.create_model needs beyond the name and the classes to build this network again"""
+
+
+def config_of(name: str) -> dict[str, Any]:
+    """The pretrained_cfg of a name.
+
+    Raises:
+        UsageError: There is no such backbone; the closest names are given.
+    """
+    if name in OWN:
+        return dict(OWN[name].pretrained_cfg)
+    if ":" not in name and "/" not in name and timm.is_model(name):
+        try:
+            config = get_pretrained_cfg(name)
+        except RuntimeError:  # a known architecture with an unknown tag
+            config = None
+        if config is not None:
+            return dict(config.to_dict())
+    known = [*OWN, *timm.list_models()]
+    close = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"Did you mean {', '.join(close)}? " if close else ""
+    raise UsageError(f"There is no backbone {name!r}. {hint}`tlcli backbones` lists them.")
+
+
+def build(
+    name: str,
+    config: dict[str, Any],
+    *,
+    classes: int | None,
+    size: int | None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Backbone:
+    """The network with random weights, with an input of `size` pixels."""
+    arguments = dict(arguments or {})
+    channels, height, width = config.get("input_size") or (3, 224, 224)
+    resized = size is not None and (size, size) != (height, width)
+    if resized:
+        if size < 1:
+            raise UsageError(f"--size {size} is no size in pixels.")
+        if config.get("fixed_input_size"):
+            arguments["img_size"] = size
+        height = width = size
+    spec = InputSpec(
+        channels=channels,
+        height=height,
+        width=width,
+        mean=tuple(config.get("mean") or (0.485, 0.456, 0.406)),
+        std=tuple(config.get("std") or (0.229, 0.224, 0.225)),
+        interpolation=str(config.get("interpolation") or "bicubic"),
+        crop_fraction=float(config.get("crop_pct") or 0.875),
+    )
+    try:
+        model = create(name, config, arguments if classes is None else {**arguments, "num_classes": classes}).eval()
+        if resized:
+            _try(model, spec)
+    except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        if not resized:
+            raise
+        native = tuple(config.get("input_size") or (3, 224, 224))[-1]
+        raise UsageError(
+            f"{name} can't take pictures of {size} x {size} pixels. Its own size, {native}, works; "
+            f"otherwise try a multiple of 32 near it, such as {_near(size)}."
+        ) from error
+    return Backbone(name=name, model=model, input=spec, origin="random weights", arguments=arguments)
+
+
+def _near(size: int) -> int:
+    return max(64, round(size / 32) * 32)
+
+
+def _try(model: nn.Module, spec: InputSpec) -> None:
+    """Pass an empty picture through: whatever the network can't take raises here."""
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        model(torch.zeros(1, spec.channels, spec.height, spec.width, device=device))
+
+
+def create(name: str, config: dict[str, Any], arguments: dict[str, Any]) -> nn.Module:
+    """The bare network, on the current default device."""
+    if name in OWN:
+        return OWN[name](**{key: value for key, value in arguments.items() if key == "num_classes"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # renamed models, and what other libraries say while a network is built
+        model: nn.Module = timm.create_model(name, pretrained=False, pretrained_cfg=config, **arguments)
+    return model

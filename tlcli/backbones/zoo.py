@@ -1,0 +1,118 @@
+"""From the name of a backbone to a network with weights, and what its pictures must look like."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+
+from tlcli.backbones import bundled, hub
+from tlcli.backbones.config import read_config, rebuild, timm_config, weights_in
+from tlcli.backbones.heads import head_modules, set_head
+from tlcli.backbones.network import OWN, Backbone, InputSpec, build, config_of, create
+from tlcli.backbones.pretrained import fill
+
+__all__ = [
+    "DEFAULT",
+    "Backbone",
+    "BackboneListing",
+    "InputSpec",
+    "head_modules",
+    "list_backbones",
+    "load_backbone",
+    "rebuild",
+    "set_head",
+    "timm_config",
+]
+
+DEFAULT = bundled.NAME
+LOCAL_DIR = "local-dir:"
+COUNTED = 100  # parameters are counted for listings up to this long: each network must be built for it
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneListing:
+    """A line of `tlcli backbones`."""
+
+    name: str
+    parameters: int | None
+    """with its original head; None where nobody counted"""
+    input_size: int
+    """pixels"""
+    local: bool
+    """its pretrained weights are on this machine"""
+
+
+def load_backbone(
+    name: str = DEFAULT,
+    weights: str = "pretrained",
+    *,
+    classes: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+) -> Backbone:
+    """Build a network and fill it with weights.
+
+    Args:
+        name: A timm name, "torchvision/alexnet", "lenet5", or "local-dir:FOLDER".
+        weights: "pretrained", "none" (random), or a file.
+        classes: Outputs of a fresh head; None keeps the pretrained one.
+        size: Side of the input in pixels; None for the network's own.
+        seed: For whatever is random; the global generator's state is left as it was.
+
+    Raises:
+        UsageError: Unknown name, no published weights, or a size the network can't take.
+        DataError: The weights file or folder is missing.
+        ArtifactError: It can't be read, or holds another network.
+        MachineError: The weights are not on this machine and the hub can't be reached.
+    """
+    with seeded(seed):
+        if name.startswith(LOCAL_DIR):
+            folder = Path(name.removeprefix(LOCAL_DIR))
+            backbone = rebuild(read_config(folder), classes=classes, size=size)
+            weights = str(weights_in(folder)) if weights == "pretrained" else weights
+        else:
+            backbone = build(name, config_of(name), classes=classes, size=size)
+        origin = f"random weights (seed {seed})"
+        if weights != "none":
+            origin = fill(backbone, name, weights)
+            if classes is not None:
+                for head in head_modules(backbone.model):
+                    head.reset_parameters()  # type: ignore[operator]
+    return Backbone(name=name, model=backbone.model, input=backbone.input, origin=origin, arguments=backbone.arguments)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from the CPU's generator, seeded, and give its state back after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def list_backbones(pattern: str | None = None) -> list[BackboneListing]:
+    """The backbones whose name contains `pattern` (or matches it, with * and ?), ours first.
+
+    Parameters are counted for up to 100 of them.
+    """
+    pattern = (pattern or "*").lower()
+    pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    names = [name for name in [*OWN, *timm.list_models()] if fnmatch.fnmatch(name.lower(), pattern)]
+    return [_listing(name, count=len(names) <= COUNTED) for name in names]
+
+
+def _listing(name: str, *, count: bool) -> BackboneListing:
+    config = config_of(name)
+    local = hub.cached_weights(config) is not None
+    local = local or (name == bundled.NAME and bundled.weights_file() is not None)
+    parameters = None
+    if count:
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in create(name, config, {}).parameters())
+    size = tuple(config.get("input_size") or (3, 224, 224))[-1]
+    return BackboneListing(name=name, parameters=parameters, input_size=size, local=local)

@@ -1,0 +1,48 @@
+"""The Typer application and what all commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tlcli.console.terminal import Terminal
+
+EXIT_SOME_FAILED = 3
+
+app = typer.Typer(
+    name="tlcli",
+    help="Transfer learning from the command line: a folder of pictures in, a good classifier out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: tlcli finetune PICTURES, where PICTURES holds one folder a class.",
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Transfer learning from the command line: a folder of pictures in, a good classifier out."""
+    if version:
+        from tlcli import __version__
+
+        typer.echo(f"tlcli {__version__}")
+        raise typer.Exit
+
+
+def open_terminal(*, quiet: bool, verbose: bool, json_output: bool) -> Terminal:
+    """The terminal of a command, with its `--quiet`, `--verbose` and `--json`."""
+    from tlcli.console.terminal import Terminal
+
+    return Terminal(quiet=quiet, verbose=verbose, json_output=json_output)
+
+
+def finish(terminal: Terminal, result: dict[str, Any], *, failed: int = 0) -> None:
+    """Print the object of `--json`, and exit 3 if some inputs failed."""
+    if terminal.json_output:
+        terminal.result(result)
+    if failed:
+        raise typer.Exit(EXIT_SOME_FAILED)

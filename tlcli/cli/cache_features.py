@@ -1,0 +1,66 @@
+"""tlcli cache-features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tlcli.cli import options
+from tlcli.cli.app import app, finish, open_terminal
+from tlcli.settings import CacheFeaturesSettings, CacheSettings, ComputeSettings, NetworkSettings
+
+
+@app.command("cache-features", epilog="Example: tlcli cache-features photos --export features.parquet")
+def cache_features(
+    data: options.Data,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="FILE.parquet",
+            help="Also write path, label, split, digest and feature to this file.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    backbone: options.Backbone = options.NETWORK.backbone,
+    weights: options.Weights = options.NETWORK.weights,
+    freeze: options.Freeze = options.NETWORK.freeze,
+    size: options.Size = options.NETWORK.size,
+    fit: options.Fit = options.NETWORK.fit,
+    seed: options.Seed = options.NETWORK.seed,
+    device: options.Device = options.COMPUTE.device,
+    precision: options.Precision = options.COMPUTE.precision,
+    engine: options.Engine = options.COMPUTE.engine,
+    batch_size: options.BatchSize = options.COMPUTE.batch_size,
+    workers: options.Workers = options.COMPUTE.workers,
+    cache: options.CacheDirectory = None,
+    verify: options.Verify = options.CACHE.verify,
+    overwrite: options.Overwrite = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compute what the frozen network gives for each picture, once, and keep it on disk.
+
+    Interrupted, it goes on where it stopped; new and edited pictures are all that a second run computes.
+    """
+    terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
+    settings = CacheFeaturesSettings(
+        data=data,
+        export=export,
+        overwrite=overwrite,
+        network=NetworkSettings(backbone=backbone, weights=weights, freeze=freeze, size=size, fit=fit, seed=seed),
+        compute=ComputeSettings(
+            device=device, precision=precision, engine=engine, batch_size=batch_size, workers=workers
+        ),
+        cache=CacheSettings(directory=cache, verify=verify),
+    )
+    from tlcli.commands.cache_features import cache_features as run
+    from tlcli.console.summaries import cache_features_summary
+
+    result = run(settings, terminal)
+    if terminal.summarises:
+        cache_features_summary(terminal, result)
+    finish(terminal, result, failed=result["failed"])

@@ -1,0 +1,68 @@
+"""Entry of the `tlcli` command: every way a command can end becomes an exit code and a message."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from tlcli.cli import backbones, cache, cache_features, evaluate, finetune, layers, predict  # noqa: F401 - they register
+from tlcli.cli.app import app, open_terminal
+from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error
+
+GO_ON = {
+    "finetune": "Features computed so far are in the cache: the same command goes on from there.",
+    "cache-features": "Features computed so far are in the cache: the same command goes on from there.",
+    "predict": "With --out FILE, rows made so far are kept: repeat the command with --resume.",
+}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends the work as Ctrl-C does."""
+
+
+def main() -> None:
+    """Run tlcli with the process's own arguments, and exit."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. A bug in tlcli keeps its traceback."""
+    try:
+        try:
+            code = app(list(arguments), prog_name="tlcli", standalone_mode=False)
+        except click.ClickException as error:
+            raise UsageError(_usage(error, arguments)) from error
+        except (KeyboardInterrupt, click.Abort) as error:
+            code = 143 if isinstance(error, Terminated) else 130
+            hint = next((GO_ON[name] for name in arguments if name in GO_ON), "")
+            raise Interrupted(f"stopped. {hint}", exit_code=code) from error
+        except MemoryError as error:
+            raise MachineError("out of memory. Use a smaller --batch-size, or fewer --workers.") from error
+        except BrokenPipeError:
+            # Whoever read our output has gone (| head): nothing left to do, and nobody to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        except OSError as error:
+            raise from_os_error(error) from error
+    except TlcliError as error:
+        open_terminal(quiet=False, verbose=False, json_output="--json" in arguments).error(error)
+        return error.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: click.ClickException, arguments: Sequence[str]) -> str:
+    command = next((f" {name}" for name in arguments if not name.startswith("-")), "")
+    known = command.strip() in {
+        info.name or info.callback.__name__ for info in app.registered_commands if info.callback
+    }
+    return f"{error.format_message()} See tlcli{command if known else ''} --help."

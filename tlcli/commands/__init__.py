@@ -1,0 +1,1 @@
+"""The use cases, one file and one public function each."""

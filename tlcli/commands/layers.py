@@ -1,0 +1,71 @@
+"""layers: the numbered layers of a backbone, or of a run's network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlcli.backbones.layers import LayerTable, describe, layer_table
+from tlcli.backbones.zoo import rebuild
+from tlcli.runs import RUN_FILE, load_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersResult:
+    """A network's layers."""
+
+    name: str
+    input_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    table: LayerTable
+    frozen: int | None
+    """With a run: number of the last frozen layer."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `--json`."""
+        return {
+            "backbone": self.name,
+            "input_shape": list(self.input_shape),
+            "layers": [
+                {
+                    "number": layer.number,
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "output_shape": list(layer.output_shape),
+                    "parameters": layer.parameters,
+                    "kernel": layer.kernel,
+                    "stride": layer.stride,
+                    "padding": layer.padding,
+                    "receptive_field": layer.receptive_field,
+                }
+                for layer in self.table.layers
+            ],
+            "head": {
+                "name": self.table.head.name,
+                "output_shape": list(self.table.head.output_shape),
+                "parameters": self.table.head.parameters,
+            },
+            "parameters": self.table.parameters,
+            "frozen": self.frozen,
+        }
+
+
+def layers(name: str, *, size: int | None = None) -> LayersResult:
+    """List the layers of a backbone, or of the network in a run's directory. No weights are loaded.
+
+    Raises:
+        UsageError: no such backbone, or it can't take pictures of that size.
+        ArtifactError: the run is broken.
+    """
+    if (Path(name) / RUN_FILE).exists():
+        run = load_run(Path(name))
+        backbone = rebuild(run.config)
+        table, frozen = layer_table(backbone), run.layer
+    else:
+        backbone, table = describe(name, size)
+        frozen = None
+    spec = backbone.input
+    return LayersResult(
+        name=backbone.name, input_shape=(spec.channels, spec.height, spec.width), table=table, frozen=frozen
+    )

@@ -1,0 +1,189 @@
+"""predict: a run and pictures in, one row for each picture out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from tlcli.errors import DataError
+from tlcli.files import portable_name
+from tlcli.images.inputs import Inputs
+from tlcli.inference import Prediction, Predictor
+from tlcli.progress import Advance, Reporter, Silent
+from tlcli.rows import Journal, Row, check_output, columns, journal_path, write_csv
+from tlcli.runs import Run, load_run
+from tlcli.settings import PredictSettings
+
+FLUSH = 32
+"""Rows written at a time."""
+
+SHOWN_FAILURES = 5
+"""Failures that the summary names; the rows have them all."""
+
+
+@dataclass(kw_only=True)
+class PredictResult:
+    """What predict did."""
+
+    out: str | None
+    """Where the rows are; None where they were only counted."""
+    images: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    """Pictures for each label, those for review left out."""
+    review: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """Path and reason of the first few failures."""
+    failed: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `--json`."""
+        return {
+            "out": self.out,
+            "images": self.images,
+            "failed": self.failed,
+            "review": self.review,
+            "labels": dict(self.labels.most_common()),
+            "skipped": sum(self.skipped.values()),
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.images / self.seconds, 1) if self.seconds else None,
+        }
+
+
+def predict(
+    settings: PredictSettings,
+    report: Reporter | None = None,
+    *,
+    stdin: IO[bytes] | None = None,
+    stdout: IO[str] | None = None,
+) -> PredictResult:
+    """Predict every picture of the inputs.
+
+    Args:
+        settings: Which run, which pictures, where to.
+        report: Told of progress.
+        stdin: Where a list on standard input is read from.
+        stdout: Where the rows go with `out="-"`.
+
+    Raises:
+        UsageError: the output exists already, or has an unknown suffix.
+        DataError: an input does not exist, or there is no picture at all.
+        ArtifactError: the run is broken, or what is resumed was begun otherwise.
+        MachineError: no such device, no memory, no room, no permission.
+    """
+    report = report or Silent()
+    started = time.monotonic()
+    run = load_run(settings.run)
+    result = PredictResult(out=settings.out)
+    out = None if settings.out in {None, "-"} else Path(settings.out or "")
+    if out is not None:
+        check_output(out, overwrite=settings.overwrite, resume=settings.resume)
+        if settings.resume and out.exists() and not journal_path(out).exists():
+            report.note(f"{out} is finished already.")
+            return result
+    inputs = Inputs(settings.inputs, stdin or sys.stdin.buffer)
+    total, listing = _survey(inputs)
+    result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
+    if not total:
+        raise DataError(f"no pictures in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
+    names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
+    predictor = Predictor(run, settings.compute)
+    with report.task("Predict", total) as advance:
+        if out is None:
+            file = stdout or sys.stdout if settings.out == "-" else None
+            if file:
+                write_csv(file, names, (), header=True)
+            for rows in _rows(predictor, iter(inputs), settings, result, advance):
+                if file:
+                    write_csv(file, names, rows, header=False)
+        else:
+            signature = _signature(run, settings, listing)
+            with Journal(out, signature, resume=settings.resume) as journal:
+                paths = _after(journal, iter(inputs), result)
+                advance(journal.done)
+                for rows in _rows(predictor, paths, settings, result, advance):
+                    journal.add(rows)
+                journal.finish(names)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _survey(inputs: Inputs) -> tuple[int, str]:
+    """How many pictures there are, and a hash of their paths."""
+    digest, total = hashlib.sha256(), 0
+    for path in inputs:
+        digest.update(os.fsencode(path) + b"\0")
+        total += 1
+    return total, digest.hexdigest()
+
+
+def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, Any]:
+    """All that decides what the rows are."""
+    return {
+        "run": run.info["sha256"],
+        "top": settings.top,
+        "probabilities": settings.probabilities,
+        "min_confidence": settings.min_confidence,
+        "inputs": listing,
+    }
+
+
+def _after(journal: Journal, paths: Iterator[str], result: PredictResult) -> Iterator[str]:
+    """The paths that the journal doesn't have yet; those it has are counted."""
+    for row in islice(journal.rows(), journal.done):
+        next(paths)
+        _count(result, row)
+    return paths
+
+
+def _rows(
+    predictor: Predictor, paths: Iterator[str], settings: PredictSettings, result: PredictResult, advance: Advance
+) -> Iterator[list[Row]]:
+    """Rows of the pictures, a few at a time, counted."""
+    predictions = predictor.stream(paths)
+    while some := list(islice(predictions, FLUSH)):
+        rows = [_row(prediction, predictor.run.classes, settings) for prediction in some]
+        for row in rows:
+            _count(result, row)
+        yield rows
+        advance(len(rows))
+
+
+def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettings) -> Row:
+    """One picture's values, in the order of `rows.columns`."""
+    ranks = min(settings.top, len(classes))
+    found = prediction.probabilities
+    if found is None:
+        width = 2 * (ranks - 1) + (len(classes) if settings.probabilities else 0)
+        return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
+    # Stable, so that equal probabilities rank in the order of the classes, as argmax does.
+    order = np.argsort(-found, kind="stable")[:ranks]
+    best = [(classes[label], round(float(found[label]), 6)) for label in order]
+    low = settings.min_confidence is not None and best[0][1] < settings.min_confidence
+    row: Row = [portable_name(prediction.path), *best[0], "review" if low else "ok", None]
+    row += [value for pair in best[1:] for value in pair]
+    return row + [round(float(value), 6) for value in found] if settings.probabilities else row
+
+
+def _count(result: PredictResult, row: Row) -> None:
+    path, label, _, status, error = row[:5]
+    result.images += 1
+    if status == "failed":
+        result.failed += 1
+        if len(result.failures) < SHOWN_FAILURES:
+            result.failures.append((path, error))
+    elif status == "review":
+        result.review += 1
+    else:
+        result.labels[label] += 1

@@ -1,0 +1,170 @@
+"""What each command says at its end: tables and lines for a tired person, from the commands' results."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from tlcli.console.terminal import Terminal, printable
+from tlcli.files import megabytes
+
+SHOWN_CLASSES = 30
+SHOWN_CONFUSIONS = 5
+GOOD_ENOUGH = 0.99
+"""The share that should be right at the confidence named under `Trust`."""
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1] for people; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def quoted(path: str) -> str:
+    """A path that can be pasted after a prompt."""
+    return shlex.quote(path)
+
+
+def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
+    """How good the classifier is, where it is, and what to run next."""
+    validation, test = info["validation"], info["test"]
+    seconds, head = info["seconds"], info["head"]
+    terminal.note(
+        f"Head      {head['parameters']:,} parameters, L2 {head['l2']:.2g}, "
+        + (
+            f"5-fold, refitted on all {info['images']['train']:,}"
+            if validation["method"] == "5-fold"
+            else f"chosen on {validation['images']:,} held-out pictures"
+        )
+        + f"   {seconds['training']:.1f} s"
+    )
+    terminal.note("")
+    _accuracy(terminal, "Accuracy", validation, "out of fold" if validation["method"] == "5-fold" else "validation")
+    if test is not None:
+        _accuracy(terminal, "Test", test, "test")
+    judged = test or validation
+    per_class_table(terminal, judged)
+    confusion_line(terminal, judged, info["classes"])
+    trust = trusted(judged)
+    if trust is not None:
+        terminal.note(
+            f"Trust     confidence {trust['threshold']:.2f} and up: {percent(trust['share'])} of pictures, "
+            f"{percent(trust['accuracy'])} right"
+        )
+    run = quoted(info["run"])
+    terminal.note(f"Run       {run}     report: {quoted(info['run'] + '/report.html')}     {seconds['total']:.1f} s")
+    threshold = f" --min-confidence {trust['threshold']:g}" if trust is not None else ""
+    terminal.note(f"Next      tlcli predict {run} PICTURES{threshold} --out labels.csv")
+
+
+def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], where: str) -> None:
+    low, high = metrics["interval"]
+    majority = metrics["majority"]
+    line = Text(f"{name:<9} ")
+    line.append(percent(metrics["accuracy"]), style="bold green")
+    line.append(
+        f" ({100 * low:.1f} to {100 * high:.1f}, {where}, {metrics['images']:,} pictures)   "
+        f'balanced {percent(metrics["balanced_accuracy"])}   always "{printable(majority["name"])}" '
+        f"{percent(majority['accuracy'])}"
+    )
+    terminal.console.print(line)
+
+
+def trusted(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """The lowest confidence at which nearly all are right, else 0.9; None if no picture reaches it."""
+    rows = [row for row in metrics["confidence"] if row["accuracy"] is not None]
+    good = [row for row in rows if row["accuracy"] >= GOOD_ENOUGH]
+    named: list[dict[str, Any]] = good[:1] or [row for row in rows if row["threshold"] == 0.9]
+    return named[0] if named else None
+
+
+def per_class_table(terminal: Terminal, metrics: dict[str, Any]) -> None:
+    """Precision and recall of each class, weakest marked; only the weakest of very many classes."""
+    rows = [(name, row) for name, row in metrics["per_class"].items() if row["images"]]
+    if not rows:
+        return
+    weakest = min(rows, key=lambda pair: pair[1]["f1"] or 0)[0]
+    if len(rows) > SHOWN_CLASSES:
+        rows = sorted(rows, key=lambda pair: pair[1]["f1"] or 0)[:SHOWN_CLASSES]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("  class")
+    for name in ("pictures", "precision", "recall"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for name, row in rows:
+        marked = name == weakest and len(rows) > 1 and (row["f1"] or 0) < 1
+        table.add_row(
+            Text(f"  {printable(name)}"),
+            f"{row['images']:,}",
+            percent(row["precision"]),
+            percent(row["recall"]),
+            "weakest" if marked else "",
+            style="yellow" if marked else "",
+        )
+    terminal.console.print(table)
+    left_out = sum(1 for row in metrics["per_class"].values() if row["images"]) - len(rows)
+    if left_out:
+        terminal.note(f"  ... and {left_out} classes that do better")
+
+
+def confusion_line(terminal: Terminal, metrics: dict[str, Any], classes: list[str]) -> None:
+    """The commonest mistakes."""
+    pairs = [
+        (count, classes[truth], classes[said])
+        for truth, row in enumerate(metrics["confusion"])
+        for said, count in enumerate(row)
+        if count and truth != said
+    ]
+    if pairs:
+        worst = sorted(pairs, key=lambda pair: -pair[0])[:SHOWN_CONFUSIONS]
+        terminal.note("Confused  " + ", ".join(f"{truth} as {said} {count}" for count, truth, said in worst))
+
+
+def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
+    """How good the run is on these pictures."""
+    for failure in result["failures"][:5]:
+        terminal.note(f"  failed: {failure['path']}: {failure['error']}")
+    _accuracy(terminal, "Accuracy", result, result["split"])
+    per_class_table(terminal, result)
+    confusion_line(terminal, result, result["classes"])
+    terminal.note(
+        f"Calibrated  mean confidence is off by {percent(result['ece'])} (ECE), loss {result['loss']:.3f}, "
+        f"top-5 {percent(result['top5_accuracy'])}     {result['seconds']:.1f} s"
+    )
+
+
+def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[tuple[str, str]]) -> None:
+    """How many of which, what failed, and where the rows are."""
+    parts = [f"{name} {count:,}" for name, count in list(result["labels"].items())[:10]]
+    if len(result["labels"]) > 10:
+        parts.append(f"... {len(result['labels']) - 10} more classes")
+    parts += [f"{name} {result[name]:,}" for name in ("review", "failed") if result[name]]
+    terminal.note(f"{result['images']:,} pictures   {'   '.join(parts)}   {result['seconds']:.1f} s")
+    for path, reason in failures:
+        terminal.note(f"  failed: {path}: {reason}")
+    if result["failed"] > len(failures):
+        terminal.note(f"  ... and {result['failed'] - len(failures):,} more")
+    if result["skipped"]:
+        terminal.note(f"  skipped {result['skipped']:,} files that are no pictures by their name")
+    if result["out"] not in {None, "-"}:
+        terminal.note(f"{quoted(result['out'])}: {result['images']:,} rows")
+
+
+def cache_features_summary(terminal: Terminal, result: dict[str, Any]) -> None:
+    """What was computed, and where it is."""
+    terminal.note(
+        f"{result['images']:,} pictures: {result['computed']:,} computed, {result['reused']:,} reused, "
+        f"{result['failed']:,} failed   {result['seconds']:.1f} s"
+    )
+    terminal.note(f"Cache     {quoted(result['cache'])}   {megabytes(result['bytes'])}")
+
+
+def prune_summary(terminal: Terminal, result: dict[str, Any]) -> None:
+    """What went, and what could not."""
+    for cache in result["busy"]:
+        terminal.warn(f"{cache['directory']} is being written by another tlcli and was left.")
+    count = len(result["removed"])
+    terminal.note(f"Removed {count} {'cache' if count == 1 else 'caches'}, {megabytes(result['bytes'])}")

@@ -1,0 +1,120 @@
+"""The terminal: progress, notes, warnings and errors on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from tlcli.errors import TlcliError
+from tlcli.progress import Advance
+
+PLAIN_SECONDS = 10.0
+"""How often long work says how far it is, where nobody watches a progress bar."""
+
+
+def printable(text: str) -> str:
+    """`text` with control characters and lone surrogates escaped: file names may hold anything."""
+    return "".join(
+        character if character.isprintable() or character == " " else ascii(character)[1:-1] for character in text
+    )
+
+
+class Terminal:
+    """A `Reporter` for people. Lines are printed as they are: nothing in them is markup.
+
+    Args:
+        quiet: Only warnings and errors.
+        json_output: Results are JSON on stdout, and summaries are left out.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, json_output: bool = False) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.json_output = json_output
+        self.console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    @property
+    def summarises(self) -> bool:
+        """Whether summaries for people are wanted."""
+        return not self.quiet and not self.json_output
+
+    def note(self, text: str) -> None:
+        """One line of information."""
+        if not self.quiet:
+            self.console.print(printable(text))
+
+    def warn(self, text: str) -> None:
+        """One line that should not be missed."""
+        self.console.print(Text.assemble(("warning: ", "yellow"), printable(text)))
+
+    def error(self, error: TlcliError) -> None:
+        """Why the command stops: a line on stderr, and an object on stdout with `--json`."""
+        self.console.print(Text.assemble((f"{error.kind}: ", "bold red"), printable(error.message)))
+        if self.json_output:
+            self.result({"error": {"kind": error.kind, "message": error.message, "path": error.path}})
+
+    def result(self, content: dict[str, Any]) -> None:
+        """The one JSON object of `--json`, on stdout."""
+        text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
+        sys.stdout.buffer.write(text.encode("utf8", "backslashreplace") + b"\n")
+        sys.stdout.buffer.flush()
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: int, unit: str = "pictures") -> Iterator[Advance]:
+        """Long work: a bar with rate and time left on a terminal, a line now and then elsewhere."""
+        if self.quiet:
+            yield lambda _: None
+        elif self.console.is_terminal:
+            with self._bar() as progress:
+                task = progress.add_task(name, total=total)
+                yield lambda more: progress.advance(task, more)
+        else:
+            with self._plain(name, total, unit) as advance:
+                yield advance
+
+    def _bar(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description:<9}"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            _Rate(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=self.console,
+        )
+
+    @contextlib.contextmanager
+    def _plain(self, name: str, total: int, unit: str) -> Iterator[Advance]:
+        started = said = time.monotonic()
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done, said
+            done += more
+            now = time.monotonic()
+            if now - said > PLAIN_SECONDS and done < total:
+                said = now
+                left = (total - done) * (now - started) / done if done else 0
+                self.note(f"{name:<9} {done:,}/{total:,} {unit}, {_rate(done, now - started)}, {left:.0f} s left")
+
+        yield advance
+        seconds = time.monotonic() - started
+        self.note(f"{name:<9} {done:,}/{total:,} {unit}, {_rate(done, seconds)}, {seconds:.1f} s")
+
+
+class _Rate(ProgressColumn):
+    """How many a second, over the whole of the task."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_rate(task.completed, task.elapsed or 0))
+
+
+def _rate(done: float, seconds: float) -> str:
+    return f"{done / seconds:,.0f}/s" if done and seconds else "-/s"

@@ -1,0 +1,66 @@
+"""What a feature depends on besides the picture's bytes, and one hash of it all."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from tlcli.files import canonical_json
+from tlcli.images.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT = 1
+"""Version of the cache's layout and of the pixels that preprocessing makes."""
+
+
+def ingredients(
+    *, backbone: str, weights: str, layer: int, layer_name: str, preprocessing: Preprocessing, numerics: str
+) -> dict[str, Any]:
+    """Everything a feature depends on, readable; goes into `cache.json`.
+
+    Args:
+        backbone: The architecture's name.
+        weights: `weights_digest` of the prefix.
+        layer: Number of the last frozen layer.
+        layer_name: Its name.
+        preprocessing: How pictures enter the network.
+        numerics: The arithmetic that the prefix runs in, such as `fp32`.
+    """
+    return {
+        "format": FORMAT,
+        "backbone": backbone,
+        "weights": weights,
+        "cut": {"layer": layer, "name": layer_name},
+        "preprocessing": preprocessing.to_json(),
+        "numerics": numerics,
+    }
+
+
+def fingerprint(content: dict[str, Any]) -> str:
+    """Hash of `ingredients`, 32 hexadecimal digits: the name of the cache's folder."""
+    return hashlib.sha256(canonical_json(content)).hexdigest()[:32]
+
+
+def weights_digest(prefix: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and values of a network's parameters and buffers, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(prefix.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Names of the ingredients in which two caches differ, such as `weights` or `preprocessing.fit`."""
+    found = []
+    for key in sorted(mine.keys() | other.keys()):
+        one, two = mine.get(key), other.get(key)
+        if one == two:
+            continue
+        if isinstance(one, dict) and isinstance(two, dict):
+            found += [f"{key}.{inner}" for inner in differences(one, two)]
+        else:
+            found.append(key)
+    return found

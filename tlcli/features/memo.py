@@ -1,0 +1,94 @@
+"""The memo: digests of files by path, size and time of change, so that unchanged pictures aren't read again."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import filelock
+import pyarrow as pa
+
+from tlcli.features.parts import read_parts, remove_leftovers, write_part
+from tlcli.images.worker import Picture
+from tlcli.progress import Reporter
+
+RACY_NANOSECONDS = 2_000_000_000
+"""A file changed this shortly before it was read may change again within the clock's grain: not remembered."""
+
+MOST_PARTS = 32
+"""More part files than this are merged into one."""
+
+
+class Memo:
+    """Remembered digests. Lives in `root/memo`; None remembers nothing.
+
+    A damaged part costs a re-read of its pictures, nothing else.
+    """
+
+    def __init__(self, root: Path | None, report: Reporter) -> None:
+        self._directory = None if root is None else root / "memo"
+        self._report = report
+        self._known: dict[bytes, tuple[int, int, bytes]] = {}
+        self._new: dict[bytes, tuple[int, int, bytes]] = {}
+        self._parts = 0
+        if self._directory is not None:
+            self._read(self._directory)
+
+    def digest(self, path: str) -> bytes | None:
+        """The digest of the file at `path`, if it still has the size and time of change it had then."""
+        known = self._known.get(_key(path))
+        if known is None:
+            return None
+        try:
+            status = os.stat(path)  # noqa: PTH116 - a path may be any bytes, and there may be a million
+        except OSError:
+            return None
+        return known[2] if known[:2] == (status.st_size, status.st_mtime_ns) else None
+
+    def remember(self, path: str, picture: Picture) -> None:
+        """Note what was read at `path`; `save` writes it."""
+        if picture.digest is not None and time.time_ns() - picture.modified > RACY_NANOSECONDS:
+            entry = (picture.size, picture.modified, picture.digest)
+            if self._known.get(_key(path)) != entry:
+                self._new[_key(path)] = self._known[_key(path)] = entry
+
+    def save(self) -> None:
+        """Write what is new to disk."""
+        if self._directory is None or not self._new:
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(self._directory / ".lock"):
+            remove_leftovers(self._directory)
+            if self._parts < MOST_PARTS:
+                write_part(self._directory, _table(self._new))
+            else:
+                old = list(self._directory.glob("part-*.arrow"))
+                self._read(self._directory)  # what others have added since
+                write_part(self._directory, _table(self._known | self._new))
+                for path in old:
+                    path.unlink()
+        self._new = {}
+
+    def _read(self, directory: Path) -> None:
+        tables = read_parts(directory, lambda path: self._report.warn(f"{path} is damaged; pictures are read again."))
+        self._parts = len(tables)
+        for table in tables:
+            columns = (table.column(name).to_pylist() for name in ("path", "size", "modified", "digest"))
+            for path, size, modified, digest in zip(*columns, strict=True):
+                self._known[path] = (size, modified, digest)
+
+
+def _key(path: str) -> bytes:
+    return os.fsencode(os.path.abspath(path))  # noqa: PTH100
+
+
+def _table(entries: dict[bytes, tuple[int, int, bytes]]) -> pa.Table:
+    return pa.table(
+        {
+            "path": pa.array(entries, pa.binary()),
+            "size": pa.array([entry[0] for entry in entries.values()], pa.int64()),
+            "modified": pa.array([entry[1] for entry in entries.values()], pa.int64()),
+            "digest": pa.array([entry[2] for entry in entries.values()], pa.binary(32)),
+        }
+    )

@@ -1,0 +1,98 @@
+"""Part files: Arrow IPC files that appear whole or not at all and carry their own checksum.
+
+A part's name holds the SHA-256 of its bytes: `part-000007-<32 hexadecimal digits>.arrow`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, cast
+
+import pyarrow as pa
+
+from tlcli.files import sync_directory
+
+_NAME = re.compile(r"part-(\d+)-([0-9a-f]{32})\.arrow")
+
+
+def write_part(directory: Path, table: pa.Table) -> Path:
+    """Write `table` as the next part in `directory`, synced to disk, and return its path."""
+    number = 1 + max((int(match[1]) for match in map(_NAME.fullmatch, _names(directory)) if match), default=0)
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".part-", suffix=".tmp", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            hashing = _HashingFile(cast(IO[bytes], file))
+            with pa.ipc.new_file(pa.PythonFile(hashing, "w"), table.schema) as writer:
+                writer.write_table(table)
+            hashing.sync()
+            path = directory / f"part-{number:06d}-{hashing.digest()}.arrow"
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    sync_directory(directory)
+    return path
+
+
+def read_parts(directory: Path, damaged: Callable[[Path], None]) -> list[pa.Table]:
+    """The parts in `directory`, oldest first, mapped from disk after their checksums were verified.
+
+    A part that fails is left out and goes to `damaged`.
+    """
+    tables = []
+    for name in sorted(_names(directory)):
+        if not (match := _NAME.fullmatch(name)):
+            continue
+        path = directory / name
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        if found == match[2]:
+            tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+        else:
+            damaged(path)
+    return tables
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete temporary files of writers that were killed. Only for who holds the lock."""
+    for path in directory.glob(".part-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()] if directory.is_dir() else []
+
+
+class _HashingFile:
+    """Passes what is written on to a file, and hashes it on the way."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """Arrow closes what it wrote to; the file stays open to be synced."""
+
+    def sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()[:32]

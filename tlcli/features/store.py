@@ -1,0 +1,283 @@
+"""The feature store: what a frozen prefix gave for each picture, by the digest of the picture's bytes.
+
+N is the number of rows; a feature has the shape `feature_shape`. There are no paths and no labels in here: moving
+or relabelling pictures invalidates nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tlcli.errors import ArtifactError, MachineError
+from tlcli.features.fingerprint import FORMAT, differences, fingerprint
+from tlcli.features.parts import read_parts, remove_leftovers, write_part
+from tlcli.files import megabytes, read_json, write_json
+from tlcli.progress import Reporter, Silent
+
+FLUSH_BYTES = 64 * 2**20
+FLUSH_SECONDS = 5.0
+"""How much work, at most, a kill can cost."""
+
+Features = npt.NDArray[np.floating[Any]]
+
+
+def stored_dtype(shape: tuple[int, ...]) -> np.dtype[Any]:
+    """float32 for vectors, float16 for maps and tokens."""
+    return np.dtype(np.float32 if len(shape) == 1 else np.float16)
+
+
+class FeatureStore:
+    """Features on disk (or in memory only), found by digest and view.
+
+    Args:
+        root: The cache's directory; None keeps everything in memory.
+        content: The fingerprint's ingredients.
+        shape: Shape of one feature.
+        report: Told of damage, and of waiting for another writer.
+
+    Raises:
+        ArtifactError: the folder of this fingerprint holds something else.
+        MachineError: the cache cannot be written or locked.
+    """
+
+    def __init__(
+        self, root: Path | None, content: dict[str, Any], shape: tuple[int, ...], report: Reporter | None = None
+    ) -> None:
+        self.shape = shape
+        self.dtype = stored_dtype(shape)
+        self.content = content
+        self.fingerprint = fingerprint(content)
+        self.directory = None if root is None else root / self.fingerprint
+        self._report: Reporter = report or Silent()
+        self._parts: list[Features] = []
+        self._rows: dict[tuple[bytes, int], tuple[int, int]] = {}
+        self._pending: list[tuple[bytes, int, Features]] = []
+        self._flushed = time.monotonic()
+        if self.directory is not None and (self.directory / "cache.json").exists():
+            self._check_header(self.directory)
+            self._read(self.directory)
+
+    def __contains__(self, key: tuple[bytes, int]) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def digests(self, view: int = 0) -> frozenset[bytes]:
+        """Digests of the pictures whose `view` is here."""
+        return frozenset(digest for digest, its_view in self._rows if its_view == view)
+
+    def row_values(self) -> int:
+        """Numbers in one feature."""
+        return math.prod(self.shape)
+
+    def row_bytes(self) -> int:
+        """Bytes that one row takes on disk, about."""
+        return self.row_values() * self.dtype.itemsize + 36
+
+    def gather(self, digests: Iterable[bytes], view: int = 0) -> Features:
+        """Features of pictures in the order asked for: [N, *feature_shape], in the stored dtype."""
+        wanted = [self._rows[digest, view] for digest in digests]
+        gathered = np.empty((len(wanted), *self.shape), self.dtype)
+        for part in {part for part, _ in wanted}:
+            targets = [index for index, (its_part, _) in enumerate(wanted) if its_part == part]
+            gathered[targets] = self._parts[part][[wanted[index][1] for index in targets]]
+        return gathered
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[FeatureStore]:
+        """Hold the writer's lock; rows added in the block are on disk when it ends, however it ends."""
+        if self.directory is None:
+            yield self
+            self._flush()
+            return
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with self._locked(self.directory):
+                remove_leftovers(self.directory)
+                write_json(self.directory / "cache.json", self._header())
+                self._read(self.directory)  # another writer may have been here since we looked
+                try:
+                    yield self
+                finally:
+                    self._flush()
+        except PermissionError as error:
+            raise MachineError(
+                f"the cache {self.directory} cannot be written: {error.strerror}. Choose another with --cache DIR, "
+                "or use --no-cache.",
+                path=self.directory,
+            ) from error
+
+    def add(self, digest: bytes, view: int, feature: Features) -> None:
+        """Keep one picture's feature. Only inside `writing`."""
+        self._pending.append((digest, view, feature.astype(self.dtype)))
+        due = time.monotonic() - self._flushed > FLUSH_SECONDS
+        if due or len(self._pending) * self.row_bytes() > FLUSH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._flushed = time.monotonic()
+        if not self._pending:
+            return
+        features = np.stack([feature for _, _, feature in self._pending])
+        table = pa.table(
+            {
+                "digest": pa.array([digest for digest, _, _ in self._pending], pa.binary(32)),
+                "view": pa.array([view for _, view, _ in self._pending], pa.int32()),
+                "feature": pa.FixedShapeTensorArray.from_numpy_ndarray(features),
+            }
+        )
+        if self.directory is not None:
+            write_part(self.directory, table)
+        self._pending = []
+        self._append(table)
+
+    def _append(self, table: pa.Table) -> None:
+        for batch in table.to_batches():
+            keys = zip(batch.column("digest").to_pylist(), batch.column("view").to_pylist(), strict=True)
+            self._rows.update({key: (len(self._parts), row) for row, key in enumerate(keys)})
+            self._parts.append(batch.column("feature").to_numpy_ndarray())
+
+    def _read(self, directory: Path) -> None:
+        def damaged(path: Path) -> None:
+            self._report.warn(f"{path} is damaged (its checksum differs); its features are computed again.")
+
+        self._parts, self._rows = [], {}
+        for table in read_parts(directory, damaged):
+            self._append(table)
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "ingredients": self.content,
+            "feature_shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def _check_header(self, directory: Path) -> None:
+        try:
+            header = read_json(directory / "cache.json", "a feature cache of tlcli")
+        except ArtifactError as error:
+            # The folder's name and the parts' checksums say all that matters; the file is for people.
+            self._report.warn(f"{error.message} It is written again.")
+            write_json(directory / "cache.json", self._header())
+            return
+        if header.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{directory} has cache format {header.get('format')}; this tlcli reads {FORMAT}. Remove it, or choose "
+                "another --cache DIR.",
+                path=directory,
+            )
+        with contextlib.suppress(OSError):  # a read-only cache can't remember when it was used; that is all it loses
+            os.utime(directory / "cache.json")
+
+    @contextlib.contextmanager
+    def _locked(self, directory: Path) -> Iterator[None]:
+        lock = filelock.FileLock(directory / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            self._report.warn(f"another tlcli is writing {directory}; waiting for it to finish (Ctrl-C gives up).")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheListing:
+    """One feature cache on disk."""
+
+    directory: Path
+    ingredients: dict[str, Any]
+    feature_shape: tuple[int, ...]
+    images: int
+    bytes: int
+    """Size on disk."""
+    used: float
+    """When it was last used, in seconds since 1970."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "directory": str(self.directory),
+            "fingerprint": self.directory.name,
+            "backbone": self.ingredients["backbone"],
+            "ingredients": self.ingredients,
+            "feature_shape": list(self.feature_shape),
+            "images": self.images,
+            "bytes": self.bytes,
+            "used": datetime.fromtimestamp(self.used, UTC).isoformat(timespec="seconds"),
+        }
+
+
+def list_caches(root: Path) -> list[CacheListing]:
+    """The feature caches below `root`, last used first. Folders that are none are passed over."""
+    listings = []
+    for header_path in root.glob("*/cache.json") if root.is_dir() else ():
+        try:
+            header = read_json(header_path, "a feature cache")
+            content, shape = header["ingredients"], tuple(header["feature_shape"])
+            if fingerprint(content) != header_path.parent.name:
+                continue
+        except (ArtifactError, KeyError, TypeError):
+            continue
+        parts = list(header_path.parent.glob("part-*.arrow"))
+        listings.append(
+            CacheListing(
+                directory=header_path.parent,
+                ingredients=content,
+                feature_shape=shape,
+                images=sum(_rows_in(path) for path in parts),
+                bytes=sum(path.stat().st_size for path in parts),
+                used=header_path.stat().st_mtime,
+            )
+        )
+    return sorted(listings, key=lambda listing: -listing.used)
+
+
+def _rows_in(path: Path) -> int:
+    try:
+        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+            return int(reader.count_rows())
+    except (pa.ArrowInvalid, OSError):
+        return 0
+
+
+def nearest_cache(root: Path, content: dict[str, Any]) -> tuple[CacheListing, list[str]] | None:
+    """The existing cache that differs in the fewest ingredients, and which these are."""
+    others = [(listing, differences(content, listing.ingredients)) for listing in list_caches(root)]
+    return min((pair for pair in others if pair[1]), key=lambda pair: len(pair[1]), default=None)
+
+
+def check_space(root: Path, needed: int) -> None:
+    """Refuse to begin what cannot end.
+
+    Raises:
+        MachineError: the disk has less than `needed` bytes free.
+    """
+    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise MachineError(
+            f"the features need {megabytes(needed)} in {root}, but {megabytes(free)} are free there. Make room "
+            "(tlcli cache prune), choose another --cache DIR, or use --no-cache.",
+            path=root,
+        )

@@ -1,0 +1,106 @@
+"""Files that appear whole or not at all, checksums, locks, and names that survive any encoding. Torch-free."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from tlcli.errors import ArtifactError
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Write to a temporary file beside `path` that takes its name, synced to disk, when the block ends.
+
+    An exception leaves `path` as it was and no temporary file behind.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; give this one what the user's umask would.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames within `directory` survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` to `path` atomically, for people to read too."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode("utf8", "backslashreplace") + b"\n")
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+        ArtifactError: it is not there, or is not a JSON object; `what` names it in the message.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is missing, so this is not {what}.", path=path) from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); it should describe {what}.", path=path) from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path} holds no JSON object; it should describe {what}.", path=path)
+    return content
+
+
+def canonical_json(content: object) -> bytes:
+    """The same bytes for the same content, whatever the order of its keys."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def portable_name(path: str) -> str:
+    """`path` as text that any table can hold: itself, or a percent-encoded file:// URI if it isn't UTF-8."""
+    try:
+        path.encode("utf8")
+    except UnicodeEncodeError:
+        return "file://" + urllib.parse.quote(os.fsencode(Path(path).absolute()))
+    return path
+
+
+def from_portable_name(text: str) -> str:
+    """The path that `portable_name` wrote as `text`."""
+    if text.startswith("file://"):
+        return os.fsdecode(urllib.parse.unquote_to_bytes(text.removeprefix("file://")))
+    return text
+
+
+def megabytes(count: float) -> str:
+    """A number of bytes for people: `812 bytes`, `3.1 MB`, `1.2 GB`."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} bytes"

@@ -1,0 +1,206 @@
+"""DATA: a folder or a table of labelled pictures, as samples with classes and splits.
+
+Nothing is decoded here; the pictures' bytes are read later, once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from tlcli.errors import DataError, MachineError, UsageError
+from tlcli.images.tables import SPLIT_NAMES, TABLE_SUFFIXES, Row, read_table
+from tlcli.images.walk import SUFFIXES_FOR_PEOPLE, has_picture_suffix, is_hidden, walk_pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One labelled picture."""
+
+    path: str
+    """The file, relative to the working directory or absolute, as DATA was typed."""
+    label: int
+    """Index into `Dataset.classes`."""
+    split: str | None = None
+    """`train`, `validation` or `test`; None where DATA makes no splits."""
+    group: str | None = None
+    """Pictures of one group stay on one side of every split that we make."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What DATA holds."""
+
+    root: Path
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    skipped: dict[str, int]
+    """Files that were passed over, by reason."""
+
+    def has_split(self, split: str) -> bool:
+        """Whether DATA itself names pictures of `split`."""
+        return any(sample.split == split for sample in self.samples)
+
+
+def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str, ...] | None = None) -> Dataset:
+    """List the labelled pictures of DATA.
+
+    Args:
+        data: `root/<class>/*`, `root/{train,val,test}/<class>/*`, or a .csv, .jsonl or .parquet table.
+        group_by: A regular expression searched for in each path; its first capture (or whole match) is the group.
+        classes: The classes of a run, in its order; None derives them from what is there (see `_class_names`).
+
+    Raises:
+        DataError: there is no such DATA, or it is not of a known form, or a class is empty or unknown.
+        UsageError: `group_by` is no regular expression, or matches none of the paths.
+        MachineError: a folder cannot be listed.
+    """
+    skipped: Counter[str] = Counter()
+    if data.is_dir():
+        rows = _folder_rows(data, skipped)
+    elif data.is_file() and data.suffix.lower() in TABLE_SUFFIXES:
+        rows = read_table(data)
+    elif data.exists():
+        raise DataError(
+            f"{data} is neither a folder nor a table. Give a folder with one sub-folder a class, or a .csv, "
+            ".jsonl or .parquet file with the columns path and label.",
+            path=data,
+        )
+    else:
+        raise DataError(f"{data} does not exist. Give a folder with one sub-folder of pictures a class.", path=data)
+    names = _class_names(data, rows, classes)
+    number = {name: index for index, name in enumerate(names)}
+    samples = tuple(Sample(path=row.path, label=number[row.label], split=row.split, group=row.group) for row in rows)
+    if group_by is not None:
+        samples = _grouped(samples, group_by)
+    return Dataset(root=data, samples=samples, classes=names, skipped={k: n for k, n in skipped.items() if n})
+
+
+def _folder_rows(root: Path, skipped: Counter[str]) -> list[Row]:
+    split_folders = _split_folders(root)
+    if not split_folders:
+        rows = _class_rows(root, None, skipped)
+        if not rows:
+            raise DataError(
+                f"{root} holds no class folders with pictures. Expected {root}/<class>/*.jpg (or .png, ...), or "
+                f"{root}/train/<class>/*.jpg.",
+                path=root,
+            )
+        return rows
+    for entry in os.scandir(root):
+        if entry.name not in {folder.name for folder in split_folders.values()} and not is_hidden(entry.name):
+            skipped["beside the split folders"] += 1
+    return [row for split, folder in split_folders.items() for row in _class_rows(folder, split, skipped)]
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders of train, validation and test, if `root` has a train folder with class folders in it."""
+    found: dict[str, Path] = {}
+    for name in _listed(root):
+        split = SPLIT_NAMES.get(name.lower())
+        folder = root / name
+        if split is None or not folder.is_dir():
+            continue
+        if not any((folder / inner).is_dir() for inner in _listed(folder) if not is_hidden(inner)):
+            continue
+        if split in found:
+            raise DataError(
+                f"{root} has two folders for {split}: {found[split].name} and {name}. Keep one of them.", path=root
+            )
+        found[split] = folder
+    if "train" not in found:
+        return {}
+    return {split: found[split] for split in ("train", "validation", "test") if split in found}
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names, not paths
+    except PermissionError as error:
+        raise MachineError(f"{folder} cannot be listed: {error.strerror}. Grant access to it.", path=folder) from error
+
+
+def _class_rows(root: Path, split: str | None, skipped: Counter[str]) -> list[Row]:
+    def unreadable(problem: OSError) -> None:
+        raise MachineError(
+            f"{problem.filename} cannot be listed: {problem.strerror}. Grant access to it, or move it out of {root}.",
+            path=problem.filename,
+        )
+
+    rows: list[Row] = []
+    for name in _listed(root):
+        folder = root / name
+        if is_hidden(name):
+            skipped["hidden folders" if folder.is_dir() else "hidden files"] += 1
+        elif not folder.is_dir():
+            reason = (
+                "pictures outside the class folders" if has_picture_suffix(name) else "not pictures by their suffix"
+            )
+            skipped[reason] += 1
+        else:
+            paths = list(walk_pictures(str(folder), skipped, unreadable))
+            if not paths and split in {None, "train"}:
+                raise DataError(
+                    f"{folder} holds no images (looked for {SUFFIXES_FOR_PEOPLE}). Add some or remove the folder.",
+                    path=folder,
+                )
+            label = _text(name)
+            rows.extend(Row(path=path, label=label, split=split) for path in paths)
+    return rows
+
+
+def _text(name: str) -> str:
+    """A folder's name as text: percent-encoded where it isn't UTF-8."""
+    try:
+        name.encode("utf8")
+    except UnicodeEncodeError:
+        return quote(os.fsencode(name))
+    return name
+
+
+def _class_names(data: Path, rows: list[Row], given: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The classes of train, sorted as plain strings (DESIGN: nobody re-derives them)."""
+    split_made = any(row.split is not None for row in rows)
+    if rows and split_made and not any(row.split == "train" for row in rows) and not given:
+        raise DataError(f"{data} has no pictures of train, only of its other splits.", path=data)
+    known = given or tuple(sorted({row.label for row in rows if not split_made or row.split == "train"}))
+    for row in rows:
+        if row.label not in known:
+            if given:
+                where, expected = "the run", "Evaluate with the classes that it was trained on"
+            else:
+                where, expected = "train", "Add pictures of it to train, or remove it"
+            raise DataError(
+                f"class {row.label!r} of {row.path} ({row.split or data}) is not one of the {len(known)} classes of "
+                f"{where}: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}. {expected}.",
+                path=row.path,
+            )
+    if not rows:
+        raise DataError(f"{data} lists no pictures.", path=data)
+    if len(known) < 2:
+        raise DataError(
+            f"{data} has only one class, {known[0]!r}; a classifier needs at least two. Expected one sub-folder "
+            "a class.",
+            path=data,
+        )
+    return known
+
+
+def _grouped(samples: tuple[Sample, ...], group_by: str) -> tuple[Sample, ...]:
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise UsageError(f"--group-by {group_by!r} is no regular expression: {error}.") from error
+    matches = [pattern.search(sample.path) for sample in samples]
+    if not any(matches):
+        raise UsageError(
+            f"--group-by {group_by!r} matches none of the {len(samples)} paths, such as {samples[0].path}."
+        )
+    return tuple(
+        replace(sample, group=match.group(1 if pattern.groups else 0) or "") if match else sample
+        for sample, match in zip(samples, matches, strict=True)
+    )

@@ -1,0 +1,77 @@
+"""From a file's bytes to an upright RGB or grey picture. Torch-free: this runs in the decoding processes.
+
+What a file is, is told from its content, never from its name. Animated and multi-page files give their first
+frame; transparency lies over white; 16-bit grey is scaled to 8 bits.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Formats that Pillow reads itself. EPS is left out since Pillow would start Ghostscript for it.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+
+MAX_PIXELS = 178_956_970
+"""Pictures of more pixels than this are refused: 0.5 GB as RGB, and usually a bomb."""
+
+
+class UndecodableError(Exception):
+    """A picture that cannot be decoded; its text is the reason, for the picture's row."""
+
+
+def decode(data: bytes, channels: int) -> Image.Image:
+    """Decode a picture, turned upright by its EXIF orientation.
+
+    Args:
+        data: The whole file.
+        channels: 3 for RGB, 1 for grey.
+
+    Raises:
+        UndecodableError: with the reason.
+    """
+    if not data:
+        raise UndecodableError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata in pictures that are fine, and of bombs, which MAX_PIXELS refuses.
+            warnings.simplefilter("ignore")
+            return _decode(data, channels)
+    except UndecodableError:
+        raise
+    except MemoryError as error:
+        raise UndecodableError("not enough memory to decode it") from error
+    except Exception as error:  # Pillow raises nearly every type there is on hostile bytes
+        raise UndecodableError(_reason(error)) from error
+
+
+def _decode(data: bytes, channels: int) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise UndecodableError(
+                f"{picture.width} x {picture.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
+            )
+        picture.load()
+        return _to_mode(ImageOps.exif_transpose(picture), channels)
+
+
+def _to_mode(picture: Image.Image, channels: int) -> Image.Image:
+    if picture.mode.startswith("I;16"):
+        picture = picture.point(lambda value: value / 257, "L") if picture.mode == "I;16" else picture
+    elif picture.mode in {"I", "F"}:
+        raise UndecodableError(f"32-bit grey ({picture.mode}) has no known range; save it with 8 or 16 bits")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, "white")
+        ground.alpha_composite(picture)
+        picture = ground
+    return picture.convert("RGB" if channels == 3 else "L")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture of a known format"
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__

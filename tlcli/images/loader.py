@@ -1,0 +1,138 @@
+"""Pictures through decoding processes, in order, with a bound on how many are under way.
+
+Each process has pipes of its own and one picture at a time. So a process that hangs or dies takes exactly one
+picture with it, which gets a reason, and a new process goes on. (A pool with one pipe for all, such as
+pebble's, blocks or breaks for every worker when one is killed while it holds the pipe.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from types import TracebackType
+
+from tlcli.images.worker import Order, Picture
+
+TIME_LIMIT = 60.0
+"""Seconds that reading and decoding one picture may take."""
+
+START_LIMIT = 60.0
+"""Seconds that a process may take to start."""
+
+_BOOT = "import sys; sys.path[:] = {path!r}; from tlcli.images.worker import main; main()"
+
+
+class PictureLoader:
+    """Decodes pictures in other processes. Use as a context manager; leaving it ends them.
+
+    Args:
+        order: What to do with each picture.
+        workers: Number of processes.
+        time_limit: Seconds for one picture.
+    """
+
+    def __init__(self, order: Order, *, workers: int, time_limit: float = TIME_LIMIT) -> None:
+        self._order = order
+        self._time_limit = time_limit
+        self._window = 32 + 8 * workers
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._own = threading.local()
+        self._children: set[_Child] = set()
+        self._closed = False
+
+    def __enter__(self) -> PictureLoader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        for child in list(self._children):
+            child.kill()
+        self._threads.shutdown(cancel_futures=True)
+
+    def load(self, paths: Iterable[str]) -> Iterator[Picture]:
+        """One `Picture` for each path, in the order of `paths`, which is read only as far as needed."""
+        waiting: deque[Future[Picture]] = deque()
+        for path in paths:
+            waiting.append(self._threads.submit(self._load_one, path))
+            if len(waiting) >= self._window:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _load_one(self, path: str) -> Picture:
+        child: _Child = getattr(self._own, "child", None) or self._new_child()
+        try:
+            return child.ask(path, self._time_limit)
+        except TimeoutError:
+            reason = f"took longer than {self._time_limit:g} s to read and decode"
+        except (EOFError, OSError):
+            if self._closed:
+                return Picture(error="stopped")
+            reason = f"the decoder died of it ({child.farewell()})"
+        self._own.child = None
+        self._children.discard(child)
+        child.kill()
+        return Picture(error=reason)
+
+    def _new_child(self) -> _Child:
+        child = self._own.child = _Child()
+        self._children.add(child)
+        child.start(self._order)
+        return child
+
+
+class _Child:
+    """One decoding process and the pipes to it."""
+
+    def __init__(self) -> None:
+        requests, to = os.pipe()
+        from_, answers = os.pipe()
+        # -I keeps the working directory and PYTHON* variables out; the child sees our path and nothing else.
+        command = [sys.executable, "-I", "-c", _BOOT.format(path=sys.path), str(requests), str(answers)]
+        try:
+            self._process = subprocess.Popen(command, pass_fds=(requests, answers), stdin=subprocess.DEVNULL)
+        finally:
+            os.close(requests)
+            os.close(answers)
+        self._to = Connection(to, readable=False)
+        self._from = Connection(from_, writable=False)
+
+    def start(self, order: Order) -> None:
+        """Hand it its order, and wait until it is ready. Raises RuntimeError if it never is."""
+        try:
+            self._to.send(order)
+            ready = self._from.poll(START_LIMIT) and self._from.recv()
+        except (EOFError, OSError):
+            ready = False
+        if not ready:
+            raise RuntimeError(f"a decoding process did not start: {self.farewell()}")
+
+    def ask(self, path: str, limit: float) -> Picture:
+        """The picture at `path`. Raises TimeoutError after `limit` seconds, EOFError or OSError if it dies."""
+        self._to.send(path)
+        if not self._from.poll(limit):
+            raise TimeoutError
+        return Picture(*self._from.recv())
+
+    def farewell(self) -> str:
+        """How the process ended, in words."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        code = self._process.returncode
+        return "still running" if code is None else f"signal {-code}" if code < 0 else f"exit status {code}"
+
+    def kill(self) -> None:
+        """End the process at once, and close the pipes."""
+        self._process.kill()
+        self._process.wait()
+        self._to.close()
+        self._from.close()

@@ -1,0 +1,90 @@
+"""From a picture of any size to the pixels a network takes: one function, for training and prediction alike.
+
+Torch-free. Normalisation by mean and std happens later, on the network's device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from PIL import Image
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How pictures enter a network. Stored in the run and part of the cache's fingerprint."""
+
+    height: int
+    width: int
+    channels: int
+    """3 for RGB, 1 for grey."""
+    fit: str
+    """`crop`: the centre, as in the backbone's own evaluation; `pad`: all of it on a ground of the mean
+    colour; `squash`: all of it, proportions given up."""
+    crop_fraction: float
+    """With `crop`, the share of the short side that is kept, in (0, 1]."""
+    interpolation: str
+    """A key of `RESAMPLING`."""
+    mean: tuple[float, ...]
+    """A channel's mean, of pixels in [0, 1]."""
+    std: tuple[float, ...]
+    """A channel's standard deviation, of pixels in [0, 1]."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Preprocessing:
+        """From `to_json`'s object."""
+        return cls(**content | {"mean": tuple(content["mean"]), "std": tuple(content["std"])})
+
+
+def fit_picture(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Bring an upright RGB (or grey) picture to the network's input size.
+
+    One resize of just the box that is needed: the same pixels as resizing all and cropping, for less work.
+    """
+    size = (preprocessing.width, preprocessing.height)
+    resampling = RESAMPLING[preprocessing.interpolation]
+    match preprocessing.fit:
+        case "squash":
+            return picture.resize(size, resampling)
+        case "pad":
+            return _padded(picture, preprocessing, resampling)
+        case _:
+            return picture.resize(size, resampling, box=_crop_box(picture.size, preprocessing))
+
+
+def _crop_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """The centred box of `size` that the network sees, in pixels of the picture: (left, top, right, bottom)."""
+    width, height = size
+    # Pixels of the picture for one of the network's, after its short side is 1 / crop_fraction of the input.
+    scale = min(width / preprocessing.width, height / preprocessing.height) * preprocessing.crop_fraction
+    box_width, box_height = preprocessing.width * scale, preprocessing.height * scale
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return (max(left, 0.0), max(top, 0.0), min(left + box_width, width), min(top + box_height, height))
+
+
+def _padded(picture: Image.Image, preprocessing: Preprocessing, resampling: Image.Resampling) -> Image.Image:
+    scale = min(preprocessing.width / picture.width, preprocessing.height / picture.height)
+    inner = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    ground = tuple(round(255 * value) for value in preprocessing.mean)
+    canvas = Image.new(
+        picture.mode,
+        (preprocessing.width, preprocessing.height),
+        ground if preprocessing.channels == 3 else ground[0],
+    )
+    canvas.paste(
+        picture.resize(inner, resampling),
+        ((preprocessing.width - inner[0]) // 2, (preprocessing.height - inner[1]) // 2),
+    )
+    return canvas

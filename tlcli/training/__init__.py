@@ -1,0 +1,1 @@
+"""Fitting the head, calibrating it, judging it. Gets features and labels, never files."""
