@@ -1,5 +1,12 @@
 """Transfer learning from the command line."""
 
-from importlib.metadata import version
+from __future__ import annotations
 
-__version__ = version("tlcli")
+
+def __getattr__(name: str) -> str:
+    """`tlcli.__version__`, looked up when asked for: reading package metadata takes longer than all of --help."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tlcli")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -67,19 +67,6 @@ def test_sample_weights_mean_what_they_mean_to_scikit_learn(l2):
     assert objective(head, x, y, l2, weights) == pytest.approx(best, rel=2e-5)
 
 
-def test_a_weight_of_two_is_a_row_twice():
-    x, y = blobs(50, 5, 3, spread=0.3)
-    twice = torch.ones(50)
-    twice[y == 0] = 2.0
-    # The same mean and std in both: every row is there twice, those of class 0 four times against two.
-    doubled = torch.cat([x, -x]), torch.cat([y, y])
-    weights = torch.cat([twice, twice])
-    (weighted,) = fit_path(*doubled, classes=3, l2s=[0.1], sample_weights=weights / weights.mean())
-    assert objective(weighted, *doubled, 0.1, weights / weights.mean()) == pytest.approx(
-        objective(reference(*doubled, 0.1, weights / weights.mean()), *doubled, 0.1, weights / weights.mean()), rel=2e-5
-    )
-
-
 def test_gradient_vanishes_at_the_minimum():
     x, y = blobs(150, 40, 5)
     (head,) = fit_path(x, y, classes=5, l2s=[0.01])

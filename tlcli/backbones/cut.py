@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,9 +18,9 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
 from tlcli.backbones.graph import TRACE_ERRORS, block_names, input_node, places, trace
-from tlcli.backbones.heads import head_modules
+from tlcli.backbones.heads import Head, head_modules
 from tlcli.backbones.network import Backbone
-from tlcli.backbones.rows import Plan, Row, drops, plan_of
+from tlcli.backbones.rows import Plan, drops, plan_of
 from tlcli.errors import UsageError
 
 
@@ -150,7 +151,7 @@ def _cut_before_head(backbone: Backbone, plan: Plan | None, of: int) -> Cut:
     """The feature is the vector that the head sees; dropout before the head stays in the tail."""
     model = backbone.model
     heads = head_modules(model)
-    if not heads or len({head.weight.shape[1:] for head in heads}) > 1:  # type: ignore[union-attr]
+    if not heads or len({head.weight.shape[1:] for head in heads}) > 1:
         what = "averages heads of different sizes" if heads else "has no head"
         raise UsageError(f"{backbone.name} {what}: it can't be frozen up to the head. Use another backbone.")
     pieces: tuple[nn.Module, nn.Module] | None = None
@@ -166,6 +167,7 @@ def _cut_before_head(backbone: Backbone, plan: Plan | None, of: int) -> Cut:
         pieces = HeadInput(model, heads), MeanOfHeads(heads)
     name = plan.rows[-1].name if plan and plan.rows else "all"
     cut = _cut(backbone, *pieces, of, name, of)
+    cut.tail.requires_grad_(True)  # where nothing can be traced, the prefix runs the heads too
     if len(cut.feature_shape) != 1:
         raise UsageError(
             f"The head of {backbone.name} sees {cut.feature_shape}, not a vector: it can't be frozen up to the head. "
@@ -191,7 +193,7 @@ class MeanOfHeads(nn.Module):
         heads: Linear layers or 1x1 convolutions of the same size.
     """
 
-    def __init__(self, heads: list[nn.Module]) -> None:
+    def __init__(self, heads: Sequence[Head]) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
 
@@ -212,7 +214,7 @@ class HeadInput(nn.Module):
         heads: Its heads, whose inputs are averaged.
     """
 
-    def __init__(self, model: nn.Module, heads: list[nn.Module]) -> None:
+    def __init__(self, model: nn.Module, heads: Sequence[Head]) -> None:
         super().__init__()
         self.model = model
         self._heads = tuple(heads)  # no submodules of this one a second time

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 import torch
-from timm.layers import get_notrace_functions, get_notrace_modules
+from timm.models._features_fx import get_notrace_functions, get_notrace_modules
 from timm.models.vgg import ConvMlp
 from torch import Tensor, fx, nn
 
@@ -35,9 +35,9 @@ class BlockTracer(fx.Tracer):
     """
 
     def __init__(self, blocks: Collection[str] = ()) -> None:
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))  # type: ignore[no-untyped-call]
         self._blocks = frozenset(blocks)
-        self._whole = (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm, *get_notrace_modules())
+        self._whole = (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm, *get_notrace_modules())  # type: ignore[no-untyped-call]
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:  # noqa: D102
         return (
@@ -110,7 +110,7 @@ def _merely_wraps(module: nn.Module) -> bool:
 
 
 def _grouping(model: nn.Module) -> Callable[[str], Hashable] | None:
-    """timm's sorting of parameter names into blocks; None where the network has none, None for no block."""
+    """Timm's sorting of parameter names into blocks; None where the network has none, None for no block."""
     matcher = getattr(model, "group_matcher", None)
     groups: Any = matcher(coarse=False) if matcher is not None else None
     if groups is None:
@@ -178,7 +178,8 @@ def values_of(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict
 
 def input_node(graph: fx.Graph) -> fx.Node:
     """The picture's placeholder."""
-    return next(iter(graph.nodes))
+    node: fx.Node = next(iter(graph.nodes))
+    return node
 
 
 def dependent(graph: fx.Graph) -> set[fx.Node]:

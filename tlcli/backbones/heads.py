@@ -5,18 +5,22 @@ Shapes: D features, k classes.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from tlcli.errors import UsageError
 
+Head = nn.Linear | nn.Conv2d
 
-def head_modules(model: nn.Module) -> list[nn.Module]:
+
+def head_modules(model: nn.Module) -> list[Head]:
     """The network's classifier: one `nn.Linear` or 1x1 `nn.Conv2d`, or two that it averages (DeiT, LeViT).
 
     Empty for a network that was built without a classifier.
     """
-    return [model.get_submodule(name) for name in head_names(model)]
+    return [cast(Head, model.get_submodule(name)) for name in head_names(model)]
 
 
 def head_names(model: nn.Module) -> list[str]:
@@ -56,17 +60,22 @@ def set_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
         raise UsageError(f"{type(model).__name__} has no head to write {weight.shape[0]} classes into.")
     with torch.no_grad():
         for head in heads:
-            own_weight, own_bias = head.weight, head.bias
-            if not isinstance(own_weight, Tensor) or own_weight.numel() != weight.numel():
-                raise UsageError(
-                    f"The head of {type(model).__name__} takes {tuple(head.weight.shape)} weights, "
-                    f"not {tuple(weight.shape)}."
-                )
-            if not isinstance(own_bias, Tensor):
-                raise UsageError(f"The head of {type(model).__name__} has no bias. Choose another backbone.")
-            own_weight.copy_(weight.view_as(own_weight))
-            own_bias.copy_(bias)
+            if tuple(head.weight.shape[:2]) != tuple(weight.shape) or head.bias is None:
+                found = f"{list(head.weight.shape)} weights{'' if head.bias is not None else ' and no bias'}"
+                raise UsageError(f"The head of {type(model).__name__} has {found}, not {list(weight.shape)} and bias.")
+            head.weight.copy_(weight.view_as(head.weight))
+            head.bias.copy_(bias)
         silence_auxiliary_head(model)
+
+
+def refresh_head(model: nn.Module) -> None:
+    """Draw a new head from the global generator; twins start, and so stay, alike."""
+    heads = head_modules(model)
+    for head in heads[:1]:
+        head.reset_parameters()
+    for twin in heads[1:]:
+        twin.load_state_dict(heads[0].state_dict())
+    silence_auxiliary_head(model)
 
 
 def silence_auxiliary_head(model: nn.Module) -> None:

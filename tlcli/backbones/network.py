@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import difflib
 import warnings
 from collections.abc import Mapping
@@ -18,6 +20,8 @@ from tlcli.backbones.lenet import LeNet5
 from tlcli.errors import UsageError
 
 OWN: dict[str, type[AlexNet] | type[LeNet5]] = {"torchvision/alexnet": AlexNet, "lenet5": LeNet5}
+# What a network raises, while it is built or run, that can't take a size.
+CANNOT = (AssertionError, RuntimeError, ValueError, TypeError, IndexError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,7 @@ def config_of(name: str) -> dict[str, Any]:
         except RuntimeError:  # a known architecture with an unknown tag
             config = None
         if config is not None:
-            return dict(config.to_dict())
+            return dataclasses.asdict(config)
     known = [*OWN, *timm.list_models()]
     close = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"Did you mean {', '.join(close)}? " if close else ""
@@ -84,8 +88,9 @@ def build(
     """The network with random weights, with an input of `size` pixels."""
     arguments = dict(arguments or {})
     channels, height, width = config.get("input_size") or (3, 224, 224)
+    native = height
     resized = size is not None and (size, size) != (height, width)
-    if resized:
+    if size is not None and resized:
         if size < 1:
             raise UsageError(f"--size {size} is no size in pixels.")
         if config.get("fixed_input_size"):
@@ -103,27 +108,37 @@ def build(
     try:
         model = create(name, config, arguments if classes is None else {**arguments, "num_classes": classes}).eval()
         if resized:
-            _try(model, spec)
-    except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:
+            _try(model, channels, height)
+    except CANNOT as error:
         if not resized:
             raise
-        native = tuple(config.get("input_size") or (3, 224, 224))[-1]
+        works = _sizes_that_work(name, config, dict(arguments), near=height, native=native)
         raise UsageError(
-            f"{name} can't take pictures of {size} x {size} pixels. Its own size, {native}, works; "
-            f"otherwise try a multiple of 32 near it, such as {_near(size)}."
+            f"{name} can't take pictures of {height} x {height} pixels. "
+            f"{'Sizes that work' if len(works) > 1 else 'The size that works'}: {', '.join(map(str, works))}."
         ) from error
     return Backbone(name=name, model=model, input=spec, origin="random weights", arguments=arguments)
 
 
-def _near(size: int) -> int:
-    return max(64, round(size / 32) * 32)
+def _sizes_that_work(
+    name: str, config: dict[str, Any], arguments: dict[str, Any], *, near: int, native: int
+) -> list[int]:
+    """The network's own size, and multiples of it or of 32 around the one asked for that it takes."""
+    around = [near // 32 * 32, (near // 32 + 1) * 32, (near // native) * native, (near // native + 1) * native]
+    works = {native}
+    for side in sorted({side for side in around if 0 < side < 2 * near + 64} - works):
+        with torch.device("meta"), contextlib.suppress(*CANNOT):
+            arguments |= {"img_size": side} if "img_size" in arguments else {}
+            _try(create(name, config, arguments).eval(), int(config["input_size"][0]), side)
+            works.add(side)
+    return sorted(works)
 
 
-def _try(model: nn.Module, spec: InputSpec) -> None:
+def _try(model: nn.Module, channels: int, side: int) -> None:
     """Pass an empty picture through: whatever the network can't take raises here."""
     device = next(model.parameters()).device
     with torch.no_grad():
-        model(torch.zeros(1, spec.channels, spec.height, spec.width, device=device))
+        model(torch.zeros(1, channels, side, side, device=device))
 
 
 def create(name: str, config: dict[str, Any], arguments: dict[str, Any]) -> nn.Module:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from tlcli.backbones import bundled, hub
 from tlcli.backbones.heads import head_names
 from tlcli.backbones.network import OWN, Backbone
 from tlcli.backbones.weights import load_weights, read_state_dict
-from tlcli.errors import ArtifactError, MachineError
+from tlcli.errors import ArtifactError
 
 
 def fill(backbone: Backbone, name: str, weights: str) -> str:
@@ -24,7 +26,7 @@ def fill(backbone: Backbone, name: str, weights: str) -> str:
         path = Path(weights)
         _fill_from_file(backbone, path)
         return f"weights from {path}"
-    if name == bundled.NAME:
+    if name in (bundled.NAME, f"{bundled.NAME}.in1k"):
         state = bundled.bundled_state_dict(model.state_dict())
         load_weights(model, state, head_names(model), Path(bundled.weights_file() or name))
         return "ImageNet weights (local)"
@@ -51,8 +53,8 @@ def _fill_from_timm(backbone: Backbone, name: str, config: dict[str, Any], cache
         filled = timm.create_model(name, pretrained=True, **source, **arguments)
     except OSError as error:  # the hub's errors are OSErrors
         raise hub.unreachable(name) from error
-    except RuntimeError as error:
-        raise MachineError(f"The pretrained weights of {name} could not be loaded: {error}") from error
+    except (RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise ArtifactError(f"The pretrained weights of {name} could not be loaded: {error}", path=cached) from error
     load_weights(backbone.model, filled.state_dict(), (), Path(name))
 
 

@@ -8,8 +8,8 @@ alive when that is trained.
 from __future__ import annotations
 
 import math
-import os.path
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -155,8 +155,10 @@ def _row_name(weighted: list[str], taken: set[str]) -> str:
     if len(weighted) == 1:
         common = weighted[0]
     else:
-        common = os.path.commonprefix([[*name.split(".")] for name in weighted])  # type: ignore[type-var, assignment]
-        common = ".".join(common)
+        paths = [name.split(".") for name in weighted]
+        common = ".".join(
+            parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+        )
     ambiguous = any(other == common or other.startswith(f"{common}.") for other in taken)
     return weighted[-1] if not common or ambiguous else common
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -32,7 +32,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path, device="cpu")
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol of files that are then refused
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ArtifactError(
             f"{path} holds more than plain tensors, and loading it could run code; refused. "
@@ -48,7 +50,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return _tensors_of(loaded, path)
 
 
-def _tensors_of(loaded: Any, path: Path) -> dict[str, Tensor]:
+def _tensors_of(loaded: object, path: Path) -> dict[str, Tensor]:
     """The state dict within a checkpoint."""
     for key in ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):

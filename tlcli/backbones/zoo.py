@@ -13,7 +13,7 @@ import torch
 
 from tlcli.backbones import bundled, hub
 from tlcli.backbones.config import read_config, rebuild, timm_config, weights_in
-from tlcli.backbones.heads import head_modules, set_head
+from tlcli.backbones.heads import head_modules, refresh_head, set_head
 from tlcli.backbones.network import OWN, Backbone, InputSpec, build, config_of, create
 from tlcli.backbones.pretrained import fill
 
@@ -81,9 +81,8 @@ def load_backbone(
         origin = f"random weights (seed {seed})"
         if weights != "none":
             origin = fill(backbone, name, weights)
-            if classes is not None:
-                for head in head_modules(backbone.model):
-                    head.reset_parameters()  # type: ignore[operator]
+        if classes is not None:
+            refresh_head(backbone.model)
     return Backbone(name=name, model=backbone.model, input=backbone.input, origin=origin, arguments=backbone.arguments)
 
 

@@ -21,16 +21,21 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """Transfer learning from the command line: a folder of pictures in, a good classifier out."""
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         from tlcli import __version__
 
         typer.echo(f"tlcli {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Transfer learning from the command line: a folder of pictures in, a good classifier out."""
 
 
 def open_terminal(*, quiet: bool, verbose: bool, json_output: bool) -> Terminal:

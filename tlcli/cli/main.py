@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-import click
+import typer
 
 from tlcli.cli import backbones, cache, cache_features, evaluate, finetune, layers, predict  # noqa: F401 - they register
 from tlcli.cli.app import app, open_terminal
@@ -21,18 +21,29 @@ GO_ON = {
 }
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends the work as Ctrl-C does."""
+# Newer Typers carry a click of their own, so this is how to find the one that counts.
+CLICK_ERROR: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM. Not a KeyboardInterrupt, which Typer would swallow before we can say how to go on."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
 
 
 def main() -> None:
     """Run tlcli with the process's own arguments, and exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     sys.exit(run(sys.argv[1:]))
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _stop(number: int, frame: FrameType | None) -> None:
+    del frame
+    signal.signal(number, signal.SIG_DFL)  # a second one stops at once
+    raise Stopped(number)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,12 +51,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         try:
             code = app(list(arguments), prog_name="tlcli", standalone_mode=False)
-        except click.ClickException as error:
+        except CLICK_ERROR as error:
             raise UsageError(_usage(error, arguments)) from error
-        except (KeyboardInterrupt, click.Abort) as error:
-            code = 143 if isinstance(error, Terminated) else 130
+        except Stopped as error:
             hint = next((GO_ON[name] for name in arguments if name in GO_ON), "")
-            raise Interrupted(f"stopped. {hint}", exit_code=code) from error
+            raise Interrupted(f"stopped. {hint}", exit_code=error.exit_code) from error
         except MemoryError as error:
             raise MachineError("out of memory. Use a smaller --batch-size, or fewer --workers.") from error
         except BrokenPipeError:
@@ -60,9 +70,10 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _usage(error: click.ClickException, arguments: Sequence[str]) -> str:
+def _usage(error: Exception, arguments: Sequence[str]) -> str:
     command = next((f" {name}" for name in arguments if not name.startswith("-")), "")
     known = command.strip() in {
         info.name or info.callback.__name__ for info in app.registered_commands if info.callback
     }
-    return f"{error.format_message()} See tlcli{command if known else ''} --help."
+    message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    return f"{message} See tlcli{command if known else ''} --help."

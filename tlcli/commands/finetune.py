@@ -144,7 +144,7 @@ def _train(settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> Tr
             f"{frozen.backbone.name} gives features that are not finite. Its weights are broken, or too large for "
             f"{frozen.precision}: try --precision fp32."
         )
-    selection = _fit_head(features, settled, classes=len(dataset.classes), device=str(frozen.device), settings=settings)
+    selection = _fit_head(features, settled, classes=len(dataset.classes), device=frozen.head_device(), settings=settings)
     set_head(frozen.backbone.model, selection.head.weight, selection.head.bias)
     judged_split = "train" if settled.folded else "validation"
     validation = _judge(dataset, settled, settled.indices(judged_split), selection.logits, selection.temperature)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ from rich.table import Table
 
 from tlcli.console.terminal import Terminal
 from tlcli.files import megabytes
+
+UNBOUNDED = 1000
+"""Columns of a pipe: nothing is cut off there."""
 
 if TYPE_CHECKING:
     from tlcli.commands.layers import LayersResult
@@ -25,10 +29,8 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 def _print(table: Table) -> None:
     """Print to stdout: as wide as the terminal, or as wide as it needs to be in a pipe."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = max(console.measure(table).maximum, 20)
-    console.print(table)
+    piped = not sys.stdout.isatty()
+    Console(highlight=False, markup=False, emoji=False, width=UNBOUNDED if piped else None).print(table)
 
 
 def layer_listing(terminal: Terminal, result: LayersResult) -> None:

@@ -14,8 +14,8 @@ from tlcli.files import megabytes
 
 SHOWN_CLASSES = 30
 SHOWN_CONFUSIONS = 5
-GOOD_ENOUGH = 0.99
-"""The share that should be right at the confidence named under `Trust`."""
+TRUSTED = (0.5, 0.9, 0.99)
+"""The confidences named under `Trust`."""
 
 
 def percent(share: float | None) -> str:
@@ -48,16 +48,10 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     judged = test or validation
     per_class_table(terminal, judged)
     confusion_line(terminal, judged, info["classes"])
-    trust = trusted(judged)
-    if trust is not None:
-        terminal.note(
-            f"Trust     confidence {trust['threshold']:.2f} and up: {percent(trust['share'])} of pictures, "
-            f"{percent(trust['accuracy'])} right"
-        )
+    trust_line(terminal, judged)
     run = quoted(info["run"])
     terminal.note(f"Run       {run}     report: {quoted(info['run'] + '/report.html')}     {seconds['total']:.1f} s")
-    threshold = f" --min-confidence {trust['threshold']:g}" if trust is not None else ""
-    terminal.note(f"Next      tlcli predict {run} PICTURES{threshold} --out labels.csv")
+    terminal.note(f"Next      tlcli predict {run} PICTURES --min-confidence {TRUSTED[1]} --out labels.csv")
 
 
 def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], where: str) -> None:
@@ -73,12 +67,14 @@ def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], where: str
     terminal.console.print(line)
 
 
-def trusted(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """The lowest confidence at which nearly all are right, else 0.9; None if no picture reaches it."""
-    rows = [row for row in metrics["confidence"] if row["accuracy"] is not None]
-    good = [row for row in rows if row["accuracy"] >= GOOD_ENOUGH]
-    named: list[dict[str, Any]] = good[:1] or [row for row in rows if row["threshold"] == 0.9]
-    return named[0] if named else None
+def trust_line(terminal: Terminal, metrics: dict[str, Any]) -> None:
+    """How many pictures reach a confidence, and how many of these are right."""
+    rows = [row for row in metrics["confidence"] if row["threshold"] in TRUSTED and row["accuracy"] is not None]
+    for name, row in zip(["Trust", "", ""], rows, strict=False):
+        terminal.note(
+            f"{name:<9} confidence {row['threshold']:.2f} and up: {percent(row['share']):>7} of pictures, "
+            f"{percent(row['accuracy']):>7} right"
+        )
 
 
 def per_class_table(terminal: Terminal, metrics: dict[str, Any]) -> None:

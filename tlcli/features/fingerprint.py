@@ -43,10 +43,16 @@ def fingerprint(content: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content)).hexdigest()[:32]
 
 
-def weights_digest(prefix: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and values of a network's parameters and buffers, in hexadecimal."""
+def weights_digest(prefix: nn.Module, tail: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and values of a prefix's parameters and buffers, in hexadecimal.
+
+    What the tail holds too is left out: where a network can't be traced, its prefix carries the head along unused.
+    """
     digest = hashlib.sha256()
+    in_tail = {tensor.data_ptr() for tensor in tail.state_dict().values()}
     for name, tensor in sorted(prefix.state_dict().items()):
+        if tensor.data_ptr() in in_tail:
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()

@@ -38,6 +38,10 @@ class Frozen:
     root: Path | None
     """The cache's directory; None where features stay in memory."""
 
+    def head_device(self) -> str:
+        """Where the head is fitted: with the network, except on Apple GPUs, which know no float64."""
+        return "cpu" if self.device.type == "mps" else str(self.device)
+
 
 def open_frozen(
     network: NetworkSettings, compute: ComputeSettings, cache: CacheSettings, *, classes: int | None, report: Reporter
@@ -67,7 +71,7 @@ def open_frozen(
     )
     content = ingredients(
         backbone=backbone.name,
-        weights=weights_digest(cut.prefix),
+        weights=weights_digest(cut.prefix, cut.tail),
         layer=cut.layer,
         layer_name=cut.name,
         preprocessing=preprocessing,

@@ -12,7 +12,7 @@ import warnings
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Formats that Pillow reads itself. EPS is left out since Pillow would start Ghostscript for it.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 
 MAX_PIXELS = 178_956_970
 """Pictures of more pixels than this are refused: 0.5 GB as RGB, and usually a bomb."""

@@ -17,7 +17,7 @@ from tlcli.training.calibration import fit_temperature, probabilities
 from tlcli.training.softmax import SoftmaxHead, balanced_weights, fit_path
 
 L2S = tuple(10 ** (half_decades / 2) for half_decades in range(1, -9, -1))
-"""3.2 to 1e-4, strong to weak. Best: 3 at 5 or 10 pictures a class, 1 at 30, 0.1 at 300 (clothing photographs)."""
+"""3.2 to 1e-4, strong to weak. Best on clothing photographs: 3 with 5 or 10 a class, 1 with 30, 0.1 with 300."""
 NEAR_TIE = 0.005
 """A weaker L2 must lower the loss by more than this share of it."""
 PATIENCE = 2

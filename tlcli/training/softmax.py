@@ -28,7 +28,7 @@ from tlcli.errors import DataError
 
 BIAS_L2 = 1e-6
 """Next to nothing, but without it the bias of a class that has no row would run to minus infinity."""
-TOLERANCE = 1e-6
+TOLERANCE = 3e-6
 """A fit ends when its objective is, by the preconditioner's estimate, within this share of its minimum."""
 MAX_STEPS = 1000
 MEMORY = 10
@@ -154,7 +154,8 @@ def _mean_and_std(features: Tensor) -> tuple[Tensor, Tensor]:
 
 def _principal_axes(rows: Tensor) -> Tensor:
     """Eigenvectors of the covariance of centred rows [N, r], as columns [r, r]."""
-    return torch.linalg.eigh(rows.T @ rows).eigenvectors
+    axes: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors
+    return axes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,256 @@
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from tlcli.backbones.cut import cut_at
+from tlcli.backbones.heads import head_modules
+from tlcli.backbones.zoo import load_backbone, rebuild, set_head, timm_config
+from tlcli.errors import UsageError
+
+FAMILIES = [
+    ("vgg11", 32),
+    ("resnet18", 64),
+    ("tf_efficientnet_lite0", 64),
+    ("densenet121", 64),
+    ("convnext_atto", 64),
+    ("swin_tiny_patch4_window7_224", 112),
+    ("vit_tiny_patch16_224", 96),
+    ("regnety_002", 64),
+    ("mobilenetv3_small_050", 64),
+    ("efficientnetv2_rw_t", 64),
+]
+KINDS = [
+    *FAMILIES,
+    ("lenet5", None),
+    ("torchvision/alexnet", 64),
+    ("ghostnet_050", 64),
+    ("inception_v3", 107),
+    ("xcit_nano_12_p16_224", 64),
+    ("deit_tiny_patch16_224", 64),
+    ("eva02_tiny_patch14_224", 56),
+    ("maxvit_pico_rw_256", 64),
+    ("resnetv2_50", 64),
+]
+CLASSES = 3
+
+
+def load(name, size=None, weights="none"):
+    """A network with random weights whose BatchNorm has seen something."""
+    backbone = load_backbone(name, weights, classes=CLASSES, size=size)
+    generator = torch.Generator().manual_seed(1)
+    for module in backbone.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return backbone
+
+
+def pictures(backbone, count=2):
+    spec = backbone.input
+    shape = (count, spec.channels, spec.height, spec.width)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+
+
+def depth(backbone):
+    return cut_at(backbone, "none").of
+
+
+def check_cut(backbone, freeze):
+    images = pictures(backbone)
+    with torch.no_grad():
+        expected = backbone.model(images)
+    cut = cut_at(backbone, freeze)
+    with torch.no_grad():
+        features = cut.prefix(images)
+        assert torch.equal(cut.tail(features), expected)
+    assert features.shape[1:] == cut.feature_shape
+    before = {key: value.clone() for key, value in cut.prefix.state_dict().items()}
+    cut.prefix.train()
+    cut.tail.train()
+    optimizer = torch.optim.SGD(cut.tail.parameters(), lr=1e-3)
+    cut.tail(cut.prefix(images)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in cut.tail.parameters())
+    assert all(parameter.grad is None for parameter in cut.prefix.parameters())
+    optimizer.step()
+    assert all(torch.equal(value, before[key]) for key, value in cut.prefix.state_dict().items())
+    cut.tail.eval()
+    trained = {id(parameter) for parameter in cut.tail.parameters()}
+    frozen = {id(parameter) for parameter in cut.prefix.parameters()}
+    assert trained.isdisjoint(frozen)
+    assert trained | frozen == {id(parameter) for parameter in backbone.model.parameters()}
+    return cut
+
+
+def save(backbone, folder: Path):
+    save_file(
+        {key: value.contiguous() for key, value in backbone.model.state_dict().items()}, folder / "model.safetensors"
+    )
+    names = [f"class {index}" for index in range(CLASSES)]
+    (folder / "config.json").write_text(json.dumps(timm_config(backbone, names)))
+
+
+@pytest.mark.parametrize(("name", "size"), KINDS, ids=[name for name, _ in KINDS])
+def test_cut_at_a_third_equals_the_whole_and_trains_the_tail_alone(name, size):
+    backbone = load(name, size)
+    keys = list(backbone.model.state_dict())
+    check_cut(backbone, str(max(1, depth(backbone) // 3)))
+    assert list(backbone.model.state_dict()) == keys
+    cut = check_cut(load(name, size), "all")
+    assert len(cut.feature_shape) == 1
+    assert cut.layer == cut.of
+
+
+@pytest.mark.parametrize(("name", "size"), FAMILIES, ids=[name for name, _ in FAMILIES])
+def test_state_dict_goes_through_timms_local_dir_strictly(name, size, tmp_path):
+    backbone = load(name, size)
+    save(backbone, tmp_path)
+    images = pictures(backbone)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    with torch.no_grad():
+        expected = backbone.model(images)
+        assert torch.equal(again(images), expected)
+    ours = load_backbone(f"local-dir:{tmp_path}")
+    with torch.no_grad():
+        assert torch.equal(ours.model(images), expected)
+    assert ours.input == backbone.input
+
+
+@pytest.mark.parametrize("name", ["lenet5", "torchvision/alexnet", "tf_efficientnet_lite0"])
+def test_rebuild_takes_the_weights_strictly(name):
+    backbone = load(name)
+    config = json.loads(json.dumps(timm_config(backbone, ["a", "b", "c"])))
+    again = rebuild(config)
+    again.model.load_state_dict(backbone.model.state_dict(), strict=True)
+    images = pictures(backbone)
+    with torch.no_grad():
+        assert torch.equal(again.model.eval()(images), backbone.model(images))
+    assert again.input == backbone.input
+    assert again.name == name
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "torchvision/alexnet", "lenet5"])
+def test_every_depth(name):
+    size = None if name == "lenet5" else 64
+    for number in range(1, depth(load(name, size)) + 1):
+        cut = check_cut(load(name, size), str(number))
+        assert cut.layer == number
+
+
+def test_none_is_the_identity():
+    backbone = load("lenet5")
+    cut = cut_at(backbone, "none")
+    images = pictures(backbone)
+    assert torch.equal(cut.prefix(images), images)
+    assert (cut.layer, cut.name, cut.feature_shape) == (0, "", (1, 32, 32))
+    assert all(parameter.requires_grad for parameter in cut.tail.parameters())
+
+
+def test_dropout_is_alive_in_the_training_tail_only():
+    backbone = load("torchvision/alexnet", 64)
+    cut = cut_at(backbone, "classifier.1")
+    images = pictures(backbone)
+    features = cut.prefix.train()(images)
+    assert torch.equal(features, cut.prefix(images))
+    assert torch.equal(cut.tail(features), cut.tail(features))
+    cut.tail.train()
+    assert not torch.equal(cut.tail(features), cut.tail(features))
+    # the dropout behind the pooling is not frozen with it
+    before = cut_at(backbone, "5")
+    before.tail.train()
+    assert not torch.equal(before.tail(before.prefix(images)), before.tail(before.prefix(images)))
+
+
+def test_functional_dropout_follows_the_tails_mode():
+    backbone = load("ghostnet_050", 64)
+    backbone.model.drop_rate = 0.5
+    cut = check_cut(backbone, "all")
+    features = cut.prefix(pictures(backbone))
+    cut.tail.train()
+    assert not torch.equal(cut.tail(features), cut.tail(features))
+
+
+def test_the_prefix_stays_as_it_is_when_somebody_trains_the_whole_network():
+    backbone = load("resnet18", 64)
+    cut = cut_at(backbone, "layer2.0")
+    images = pictures(backbone)
+    features = cut.prefix(images)
+    state = {key: value.clone() for key, value in backbone.model.state_dict().items()}
+    backbone.model.train()
+    assert torch.equal(cut.prefix(images), features)
+    assert all(torch.equal(value, state[key]) for key, value in backbone.model.state_dict().items())
+
+
+def test_trained_tail_is_in_the_networks_own_state_dict():
+    backbone = load("resnet18", 64)
+    cut = cut_at(backbone, "layer3")
+    names = {name for name, _ in cut.tail.named_parameters()}
+    assert names == {name for name, _ in backbone.model.named_parameters() if name.startswith(("layer4", "fc"))}
+    with torch.no_grad():
+        dict(cut.tail.named_parameters())["layer4.0.conv1.weight"].fill_(7)
+    assert backbone.model.state_dict()["layer4.0.conv1.weight"].eq(7).all()
+
+
+def test_a_layers_or_a_stages_name_is_a_depth():
+    backbone = load("tf_efficientnet_lite0", 64)
+    assert cut_at(backbone, "blocks.3.1").name == "blocks.3.1"
+    stage = cut_at(backbone, "blocks.3")
+    assert (stage.name, stage.layer) == ("blocks.3.2", 9)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "says"),
+    [
+        ("0", "1 to 18"),
+        ("19", "1 to 18"),
+        ("-3", "1 to 18"),
+        ("blocks.3.1.conv_pw", "7 .*and 8"),
+        ("block.3.1", "blocks.3.1"),
+    ],
+)
+def test_no_such_depth_names_the_nearest(freeze, says):
+    with pytest.raises(UsageError, match=says):
+        cut_at(load("tf_efficientnet_lite0", 64), freeze)
+
+
+def test_what_cannot_be_traced_can_be_cut_before_the_head():
+    backbone = load("twins_svt_small")
+    images = pictures(backbone)
+    cut = cut_at(backbone, "all")
+    cut.prefix.train()
+    with torch.no_grad():
+        assert torch.equal(cut.tail(cut.prefix(images)), backbone.model(images))
+    assert cut.feature_shape == (512,)
+    with pytest.raises(UsageError, match="all or none"):
+        cut_at(backbone, "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("resnet18", 64), ("resnetv2_50", 64), ("deit_tiny_distilled_patch16_224", 64), ("levit_128s", None)],
+)
+def test_a_head_fitted_on_features_is_the_networks(name, size):
+    backbone = load(name, size)
+    cut = cut_at(backbone, "all")
+    weight = torch.randn(CLASSES, *cut.feature_shape, generator=torch.Generator().manual_seed(3))
+    bias = torch.arange(float(CLASSES))
+    set_head(backbone.model, weight, bias)
+    images = pictures(backbone)
+    with torch.no_grad():
+        features = cut.prefix(images)
+        logits = nn.functional.linear(features, weight, bias)
+        torch.testing.assert_close(cut.tail(features), logits, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(backbone.model(images), logits, rtol=1e-5, atol=1e-5)
+
+
+def test_twin_heads_are_two_modules():
+    assert len(head_modules(load("deit_tiny_distilled_patch16_224", 64).model)) == 2
+
+
+def test_a_head_of_another_size_is_refused():
+    with pytest.raises(UsageError, match=r"\[3, 512"):
+        set_head(load("resnet18", 64).model, torch.zeros(3, 5), torch.zeros(3))

@@ -1,0 +1,51 @@
+"""Receptive fields against what NaNs reach: a NaN in a row of pixels spreads to exactly what sees the row."""
+
+import pytest
+import torch
+
+from tlcli.backbones.layers import layer_table
+from tlcli.backbones.rows import plan_of
+from tlcli.backbones.zoo import load_backbone
+
+
+def rows_that_reach_the_middle(backbone, row):
+    """How many rows of pixels change the middle row of a map."""
+    spec = backbone.input
+    plan = plan_of(backbone)
+    graph = torch.fx.Graph()
+    copied = {}
+    for node in plan.graph.nodes:
+        copied[node] = graph.node_copy(node, copied.__getitem__)
+        if node is plan.rows[row].end:
+            graph.output(copied[node])
+            break
+    prefix = torch.fx.GraphModule(backbone.model, graph)
+    picture = torch.zeros(spec.height, spec.channels, spec.height, spec.width)
+    for index in range(spec.height):
+        picture[index, :, index] = float("nan")
+    with torch.no_grad():
+        maps = torch.cat([prefix(part) for part in picture.split(32)])
+    middle = maps[:, :, maps.shape[2] // 2]
+    return int(middle.isnan().flatten(1).any(1).sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "rows"),
+    [
+        ("tf_efficientnet_lite0", 96, (0, 2, 3, 4)),
+        ("resnet18", 96, (0, 1, 3)),
+        ("convnext_atto", 96, (0, 1, 2)),
+        ("lenet5", None, (0,)),
+        ("inception_v3", 107, (0, 2, 4)),
+    ],
+)
+def test_field_is_what_a_nan_reaches(name, size, rows):
+    backbone = load_backbone(name, "none", classes=2, size=size)
+    table = layer_table(backbone)
+    for row in rows:
+        assert table.layers[row].receptive_field == rows_that_reach_the_middle(backbone, row), table.layers[row].name
+
+
+def test_squeeze_and_excitation_sees_the_whole_picture():
+    backbone = load_backbone("mobilenetv3_small_050", "none", classes=2, size=96)
+    assert layer_table(backbone).layers[1].receptive_field == 96 == rows_that_reach_the_middle(backbone, 1)

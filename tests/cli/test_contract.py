@@ -1,0 +1,134 @@
+"""The promises of the command line: commands, options, JSON keys, exit codes, and what --help costs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from tlcli.cli.app import app
+from tlcli.cli.main import run
+
+README = Path(__file__).parents[2] / "README.md"
+
+NETWORK = {"--backbone", "--weights", "--freeze", "--size", "--fit", "--seed"}
+HARDWARE = {"--device", "--engine", "--batch-size", "--workers"}
+EVERYWHERE = {"--json", "--quiet", "--verbose"}
+OPTIONS = {
+    "finetune": NETWORK
+    | HARDWARE
+    | {"--precision", "--out", "--group-by", "--balance", "--validation-fraction", "--cache", "--no-cache"}
+    | {"--resume", "--overwrite"},
+    "cache-features": NETWORK | HARDWARE | {"--precision", "--cache", "--verify", "--export"},
+    "predict": HARDWARE | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"},
+    "evaluate": {"--split", "--device"},
+    "layers": set(),
+    "backbones": set(),
+    "cache list": {"--cache"},
+    "cache prune": {"--cache", "--older-than"},
+}
+
+
+def options_of(command: str) -> dict[str, str]:
+    """Each option of a command and its help text, from Typer's own command object."""
+    node = typer.main.get_command(app)
+    for name in command.split():
+        node = node.commands[name]
+    return {flag: parameter.help or "" for parameter in node.params for flag in parameter.opts if flag.startswith("--")}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_promised_options_are_there_and_explained(command):
+    found = options_of(command)
+    assert OPTIONS[command] | EVERYWHERE <= found.keys()
+    assert all(found.values()), [flag for flag, text in found.items() if not text]
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_readme_names_every_command(command):
+    assert f"tlcli {command}" in README.read_text()
+
+
+def test_readme_names_no_option_that_is_not_there():
+    known = {flag for command in OPTIONS for flag in options_of(command)}
+    known |= {"--version", "--help", "--install-completion"}
+    text = "\n".join(line for line in README.read_text().splitlines() if "git clone" not in line)
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *[[*name.split(), "--help"] for name in OPTIONS]])
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        "import sys; from tlcli.cli.main import run; "
+        f"assert run({arguments!r}) == 0; "
+        "heavy = {'torch', 'timm', 'numpy', 'PIL', 'pyarrow'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["finetune"], 2, "Missing argument 'DATA'"),
+        (["finetune", "x", "--frob"], 2, "No such option"),
+        (["frob"], 2, "No such command"),
+        (["finetune", "nowhere"], 4, "nowhere does not exist"),
+        (["finetune", "nowhere", "--fit", "stretch"], 2, "--fit is 'stretch'"),
+        (["finetune", "nowhere", "--validation-fraction", "1.5"], 2, "--validation-fraction is 1.5"),
+        (["finetune", "nowhere", "--overwrite"], 2, "--overwrite needs --out"),
+        (["finetune", "nowhere", "--device", "tpu"], 2, "--device is 'tpu'"),
+        (["predict", "nowhere", "x.jpg"], 4, "nowhere is not a directory"),
+        (["predict", "nowhere", "x.jpg", "--resume"], 2, "--resume has no effect without --out"),
+        (["predict", "nowhere", "x.jpg", "--min-confidence", "7"], 2, "--min-confidence is 7"),
+        (["evaluate", "nowhere", "x", "--split", "holdout"], 2, "--split is 'holdout'"),
+        (["backbones", "no-such-thing"], 2, "no-such-thing"),
+        (["layers", "resnet_18"], 2, "resnet18"),
+    ],
+)
+def test_errors_have_a_code_a_message_and_json(arguments, code, message, capfd):
+    assert run(arguments) == code
+    plain = capfd.readouterr()
+    assert message in plain.err
+    assert plain.out == ""
+    assert "Traceback" not in plain.err
+
+    assert run([*arguments, "--json"]) == code
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert error.keys() == {"kind", "message", "path"}
+    assert message in error["message"]
+
+
+def test_json_excludes_rows_on_stdout(capfd):
+    assert run(["predict", "nowhere", "x.jpg", "--out", "-", "--json"]) == 2
+    assert "would both write" in json.loads(capfd.readouterr().out)["error"]["message"]
+
+
+def test_layers_json(capfd):
+    assert run(["layers", "lenet5", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    keys = "number name kind output_shape parameters kernel stride padding receptive_field".split()
+    assert all(set(keys) <= layer.keys() for layer in found["layers"])
+    assert [layer["number"] for layer in found["layers"]] == list(range(1, len(found["layers"]) + 1))
+
+
+def test_backbones_json(capfd):
+    assert run(["backbones", "efficientnet_lite0", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capfd.readouterr().out)["backbones"]}
+    default = rows["tf_efficientnet_lite0"]
+    assert default.keys() >= {"name", "parameters", "input_size", "local"}
+    assert default["local"] is True
+    assert default["input_size"] == 224
+    assert rows["efficientnet_lite0"]["local"] is False
+
+
+def test_listings_go_to_stdout_whole(capfd):
+    assert run(["layers", "torchvision/alexnet"]) == 0
+    out = capfd.readouterr().out
+    assert "61,100,840" in out
+    assert "…" not in out

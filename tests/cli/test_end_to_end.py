@@ -1,0 +1,184 @@
+"""The installed `tlcli` command in processes of its own, as a stranger would use it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TLCLI = [str(Path(sys.executable).with_name("tlcli"))]
+
+
+def call(*arguments, cwd=None, stdin=None, **environment):
+    return subprocess.run(
+        [*TLCLI, *map(str, arguments)],
+        capture_output=True,
+        cwd=cwd,
+        input=stdin,
+        env=os.environ | environment,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def work(photos, tmp_path_factory):
+    """A folder with a data set (one picture broken), and a run made by the command."""
+    root = tmp_path_factory.mktemp("work")
+    shutil.copytree(photos, root / "photos")
+    (root / "photos" / "disc" / "broken.jpg").write_bytes(b"not a picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finetuned(work):
+    return call("finetune", "photos", "--size", 64, cwd=work, TLCLI_CACHE=str(work / "cache"))
+
+
+def test_finetune_for_people(work, finetuned):
+    said = finetuned.stderr.decode()
+    assert finetuned.returncode == 3, said
+    assert finetuned.stdout == b""
+    for expected in ("3 classes", "Features", "Accuracy", "always", "precision", "Run       runs/photos", "Next"):
+        assert expected in said
+    assert "photos/disc/broken.jpg: not a picture of a known format" in said
+    assert "\x1b" not in said, "no escape codes where nobody looks"
+    assert (work / "runs" / "photos" / "run.json").exists()
+
+
+def test_finetune_for_machines(work, finetuned):
+    done = call("finetune", "photos", "--size", 64, "--json", cwd=work, TLCLI_CACHE=str(work / "cache"))
+    info = json.loads(done.stdout)
+    assert info["run"] == "runs/photos-2"
+    assert info.keys() >= {"run", "backbone", "freeze", "classes", "images", "validation", "test", "seconds"}
+    assert info["freeze"].keys() == {"layer", "name", "of"}
+    assert info["images"].keys() >= {"train", "validation", "test", "skipped", "failed"}
+    assert info["seconds"].keys() >= {"total", "features", "training"}
+    assert info["images"]["failed"] == 1
+    assert info["images"]["computed"] == 0
+
+
+def test_predict_rows(work, finetuned):
+    done = call("predict", "runs/photos", "photos/disc", "--top", 2, "--probabilities", cwd=work)
+    assert done.returncode == 3
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert list(rows[0]) == [
+        *("path", "label", "confidence", "status", "error", "label_2", "confidence_2"),
+        *("p:disc", "p:square", "p:stripes"),
+    ]
+    assert [row["path"] for row in rows] == sorted(
+        f"photos/disc/{path.name}" for path in (work / "photos/disc").iterdir()
+    )
+    failed = rows[-1]
+    assert failed["path"] == "photos/disc/broken.jpg"
+    assert failed["status"] == "failed"
+    assert failed["label"] == failed["confidence"] == ""
+    assert "not a picture" in failed["error"]
+    for row in rows[:-1]:
+        shares = [float(row[f"p:{name}"]) for name in ("disc", "square", "stripes")]
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+        assert float(row["confidence"]) == max(shares)
+        assert row["status"] == "ok"
+
+
+def test_predict_formats_hold_the_same(work, finetuned, tmp_path):
+    import pyarrow.parquet as pq
+
+    for name in ("rows.csv", "rows.jsonl", "rows.parquet"):
+        done = call("predict", "runs/photos", "photos", "--out", tmp_path / name, "--min-confidence", 0.9, cwd=work)
+        assert done.returncode == 3, done.stderr
+        assert done.stdout == b""
+    parquet = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert parquet == lines
+    assert len(table) == len(lines) == 46
+    for row, line in zip(table, lines, strict=True):
+        assert row == {name: "" if value is None else str(value) for name, value in line.items()}
+    assert {line["status"] for line in lines} <= {"ok", "review", "failed"}
+    for line in lines:
+        if line["status"] != "failed":
+            assert (line["status"] == "review") == (line["confidence"] < 0.9)
+
+
+def test_predict_refuses_to_overwrite(work, finetuned, tmp_path):
+    out = tmp_path / "labels.csv"
+    out.write_text("precious")
+    done = call("predict", "runs/photos", "photos", "--out", out, cwd=work)
+    assert done.returncode == 2
+    assert out.read_text() == "precious"
+    done = call("predict", "runs/photos", "photos", "--out", out, "--overwrite", "--json", cwd=work)
+    assert done.returncode == 3
+    result = json.loads(done.stdout)
+    assert result | {"images": 46, "failed": 1, "out": str(out)} == result
+    assert result.keys() >= {"seconds", "images_per_second"}
+    assert len(out.read_text().splitlines()) == 47
+
+
+def test_predict_a_list_on_stdin(work, finetuned):
+    listed = b"photos/square/03.jpg\nphotos/disc/01.jpg\nphotos/nowhere.jpg\n"
+    done = call("predict", "runs/photos", "-", cwd=work, stdin=listed)
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert [row["path"] for row in rows] == listed.decode().split()
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed"]
+    assert done.returncode == 3
+
+
+def test_evaluate(work, finetuned):
+    done = call("evaluate", "runs/photos", "photos", "--json", cwd=work)
+    assert done.returncode == 3
+    result = json.loads(done.stdout)
+    keys = "split images failed accuracy top5_accuracy macro_f1 loss ece confusion per_class".split()
+    assert result.keys() >= set(keys)
+    assert result["split"] == "all"
+    assert result["images"] == 45
+    assert b"trained on" in done.stderr
+    assert sum(map(sum, result["confusion"])) == 45
+
+
+def test_module_and_version():
+    done = subprocess.run([sys.executable, "-m", "tlcli", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tlcli 0.")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_in_the_middle_the_next_run_goes_on(photos, tmp_path, number):
+    """Ctrl-C, a termination and a kill leave a usable cache, no half-made run and no process behind."""
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    slow = data / "stripes"
+    for index in range(400):
+        (slow / f"copy{index:03d}.jpg").write_bytes((slow / "00.jpg").read_bytes() + b"%d" % index)
+    command = [*TLCLI, "finetune", str(data), "--size", "64", "--out", str(tmp_path / "run"), "--batch-size", "4"]
+    environment = os.environ | {"TLCLI_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    while b"to compute" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(1)
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    children = [pid for task in tasks for pid in (task / "children").read_text().split()]
+    assert children, "decoding happens in other processes"
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1].decode()
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert process.returncode == expected, said
+    if number != signal.SIGKILL:
+        assert "the same command goes on" in said
+        assert not (tmp_path / "run").exists()
+    time.sleep(1)
+    assert not [pid for pid in children if Path(f"/proc/{pid}/exe").exists()]
+
+    again = call(*command[1:], "--overwrite", "--json", TLCLI_CACHE=str(tmp_path / "cache"))
+    assert again.returncode == 0, again.stderr
+    clean = call(*command[1:-4], "--out", tmp_path / "clean", "--json", TLCLI_CACHE=str(tmp_path / "fresh"))
+    assert json.loads(again.stdout)["validation"]["confusion"] == json.loads(clean.stdout)["validation"]["confusion"]

@@ -1,0 +1,105 @@
+"""evaluate: which pictures it judges, and by which rules."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tlcli.commands.evaluate import evaluate
+from tlcli.commands.finetune import finetune
+from tlcli.errors import DataError
+from tlcli.progress import Silent
+from tlcli.settings import CacheSettings, EvaluateSettings, FinetuneSettings, NetworkSettings
+
+
+class Warnings(Silent):
+    """Keeps the warnings."""
+
+    def __init__(self):
+        self.said = []
+
+    def warn(self, text):
+        self.said.append(text)
+
+
+def copy_part(photos, target, chosen):
+    for folder in photos.iterdir():
+        (target / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[chosen]:
+            shutil.copy(path, target / folder.name)
+
+
+def test_pictures_that_were_trained_on_are_said_to_be(photos, trained):
+    report = Warnings()
+    result = evaluate(EvaluateSettings(run=trained.run, data=photos), report)
+    assert result["split"] == "all"
+    assert result["images"] == 45
+    assert any("trained on" in text for text in report.said)
+
+
+def test_other_pictures_are_judged_all_without_a_word(photos, trained, tmp_path):
+    copy_part(photos, tmp_path / "other", slice(0, 4))
+    report = Warnings()
+    result = evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "other"), report)
+    assert result["split"] == "all"
+    assert result["images"] == 12
+    assert report.said == []
+
+
+def test_moved_and_renamed_data_is_still_the_runs_own(photos, trained, tmp_path):
+    run = tmp_path / "run"
+    info = finetune(
+        FinetuneSettings(
+            data=photos,
+            out=run,
+            validation_fraction=0.4,
+            network=NetworkSettings(size=64),
+            cache=CacheSettings(directory=trained.cache),
+        )
+    )
+    shutil.copytree(photos, tmp_path / "moved")
+    for path in list((tmp_path / "moved").rglob("*.jpg")):
+        path.rename(path.with_name(f"renamed_{path.name}"))
+    result = evaluate(EvaluateSettings(run=run, data=tmp_path / "moved"))
+    assert result["split"] == "validation"
+    assert result["confusion"] == info["validation"]["confusion"]
+    train = evaluate(EvaluateSettings(run=run, data=tmp_path / "moved", split="train"))
+    assert train["images"] + result["images"] == 45
+
+
+def test_a_split_that_is_not_there_is_an_error(photos, trained, tmp_path):
+    copy_part(photos, tmp_path / "other", slice(0, 3))
+    with pytest.raises(DataError, match="no test pictures"):
+        evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "other", split="test"))
+
+
+def test_test_is_preferred(photos, trained, tmp_path):
+    copy_part(photos, tmp_path / "data" / "train", slice(0, 3))
+    copy_part(photos, tmp_path / "data" / "test", slice(3, 5))
+    result = evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "data"))
+    assert result["split"] == "test"
+    assert result["images"] == 6
+
+
+def test_a_class_that_the_run_lacks_is_an_error(photos, trained, tmp_path):
+    copy_part(photos, tmp_path / "data", slice(0, 2))
+    (tmp_path / "data" / "disc").rename(tmp_path / "data" / "dics")
+    with pytest.raises(DataError, match="'dics'"):
+        evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "data"))
+
+
+def test_some_classes_only_keep_their_places(photos, trained, tmp_path):
+    """A class missing from DATA doesn't shift the labels of the others."""
+    copy_part(photos, tmp_path / "data", slice(0, 5))
+    shutil.rmtree(tmp_path / "data" / "disc")
+    result = evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "data"))
+    assert result["per_class"]["disc"]["images"] == 0
+    assert result["accuracy"] > 0.8
+
+
+def test_failures_are_counted_not_judged(photos, trained, tmp_path):
+    copy_part(photos, tmp_path / "data", slice(0, 2))
+    (tmp_path / "data" / "disc" / "broken.jpg").write_bytes(b"x")
+    result = evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "data"))
+    assert (result["images"], result["failed"]) == (6, 1)

@@ -1,0 +1,308 @@
+"""Bytes to upright pictures: every format and mode, and nothing but a reason from what is broken."""
+
+import io
+import os
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlcli.images.decode import UndecodableError, decode
+from tlcli.images.worker import Order, read_picture
+
+GENERATOR = np.random.default_rng(0)
+UPRIGHT = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+"""uint8 [32, 48, 3] of 8 x 8 blocks, which JPEG keeps nearly as they are."""
+
+STORED_AS = {
+    1: lambda upright: upright,
+    2: np.fliplr,
+    3: lambda upright: upright[::-1, ::-1],
+    4: np.flipud,
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+"""What a camera writes under each EXIF orientation when the scene is `upright`."""
+
+
+def encode(picture, form, **options):
+    file = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, form, **options)
+    return file.getvalue()
+
+
+def array(data, channels=3):
+    return np.asarray(decode(data, channels), np.int16)
+
+
+def exif(orientation, kind=3, order="<"):
+    """An EXIF block with one tag, Orientation, of the given TIFF type (3: short)."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 1)
+    value = struct.pack(order + "H2x", orientation) if kind == 3 else struct.pack(order + "I", orientation)
+    return b"Exif\0\0" + head + struct.pack(order + "HHI", 0x112, kind, 1) + value + bytes(4)
+
+
+def png(width, height, depth, kind, rows=b""):
+    """A PNG with any header: `kind` is its colour type, `rows` its data before compression."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG", "TIFF", "BMP", "GIF", "PPM", "AVIF"])
+def test_formats(form):
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}, "AVIF": {"quality": 95, "subsampling": "4:4:4"}}
+    found = array(encode(UPRIGHT, form, **options.get(form, {})))
+    assert found.shape == UPRIGHT.shape
+    assert np.abs(found - UPRIGHT).mean() < 2
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+def test_every_orientation_gives_the_upright_picture(form, orientation, order):
+    options = {"PNG": {}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}[form]
+    stored = np.ascontiguousarray(STORED_AS[orientation](UPRIGHT))
+    found = array(encode(stored, form, exif=exif(orientation, order=order), **options))
+    assert found.shape == UPRIGHT.shape
+    assert np.abs(found - UPRIGHT).mean() < (2 if form == "JPEG" else 1e-9)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_a_tiff(orientation):
+    stored = np.ascontiguousarray(STORED_AS[orientation](UPRIGHT))
+    np.testing.assert_array_equal(array(encode(stored, "TIFF", tiffinfo={0x112: orientation})), UPRIGHT)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize(
+    "block",
+    [
+        exif(0),
+        exif(9),
+        exif(65535),
+        exif(6, kind=2),
+        exif(6, kind=99),
+        b"Exif\0\0" + b"no EXIF at all",
+        b"Exif\0\0" + b"II*\0",
+        b"Exif\0\0" + b"II*\0\xff\xff\xff\xff",
+    ],
+)
+def test_an_orientation_that_is_none_turns_nothing(form, block):
+    found = array(encode(UPRIGHT, form, exif=block))
+    np.testing.assert_array_equal(found, array(encode(UPRIGHT, form)))
+
+
+def test_grey_is_what_the_colours_give():
+    grey = decode(encode(UPRIGHT, "PNG"), 1)
+    assert grey.mode == "L"
+    np.testing.assert_array_equal(np.asarray(grey), np.asarray(Image.fromarray(UPRIGHT).convert("L")))
+
+
+def test_what_a_file_is_is_told_by_its_content(tmp_path, small):
+    (tmp_path / "photo.jpg").write_bytes(encode(UPRIGHT, "GIF"))
+    (tmp_path / "photo.gif").write_bytes(encode(UPRIGHT, "GIF"))
+    one, two = (read_picture(str(tmp_path / name), Order(preprocessing=small)) for name in ("photo.jpg", "photo.gif"))
+    assert one.error is None
+    assert one.pixels == two.pixels
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_several_pictures_in_a_file_the_first_counts(form):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = encode(frames[0], form, save_all=True, append_images=frames[1:], **options)
+    np.testing.assert_array_equal(array(data)[0, 0], [255, 0, 0])
+
+
+# Modes.
+
+
+def test_transparency_of_a_palette_lies_over_white():
+    picture = Image.new("P", (4, 2), 1)
+    picture.putpalette([10, 20, 30, 200, 100, 50])
+    picture.putpixel((0, 0), 0)
+    found = array(encode(picture, "PNG", transparency=0))
+    np.testing.assert_array_equal(found[0, 0], [255, 255, 255])
+    np.testing.assert_array_equal(found[0, 1], [200, 100, 50])
+
+
+def test_half_transparency_lies_over_white():
+    for channels in (3, 1):
+        data = encode(Image.new("RGBA", (2, 2), (0, 0, 0, 128)), "PNG")
+        assert np.abs(array(data, channels) - 127).max() <= 1
+
+
+def test_a_transparent_colour_becomes_white():
+    picture = Image.new("RGB", (2, 1), (1, 2, 3))
+    picture.putpixel((1, 0), (9, 9, 9))
+    found = array(encode(picture, "PNG", transparency=(1, 2, 3)))
+    np.testing.assert_array_equal(found[0], [[255, 255, 255], [9, 9, 9]])
+
+
+def test_grey_with_transparency():
+    picture = Image.new("LA", (2, 1), (40, 255))
+    picture.putpixel((1, 0), (40, 0))
+    found = array(encode(picture, "PNG"))
+    np.testing.assert_array_equal(found[0], [[40, 40, 40], [255, 255, 255]])
+
+
+def test_cmyk():
+    found = array(encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    assert np.abs(found - [255, 0, 0]).max() < 20
+    assert array(encode(Image.new("CMYK", (16, 16)), "TIFF")).min() == 255
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_one_bit(channels):
+    picture = Image.new("1", (2, 1))
+    picture.putpixel((1, 0), 1)
+    found = array(encode(picture, "PNG"), channels)
+    assert (found[0, 0] == 0).all()
+    assert (found[0, 1] == 255).all()
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_a_lab_tiff(channels):
+    found = array(encode(Image.new("LAB", (2, 2), (255, 128, 128)), "TIFF"), channels)
+    assert found.min() > 240
+
+
+RAMP = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(RAMP, "PNG"),
+        encode(RAMP, "TIFF"),
+        encode(Image.frombytes("I;16B", (16, 16), RAMP.astype(">u2").tobytes()), "TIFF"),
+        b"P5 16 16 65535\n" + RAMP.astype(">u2").tobytes(),
+    ],
+    ids=["png", "tiff", "big-endian tiff", "pgm"],
+)
+def test_16_bit_grey_is_scaled_not_clipped(data, channels):
+    found = array(data, channels).reshape(256, -1)
+    assert np.abs(found - np.arange(256)[:, None]).max() <= 1
+
+
+def test_16_bit_colour_is_scaled_not_clipped():
+    row = b"\0" + struct.pack(">6H", 0, 65535, 32768, 257 * 10, 257 * 20, 257 * 30)
+    found = array(png(2, 1, 16, 2, row))
+    assert np.abs(found[0] - [[0, 255, 128], [10, 20, 30]]).max() <= 1
+
+
+def test_floats_are_refused_rather_than_guessed():
+    with pytest.raises(UndecodableError, match="no known range"):
+        decode(encode(Image.new("F", (4, 4), 0.5), "TIFF"), 3)
+
+
+# What is no picture.
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_truncated_picture_is_an_error(form, share):
+    noise = GENERATOR.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    data = encode(noise, form)
+    with pytest.raises(UndecodableError):
+        decode(data[: int(share * len(data))], 3)
+
+
+def test_an_empty_file():
+    with pytest.raises(UndecodableError, match="empty"):
+        decode(b"", 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0",
+        b"\0" * 5000,
+        b"hello\n",
+        b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+        b'{"error": "not found"}',
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        b"%PDF-1.7\n",
+        b"PK\x03\x04",
+        b"\xff\xd8",
+        b"\x89PNG\r\n\x1a\n",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+    ],
+)
+def test_what_is_no_picture_is_an_error_with_one_line_of_reason(data):
+    with pytest.raises(UndecodableError, match=r"\A.+\Z"):
+        decode(data, 3)
+
+
+def test_eps_is_refused_without_starting_a_program(tmp_path, monkeypatch):
+    witness = tmp_path / "started"
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch '{witness}'\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(UndecodableError, match="not a picture of a known format"):
+        decode(encode(UPRIGHT, "EPS"), 3)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(100_000, 100_000, 8, 2),
+        png(13_400, 13_400, 1, 0),  # just above the limit, and 22 MB as stored
+        b"GIF89a" + struct.pack("<HH3x", 65535, 65535) + b"," + struct.pack("<4Hx", 0, 0, 65535, 65535) + b"\2\1\0\0;",
+        b"P6 60000 60000 255\n" + bytes(100),
+    ],
+    ids=["png", "png just too large", "gif", "ppm"],
+)
+def test_a_bomb_is_refused(data):
+    with pytest.raises(UndecodableError, match="pixels"):
+        decode(data, 3)
+
+
+HOSTILE = {
+    "jpeg": encode(UPRIGHT, "JPEG", exif=exif(6)),
+    "progressive jpeg": encode(UPRIGHT, "JPEG", progressive=True),
+    "png": encode(UPRIGHT, "PNG", exif=exif(3)),
+    "palette": encode(Image.fromarray(UPRIGHT).quantize(16), "PNG", transparency=0),
+    "webp": encode(UPRIGHT, "WEBP", exif=exif(5)),
+    "gif": encode(UPRIGHT, "GIF"),
+    "tiff": encode(UPRIGHT, "TIFF", tiffinfo={0x112: 7}),
+    "packed tiff": encode(UPRIGHT, "TIFF", compression="tiff_lzw"),
+    "bmp": encode(UPRIGHT, "BMP"),
+    "ppm": encode(UPRIGHT, "PPM"),
+    "avif": encode(UPRIGHT, "AVIF"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_flipped_bits_give_a_picture_or_a_reason_and_nothing_else(name, capfd):
+    data, draw, refused = HOSTILE[name], random.Random(name), 0
+    head = min(len(data), 400)
+    for number in range(150):
+        damaged = bytearray(data)
+        for _ in range(draw.choice([1, 1, 2, 8])):
+            # Half of them in the headers, where most formats keep what can go wrong.
+            damaged[draw.randrange(head if number % 2 else len(data))] ^= 1 << draw.randrange(8)
+        try:
+            picture = decode(bytes(damaged), draw.choice([1, 3]))
+        except UndecodableError as error:
+            refused += 1
+            assert str(error)
+            assert "\n" not in str(error)
+        else:
+            assert picture.mode in {"RGB", "L"}
+            assert min(picture.size) > 0
+    assert 0 < refused < 150
+    capfd.readouterr()  # libtiff tells descriptor 2 about it; the worker has none

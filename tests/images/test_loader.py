@@ -1,0 +1,279 @@
+"""Decoding processes: order, deaths, hangs, and that nothing of them is left."""
+
+import hashlib
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlcli.images.loader import PictureLoader
+from tlcli.images.worker import Order, Picture, read_picture
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+
+
+def processes():
+    """Living processes: the parent of each."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if state != "Z":
+                found[int(entry.name)] = int(parent)
+    return found
+
+
+def children(parent=None):
+    """Processes that `parent` (this one) started and that still live."""
+    return {process for process, its_parent in processes().items() if its_parent == (parent or os.getpid())}
+
+
+def all_end(some):
+    """Whether these processes end within some seconds."""
+    for _ in range(500):
+        if not some & processes().keys():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """Paths of 60 pictures, each of its own colour; every seventh large, so slow."""
+    paths = []
+    for number in range(60):
+        size = (1500, 1200) if number % 7 == 3 else (20, 16)
+        Image.new("RGB", size, (number, 255 - number, 0)).save(tmp_path / f"{number}.png")
+        paths.append(str(tmp_path / f"{number}.png"))
+    return paths
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe, on which a decoder hangs."""
+    path = tmp_path / "pipe.jpg"
+    os.mkfifo(path)
+    return str(path)
+
+
+def number_of(picture):
+    """Which of the `numbered` pictures this is."""
+    pixels = np.frombuffer(picture.pixels, np.uint8).reshape(16, 16, 3)
+    assert (pixels == pixels[0, 0]).all()
+    return int(pixels[0, 0, 0])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_pictures_come_in_order_slow_and_fast_and_broken_ones(tmp_path, numbered, small, workers):
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    broken = [str(tmp_path / name) for name in ("text.jpg", "empty.jpg", "missing.jpg")] + [str(tmp_path)]
+    paths = numbered + broken * 3
+    random.Random(workers).shuffle(paths)
+    with PictureLoader(Order(preprocessing=small), workers=workers) as loader:
+        pictures = list(loader.load(paths))
+    assert len(pictures) == len(paths)
+    for path, picture in zip(paths, pictures, strict=True):
+        if path in broken:
+            assert picture.pixels is None
+            assert picture.error
+        else:
+            assert picture.error is None
+            assert number_of(picture) == int(Path(path).stem)
+            assert picture.digest == hashlib.sha256(Path(path).read_bytes()).digest()
+            assert picture.size == Path(path).stat().st_size
+            assert picture.modified == Path(path).stat().st_mtime_ns
+
+
+def test_a_process_gives_what_the_function_gives(numbered, small):
+    order = Order(preprocessing=small)
+    with PictureLoader(order, workers=2) as loader:
+        assert list(loader.load(numbered[:5])) == [read_picture(path, order) for path in numbered[:5]]
+
+
+def test_known_digests_come_back_without_pixels(numbered, small):
+    known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
+    with PictureLoader(Order(preprocessing=small, known=frozenset([known])), workers=1) as loader:
+        pictures = list(loader.load(numbered[:3]))
+    assert [picture.pixels is None for picture in pictures] == [False, True, False]
+    assert pictures[1].digest == known
+    assert pictures[1].error is None
+
+
+def test_without_preprocessing_pictures_are_only_hashed(tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    with PictureLoader(Order(), workers=1) as loader:
+        [picture] = loader.load([str(tmp_path / "text.jpg")])
+    assert picture.digest == hashlib.sha256(b"no picture").digest()
+    assert (picture.pixels, picture.error) == (None, None)
+
+
+def test_a_name_that_is_not_utf8(tmp_path, numbered, small):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff \n'\".png")
+    Path(odd).write_bytes(Path(numbered[9]).read_bytes())
+    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+        assert [number_of(picture) for picture in loader.load([odd])] == [9]
+
+
+def test_a_name_that_no_file_can_have(numbered, small):
+    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+        impossible, after = loader.load(["a\0b.png", numbered[4]])
+    assert impossible.error
+    assert number_of(after) == 4
+
+
+def test_a_file_without_permission(public_path, unprivileged, draw, small):
+    path = draw(public_path / "closed.png")
+    path.chmod(0)
+    with unprivileged():
+        assert read_picture(str(path), Order(preprocessing=small)) == Picture(
+            error="cannot be read: Permission denied"
+        )
+
+
+def test_paths_are_read_only_as_far_as_needed(numbered, small):
+    asked = itertools.count()
+    endless = (numbered[next(asked) % 3] for _ in itertools.repeat(None))
+    with PictureLoader(Order(preprocessing=small), workers=2) as loader:
+        assert [number_of(picture) for picture in itertools.islice(loader.load(endless), 7)] == [0, 1, 2, 0, 1, 2, 0]
+    assert next(asked) < 200
+
+
+def test_a_decoder_that_hangs_is_given_up(numbered, pipe, small):
+    paths = [*numbered[:3], pipe, *numbered[3:6]]
+    with PictureLoader(Order(preprocessing=small), workers=1, time_limit=0.7) as loader:
+        pictures = list(loader.load(paths))
+    assert "longer than 0.7 s" in pictures[3].error
+    assert [number_of(picture) for picture in pictures[:3] + pictures[4:]] == [0, 1, 2, 3, 4, 5]
+
+
+@LINUX
+def test_a_killed_decoder_takes_one_picture_with_it(numbered, pipe, small):
+    paths = [*numbered[:3], pipe, *numbered[3:40]]
+    before = children()
+    with PictureLoader(Order(preprocessing=small), workers=1, time_limit=30) as loader:
+        pictures = loader.load(paths)
+        first = [next(pictures) for _ in range(3)]
+        descriptor = os.open(pipe, os.O_WRONLY)  # returns when the decoder has opened the other end
+        [decoder] = children() - before
+        os.kill(decoder, signal.SIGKILL)
+        os.close(descriptor)
+        killed, *rest = pictures
+    assert "died" in killed.error
+    assert "signal 9" in killed.error
+    assert [number_of(picture) for picture in first + rest] == list(range(40))
+
+
+@LINUX
+def test_decoders_killed_at_random_take_at_most_a_picture_each(numbered, small):
+    draw, before, killed = random.Random(0), children(), 0
+    pictures = []
+    with PictureLoader(Order(preprocessing=small), workers=3) as loader:
+        for number, picture in enumerate(loader.load(numbered * 5)):
+            pictures.append(picture)
+            if number % 50 == 20 and (living := sorted(children() - before)):
+                os.kill(draw.choice(living), signal.SIGKILL)
+                killed += 1
+    assert killed >= 4
+    assert len(pictures) == 300
+    failed = [picture for picture in pictures if picture.error is not None]
+    assert len(failed) <= killed
+    assert all("signal 9" in picture.error for picture in failed)
+    assert all(p.error is not None or number_of(p) == index % 60 for index, p in enumerate(pictures))
+
+
+@LINUX
+@pytest.mark.parametrize("taken", [0, 1, 40])
+def test_nothing_is_left_of_a_loader(numbered, small, taken):
+    before = children()
+    with PictureLoader(Order(preprocessing=small), workers=3) as loader:
+        list(itertools.islice(loader.load(numbered), taken))
+    assert children() == before
+
+
+@LINUX
+def test_nothing_is_left_after_an_exception_while_decoders_are_starting(numbered, small):
+    before = children()
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt), PictureLoader(Order(preprocessing=small), workers=4) as loader:
+            pictures = loader.load(itertools.chain(numbered, interrupting()))
+            next(pictures)
+        assert children() == before
+
+
+def interrupting():
+    raise KeyboardInterrupt
+    yield
+
+
+@LINUX
+def test_leaving_does_not_wait_for_a_decoder_that_hangs(numbered, pipe, small):
+    before = children()
+    # The time limit is beyond the patience of whoever runs the tests.
+    with PictureLoader(Order(preprocessing=small), workers=1, time_limit=3600) as loader:
+        assert number_of(next(loader.load([numbered[0], pipe] * 10))) == 0
+        descriptor = os.open(pipe, os.O_WRONLY)  # returns when the decoder has opened the other end
+    os.close(descriptor)
+    assert children() == before
+
+
+PARENT = """
+import sys
+from tlcli.images.loader import PictureLoader
+from tlcli.images.preprocess import Preprocessing
+from tlcli.images.worker import Order
+
+with PictureLoader(Order(), workers=2, time_limit=3600) as loader:
+    pictures = loader.load([sys.argv[1]] * 2 + [sys.argv[2]] * 60)
+    print(next(pictures).digest is not None, flush=True)
+    list(pictures)
+"""
+
+
+@LINUX
+def test_decoders_end_with_a_parent_that_is_killed(numbered, pipe):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, numbered[0], pipe], stdout=subprocess.PIPE, text=True)
+    with parent:
+        assert parent.stdout.readline() == "True\n"
+        decoders = children(parent.pid)
+        parent.kill()
+    assert decoders
+    assert all_end(decoders)
+
+
+def test_the_modules_of_a_decoder_import_no_torch():
+    code = "import sys, tlcli.images.worker; sys.exit(bool({'torch', 'numpy', 'pyarrow', 'timm'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@LINUX
+def test_a_decoder_has_no_torch_loaded(numbered, small):
+    before = children()
+    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+        list(loader.load(numbered[:1]))
+        [decoder] = children() - before
+        assert "torch" not in Path(f"/proc/{decoder}/maps").read_text()
+
+
+def test_decoders_keep_quiet(tmp_path, numbered, small, capfd):
+    tiff = tmp_path / "odd.tif"
+    Image.new("RGB", (40, 40)).save(tiff, compression="tiff_lzw")
+    data = bytearray(tiff.read_bytes())
+    data[8:60] = bytes(52)
+    tiff.write_bytes(data)
+    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+        odd, good = loader.load([str(tiff), numbered[0]])
+    assert odd.error
+    assert number_of(good) == 0
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,250 @@
+"""Receptive fields, exactly: which pixels can reach an entry of a map, followed operation by operation.
+
+Entry i of an axis sees the pixels jump * i + low to jump * i + high. A window of extent f, stride s and padding p
+before gives jump * s, low - jump * p and high + jump * (f - 1 - p) (Dumoulin & Visin 2016, "A guide to convolution
+arithmetic"; Araujo, Norris & Sim 2019, "Computing receptive fields of convolutional neural networks"); branches that
+meet see the union. What mixes all places at once (global pooling, squeeze-and-excitation, attention, also in windows,
+a linear layer behind flattening, and any operation this module doesn't know) sees the whole picture. Flattening
+itself mixes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules import activation, batchnorm, dropout
+
+from tlcli.backbones.arithmetic import Pair, Window, window_of
+from tlcli.backbones.graph import TRACE_ERRORS, trace
+
+Places = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """What the entries of one tensor see. Pairs are (height, width)."""
+
+    axes: Pair | None = (2, 3)
+    """which axes of the tensor are height and width; None once it is flattened, or nobody knows"""
+    jump: Places = (1, 1)
+    low: Places = (0, 0)
+    high: Places = (0, 0)
+    whole: bool = False
+    """each entry sees the whole picture"""
+
+    def through(self, window: Window) -> Field:
+        """The field behind a sliding window."""
+        (j, k), (f, g), (p, q) = self.jump, (window.extent(0), window.extent(1)), window.before
+        return replace(
+            self,
+            jump=(j * window.stride[0], k * window.stride[1]),
+            low=(self.low[0] - j * p, self.low[1] - k * q),
+            high=(self.high[0] + j * (f - 1 - p), self.high[1] + k * (g - 1 - q)),
+        )
+
+    def side(self, picture: Pair) -> int:
+        """Pixels along the longer axis, at most the picture's."""
+        if self.whole:
+            return max(picture)
+        return max(min(int(self.high[a] - self.low[a]) + 1, picture[a]) for a in (0, 1))
+
+
+def union(fields: Iterable[Field]) -> Field:
+    """What entries see that are computed from entries of several tensors at the same place."""
+    fields = list(fields)
+    placed = [field for field in fields if field.axes is not None] or fields
+    first = placed[0]
+    if any((field.axes, field.jump) != (first.axes, first.jump) for field in placed):
+        return replace(first, axes=None, whole=True)
+    return replace(
+        first,
+        low=(min(field.low[0] for field in placed), min(field.low[1] for field in placed)),
+        high=(max(field.high[0] for field in placed), max(field.high[1] for field in placed)),
+        whole=any(field.whole for field in fields),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A window that slid over maps."""
+
+    module: nn.Module
+    window: Window
+    size: Pair
+    """of the maps that came in"""
+
+
+POOLINGS: dict[str, type[nn.AvgPool2d] | type[nn.MaxPool2d]] = {
+    "avg_pool2d": nn.AvgPool2d,
+    "max_pool2d": nn.MaxPool2d,
+}
+# Operations on each place by itself. Modules: those of torch by class, timm's by where they are defined.
+POINTWISE_MODULES = (batchnorm._BatchNorm, dropout._DropoutNd, nn.Identity)
+POINTWISE_HOMES = (activation.__name__, "timm.layers.activations", "timm.layers.activations_me", "timm.layers.drop")
+REARRANGES = ("flatten", "reshape", "view", "transpose")
+POINTWISE_NAMES = (
+    "add iadd sub mul imul truediv neg relu relu_ relu6 sigmoid tanh gelu silu hardswish hardsigmoid clamp clamp_ "
+    "mul_ add_ cat concat contiguous chunk split unbind getitem dropout type_as to float _at_least"
+).split()
+
+
+class FieldTracker(fx.Interpreter):
+    """Runs a graph and follows the fields, into every module that has others inside.
+
+    Args:
+        module: The graph's module.
+        graph: Of `module`.
+        fields: Of the graph's inputs; None for an input that doesn't come from the picture.
+    """
+
+    def __init__(self, module: nn.Module, graph: fx.Graph, fields: list[Field | None]) -> None:
+        super().__init__(module, garbage_collect_values=False, graph=graph)
+        inputs = [node for node in graph.nodes if node.op == "placeholder"]
+        self._given = dict(zip(inputs, fields, strict=True))
+        self.fields: dict[fx.Node, Field | None] = {}
+        self.steps: dict[fx.Node, list[Step]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401, D102
+        if n.op == "call_module" and (inner := self._inside(n)) is not None:
+            return inner
+        value = super().run_node(n)
+        self.fields[n] = self._given[n] if n in self._given else self._field(n, value)
+        return value
+
+    def _inside(self, node: fx.Node) -> Any:  # noqa: ANN401
+        """Run a module that has others inside by its own graph; None where it has none or can't be traced."""
+        module = self.module.get_submodule(str(node.target))
+        if next(module.children(), None) is None or isinstance(module, POINTWISE_MODULES):
+            return None
+        try:
+            graph = trace(module, ())
+        except TRACE_ERRORS:
+            return None
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        if kwargs or len(args) != sum(n.op == "placeholder" for n in graph.nodes):
+            return None
+        sources: list[list[fx.Node]] = [[] for _ in args]
+        for found, arg in zip(sources, node.args, strict=True):
+            fx.map_arg(arg, found.append)  # one node, or a list of them
+        tracker = FieldTracker(module, graph, [_known([self.fields[n] for n in found]) for found in sources])
+        value = tracker.run(*args)
+        output = next(n for n in reversed(graph.nodes) if n.op == "output")
+        self.fields[node] = _known([tracker.fields.get(n) for n in output.all_input_nodes])
+        self.steps[node] = [step for steps in tracker.steps.values() for step in steps]
+        return value
+
+    def _field(self, node: fx.Node, value: Any) -> Field | None:  # noqa: ANN401
+        sources = [source for source in node.all_input_nodes if self.fields.get(source) is not None]
+        if not sources or node.op == "output":
+            return None
+        known = [field for source in sources if (field := self.fields[source]) is not None]
+        if node.op == "call_module":
+            module = self.module.get_submodule(str(node.target))
+            return self._module_field(node, module, known, self.env[sources[0]], value)
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        if name in POOLINGS:
+            args, kwargs = self.fetch_args_kwargs_from_env(node)
+            return self._module_field(node, POOLINGS[name](*args[1:], **kwargs), known, args[0], value)
+        if name in REARRANGES:
+            return replace(known[0], axes=None)
+        if name in MOVES:
+            args, _ = self.fetch_args_kwargs_from_env(node)
+            return MOVES[name](known[0], args, self.env[sources[0]])
+        before = [self.env[source] for source in sources]
+        return union(known) if name in POINTWISE_NAMES and _same_places(before, value, known) else _mixed(known, value)
+
+    def _module_field(
+        self,
+        node: fx.Node,
+        module: nn.Module,
+        known: list[Field],
+        maps: Any,  # noqa: ANN401
+        value: Any,  # noqa: ANN401
+    ) -> Field:
+        field = union(known)
+        if field.axes == (2, 3) and isinstance(maps, Tensor) and maps.ndim == 4:
+            size = (maps.shape[2], maps.shape[3])
+            if window := window_of(module, size):
+                self.steps[node] = [Step(module=module, window=window, size=size)]
+                return field.through(window)
+        if isinstance(module, nn.Flatten):
+            return replace(field, axes=None)
+        return field if _is_pointwise(module, field, maps, value) else _mixed(known, value)
+
+
+def _known(fields: list[Field | None]) -> Field | None:
+    known = [field for field in fields if field is not None]
+    return union(known) if known else None
+
+
+def _is_pointwise(module: nn.Module, field: Field, maps: Any, value: Any) -> bool:  # noqa: ANN401
+    """Whether the module computes each place from the same place alone."""
+    if not isinstance(maps, Tensor) or not isinstance(value, Tensor):
+        return False
+    kind, last = type(module), maps.ndim - 1
+    if isinstance(module, POINTWISE_MODULES) or kind.__module__ in POINTWISE_HOMES:
+        return kind is not nn.MultiheadAttention
+    if kind.__name__ in ("LayerNorm2d", "LayerScale2d", "RmsNorm2d", "SimpleNorm2d"):
+        return field.axes == (2, 3)
+    if isinstance(module, nn.LayerNorm | nn.Linear) or kind.__name__ in ("LayerScale", "RmsNorm"):
+        return field.axes is not None and last not in field.axes
+    # adaptive pooling to the size that the maps already have
+    return "Adaptive" in kind.__name__ and value.shape == maps.shape
+
+
+def _same_places(before: list[Any], value: Any, fields: list[Field]) -> bool:  # noqa: ANN401
+    """Whether all tensors have as many places as the result (or one only, which sees the whole picture)."""
+    results = value if isinstance(value, tuple | list) else [value]
+    for result in results:
+        for source, field in zip(before, fields, strict=True):
+            tensors = source if isinstance(source, tuple | list) else [source]
+            for tensor in tensors:
+                if field.axes is None or not isinstance(tensor, Tensor) or not isinstance(result, Tensor):
+                    continue
+                if result.ndim != tensor.ndim or any(result.shape[a] != tensor.shape[a] for a in field.axes):
+                    return False
+    return True
+
+
+def _mixed(known: list[Field], value: Any) -> Field:  # noqa: ANN401
+    """Every entry sees everything; the places are still there where the maps have kept their shape."""
+    field = union(known)
+    if field.axes == (2, 3) and isinstance(value, Tensor) and value.ndim == 4 and min(value.shape[2:]) > 1:
+        return replace(field, whole=True)
+    return replace(field, axes=None, whole=True)
+
+
+def _permuted(field: Field, args: tuple[Any, ...], maps: Tensor) -> Field:
+    order = args[1] if isinstance(args[1], tuple | list) else args[1:]
+    dims = [int(axis) % maps.ndim for axis in order]
+    if field.axes is None:
+        return field
+    return replace(field, axes=(dims.index(field.axes[0]), dims.index(field.axes[1])))
+
+
+def _padded(field: Field, args: tuple[Any, ...], maps: Tensor) -> Field:
+    amounts = [int(side) for side in args[1]]
+    if field.axes != (2, 3) or maps.ndim != 4:
+        return replace(field, whole=True)
+    left, top = amounts[0], amounts[2] if len(amounts) > 2 else 0
+    down, right = top * field.jump[0], left * field.jump[1]
+    return replace(
+        field,
+        low=(field.low[0] - down, field.low[1] - right),
+        high=(field.high[0] - down, field.high[1] - right),
+    )
+
+
+MOVES: dict[str, Callable[[Field, tuple[Any, ...], Tensor], Field]] = {"permute": _permuted, "pad": _padded}
+
+
+def track(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> FieldTracker:
+    """Follow an empty picture of `shape` [1, C, H, W] through the network."""
+    tracker = FieldTracker(model, graph, [Field()])
+    with torch.no_grad():
+        tracker.run(torch.zeros(shape, device=next(model.parameters()).device))
+    return tracker
