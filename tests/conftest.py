@@ -1,4 +1,4 @@
-"""What several tests share: drawn pictures, a small preprocessing, a reporter that remembers, refusals of the system."""
+"""What several tests share: drawn pictures, a reporter that remembers, and a system that refuses."""
 
 import contextlib
 import os

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import PrefixRunner, pick_batch_size, pick_device, pick_precision
+from tlcli.backbones.engine import PrefixRunner, map_batches, pick_batch_size, pick_device, pick_precision
 from tlcli.backbones.zoo import rebuild
 from tlcli.errors import ArtifactError
 from tlcli.features.store import stored_dtype
@@ -48,10 +50,13 @@ class Predictor:
             raise ArtifactError(f"the weights in {run.directory} don't fit {backbone.name}: {error}") from error
         cut = cut_at(backbone, "all" if run.layer == run.info["freeze"]["of"] else str(run.layer))
         device = pick_device(compute.device)
-        precision = pick_precision(compute.precision, device)
+        # A run made in bf16 is predicted in bf16; fp16 is for GPUs alone.
+        asked = run.info["settings"]["precision"]
+        precision = pick_precision("auto" if asked == "fp16" and device.type == "cpu" else asked, device)
         preprocessing = run.preprocessing
         self.run = run
-        self.batch_size = pick_batch_size(compute.batch_size, device)
+        self._device = device
+        self._batch_size = pick_batch_size(compute.batch_size, device)
         self._workers = compute.worker_count()
         self._prefix = PrefixRunner(
             cut.prefix, preprocessing.mean, preprocessing.std, device=device, precision=precision
@@ -68,32 +73,33 @@ class Predictor:
 
     def stream(self, paths: Iterator[str]) -> Iterator[Prediction]:
         """A `Prediction` for each path, in order; memory doesn't grow with their number."""
-        preprocessing = self.run.preprocessing
-        shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
-        asked: list[str] = []
+        order = Order(preprocessing=self.run.preprocessing)
+        with PictureLoader(order, workers=self._workers) as loader:
+            yield from chain.from_iterable(map_batches(self._predict, self._batches(loader, paths), self._device))
+
+    def _batches(self, loader: PictureLoader, paths: Iterator[str]) -> Iterator[list[tuple[str, Picture]]]:
+        asked: deque[str] = deque()
 
         def remembered() -> Iterator[str]:
             for path in paths:
                 asked.append(path)
                 yield path
 
-        batch: list[Picture] = []
-        with PictureLoader(Order(preprocessing=preprocessing), workers=self._workers) as loader:
-            for picture in loader.load(remembered()):
-                batch.append(picture)
-                if len(batch) == self.batch_size:
-                    yield from self._predict(asked[: len(batch)], batch, shape)
-                    del asked[: len(batch)]
-                    batch = []
-            yield from self._predict(asked, batch, shape)
+        pictures = loader.load(remembered())
+        while some := list(islice(pictures, self._batch_size)):
+            yield [(asked.popleft(), picture) for picture in some]
 
-    def _predict(self, paths: Sequence[str], batch: Sequence[Picture], shape: tuple[int, ...]) -> Iterator[Prediction]:
-        good = [np.frombuffer(picture.pixels, np.uint8).reshape(shape) for picture in batch if picture.pixels]
-        found = iter(self.probabilities(np.stack(good))) if good else iter(())
-        for path, picture in zip(paths, batch, strict=True):
-            yield Prediction(
+    def _predict(self, batch: Sequence[tuple[str, Picture]]) -> list[Prediction]:
+        preprocessing = self.run.preprocessing
+        shape = (-1, preprocessing.height, preprocessing.width, preprocessing.channels)
+        pixels = bytearray().join(picture.pixels for _, picture in batch if picture.pixels)
+        found = iter(self.probabilities(np.frombuffer(pixels, np.uint8).reshape(shape)) if pixels else ())
+        return [
+            Prediction(
                 path=path,
                 digest=picture.digest,
                 probabilities=next(found) if picture.pixels else None,
                 error=picture.error,
             )
+            for path, picture in batch
+        ]

@@ -27,6 +27,8 @@ FORMAT = 1
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+FILES = (RUN_FILE, WEIGHTS_FILE, CONFIG_FILE, "metrics.jsonl", "predictions.parquet", "report.html")
+"""All that a run consists of; a directory with anything else in it is never deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +160,12 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
-    if not (out / RUN_FILE).exists() and not (out / CONFIG_FILE).exists():
-        raise UsageError(f"{out} is not a run of tlcli, so --overwrite leaves it alone. Choose another --out.")
+    others = sorted(name for name in os.listdir(out) if name not in FILES and not name.endswith(".tmp"))  # noqa: PTH208
+    if others:
+        raise UsageError(
+            f"{out} holds {others[0]}, which is no part of a run, so it is not replaced. Choose another --out, or move "
+            "that away."
+        )
 
 
 def free_name(data: Path) -> Path:

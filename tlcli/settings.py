@@ -97,6 +97,11 @@ class CacheSettings:
     verify: bool = False
     """Read every picture again, even where size and time of change are as remembered."""
 
+    def __post_init__(self) -> None:
+        for flag, given in (("--cache", self.directory is not None), ("--verify", self.verify)):
+            if given and not self.enabled:
+                raise UsageError(f"{flag} has no effect with --no-cache. Leave one of them out.")
+
     def root(self) -> Path:
         """The cache's directory."""
         return self.directory if self.directory is not None else default_cache()
@@ -156,6 +161,12 @@ class CacheFeaturesSettings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.export is None:
+            raise UsageError("--overwrite has no effect without --export FILE: the cache itself only grows.")
+        if self.export is not None and self.export.suffix.lower() != ".parquet":
+            raise UsageError(f"--export {self.export}: expected a name ending in .parquet.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,11 @@ def png(width, height, depth, kind, rows=b""):
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG", "TIFF", "BMP", "GIF", "PPM", "AVIF"])
 def test_formats(form):
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}, "AVIF": {"quality": 95, "subsampling": "4:4:4"}}
+    options = {
+        "WEBP": {"lossless": True},
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "AVIF": {"quality": 95, "subsampling": "4:4:4"},
+    }
     found = array(encode(UPRIGHT, form, **options.get(form, {})))
     assert found.shape == UPRIGHT.shape
     assert np.abs(found - UPRIGHT).mean() < 2
@@ -288,7 +292,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_flipped_bits_give_a_picture_or_a_reason_and_nothing_else(name, capfd):
-    data, draw, refused = HOSTILE[name], random.Random(name), 0
+    data, draw, reasons = HOSTILE[name], random.Random(name), []
     head = min(len(data), 400)
     for number in range(150):
         damaged = bytearray(data)
@@ -298,11 +302,10 @@ def test_flipped_bits_give_a_picture_or_a_reason_and_nothing_else(name, capfd):
         try:
             picture = decode(bytes(damaged), draw.choice([1, 3]))
         except UndecodableError as error:
-            refused += 1
-            assert str(error)
-            assert "\n" not in str(error)
+            reasons.append(str(error))
         else:
             assert picture.mode in {"RGB", "L"}
             assert min(picture.size) > 0
-    assert 0 < refused < 150
+    assert 0 < len(reasons) < 150
+    assert all(len(reason.splitlines()) == 1 for reason in reasons)
     capfd.readouterr()  # libtiff tells descriptor 2 about it; the worker has none

@@ -11,7 +11,15 @@ from tlcli.errors import DataError
 from tlcli.files import portable_name
 from tlcli.images.inputs import Inputs
 
-ODD = ["new\nline.jpg", "emoji 🚗.jpg", "it's \"quoted\".jpg", "comma, tab\t.jpg", "-dash.jpg", "@at.jpg", "\udcff\udce9.jpg"]
+ODD = [
+    "new\nline.jpg",
+    "emoji 🚗.jpg",
+    'it\'s "quoted".jpg',
+    "comma, tab\t.jpg",
+    "-dash.jpg",
+    "@at.jpg",
+    "\udcff\udce9.jpg",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +59,9 @@ def test_a_file_given_by_name_is_taken_whatever_its_suffix():
     assert list(inputs("photos/notes.txt")) == ["photos/notes.txt"]
 
 
-@pytest.mark.parametrize("typed", ["photos", "photos/", "./photos", "photos//", "../{}/photos", ".", "./", "photos/in/.."])
+@pytest.mark.parametrize(
+    "typed", ["photos", "photos/", "./photos", "photos//", "../{}/photos", ".", "./", "photos/in/.."]
+)
 def test_paths_are_what_find_prints(tmp_path, typed):
     for name in ODD:
         (tmp_path / "photos" / name).write_bytes(b"")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -137,9 +138,7 @@ def test_a_file_without_permission(public_path, unprivileged, draw, small):
     path = draw(public_path / "closed.png")
     path.chmod(0)
     with unprivileged():
-        assert read_picture(str(path), Order(preprocessing=small)) == Picture(
-            error="cannot be read: Permission denied"
-        )
+        assert read_picture(str(path), Order(preprocessing=small)) == Picture(error="cannot be read: Permission denied")
 
 
 def test_paths_are_read_only_as_far_as_needed(numbered, small):
@@ -194,6 +193,24 @@ def test_decoders_killed_at_random_take_at_most_a_picture_each(numbered, small):
 
 
 @LINUX
+def test_a_decoder_killed_while_it_starts_is_replaced(numbered, small):
+    before = children()
+
+    def kill_the_first():
+        while not (started := children() - before):
+            pass
+        os.kill(started.pop(), signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as thread, PictureLoader(Order(preprocessing=small), workers=1) as loader:
+        killing = thread.submit(kill_the_first)
+        pictures = list(loader.load(numbered[:10]))
+        killing.result()
+    assert len(pictures) == 10
+    assert sum(picture.error is not None for picture in pictures) <= 1
+    assert all(picture.error or number_of(picture) == index for index, picture in enumerate(pictures))
+
+
+@LINUX
 @pytest.mark.parametrize("taken", [0, 1, 40])
 def test_nothing_is_left_of_a_loader(numbered, small, taken):
     before = children()
@@ -207,8 +224,7 @@ def test_nothing_is_left_after_an_exception_while_decoders_are_starting(numbered
     before = children()
     for _ in range(4):
         with pytest.raises(KeyboardInterrupt), PictureLoader(Order(preprocessing=small), workers=4) as loader:
-            pictures = loader.load(itertools.chain(numbered, interrupting()))
-            next(pictures)
+            next(loader.load(itertools.chain(numbered, interrupting())))
         assert children() == before
 
 

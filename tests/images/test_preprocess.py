@@ -81,7 +81,12 @@ def test_squash_keeps_everything(size):
 
 @pytest.mark.parametrize(
     ("size", "box"),
-    [((300, 100), (0, 10, 32, 21)), ((100, 300), (10, 0, 21, 32)), ((64, 64), (0, 0, 32, 32)), ((8, 4), (0, 8, 32, 24))],
+    [
+        ((300, 100), (0, 10, 32, 21)),
+        ((100, 300), (10, 0, 21, 32)),
+        ((64, 64), (0, 0, 32, 32)),
+        ((8, 4), (0, 8, 32, 24)),
+    ],
 )
 def test_pad_keeps_everything_on_the_mean_colour(size, box):
     settings = preprocessing("pad", size=(32, 32), interpolation="nearest")

@@ -52,9 +52,7 @@ def test_identical_pictures_and_groups_stay_together(pictures, seed, fraction):
 def test_pictures_that_share_nothing_are_drawn_apart(pictures):
     samples, digests = pictures
     alone = [
-        index
-        for index, sample in enumerate(samples)
-        if sample.group is None and Counter(digests)[digests[index]] == 1
+        index for index, sample in enumerate(samples) if sample.group is None and Counter(digests)[digests[index]] == 1
     ]
     keys = unit_keys(samples, digests)
     assert len({keys[index] for index in alone}) == len(alone)

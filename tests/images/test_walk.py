@@ -23,7 +23,9 @@ def walk(root):
     return list(walk_pictures(str(root), skipped, refuse)), +skipped
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.JPG", "a.JpEg", "a.b.png", "a.WEBP", "a.tif", "a.TIFF", "a.gif", ".a.bmp"])
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a.JPG", "a.JpEg", "a.b.png", "a.WEBP", "a.tif", "a.TIFF", "a.gif", ".a.bmp"]
+)
 def test_a_picture_is_known_by_its_suffix_in_capitals_or_not(name):
     assert has_picture_suffix(name)
 

@@ -152,9 +152,10 @@ def test_two_runs_are_bit_equal():
 def test_progress_counts_up_to_the_end():
     calls = []
     x, y = blobs(40)
-    select_holdout(x, y, *blobs(20, seed=1), classes=3, progress=lambda done, total: calls.append((done, total)))
-    assert calls[-1] == (len(L2S), len(L2S))
-    assert calls == sorted(calls)
+    select_holdout(x, y, *blobs(20, seed=1), classes=3, progress=calls.append)
+    assert sum(calls) == len(L2S)
+    assert min(calls) >= 0
+    assert len(calls) > 1
 
 
 def test_the_sweep_ends_when_weaker_is_no_better(monkeypatch):

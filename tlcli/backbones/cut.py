@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,7 +17,7 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
 from tlcli.backbones.graph import TRACE_ERRORS, block_names, input_node, places, trace
-from tlcli.backbones.heads import Head, head_modules
+from tlcli.backbones.heads import HeadInput, MeanOfHeads, head_modules
 from tlcli.backbones.network import Backbone
 from tlcli.backbones.rows import Plan, drops, plan_of
 from tlcli.errors import UsageError
@@ -95,7 +94,8 @@ def cut_at(backbone: Backbone, freeze: str) -> Cut:
     pieces = _pieces(backbone.model, plan, row.end, row.constants)
     if pieces is None:
         raise UsageError(f"--freeze {freeze}: {backbone.name} runs differently in training there. {_depths(of)}")
-    return _cut(backbone, *pieces, number, row.name, of)
+    shape = tuple(plan.values[row.end].shape[1:])
+    return _cut(*pieces, number, row.name, of, shape[:1] if _is_vector(shape) else shape)
 
 
 def layer_number(freeze: str, names: list[str], backbone: str) -> int:
@@ -138,13 +138,8 @@ def _depths(of: int) -> str:
     return f"1 to {of} work" if of > 1 else "Only 1 (everything before the head) works"
 
 
-def _cut(backbone: Backbone, prefix: nn.Module, tail: nn.Module, number: int, name: str, of: int) -> Cut:
-    frozen = Frozen(prefix)
-    spec = backbone.input
-    device = next(backbone.model.parameters()).device
-    with torch.no_grad():
-        feature = frozen(torch.zeros(1, spec.channels, spec.height, spec.width, device=device))
-    return Cut(prefix=frozen, tail=tail, layer=number, name=name, of=of, feature_shape=tuple(feature.shape[1:]))
+def _cut(prefix: nn.Module, tail: nn.Module, number: int, name: str, of: int, feature_shape: tuple[int, ...]) -> Cut:
+    return Cut(prefix=Frozen(prefix), tail=tail, layer=number, name=name, of=of, feature_shape=feature_shape)
 
 
 def _cut_before_head(backbone: Backbone, plan: Plan | None, of: int) -> Cut:
@@ -160,19 +155,19 @@ def _cut_before_head(backbone: Backbone, plan: Plan | None, of: int) -> Cut:
         shapes = {tuple(plan.values[end].shape[1:]) for end in ends}
         if len(ends) == 1 and _is_vector(*shapes):
             pieces = _pieces(model, plan, ends[0], {})
-        if pieces is None and all(map(_is_vector, shapes)):
+        if not all(map(_is_vector, shapes)):
+            raise UsageError(
+                f"The head of {backbone.name} sees {shapes.pop()}, not a vector: it can't be frozen up to the head. "
+                "Give --freeze a number, or use another backbone."
+            )
+        if pieces is None:
             graph = _subgraph(plan.graph, input_node(plan.graph), ends, {}, flatten=True)
             pieces = (fx.GraphModule(model, graph), MeanOfHeads(heads)) if graph is not None else None
     if pieces is None:
         pieces = HeadInput(model, heads), MeanOfHeads(heads)
     name = plan.rows[-1].name if plan and plan.rows else "all"
-    cut = _cut(backbone, *pieces, of, name, of)
+    cut = _cut(*pieces, of, name, of, (heads[0].weight.shape[1],))
     cut.tail.requires_grad_(True)  # where nothing can be traced, the prefix runs the heads too
-    if len(cut.feature_shape) != 1:
-        raise UsageError(
-            f"The head of {backbone.name} sees {cut.feature_shape}, not a vector: it can't be frozen up to the head. "
-            "Give --freeze a number, or use another backbone."
-        )
     return cut
 
 
@@ -184,52 +179,6 @@ def _before_dropout(model: nn.Module, node: fx.Node) -> fx.Node:
     while drops(model, node):
         node = node.all_input_nodes[0]
     return node
-
-
-class MeanOfHeads(nn.Module):
-    """The heads' mean logits: with one head, the head.
-
-    Args:
-        heads: Linear layers or 1x1 convolutions of the same size.
-    """
-
-    def __init__(self, heads: Sequence[Head]) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(heads)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits [B, k] of features [B, D]."""
-        logits = [
-            head(features if isinstance(head, nn.Linear) else features[:, :, None, None]).flatten(1)
-            for head in self.heads
-        ]
-        return torch.stack(logits).mean(0) if len(logits) > 1 else logits[0]
-
-
-class HeadInput(nn.Module):
-    """What the head sees when the whole network runs: the way to a feature where nothing can be traced.
-
-    Args:
-        model: The network.
-        heads: Its heads, whose inputs are averaged.
-    """
-
-    def __init__(self, model: nn.Module, heads: Sequence[Head]) -> None:
-        super().__init__()
-        self.model = model
-        self._heads = tuple(heads)  # no submodules of this one a second time
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features [B, D] of pictures [B, C, H, W]."""
-        seen: list[Tensor] = []
-        hooks = [head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for head in self._heads]
-        try:
-            self.model(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        vectors = [value.flatten(1) if value.shape[2:].numel() == 1 else value for value in seen]
-        return torch.stack(vectors).mean(0) if len(vectors) > 1 else vectors[0]
 
 
 def _pieces(

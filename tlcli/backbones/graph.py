@@ -7,10 +7,12 @@ dropout and stochastic depth), so tracing is quick and nothing inside a block ne
 
 from __future__ import annotations
 
+import copy
+import inspect
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
@@ -19,6 +21,7 @@ from torch import Tensor, fx, nn
 
 from tlcli.backbones.heads import head_names
 
+T = TypeVar("T")
 Place = tuple[str, str, int]
 """A node by where it came from: the module that ran it, what it calls, and the how-manieth such call."""
 
@@ -71,7 +74,9 @@ def trace(model: nn.Module, blocks: Collection[str]) -> fx.Graph:
     Raises:
         One of TRACE_ERRORS: It can't be traced.
     """
-    graph = BlockTracer(blocks).trace(model)
+    options = list(inspect.signature(model.forward).parameters.values())[1:]
+    fixed = {option.name: option.default for option in options if option.default is None or option.default is False}
+    graph = BlockTracer(blocks).trace(model, concrete_args=fixed or None)
     defaults = {n: n.args[0] if n.args else None for n in list(graph.nodes)[1:] if n.op == "placeholder"}
     for node in {user for optional in defaults for user in optional.users}:
         node.args = fx.map_arg(node.args, lambda n: defaults.get(n, n))
@@ -156,10 +161,33 @@ class Shapes(fx.Interpreter):
         super().__init__(model, garbage_collect_values=True, graph=graph)
         self.values: dict[fx.Node, Any] = {}
 
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: D102
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        # a graph's lists are immutable, but HRNet writes into the one that it gets
+        return tuple(list(arg) if isinstance(arg, list) else arg for arg in args), kwargs
+
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401, D102
         value = super().run_node(n)
         self.values[n] = value.to("meta") if isinstance(value, Tensor) else value
         return value
+
+
+def run_without_weights(model: nn.Module, run: Callable[[nn.Module, torch.device], T]) -> T:
+    """Do something that needs shapes only with a copy on the meta device; where that fails, with the network.
+
+    Args:
+        model: Any device.
+        run: Takes a network and the device of its parameters.
+    """
+    device = next(model.parameters()).device
+    tensors = [*model.parameters(), *model.buffers()]
+    twin = copy.deepcopy(
+        model, {id(tensor): tensor.to("meta") for tensor in tensors} if device.type != "meta" else None
+    )
+    try:
+        return run(twin, torch.device("meta"))
+    except (RuntimeError, NotImplementedError):
+        return run(model, device)
 
 
 def values_of(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
@@ -170,10 +198,14 @@ def values_of(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict
         graph: Of this model.
         shape: [B, C, H, W].
     """
-    shapes = Shapes(model, graph)
+
+    def run(network: nn.Module, device: torch.device) -> dict[fx.Node, Any]:
+        shapes = Shapes(network, graph)
+        shapes.run(torch.zeros(shape, device=device))
+        return shapes.values
+
     with torch.no_grad():
-        shapes.run(torch.zeros(shape, device=next(model.parameters()).device))
-    return shapes.values
+        return run_without_weights(model, run)
 
 
 def input_node(graph: fx.Graph) -> fx.Node:

@@ -5,6 +5,7 @@ Shapes: D features, k classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -71,10 +72,10 @@ def set_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
 def refresh_head(model: nn.Module) -> None:
     """Draw a new head from the global generator; twins start, and so stay, alike."""
     heads = head_modules(model)
-    for head in heads[:1]:
+    for head in heads:
         head.reset_parameters()
-    for twin in heads[1:]:
-        twin.load_state_dict(heads[0].state_dict())
+        if head.weight.shape == heads[0].weight.shape:
+            head.load_state_dict(heads[0].state_dict())
     silence_auxiliary_head(model)
 
 
@@ -84,3 +85,49 @@ def silence_auxiliary_head(model: nn.Module) -> None:
     if isinstance(auxiliary, nn.Linear):
         nn.init.zeros_(auxiliary.weight)
         nn.init.zeros_(auxiliary.bias)
+
+
+class MeanOfHeads(nn.Module):
+    """The heads' mean logits: with one head, the head.
+
+    Args:
+        heads: Linear layers or 1x1 convolutions of the same size.
+    """
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits [B, k] of features [B, D]."""
+        logits = [
+            head(features if isinstance(head, nn.Linear) else features[:, :, None, None]).flatten(1)
+            for head in self.heads
+        ]
+        return torch.stack(logits).mean(0) if len(logits) > 1 else logits[0]
+
+
+class HeadInput(nn.Module):
+    """What the head sees when the whole network runs: the way to a feature where nothing can be traced.
+
+    Args:
+        model: The network.
+        heads: Its heads, whose inputs are averaged.
+    """
+
+    def __init__(self, model: nn.Module, heads: Sequence[Head]) -> None:
+        super().__init__()
+        self.model = model
+        self._heads = tuple(heads)  # no submodules of this one a second time
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features [B, D] of pictures [B, C, H, W]."""
+        seen: list[Tensor] = []
+        hooks = [head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for head in self._heads]
+        try:
+            self.model(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        vectors = [value.flatten(1) if value.shape[2:].numel() == 1 else value for value in seen]
+        return torch.stack(vectors).mean(0) if len(vectors) > 1 else vectors[0]

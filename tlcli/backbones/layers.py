@@ -61,7 +61,7 @@ def describe(name: str, size: int | None = None) -> tuple[Backbone, LayerTable]:
     try:
         with torch.device("meta"):
             backbone = build(name, config, classes=None, size=size)
-            if plan := plan_of(backbone):
+            if (plan := plan_of(backbone)) and plan.rows:
                 return backbone, _table(backbone, plan)
     except TlcliError:
         raise

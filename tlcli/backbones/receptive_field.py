@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules import activation, batchnorm, dropout
 
 from tlcli.backbones.arithmetic import Pair, Window, window_of
-from tlcli.backbones.graph import TRACE_ERRORS, trace
+from tlcli.backbones.graph import TRACE_ERRORS, run_without_weights, trace
 
 Places = tuple[float, float]
 
@@ -244,7 +244,11 @@ MOVES: dict[str, Callable[[Field, tuple[Any, ...], Tensor], Field]] = {"permute"
 
 def track(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> FieldTracker:
     """Follow an empty picture of `shape` [1, C, H, W] through the network."""
-    tracker = FieldTracker(model, graph, [Field()])
+
+    def run(network: nn.Module, device: torch.device) -> FieldTracker:
+        tracker = FieldTracker(network, graph, [Field()])
+        tracker.run(torch.zeros(shape, device=device))
+        return tracker
+
     with torch.no_grad():
-        tracker.run(torch.zeros(shape, device=next(model.parameters()).device))
-    return tracker
+        return run_without_weights(model, run)

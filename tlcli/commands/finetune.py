@@ -30,7 +30,7 @@ from tlcli.runs import RUN_FILE, check_out, free_name, load_run, new_run, write_
 from tlcli.settings import SPLITS, FinetuneSettings
 from tlcli.training.calibration import probabilities
 from tlcli.training.metrics import Metrics
-from tlcli.training.selection import Selection, select_folds, select_holdout
+from tlcli.training.selection import L2S, Selection, select_folds, select_holdout
 
 
 def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict[str, Any]:
@@ -50,14 +50,18 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
     out = settings.out or free_name(settings.data)
     if settings.resume and (out / RUN_FILE).exists():
         return _finished(out, settings)
-    check_out(out, overwrite=settings.overwrite)
+    # An unfinished run is gone on with by way of the cache: its few files are written anew.
+    replace = settings.overwrite or settings.resume
+    check_out(out, overwrite=replace)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     if settings.validation_fraction is not None and dataset.has_split("validation"):
         raise UsageError(
             f"--validation-fraction has no effect: {settings.data} brings its own validation pictures. Leave it out."
         )
+    if settings.group_by is not None and dataset.has_split("validation"):
+        raise UsageError(f"--group-by has no effect: {settings.data} brings its own validation pictures. Leave it out.")
     describe_dataset(dataset, report)
-    with new_run(out, overwrite=settings.overwrite) as directory:
+    with new_run(out, overwrite=replace) as directory:
         trained = _train(settings, dataset, report)
         info = _info(settings, dataset, trained)
         info["seconds"] = {
@@ -144,7 +148,9 @@ def _train(settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> Tr
             f"{frozen.backbone.name} gives features that are not finite. Its weights are broken, or too large for "
             f"{frozen.precision}: try --precision fp32."
         )
-    selection = _fit_head(features, settled, classes=len(dataset.classes), device=frozen.head_device(), settings=settings)
+    selection = _fit_head(
+        features, settled, classes=len(dataset.classes), device=frozen.head_device(), settings=settings, report=report
+    )
     set_head(frozen.backbone.model, selection.head.weight, selection.head.bias)
     judged_split = "train" if settled.folded else "validation"
     validation = _judge(dataset, settled, settled.indices(judged_split), selection.logits, selection.temperature)
@@ -167,30 +173,33 @@ def _train(settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> Tr
 
 
 def _fit_head(
-    features: torch.Tensor, settled: Settled, *, classes: int, device: str, settings: FinetuneSettings
+    features: torch.Tensor, settled: Settled, *, classes: int, device: str, settings: FinetuneSettings, report: Reporter
 ) -> Selection:
     """Fit the softmax head on features [N, D]; L2 and temperature from validation, or from five folds."""
     labels = torch.tensor([sample.label for sample in settled.samples])
     train, validation = settled.indices("train"), settled.indices("validation")
-    if not settled.folded:
-        return select_holdout(
+    with report.task("Head", len(L2S), "fits") as advance:
+        if not settled.folded:
+            return select_holdout(
+                features[train],
+                labels[train],
+                features[validation],
+                labels[validation],
+                classes=classes,
+                balance=settings.balance,
+                device=device,
+                progress=advance,
+            )
+        keys = unit_keys([settled.samples[index] for index in train], [settled.digests[index] for index in train])
+        return select_folds(
             features[train],
             labels[train],
-            features[validation],
-            labels[validation],
+            np.array(folds(keys, seed=settings.network.seed)),
             classes=classes,
             balance=settings.balance,
             device=device,
+            progress=advance,
         )
-    keys = unit_keys([settled.samples[index] for index in train], [settled.digests[index] for index in train])
-    return select_folds(
-        features[train],
-        labels[train],
-        np.array(folds(keys, seed=settings.network.seed)),
-        classes=classes,
-        balance=settings.balance,
-        device=device,
-    )
 
 
 def _judge(

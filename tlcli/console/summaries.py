@@ -33,13 +33,12 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     validation, test = info["validation"], info["test"]
     seconds, head = info["seconds"], info["head"]
     terminal.note(
-        f"Head      {head['parameters']:,} parameters, L2 {head['l2']:.2g}, "
+        f"          {head['parameters']:,} parameters, L2 {head['l2']:.2g}, "
         + (
             f"5-fold, refitted on all {info['images']['train']:,}"
             if validation["method"] == "5-fold"
             else f"chosen on {validation['images']:,} held-out pictures"
         )
-        + f"   {seconds['training']:.1f} s"
     )
     terminal.note("")
     _accuracy(terminal, "Accuracy", validation, "out of fold" if validation["method"] == "5-fold" else "validation")
@@ -50,7 +49,12 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     confusion_line(terminal, judged, info["classes"])
     trust_line(terminal, judged)
     run = quoted(info["run"])
-    terminal.note(f"Run       {run}     report: {quoted(info['run'] + '/report.html')}     {seconds['total']:.1f} s")
+    terminal.note(f"Run       {run}     report: {quoted(info['run'] + '/report.html')}")
+    rest = terminal.elapsed() - seconds["features"] - seconds["training"]
+    terminal.note(
+        f"Time      {terminal.elapsed():.1f} s: features {seconds['features']:.1f}, head {seconds['training']:.1f}, "
+        f"start-up and the rest {rest:.1f}"
+    )
     terminal.note(f"Next      tlcli predict {run} PICTURES --min-confidence {TRUSTED[1]} --out labels.csv")
 
 
@@ -128,7 +132,7 @@ def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     confusion_line(terminal, result, result["classes"])
     terminal.note(
         f"Calibrated  mean confidence is off by {percent(result['ece'])} (ECE), loss {result['loss']:.3f}, "
-        f"top-5 {percent(result['top5_accuracy'])}     {result['seconds']:.1f} s"
+        f"top-5 {percent(result['top5_accuracy'])}     {terminal.elapsed():.1f} s"
     )
 
 
@@ -138,7 +142,7 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
     if len(result["labels"]) > 10:
         parts.append(f"... {len(result['labels']) - 10} more classes")
     parts += [f"{name} {result[name]:,}" for name in ("review", "failed") if result[name]]
-    terminal.note(f"{result['images']:,} pictures   {'   '.join(parts)}   {result['seconds']:.1f} s")
+    terminal.note(f"{result['images']:,} pictures   {'   '.join(parts)}   {terminal.elapsed():.1f} s")
     for path, reason in failures:
         terminal.note(f"  failed: {path}: {reason}")
     if result["failed"] > len(failures):

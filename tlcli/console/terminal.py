@@ -39,12 +39,17 @@ class Terminal:
         self.quiet = quiet
         self.verbose = verbose
         self.json_output = json_output
+        self.started = time.monotonic()
         self.console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @property
     def summarises(self) -> bool:
         """Whether summaries for people are wanted."""
         return not self.quiet and not self.json_output
+
+    def elapsed(self) -> float:
+        """Seconds since the command began, imports included."""
+        return time.monotonic() - self.started
 
     def note(self, text: str) -> None:
         """One line of information."""

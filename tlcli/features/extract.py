@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +14,12 @@ from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import Preprocessing
-from tlcli.images.worker import Order
-from tlcli.progress import Reporter
+from tlcli.images.worker import Order, Picture
+from tlcli.progress import Advance, Reporter
 
 Pixels = npt.NDArray[np.uint8]
-RunPrefix = Callable[[Pixels], npt.NDArray[np.float32]]
-"""uint8 [B, H, W, C] to features float32 [B, *feature_shape]."""
+RunPrefix = Callable[[Iterable[Pixels]], Iterable[npt.NDArray[np.float32]]]
+"""Batches uint8 [B, H, W, C] to features float32 [B, *feature_shape], in order."""
 
 
 @dataclass(kw_only=True)
@@ -56,38 +58,49 @@ def extract(
 
     Interrupted at any moment, what was flushed to disk stays and is reused next time.
     """
-    order = Order(preprocessing=preprocessing, known=store.digests())
-    shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
-    batch: list[tuple[bytes, bytes]] = []
+    waiting: deque[list[bytes]] = deque()
+
+    def batches(loader: PictureLoader, advance: Advance) -> Iterator[Pixels]:
+        """Pixels of the pictures that need computing; their digests go to `waiting`."""
+        pictures = zip(todo, loader.load(paths[index] for index in todo), strict=True)
+        needed = _needed(pictures, paths, extraction, memo, advance)
+        while batch := list(islice(needed, batch_size)):
+            waiting.append([digest for digest, _ in batch])
+            # A bytearray, since torch wants memory that it could write to.
+            pixels = np.frombuffer(bytearray().join(picture for _, picture in batch), np.uint8)
+            yield pixels.reshape(-1, preprocessing.height, preprocessing.width, preprocessing.channels)
+
+    with store.writing():
+        order = Order(preprocessing=preprocessing, known=store.digests())
+        with PictureLoader(order, workers=workers) as loader, report.task("Features", len(todo)) as advance:
+            try:
+                for features in run_prefix(batches(loader, advance)):
+                    for digest, feature in zip(waiting.popleft(), features, strict=True):
+                        store.add(digest, 0, feature)
+                    extraction.computed += len(features)
+                    advance(len(features))
+            finally:
+                memo.save()
+
+
+def _needed(
+    pictures: Iterable[tuple[int, Picture]],
+    paths: Sequence[str],
+    extraction: Extraction,
+    memo: Memo,
+    advance: Advance,
+) -> Iterator[tuple[bytes, bytes]]:
+    """Digest and pixels of each picture that must be computed; the others are entered into `extraction`."""
     seen: set[bytes] = set()
-
-    def run() -> None:
-        pixels = np.stack([np.frombuffer(picture, np.uint8).reshape(shape) for _, picture in batch])
-        for (digest, _), feature in zip(batch, run_prefix(pixels), strict=True):
-            store.add(digest, 0, feature)
-        extraction.computed += len(batch)
-        batch.clear()
-
-    with (
-        store.writing(),
-        PictureLoader(order, workers=workers) as loader,
-        report.task("Features", len(todo)) as advance,
-    ):
-        try:
-            for index, picture in zip(todo, loader.load(paths[index] for index in todo), strict=True):
-                extraction.digests[index] = picture.digest
-                memo.remember(paths[index], picture)
-                if picture.error is not None:
-                    extraction.failures[index] = picture.error
-                elif picture.pixels is None or picture.digest in seen:
-                    extraction.reused += 1
-                elif picture.digest is not None:
-                    seen.add(picture.digest)
-                    batch.append((picture.digest, picture.pixels))
-                    if len(batch) == batch_size:
-                        run()
-                advance(1)
-            if batch:
-                run()
-        finally:
-            memo.save()
+    for index, picture in pictures:
+        extraction.digests[index] = picture.digest
+        memo.remember(paths[index], picture)
+        if picture.digest is not None and picture.pixels is not None and picture.digest not in seen:
+            seen.add(picture.digest)
+            yield picture.digest, picture.pixels
+            continue
+        if picture.error is not None:
+            extraction.failures[index] = picture.error
+        else:
+            extraction.reused += 1
+        advance(1)

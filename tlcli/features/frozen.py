@@ -139,7 +139,7 @@ def features_of(
             paths,
             todo,
             extraction,
-            run_prefix=runner,
+            run_prefix=runner.map,
             preprocessing=preprocessing,
             store=frozen.store,
             memo=frozen.memo,

@@ -91,11 +91,11 @@ class FeatureStore:
 
     def gather(self, digests: Iterable[bytes], view: int = 0) -> Features:
         """Features of pictures in the order asked for: [N, *feature_shape], in the stored dtype."""
-        wanted = [self._rows[digest, view] for digest in digests]
+        wanted = np.array([self._rows[digest, view] for digest in digests], np.int64).reshape(-1, 2)
         gathered = np.empty((len(wanted), *self.shape), self.dtype)
-        for part in {part for part, _ in wanted}:
-            targets = [index for index, (its_part, _) in enumerate(wanted) if its_part == part]
-            gathered[targets] = self._parts[part][[wanted[index][1] for index in targets]]
+        for part in np.unique(wanted[:, 0]):
+            here = wanted[:, 0] == part
+            gathered[here] = self._parts[part][wanted[here, 1]]
         return gathered
 
     @contextlib.contextmanager

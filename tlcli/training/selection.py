@@ -24,8 +24,8 @@ PATIENCE = 2
 """The sweep ends after this many L2 in a row that were no better: the loss has one valley, and weak L2 are slow."""
 FOLDS = 5
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
+Progress = Callable[[int], None]
+"""Called with how many more of the `L2S` are settled; they add up to all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +202,8 @@ def _sweep(
         if worse == PATIENCE:
             break
         if progress:
-            progress(len(sweep), len(L2S))
+            progress(1)
     if progress:
-        progress(len(L2S), len(L2S))
+        progress(len(L2S) - len(sweep))
     assert choice is not None  # L2S is not empty
     return choice
