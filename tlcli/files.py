@@ -21,22 +21,26 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
     An exception leaves `path` as it was and no temporary file behind.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; give this one what the user's umask would.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
+        give_usual_permissions(Path(name))
         Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
         raise
     sync_directory(path.parent)
+
+
+def give_usual_permissions(path: Path) -> None:
+    """Temporary files are made private; give this one what the user's umask would."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 def sync_directory(directory: Path) -> None:

@@ -85,6 +85,11 @@ class Journal:
         """Count the whole rows, and cut off one that a kill left half-written."""
         self._file.seek(0)
         first = self._file.readline()
+        if not first.endswith(b"\n"):  # killed before the first line was whole
+            self._file.truncate(0)
+            self._file.write(header)
+            self._file.flush()
+            return
         if first != header:
             raise ArtifactError(
                 f"{self._path} was begun with other inputs or options{_what_changed(first, header)}. Repeat the "
@@ -138,7 +143,11 @@ def write_csv(file: IO[str], names: Sequence[str], rows: Iterable[Row], *, heade
     writer = csv.writer(file, lineterminator="\n")
     if header:
         writer.writerow(names)
-    writer.writerows(rows)
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        # csv quotes a newline but not a bare carriage return, which readers take for one too.
+        returns = any(isinstance(value, str) and "\r" in value for value in row)
+        (quoting if returns else writer).writerow(row)
     file.flush()
 
 

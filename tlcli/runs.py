@@ -142,6 +142,7 @@ def new_run(out: Path, *, overwrite: bool) -> Iterator[Path]:
         raise
     if replaces:
         old = out.with_name(f".{out.name}.old")
+        shutil.rmtree(old, ignore_errors=True)  # of an overwriting that was killed at its very end
         out.rename(old)
         directory.rename(out)
         sync_directory(out.parent)

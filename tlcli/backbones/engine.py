@@ -56,8 +56,8 @@ def pick_precision(precision: str, device: torch.device) -> str:
 
 
 def pick_batch_size(batch_size: int | None, device: torch.device) -> int:
-    """What was asked for, else 256 on a GPU and 8 on a CPU, where more no longer fits its caches."""
-    return batch_size or (8 if device.type == "cpu" else 256)
+    """What was asked for, else 256 on a GPU and 4 on a CPU, where more no longer fits its caches."""
+    return batch_size or (4 if device.type == "cpu" else 256)
 
 
 def map_batches(function: Callable[[T], R], batches: Iterable[T], device: torch.device) -> Iterator[R]:

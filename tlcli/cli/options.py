@@ -82,7 +82,7 @@ BatchSize = Annotated[
     typer.Option(
         "--batch-size",
         metavar="B",
-        help="Pictures at a time.  \\[default: 32 on a CPU, 256 on a GPU]",
+        help="Pictures at a time.  \\[default: 4 on a CPU, 256 on a GPU]",
         rich_help_panel=_COMPUTE,
     ),
 ]

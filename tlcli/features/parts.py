@@ -15,7 +15,7 @@ from typing import IO, cast
 
 import pyarrow as pa
 
-from tlcli.files import sync_directory
+from tlcli.files import give_usual_permissions, sync_directory
 
 _NAME = re.compile(r"part-(\d+)-([0-9a-f]{32})\.arrow")
 
@@ -30,6 +30,7 @@ def write_part(directory: Path, table: pa.Table) -> Path:
             with pa.ipc.new_file(pa.PythonFile(hashing, "w"), table.schema) as writer:
                 writer.write_table(table)
             hashing.sync()
+            give_usual_permissions(temporary)
             path = directory / f"part-{number:06d}-{hashing.digest()}.arrow"
             temporary.replace(path)
         except BaseException:

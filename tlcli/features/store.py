@@ -176,7 +176,8 @@ class FeatureStore:
         except ArtifactError as error:
             # The folder's name and the parts' checksums say all that matters; the file is for people.
             self._report.warn(f"{error.message} It is written again.")
-            write_json(directory / "cache.json", self._header())
+            with contextlib.suppress(PermissionError):  # a read-only cache stays as it is
+                write_json(directory / "cache.json", self._header())
             return
         if header.get("format") != FORMAT:
             raise ArtifactError(

@@ -9,10 +9,21 @@ from __future__ import annotations
 import io
 import warnings
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 # Formats that Pillow reads itself. EPS is left out since Pillow would start Ghostscript for it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture with this EXIF orientation upright."""
 
 MAX_PIXELS = 178_956_970
 """Pictures of more pixels than this are refused: 0.5 GB as RGB, and usually a bomb."""
@@ -54,12 +65,20 @@ def _decode(data: bytes, channels: int) -> Image.Image:
                 f"{picture.width} x {picture.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
             )
         picture.load()
-        return _to_mode(ImageOps.exif_transpose(picture), channels)
+        return _to_mode(_upright(picture), channels)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001 - broken metadata of a picture that is fine
+        return picture
+    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
 
 
 def _to_mode(picture: Image.Image, channels: int) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        picture = picture.point(lambda value: value / 257, "L") if picture.mode == "I;16" else picture
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
+        picture = picture.convert("I").point(lambda value: value / 257)
     elif picture.mode in {"I", "F"}:
         raise UndecodableError(f"32-bit grey ({picture.mode}) has no known range; save it with 8 or 16 bits")
     if picture.has_transparency_data:
@@ -67,6 +86,8 @@ def _to_mode(picture: Image.Image, channels: int) -> Image.Image:
         ground = Image.new("RGBA", picture.size, "white")
         ground.alpha_composite(picture)
         picture = ground
+    if picture.mode == "LAB":
+        picture = picture.convert("RGB")  # there is no direct way to grey
     return picture.convert("RGB" if channels == 3 else "L")
 
 

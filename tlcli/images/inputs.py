@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from typing import IO
@@ -32,8 +33,11 @@ class Inputs:
             if name == "-":
                 if self._listed is None:
                     self._listed = _spool(stdin)
+                    weakref.finalize(self, self._listed.close)
             elif not os.path.exists(name.removeprefix("@") if name.startswith("@") else name):  # noqa: PTH110
                 raise DataError(f"{name.removeprefix('@')} does not exist. Give pictures or folders.", path=name)
+            elif name.startswith("@") and os.path.isdir(name[1:]):  # noqa: PTH112
+                raise DataError(f"{name[1:]} is a folder; after @ comes a list, a path a line.", path=name)
 
     def __iter__(self) -> Iterator[str]:
         self.skipped.clear()

@@ -26,6 +26,9 @@ TIME_LIMIT = 60.0
 START_LIMIT = 60.0
 """Seconds that a process may take to start."""
 
+START_ATTEMPTS = 3
+"""Processes that may die while they start, before it is an error."""
+
 _BOOT = "import sys; sys.path[:] = {path!r}; from tlcli.images.worker import main; main()"
 
 
@@ -45,7 +48,7 @@ class PictureLoader:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._own = threading.local()
         self._children: set[_Child] = set()
-        self._closed = False
+        self._closed = threading.Event()
 
     def __enter__(self) -> PictureLoader:
         return self
@@ -53,10 +56,12 @@ class PictureLoader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closed = True
+        self._closed.set()
         for child in list(self._children):
-            child.kill()
+            child.end()
         self._threads.shutdown(cancel_futures=True)
+        for child in self._children:
+            child.kill()
 
     def load(self, paths: Iterable[str]) -> Iterator[Picture]:
         """One `Picture` for each path, in the order of `paths`, which is read only as far as needed."""
@@ -70,12 +75,14 @@ class PictureLoader:
 
     def _load_one(self, path: str) -> Picture:
         child: _Child = getattr(self._own, "child", None) or self._new_child()
+        if self._closed.is_set():  # nobody ended a child that started just now
+            return Picture(error="stopped")
         try:
             return child.ask(path, self._time_limit)
         except TimeoutError:
             reason = f"took longer than {self._time_limit:g} s to read and decode"
         except (EOFError, OSError):
-            if self._closed:
+            if self._closed.is_set():
                 return Picture(error="stopped")
             reason = f"the decoder died of it ({child.farewell()})"
         self._own.child = None
@@ -84,9 +91,19 @@ class PictureLoader:
         return Picture(error=reason)
 
     def _new_child(self) -> _Child:
-        child = self._own.child = _Child()
-        self._children.add(child)
-        child.start(self._order)
+        for attempt in range(1, START_ATTEMPTS + 1):
+            child = _Child()
+            self._children.add(child)
+            try:
+                child.start(self._order)
+            except RuntimeError:
+                self._children.discard(child)
+                child.kill()
+                if attempt == START_ATTEMPTS or self._closed.is_set():
+                    raise
+            else:
+                break
+        self._own.child = child
         return child
 
 
@@ -130,9 +147,13 @@ class _Child:
         code = self._process.returncode
         return "still running" if code is None else f"signal {-code}" if code < 0 else f"exit status {code}"
 
+    def end(self) -> None:
+        """End the process at once; whoever waits for its answer gets an EOFError."""
+        self._process.kill()
+
     def kill(self) -> None:
         """End the process at once, and close the pipes."""
-        self._process.kill()
+        self.end()
         self._process.wait()
         self._to.close()
         self._from.close()

@@ -5,6 +5,7 @@ Where some rows name a split, those that don't belong to train.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +67,6 @@ def read_table(path: Path) -> list[Row]:
 def _load(path: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv
-    import pyarrow.json
     import pyarrow.parquet
 
     try:
@@ -80,11 +80,23 @@ def _load(path: Path) -> pa.Table:
                 parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
                 return pyarrow.csv.read_csv(path, convert_options=convert, parse_options=parse)
             case ".jsonl":
-                return pyarrow.json.read_json(path)
+                return _load_jsonl(path)
             case _:
                 return pyarrow.parquet.read_table(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a {path.suffix} table: {error}", path=path) from error
+
+
+def _load_jsonl(path: Path) -> pa.Table:
+    """Every column as text; pyarrow's own reader takes a label like 2024-01-02 for a time."""
+    import pyarrow as pa
+
+    records = [json.loads(line) for line in path.read_bytes().split(b"\n") if line.strip()]
+    if any(not isinstance(record, dict) for record in records):
+        raise ValueError("a line is no JSON object")
+    columns = {name: [record.get(name) for record in records] for name in dict.fromkeys(k for r in records for k in r)}
+    texts = {name: [None if value is None else str(value) for value in values] for name, values in columns.items()}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
 
 
 def _row(table: Path, line: int, record: dict[str, Any]) -> Row:
