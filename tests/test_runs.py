@@ -10,7 +10,7 @@ import torch
 
 from tlcli.errors import ArtifactError, UsageError
 from tlcli.images.preprocess import Preprocessing
-from tlcli.runs import check_out, free_name, load_run, new_run, write_run
+from tlcli.runs import UNFINISHED, check_out, free_name, load_run, new_run, write_run
 
 WEIGHTS = {"head.weight": torch.arange(6.0).reshape(2, 3).t(), "steps": torch.tensor(3)}
 PREDICTIONS = [
@@ -141,6 +141,7 @@ def test_what_is_no_run_says_so(tmp_path, run):
     with pytest.raises(ArtifactError, match="not a directory"):
         load_run(run / "run.json")
     (run / "run.json").unlink()
+    (run / UNFINISHED).touch()
     with pytest.raises(ArtifactError, match="did not finish"):
         load_run(run)
 
@@ -212,13 +213,14 @@ def test_overwriting_leaves_alone_what_is_no_run(tmp_path, names):
         path = tmp_path / "mine" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    with pytest.raises(UsageError, match="no part of a run"), new_run(tmp_path / "mine", overwrite=True):
+    with pytest.raises(UsageError, match=r"is not a run|no part of a run"), new_run(tmp_path / "mine", overwrite=True):
         pass
     assert all((tmp_path / "mine" / name).read_text() == "{}" for name in names)
 
 
 def test_an_unfinished_run_may_be_overwritten(run, info):
     (run / "run.json").unlink()
+    (run / UNFINISHED).touch()
     with new_run(run, overwrite=True) as directory:
         write(directory, info)
     assert load_run(run).layer == 3

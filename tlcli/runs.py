@@ -29,6 +29,8 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 FILES = (RUN_FILE, WEIGHTS_FILE, CONFIG_FILE, "metrics.jsonl", "predictions.parquet", "report.html")
 """All that a run consists of; a directory with anything else in it is never deleted."""
+UNFINISHED = ".unfinished"
+"""Stands in the directory of a run while it is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,12 +134,16 @@ def new_run(out: Path, *, overwrite: bool) -> Iterator[Path]:
     if replaces:
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
+    marker = directory / UNFINISHED
+    marker.touch()
     try:
         yield directory
+        marker.unlink()
     except BaseException:
         if replaces:
             shutil.rmtree(directory)
-        elif not any(directory.iterdir()):
+        elif os.listdir(directory) == [UNFINISHED]:  # noqa: PTH208
+            marker.unlink()
             directory.rmdir()
         raise
     if replaces:
@@ -159,9 +165,13 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         raise UsageError(f"--out {out} is a file; expected a directory for the run.")
     if not out.exists() or not any(out.iterdir()):
         return
+    if not overwrite and (out / UNFINISHED).exists():
+        raise UsageError(f"{out} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
     if not overwrite:
         raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
-    others = sorted(name for name in os.listdir(out) if name not in FILES and not name.endswith(".tmp"))  # noqa: PTH208
+    if not (out / RUN_FILE).exists() and not (out / UNFINISHED).exists():
+        raise UsageError(f"{out} is not a run of tlcli, so it is not replaced. Choose another --out.")
+    others = sorted(name for name in os.listdir(out) if name not in (*FILES, UNFINISHED) and not name.endswith(".tmp"))  # noqa: PTH208
     if others:
         raise UsageError(
             f"{out} holds {others[0]}, which is no part of a run, so it is not replaced. Choose another --out, or move "
@@ -219,7 +229,7 @@ def write_run(
         pq.write_table(pa.Table.from_pylist(list(predictions), schema), file)
     with atomic_write(directory / "report.html") as file:
         file.write(report.encode("utf8", "backslashreplace"))
-    names = sorted(entry.name for entry in os.scandir(directory) if entry.is_file() and entry.name != RUN_FILE)
+    names = [name for name in FILES if name != RUN_FILE]
     whole = {"format": FORMAT} | info | {"files": {name: sha256_file(directory / name) for name in names}}
     whole["sha256"] = _own_hash(whole)
     write_json(directory / RUN_FILE, whole)

@@ -157,17 +157,19 @@ def test_stopped_in_the_middle_the_next_run_goes_on(photos, tmp_path, number):
     data = tmp_path / "photos"
     shutil.copytree(photos, data)
     slow = data / "stripes"
-    for index in range(400):
-        (slow / f"copy{index:03d}.jpg").write_bytes((slow / "00.jpg").read_bytes() + b"%d" % index)
+    for index in range(1500):
+        (slow / f"copy{index:04d}.jpg").write_bytes((slow / "00.jpg").read_bytes() + b"%d" % index)
     command = [*TLCLI, "finetune", str(data), "--size", "64", "--out", str(tmp_path / "run"), "--batch-size", "4"]
     environment = os.environ | {"TLCLI_CACHE": str(tmp_path / "cache")}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     while b"to compute" not in process.stderr.readline():
         assert process.poll() is None
+    children = []
+    while not children:
+        assert process.poll() is None, "decoding happens in other processes"
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        children = [pid for task in tasks for pid in (task / "children").read_text().split()]
     time.sleep(1)
-    tasks = Path(f"/proc/{process.pid}/task").iterdir()
-    children = [pid for task in tasks for pid in (task / "children").read_text().split()]
-    assert children, "decoding happens in other processes"
     process.send_signal(number)
     said = process.communicate(timeout=60)[1].decode()
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
@@ -181,4 +183,8 @@ def test_stopped_in_the_middle_the_next_run_goes_on(photos, tmp_path, number):
     again = call(*command[1:], "--overwrite", "--json", TLCLI_CACHE=str(tmp_path / "cache"))
     assert again.returncode == 0, again.stderr
     clean = call(*command[1:-4], "--out", tmp_path / "clean", "--json", TLCLI_CACHE=str(tmp_path / "fresh"))
-    assert json.loads(again.stdout)["validation"]["confusion"] == json.loads(clean.stdout)["validation"]["confusion"]
+    resumed, uninterrupted = json.loads(again.stdout), json.loads(clean.stdout)
+    assert uninterrupted["images"]["reused"] == 0
+    assert number == signal.SIGKILL or resumed["images"]["reused"] > 0
+    assert resumed["files"]["model.safetensors"] == uninterrupted["files"]["model.safetensors"]
+    assert resumed["validation"] == uninterrupted["validation"]

@@ -84,7 +84,7 @@ def network():
 
 
 def digest_of(prefix):
-    return weights_digest(prefix, nn.Linear(3, 2))
+    return weights_digest(prefix, [nn.Linear(3, 2)])
 
 
 def test_equal_weights_have_one_digest():
@@ -124,6 +124,6 @@ def test_a_head_that_the_prefix_carries_along_does_not_count():
         prefix = network()
         torch.manual_seed(seed)
         prefix.append(nn.Linear(3, 2))
-        return weights_digest(prefix, nn.Sequential(prefix[-1]))
+        return weights_digest(prefix, [prefix[-1]])
 
     assert with_head(1) == with_head(2)

@@ -100,7 +100,8 @@ def test_pictures_come_in_order_slow_and_fast_and_broken_ones(tmp_path, numbered
 def test_a_process_gives_what_the_function_gives(numbered, small):
     order = Order(preprocessing=small)
     with PictureLoader(order, workers=2) as loader:
-        assert list(loader.load(numbered[:5])) == [read_picture(path, order) for path in numbered[:5]]
+        found = [picture._replace(read=0) for picture in loader.load(numbered[:5])]
+    assert found == [read_picture(path, order)._replace(read=0) for path in numbered[:5]]
 
 
 def test_known_digests_come_back_without_pixels(numbered, small):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tlcli.files import canonical_json
@@ -43,18 +44,20 @@ def fingerprint(content: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content)).hexdigest()[:32]
 
 
-def weights_digest(prefix: nn.Module, tail: nn.Module) -> str:
+def weights_digest(prefix: nn.Module, heads: Iterable[nn.Module] = ()) -> str:
     """SHA-256 over names, types, shapes and values of a prefix's parameters and buffers, in hexadecimal.
 
-    What the tail holds too is left out: where a network can't be traced, its prefix carries the head along unused.
+    The heads are left out: where a network can't be traced, its prefix carries them along, unused.
     """
+    import torch
+
     digest = hashlib.sha256()
-    in_tail = {tensor.data_ptr() for tensor in tail.state_dict().values()}
+    unused = {tensor.data_ptr() for head in heads for tensor in head.state_dict().values()}
     for name, tensor in sorted(prefix.state_dict().items()):
-        if tensor.data_ptr() in in_tail:
+        if tensor.data_ptr() in unused:
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ import torch
 
 from tlcli.backbones.cut import Cut, cut_at
 from tlcli.backbones.engine import PrefixRunner, pick_batch_size, pick_device, pick_precision
-from tlcli.backbones.zoo import Backbone, load_backbone
+from tlcli.backbones.zoo import Backbone, head_modules, load_backbone
 from tlcli.features.extract import Extraction, extract, missing
 from tlcli.features.fingerprint import ingredients, weights_digest
 from tlcli.features.memo import Memo
@@ -71,7 +71,7 @@ def open_frozen(
     )
     content = ingredients(
         backbone=backbone.name,
-        weights=weights_digest(cut.prefix, cut.tail),
+        weights=weights_digest(cut.prefix, head_modules(backbone.model)),
         layer=cut.layer,
         layer_name=cut.name,
         preprocessing=preprocessing,

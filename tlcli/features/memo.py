@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import filelock
@@ -48,7 +47,7 @@ class Memo:
 
     def remember(self, path: str, picture: Picture) -> None:
         """Note what was read at `path`; `save` writes it."""
-        if picture.digest is not None and time.time_ns() - picture.modified > RACY_NANOSECONDS:
+        if picture.digest is not None and picture.read - picture.modified > RACY_NANOSECONDS:
             entry = (picture.size, picture.modified, picture.digest)
             if self._known.get(_key(path)) != entry:
                 self._new[_key(path)] = self._known[_key(path)] = entry

@@ -105,22 +105,23 @@ class FeatureStore:
             yield self
             self._flush()
             return
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with self._locked(self.directory):
+        with contextlib.ExitStack() as stack:
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(self._locked(self.directory))
                 remove_leftovers(self.directory)
                 write_json(self.directory / "cache.json", self._header())
-                self._read(self.directory)  # another writer may have been here since we looked
-                try:
-                    yield self
-                finally:
-                    self._flush()
-        except PermissionError as error:
-            raise MachineError(
-                f"the cache {self.directory} cannot be written: {error.strerror}. Choose another with --cache DIR, "
-                "or use --no-cache.",
-                path=self.directory,
-            ) from error
+            except PermissionError as error:
+                raise MachineError(
+                    f"the cache {self.directory} cannot be written: {error.strerror}. Choose another with --cache DIR, "
+                    "or use --no-cache.",
+                    path=self.directory,
+                ) from error
+            self._read(self.directory)  # another writer may have been here since we looked
+            try:
+                yield self
+            finally:
+                self._flush()
 
     def add(self, digest: bytes, view: int, feature: Features) -> None:
         """Keep one picture's feature. Only inside `writing`."""

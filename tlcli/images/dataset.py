@@ -168,8 +168,9 @@ def _class_names(data: Path, rows: list[Row], given: tuple[str, ...] | None) -> 
     if rows and split_made and not any(row.split == "train" for row in rows) and not given:
         raise DataError(f"{data} has no pictures of train, only of its other splits.", path=data)
     known = given or tuple(sorted({row.label for row in rows if not split_made or row.split == "train"}))
+    names = set(known)
     for row in rows:
-        if row.label not in known:
+        if row.label not in names:
             if given:
                 where, expected = "the run", "Evaluate with the classes that it was trained on"
             else:
@@ -201,6 +202,6 @@ def _grouped(samples: tuple[Sample, ...], group_by: str) -> tuple[Sample, ...]:
             f"--group-by {group_by!r} matches none of the {len(samples)} paths, such as {samples[0].path}."
         )
     return tuple(
-        replace(sample, group=match.group(1 if pattern.groups else 0) or "") if match else sample
+        replace(sample, group=match.group(1 if pattern.groups else 0)) if match else sample
         for sample, match in zip(samples, matches, strict=True)
     )

@@ -11,6 +11,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -39,7 +40,9 @@ class Picture(NamedTuple):
     size: int = 0
     """Bytes."""
     modified: int = 0
-    """Time of the last change, in nanoseconds."""
+    """Time of the last change, in nanoseconds since 1970."""
+    read: int = 0
+    """When it was read, in nanoseconds since 1970."""
     pixels: bytes | None = None
     """uint8 [H, W, C], row by row; None for known digests and failures."""
     error: str | None = None
@@ -51,10 +54,14 @@ def read_picture(path: str, order: Order) -> Picture:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes, and this is the hot loop
             status = os.fstat(file.fileno())
+            read = time.time_ns()
             data = file.read()
     except OSError as error:
         return Picture(error=f"cannot be read: {error.strerror}")
-    picture = Picture(digest=hashlib.sha256(data).digest(), size=status.st_size, modified=status.st_mtime_ns)
+    except ValueError as error:  # a NUL in the name
+        return Picture(error=f"cannot be read: {error}")
+    digest = hashlib.sha256(data).digest()
+    picture = Picture(digest=digest, size=status.st_size, modified=status.st_mtime_ns, read=read)
     if order.preprocessing is None or picture.digest in order.known:
         return picture
     try:

@@ -195,14 +195,14 @@ def _sweep(
         loss = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
         accuracy = float((scores.argmax(axis=1) == truth).mean())
         sweep.append({"l2": l2, "temperature": temperature, "loss": loss, "accuracy": accuracy})
+        if progress:
+            progress(1)
         if choice is None or loss < best * (1 - NEAR_TIE):
             choice, best, worse = _Choice(l2=l2, temperature=temperature, logits=logits, sweep=sweep), loss, 0
         else:
             worse += 1
         if worse == PATIENCE:
             break
-        if progress:
-            progress(1)
     if progress:
         progress(len(L2S) - len(sweep))
     assert choice is not None  # L2S is not empty
