@@ -18,6 +18,7 @@ from tlcli.errors import ArtifactError
 from tlcli.features.store import stored_dtype
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order, Picture
+from tlcli.progress import Reporter, Silent
 from tlcli.runs import Run
 from tlcli.settings import ComputeSettings
 from tlcli.training.calibration import probabilities
@@ -42,7 +43,7 @@ class Predictor:
         MachineError: the device isn't there.
     """
 
-    def __init__(self, run: Run, compute: ComputeSettings) -> None:
+    def __init__(self, run: Run, compute: ComputeSettings, report: Reporter | None = None) -> None:
         backbone = rebuild(run.config)
         try:
             backbone.model.load_state_dict(run.weights(), strict=True)
@@ -58,6 +59,10 @@ class Predictor:
         self._device = device
         self._batch_size = pick_batch_size(compute.batch_size, device)
         self._workers = compute.worker_count()
+        (report or Silent()).detail(
+            f"  {backbone.name} on {device}, {precision}, {self._workers} decoding processes, "
+            f"{self._batch_size} pictures a batch, temperature {run.temperature:.3f}"
+        )
         self._prefix = PrefixRunner(
             cut.prefix, preprocessing.mean, preprocessing.std, device=device, precision=precision
         )

@@ -22,6 +22,9 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None:
         """One line that should not be missed."""
 
+    def detail(self, text: str) -> None:
+        """One line for those who ask for more (`--verbose`)."""
+
 
 class Silent:
     """A reporter that says nothing."""
@@ -35,4 +38,7 @@ class Silent:
         """Drop the line."""
 
     def warn(self, text: str) -> None:
+        """Drop the line."""
+
+    def detail(self, text: str) -> None:
         """Drop the line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 
@@ -65,6 +66,8 @@ def run(arguments: Sequence[str]) -> int:
         except OSError as error:
             raise from_os_error(error) from error
     except TlcliError as error:
+        if "--verbose" in arguments and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
         open_terminal(quiet=False, verbose=False, json_output="--json" in arguments).error(error)
         return error.exit_code
     return code if isinstance(code, int) else 0

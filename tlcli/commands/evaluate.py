@@ -42,7 +42,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     run = load_run(settings.run)
     dataset = open_dataset(settings.data, group_by=_group_by(run, settings.data), classes=run.classes)
     split, samples = _choose(run, dataset, settings, report)
-    predictor = Predictor(run, settings.compute)
+    predictor = Predictor(run, settings.compute, report)
     metrics = Metrics(run.classes)
     failures: list[dict[str, str]] = []
     with report.task("Evaluate", len(samples)) as advance:

@@ -151,6 +151,8 @@ def _train(settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> Tr
     selection = _fit_head(
         features, settled, classes=len(dataset.classes), device=frozen.head_device(), settings=settings, report=report
     )
+    for tried in selection.sweep:
+        report.detail("  " + ", ".join(f"{name} {value:.4g}" for name, value in tried.items()))
     set_head(frozen.backbone.model, selection.head.weight, selection.head.bias)
     judged_split = "train" if settled.folded else "validation"
     validation = _judge(dataset, settled, settled.indices(judged_split), selection.logits, selection.temperature)

@@ -98,7 +98,7 @@ def predict(
     if not total:
         raise DataError(f"no pictures in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
     names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
-    predictor = Predictor(run, settings.compute)
+    predictor = Predictor(run, settings.compute, report)
     with report.task("Predict", total) as advance:
         if out is None:
             file = stdout or sys.stdout if settings.out == "-" else None

@@ -142,7 +142,8 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
     if len(result["labels"]) > 10:
         parts.append(f"... {len(result['labels']) - 10} more classes")
     parts += [f"{name} {result[name]:,}" for name in ("review", "failed") if result[name]]
-    terminal.note(f"{result['images']:,} pictures   {'   '.join(parts)}   {terminal.elapsed():.1f} s")
+    pictures = "1 picture" if result["images"] == 1 else f"{result['images']:,} pictures"
+    terminal.note(f"{pictures}   {'   '.join(parts)}   {terminal.elapsed():.1f} s")
     for path, reason in failures:
         terminal.note(f"  failed: {path}: {reason}")
     if result["failed"] > len(failures):

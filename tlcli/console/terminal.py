@@ -60,6 +60,11 @@ class Terminal:
         """One line that should not be missed."""
         self.console.print(Text.assemble(("warning: ", "yellow"), printable(text)))
 
+    def detail(self, text: str) -> None:
+        """One line for `--verbose`."""
+        if self.verbose:
+            self.console.print(Text(printable(text), style="dim"))
+
     def error(self, error: TlcliError) -> None:
         """Why the command stops: a line on stderr, and an object on stdout with `--json`."""
         self.console.print(Text.assemble((f"{error.kind}: ", "bold red"), printable(error.message)))

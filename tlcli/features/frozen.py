@@ -77,6 +77,8 @@ def open_frozen(
         preprocessing=preprocessing,
         numerics=precision,
     )
+    for name, value in content.items():
+        report.detail(f"  ingredient {name}: {value}")
     root = cache.root() if cache.enabled else None
     store = FeatureStore(root, content, cut.feature_shape, report)
     if root is not None and not len(store) and (near := nearest_cache(root, content)):
@@ -125,7 +127,11 @@ def features_of(
     """
     started = time.monotonic()
     extraction, todo = missing(paths, frozen.store, frozen.memo, verify=verify)
-    if todo:
+    batch_size, workers = pick_batch_size(compute.batch_size, frozen.device), compute.worker_count()
+    if not todo:
+        report.note(f"Features  {len(paths):,} pictures, all from the cache")
+    else:
+        report.detail(f"  {workers} decoding processes, {batch_size} pictures a batch")
         _announce(frozen, len(todo), report)
         preprocessing = frozen.preprocessing
         runner = PrefixRunner(
@@ -143,8 +149,8 @@ def features_of(
             preprocessing=preprocessing,
             store=frozen.store,
             memo=frozen.memo,
-            batch_size=pick_batch_size(compute.batch_size, frozen.device),
-            workers=compute.worker_count(),
+            batch_size=batch_size,
+            workers=workers,
             report=report,
         )
     return extraction, time.monotonic() - started
