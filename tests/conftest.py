@@ -3,6 +3,8 @@
 import contextlib
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,3 +169,26 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRu
         )
     )
     return TrainedRun(run=root / "run", cache=root / "cache", info=info)
+
+
+MEASURED = """
+import resource, sys
+from tlcli.cli.main import run
+code = run(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def measured():
+    """Run a tlcli command in a process of its own: how it ended, and its peak memory in kilobytes (children apart)."""
+
+    def run(*arguments, **environment):
+        command = [sys.executable, "-c", MEASURED, *map(str, arguments)]
+        done = subprocess.run(
+            command, capture_output=True, check=False, env=os.environ | {"MALLOC_ARENA_MAX": "1"} | environment
+        )
+        return done, int(done.stderr.split()[-1])
+
+    return run

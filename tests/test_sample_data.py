@@ -1,0 +1,48 @@
+"""The sample pictures: what the demo needs of them."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlcli.commands.finetune import finetune
+from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
+
+SAMPLES = Path(__file__).parents[1] / "sample_data"
+
+
+def test_three_classes_of_thirty_and_a_few_to_predict():
+    counts = {folder.name: len(list(folder.glob("*.jpg"))) for folder in (SAMPLES / "pictures").iterdir()}
+    assert counts == {"car": 30, "neither": 30, "pedestrian": 30}
+    assert len(list((SAMPLES / "to_predict").glob("*.jpg"))) >= 4
+    digests = {hashlib.sha256(path.read_bytes()).digest() for path in SAMPLES.rglob("*.jpg")}
+    assert len(digests) == len(list(SAMPLES.rglob("*.jpg")))
+
+
+def test_pretrained_features_do_clearly_better_than_random_ones(tmp_path):
+    accuracy = {}
+    for weights in ("pretrained", "none"):
+        settings = FinetuneSettings(
+            data=SAMPLES / "pictures",
+            out=tmp_path / weights,
+            network=NetworkSettings(weights=weights),
+            cache=CacheSettings(enabled=False),
+        )
+        accuracy[weights] = finetune(settings)["validation"]["accuracy"]
+    assert accuracy["pretrained"] >= 0.9
+    assert accuracy["none"] <= accuracy["pretrained"] - 0.15
+
+
+@pytest.mark.slow
+def test_the_script_draws_them_again(tmp_path):
+    subprocess.run([sys.executable, SAMPLES / "draw.py", tmp_path], check=True, capture_output=True)
+    for path in SAMPLES.rglob("*.jpg"):
+        drawn = tmp_path / path.relative_to(SAMPLES)
+        # Another Pillow may compress a little differently; the picture stays.
+        one, two = (np.asarray(Image.open(name), dtype=float) for name in (path, drawn))
+        assert one.shape == two.shape
+        assert np.abs(one - two).mean() < 2
