@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tlcli.errors import ArtifactError, UsageError
+from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.rows import Journal, check_output, columns, journal_path, write_csv
 
 NAMES = columns(["cat", "dog"], top=2, probabilities=True)
@@ -102,8 +102,10 @@ def test_rows_are_in_the_journal_as_soon_as_they_are_added(tmp_path):
     out = tmp_path / "out.csv"
     with Journal(out, SIGNATURE, resume=False) as journal:
         journal.add(ROWS[:2])
-        with Journal(out, SIGNATURE, resume=True) as other:
-            assert list(other.rows()) == ROWS[:2]
+        assert [json.loads(line) for line in journal_path(out).read_text().splitlines()[1:]] == ROWS[:2]
+        with pytest.raises(MachineError, match="another tlcli is writing"):
+            Journal(out, SIGNATURE, resume=False)
+        assert list(journal.rows()) == ROWS[:2], "the other one harmed nothing"
         journal.add(ROWS[2:3])
         assert list(journal.rows()) == ROWS[:3]
         journal.add(ROWS[3:4])  # after a read

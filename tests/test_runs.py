@@ -44,6 +44,7 @@ def write(directory, info):
         info=info,
         epochs=[{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}],
         predictions=PREDICTIONS,
+        splits={bytes(32): "train", bytes([1] * 32): "validation"},
         report="<html>é \udce9</html>",
     )
 
@@ -75,6 +76,7 @@ def test_the_files_of_a_run_can_be_read_by_others(run):
         "predictions.parquet",
         "report.html",
         "run.json",
+        "splits.parquet",
     ]
     assert pq.read_table(run / "predictions.parquet").to_pylist() == PREDICTIONS
     assert [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
@@ -92,7 +94,8 @@ def test_what_a_person_adds_to_a_run_does_no_harm(run):
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "metrics.jsonl", "model.safetensors", "predictions.parquet", "report.html"]
+    "name",
+    ["config.json", "metrics.jsonl", "model.safetensors", "predictions.parquet", "report.html", "splits.parquet"],
 )
 def test_a_changed_byte_or_length_of_any_file_is_refused(run, name):
     path = run / name

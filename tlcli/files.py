@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tlcli.errors import ArtifactError
+from tlcli.errors import ArtifactError, UsageError
 
 
 @contextlib.contextmanager
@@ -34,6 +34,20 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             Path(name).unlink()
         raise
     sync_directory(path.parent)
+
+
+def check_new_file(option: str, path: Path, *, replace: bool) -> None:
+    """Refuse a file that can't be written, before anything is computed for it.
+
+    Raises:
+        UsageError: `path` is a folder, lies in no folder, or exists and `replace` is not set.
+    """
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a folder; expected a file.")
+    if path.exists() and not replace:
+        raise UsageError(f"{path} exists. Choose another {option}, or replace it with --overwrite.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}. Make it first.")
 
 
 def give_usual_permissions(path: Path) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import PrefixRunner, map_batches, pick_batch_size, pick_device, pick_precision
+from tlcli.backbones.engine import PrefixRunner, map_batches, pick_batch_size, pick_device
 from tlcli.backbones.zoo import rebuild
 from tlcli.errors import ArtifactError
 from tlcli.features.store import stored_dtype
@@ -24,12 +24,13 @@ from tlcli.settings import ComputeSettings
 from tlcli.training.calibration import probabilities
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What the run says of one picture."""
 
     path: str
     digest: bytes | None
+    label: int | None
+    """Index of the class that scores highest; None where the picture failed."""
     probabilities: npt.NDArray[np.float32] | None
     """[k], calibrated; None where the picture failed."""
     error: str | None
@@ -51,9 +52,9 @@ class Predictor:
             raise ArtifactError(f"the weights in {run.directory} don't fit {backbone.name}: {error}") from error
         cut = cut_at(backbone, "all" if run.layer == run.info["freeze"]["of"] else str(run.layer))
         device = pick_device(compute.device)
-        # A run made in bf16 is predicted in bf16; fp16 is for GPUs alone.
-        asked = run.info["settings"]["precision"]
-        precision = pick_precision("auto" if asked == "fp16" and device.type == "cpu" else asked, device)
+        # In the arithmetic that the run was judged in; fp16 is for GPUs alone.
+        made_in = run.info["precision"]
+        precision = "fp32" if made_in == "fp16" and device.type == "cpu" else made_in
         preprocessing = run.preprocessing
         self.run = run
         self._device = device
@@ -70,11 +71,16 @@ class Predictor:
         self._stored = torch.float32 if stored_dtype(cut.feature_shape) == np.float32 else torch.float16
 
     @torch.inference_mode()
-    def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 [B, H, W, C] to calibrated probabilities [B, k]."""
+    def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """uint8 [B, H, W, C] to the network's logits, float32 [B, k]."""
         # Rounded as the cache rounds, so that a picture gets the same answer with and without it.
         features = self._prefix.features(pixels).to(self._stored).float()
-        return probabilities(self._tail(features).float().cpu().numpy(), self.run.temperature)
+        logits: npt.NDArray[np.float32] = self._tail(features).float().cpu().numpy()
+        return logits
+
+    def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits [B, k] to calibrated probabilities [B, k]."""
+        return probabilities(logits, self.run.temperature, self.run.log_prior)
 
     def stream(self, paths: Iterator[str]) -> Iterator[Prediction]:
         """A `Prediction` for each path, in order; memory doesn't grow with their number."""
@@ -98,13 +104,12 @@ class Predictor:
         preprocessing = self.run.preprocessing
         shape = (-1, preprocessing.height, preprocessing.width, preprocessing.channels)
         pixels = bytearray().join(picture.pixels for _, picture in batch if picture.pixels)
-        found = iter(self.probabilities(np.frombuffer(pixels, np.uint8).reshape(shape)) if pixels else ())
-        return [
-            Prediction(
-                path=path,
-                digest=picture.digest,
-                probabilities=next(found) if picture.pixels else None,
-                error=picture.error,
-            )
-            for path, picture in batch
-        ]
+        logits = self.logits(np.frombuffer(pixels, np.uint8).reshape(shape)) if pixels else None
+        found = (
+            iter(()) if logits is None else zip(logits.argmax(axis=1).tolist(), self.probabilities(logits), strict=True)
+        )
+        predictions = []
+        for path, picture in batch:
+            label, shares = next(found) if picture.pixels else (None, None)
+            predictions.append(Prediction(path, picture.digest, label, shares, picture.error))
+        return predictions

@@ -7,14 +7,15 @@ becomes the CSV, JSONL or Parquet file, which appears whole. Torch-free.
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tlcli.errors import ArtifactError, UsageError
-from tlcli.files import atomic_write
+from tlcli.errors import ArtifactError, MachineError, UsageError
+from tlcli.files import atomic_write, check_new_file
 
 Row = list[Any]
 """Values in the order of the columns: text, float, or None."""
@@ -40,12 +41,7 @@ def check_output(out: Path, *, overwrite: bool, resume: bool) -> None:
     """
     if out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {out}: expected a name ending in {', '.join(SUFFIXES)}, or - for standard output.")
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a folder; expected a file.")
-    if out.exists() and not overwrite and not resume:
-        raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}. Make it first.")
+    check_new_file("--out", out, replace=overwrite or resume)
 
 
 def journal_path(out: Path) -> Path:
@@ -63,6 +59,7 @@ class Journal:
 
     Raises:
         ArtifactError: a journal with another signature is there, and `resume` is set.
+        MachineError: another process is writing the same output.
     """
 
     def __init__(self, out: Path, signature: dict[str, Any], *, resume: bool) -> None:
@@ -71,15 +68,25 @@ class Journal:
         self.done = 0
         header = json.dumps(signature, sort_keys=True).encode() + b"\n"
         self._start = len(header)
-        if not (resume and self._path.exists()):
-            self._path.write_bytes(header)
         # Appending, whatever position the last read left.
         self._file = self._path.open("a+b")
         try:
+            self._lock()
+            if not resume:
+                self._file.truncate(0)
             self._go_on(header)
         except BaseException:
             self._file.close()
             raise
+
+    def _lock(self) -> None:
+        """A lock that ends with the process that holds it."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise MachineError(
+                f"another tlcli is writing {self._out}. Wait for it, or choose another --out.", path=self._out
+            ) from error
 
     def _go_on(self, header: bytes) -> None:
         """Count the whole rows, and cut off one that a kill left half-written."""
@@ -136,6 +143,22 @@ class Journal:
                     write_csv(text, names, self.rows(), header=True)
                     text.detach()
         self._path.unlink()
+
+
+def read_statuses(out: Path) -> Iterator[tuple[str, str]]:
+    """Label and status of each row of a finished output."""
+    match out.suffix.lower():
+        case ".parquet":
+            import pyarrow.parquet as pq
+
+            for batch in pq.ParquetFile(out).iter_batches(columns=["label", "status"]):
+                yield from ((row["label"], row["status"]) for row in batch.to_pylist())
+        case ".jsonl":
+            with out.open(encoding="utf8") as file:
+                yield from ((row["label"], row["status"]) for row in map(json.loads, file))
+        case _:
+            with out.open(encoding="utf8", newline="") as file:
+                yield from ((row["label"], row["status"]) for row in csv.DictReader(file))
 
 
 def write_csv(file: IO[str], names: Sequence[str], rows: Iterable[Row], *, header: bool) -> None:

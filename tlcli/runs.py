@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from tlcli.errors import ArtifactError, UsageError
 from tlcli.files import atomic_write, canonical_json, read_json, sha256_file, sync_directory, write_json
 from tlcli.images.preprocess import Preprocessing
@@ -27,7 +30,8 @@ FORMAT = 1
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-FILES = (RUN_FILE, WEIGHTS_FILE, CONFIG_FILE, "metrics.jsonl", "predictions.parquet", "report.html")
+SPLITS_FILE = "splits.parquet"
+FILES = (RUN_FILE, WEIGHTS_FILE, CONFIG_FILE, SPLITS_FILE, "metrics.jsonl", "predictions.parquet", "report.html")
 """All that a run consists of; a directory with anything else in it is never deleted."""
 UNFINISHED = ".unfinished"
 """Stands in the directory of a run while it is written."""
@@ -59,9 +63,22 @@ class Run:
         return float(self.info["temperature"])
 
     @property
+    def log_prior(self) -> npt.NDArray[np.float64] | None:
+        """Float [k], added to the scores where classes were balanced in training; see `training.calibration`."""
+        values = self.info["log_prior"]
+        return None if values is None else np.array(values)
+
+    @property
     def layer(self) -> int:
         """Number of the last frozen layer."""
         return int(self.info["freeze"]["layer"])
+
+    def splits(self) -> dict[bytes, str]:
+        """The split of every picture that the run learnt from or was judged on, by the digest of its bytes."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.directory / SPLITS_FILE)
+        return dict(zip(table["digest"].to_pylist(), table["split"].to_pylist(), strict=True))
 
     def weights(self) -> dict[str, Tensor]:
         """The network's state dict.
@@ -85,6 +102,7 @@ def load_run(directory: Path) -> Run:
     Raises:
         ArtifactError: it is no run, an unfinished one, of another format, or damaged.
     """
+    _recover(directory)
     if not directory.is_dir():
         raise ArtifactError(
             f"{directory} is not a directory; expected a run that tlcli finetune wrote.", path=directory
@@ -155,12 +173,20 @@ def new_run(out: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(old)
 
 
+def _recover(out: Path) -> None:
+    """Give the old run its name back, where an overwriting was killed between its two renames."""
+    old = out.with_name(f".{out.name}.old") if out.name else out
+    if old.is_dir() and not out.exists():
+        old.rename(out)
+
+
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse to write a run where something else is.
 
     Raises:
         UsageError: see `new_run`.
     """
+    _recover(out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; expected a directory for the run.")
     if not out.exists() or not any(out.iterdir()):
@@ -198,6 +224,7 @@ def write_run(
     info: dict[str, Any],
     epochs: Sequence[dict[str, Any]],
     predictions: Sequence[dict[str, Any]],
+    splits: dict[bytes, str],
     report: str,
 ) -> dict[str, Any]:
     """Write a run's files, `run.json` last.
@@ -209,6 +236,7 @@ def write_run(
         info: What `run.json` says besides format and checksums.
         epochs: Lines of `metrics.jsonl`.
         predictions: Rows of `predictions.parquet`: path, label, split, predicted, confidence, probabilities.
+        splits: Rows of `splits.parquet`: the split of each picture, by digest.
         report: `report.html`.
 
     Returns:
@@ -227,6 +255,9 @@ def write_run(
     schema = pa.schema(texts | {"confidence": pa.float32(), "probabilities": pa.list_(pa.float32())})
     with atomic_write(directory / "predictions.parquet") as file:
         pq.write_table(pa.Table.from_pylist(list(predictions), schema), file)
+    with atomic_write(directory / SPLITS_FILE) as file:
+        columns = {"digest": pa.array(splits.keys(), pa.binary(32)), "split": pa.array(splits.values(), pa.string())}
+        pq.write_table(pa.table(columns), file)
     with atomic_write(directory / "report.html") as file:
         file.write(report.encode("utf8", "backslashreplace"))
     names = [name for name in FILES if name != RUN_FILE]

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tlcli.backbones.cut import cut_at
+from tlcli.backbones.engine import PrefixRunner
 from tlcli.backbones.heads import head_modules
 from tlcli.backbones.zoo import load_backbone, rebuild, set_head, timm_config
 from tlcli.errors import UsageError
@@ -254,3 +256,21 @@ def test_twin_heads_are_two_modules():
 def test_a_head_of_another_size_is_refused():
     with pytest.raises(UsageError, match=r"\[3, 512"):
         set_head(load("resnet18", 64).model, torch.zeros(3, 5), torch.zeros(3))
+
+
+@pytest.mark.parametrize("name", ["twins_svt_small", "tf_efficientnet_lite0"])
+def test_batches_side_by_side_keep_to_themselves(name):
+    backbone = load_backbone(name, "none", classes=3, size=None if name.startswith("twins") else 64)
+    cut = cut_at(backbone, "all")
+    runner = PrefixRunner(cut.prefix, (0.5,) * 3, (0.5,) * 3, device=torch.device("cpu"), precision="fp32")
+    side = backbone.input.height
+    generator = np.random.default_rng(0)
+    batches = [generator.integers(0, 256, (2, side, side, 3), dtype=np.uint8) for _ in range(8)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = list(runner.map(batches))
+    finally:
+        torch.set_num_threads(threads)
+    for found, batch in zip(together, batches, strict=True):
+        np.testing.assert_allclose(found, runner.features(batch).numpy(), rtol=1e-4, atol=1e-5)

@@ -42,6 +42,12 @@ def test_classes_give_a_fresh_head_and_the_same_seed_the_same_one():
     assert not torch.equal(first, third)
 
 
+def test_random_layers_do_not_depend_on_the_number_of_classes():
+    states = [load_backbone("resnet18", "none", classes=classes).model.state_dict() for classes in (3, 7)]
+    for name, tensor in states[0].items():
+        assert name.startswith("fc.") or torch.equal(tensor, states[1][name]), name
+
+
 def test_random_weights_leave_the_generator_alone():
     state = torch.get_rng_state()
     first = load_backbone("lenet5", "none", classes=3, seed=5).model.state_dict()

@@ -14,12 +14,12 @@ from tlcli.console.terminal import Terminal, printable
 TLCLI = str(Path(sys.executable).with_name("tlcli"))
 
 
-def on_a_terminal(arguments, **environment):
+def on_a_terminal(arguments, stdout=subprocess.DEVNULL, **environment):
     """What a command writes to a pseudo-terminal on its standard error."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [TLCLI, *arguments],
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=theirs,
         env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"} | environment,
     )
@@ -40,6 +40,13 @@ def test_a_bar_with_rate_and_time_on_a_terminal(trained, photos):
     assert "━" in seen
     assert "/s" in seen
     assert "\x1b[33m" in seen, "the warning is yellow"
+
+
+def test_rows_go_to_their_file_though_a_bar_is_drawn(trained, photos, tmp_path):
+    with (tmp_path / "rows.csv").open("wb") as file:
+        seen = on_a_terminal(["predict", str(trained.run), str(photos / "disc")], stdout=file)
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 16
+    assert "00.jpg" not in seen
 
 
 def test_no_color_is_respected(trained, photos):

@@ -40,6 +40,8 @@ def test_pictures_that_were_trained_on_are_said_to_be(photos, trained):
 
 def test_other_pictures_are_judged_all_without_a_word(photos, trained, tmp_path):
     copy_part(photos, tmp_path / "other", slice(0, 4))
+    for path in (tmp_path / "other").rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + b"another file")
     report = Warnings()
     result = evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "other"), report)
     assert result["split"] == "all"
@@ -47,13 +49,24 @@ def test_other_pictures_are_judged_all_without_a_word(photos, trained, tmp_path)
     assert report.said == []
 
 
-def test_moved_and_renamed_data_is_still_the_runs_own(photos, trained, tmp_path):
+def test_a_part_of_what_was_trained_on_is_said_to_be(photos, trained, tmp_path):
+    copy_part(photos, tmp_path / "part", slice(0, 4))
+    added = tmp_path / "part" / "disc" / "new.jpg"
+    added.write_bytes((photos / "disc" / "00.jpg").read_bytes() + b"another file")
+    report = Warnings()
+    evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "part"), report)
+    assert any(text.startswith("12 of these 13 pictures were trained on") for text in report.said)
+
+
+@pytest.mark.parametrize("group_by", [None, r"(\d)\.jpg"])
+def test_moved_and_renamed_data_is_still_the_runs_own(photos, trained, tmp_path, group_by):
     run = tmp_path / "run"
     info = finetune(
         FinetuneSettings(
             data=photos,
             out=run,
-            validation_fraction=0.4,
+            validation_fraction=0.5,
+            group_by=group_by,
             network=NetworkSettings(size=64),
             cache=CacheSettings(directory=trained.cache),
         )

@@ -80,7 +80,8 @@ def test_timm_loads_the_run_and_agrees(photos, trained):
     images = (torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.inference_mode():
         expected = torch.softmax(model(images) / run.temperature, dim=1)
-    found = Predictor(run, ComputeSettings()).probabilities(pixels)
+    predictor = Predictor(run, ComputeSettings())
+    found = predictor.probabilities(predictor.logits(pixels))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 

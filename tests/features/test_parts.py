@@ -14,7 +14,7 @@ def table(*values):
 
 def read(directory):
     damaged = []
-    tables = read_parts(directory, damaged.append)
+    tables = [table for _, table in read_parts(directory, damaged.append)]
     return [table["value"].to_pylist() for table in tables], damaged
 
 

@@ -274,7 +274,7 @@ def test_waiting_for_another_writer_is_told(tmp_path, report):
         store = FeatureStore(tmp_path, CONTENT, SHAPE, patient)
         fill(store, range(10, 12))
         other.wait()
-    assert [warning for warning in patient.warnings if "another tlcli is writing" in warning]
+    assert [warning for warning in patient.warnings if f"process {other.pid} is writing" in warning]
     check(FeatureStore(tmp_path, CONTENT, SHAPE), range(12))
 
 

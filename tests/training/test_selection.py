@@ -163,3 +163,25 @@ def test_the_sweep_ends_when_weaker_is_no_better(monkeypatch):
     assert len(chosen.sweep) < len(L2S)
     monkeypatch.setattr(selection, "PATIENCE", 100)
     assert len(select_holdout(*blobs(30, spread=0.2), *blobs(200, seed=1), classes=3).sweep) == len(L2S)
+
+
+def test_balanced_labels_keep_confidence_true_to_the_frequencies():
+    """Overlapping classes 9:1: balancing says the rare one more often, and the probabilities still add up."""
+    generator = torch.Generator().manual_seed(0)
+
+    def sample(count):
+        labels = (torch.rand(count, generator=generator) < 0.1).long()
+        return torch.randn(count, 2, generator=generator) + labels[:, None] * 1.2, labels
+
+    x, y = sample(2000)
+    chosen = select_holdout(x, y, *sample(2000), classes=2, balance=True)
+    plain = select_holdout(x, y, *sample(2000), classes=2)
+    assert plain.log_prior is None
+    features, labels = sample(5000)
+    logits = chosen.head.logits(features).numpy()
+    shares = probabilities(logits, chosen.temperature, chosen.log_prior)
+    said_rare = logits.argmax(axis=1) == 1
+    assert said_rare.mean() > 2 * (plain.head.logits(features).numpy().argmax(axis=1) == 1).mean()
+    assert abs(shares[:, 1].mean() - labels.float().mean().item()) < 0.02
+    right = labels.numpy()[said_rare].mean()
+    assert abs(shares[said_rare, 1].mean() - right) < 0.05

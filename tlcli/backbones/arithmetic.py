@@ -97,13 +97,3 @@ def _pair(value: Any) -> Pair:  # noqa: ANN401
     if isinstance(value, tuple | list):
         return (int(value[0]), int(value[-1]))
     return (int(value), int(value))
-
-
-def convolution_parameters(channels: int, filters: int, kernel: Pair) -> int:
-    """Weights and biases of `filters` filters that see all of `channels`: ten of 3x3x3 have 280."""
-    return filters * (kernel[0] * kernel[1] * channels + 1)
-
-
-def dense_weights(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> int:
-    """Weights of a layer that connects each input with each output: 14 million from 32x32x3 to 28x28x6."""
-    return math.prod(inputs) * math.prod(outputs)

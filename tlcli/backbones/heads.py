@@ -5,6 +5,7 @@ Shapes: D features, k classes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import cast
 
@@ -118,16 +119,21 @@ class HeadInput(nn.Module):
     def __init__(self, model: nn.Module, heads: Sequence[Head]) -> None:
         super().__init__()
         self.model = model
-        self._heads = tuple(heads)  # no submodules of this one a second time
+        self._own = threading.local()  # batches may run side by side, each must see its own
+        for head in heads:
+            head.register_forward_pre_hook(self._see)
+
+    def _see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if (seen := getattr(self._own, "seen", None)) is not None:
+            seen.append(inputs[0])
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, D] of pictures [B, C, H, W]."""
-        seen: list[Tensor] = []
-        hooks = [head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for head in self._heads]
+        self._own.seen = []
         try:
             self.model(images)
+            seen: list[Tensor] = self._own.seen
         finally:
-            for hook in hooks:
-                hook.remove()
+            self._own.seen = None
         vectors = [value.flatten(1) if value.shape[2:].numel() == 1 else value for value in seen]
         return torch.stack(vectors).mean(0) if len(vectors) > 1 else vectors[0]

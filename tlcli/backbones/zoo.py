@@ -81,9 +81,26 @@ def load_backbone(
         origin = f"random weights (seed {seed})"
         if weights != "none":
             origin = fill(backbone, name, weights)
+        elif classes is not None:
+            _draw_as_published(backbone, name, size, seed)
         if classes is not None:
             refresh_head(backbone.model)
     return Backbone(name=name, model=backbone.model, input=backbone.input, origin=origin, arguments=backbone.arguments)
+
+
+def _draw_as_published(backbone: Backbone, name: str, size: int | None, seed: int) -> None:
+    """Give a random network the weights it has with its own head: all but the head then depend on the seed alone.
+
+    Many networks draw their head first, so another number of classes would change every layer, and cached features
+    would serve one data set only.
+    """
+    if name.startswith(LOCAL_DIR):
+        return
+    torch.default_generator.manual_seed(seed)
+    published = build(name, config_of(name), classes=None, size=size).model.state_dict()
+    mine = backbone.model.state_dict()
+    same = {key: value for key, value in published.items() if key in mine and value.shape == mine[key].shape}
+    backbone.model.load_state_dict(same, strict=False)
 
 
 @contextmanager

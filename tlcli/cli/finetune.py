@@ -95,4 +95,5 @@ def finetune(
     info = run(settings, terminal)
     if terminal.summarises:
         finetune_summary(terminal, info)
-    finish(terminal, info, failed=info["images"]["failed"])
+    # A run that was finished before had its failures reported then.
+    finish(terminal, info, failed=0 if info.get("was_finished") else info["images"]["failed"])

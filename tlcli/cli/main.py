@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ def main() -> None:
     """Run tlcli with the process's own arguments, and exit."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf8")  # rows are UTF-8, whatever the terminal's locale
     sys.exit(run(sys.argv[1:]))
 
 
@@ -57,7 +60,9 @@ def run(arguments: Sequence[str]) -> int:
         except Stopped as error:
             hint = next((GO_ON[name] for name in arguments if name in GO_ON), "")
             raise Interrupted(f"stopped. {hint}", exit_code=error.exit_code) from error
-        except MemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
             raise MachineError("out of memory. Use a smaller --batch-size, or fewer --workers.") from error
         except BrokenPipeError:
             # Whoever read our output has gone (| head): nothing left to do, and nobody to tell.
@@ -71,6 +76,15 @@ def run(arguments: Sequence[str]) -> int:
         open_terminal(quiet=False, verbose=False, json_output="--json" in arguments).error(error)
         return error.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether it is Python's or torch's way to say so; torch itself is not imported here."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    )
 
 
 def _usage(error: Exception, arguments: Sequence[str]) -> str:

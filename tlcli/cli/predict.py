@@ -56,6 +56,10 @@ def predict(
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     if out == "-" and json_output:
         raise UsageError("--out - and --json would both write to standard output. Choose one, or give --out FILE.")
+    if json_output and out is None and (top != 1 or probabilities):
+        raise UsageError(
+            "--top and --probabilities have no effect with --json alone, which has no rows. Give --out FILE."
+        )
     settings = PredictSettings(
         run=run,
         inputs=tuple(inputs),
@@ -73,4 +77,4 @@ def predict(
     result = predict_(settings, terminal)
     if terminal.summarises:
         predict_summary(terminal, result.to_json(), result.failures)
-    finish(terminal, result.to_json(), failed=result.failed)
+    finish(terminal, result.to_json(), failed=0 if result.was_finished else result.failed + len(result.unlisted))

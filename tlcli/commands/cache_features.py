@@ -9,11 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tlcli.errors import UsageError
 from tlcli.features.extract import Extraction
 from tlcli.features.frozen import Frozen, features_of, open_frozen
 from tlcli.features.store import list_caches
-from tlcli.files import atomic_write, portable_name
+from tlcli.files import atomic_write, check_new_file, portable_name
 from tlcli.images.dataset import Dataset, open_dataset
 from tlcli.images.describe import describe_dataset, describe_failures
 from tlcli.progress import Reporter, Silent
@@ -38,11 +37,13 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     """
     report = report or Silent()
     export = settings.export
-    if export is not None and export.exists() and not settings.overwrite:
-        raise UsageError(f"{export} exists. Choose another --export, or replace it with --overwrite.")
+    if export is not None:
+        check_new_file("--export", export, replace=settings.overwrite)
     dataset = open_dataset(settings.data)
     describe_dataset(dataset, report)
-    frozen = open_frozen(settings.network, settings.compute, settings.cache, classes=None, report=report)
+    # A head of the right size, since some networks come without one and can't be cut before it.
+    classes = len(dataset.classes)
+    frozen = open_frozen(settings.network, settings.compute, settings.cache, classes=classes, report=report)
     paths = [sample.path for sample in dataset.samples]
     extraction, seconds = features_of(frozen, paths, settings.compute, verify=settings.cache.verify, report=report)
     describe_failures(dataset, extraction.failures, report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,11 @@ from tlcli.errors import DataError
 from tlcli.files import portable_name
 from tlcli.images.dataset import Dataset, Sample, open_dataset
 from tlcli.images.loader import PictureLoader
-from tlcli.images.split import assign_splits
 from tlcli.images.worker import Order
 from tlcli.inference import Predictor
 from tlcli.progress import Reporter, Silent
-from tlcli.provenance import data_fingerprint
 from tlcli.runs import Run, load_run
-from tlcli.settings import EvaluateSettings
+from tlcli.settings import SPLITS, EvaluateSettings
 from tlcli.training.metrics import Metrics
 
 
@@ -40,7 +38,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     report = report or Silent()
     started = time.monotonic()
     run = load_run(settings.run)
-    dataset = open_dataset(settings.data, group_by=_group_by(run, settings.data), classes=run.classes)
+    dataset = open_dataset(settings.data, classes=run.classes)
     split, samples = _choose(run, dataset, settings, report)
     predictor = Predictor(run, settings.compute, report)
     metrics = Metrics(run.classes)
@@ -51,7 +49,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
             if prediction.probabilities is None:
                 failures.append({"path": portable_name(sample.path), "error": prediction.error or ""})
             else:
-                metrics.update(prediction.probabilities[None], np.array([sample.label]))
+                metrics.update(prediction.probabilities[None], np.array([sample.label]), np.array([prediction.label]))
             advance(1)
     if len(failures) == len(samples):
         raise DataError(f"none of the {len(samples)} pictures of {settings.data} could be read.", path=settings.data)
@@ -67,59 +65,47 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     }
 
 
-def _group_by(run: Run, data: Path) -> str | None:
-    """The run's own grouping, for its own data; elsewhere groups play no part."""
-    same = portable_name(str(data.absolute())) == run.info["settings"]["data"]
-    group_by: str | None = run.info["settings"]["group_by"] if same else None
-    return group_by
-
-
 def _choose(run: Run, dataset: Dataset, settings: EvaluateSettings, report: Reporter) -> tuple[str, Sequence[Sample]]:
     """The split to judge on, and its samples."""
-    if settings.split == "all":
-        return "all", dataset.samples
     if settings.split in {None, "test"} and dataset.has_split("test"):
         return "test", _of(dataset.samples, "test")
-    if settings.split is not None and dataset.has_split(settings.split):
+    if settings.split in SPLITS and dataset.has_split(settings.split):
         return settings.split, _of(dataset.samples, settings.split)
-    own, samples = _own_splits(run, dataset, settings)
-    held_out = any(sample.split == "validation" for sample in samples)
-    if settings.split is None:
-        if own and held_out:
-            return "validation", _of(samples, "validation")
-        if own:
-            report.warn(
-                "these pictures were trained on, so the figures flatter. Those of held-out pictures stand in run.json "
-                "under validation."
-            )
-        return "all", dataset.samples
-    if own and (chosen := _of(samples, settings.split)):
-        return settings.split, chosen
-    raise DataError(
-        f"{dataset.root} has no {settings.split} pictures"
-        + ("" if own else ", and it is not what the run was trained on, whose held-out part could be told again")
-        + ". Use --split all, or give a folder with a "
-        + settings.split
-        + " folder.",
-        path=dataset.root,
-    )
+    known = _splits_in_run(run, dataset, settings, report)
+    own = all(split is not None for split in known)
+    if settings.split in {None, "validation"} and own and "validation" in known:
+        settings = replace(settings, split="validation")
+    if settings.split in SPLITS:
+        chosen = [sample for sample, split in zip(dataset.samples, known, strict=True) if split == settings.split]
+        if own and chosen:
+            return settings.split, chosen
+        raise DataError(
+            f"{dataset.root} has no {settings.split} pictures"
+            + ("" if own else ", and not all of it is what the run was trained on, whose splits are known")
+            + f". Use --split all, or give a folder with a {settings.split} folder.",
+            path=dataset.root,
+        )
+    if seen := known.count("train"):
+        report.warn(
+            f"{seen:,} of these {len(known):,} pictures were trained on, so the figures flatter. Those of pictures not "
+            "trained on stand in run.json under validation."
+        )
+    return "all", dataset.samples
 
 
 def _of(samples: Sequence[Sample], split: str) -> list[Sample]:
     return [sample for sample in samples if sample.split == split]
 
 
-def _own_splits(run: Run, dataset: Dataset, settings: EvaluateSettings) -> tuple[bool, Sequence[Sample]]:
-    """Whether DATA is what the run was trained on (by the pictures' bytes), and then its samples split as then."""
-    with PictureLoader(Order(), workers=settings.compute.worker_count()) as loader:
-        digests = [picture.digest for picture in loader.load(sample.path for sample in dataset.samples)]
-    if data_fingerprint(digests) != run.info["data"]["fingerprint"]:
-        return False, dataset.samples
-    pairs = [(sample, digest) for sample, digest in zip(dataset.samples, digests, strict=True) if digest is not None]
-    made = run.info["settings"]
-    return True, assign_splits(
-        [sample for sample, _ in pairs],
-        [digest for _, digest in pairs],
-        fraction=made["validation_fraction"],
-        seed=made["seed"],
-    )
+def _splits_in_run(run: Run, dataset: Dataset, settings: EvaluateSettings, report: Reporter) -> list[str | None]:
+    """What each sample was to the run: its split, `failed`, or None for pictures it never saw. Told by their bytes."""
+    splits = run.splits()
+    known: list[str | None] = []
+    with (
+        PictureLoader(Order(), workers=settings.compute.worker_count()) as loader,
+        report.task("Compare", len(dataset.samples)) as advance,
+    ):
+        for picture in loader.load(sample.path for sample in dataset.samples):
+            known.append("failed" if picture.digest is None else splits.get(picture.digest))
+            advance(1)
+    return known

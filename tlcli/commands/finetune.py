@@ -22,7 +22,7 @@ from tlcli.files import portable_name
 from tlcli.images.dataset import Dataset, open_dataset
 from tlcli.images.describe import describe_balance, describe_dataset, describe_duplicates, describe_failures
 from tlcli.images.findings import Duplicates, find_duplicates
-from tlcli.images.split import Settled, folds, settle, unit_keys
+from tlcli.images.split import Settled, folds, settle, splits_by_digest, unit_keys
 from tlcli.progress import Reporter, Silent
 from tlcli.provenance import data_fingerprint, settings_to_json, versions
 from tlcli.reports.page import run_page
@@ -37,7 +37,8 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
     """Train a classifier on DATA and write the run directory.
 
     Returns:
-        The content of `run.json`, with the run's path under `run`.
+        The content of `run.json`, with the run's path under `run`, and `was_finished` where `resume` found nothing to
+        do.
 
     Raises:
         UsageError: settings that contradict each other or DATA.
@@ -76,6 +77,7 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
             info=info,
             epochs=trained.selection.sweep,
             predictions=[row for part in (trained.validation, trained.test) if part for row in part.rows],
+            splits=splits_by_digest(trained.settled, trained.extraction.digests),
             report=run_page(info, name=out.name),
         )
     return {"run": str(out)} | written
@@ -94,7 +96,7 @@ def _finished(out: Path, settings: FinetuneSettings) -> dict[str, Any]:
             "with --overwrite.",
             path=out,
         )
-    return {"run": str(out)} | info
+    return {"run": str(out), "was_finished": True} | info
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +145,6 @@ def _train(settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> Tr
     describe_balance(dataset, settled, report, balanced=settings.balance)
     started = time.monotonic()
     features = torch.from_numpy(frozen.store.gather(settled.digests))
-    if not torch.isfinite(features).all():
-        raise ArtifactError(
-            f"{frozen.backbone.name} gives features that are not finite. Its weights are broken, or too large for "
-            f"{frozen.precision}: try --precision fp32."
-        )
     selection = _fit_head(
         features, settled, classes=len(dataset.classes), device=frozen.head_device(), settings=settings, report=report
     )
@@ -155,12 +152,12 @@ def _train(settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> Tr
         report.detail("  " + ", ".join(f"{name} {value:.4g}" for name, value in tried.items()))
     set_head(frozen.backbone.model, selection.head.weight, selection.head.bias)
     judged_split = "train" if settled.folded else "validation"
-    validation = _judge(dataset, settled, settled.indices(judged_split), selection.logits, selection.temperature)
+    validation = _judge(dataset, settled, settled.indices(judged_split), selection.logits, selection)
     validation.metrics["method"] = selection.method
     test = None
     if rows := settled.indices("test"):
         logits = selection.head.logits(features[rows]).numpy()
-        test = _judge(dataset, settled, rows, logits, selection.temperature)
+        test = _judge(dataset, settled, rows, logits, selection)
     return Trained(
         frozen=frozen,
         extraction=extraction,
@@ -205,23 +202,24 @@ def _fit_head(
 
 
 def _judge(
-    dataset: Dataset, settled: Settled, rows: Sequence[int], logits: npt.NDArray[np.float32], temperature: float
+    dataset: Dataset, settled: Settled, rows: Sequence[int], logits: npt.NDArray[np.float32], selection: Selection
 ) -> Judged:
     """Metrics and predictions of the samples `rows`, from their logits [len(rows), k]."""
     samples = [settled.samples[index] for index in rows]
-    found = probabilities(logits, temperature)
+    found = probabilities(logits, selection.temperature, selection.log_prior)
+    said = logits.argmax(axis=1)
     metrics = Metrics(dataset.classes)
-    metrics.update(found, np.array([sample.label for sample in samples]))
+    metrics.update(found, np.array([sample.label for sample in samples]), said)
     predictions = [
         {
             "path": portable_name(sample.path),
             "label": dataset.classes[sample.label],
             "split": "test" if sample.split == "test" else "validation",
-            "predicted": dataset.classes[int(row.argmax())],
-            "confidence": float(row.max()),
+            "predicted": dataset.classes[label],
+            "confidence": float(row[label]),
             "probabilities": row.tolist(),
         }
-        for sample, row in zip(samples, found, strict=True)
+        for sample, label, row in zip(samples, said.tolist(), found, strict=True)
     ]
     return Judged(metrics=metrics.result(), rows=predictions)
 
@@ -246,6 +244,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, trained: Trained) -> dic
         "feature_shape": list(cut.feature_shape),
         "head": {"parameters": (cut.feature_shape[0] + 1) * len(dataset.classes), "l2": trained.selection.l2},
         "temperature": trained.selection.temperature,
+        "log_prior": None if trained.selection.log_prior is None else trained.selection.log_prior.tolist(),
         "images": {
             **{split: len(settled.indices(split)) for split in SPLITS},
             "skipped": sum(dataset.skipped.values()),

@@ -8,7 +8,8 @@ from typing import Any
 
 from tlcli.backbones.layers import LayerTable, describe, layer_table
 from tlcli.backbones.zoo import rebuild
-from tlcli.runs import RUN_FILE, load_run
+from tlcli.errors import UsageError
+from tlcli.runs import RUN_FILE, UNFINISHED, load_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +59,11 @@ def layers(name: str, *, size: int | None = None) -> LayersResult:
         UsageError: no such backbone, or it can't take pictures of that size.
         ArtifactError: the run is broken.
     """
-    if (Path(name) / RUN_FILE).exists():
-        run = load_run(Path(name))
+    path = Path(name)
+    if (path / RUN_FILE).exists() or (path / UNFINISHED).exists():
+        if size is not None:
+            raise UsageError("--size has no effect on a run, which has its own. Leave it out.")
+        run = load_run(path)
         backbone = rebuild(run.config)
         table, frozen = layer_table(backbone), run.layer
     else:

@@ -20,7 +20,7 @@ from tlcli.files import portable_name
 from tlcli.images.inputs import Inputs
 from tlcli.inference import Prediction, Predictor
 from tlcli.progress import Advance, Reporter, Silent
-from tlcli.rows import Journal, Row, check_output, columns, journal_path, write_csv
+from tlcli.rows import Journal, Row, check_output, columns, journal_path, read_statuses, write_csv
 from tlcli.runs import Run, load_run
 from tlcli.settings import PredictSettings
 
@@ -45,6 +45,10 @@ class PredictResult:
     """Path and reason of the first few failures."""
     failed: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    unlisted: list[str] = field(default_factory=list)
+    """Folders that could not be listed, and why."""
+    was_finished: bool = False
+    """With `resume`: there was nothing left to do."""
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +60,7 @@ class PredictResult:
             "review": self.review,
             "labels": dict(self.labels.most_common()),
             "skipped": sum(self.skipped.values()),
+            "unlisted": self.unlisted,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images / self.seconds, 1) if self.seconds else None,
         }
@@ -90,11 +95,14 @@ def predict(
     if out is not None:
         check_output(out, overwrite=settings.overwrite, resume=settings.resume)
         if settings.resume and out.exists() and not journal_path(out).exists():
-            report.note(f"{out} is finished already.")
-            return result
+            report.note(f"{out} was finished before.")
+            return _finished(out, result)
     inputs = Inputs(settings.inputs, stdin or sys.stdin.buffer)
     total, listing = _survey(inputs)
     result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
+    result.unlisted = list(inputs.unlisted)
+    for problem in result.unlisted:
+        report.warn(f"{problem}; its pictures have no rows.")
     if not total:
         raise DataError(f"no pictures in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
     names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
@@ -116,6 +124,14 @@ def predict(
                     journal.add(rows)
                 journal.finish(names)
     result.seconds = time.monotonic() - started
+    return result
+
+
+def _finished(out: Path, result: PredictResult) -> PredictResult:
+    """What the rows of a finished output say."""
+    result.was_finished = True
+    for label, status in read_statuses(out):
+        _tally(result, label, status)
     return result
 
 
@@ -168,7 +184,9 @@ def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettin
         width = 2 * (ranks - 1) + (len(classes) if settings.probabilities else 0)
         return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
     # Stable, so that equal probabilities rank in the order of the classes, as argmax does.
-    order = np.argsort(-found, kind="stable")[:ranks]
+    order = np.argsort(-found, kind="stable").tolist()
+    # With --balance the label need not be the most probable class at the training data's frequencies.
+    order = [prediction.label, *(label for label in order if label != prediction.label)][:ranks]
     best = [(classes[label], round(float(found[label]), 6)) for label in order]
     low = settings.min_confidence is not None and best[0][1] < settings.min_confidence
     row: Row = [portable_name(prediction.path), *best[0], "review" if low else "ok", None]
@@ -178,11 +196,15 @@ def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettin
 
 def _count(result: PredictResult, row: Row) -> None:
     path, label, _, status, error = row[:5]
+    _tally(result, label, status)
+    if status == "failed" and len(result.failures) < SHOWN_FAILURES:
+        result.failures.append((path, error))
+
+
+def _tally(result: PredictResult, label: str, status: str) -> None:
     result.images += 1
     if status == "failed":
         result.failed += 1
-        if len(result.failures) < SHOWN_FAILURES:
-            result.failures.append((path, error))
     elif status == "review":
         result.review += 1
     else:

@@ -50,11 +50,14 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     trust_line(terminal, judged)
     run = quoted(info["run"])
     terminal.note(f"Run       {run}     report: {quoted(info['run'] + '/report.html')}")
-    rest = terminal.elapsed() - seconds["features"] - seconds["training"]
-    terminal.note(
-        f"Time      {terminal.elapsed():.1f} s: features {seconds['features']:.1f}, head {seconds['training']:.1f}, "
-        f"start-up and the rest {rest:.1f}"
-    )
+    if info.get("was_finished"):
+        terminal.note(f"Time      finished before, in {seconds['total']:.1f} s")
+    else:
+        rest = terminal.elapsed() - seconds["features"] - seconds["training"]
+        terminal.note(
+            f"Time      {terminal.elapsed():.1f} s: features {seconds['features']:.1f}, "
+            f"head {seconds['training']:.1f}, start-up and the rest {rest:.1f}"
+        )
     terminal.note(f"Next      tlcli predict {run} PICTURES --min-confidence {TRUSTED[1]} --out labels.csv")
 
 

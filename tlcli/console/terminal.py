@@ -98,6 +98,9 @@ class Terminal:
             _Rate(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self.console,
+            # Rich would send rows meant for standard output to the bar's console.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
 
     @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from tlcli.errors import ArtifactError
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images.loader import PictureLoader
@@ -59,28 +61,42 @@ def extract(
     Interrupted at any moment, what was flushed to disk stays and is reused next time.
     """
     waiting: deque[list[bytes]] = deque()
+    order = Order(preprocessing=preprocessing, known=store.digests())
+    with (
+        contextlib.ExitStack() as writing,
+        PictureLoader(order, workers=workers) as loader,
+        report.task("Features", len(todo)) as advance,
+    ):
 
-    def batches(loader: PictureLoader, advance: Advance) -> Iterator[Pixels]:
-        """Pixels of the pictures that need computing; their digests go to `waiting`."""
-        pictures = zip(todo, loader.load(paths[index] for index in todo), strict=True)
-        needed = _needed(pictures, paths, extraction, memo, advance)
-        while batch := list(islice(needed, batch_size)):
-            waiting.append([digest for digest, _ in batch])
-            # A bytearray, since torch wants memory that it could write to.
-            pixels = np.frombuffer(bytearray().join(picture for _, picture in batch), np.uint8)
-            yield pixels.reshape(-1, preprocessing.height, preprocessing.width, preprocessing.channels)
+        def batches() -> Iterator[Pixels]:
+            """Pixels of the pictures that need computing; their digests go to `waiting`."""
+            pictures = zip(todo, loader.load(paths[index] for index in todo), strict=True)
+            needed = _needed(pictures, paths, extraction, memo, advance, begin)
+            while batch := list(islice(needed, batch_size)):
+                waiting.append([digest for digest, _ in batch])
+                # A bytearray, since torch wants memory that it could write to.
+                pixels = np.frombuffer(bytearray().join(picture for _, picture in batch), np.uint8)
+                yield pixels.reshape(-1, preprocessing.height, preprocessing.width, preprocessing.channels)
 
-    with store.writing():
-        order = Order(preprocessing=preprocessing, known=store.digests())
-        with PictureLoader(order, workers=workers) as loader, report.task("Features", len(todo)) as advance:
-            try:
-                for features in run_prefix(batches(loader, advance)):
-                    for digest, feature in zip(waiting.popleft(), features, strict=True):
-                        store.add(digest, 0, feature)
-                    extraction.computed += len(features)
-                    advance(len(features))
-            finally:
-                memo.save()
+        def begin(digest: bytes) -> bool:
+            """Take the writer's lock before the first picture is computed; whether this one still is to be."""
+            if not store.locked:
+                writing.enter_context(store.writing())
+            return (digest, 0) not in store
+
+        try:
+            for features in run_prefix(batches()):
+                if not np.isfinite(features).all():
+                    raise ArtifactError(
+                        "the frozen network gives features that are not finite. Its weights are broken, or too large "
+                        "for this arithmetic: try --precision fp32."
+                    )
+                for digest, feature in zip(waiting.popleft(), features, strict=True):
+                    store.add(digest, 0, feature)
+                extraction.computed += len(features)
+                advance(len(features))
+        finally:
+            memo.save()
 
 
 def _needed(
@@ -89,18 +105,24 @@ def _needed(
     extraction: Extraction,
     memo: Memo,
     advance: Advance,
+    begin: Callable[[bytes], bool],
 ) -> Iterator[tuple[bytes, bytes]]:
     """Digest and pixels of each picture that must be computed; the others are entered into `extraction`."""
     seen: set[bytes] = set()
     for index, picture in pictures:
         extraction.digests[index] = picture.digest
         memo.remember(paths[index], picture)
-        if picture.digest is not None and picture.pixels is not None and picture.digest not in seen:
+        if picture.error is not None:
+            extraction.failures[index] = picture.error
+        elif (
+            picture.digest is not None
+            and picture.pixels is not None
+            and picture.digest not in seen
+            and begin(picture.digest)
+        ):
             seen.add(picture.digest)
             yield picture.digest, picture.pixels
             continue
-        if picture.error is not None:
-            extraction.failures[index] = picture.error
         else:
             extraction.reused += 1
         advance(1)

@@ -44,7 +44,7 @@ class Frozen:
 
 
 def open_frozen(
-    network: NetworkSettings, compute: ComputeSettings, cache: CacheSettings, *, classes: int | None, report: Reporter
+    network: NetworkSettings, compute: ComputeSettings, cache: CacheSettings, *, classes: int, report: Reporter
 ) -> Frozen:
     """Load the backbone, cut it, and open its store.
 
@@ -52,7 +52,7 @@ def open_frozen(
         network: Which backbone, which weights, where to cut.
         compute: Where it runs.
         cache: Where features are kept.
-        classes: Outputs of the new head; None keeps the pretrained one.
+        classes: Outputs of the new head.
         report: Told what was loaded, and why an existing cache doesn't serve.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -56,23 +57,30 @@ class Memo:
         """Write what is new to disk."""
         if self._directory is None or not self._new:
             return
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self._directory / ".lock"):
-            remove_leftovers(self._directory)
-            if self._parts < MOST_PARTS:
-                write_part(self._directory, _table(self._new))
-            else:
-                old = list(self._directory.glob("part-*.arrow"))
-                self._read(self._directory)  # what others have added since
-                write_part(self._directory, _table(self._known | self._new))
-                for path in old:
-                    path.unlink()
+        with contextlib.suppress(PermissionError):  # a read-only cache forgets; the pictures are read again next time
+            self._save(self._directory)
         self._new = {}
 
+    def _save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(directory / ".lock"):
+            remove_leftovers(directory)
+            if self._parts < MOST_PARTS:
+                write_part(directory, _table(self._new))
+                return
+            old = list(directory.glob("part-*.arrow"))
+            self._read(directory)  # what others have added since
+            write_part(directory, _table(self._known | self._new))
+            for path in old:
+                path.unlink()
+
     def _read(self, directory: Path) -> None:
-        tables = read_parts(directory, lambda path: self._report.warn(f"{path} is damaged; pictures are read again."))
-        self._parts = len(tables)
-        for table in tables:
+        def damaged(path: Path) -> None:
+            self._report.warn(f"{path} is damaged (its checksum differs); its pictures are read again.")
+
+        self._parts = 0
+        for _, table in read_parts(directory, damaged):
+            self._parts += 1
             columns = (table.column(name).to_pylist() for name in ("path", "size", "modified", "digest"))
             for path, size, modified, digest in zip(*columns, strict=True):
                 self._known[path] = (size, modified, digest)

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -40,23 +40,35 @@ def write_part(directory: Path, table: pa.Table) -> Path:
     return path
 
 
-def read_parts(directory: Path, damaged: Callable[[Path], None]) -> list[pa.Table]:
+def read_parts(
+    directory: Path, damaged: Callable[[Path], None], known: Container[str] = ()
+) -> Iterator[tuple[Path, pa.Table]]:
     """The parts in `directory`, oldest first, mapped from disk after their checksums were verified.
 
-    A part that fails is left out and goes to `damaged`.
+    Args:
+        directory: Where; it need not exist.
+        damaged: Told of each part that fails its checksum, and is left out.
+        known: Names of parts to pass over.
     """
-    tables = []
     for name in sorted(_names(directory)):
-        if not (match := _NAME.fullmatch(name)):
+        match = _NAME.fullmatch(name)
+        if match is None or name in known:
             continue
         path = directory / name
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-        if found == match[2]:
-            tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
-        else:
-            damaged(path)
-    return tables
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+            if found == match[2]:
+                yield path, map_part(path)
+            else:
+                damaged(path)
+        except FileNotFoundError:
+            continue  # merged into another part, or pruned, since the folder was listed
+
+
+def map_part(path: Path) -> pa.Table:
+    """A part's rows, mapped from disk, its checksum not verified."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def remove_leftovers(directory: Path) -> None:

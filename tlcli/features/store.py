@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,12 @@ import pyarrow as pa
 
 from tlcli.errors import ArtifactError, MachineError
 from tlcli.features.fingerprint import FORMAT, differences, fingerprint
-from tlcli.features.parts import read_parts, remove_leftovers, write_part
+from tlcli.features.parts import map_part, read_parts, remove_leftovers, write_part
 from tlcli.files import megabytes, read_json, write_json
 from tlcli.progress import Reporter, Silent
 
 FLUSH_BYTES = 64 * 2**20
-FLUSH_SECONDS = 5.0
+FLUSH_SECONDS = 2.0
 """How much work, at most, a kill can cost."""
 
 Features = npt.NDArray[np.floating[Any]]
@@ -63,13 +63,17 @@ class FeatureStore:
         self.fingerprint = fingerprint(content)
         self.directory = None if root is None else root / self.fingerprint
         self._report: Reporter = report or Silent()
+        self.locked = False
+        """Whether we hold the writer's lock."""
+        self._seen: set[str] = set()
+        """Names of the part files in here."""
         self._parts: list[Features] = []
         self._rows: dict[tuple[bytes, int], tuple[int, int]] = {}
         self._pending: list[tuple[bytes, int, Features]] = []
         self._flushed = time.monotonic()
         if self.directory is not None and (self.directory / "cache.json").exists():
             self._check_header(self.directory)
-            self._read(self.directory)
+            self._read(self.directory, self._warn_of)
 
     def __contains__(self, key: tuple[bytes, int]) -> bool:
         return key in self._rows
@@ -101,26 +105,25 @@ class FeatureStore:
     @contextlib.contextmanager
     def writing(self) -> Iterator[FeatureStore]:
         """Hold the writer's lock; rows added in the block are on disk when it ends, however it ends."""
-        if self.directory is None:
-            yield self
-            self._flush()
-            return
         with contextlib.ExitStack() as stack:
-            try:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(self._locked(self.directory))
-                remove_leftovers(self.directory)
-                write_json(self.directory / "cache.json", self._header())
-            except PermissionError as error:
-                raise MachineError(
-                    f"the cache {self.directory} cannot be written: {error.strerror}. Choose another with --cache DIR, "
-                    "or use --no-cache.",
-                    path=self.directory,
-                ) from error
-            self._read(self.directory)  # another writer may have been here since we looked
+            if self.directory is not None:
+                try:
+                    self.directory.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(self._lock(self.directory))
+                    remove_leftovers(self.directory)
+                    write_json(self.directory / "cache.json", self._header())
+                except PermissionError as error:
+                    raise MachineError(
+                        f"the cache {self.directory} cannot be written: {error.strerror}. Choose another with --cache "
+                        "DIR, or use --no-cache.",
+                        path=self.directory,
+                    ) from error
+                self._read(self.directory, Path.unlink)  # another writer may have been here since we looked
+            self.locked = True
             try:
                 yield self
             finally:
+                self.locked = False
                 self._flush()
 
     def add(self, digest: bytes, view: int, feature: Features) -> None:
@@ -142,9 +145,11 @@ class FeatureStore:
                 "feature": pa.FixedShapeTensorArray.from_numpy_ndarray(features),
             }
         )
-        if self.directory is not None:
-            write_part(self.directory, table)
         self._pending = []
+        if self.directory is not None:
+            path = write_part(self.directory, table)
+            self._seen.add(path.name)
+            table = map_part(path)  # so that memory doesn't grow with what was computed
         self._append(table)
 
     def _append(self, table: pa.Table) -> None:
@@ -153,13 +158,14 @@ class FeatureStore:
             self._rows.update({key: (len(self._parts), row) for row, key in enumerate(keys)})
             self._parts.append(batch.column("feature").to_numpy_ndarray())
 
-    def _read(self, directory: Path) -> None:
-        def damaged(path: Path) -> None:
-            self._report.warn(f"{path} is damaged (its checksum differs); its features are computed again.")
-
-        self._parts, self._rows = [], {}
-        for table in read_parts(directory, damaged):
+    def _read(self, directory: Path, damaged: Callable[[Path], None]) -> None:
+        """Take in the parts that are new; those whose checksum differs go to `damaged`."""
+        for path, table in read_parts(directory, damaged, self._seen):
+            self._seen.add(path.name)
             self._append(table)
+
+    def _warn_of(self, path: Path) -> None:
+        self._report.warn(f"{path} is damaged (its checksum differs); its features are computed again.")
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -190,16 +196,19 @@ class FeatureStore:
             os.utime(directory / "cache.json")
 
     @contextlib.contextmanager
-    def _locked(self, directory: Path) -> Iterator[None]:
-        lock = filelock.FileLock(directory / ".lock")
+    def _lock(self, directory: Path) -> Iterator[None]:
+        lock, writer = filelock.FileLock(directory / ".lock"), directory / ".writer"
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            self._report.warn(f"another tlcli is writing {directory}; waiting for it to finish (Ctrl-C gives up).")
+            who = f"process {writer.read_text()}" if writer.exists() else "another tlcli"
+            self._report.warn(f"{who} is writing {directory}; waiting for it to finish (Ctrl-C gives up).")
             lock.acquire()
         try:
+            writer.write_text(str(os.getpid()))
             yield
         finally:
+            writer.unlink(missing_ok=True)
             lock.release()
 
 

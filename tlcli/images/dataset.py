@@ -51,7 +51,8 @@ def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str,
 
     Args:
         data: `root/<class>/*`, `root/{train,val,test}/<class>/*`, or a .csv, .jsonl or .parquet table.
-        group_by: A regular expression searched for in each path; its first capture (or whole match) is the group.
+        group_by: A regular expression searched for in each path below DATA; its first capture (or whole match) is the
+            group.
         classes: The classes of a run, in its order; None derives them from what is there (see `_class_names`).
 
     Raises:
@@ -61,7 +62,7 @@ def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str,
     """
     skipped: Counter[str] = Counter()
     if data.is_dir():
-        rows = _folder_rows(data, skipped)
+        rows = _folder_rows(data, skipped, for_run=classes is not None)
     elif data.is_file() and data.suffix.lower() in TABLE_SUFFIXES:
         rows = read_table(data)
     elif data.exists():
@@ -76,14 +77,20 @@ def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str,
     number = {name: index for index, name in enumerate(names)}
     samples = tuple(Sample(path=row.path, label=number[row.label], split=row.split, group=row.group) for row in rows)
     if group_by is not None:
-        samples = _grouped(samples, group_by)
+        samples = _grouped(samples, group_by, data if data.is_dir() else data.parent)
     return Dataset(root=data, samples=samples, classes=names, skipped={k: n for k, n in skipped.items() if n})
 
 
-def _folder_rows(root: Path, skipped: Counter[str]) -> list[Row]:
+def _folder_rows(root: Path, skipped: Counter[str], *, for_run: bool) -> list[Row]:
+    """Rows of a folder; `for_run` takes DATA without train or with empty classes, since a run knows its classes."""
     split_folders = _split_folders(root)
+    if split_folders and "train" not in split_folders and not for_run:
+        names = ", ".join(folder.name for folder in split_folders.values())
+        raise DataError(
+            f"{root} has no train folder, only {names}. Expected {root}/train/<class>/*.jpg beside it.", path=root
+        )
     if not split_folders:
-        rows = _class_rows(root, None, skipped)
+        rows = _class_rows(root, None, skipped, may_be_empty=for_run)
         if not rows:
             raise DataError(
                 f"{root} holds no class folders with pictures. Expected {root}/<class>/*.jpg (or .png, ...), or "
@@ -94,11 +101,18 @@ def _folder_rows(root: Path, skipped: Counter[str]) -> list[Row]:
     for entry in os.scandir(root):
         if entry.name not in {folder.name for folder in split_folders.values()} and not is_hidden(entry.name):
             skipped["beside the split folders"] += 1
-    return [row for split, folder in split_folders.items() for row in _class_rows(folder, split, skipped)]
+    return [
+        row
+        for split, folder in split_folders.items()
+        for row in _class_rows(folder, split, skipped, may_be_empty=for_run or split != "train")
+    ]
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders of train, validation and test, if `root` has a train folder with class folders in it."""
+    """The folders of train, validation and test with class folders in them.
+
+    Empty where `root` holds classes: where it has no train, and another folder beside those named like splits.
+    """
     found: dict[str, Path] = {}
     for name in _listed(root):
         split = SPLIT_NAMES.get(name.lower())
@@ -112,7 +126,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
                 f"{root} has two folders for {split}: {found[split].name} and {name}. Keep one of them.", path=root
             )
         found[split] = folder
-    if "train" not in found:
+    folders = [name for name in _listed(root) if not is_hidden(name) and (root / name).is_dir()]
+    if "train" not in found and len(folders) > len(found):
         return {}
     return {split: found[split] for split in ("train", "validation", "test") if split in found}
 
@@ -124,7 +139,7 @@ def _listed(folder: Path) -> list[str]:
         raise MachineError(f"{folder} cannot be listed: {error.strerror}. Grant access to it.", path=folder) from error
 
 
-def _class_rows(root: Path, split: str | None, skipped: Counter[str]) -> list[Row]:
+def _class_rows(root: Path, split: str | None, skipped: Counter[str], *, may_be_empty: bool) -> list[Row]:
     def unreadable(problem: OSError) -> None:
         raise MachineError(
             f"{problem.filename} cannot be listed: {problem.strerror}. Grant access to it, or move it out of {root}.",
@@ -143,7 +158,7 @@ def _class_rows(root: Path, split: str | None, skipped: Counter[str]) -> list[Ro
             skipped[reason] += 1
         else:
             paths = list(walk_pictures(str(folder), skipped, unreadable))
-            if not paths and split in {None, "train"}:
+            if not paths and not may_be_empty:
                 raise DataError(
                     f"{folder} holds no images (looked for {SUFFIXES_FOR_PEOPLE}). Add some or remove the folder.",
                     path=folder,
@@ -191,16 +206,16 @@ def _class_names(data: Path, rows: list[Row], given: tuple[str, ...] | None) -> 
     return known
 
 
-def _grouped(samples: tuple[Sample, ...], group_by: str) -> tuple[Sample, ...]:
+def _grouped(samples: tuple[Sample, ...], group_by: str, root: Path) -> tuple[Sample, ...]:
+    """Search each path below `root`, so that it doesn't matter where DATA lies or how it was typed."""
     try:
         pattern = re.compile(group_by)
     except re.error as error:
         raise UsageError(f"--group-by {group_by!r} is no regular expression: {error}.") from error
-    matches = [pattern.search(sample.path) for sample in samples]
+    paths = [os.path.relpath(sample.path, root) for sample in samples]
+    matches = [pattern.search(path) for path in paths]
     if not any(matches):
-        raise UsageError(
-            f"--group-by {group_by!r} matches none of the {len(samples)} paths, such as {samples[0].path}."
-        )
+        raise UsageError(f"--group-by {group_by!r} matches none of the {len(samples)} paths, such as {paths[0]}.")
     return tuple(
         replace(sample, group=match.group(1 if pattern.groups else 0)) if match else sample
         for sample, match in zip(samples, matches, strict=True)

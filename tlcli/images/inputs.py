@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from tlcli.errors import DataError
-from tlcli.files import from_portable_name
+from tlcli.files import from_portable_name, portable_name
 from tlcli.images.walk import walk_pictures
 
 
@@ -27,6 +27,8 @@ class Inputs:
 
     def __init__(self, inputs: tuple[str, ...], stdin: IO[bytes]) -> None:
         self.skipped: Counter[str] = Counter()
+        self.unlisted: list[str] = []
+        """Folders that could not be listed the last time, and why."""
         self._inputs = inputs
         self._listed: IO[bytes] | None = None
         for name in inputs:
@@ -41,6 +43,7 @@ class Inputs:
 
     def __iter__(self) -> Iterator[str]:
         self.skipped.clear()
+        self.unlisted.clear()
         for name in self._inputs:
             if name == "-" and self._listed is not None:
                 self._listed.seek(0)
@@ -54,7 +57,7 @@ class Inputs:
                 yield name
 
     def _unreadable(self, problem: OSError) -> None:
-        self.skipped[f"folder cannot be listed: {problem.filename}"] += 1
+        self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")
 
 
 def _spool(stdin: IO[bytes]) -> IO[bytes]:

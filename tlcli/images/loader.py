@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from types import TracebackType
 
+from tlcli.errors import MachineError
 from tlcli.images.worker import Order, Picture
 
 TIME_LIMIT = 60.0
@@ -96,7 +97,7 @@ class PictureLoader:
             self._children.add(child)
             try:
                 child.start(self._order)
-            except RuntimeError:
+            except MachineError:
                 self._children.discard(child)
                 child.kill()
                 if attempt == START_ATTEMPTS or self._closed.is_set():
@@ -115,8 +116,13 @@ class _Child:
         from_, answers = os.pipe()
         # -I keeps the working directory and PYTHON* variables out; the child sees our path and nothing else.
         command = [sys.executable, "-I", "-c", _BOOT.format(path=sys.path), str(requests), str(answers)]
+        nothing = subprocess.DEVNULL
         try:
-            self._process = subprocess.Popen(command, pass_fds=(requests, answers), stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(command, pass_fds=(requests, answers), stdin=nothing, stdout=nothing)
+        except OSError:
+            os.close(to)
+            os.close(from_)
+            raise
         finally:
             os.close(requests)
             os.close(answers)
@@ -124,14 +130,16 @@ class _Child:
         self._from = Connection(from_, writable=False)
 
     def start(self, order: Order) -> None:
-        """Hand it its order, and wait until it is ready. Raises RuntimeError if it never is."""
+        """Hand it its order, and wait until it is ready. Raises MachineError if it never is."""
         try:
             self._to.send(order)
             ready = self._from.poll(START_LIMIT) and self._from.recv()
         except (EOFError, OSError):
             ready = False
         if not ready:
-            raise RuntimeError(f"a decoding process did not start: {self.farewell()}")
+            raise MachineError(
+                f"a decoding process did not start ({self.farewell()}). Is memory short? Use fewer --workers."
+            )
 
     def ask(self, path: str, limit: float) -> Picture:
         """The picture at `path`. Raises TimeoutError after `limit` seconds, EOFError or OSError if it dies."""

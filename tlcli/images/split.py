@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tlcli.errors import DataError
@@ -145,3 +145,15 @@ def _check(dataset: Dataset, settled: Settled) -> None:
             "train. Use a larger --validation-fraction, or leave it out for five folds.",
             path=dataset.root,
         )
+
+
+def splits_by_digest(settled: Settled, digests: Iterable[bytes | None]) -> dict[bytes, str]:
+    """The split of each picture; `failed` for those of `digests` that could not be used.
+
+    One that stands in several splits counts as trained on, if any of them is train.
+    """
+    splits = {digest: "failed" for digest in digests if digest is not None}
+    for sample, digest in zip(settled.samples, settled.digests, strict=True):
+        if splits[digest] != "train":
+            splits[digest] = sample.split or "train"
+    return splits

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 COLDEST, HOTTEST = 0.05, 20.0
 
 
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+def fit_temperature(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], log_prior: NDArray[np.floating] | None = None
+) -> float:
     """Find the T that makes softmax(logits / T) best explain the labels of pictures not trained on.
 
     Where every picture is right, the plain likelihood is best at T = 0, and fifteen pictures would
@@ -22,6 +24,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     Args:
         logits: float [N, k].
         labels: int [N].
+        log_prior: As in `probabilities`.
 
     Returns:
         A temperature in [0.05, 20]; 1 where there is nothing to learn from.
@@ -36,11 +39,13 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     rivals = scores.copy()
     rivals[rows, labels] = -np.inf
     target = float(np.mean(truth + (rivals.max(axis=1) - truth) / (count + 2)))
+    shift = 0.0 if log_prior is None else log_prior.astype(np.float64)
 
     # The loss is convex in 1 / T: Newton on its slope, halving the bracket where a step leaves it.
     low, high, inverse = 1 / HOTTEST, 1 / COLDEST, 1.0
     for _ in range(100):
-        weights = np.exp(inverse * scores)
+        shifted = inverse * scores + shift
+        weights = np.exp(shifted - shifted.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
         mean = (weights * scores).sum(axis=1)
         slope = float(mean.mean()) - target
@@ -56,10 +61,21 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     return 1 / inverse
 
 
-def probabilities(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:
-    """Softmax of logits / temperature: float [N, k] to float32 [N, k], rows adding up to 1."""
-    scores = logits.astype(np.float64)
+def probabilities(
+    logits: NDArray[np.floating], temperature: float, log_prior: NDArray[np.floating] | None = None
+) -> NDArray[np.float32]:
+    """Softmax of logits / temperature (+ log_prior): float [N, k] to float32 [N, k], rows adding up to 1.
+
+    Args:
+        logits: float [N, k].
+        temperature: From `fit_temperature`.
+        log_prior: float [k], for a head that was fitted with all classes weighing alike: the logarithms of the
+            classes' true frequencies, which turn its scores back into probabilities for these frequencies.
+    """
+    scores = logits.astype(np.float64) / temperature
+    if log_prior is not None:
+        scores += log_prior
     scores -= scores.max(axis=1, keepdims=True)
-    weights = np.exp(scores / temperature)
+    weights = np.exp(scores)
     shares: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
     return shares.astype(np.float32)

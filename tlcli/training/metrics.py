@@ -34,18 +34,23 @@ class Metrics:
         self._trusted = np.zeros((2, len(THRESHOLDS)), dtype=np.int64)
         """At or above each threshold: pictures, pictures right."""
 
-    def update(self, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
+    def update(
+        self,
+        probabilities: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        predicted: NDArray[np.integer] | None = None,
+    ) -> None:
         """Count a batch.
 
         Args:
-            probabilities: float [B, k], rows adding up to 1. The largest is the prediction; of equal
-                ones the first.
+            probabilities: float [B, k], rows adding up to 1.
             labels: int [B], 0 to k - 1.
+            predicted: int [B], what was said; None takes the largest probability, of equal ones the first.
         """
         if len(labels) == 0:
             return
         rows = np.arange(len(labels))
-        predicted = probabilities.argmax(axis=1)
+        predicted = probabilities.argmax(axis=1) if predicted is None else predicted
         confidence = probabilities[rows, predicted]
         truth = probabilities[rows, labels]
         right = predicted == labels

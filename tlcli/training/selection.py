@@ -39,6 +39,8 @@ class Selection:
     """"holdout" or "5-fold"."""
     sweep: list[dict[str, float]]
     """One entry for each L2 tried: l2; temperature, loss (at that temperature) and accuracy where judged."""
+    log_prior: NDArray[np.float64] | None
+    """[k], for `probabilities`, where classes were balanced; else None."""
     logits: NDArray[np.float32]
     """[M, k], not divided by the temperature: of the validation pictures (holdout), or of every picture by the
     head that had not seen it (5-fold)."""
@@ -64,7 +66,7 @@ def select_holdout(
         validation_labels: int64 [M].
         classes: Number of classes k.
         balance: Weigh training pictures by the inverse frequency of their class. Judging never weighs:
-            confidence stays true to the frequencies of the data.
+            `Selection.log_prior` keeps confidence true to the frequencies of the data.
         device: Where to compute: "cpu" or a CUDA device.
         progress: Told how much of the sweep is done.
 
@@ -82,7 +84,8 @@ def select_holdout(
             yield head.logits(validation_features).numpy()
 
     everyone = np.ones(len(validation_labels), dtype=bool)
-    choice = _sweep(validation_logits(), validation_labels.numpy(), everyone, progress)
+    log_prior = _log_prior(train_labels, classes) if balance else None
+    choice = _sweep(validation_logits(), validation_labels.numpy(), everyone, log_prior, progress)
     return choice.selection(heads[L2S.index(choice.l2)], "holdout")
 
 
@@ -112,7 +115,7 @@ def select_folds(
         folds: int [N], 0 to 4; a fold may be empty, or hold everything.
         classes: Number of classes k.
         balance: Weigh training pictures by the inverse frequency of their class. Judging never weighs:
-            confidence stays true to the frequencies of the data.
+            `Selection.log_prior` keeps confidence true to the frequencies of the data.
         device: Where to compute: "cpu" or a CUDA device.
         progress: Told how much of the sweep is done.
 
@@ -143,7 +146,8 @@ def select_folds(
             yield logits.numpy()
 
     judged = seen if seen.any() else np.ones(len(labels), dtype=bool)
-    choice = _sweep(out_of_fold_logits(), labels.numpy(), judged, progress)
+    log_prior = _log_prior(labels, classes) if balance else None
+    choice = _sweep(out_of_fold_logits(), labels.numpy(), judged, log_prior, progress)
     all_weights = balanced_weights(labels, classes) if balance else None
     refit = fit_path(features, labels, classes=classes, l2s=[choice.l2], sample_weights=all_weights, device=device)
     return choice.selection(next(refit), f"{FOLDS}-fold")
@@ -153,6 +157,7 @@ def select_folds(
 class _Choice:
     l2: float
     temperature: float
+    log_prior: NDArray[np.float64] | None
     logits: NDArray[np.float32]
     sweep: list[dict[str, float]]
 
@@ -163,6 +168,7 @@ class _Choice:
             temperature=self.temperature,
             method=method,
             sweep=self.sweep,
+            log_prior=self.log_prior,
             logits=self.logits,
         )
 
@@ -171,6 +177,7 @@ def _sweep(
     tries: Iterator[NDArray[np.float32]],
     labels: NDArray[np.integer],
     judged: NDArray[np.bool_],
+    log_prior: NDArray[np.float64] | None,
     progress: Progress | None,
 ) -> _Choice:
     """Take the strongest L2 whose loss no weaker one clearly beats.
@@ -182,6 +189,7 @@ def _sweep(
         tries: Logits [M, k] for each of `L2S`, made as they are asked for.
         labels: int [M].
         judged: bool [M], the rows that count.
+        log_prior: float [k], where classes were balanced.
         progress: Told how much of the sweep is done.
     """
     choice: _Choice | None = None
@@ -190,15 +198,16 @@ def _sweep(
     truth = labels[judged]
     for l2, logits in zip(L2S, tries, strict=False):
         scores = logits[judged]
-        temperature = fit_temperature(scores, truth)
-        likelihood = probabilities(scores, temperature)[np.arange(len(truth)), truth]
+        temperature = fit_temperature(scores, truth, log_prior)
+        likelihood = probabilities(scores, temperature, log_prior)[np.arange(len(truth)), truth]
         loss = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
         accuracy = float((scores.argmax(axis=1) == truth).mean())
         sweep.append({"l2": l2, "temperature": temperature, "loss": loss, "accuracy": accuracy})
         if progress:
             progress(1)
         if choice is None or loss < best * (1 - NEAR_TIE):
-            choice, best, worse = _Choice(l2=l2, temperature=temperature, logits=logits, sweep=sweep), loss, 0
+            choice = _Choice(l2=l2, temperature=temperature, log_prior=log_prior, logits=logits, sweep=sweep)
+            best, worse = loss, 0
         else:
             worse += 1
         if worse == PATIENCE:
@@ -207,3 +216,10 @@ def _sweep(
         progress(len(L2S) - len(sweep))
     assert choice is not None  # L2S is not empty
     return choice
+
+
+def _log_prior(labels: Tensor, classes: int) -> NDArray[np.float64]:
+    """Logarithms of the class frequencies, float [k]; a class without a row counts as half a picture."""
+    counts = np.bincount(labels.numpy(), minlength=classes).astype(np.float64)
+    log_prior: NDArray[np.float64] = np.log(np.maximum(counts, 0.5) / len(labels))
+    return log_prior
