@@ -80,6 +80,7 @@ _REMEDIES = {
     errno.EMFILE: "too many open files. Raise the limit (ulimit -n), or use fewer --workers.",
     errno.ENFILE: "the system has too many open files. Close some programs.",
     errno.ENOMEM: "out of memory. Use a smaller --batch-size, or fewer --workers.",
+    errno.ENOENT: "no such file or folder. Was it moved or deleted meanwhile? Check the path.",
     errno.ENOTDIR: "a part of this path is a file where a folder is needed. Choose another place.",
     errno.EISDIR: "this is a folder where a file is needed. Choose another name.",
     errno.EEXIST: "something else has this name already. Choose another.",

@@ -145,20 +145,20 @@ class Journal:
         self._path.unlink()
 
 
-def read_statuses(out: Path) -> Iterator[tuple[str, str]]:
-    """Label and status of each row of a finished output."""
+def read_output(out: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a finished output, by column name."""
     match out.suffix.lower():
         case ".parquet":
             import pyarrow.parquet as pq
 
-            for batch in pq.ParquetFile(out).iter_batches(columns=["label", "status"]):
-                yield from ((row["label"], row["status"]) for row in batch.to_pylist())
+            for batch in pq.ParquetFile(out).iter_batches():
+                yield from batch.to_pylist()
         case ".jsonl":
             with out.open(encoding="utf8") as file:
-                yield from ((row["label"], row["status"]) for row in map(json.loads, file))
+                yield from map(json.loads, file)
         case _:
             with out.open(encoding="utf8", newline="") as file:
-                yield from ((row["label"], row["status"]) for row in csv.DictReader(file))
+                yield from csv.DictReader(file)
 
 
 def write_csv(file: IO[str], names: Sequence[str], rows: Iterable[Row], *, header: bool) -> None:

@@ -178,7 +178,7 @@ class PredictSettings:
     inputs: tuple[str, ...]
     """Files, folders, `@list.txt`, or `-` for a list on standard input."""
     out: str | None = None
-    """A .csv, .jsonl or .parquet file; `-` is standard output; None prints the summary only."""
+    """A .csv, .jsonl or .parquet file; `-` is standard output; None puts the rows into the result."""
     top: int = 1
     """Labels a row."""
     probabilities: bool = False

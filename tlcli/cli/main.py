@@ -56,6 +56,8 @@ def run(arguments: Sequence[str]) -> int:
         try:
             code = app(list(arguments), prog_name="tlcli", standalone_mode=False)
         except CLICK_ERROR as error:
+            if not str(error):
+                return UsageError.exit_code  # no command given: the help was shown
             raise UsageError(_usage(error, arguments)) from error
         except Stopped as error:
             hint = next((GO_ON[name] for name in arguments if name in GO_ON), "")
@@ -64,8 +66,8 @@ def run(arguments: Sequence[str]) -> int:
             if not _out_of_memory(error):
                 raise
             raise MachineError("out of memory. Use a smaller --batch-size, or fewer --workers.") from error
-        except BrokenPipeError:
-            # Whoever read our output has gone (| head): nothing left to do, and nobody to tell.
+        except (BrokenPipeError, SystemExit):
+            # Whoever read our output has gone (| head), which Typer makes a SystemExit: nobody is left to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except OSError as error:

@@ -18,11 +18,12 @@ Data = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
+        readable=False,  # said by us, with the contract's exit code
         help="root/CLASS/*.jpg, or root/{train,val,test}/CLASS/*, or a .csv, .jsonl or .parquet table with the "
         "columns path, label[, split][, group].",
     ),
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The directory that finetune wrote.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="The directory that finetune wrote.")]
 
 Backbone = Annotated[
     str,

@@ -26,7 +26,7 @@ def predict(
         typer.Option(
             "--out",
             metavar="FILE.csv|.jsonl|.parquet|-",
-            help="Where the rows go.  \\[default: CSV on standard output]",
+            help="Where the rows go.  \\[default: CSV on standard output; with --json, in its object]",
             rich_help_panel="Output",
         ),
     ] = None,
@@ -56,10 +56,6 @@ def predict(
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     if out == "-" and json_output:
         raise UsageError("--out - and --json would both write to standard output. Choose one, or give --out FILE.")
-    if json_output and out is None and (top != 1 or probabilities):
-        raise UsageError(
-            "--top and --probabilities have no effect with --json alone, which has no rows. Give --out FILE."
-        )
     settings = PredictSettings(
         run=run,
         inputs=tuple(inputs),

@@ -15,7 +15,7 @@ import torch
 
 import tlcli
 from tlcli.backbones.zoo import set_head, timm_config
-from tlcli.errors import ArtifactError, UsageError
+from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.features.extract import Extraction
 from tlcli.features.frozen import ENGINE, Frozen, features_of, open_frozen
 from tlcli.files import portable_name
@@ -132,9 +132,9 @@ def _train(settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> Tr
     extraction, feature_seconds = features_of(
         frozen, paths, settings.compute, verify=settings.cache.verify, report=report
     )
-    describe_failures(dataset, extraction.failures, report)
     duplicates = find_duplicates(dataset.samples, extraction.digests)
     describe_duplicates(duplicates, report)
+    describe_failures(dataset, extraction.failures, report)
     settled = settle(
         dataset,
         extraction.digests,
@@ -190,6 +190,11 @@ def _fit_head(
                 progress=advance,
             )
         keys = unit_keys([settled.samples[index] for index in train], [settled.digests[index] for index in train])
+        if len(set(keys)) < 2:
+            raise DataError(
+                f"all pictures of {settings.data} are in one group, so none can judge the others. Use another "
+                "--group-by."
+            )
         return select_folds(
             features[train],
             labels[train],

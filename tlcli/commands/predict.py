@@ -15,12 +15,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from tlcli.errors import DataError
+from tlcli.errors import ArtifactError, DataError
 from tlcli.files import portable_name
 from tlcli.images.inputs import Inputs
 from tlcli.inference import Prediction, Predictor
 from tlcli.progress import Advance, Reporter, Silent
-from tlcli.rows import Journal, Row, check_output, columns, journal_path, read_statuses, write_csv
+from tlcli.rows import Journal, Row, check_output, columns, journal_path, read_output, write_csv
 from tlcli.runs import Run, load_run
 from tlcli.settings import PredictSettings
 
@@ -36,7 +36,7 @@ class PredictResult:
     """What predict did."""
 
     out: str | None
-    """Where the rows are; None where they were only counted."""
+    """Where the rows went; None where they are in `rows`."""
     images: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     """Pictures for each label, those for review left out."""
@@ -45,6 +45,8 @@ class PredictResult:
     """Path and reason of the first few failures."""
     failed: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """The rows themselves, by column name, where `out` is None."""
     unlisted: list[str] = field(default_factory=list)
     """Folders that could not be listed, and why."""
     was_finished: bool = False
@@ -59,11 +61,11 @@ class PredictResult:
             "failed": self.failed,
             "review": self.review,
             "labels": dict(self.labels.most_common()),
-            "skipped": sum(self.skipped.values()),
+            "skipped": self.skipped,
             "unlisted": self.unlisted,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images / self.seconds, 1) if self.seconds else None,
-        }
+        } | ({"rows": self.rows} if self.out is None else {})
 
 
 def predict(
@@ -94,9 +96,6 @@ def predict(
     out = None if settings.out in {None, "-"} else Path(settings.out or "")
     if out is not None:
         check_output(out, overwrite=settings.overwrite, resume=settings.resume)
-        if settings.resume and out.exists() and not journal_path(out).exists():
-            report.note(f"{out} was finished before.")
-            return _finished(out, result)
     inputs = Inputs(settings.inputs, stdin or sys.stdin.buffer)
     total, listing = _survey(inputs)
     result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
@@ -106,6 +105,9 @@ def predict(
     if not total:
         raise DataError(f"no pictures in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
     names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
+    if out is not None and settings.resume and out.exists() and not journal_path(out).exists():
+        report.note(f"{out} was finished before.")
+        return _finished(out, names, inputs, result)
     predictor = Predictor(run, settings.compute, report)
     with report.task("Predict", total) as advance:
         if out is None:
@@ -115,6 +117,8 @@ def predict(
             for rows in _rows(predictor, iter(inputs), settings, result, advance):
                 if file:
                     write_csv(file, names, rows, header=False)
+                else:
+                    result.rows += [dict(zip(names, row, strict=True)) for row in rows]
         else:
             signature = _signature(run, settings, listing)
             with Journal(out, signature, resume=settings.resume) as journal:
@@ -127,11 +131,20 @@ def predict(
     return result
 
 
-def _finished(out: Path, result: PredictResult) -> PredictResult:
-    """What the rows of a finished output say."""
+def _finished(out: Path, names: Sequence[str], inputs: Inputs, result: PredictResult) -> PredictResult:
+    """What a finished output says, if its rows are those of these inputs and columns."""
     result.was_finished = True
-    for label, status in read_statuses(out):
-        _tally(result, label, status)
+    try:
+        for row, path in zip(read_output(out), inputs, strict=True):
+            if list(row) != list(names) or row["path"] != portable_name(path):
+                raise ValueError(f"{row.get('path')} where {path} was expected")
+            _tally(result, row["label"], row["status"])
+    except (ValueError, OSError) as error:  # zip's own, a file of another kind, or pyarrow's errors
+        raise ArtifactError(
+            f"{out} was finished with other inputs or options ({error}). Choose another --out, or replace it with "
+            "--overwrite.",
+            path=out,
+        ) from error
     return result
 
 

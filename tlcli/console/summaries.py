@@ -152,7 +152,7 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
     if result["failed"] > len(failures):
         terminal.note(f"  ... and {result['failed'] - len(failures):,} more")
     if result["skipped"]:
-        terminal.note(f"  skipped {result['skipped']:,} files that are no pictures by their name")
+        terminal.note("  skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in result["skipped"].items()))
     if result["out"] not in {None, "-"}:
         terminal.note(f"{quoted(result['out'])}: {result['images']:,} rows")
 

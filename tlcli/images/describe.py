@@ -9,6 +9,7 @@ from tlcli.files import portable_name
 from tlcli.images.dataset import Dataset
 from tlcli.images.findings import Duplicates
 from tlcli.images.split import SMALL_CLASS, Settled
+from tlcli.images.tables import SPLIT_NAMES
 from tlcli.progress import Reporter
 
 IMBALANCE = 10
@@ -26,6 +27,11 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
         f"{portable_name(str(dataset.root))}: {len(dataset.samples):,} pictures{parted}, "
         f"{len(dataset.classes)} classes: {shown}{more}"
     )
+    if not splits and (alike := sorted(set(SPLIT_NAMES) & {name.lower() for name in dataset.classes})):
+        report.warn(
+            f"{', '.join(alike)} was taken for a class. Splits are told by a folder named train, with val (or valid, "
+            "validation) and test beside it."
+        )
     if dataset.skipped:
         report.note("  skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in dataset.skipped.items()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import tempfile
 import weakref
@@ -69,6 +70,7 @@ def _spool(stdin: IO[bytes]) -> IO[bytes]:
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
-    for line in file:
+    for number, raw in enumerate(file):
+        line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
         if path := line.rstrip(b"\r\n"):
             yield from_portable_name(os.fsdecode(path))

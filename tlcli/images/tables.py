@@ -57,8 +57,8 @@ def read_table(path: Path) -> list[Row]:
     absent = [row.path for row in rows if not os.path.isfile(row.path)]  # noqa: PTH113 - many paths
     if absent:
         raise DataError(
-            f"{len(absent)} of the {len(rows)} paths in {path} do not exist, such as {', '.join(absent[:3])}. "
-            f"Paths are relative to {path.parent}.",
+            f"{path}: {len(absent)} of the {len(rows)} paths in it do not exist, such as {', '.join(absent[:3])}. "
+            f"Paths are relative to the folder that the table lies in ({path.parent.absolute()}).",
             path=path,
         )
     return rows

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import os
 import signal
+import stat
 import sys
 import time
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ class Picture(NamedTuple):
 def read_picture(path: str, order: Order) -> Picture:
     """Read the file at `path` once, for its digest and its pixels; whatever is wrong becomes `error`."""
     try:
+        kind = os.stat(path).st_mode  # noqa: PTH116
+        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
+            return Picture(error="is a device or a socket, not a file")
         with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes, and this is the hot loop
             status = os.fstat(file.fileno())
             read = time.time_ns()
