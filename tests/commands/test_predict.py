@@ -97,6 +97,23 @@ def test_resume_of_a_finished_prediction_is_done(trained, inbox, tmp_path):
     assert out.read_bytes() == before
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_resume_refuses_an_output_of_other_inputs_or_options(trained, inbox, tmp_path, suffix):
+    out = tmp_path / f"rows.{suffix}"
+    settings = {"run": trained.run, "out": str(out)}
+    made = predict(PredictSettings(**settings, inputs=(str(inbox),)))
+    again = predict(PredictSettings(**settings, inputs=(str(inbox),), resume=True))
+    assert again.was_finished
+    assert (again.images, again.failed, again.labels) == (made.images, made.failed, made.labels)
+    for changes, message in [
+        ({"inputs": (str(inbox), str(inbox / "a"))}, "another number"),
+        ({"inputs": (str(inbox / "b"), str(inbox / "a"))}, "is now"),
+        ({"inputs": (str(inbox),), "top": 2}, "its columns are"),
+    ]:
+        with pytest.raises(ArtifactError, match=message):
+            predict(PredictSettings(**settings, **changes, resume=True))
+
+
 def test_errors_come_before_any_work(trained, inbox, tmp_path):
     (tmp_path / "empty").mkdir()
     for inputs, out, error, message in [

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import IO, Any
 
@@ -135,11 +135,15 @@ def _finished(out: Path, names: Sequence[str], inputs: Inputs, result: PredictRe
     """What a finished output says, if its rows are those of these inputs and columns."""
     result.was_finished = True
     try:
-        for row, path in zip(read_output(out), inputs, strict=True):
-            if list(row) != list(names) or row["path"] != portable_name(path):
-                raise ValueError(f"{row.get('path')} where {path} was expected")
+        for row, path in zip_longest(read_output(out), inputs):
+            if row is None or path is None:
+                raise ValueError("another number of pictures")
+            if list(row) != list(names):
+                raise ValueError(f"its columns are {', '.join(row)}")
+            if row["path"] != portable_name(path):
+                raise ValueError(f"{row['path']} where {path} is now")
             _tally(result, row["label"], row["status"])
-    except (ValueError, OSError) as error:  # zip's own, a file of another kind, or pyarrow's errors
+    except (ValueError, OSError) as error:  # these, or a file that is no table at all
         raise ArtifactError(
             f"{out} was finished with other inputs or options ({error}). Choose another --out, or replace it with "
             "--overwrite.",
