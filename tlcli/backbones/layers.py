@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,6 @@ from tlcli.backbones.heads import head_modules, head_names
 from tlcli.backbones.network import Backbone, build, config_of
 from tlcli.backbones.receptive_field import FieldTracker, Step, track
 from tlcli.backbones.rows import Plan, Row, parameter_count, plan_of
-from tlcli.errors import TlcliError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +58,11 @@ def describe(name: str, size: int | None = None) -> tuple[Backbone, LayerTable]:
         UsageError: Unknown name, or a size the network can't take.
     """
     config = config_of(name)
-    try:
-        with torch.device("meta"):
-            backbone = build(name, config, classes=None, size=size)
-            if (plan := plan_of(backbone)) and plan.rows:
-                return backbone, _table(backbone, plan)
-    except TlcliError:
-        raise
-    except (NotImplementedError, RuntimeError):
-        pass  # it computes with values while it is built, or has an operation without shapes alone
+    # Not every network can: some compute with values while they are built, or have operations without shapes alone.
+    with contextlib.suppress(NotImplementedError, RuntimeError), torch.device("meta"):
+        backbone = build(name, config, classes=None, size=size)
+        if (plan := plan_of(backbone)) and plan.rows:
+            return backbone, _table(backbone, plan)
     backbone = build(name, config, classes=None, size=size)
     return backbone, layer_table(backbone)
 
