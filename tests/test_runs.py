@@ -10,7 +10,8 @@ import torch
 
 from tlcli.errors import ArtifactError, UsageError
 from tlcli.images.preprocess import Preprocessing
-from tlcli.runs import UNFINISHED, check_out, free_name, load_run, new_run, write_run
+from tlcli.run_directory import UNFINISHED, check_out, free_name, new_run
+from tlcli.runs import load_run, write_run
 
 WEIGHTS = {"head.weight": torch.arange(6.0).reshape(2, 3).t(), "steps": torch.tensor(3)}
 PREDICTIONS = [

@@ -15,7 +15,7 @@ from tlcli.backbones.cut import cut_at
 from tlcli.backbones.engine import PrefixRunner, map_batches, pick_batch_size, pick_device
 from tlcli.backbones.zoo import rebuild
 from tlcli.errors import ArtifactError
-from tlcli.features.store import stored_dtype
+from tlcli.features.rounding import round_as_stored
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order, Picture
 from tlcli.progress import Reporter, Silent
@@ -50,7 +50,7 @@ class Predictor:
             backbone.model.load_state_dict(run.weights(), strict=True)
         except RuntimeError as error:
             raise ArtifactError(f"the weights in {run.directory} don't fit {backbone.name}: {error}") from error
-        cut = cut_at(backbone, "all" if run.layer == run.info["freeze"]["of"] else str(run.layer))
+        cut = cut_at(backbone, {0: "none", run.info["freeze"]["of"]: "all"}.get(run.layer, str(run.layer)))
         device = pick_device(compute.device)
         # In the arithmetic that the run was judged in; fp16 is for GPUs alone.
         made_in = run.info["precision"]
@@ -68,13 +68,14 @@ class Predictor:
             cut.prefix, preprocessing.mean, preprocessing.std, device=device, precision=precision
         )
         self._tail = cut.tail.to(device).eval()
-        self._stored = torch.float32 if stored_dtype(cut.feature_shape) == np.float32 else torch.float16
+        self._rounded = cut.layer > 0  # what enters a network that isn't frozen at all is never stored
 
     @torch.inference_mode()
     def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 [B, H, W, C] to the network's logits, float32 [B, k]."""
-        # Rounded as the cache rounds, so that a picture gets the same answer with and without it.
-        features = self._prefix.features(pixels).to(self._stored).float()
+        features = self._prefix.features(pixels)
+        if self._rounded:  # as the cache rounds, so that a picture gets the same answer with and without it
+            features = round_as_stored(features)
         logits: npt.NDArray[np.float32] = self._tail(features).float().cpu().numpy()
         return logits
 

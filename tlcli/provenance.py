@@ -18,12 +18,17 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow")
 def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
     """What decides the result of a run: every setting but where it is written and what it may replace."""
     network = asdict(settings.network)
+    tails = {} if settings.network.freeze == "all" else {"batch_size": settings.compute.batch_size}
+    augmentation = settings.augmentation
     return {
         "data": portable_name(str(settings.data.absolute())),
         "group_by": settings.group_by,
         "validation_fraction": settings.validation_fraction,
         "balance": settings.balance,
         **network,
+        **asdict(settings.training),
+        **tails,
+        "augmentation": None if augmentation is None else augmentation.to_json(),
         "precision": settings.compute.precision,
         "engine": settings.compute.engine,
     }

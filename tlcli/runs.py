@@ -1,4 +1,4 @@
-"""The run directory: what `finetune` writes and every other command reads.
+"""A finished run: what `finetune` writes and every other command reads.
 
 `run.json` is written last, so a directory without it is an unfinished run. It holds the SHA-256 of every other
 file and of itself; whatever fails its checksum is refused. Nothing in a run is ever unpickled.
@@ -6,12 +6,9 @@ file and of itself; whatever fails its checksum is refused. Nothing in a run is 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,22 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.errors import ArtifactError, UsageError
-from tlcli.files import atomic_write, canonical_json, read_json, sha256_file, sync_directory, write_json
+from tlcli.errors import ArtifactError
+from tlcli.files import atomic_write, canonical_json, read_json, sha256_file, write_json
 from tlcli.images.preprocess import Preprocessing
+from tlcli.run_directory import CONFIG_FILE, FILES, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
-RUN_FILE = "run.json"
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
-SPLITS_FILE = "splits.parquet"
-FILES = (RUN_FILE, WEIGHTS_FILE, CONFIG_FILE, SPLITS_FILE, "metrics.jsonl", "predictions.parquet", "report.html")
-"""All that a run consists of; a directory with anything else in it is never deleted."""
-UNFINISHED = ".unfinished"
-"""Stands in the directory of a run while it is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +92,7 @@ def load_run(directory: Path) -> Run:
     Raises:
         ArtifactError: it is no run, an unfinished one, of another format, or damaged.
     """
-    _recover(directory)
+    recover(directory)
     if not directory.is_dir():
         raise ArtifactError(
             f"{directory} is not a directory; expected a run that tlcli finetune wrote.", path=directory
@@ -135,85 +125,6 @@ def _damaged(path: Path) -> str:
 
 def _own_hash(info: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json({key: info[key] for key in info if key != "sha256"})).hexdigest()
-
-
-@contextlib.contextmanager
-def new_run(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A directory to write a run into, which is `out` when the block has ended well.
-
-    A run that is overwritten stays whole until the new one is; a new directory that got nothing is removed.
-
-    Raises:
-        UsageError: `out` exists and `overwrite` is not set, or it is something else than a run.
-    """
-    check_out(out, overwrite=overwrite)
-    replaces = out.exists() and any(out.iterdir())
-    directory = out.with_name(f".{out.name}.new") if replaces else out
-    if replaces:
-        shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    marker = directory / UNFINISHED
-    marker.touch()
-    try:
-        yield directory
-        marker.unlink()
-    except BaseException:
-        if replaces:
-            shutil.rmtree(directory)
-        elif os.listdir(directory) == [UNFINISHED]:  # noqa: PTH208
-            marker.unlink()
-            directory.rmdir()
-        raise
-    if replaces:
-        old = out.with_name(f".{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)  # of an overwriting that was killed at its very end
-        out.rename(old)
-        directory.rename(out)
-        sync_directory(out.parent)
-        shutil.rmtree(old)
-
-
-def _recover(out: Path) -> None:
-    """Give the old run its name back, where an overwriting was killed between its two renames."""
-    old = out.with_name(f".{out.name}.old") if out.name else out
-    if old.is_dir() and not out.exists():
-        old.rename(out)
-
-
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuse to write a run where something else is.
-
-    Raises:
-        UsageError: see `new_run`.
-    """
-    _recover(out)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; expected a directory for the run.")
-    if not out.exists() or not any(out.iterdir()):
-        return
-    if not overwrite and (out / UNFINISHED).exists():
-        raise UsageError(f"{out} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
-    if not overwrite:
-        raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
-    if not (out / RUN_FILE).exists() and not (out / UNFINISHED).exists():
-        raise UsageError(f"{out} is not a run of tlcli, so it is not replaced. Choose another --out.")
-    others = sorted(name for name in os.listdir(out) if name not in (*FILES, UNFINISHED) and not name.endswith(".tmp"))  # noqa: PTH208
-    if others:
-        raise UsageError(
-            f"{out} holds {others[0]}, which is no part of a run, so it is not replaced. Choose another --out, or move "
-            "that away."
-        )
-
-
-def free_name(data: Path) -> Path:
-    """`runs/<name of data>`, or the first of `-2`, `-3`, ... that doesn't exist."""
-    name = data.absolute().stem if data.is_file() else data.resolve().name
-    base = Path("runs") / (name or "run")
-    number, path = 1, base
-    while path.exists():
-        number += 1
-        path = base.with_name(f"{base.name}-{number}")
-    return path
 
 
 def write_run(

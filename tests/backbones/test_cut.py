@@ -11,6 +11,7 @@ from torch import nn
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.engine import PrefixRunner
 from tlcli.backbones.heads import head_modules
+from tlcli.backbones.network import Backbone, build, config_of
 from tlcli.backbones.zoo import load_backbone, rebuild, set_head, timm_config
 from tlcli.errors import UsageError
 
@@ -28,15 +29,46 @@ FAMILIES = [
 ]
 KINDS = [
     *FAMILIES,
+    ("torchvision/alexnet", 64),
+    ("resnetv2_50", 64),
+    ("dla34", 64),
+    ("hgnetv2_b0", 64),
+    ("repvgg_a0", 64),
+    ("ghostnet_050", 64),
+    ("mixnet_s", 64),
+    ("mobilenetv4_conv_small", 64),
+    ("inception_v3", 107),
+    ("mobilevit_xxs", 64),
+    ("maxvit_pico_rw_256", 64),
+    ("deit_tiny_patch16_224", 64),
+    ("deit_tiny_distilled_patch16_224", 64),
+    ("vit_small_patch14_dinov2", 56),
+    ("eva02_tiny_patch14_224", 56),
+    ("xcit_nano_12_p16_224", 64),
+    ("mixer_s32_224", None),
+]
+EVERY_DEPTH = [
     ("lenet5", None),
     ("torchvision/alexnet", 64),
-    ("ghostnet_050", 64),
-    ("inception_v3", 107),
-    ("xcit_nano_12_p16_224", 64),
-    ("deit_tiny_patch16_224", 64),
-    ("eva02_tiny_patch14_224", 56),
-    ("maxvit_pico_rw_256", 64),
-    ("resnetv2_50", 64),
+    ("resnet18", 64),
+    ("tf_efficientnet_lite0", 64),
+    ("convnext_atto", 64),
+    ("vit_tiny_patch16_224", 64),
+]
+DROPPING = [
+    ("vit_tiny_patch16_224", 64, "drop_rate"),
+    ("vit_tiny_patch16_224", 64, "drop_path_rate"),
+    ("eva02_tiny_patch14_224", 56, "drop_path_rate"),
+    ("swin_tiny_patch4_window7_224", 112, "drop_rate"),
+    ("swin_tiny_patch4_window7_224", 112, "drop_path_rate"),
+    ("maxvit_pico_rw_256", 64, "drop_path_rate"),
+    ("convnext_atto", 64, "drop_rate"),
+    ("convnext_atto", 64, "drop_path_rate"),
+    ("tf_efficientnet_lite0", 64, "drop_rate"),
+    ("tf_efficientnet_lite0", 64, "drop_path_rate"),
+    ("ghostnet_050", 64, "drop_rate"),
+    ("densenet121", 64, "drop_rate"),
+    ("resnet18", 64, "drop_path_rate"),
 ]
 CLASSES = 3
 
@@ -62,30 +94,57 @@ def depth(backbone):
     return cut_at(backbone, "none").of
 
 
+def spread(of):
+    """The first depth, a quarter, a half, three quarters, the last, and everything before the head."""
+    return [*dict.fromkeys(str(max(1, round(of * share))) for share in (0, 0.25, 0.5, 0.75, 1)), "all"]
+
+
 def check_cut(backbone, freeze):
+    """That a cut keeps what the network computes, and that training changes all of the tail and nothing else."""
     images = pictures(backbone)
+    first, *twins = head_modules(backbone.model)
+    twins = twins if freeze == "all" else []
+    for twin in twins:
+        twin.load_state_dict(first.state_dict())  # as `refresh_head` leaves them
     with torch.no_grad():
         expected = backbone.model(images)
-    cut = cut_at(backbone, freeze)
-    with torch.no_grad():
+        cut = cut_at(backbone, freeze)
         features = cut.prefix(images)
-        assert torch.equal(cut.tail(features), expected)
+        found = cut.tail(features)
+    if twins:
+        torch.testing.assert_close(found, expected)  # the feature is the mean of what the two see
+    else:
+        assert torch.equal(found, expected)
     assert features.shape[1:] == cut.feature_shape
-    before = {key: value.clone() for key, value in cut.prefix.state_dict().items()}
-    cut.prefix.train()
-    cut.tail.train()
-    optimizer = torch.optim.SGD(cut.tail.parameters(), lr=1e-3)
-    cut.tail(cut.prefix(images)).square().sum().backward()
-    assert all(parameter.grad is not None for parameter in cut.tail.parameters())
-    assert all(parameter.grad is None for parameter in cut.prefix.parameters())
-    optimizer.step()
-    assert all(torch.equal(value, before[key]) for key, value in cut.prefix.state_dict().items())
+    check_training(backbone, cut, images, features)
     cut.tail.eval()
     trained = {id(parameter) for parameter in cut.tail.parameters()}
     frozen = {id(parameter) for parameter in cut.prefix.parameters()}
     assert trained.isdisjoint(frozen)
     assert trained | frozen == {id(parameter) for parameter in backbone.model.parameters()}
     return cut
+
+
+def check_training(backbone, cut, images, features):
+    """Some steps, while everybody calls train() on everything."""
+    prefix, tail = ({key: value.clone() for key, value in part.state_dict().items()} for part in (cut.prefix, cut.tail))
+    backbone.model.zero_grad()  # of another cut's tail
+    optimizer = torch.optim.AdamW(cut.tail.parameters(), lr=1e-4)
+    for _ in range(2):
+        for module in (cut.prefix, cut.tail, backbone.model):
+            module.train()
+        seen = cut.prefix(images)
+        assert torch.equal(seen, features)
+        assert not seen.requires_grad
+        optimizer.zero_grad()
+        cut.tail(seen).square().sum().backward()
+        assert all(parameter.grad is not None for parameter in cut.tail.parameters())
+        assert all(parameter.grad is None for parameter in cut.prefix.parameters())
+        optimizer.step()
+    assert all(torch.equal(value, prefix[key]) for key, value in cut.prefix.state_dict().items())
+    moving = [key for key in tail if key.endswith(("running_mean", "running_var"))]
+    assert not any(torch.equal(cut.tail.state_dict()[key], tail[key]) for key in moving)
+    backbone.model.eval()
 
 
 def save(backbone, folder: Path):
@@ -97,14 +156,16 @@ def save(backbone, folder: Path):
 
 
 @pytest.mark.parametrize(("name", "size"), KINDS, ids=[name for name, _ in KINDS])
-def test_cut_at_a_third_equals_the_whole_and_trains_the_tail_alone(name, size):
+def test_cuts_equal_the_whole_and_train_the_tail_alone(name, size):
     backbone = load(name, size)
     keys = list(backbone.model.state_dict())
-    check_cut(backbone, str(max(1, depth(backbone) // 3)))
-    assert list(backbone.model.state_dict()) == keys
-    cut = check_cut(load(name, size), "all")
+    of = depth(backbone)
+    # Plain networks have a hundred million weights behind their maps: two depths are enough.
+    for freeze in spread(of) if name != "vgg11" else [str(of // 2), "all"]:
+        cut = check_cut(backbone, freeze)
+        assert cut.layer == (of if freeze == "all" else int(freeze))
     assert len(cut.feature_shape) == 1
-    assert cut.layer == cut.of
+    assert list(backbone.model.state_dict()) == keys
 
 
 @pytest.mark.parametrize(("name", "size"), FAMILIES, ids=[name for name, _ in FAMILIES])
@@ -135,12 +196,11 @@ def test_rebuild_takes_the_weights_strictly(name):
     assert again.name == name
 
 
-@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "torchvision/alexnet", "lenet5"])
-def test_every_depth(name):
-    size = None if name == "lenet5" else 64
-    for number in range(1, depth(load(name, size)) + 1):
-        cut = check_cut(load(name, size), str(number))
-        assert cut.layer == number
+@pytest.mark.parametrize(("name", "size"), EVERY_DEPTH, ids=[name for name, _ in EVERY_DEPTH])
+def test_every_depth(name, size):
+    backbone = load(name, size)
+    for number in range(1, depth(backbone) + 1):
+        assert check_cut(backbone, str(number)).layer == number
 
 
 def test_none_is_the_identity():
@@ -167,13 +227,62 @@ def test_dropout_is_alive_in_the_training_tail_only():
     assert not torch.equal(before.tail(before.prefix(images)), before.tail(before.prefix(images)))
 
 
+def dropping(name, size, **rates):
+    backbone = build(name, config_of(name), classes=CLASSES, size=size, arguments=rates)
+    for module in backbone.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)  # residual branches often begin at zero, where nothing is lost with them
+    return backbone
+
+
+def agree(module, features):
+    """Whether passes give the same, bit for bit."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(4)
+        first = module(features)
+        return all(torch.equal(module(features), first) for _ in range(4))
+
+
+@pytest.mark.parametrize(("name", "size", "rate"), DROPPING)
+def test_what_drops_is_alive_in_the_training_tail_only(name, size, rate):
+    backbone = dropping(name, size, **{rate: 0.5})
+    of = depth(backbone)
+    # Behind the last layer nothing is left of stochastic depth.
+    for freeze in ("1", str(of // 2)) if rate == "drop_path_rate" else (str(of // 2), str(of), "all"):
+        cut = cut_at(backbone, freeze)
+        images = pictures(backbone)
+        for module in (cut.prefix, cut.tail, backbone.model):
+            module.train()
+        assert agree(cut.prefix, images)
+        features = cut.prefix(images)
+        assert not agree(cut.tail, features)
+        cut.tail.eval()
+        assert agree(cut.tail, features)
+        backbone.model.eval()
+        assert torch.equal(cut.tail(features), backbone.model(images))
+
+
+def test_the_training_tail_drops_at_the_rate_that_its_modules_have_now():
+    backbone = dropping("vit_tiny_patch16_224", 64, drop_rate=0.5)
+    cut = cut_at(backbone, "6")
+    features = cut.prefix(pictures(backbone))
+    cut.tail.train()
+    for rate in (0.0, 0.5, 0.0):
+        for module in cut.tail.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = rate
+        assert agree(cut.tail, features) == (rate == 0)
+
+
 def test_functional_dropout_follows_the_tails_mode():
     backbone = load("ghostnet_050", 64)
     backbone.model.drop_rate = 0.5
-    cut = check_cut(backbone, "all")
-    features = cut.prefix(pictures(backbone))
-    cut.tail.train()
-    assert not torch.equal(cut.tail(features), cut.tail(features))
+    for freeze in ("9", "all"):
+        cut = check_cut(backbone, freeze)
+        features = cut.prefix(pictures(backbone))
+        assert agree(cut.tail, features)
+        assert not agree(cut.tail.train(), features)
+        cut.tail.eval()
 
 
 def test_the_prefix_stays_as_it_is_when_somebody_trains_the_whole_network():
@@ -209,6 +318,7 @@ def test_a_layers_or_a_stages_name_is_a_depth():
     [
         ("0", "1 to 18"),
         ("19", "1 to 18"),
+        ("99", "1 to 18"),
         ("-3", "1 to 18"),
         ("blocks.3.1.conv_pw", "7 .*and 8"),
         ("block.3.1", "blocks.3.1"),
@@ -217,6 +327,44 @@ def test_a_layers_or_a_stages_name_is_a_depth():
 def test_no_such_depth_names_the_nearest(freeze, says):
     with pytest.raises(UsageError, match=says):
         cut_at(load("tf_efficientnet_lite0", 64), freeze)
+
+
+class Shortcut(nn.Module):
+    """Six layers; in training, what the second gives is also added to what the fourth gives."""
+
+    pretrained_cfg = {"classifier": "head"}
+    num_classes = CLASSES
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three, self.four, self.five, self.six = (nn.Conv2d(3, 3, 3) for _ in range(6))
+        self.head = nn.Linear(3, CLASSES)
+
+    def forward(self, images):
+        two = self.two(self.one(images))
+        four = self.four(self.three(two))
+        if self.training:
+            four = four + two[:, :, 2:-2, 2:-2]
+        return self.head(self.six(self.five(four)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_where_training_takes_another_way_the_nearest_depths_are_named(number):
+    spec = load("tf_efficientnet_lite0", 64).input
+    backbone = Backbone(name="shortcut", model=Shortcut().eval(), input=spec, origin="random weights")
+    with pytest.raises(UsageError, match=r"nearest depths that work are 2 \(two\) and 5 \(five\)") as caught:
+        cut_at(backbone, str(number))
+    assert caught.value.exit_code == 2
+    for works in ("1", "2", "5", "6", "all"):
+        check_cut(backbone, works)
+
+
+def test_a_network_that_can_be_cut_nowhere_says_so():
+    backbone = load("crossvit_9_240")
+    for freeze in ("1", "all"):
+        with pytest.raises(UsageError, match="Use --freeze none"):
+            cut_at(backbone, freeze)
+    assert cut_at(backbone, "none").tail is backbone.model
 
 
 def test_what_cannot_be_traced_can_be_cut_before_the_head():

@@ -19,14 +19,17 @@ README = Path(__file__).parents[2] / "README.md"
 NETWORK = {"--backbone", "--weights", "--freeze", "--size", "--fit", "--seed"}
 HARDWARE = {"--device", "--engine", "--batch-size", "--workers"}
 EVERYWHERE = {"--json", "--quiet", "--verbose"}
+AUGMENTATION = {"--augment", "--rotate", "--mirror", "--flip-vertical", "--crop", "--noise", "--color-shift"}
 OPTIONS = {
     "finetune": NETWORK
     | HARDWARE
     | {"--precision", "--out", "--group-by", "--balance", "--validation-fraction", "--cache", "--no-cache"}
-    | {"--resume", "--overwrite"},
-    "cache-features": NETWORK | HARDWARE | {"--precision", "--cache", "--verify", "--export"},
+    | {"--resume", "--overwrite", "--epochs", "--learning-rate", "--weight-decay", "--patience", "--views"}
+    | AUGMENTATION,
+    "cache-features": NETWORK | HARDWARE | AUGMENTATION | {"--precision", "--cache", "--verify", "--export", "--views"},
     "predict": HARDWARE | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"},
     "evaluate": {"--split", "--device"},
+    "augment": AUGMENTATION | {"--out", "--copies", "--seed", "--workers", "--resume", "--preview"},
     "layers": set(),
     "backbones": set(),
     "cache list": {"--cache"},
@@ -39,7 +42,12 @@ def options_of(command: str) -> dict[str, str]:
     node = typer.main.get_command(app)
     for name in command.split():
         node = node.commands[name]
-    return {flag: parameter.help or "" for parameter in node.params for flag in parameter.opts if flag.startswith("--")}
+    return {
+        flag: parameter.help or ""
+        for parameter in node.params
+        for flag in [*parameter.opts, *parameter.secondary_opts]
+        if flag.startswith("--")
+    }
 
 
 @pytest.mark.parametrize("command", OPTIONS)
@@ -87,6 +95,23 @@ def test_help_imports_nothing_heavy(arguments):
         (["predict", "nowhere", "x.jpg", "--resume"], 2, "--resume has no effect without --out"),
         (["predict", "nowhere", "x.jpg", "--min-confidence", "7"], 2, "--min-confidence is 7"),
         (["evaluate", "nowhere", "x", "--split", "holdout"], 2, "--split is 'holdout'"),
+        (["finetune", "nowhere", "--epochs", "3"], 2, "--epochs has no effect with --freeze all"),
+        (["finetune", "nowhere", "--augment", "light"], 2, "augmentation needs --views K"),
+        (["finetune", "nowhere", "--freeze", "9", "--views", "3"], 2, "no effect without augmentation"),
+        (["finetune", "nowhere", "--freeze", "none", "--views", "3", "--augment", "light"], 2, "nothing to cache"),
+        (["finetune", "nowhere", "--freeze", "9", "--batch-size", "1"], 2, "at least 2 pictures"),
+        (["finetune", "nowhere", "--freeze", "9", "--learning-rate", "0"], 2, "--learning-rate is 0"),
+        (["cache-features", "nowhere", "--freeze", "none"], 2, "--freeze is 'none'"),
+        (["cache-features", "nowhere", "--rotate", "9"], 2, "needs --views K"),
+        (["cache-features", "nowhere", "--freeze", "9", "--rotate", "9"], 2, "without --views K"),
+        (["augment", "nowhere"], 2, "give --out DIR"),
+        (["augment", "nowhere", "--out", "x"], 4, "nowhere does not exist"),
+        (["augment", "nowhere", "--out", "x", "--augment", "wild"], 2, "--augment is 'wild'"),
+        (["augment", "nowhere", "--out", "x", "--augment", "none"], 2, "distort nothing"),
+        (["augment", "nowhere", "--out", "x", "--crop", "0"], 2, "--crop is 0"),
+        (["augment", "nowhere", "--out", "x", "--color-shift", "1,2"], 2, "--color-shift is '1,2'"),
+        (["augment", "nowhere", "--out", "x", "--color-shift", "-20,20,0"], 4, "nowhere does not exist"),
+        (["augment", "nowhere", "--out", "x", "--color-shift=-20,20,0"], 4, "nowhere does not exist"),
         (["backbones", "no-such-thing"], 2, "no-such-thing"),
         (["layers", "resnet_18"], 2, "resnet18"),
     ],
@@ -107,6 +132,17 @@ def test_errors_have_a_code_a_message_and_json(arguments, code, message, capfd):
 def test_json_excludes_rows_on_stdout(capfd):
     assert run(["predict", "nowhere", "x.jpg", "--out", "-", "--json"]) == 2
     assert "would both write" in json.loads(capfd.readouterr().out)["error"]["message"]
+
+
+def test_augment_json(photos, tmp_path, capfd):
+    arguments = ["augment", str(photos), "--out", str(tmp_path / "out"), "--noise", "5", "--preview"]
+    assert run([*arguments, str(tmp_path / "look.png"), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found.keys() >= {"out", "images", "written", "seconds", "failed", "failures", "preview", "splits"}
+    assert found["images"] == 45
+    begun = json.loads((tmp_path / "out" / "augment.json").read_text())
+    assert begun["augmentation"]["noise"] == 5
+    assert begun["augmentation"]["mirror"] is False, "single amounts alone, without a preset"
 
 
 def test_layers_json(capfd):

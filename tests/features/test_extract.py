@@ -14,7 +14,9 @@ from tlcli.features.extract import extract, missing
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images.decode import decode
+from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import fit_picture
+from tlcli.images.worker import Order
 
 LONG_AGO = 1_600_000_000 * 10**9
 SHAPE = (3,)
@@ -46,18 +48,19 @@ def run(tmp_path, small, report):
         store, memo = FeatureStore(root, {"backbone": "mean colour"}, SHAPE, report), Memo(root, report)
         extraction, todo = missing(paths, store, memo, verify=verify)
         if todo:
-            extract(
-                paths,
-                todo,
-                extraction,
-                run_prefix=lambda batches: map(prefix, batches),
-                preprocessing=small,
-                store=store,
-                memo=memo,
-                batch_size=batch_size,
-                workers=workers,
-                report=report,
-            )
+            with PictureLoader(Order(preprocessing=small, known=store.keys()), workers=workers) as loader:
+                extract(
+                    paths,
+                    todo,
+                    extraction,
+                    run_prefix=lambda batches: map(prefix, batches),
+                    loader=loader,
+                    preprocessing=small,
+                    store=store,
+                    memo=memo,
+                    batch_size=batch_size,
+                    report=report,
+                )
         return extraction, store
 
     return once
@@ -230,18 +233,19 @@ def test_what_another_process_computed_while_we_waited_is_not_computed_again(
     store, memo = FeatureStore(root, {"backbone": "mean colour"}, SHAPE, report), Memo(root, report)
     extraction, todo = missing(photos, store, memo, verify=False)
     run(photos)  # the other one, which had the lock first
-    extract(
-        photos,
-        todo,
-        extraction,
-        run_prefix=lambda batches: map(mean_colour, batches),
-        preprocessing=small,
-        store=store,
-        memo=memo,
-        batch_size=4,
-        workers=1,
-        report=report,
-    )
+    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+        extract(
+            photos,
+            todo,
+            extraction,
+            run_prefix=lambda batches: map(mean_colour, batches),
+            loader=loader,
+            preprocessing=small,
+            store=store,
+            memo=memo,
+            batch_size=4,
+            report=report,
+        )
     assert counts(extraction) == (0, 12, 0)
     assert right(photos, extraction, store)
 

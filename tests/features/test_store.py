@@ -11,9 +11,12 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from tlcli.errors import ArtifactError, MachineError
 from tlcli.features import store as module
+from tlcli.features.parts import map_part
+from tlcli.features.rounding import round_as_stored
 from tlcli.features.store import FeatureStore, check_space, list_caches, nearest_cache
 
 CONTENT = {"format": 1, "backbone": "tiny", "weights": "ab", "preprocessing": {"fit": "crop", "width": 16}}
@@ -44,7 +47,7 @@ def check(store, numbers, view=0):
     keys = [digest(number) for number in asked]
     assert all((key, view) in store for key in keys)
     gathered = store.gather(keys, view)
-    assert gathered.dtype == store.dtype
+    assert gathered.dtype == np.float32
     assert len(gathered) == len(keys)
     for key, row in zip(keys, gathered, strict=True):
         np.testing.assert_array_equal(row, feature(key, store.shape, view))
@@ -80,7 +83,10 @@ def test_vectors_are_float32_and_maps_and_tokens_float16(tmp_path):
     for shape, dtype in [((5,), "float32"), ((3, 4, 2), "float16"), ((7, 2), "float16")]:
         store = FeatureStore(tmp_path, CONTENT | {"shape": str(shape)}, shape)
         fill(store, range(3))
-        assert store.gather([digest(1)]).dtype == dtype
+        [path] = store.directory.glob("part-*.arrow")
+        value = pa.from_numpy_dtype(dtype)
+        assert map_part(path).schema.field("feature").type == pa.fixed_shape_tensor(value, shape)
+        assert store.dtype == dtype
         header = json.loads((store.directory / "cache.json").read_text())
         assert (header["dtype"], header["feature_shape"]) == (dtype, list(shape))
 
@@ -95,15 +101,91 @@ def test_a_feature_that_was_just_computed_equals_the_one_from_disk(tmp_path):
     np.testing.assert_allclose(again.gather([digest(0)])[0], value, rtol=1e-3)
 
 
-def test_views_are_kept_apart(tmp_path):
-    store = FeatureStore(tmp_path, CONTENT, SHAPE)
-    fill(store, range(10))
-    fill(store, range(5, 8), view=2)
-    for opened in (store, FeatureStore(tmp_path, CONTENT, SHAPE)):
-        check(opened, range(10))
-        check(opened, range(5, 8), view=2)
+@pytest.mark.parametrize("on_disk", [True, False])
+@pytest.mark.parametrize("shape", [MAP, (7, 2)])
+def test_maps_and_tokens_that_overflow_float16_are_kept_in_float32(tmp_path, shape, on_disk):
+    store = FeatureStore(tmp_path if on_disk else None, CONTENT, shape)
+    values = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
+    # 65,504 is float16's largest; what lies between it and 65,520 would be rounded down to it.
+    for row, (place, value) in enumerate([(0, 65_504), (3, -65_504), (5, 65_510), (7, -1e6), (2, 3e38)]):
+        values[row].reshape(-1)[place] = value
+    with store.writing():
+        for number, value in enumerate(values):
+            store.add(digest(number), 0, value)
+    order = [7, 2, 0, 4, 3, 1, 1, 6, 5]
+    for opened in (store, FeatureStore(tmp_path, CONTENT, shape)) if on_disk else (store,):
+        gathered = opened.gather([digest(number) for number in order])
+        for number, found in zip(order, gathered, strict=True):
+            kept = np.float32 if number in (2, 3, 4) else np.float16
+            np.testing.assert_array_equal(found, values[number].astype(kept))
+        assert opened.dtype == np.float32
+        assert np.isfinite(gathered).all()
+    parts = [map_part(path).schema.field("feature").type for path in tmp_path.glob("*/part-*.arrow")]
+    assert {str(part.value_type) for part in parts} == ({"halffloat", "float"} if on_disk else set())
+
+
+@pytest.mark.parametrize("shape", [SHAPE, MAP, (7, 2), (2, 1, 1)])
+def test_rounding_in_torch_is_what_the_store_gives_back(shape):
+    features = np.random.default_rng(1).normal(size=(200, *shape)).astype(np.float32)
+    features *= 10 ** np.linspace(-9, 6, 200, dtype=np.float32).reshape(-1, *[1] * len(shape))  # subnormal to too large
+    store = FeatureStore(None, CONTENT, shape)
+    with store.writing():
+        for number, value in enumerate(features):
+            store.add(digest(number), 0, value)
+    stored = store.gather([digest(number) for number in range(200)])
+    np.testing.assert_array_equal(round_as_stored(torch.from_numpy(features)).numpy(), stored)
+    np.testing.assert_array_equal(round_as_stored(torch.from_numpy(stored)).numpy(), stored)
+    assert (len(shape) == 1) == np.array_equal(stored, features)
+    assert round_as_stored(torch.zeros(0, *shape)).shape == (0, *shape)
+
+
+def test_channels_last_maps_are_kept_row_by_row(tmp_path):
+    maps = np.random.default_rng(2).integers(-9, 9, (6, 4, 2, 3)).astype(np.float32).transpose(0, 3, 1, 2)
+    store = FeatureStore(tmp_path, CONTENT, MAP)
+    with store.writing():
+        for number, value in enumerate(maps):
+            store.add(digest(number), 0, value)
+    np.testing.assert_array_equal(store.gather([digest(number) for number in range(6)]), maps)
+    [path] = store.directory.glob("part-*.arrow")
+    column = map_part(path)["feature"].combine_chunks()
+    assert column.type == pa.fixed_shape_tensor(pa.float16(), MAP)
+    np.testing.assert_array_equal(column.storage.flatten().to_numpy(), maps.reshape(-1))
+
+
+@pytest.mark.parametrize("shape", [SHAPE, MAP])
+def test_views_are_kept_apart(tmp_path, monkeypatch, shape):
+    monkeypatch.setattr(module, "FLUSH_BYTES", 300)  # views of one picture in different parts
+    there = {0: range(10), 1: range(10), 2: range(5, 8), 7: range(3)}
+    store, draw = FeatureStore(tmp_path, CONTENT, shape), random.Random(0)
+    with store.writing():
+        keys = [(number, view) for view, numbers in there.items() for number in numbers]
+        for number, view in draw.sample(keys, len(keys)):
+            store.add(digest(number), view, feature(digest(number), shape, view))
+    for opened in (store, FeatureStore(tmp_path, CONTENT, shape)):
+        assert len(opened) == len(keys)
+        for view, numbers in there.items():
+            check(opened, numbers, view)
+            assert opened.digests(view) == {digest(number) for number in numbers}
         assert (digest(0), 2) not in opened
-        assert opened.digests(2) == {digest(number) for number in range(5, 8)}
+        with pytest.raises(KeyError):
+            opened.gather([digest(5), digest(0)], view=2)
+
+
+def test_a_large_cache_is_mapped_and_not_read_into_memory(tmp_path):
+    """Anonymous memory, which the system can't take back, while all of 200 MB is looked at in random order."""
+    store, count = FeatureStore(tmp_path, CONTENT, (64, 50, 50)), 640
+    value = np.ones(store.shape, np.float32)
+    with store.writing():
+        for number in range(count):
+            store.add(digest(number), 0, value)
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(tmp_path), json.dumps(CONTENT), str(count)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after = map(int, done.stdout.split())
+    assert after - before < 60_000  # kilobytes; a batch of 32 in float32 is 20 MB, one that was just let go another
 
 
 def test_parts_are_arrow_files_without_paths_and_labels(tmp_path):
@@ -214,6 +296,21 @@ def test_an_unknown_format_is_refused_and_left_alone(tmp_path):
 
 
 # Several writers, and killed ones.
+
+READER = """
+import sys, json, hashlib, pathlib, random
+from tlcli.features.store import FeatureStore
+
+def anonymous():
+    return next(line.split()[1] for line in open("/proc/self/status") if line.startswith("RssAnon"))
+
+before, count, draw = anonymous(), int(sys.argv[3]), random.Random(0)
+store = FeatureStore(pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), (64, 50, 50))
+for _ in range(count // 32):
+    numbers = draw.sample(range(count), 32)
+    assert store.gather(hashlib.sha256(str(number).encode()).digest() for number in numbers).min() == 1
+print(before, anonymous())
+"""
 
 WRITER = """
 import sys, json, hashlib, pathlib

@@ -1,6 +1,7 @@
 """Decoding processes: order, deaths, hangs, and that nothing of them is left."""
 
 import hashlib
+import io
 import itertools
 import os
 import random
@@ -9,13 +10,18 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tlcli.augmentation import PRESETS
+from tlcli.images.augment import view
+from tlcli.images.decode import decode
 from tlcli.images.loader import PictureLoader
+from tlcli.images.preprocess import fit_picture
 from tlcli.images.worker import Order, Picture, read_picture
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
@@ -106,11 +112,72 @@ def test_a_process_gives_what_the_function_gives(numbered, small):
 
 def test_known_digests_come_back_without_pixels(numbered, small):
     known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
-    with PictureLoader(Order(preprocessing=small, known=frozenset([known])), workers=1) as loader:
+    with PictureLoader(Order(preprocessing=small, known=frozenset([(known, 0)])), workers=1) as loader:
         pictures = list(loader.load(numbered[:3]))
     assert [picture.pixels is None for picture in pictures] == [False, True, False]
     assert pictures[1].digest == known
     assert pictures[1].error is None
+
+
+def test_a_view_that_is_known_comes_without_pixels_and_another_one_with(numbered, small):
+    known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
+    order = Order(preprocessing=small, augmentation=PRESETS["light"], known=frozenset([(known, 2)]))
+    requests = [(numbered[1], 0), (numbered[1], 2), (numbered[1], 1), (numbered[2], 2)]
+    with PictureLoader(order, workers=1) as loader:
+        assert [picture.pixels is None for picture in loader.load_views(requests)] == [False, True, False, False]
+
+
+def test_views_are_the_same_whatever_the_number_of_processes(draw, tmp_path, small):
+    """And the same as made here: the view of the upright picture, then brought to the network's size."""
+    paths = [str(draw(tmp_path / f"{number}.jpg", number, size=(90, 70))) for number in range(6)]
+    requests = [(path, number) for number in (0, 1, 2) for path in paths]
+    order = Order(preprocessing=small, augmentation=PRESETS["strong"], seed=5)
+    with PictureLoader(order, workers=1) as loader:
+        alone = [picture.pixels for picture in loader.load_views(requests)]
+        plain = [picture.pixels for picture in loader.load(paths)]
+    with PictureLoader(order, workers=3, ahead=500) as loader:
+        together = [picture.pixels for picture in loader.load_views(reversed(requests))]
+    assert alone == together[::-1]
+    assert len(set(alone)) == len(requests), "different views differ"
+    assert alone[: len(paths)] == plain
+    for (path, number), found in zip(requests, alone, strict=True):
+        data = Path(path).read_bytes()
+        digest = hashlib.sha256(data).digest()
+        made = view(decode(data, 3), PRESETS["strong"], seed=5, view=number, digest=digest)
+        assert found == fit_picture(made, small).tobytes()
+
+
+def test_views_for_a_grey_network_are_distorted_in_colour(draw, tmp_path, small):
+    path = draw(tmp_path / "one.png", size=(90, 70))
+    order = Order(preprocessing=replace(small, channels=1), augmentation=PRESETS["strong"])
+    made = view(
+        decode(path.read_bytes(), 3),
+        PRESETS["strong"],
+        seed=0,
+        view=1,
+        digest=hashlib.sha256(path.read_bytes()).digest(),
+    )
+    found = read_picture(str(path), order, 1).pixels
+    assert found == fit_picture(made.convert("L"), small).tobytes()
+    assert read_picture(str(path), order).pixels == fit_picture(decode(path.read_bytes(), 1), small).tobytes()
+
+
+def test_views_as_png_files_hold_every_pixel_and_nothing_else(draw, tmp_path):
+    path = draw(tmp_path / "one.jpg", size=(90, 70), comment="a comment", icc_profile=b"no profile", dpi=(300, 300))
+    data = path.read_bytes()
+    picture = read_picture(str(path), Order(png=True, augmentation=PRESETS["strong"]), 1)
+    made = view(decode(data, 3), PRESETS["strong"], seed=0, view=1, digest=picture.digest)
+    with Image.open(io.BytesIO(picture.pixels)) as written:
+        assert written.info == {}
+        assert (np.asarray(written) == np.asarray(made)).all()
+
+
+def test_as_png_files_plain_pictures_are_only_checked(draw, tmp_path):
+    order = Order(png=True, augmentation=PRESETS["strong"])
+    assert read_picture(str(draw(tmp_path / "one.jpg")), order)[-2:] == (None, None)
+    (tmp_path / "text.jpg").write_text("no picture")
+    assert read_picture(str(tmp_path / "text.jpg"), order).error
+    assert read_picture(str(tmp_path / "text.jpg"), order, 1).error
 
 
 def test_without_preprocessing_pictures_are_only_hashed(tmp_path):
@@ -281,6 +348,15 @@ def test_a_decoder_has_no_torch_loaded(numbered, small):
         list(loader.load(numbered[:1]))
         [decoder] = children() - before
         assert "torch" not in Path(f"/proc/{decoder}/maps").read_text()
+
+
+@LINUX
+def test_a_decoder_that_augments_stands_back_for_others(numbered, small):
+    before = children()
+    with PictureLoader(Order(preprocessing=small, augmentation=PRESETS["light"]), workers=1) as loader:
+        list(loader.load(numbered[:1]))
+        [decoder] = children() - before
+        assert os.getpriority(os.PRIO_PROCESS, decoder) == os.getpriority(os.PRIO_PROCESS, 0) + 10
 
 
 def test_decoders_keep_quiet(tmp_path, numbered, small, capfd):

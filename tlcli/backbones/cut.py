@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
 from tlcli.backbones.graph import TRACE_ERRORS, block_names, input_node, places, trace
-from tlcli.backbones.heads import HeadInput, MeanOfHeads, head_modules
+from tlcli.backbones.heads import Head, HeadInput, MeanOfHeads, head_modules
 from tlcli.backbones.network import Backbone
 from tlcli.backbones.rows import Plan, drops, plan_of
 from tlcli.errors import UsageError
@@ -85,15 +85,21 @@ def cut_at(backbone: Backbone, freeze: str) -> Cut:
         return Cut(prefix=nn.Identity(), tail=backbone.model, layer=0, name="", of=of, feature_shape=shape)
     if freeze == "all":
         return _cut_before_head(backbone, plan, of)
-    if plan is None:
+    if plan is None or not plan.rows:
+        _heads(backbone)  # says so where not even all of it can be frozen
+        what = "be traced" if plan is None else "be cut anywhere inside"
         raise UsageError(
-            f"--freeze {freeze}: {backbone.name} can't be traced, so it can be cut only with --freeze all or none."
+            f"--freeze {freeze}: {backbone.name} can't {what}, so it can be cut only with --freeze all or none."
         )
     number = layer_number(freeze, [row.name for row in plan.rows], backbone.name)
     row = plan.rows[number - 1]
-    pieces = _pieces(backbone.model, plan, row.end, row.constants)
+    trained = _training_graph(backbone.model)
+    pieces = _pieces(backbone.model, plan, trained, row.end, row.constants)
     if pieces is None:
-        raise UsageError(f"--freeze {freeze}: {backbone.name} runs differently in training there. {_depths(of)}")
+        raise UsageError(
+            f"--freeze {freeze}: {backbone.name} can't be cut behind layer {number} ({row.name}): in training it takes "
+            f"another way there. {_nearest(backbone.model, plan, trained, number)}"
+        )
     shape = tuple(plan.values[row.end].shape[1:])
     return _cut(*pieces, number, row.name, of, shape[:1] if _is_vector(shape) else shape)
 
@@ -138,23 +144,32 @@ def _depths(of: int) -> str:
     return f"1 to {of} work" if of > 1 else "Only 1 (everything before the head) works"
 
 
+def _nearest(model: nn.Module, plan: Plan, trained: fx.Graph | None, number: int) -> str:
+    """A sentence with the depths that work around one that doesn't."""
+
+    def works(other: int) -> bool:
+        row = plan.rows[other - 1]
+        return _pieces(model, plan, trained, row.end, row.constants) is not None
+
+    before = next(filter(works, range(number - 1, 0, -1)), None)
+    after = next(filter(works, range(number + 1, len(plan.rows) + 1)), None)
+    names = [f"{n} ({plan.rows[n - 1].name})" if n else end for n, end in ((before, "none"), (after, "all"))]
+    return f"The nearest depths that work are {names[0]} and {names[1]}."
+
+
 def _cut(prefix: nn.Module, tail: nn.Module, number: int, name: str, of: int, feature_shape: tuple[int, ...]) -> Cut:
     return Cut(prefix=Frozen(prefix), tail=tail, layer=number, name=name, of=of, feature_shape=feature_shape)
 
 
 def _cut_before_head(backbone: Backbone, plan: Plan | None, of: int) -> Cut:
     """The feature is the vector that the head sees; dropout before the head stays in the tail."""
-    model = backbone.model
-    heads = head_modules(model)
-    if not heads or len({head.weight.shape[1:] for head in heads}) > 1:
-        what = "averages heads of different sizes" if heads else "has no head"
-        raise UsageError(f"{backbone.name} {what}: it can't be frozen up to the head. Use another backbone.")
+    model, heads = backbone.model, _heads(backbone)
     pieces: tuple[nn.Module, nn.Module] | None = None
     if plan is not None:
         ends = [_before_dropout(model, head.all_input_nodes[0]) for head in plan.heads]
         shapes = {tuple(plan.values[end].shape[1:]) for end in ends}
         if len(ends) == 1 and _is_vector(*shapes):
-            pieces = _pieces(model, plan, ends[0], {})
+            pieces = _pieces(model, plan, _training_graph(model), ends[0], {})
         if not all(map(_is_vector, shapes)):
             raise UsageError(
                 f"The head of {backbone.name} sees {shapes.pop()}, not a vector: it can't be frozen up to the head. "
@@ -171,6 +186,17 @@ def _cut_before_head(backbone: Backbone, plan: Plan | None, of: int) -> Cut:
     return cut
 
 
+def _heads(backbone: Backbone) -> list[Head]:
+    """The heads, where everything before them can be frozen."""
+    heads = head_modules(backbone.model)
+    if not heads or len({head.weight.shape[1:] for head in heads}) > 1:
+        what = "averages heads of different sizes" if heads else "has no head"
+        raise UsageError(
+            f"{backbone.name} {what}: it can't be frozen up to the head. Use --freeze none, or another backbone."
+        )
+    return heads
+
+
 def _is_vector(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 1 and all(side == 1 for side in shape[1:])
 
@@ -181,21 +207,26 @@ def _before_dropout(model: nn.Module, node: fx.Node) -> fx.Node:
     return node
 
 
-def _pieces(
-    model: nn.Module, plan: Plan, end: fx.Node, constants: dict[fx.Node, Any]
-) -> tuple[nn.Module, nn.Module] | None:
-    """Prefix and tail around the value of `end`; None where training takes another way through the network."""
-    shape = tuple(plan.values[end].shape[1:])
-    flatten = len(shape) > 1 and _is_vector(shape)
-    before = _subgraph(plan.graph, input_node(plan.graph), [end], {}, flatten=flatten)
-    eval_graph = _tail_graph(plan.graph, end, constants, shape if flatten else None)
+def _training_graph(model: nn.Module) -> fx.Graph | None:
+    """The graph in train mode, in which dropout outside the blocks is alive; None where it can't be traced."""
     try:
-        model.train()
-        trained = trace(model, block_names(model))
+        return trace(model.train(), block_names(model))
     except TRACE_ERRORS:
         return None
     finally:
         model.eval()
+
+
+def _pieces(
+    model: nn.Module, plan: Plan, trained: fx.Graph | None, end: fx.Node, constants: dict[fx.Node, Any]
+) -> tuple[nn.Module, nn.Module] | None:
+    """Prefix and tail around the value of `end`; None where training takes another way through the network."""
+    if trained is None:
+        return None
+    shape = tuple(plan.values[end].shape[1:])
+    flatten = len(shape) > 1 and _is_vector(shape)
+    before = _subgraph(plan.graph, input_node(plan.graph), [end], {}, flatten=flatten)
+    eval_graph = _tail_graph(plan.graph, end, constants, shape if flatten else None)
     at = {place: node for node, place in places(trained).items()}
     place_of = places(plan.graph)
     if place_of[end] not in at or any(place_of[node] not in at for node in constants):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tlcli.augmentation import choose_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import CacheFeaturesSettings, CacheSettings, ComputeSettings, NetworkSettings
@@ -24,9 +25,17 @@ def cache_features(
             rich_help_panel="Output",
         ),
     ] = None,
+    augment: options.Augment = None,
+    rotate: options.Rotate = None,
+    mirror: options.Mirror = None,
+    flip_vertical: options.FlipVertical = None,
+    crop: options.Crop = None,
+    noise: options.Noise = None,
+    color_shift: options.ColorShift = None,
+    views: options.Views = options.TRAINING.views,
     backbone: options.Backbone = options.NETWORK.backbone,
     weights: options.Weights = options.NETWORK.weights,
-    freeze: options.Freeze = options.NETWORK.freeze,
+    freeze: options.FreezeCached = options.NETWORK.freeze,
     size: options.Size = options.NETWORK.size,
     fit: options.Fit = options.NETWORK.fit,
     seed: options.Seed = options.NETWORK.seed,
@@ -51,6 +60,16 @@ def cache_features(
         data=data,
         export=export,
         overwrite=overwrite,
+        augmentation=choose_augmentation(
+            augment,
+            rotate=rotate,
+            mirror=mirror,
+            flip_vertical=flip_vertical,
+            crop=crop,
+            noise=noise,
+            color_shift=color_shift,
+        ),
+        views=views,
         network=NetworkSettings(backbone=backbone, weights=weights, freeze=freeze, size=size, fit=fit, seed=seed),
         compute=ComputeSettings(
             device=device, precision=precision, engine=engine, batch_size=batch_size, workers=workers

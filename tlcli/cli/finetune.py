@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from tlcli.augmentation import choose_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
-from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings
+from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 
 _TRAINING = "Training"
+_LAYERS = "Training of layers (unless --freeze all)"
 
 
 @app.command(epilog="Example: tlcli finetune photos --balance --out runs/photos")
@@ -48,6 +50,52 @@ def finetune(
             rich_help_panel=_TRAINING,
         ),
     ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            metavar="N",
+            help="Times that each picture is seen; with --freeze auto the budget, in epochs of the whole network.  "
+            "\\[default: 8, from random weights 40; budget 6]",
+            rich_help_panel=_LAYERS,
+        ),
+    ] = options.TRAINING.epochs,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            metavar="LR",
+            help="Of the head, at its peak; earlier layers learn slower.  "
+            "\\[default: 0.001, from random weights 0.002]",
+            rich_help_panel=_LAYERS,
+        ),
+    ] = options.TRAINING.learning_rate,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            "--weight-decay",
+            metavar="WD",
+            help="Of weights; biases and norms have none.  \\[default: 0.05]",
+            rich_help_panel=_LAYERS,
+        ),
+    ] = options.TRAINING.weight_decay,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            "--patience",
+            metavar="N",
+            help="Stop after this many epochs without a better validation loss.  \\[default: train all epochs]",
+            rich_help_panel=_LAYERS,
+        ),
+    ] = options.TRAINING.patience,
+    augment: options.Augment = None,
+    rotate: options.Rotate = None,
+    mirror: options.Mirror = None,
+    flip_vertical: options.FlipVertical = None,
+    crop: options.Crop = None,
+    noise: options.Noise = None,
+    color_shift: options.ColorShift = None,
+    views: options.Views = options.TRAINING.views,
     backbone: options.Backbone = options.NETWORK.backbone,
     weights: options.Weights = options.NETWORK.weights,
     freeze: options.Freeze = options.NETWORK.freeze,
@@ -70,9 +118,10 @@ def finetune(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train a classifier on labelled pictures: frozen pretrained backbone, new softmax head.
+    """Train a classifier on labelled pictures: a pretrained backbone, frozen as far as you say, and a new softmax head.
 
-    Features are computed once and cached, so the next run on the same pictures takes seconds.
+    What the frozen part gives is computed once and cached, so the next run on the same pictures takes seconds. With
+    few pictures freeze all (the default), with more try --freeze auto.
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = FinetuneSettings(
@@ -83,6 +132,18 @@ def finetune(
         balance=balance,
         overwrite=overwrite,
         resume=resume,
+        augmentation=choose_augmentation(
+            augment,
+            rotate=rotate,
+            mirror=mirror,
+            flip_vertical=flip_vertical,
+            crop=crop,
+            noise=noise,
+            color_shift=color_shift,
+        ),
+        training=TrainingSettings(
+            epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, patience=patience, views=views
+        ),
         network=NetworkSettings(backbone=backbone, weights=weights, freeze=freeze, size=size, fit=fit, seed=seed),
         compute=ComputeSettings(
             device=device, precision=precision, engine=engine, batch_size=batch_size, workers=workers

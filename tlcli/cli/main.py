@@ -12,13 +12,23 @@ from types import FrameType
 
 import typer
 
-from tlcli.cli import backbones, cache, cache_features, evaluate, finetune, layers, predict  # noqa: F401 - they register
+from tlcli.cli import (  # noqa: F401 - they register
+    augment,
+    backbones,
+    cache,
+    cache_features,
+    evaluate,
+    finetune,
+    layers,
+    predict,
+)
 from tlcli.cli.app import app, open_terminal
 from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error
 
 GO_ON = {
     "finetune": "Features computed so far are in the cache: the same command goes on from there.",
     "cache-features": "Features computed so far are in the cache: the same command goes on from there.",
+    "augment": "With --out DIR, pictures made so far are kept: repeat the command with --resume.",
     "predict": "With --out FILE, rows made so far are kept: repeat the command with --resume.",
 }
 
@@ -60,7 +70,8 @@ def run(arguments: Sequence[str]) -> int:
                 return UsageError.exit_code  # no command given: the help was shown
             raise UsageError(_usage(error, arguments)) from error
         except Stopped as error:
-            hint = next((GO_ON[name] for name in arguments if name in GO_ON), "")
+            known = [GO_ON[name] for name in arguments if name in GO_ON]
+            hint = " ".join(getattr(error, "__notes__", known[:1]))
             raise Interrupted(f"stopped. {hint}", exit_code=error.exit_code) from error
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
+from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings, TrainingSettings
 
 _NETWORK = "Network"
 _COMPUTE = "Hardware"
@@ -43,7 +43,19 @@ Weights = Annotated[
 Freeze = Annotated[
     str,
     typer.Option(
-        "--freeze", metavar="all", help="How much to freeze: all before the softmax head.", rich_help_panel=_NETWORK
+        "--freeze",
+        metavar="all|none|auto|N|LAYER",
+        help="Freeze all before the softmax head, nothing, or up to a layer (see tlcli layers); auto tries several.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+FreezeCached = Annotated[
+    str,
+    typer.Option(
+        "--freeze",
+        metavar="all|N|LAYER",
+        help="Cache what comes before the softmax head, or behind a layer (see tlcli layers).",
+        rich_help_panel=_NETWORK,
     ),
 ]
 Size = Annotated[
@@ -59,7 +71,12 @@ Fit = Annotated[
     str,
     typer.Option("--fit", metavar="crop|pad|squash", help="How a picture becomes square.", rich_help_panel=_NETWORK),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of random weights and of the split.", rich_help_panel=_NETWORK)]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed", help="Of random weights, the split, views, and the order of training.", rich_help_panel=_NETWORK
+    ),
+]
 
 Device = Annotated[
     str,
@@ -83,7 +100,7 @@ BatchSize = Annotated[
     typer.Option(
         "--batch-size",
         metavar="B",
-        help="Pictures at a time.  \\[default: 4 on a CPU, 256 on a GPU]",
+        help="Pictures at a time.  \\[default: for features 4 on a CPU, 256 on a GPU; 32 to train layers]",
         rich_help_panel=_COMPUTE,
     ),
 ]
@@ -123,3 +140,68 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="More detail.", rich_he
 NETWORK = NetworkSettings()
 COMPUTE = ComputeSettings()
 CACHE = CacheSettings()
+TRAINING = TrainingSettings()
+
+_AUGMENTATION = "Augmentation"
+
+Augment = Annotated[
+    str | None,
+    typer.Option(
+        "--augment",
+        metavar="none|light|strong",
+        help="A set of amounts; options below change single ones.",
+        rich_help_panel=_AUGMENTATION,
+    ),
+]
+Rotate = Annotated[
+    float | None,
+    typer.Option(
+        "--rotate", metavar="DEGREES", help="Turn by up to this much either way.", rich_help_panel=_AUGMENTATION
+    ),
+]
+Mirror = Annotated[
+    bool | None,
+    typer.Option(
+        "--mirror/--no-mirror", help="Mirror left and right, half of the time.", rich_help_panel=_AUGMENTATION
+    ),
+]
+FlipVertical = Annotated[
+    bool | None,
+    typer.Option("--flip-vertical", help="Flip top and bottom, half of the time.", rich_help_panel=_AUGMENTATION),
+]
+Crop = Annotated[
+    float | None,
+    typer.Option(
+        "--crop",
+        metavar="MIN_SCALE",
+        help="Keep a random box of at least this share of the area, such as 0.5.",
+        rich_help_panel=_AUGMENTATION,
+    ),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(
+        "--noise",
+        metavar="STD",
+        help="Add random noise of this standard deviation, in levels of 255.",
+        rich_help_panel=_AUGMENTATION,
+    ),
+]
+ColorShift = Annotated[
+    str | None,
+    typer.Option(
+        "--color-shift",
+        metavar="LEVELS|R,G,B",
+        help="Add up to so many levels to each channel, at random; or exactly R,G,B, such as 20,-20,20.",
+        rich_help_panel=_AUGMENTATION,
+    ),
+]
+Views = Annotated[
+    int | None,
+    typer.Option(
+        "--views",
+        metavar="K",
+        help="Cache K augmented views of each training picture, instead of making new ones in every epoch.",
+        rich_help_panel=_AUGMENTATION,
+    ),
+]

@@ -10,7 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tlcli.features.extract import Extraction
-from tlcli.features.frozen import Frozen, features_of, open_frozen
+from tlcli.features.frozen import (
+    Frozen,
+    augmented_features,
+    describe_cut,
+    describe_network,
+    freeze_at,
+    open_network,
+    plain_features,
+)
 from tlcli.features.store import list_caches
 from tlcli.files import atomic_write, check_new_file, portable_name
 from tlcli.images.dataset import Dataset, open_dataset
@@ -43,26 +51,35 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     describe_dataset(dataset, report)
     # A head of the right size, since some networks come without one and can't be cut before it.
     classes = len(dataset.classes)
-    frozen = open_frozen(settings.network, settings.compute, settings.cache, classes=classes, report=report)
+    network = open_network(settings.network, settings.compute, settings.cache, classes=classes, report=report)
+    freeze, seed = settings.network.freeze, settings.network.seed
+    frozen = freeze_at(network, freeze, report, augmentation=settings.augmentation, seed=seed)
+    report.note(describe_network(network, describe_cut(frozen.cut)))
     paths = [sample.path for sample in dataset.samples]
-    extraction, seconds = features_of(frozen, paths, settings.compute, verify=settings.cache.verify, report=report)
+    extraction, seconds = plain_features(frozen, paths, settings.compute, verify=settings.cache.verify, report=report)
     describe_failures(dataset, extraction.failures, report)
+    if not extraction.computed:
+        report.note(f"Features  {len(paths):,} pictures, all from the cache")
+    if settings.views:
+        seconds += _compute_views(settings.views, dataset, extraction, frozen, settings, report)
     if export is not None:
         _export(export, dataset, extraction, frozen)
     root = settings.cache.root()
-    directory = root / frozen.store.fingerprint
-    size = next((cache.bytes for cache in list_caches(root) if cache.directory == directory), 0)
+    directory = root / frozen.plain.fingerprint
+    views = None if frozen.augmented is None else root / frozen.augmented.fingerprint
+    size = sum(cache.bytes for cache in list_caches(root) if cache.directory in {directory, views})
     return {
         "cache": str(directory),
+        "views_cache": None if views is None else str(views),
         "images": len(paths),
         "computed": extraction.computed,
         "reused": extraction.reused,
         "failed": len(extraction.failures),
-        "feature_shape": list(frozen.store.shape),
-        "dtype": frozen.store.dtype.name,
+        "feature_shape": list(frozen.plain.shape),
+        "dtype": frozen.plain.dtype.name,
         "bytes": size,
         "seconds": round(seconds, 3),
-        "images_per_second": round(len(paths) / seconds, 1),
+        "images_per_second": round((extraction.computed + extraction.reused) / seconds, 1),
         "failures": [
             {"path": portable_name(paths[index]), "error": reason}
             for index, reason in sorted(extraction.failures.items())
@@ -70,16 +87,44 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     }
 
 
+def _compute_views(
+    views: int,
+    dataset: Dataset,
+    extraction: Extraction,
+    frozen: Frozen,
+    settings: CacheFeaturesSettings,
+    report: Reporter,
+) -> float:
+    """Views 1 to `views` of the pictures that may be trained on, entered into `extraction`; the seconds it took."""
+    train = [
+        index
+        for index, sample in enumerate(dataset.samples)
+        if sample.split in {None, "train"} and index not in extraction.failures
+    ]
+    found, seconds = augmented_features(
+        frozen,
+        [dataset.samples[index].path for index in train],
+        [extraction.digests[index] or b"" for index in train],
+        views,
+        settings.compute,
+        report=report,
+    )
+    extraction.computed += found.computed
+    extraction.reused += found.reused
+    extraction.failures |= {train[index]: reason for index, reason in found.failures.items()}
+    return seconds
+
+
 def _export(out: Path, dataset: Dataset, extraction: Extraction, frozen: Frozen) -> None:
     """Write path, label, split, digest and feature of each picture to a Parquet file, in the order of DATA."""
-    value = pa.float32() if frozen.store.dtype.itemsize == 4 else pa.float16()
+    value = pa.float32() if frozen.plain.dtype.itemsize == 4 else pa.float16()
     schema = pa.schema(
         {
             "path": pa.string(),
             "label": pa.string(),
             "split": pa.string(),
             "digest": pa.string(),
-            "feature": pa.list_(value, int(frozen.store.row_values())),
+            "feature": pa.list_(value, int(frozen.plain.row_values())),
         }
     )
     good = [index for index in range(len(dataset.samples)) if index not in extraction.failures]
@@ -93,14 +138,14 @@ def _rows(
 ) -> pa.Table:
     samples = [dataset.samples[index] for index in indices]
     digests = [extraction.digests[index] or b"" for index in indices]
-    features = pa.array(frozen.store.gather(digests).reshape(-1), schema.field("feature").type.value_type)
+    features = pa.array(frozen.plain.gather(digests).reshape(-1), schema.field("feature").type.value_type)
     return pa.table(
         {
             "path": [portable_name(sample.path) for sample in samples],
             "label": [dataset.classes[sample.label] for sample in samples],
             "split": pa.array([sample.split for sample in samples], pa.string()),
             "digest": [digest.hex() for digest in digests],
-            "feature": pa.FixedSizeListArray.from_arrays(features, frozen.store.row_values()),
+            "feature": pa.FixedSizeListArray.from_arrays(features, frozen.plain.row_values()),
         },
         schema=schema,
     )

@@ -9,7 +9,8 @@ from typing import Any
 from tlcli.backbones.layers import LayerTable, describe, layer_table
 from tlcli.backbones.zoo import rebuild
 from tlcli.errors import UsageError
-from tlcli.runs import RUN_FILE, UNFINISHED, load_run
+from tlcli.run_directory import RUN_FILE, UNFINISHED
+from tlcli.runs import load_run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,15 +31,13 @@ def quoted(path: str) -> str:
 def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     """How good the classifier is, where it is, and what to run next."""
     validation, test = info["validation"], info["test"]
-    seconds, head = info["seconds"], info["head"]
-    terminal.note(
-        f"          {head['parameters']:,} parameters, L2 {head['l2']:.2g}, "
-        + (
-            f"5-fold, refitted on all {info['images']['train']:,}"
-            if validation["method"] == "5-fold"
-            else f"chosen on {validation['images']:,} held-out pictures"
-        )
-    )
+    seconds = info["seconds"]
+    if info["training"] is None:
+        _head(terminal, info)
+    elif len(info["training"]["tried"]) > 1:
+        depths_table(terminal, info)
+    else:
+        _tail(terminal, info)
     terminal.note("")
     _accuracy(terminal, "Accuracy", validation, "out of fold" if validation["method"] == "5-fold" else "validation")
     if test is not None:
@@ -56,9 +54,56 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
         rest = terminal.elapsed() - seconds["features"] - seconds["training"]
         terminal.note(
             f"Time      {terminal.elapsed():.1f} s: features {seconds['features']:.1f}, "
-            f"head {seconds['training']:.1f}, start-up and the rest {rest:.1f}"
+            f"training {seconds['training']:.1f}, start-up and the rest {rest:.1f}"
         )
     terminal.note(f"Next      tlcli predict {run} PICTURES --min-confidence {TRUSTED[1]} --out labels.csv")
+
+
+def _head(terminal: Terminal, info: dict[str, Any]) -> None:
+    """What was trained where all but the head was frozen."""
+    head, validation = info["head"], info["validation"]
+    terminal.note(
+        f"          {head['parameters']:,} parameters, L2 {head['l2']:.2g}, "
+        + (
+            f"5-fold, refitted on all {info['images']['train']:,}"
+            if validation["method"] == "5-fold"
+            else f"chosen on {validation['images']:,} held-out pictures"
+        )
+    )
+
+
+def _tail(terminal: Terminal, info: dict[str, Any]) -> None:
+    """What was trained at one depth."""
+    tried = info["training"]["tried"][0]
+    best = f"best after epoch {tried['best_epoch']} of {tried['epochs']}"
+    if not tried["best_epoch"]:
+        best = "no epoch was better than the head alone, which is kept (try a smaller --learning-rate, or --augment)"
+    terminal.note(f"          {tried['parameters']:,} parameters trained, {best}")
+
+
+def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
+    """What `--freeze auto` tried: how deep, what was trained, how good on the validation pictures, how long."""
+    training, of = info["training"], info["freeze"]["of"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("  frozen up to")
+    for name in ("trained", "of the work", "epochs", "validation", "loss", "better by", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for number, row in enumerate(training["tried"]):
+        where = f"{row['layer']} of {of}, {row['name']}" if row["layer"] else "nothing"
+        table.add_row(
+            f"  {'the head' if row['layer'] == of else where}",
+            f"{row['parameters']:,}",
+            f"{100 * row['share']:.0f} %",
+            str(row["epochs"] or "-"),
+            f"{100 * row['accuracy']:.1f} ± {100 * row['error']:.1f} %",
+            f"{row['loss']:.3f}",
+            "" if row["gain"] is None else f"{row['gain']:.3f} ± {row['gain_error']:.3f}",
+            f"{row['seconds']:.0f}",
+            "kept" if number == training["best"] else "",
+            style="green" if number == training["best"] else "",
+        )
+    terminal.console.print(table)
 
 
 def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], where: str) -> None:
@@ -172,3 +217,21 @@ def prune_summary(terminal: Terminal, result: dict[str, Any]) -> None:
         terminal.warn(f"{cache['directory']} is being written by another tlcli and was left.")
     count = len(result["removed"])
     terminal.note(f"Removed {count} {'cache' if count == 1 else 'caches'}, {megabytes(result['bytes'])}")
+
+
+def augment_summary(terminal: Terminal, result: dict[str, Any]) -> None:
+    """What was written, what failed, and what to run next."""
+    for failure in result["failures"][:5]:
+        terminal.note(f"  failed: {failure['path']}: {failure['error']}")
+    if result["failed"] > 5:
+        terminal.note(f"  ... and {result['failed'] - 5:,} more")
+    if result["preview"] is not None:
+        terminal.note(f"Preview   {quoted(result['preview'])}")
+    if result["out"] is None:
+        return
+    splits = ", ".join(f"{name} {count:,}" for name, count in result["splits"].items())
+    finished = "finished before" if result.get("was_finished") else f"{terminal.elapsed():.1f} s"
+    terminal.note(f"{result['written']:,} pictures: {splits}   {finished}")
+    out = quoted(result["out"])
+    terminal.note(f"Data set  {out}     what each picture is: {quoted(result['out'] + '/manifest.csv')}")
+    terminal.note(f"Next      tlcli finetune {out}")

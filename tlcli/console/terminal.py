@@ -130,4 +130,7 @@ class _Rate(ProgressColumn):
 
 
 def _rate(done: float, seconds: float) -> str:
-    return f"{done / seconds:,.0f}/s" if done and seconds else "-/s"
+    if not done or not seconds:
+        return "-/s"
+    rate = done / seconds
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"

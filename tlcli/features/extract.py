@@ -16,10 +16,11 @@ from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import Preprocessing
-from tlcli.images.worker import Order, Picture
+from tlcli.images.worker import Picture
 from tlcli.progress import Advance, Reporter
 
 Pixels = npt.NDArray[np.uint8]
+CHANGED = "changed since the run began"
 RunPrefix = Callable[[Iterable[Pixels]], Iterable[npt.NDArray[np.float32]]]
 """Batches uint8 [B, H, W, C] to features float32 [B, *feature_shape], in order."""
 
@@ -36,53 +37,51 @@ class Extraction:
     reused: int = 0
 
 
-def missing(paths: Sequence[str], store: FeatureStore, memo: Memo, *, verify: bool) -> tuple[Extraction, list[int]]:
-    """Look up what is known without reading any picture: the extraction so far, and the indices still to do."""
+def missing(
+    paths: Sequence[str], store: FeatureStore, memo: Memo, *, verify: bool
+) -> tuple[Extraction, list[tuple[int, int]]]:
+    """Look up what is known without reading any picture: the extraction so far, and what is still to do (view 0)."""
     digests = [None if verify else memo.digest(path) for path in paths]
-    todo = [index for index, digest in enumerate(digests) if digest is None or (digest, 0) not in store]
+    todo = [(index, 0) for index, digest in enumerate(digests) if digest is None or (digest, 0) not in store]
     return Extraction(digests=digests, reused=len(paths) - len(todo)), todo
 
 
 def extract(
     paths: Sequence[str],
-    todo: Sequence[int],
+    todo: Sequence[tuple[int, int]],
     extraction: Extraction,
     *,
     run_prefix: RunPrefix,
+    loader: PictureLoader,
     preprocessing: Preprocessing,
     store: FeatureStore,
     memo: Memo,
     batch_size: int,
-    workers: int,
     report: Reporter,
+    name: str = "Features",
 ) -> None:
-    """Compute the features of the pictures `todo` into `store`, and complete `extraction`.
+    """Compute the features of the pictures and views `todo` into `store`, and complete `extraction`.
 
     Interrupted at any moment, what was flushed to disk stays and is reused next time.
     """
-    waiting: deque[list[bytes]] = deque()
-    order = Order(preprocessing=preprocessing, known=store.digests())
-    with (
-        contextlib.ExitStack() as writing,
-        PictureLoader(order, workers=workers) as loader,
-        report.task("Features", len(todo)) as advance,
-    ):
+    waiting: deque[list[tuple[bytes, int]]] = deque()
+    with contextlib.ExitStack() as writing, report.task(name, len(todo)) as advance:
 
         def batches() -> Iterator[Pixels]:
-            """Pixels of the pictures that need computing; their digests go to `waiting`."""
-            pictures = zip(todo, loader.load(paths[index] for index in todo), strict=True)
+            """Pixels of the pictures that need computing; their digests and views go to `waiting`."""
+            pictures = zip(todo, loader.load_views((paths[index], view) for index, view in todo), strict=True)
             needed = _needed(pictures, paths, extraction, memo, advance, begin)
             while batch := list(islice(needed, batch_size)):
-                waiting.append([digest for digest, _ in batch])
+                waiting.append([key for key, _ in batch])
                 # A bytearray, since torch wants memory that it could write to.
                 pixels = np.frombuffer(bytearray().join(picture for _, picture in batch), np.uint8)
                 yield pixels.reshape(-1, preprocessing.height, preprocessing.width, preprocessing.channels)
 
-        def begin(digest: bytes) -> bool:
+        def begin(key: tuple[bytes, int]) -> bool:
             """Take the writer's lock before the first picture is computed; whether this one still is to be."""
             if not store.locked:
                 writing.enter_context(store.writing())
-            return (digest, 0) not in store
+            return key not in store
 
         try:
             for features in run_prefix(batches()):
@@ -91,8 +90,8 @@ def extract(
                         "the frozen network gives features that are not finite. Its weights are broken, or too large "
                         "for this arithmetic: try --precision fp32."
                     )
-                for digest, feature in zip(waiting.popleft(), features, strict=True):
-                    store.add(digest, 0, feature)
+                for (digest, view), feature in zip(waiting.popleft(), features, strict=True):
+                    store.add(digest, view, feature)
                 extraction.computed += len(features)
                 advance(len(features))
         finally:
@@ -100,28 +99,27 @@ def extract(
 
 
 def _needed(
-    pictures: Iterable[tuple[int, Picture]],
+    pictures: Iterable[tuple[tuple[int, int], Picture]],
     paths: Sequence[str],
     extraction: Extraction,
     memo: Memo,
     advance: Advance,
-    begin: Callable[[bytes], bool],
-) -> Iterator[tuple[bytes, bytes]]:
-    """Digest and pixels of each picture that must be computed; the others are entered into `extraction`."""
-    seen: set[bytes] = set()
-    for index, picture in pictures:
-        extraction.digests[index] = picture.digest
+    begin: Callable[[tuple[bytes, int]], bool],
+) -> Iterator[tuple[tuple[bytes, int], bytes]]:
+    """Key and pixels of each picture that must be computed; the others are entered into `extraction`."""
+    seen: set[tuple[bytes, int]] = set()
+    for (index, view), picture in pictures:
         memo.remember(paths[index], picture)
+        if not view:
+            extraction.digests[index] = picture.digest
+        key = (picture.digest or b"", view)
         if picture.error is not None:
             extraction.failures[index] = picture.error
-        elif (
-            picture.digest is not None
-            and picture.pixels is not None
-            and picture.digest not in seen
-            and begin(picture.digest)
-        ):
-            seen.add(picture.digest)
-            yield picture.digest, picture.pixels
+        elif view and picture.digest != extraction.digests[index]:
+            extraction.failures[index] = CHANGED
+        elif picture.pixels is not None and key not in seen and begin(key):
+            seen.add(key)
+            yield key, picture.pixels
             continue
         else:
             extraction.reused += 1

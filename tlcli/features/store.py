@@ -25,19 +25,13 @@ import pyarrow as pa
 from tlcli.errors import ArtifactError, MachineError
 from tlcli.features.fingerprint import FORMAT, differences, fingerprint
 from tlcli.features.parts import map_part, read_parts, remove_leftovers, write_part
+from tlcli.features.rounding import Features, as_stored, stored_dtype
 from tlcli.files import megabytes, read_json, write_json
 from tlcli.progress import Reporter, Silent
 
 FLUSH_BYTES = 64 * 2**20
 FLUSH_SECONDS = 2.0
 """How much work, at most, a kill can cost."""
-
-Features = npt.NDArray[np.floating[Any]]
-
-
-def stored_dtype(shape: tuple[int, ...]) -> np.dtype[Any]:
-    """float32 for vectors, float16 for maps and tokens."""
-    return np.dtype(np.float32 if len(shape) == 1 else np.float16)
 
 
 class FeatureStore:
@@ -58,7 +52,6 @@ class FeatureStore:
         self, root: Path | None, content: dict[str, Any], shape: tuple[int, ...], report: Reporter | None = None
     ) -> None:
         self.shape = shape
-        self.dtype = stored_dtype(shape)
         self.content = content
         self.fingerprint = fingerprint(content)
         self.directory = None if root is None else root / self.fingerprint
@@ -85,21 +78,29 @@ class FeatureStore:
         """Digests of the pictures whose `view` is here."""
         return frozenset(digest for digest, its_view in self._rows if its_view == view)
 
+    def keys(self) -> frozenset[tuple[bytes, int]]:
+        """Digest and view of every feature in here."""
+        return frozenset(self._rows)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that holds every feature in here exactly: `stored_dtype`, or float32 where one overflows that."""
+        return np.result_type(stored_dtype(self.shape), *{part.dtype for part in self._parts})
+
     def row_values(self) -> int:
         """Numbers in one feature."""
         return math.prod(self.shape)
 
     def row_bytes(self) -> int:
-        """Bytes that one row takes on disk, about."""
-        return self.row_values() * self.dtype.itemsize + 36
+        """Bytes that one row takes on disk, about; one that overflows float16 takes twice as many."""
+        return self.row_values() * stored_dtype(self.shape).itemsize + 36
 
-    def gather(self, digests: Iterable[bytes], view: int = 0) -> Features:
-        """Features of pictures in the order asked for: [N, *feature_shape], in the stored dtype."""
-        wanted = np.array([self._rows[digest, view] for digest in digests], np.int64).reshape(-1, 2)
-        gathered = np.empty((len(wanted), *self.shape), self.dtype)
-        for part in np.unique(wanted[:, 0]):
-            here = wanted[:, 0] == part
-            gathered[here] = self._parts[part][wanted[here, 1]]
+    def gather(self, digests: Iterable[bytes], view: int = 0) -> npt.NDArray[np.float32]:
+        """Features of pictures in the order asked for: float32 [N, *feature_shape]. Only these rows are read."""
+        places = [self._rows[digest, view] for digest in digests]
+        gathered = np.empty((len(places), *self.shape), np.float32)
+        for feature, (part, row) in zip(gathered, places, strict=True):
+            feature[...] = self._parts[part][row]
         return gathered
 
     @contextlib.contextmanager
@@ -128,24 +129,27 @@ class FeatureStore:
 
     def add(self, digest: bytes, view: int, feature: Features) -> None:
         """Keep one picture's feature. Only inside `writing`."""
-        self._pending.append((digest, view, feature.astype(self.dtype)))
+        self._pending.append((digest, view, as_stored(feature)))
         due = time.monotonic() - self._flushed > FLUSH_SECONDS
         if due or len(self._pending) * self.row_bytes() > FLUSH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         self._flushed = time.monotonic()
-        if not self._pending:
-            return
-        features = np.stack([feature for _, _, feature in self._pending])
+        pending, self._pending = self._pending, []
+        for dtype in {feature.dtype for _, _, feature in pending}:
+            self._write([row for row in pending if row[2].dtype == dtype])
+
+    def _write(self, rows: list[tuple[bytes, int, Features]]) -> None:
+        """Keep rows, whose features are all of one type, as a part."""
+        digests, views, features = zip(*rows, strict=True)
         table = pa.table(
             {
-                "digest": pa.array([digest for digest, _, _ in self._pending], pa.binary(32)),
-                "view": pa.array([view for _, view, _ in self._pending], pa.int32()),
-                "feature": pa.FixedShapeTensorArray.from_numpy_ndarray(features),
+                "digest": pa.array(digests, pa.binary(32)),
+                "view": pa.array(views, pa.int32()),
+                "feature": pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(features)),
             }
         )
-        self._pending = []
         if self.directory is not None:
             path = write_part(self.directory, table)
             self._seen.add(path.name)
@@ -173,7 +177,7 @@ class FeatureStore:
             "fingerprint": self.fingerprint,
             "ingredients": self.content,
             "feature_shape": list(self.shape),
-            "dtype": self.dtype.name,
+            "dtype": stored_dtype(self.shape).name,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 

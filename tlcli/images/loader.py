@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 
 from tlcli.errors import MachineError
-from tlcli.images.worker import Order, Picture
+from tlcli.images.worker import Order, Picture, Request
 
 TIME_LIMIT = 60.0
 """Seconds that reading and decoding one picture may take."""
@@ -40,12 +40,14 @@ class PictureLoader:
         order: What to do with each picture.
         workers: Number of processes.
         time_limit: Seconds for one picture.
+        ahead: Pictures to have under way at least, where whoever takes them does so in bursts.
     """
 
-    def __init__(self, order: Order, *, workers: int, time_limit: float = TIME_LIMIT) -> None:
+    def __init__(self, order: Order, *, workers: int, time_limit: float = TIME_LIMIT, ahead: int | None = None) -> None:
         self._order = order
         self._time_limit = time_limit
-        self._window = 32 + 8 * workers
+        self._window = max(32 + 8 * workers, ahead or 0)
+        self._workers = workers
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._own = threading.local()
         self._children: set[_Child] = set()
@@ -64,22 +66,47 @@ class PictureLoader:
         for child in self._children:
             child.kill()
 
+    def start(self) -> None:
+        """Wait until every process is ready; otherwise they start with the first pictures.
+
+        Raises:
+            MachineError: one doesn't start.
+        """
+        together = threading.Barrier(self._workers)  # so that each thread starts its own
+
+        def one() -> None:
+            try:
+                if getattr(self._own, "child", None) is None:
+                    self._new_child()
+            except BaseException:
+                together.abort()
+                raise
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait()
+
+        for future in [self._threads.submit(one) for _ in range(self._workers)]:
+            future.result()
+
     def load(self, paths: Iterable[str]) -> Iterator[Picture]:
-        """One `Picture` for each path, in the order of `paths`, which is read only as far as needed."""
+        """One plain `Picture` for each path, in the order of `paths`, which is read only as far as needed."""
+        return self.load_views((path, 0) for path in paths)
+
+    def load_views(self, requests: Iterable[Request]) -> Iterator[Picture]:
+        """One `Picture` for each path and view, in the order of `requests`, read only as far as needed."""
         waiting: deque[Future[Picture]] = deque()
-        for path in paths:
-            waiting.append(self._threads.submit(self._load_one, path))
+        for request in requests:
+            waiting.append(self._threads.submit(self._load_one, request))
             if len(waiting) >= self._window:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    def _load_one(self, path: str) -> Picture:
+    def _load_one(self, request: Request) -> Picture:
         child: _Child = getattr(self._own, "child", None) or self._new_child()
         if self._closed.is_set():  # nobody ended a child that started just now
             return Picture(error="stopped")
         try:
-            return child.ask(path, self._time_limit)
+            return child.ask(request, self._time_limit)
         except TimeoutError:
             reason = f"took longer than {self._time_limit:g} s to read and decode"
         except (EOFError, OSError):
@@ -141,9 +168,9 @@ class _Child:
                 f"a decoding process did not start ({self.farewell()}). Is memory short? Use fewer --workers."
             )
 
-    def ask(self, path: str, limit: float) -> Picture:
-        """The picture at `path`. Raises TimeoutError after `limit` seconds, EOFError or OSError if it dies."""
-        self._to.send(path)
+    def ask(self, request: Request, limit: float) -> Picture:
+        """The picture asked for. Raises TimeoutError after `limit` seconds, EOFError or OSError if it dies."""
+        self._to.send(request)
         if not self._from.poll(limit):
             raise TimeoutError
         return Picture(*self._from.recv())

@@ -1,13 +1,14 @@
-"""A decoding process: reads a picture's file, hashes it, decodes it, brings it to size. Imports no torch.
+"""A decoding process: reads a picture's file, hashes it, decodes it, brings it to size.
 
-It talks through two pipes of its own, so that it can be killed at any time without harm to the others. A
-request is a path; an answer is a `Picture`. It ends when its parent does.
+It imports torch only to augment. It talks through two pipes of its own, so that it can be killed at any time
+without harm to the others. A request is a path and a view; an answer is a `Picture`. It ends when its parent does.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import io
 import os
 import signal
 import stat
@@ -17,20 +18,39 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
+from PIL import Image
+
+from tlcli.augmentation import Augmentation
+from tlcli.images import augment
 from tlcli.images.decode import UndecodableError, decode
 from tlcli.images.preprocess import Preprocessing, fit_picture
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+NICE = 10
+"""How much an augmenting process stands back for others."""
+
+PNG_LEVEL = 1
+"""How hard to compress; noise hardly shrinks, and higher levels take up to twice as long."""
+
+Request = tuple[str, int]
+"""The path of a picture, and which view of it; 0 is the plain picture."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What a worker does with every path it is sent."""
+    """What a worker does with every request it is sent."""
 
     preprocessing: Preprocessing | None = None
     """How to bring pictures to size; None only hashes them."""
-    known: frozenset[bytes] = frozenset()
-    """Digests of pictures whose pixels nobody needs."""
+    png: bool = False
+    """Instead, give views as PNG files, in their own size; view 0 is decoded and not given."""
+    augmentation: Augmentation | None = None
+    """What makes views above 0; None makes them all plain."""
+    seed: int = 0
+    """Of the views."""
+    known: frozenset[tuple[bytes, int]] = frozenset()
+    """Digest and view of pictures whose pixels nobody needs."""
 
 
 class Picture(NamedTuple):
@@ -45,13 +65,13 @@ class Picture(NamedTuple):
     read: int = 0
     """When it was read, in nanoseconds since 1970."""
     pixels: bytes | None = None
-    """uint8 [H, W, C], row by row; None for known digests and failures."""
+    """uint8 [H, W, C], row by row, or a PNG file; None for what is known, and for failures."""
     error: str | None = None
     """Why there are no pixels."""
 
 
-def read_picture(path: str, order: Order) -> Picture:
-    """Read the file at `path` once, for its digest and its pixels; whatever is wrong becomes `error`."""
+def read_picture(path: str, order: Order, view: int = 0) -> Picture:
+    """Read the file at `path` once, for its digest and its view's pixels; whatever is wrong becomes `error`."""
     try:
         kind = os.stat(path).st_mode  # noqa: PTH116
         if stat.S_ISCHR(kind) or stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
@@ -66,25 +86,57 @@ def read_picture(path: str, order: Order) -> Picture:
         return Picture(error=f"cannot be read: {error}")
     digest = hashlib.sha256(data).digest()
     picture = Picture(digest=digest, size=status.st_size, modified=status.st_mtime_ns, read=read)
-    if order.preprocessing is None or picture.digest in order.known:
+    if (digest, view) in order.known:
         return picture
     try:
-        fitted = fit_picture(decode(data, order.preprocessing.channels), order.preprocessing)
+        return picture._replace(pixels=_pixels(data, order, view, digest))
     except UndecodableError as error:
         return picture._replace(error=str(error))
-    return picture._replace(pixels=fitted.tobytes())
+
+
+def _pixels(data: bytes, order: Order, view: int, digest: bytes) -> bytes | None:
+    """What the order wants of a file's bytes. Raises UndecodableError."""
+    if order.preprocessing is None and not order.png:
+        return None
+    channels = 3 if order.preprocessing is None else order.preprocessing.channels
+    if view == 0 or order.augmentation is None:
+        picture = decode(data, channels)
+    else:
+        picture = augment.view(decode(data, 3), order.augmentation, seed=order.seed, view=view, digest=digest)
+        picture = picture if channels == 3 else picture.convert("L")
+    if order.preprocessing is not None:
+        return fit_picture(picture, order.preprocessing).tobytes()
+    return _png(picture) if view else None
+
+
+def _png(picture: Image.Image) -> bytes:
+    picture.info.clear()  # a profile or comment of the original, which may not fit the view
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=PNG_LEVEL)
+    return file.getvalue()
 
 
 def serve(requests: Connection, answers: Connection) -> None:
     """Answer requests until the parent closes its end. The first message is the `Order`, answered by True."""
     order: Order = requests.recv()
+    if order.augmentation is not None:
+        _prepare_augmenting()
     answers.send(True)
     while True:
         try:
-            path: str = requests.recv()
+            path, view = requests.recv()
         except EOFError:
             return
-        answers.send(tuple(read_picture(path, order)))
+        answers.send(tuple(read_picture(path, order, view)))
+
+
+def _prepare_augmenting() -> None:
+    import torch
+
+    augment.load_transforms()  # before the first picture's time begins to run
+    torch.set_num_threads(1)  # there is a process for each core already
+    # Training waits for views only when it runs out of them, while they would take its cores all the time.
+    os.nice(NICE)
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ class Selection:
     """[k], for `probabilities`, where classes were balanced; else None."""
     logits: NDArray[np.float32]
     """[M, k], not divided by the temperature: of the validation pictures (holdout), or of every picture by the
-    head that had not seen it (5-fold)."""
+    head that had not seen it (5-fold, M = N or `judged`)."""
 
 
 def select_holdout(
@@ -84,7 +84,7 @@ def select_holdout(
             yield head.logits(validation_features).numpy()
 
     everyone = np.ones(len(validation_labels), dtype=bool)
-    log_prior = _log_prior(train_labels, classes) if balance else None
+    log_prior = class_log_prior(train_labels, classes) if balance else None
     choice = _sweep(validation_logits(), validation_labels.numpy(), everyone, log_prior, progress)
     return choice.selection(heads[L2S.index(choice.l2)], "holdout")
 
@@ -95,6 +95,7 @@ def select_folds(
     folds: NDArray[np.integer],
     *,
     classes: int,
+    judged: int | None = None,
     balance: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -114,6 +115,7 @@ def select_folds(
         labels: int64 [N].
         folds: int [N], 0 to 4; a fold may be empty, or hold everything.
         classes: Number of classes k.
+        judged: The first M rows are judged, the others (views of theirs) only learnt from; None judges all.
         balance: Weigh training pictures by the inverse frequency of their class. Judging never weighs:
             `Selection.log_prior` keeps confidence true to the frequencies of the data.
         device: Where to compute: "cpu" or a CUDA device.
@@ -123,8 +125,9 @@ def select_folds(
         DataError: A feature is not finite.
     """
     counts = torch.bincount(labels, minlength=classes)
+    count = len(labels) if judged is None else judged
     paths: list[tuple[Tensor, Iterator[SoftmaxHead]]] = []
-    seen = np.zeros(len(labels), dtype=bool)
+    seen = np.zeros(count, dtype=bool)
     for fold in range(FOLDS):
         held_out = torch.from_numpy(folds == fold)
         rest = labels[~held_out]
@@ -135,19 +138,19 @@ def select_folds(
         path = fit_path(
             features[~held_out], rest, classes=classes, l2s=L2S, sample_weights=weights / weights.mean(), device=device
         )
-        paths.append((held_out, path))
-        seen |= (held_out & (rest_counts[labels] > 0)).numpy()
+        paths.append((held_out[:count], path))
+        seen |= (held_out & (rest_counts[labels] > 0)).numpy()[:count]
 
     def out_of_fold_logits() -> Iterator[NDArray[np.float32]]:
         for _ in L2S:
-            logits = torch.zeros(len(labels), classes)
+            logits = torch.zeros(count, classes)
             for held_out, path in paths:
-                logits[held_out] = next(path).logits(features[held_out])
+                logits[held_out] = next(path).logits(features[:count][held_out])
             yield logits.numpy()
 
-    judged = seen if seen.any() else np.ones(len(labels), dtype=bool)
-    log_prior = _log_prior(labels, classes) if balance else None
-    choice = _sweep(out_of_fold_logits(), labels.numpy(), judged, log_prior, progress)
+    which = seen if seen.any() else np.ones(count, dtype=bool)
+    log_prior = class_log_prior(labels, classes) if balance else None
+    choice = _sweep(out_of_fold_logits(), labels[:count].numpy(), which, log_prior, progress)
     all_weights = balanced_weights(labels, classes) if balance else None
     refit = fit_path(features, labels, classes=classes, l2s=[choice.l2], sample_weights=all_weights, device=device)
     return choice.selection(next(refit), f"{FOLDS}-fold")
@@ -218,7 +221,7 @@ def _sweep(
     return choice
 
 
-def _log_prior(labels: Tensor, classes: int) -> NDArray[np.float64]:
+def class_log_prior(labels: Tensor, classes: int) -> NDArray[np.float64]:
     """Logarithms of the class frequencies, float [k]; a class without a row counts as half a picture."""
     counts = np.bincount(labels.numpy(), minlength=classes).astype(np.float64)
     log_prior: NDArray[np.float64] = np.log(np.maximum(counts, 0.5) / len(labels))

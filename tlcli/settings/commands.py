@@ -1,118 +1,34 @@
-"""What the user chose: frozen dataclasses, the one place where defaults live. Torch-free.
-
-Checks that need nothing but the values happen on construction and quote the value.
-"""
+"""What each command can be told."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.errors import UsageError
-
-DEFAULT_BACKBONE = "tf_efficientnet_lite0"
-FITS = ("crop", "pad", "squash")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-ENGINES = ("auto", "torch")
-SPLITS = ("train", "validation", "test")
-
-
-def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{option} is {value!r}; expected one of {', '.join(allowed)}.")
+from tlcli.settings.shared import (
+    SPLITS,
+    CacheSettings,
+    ComputeSettings,
+    NetworkSettings,
+    TrainingSettings,
+    at_least,
+    one_of,
+)
 
 
-def _at_least(option: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise UsageError(f"{option} is {value}; expected at least {least}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSettings:
-    """Which network, and how pictures enter it."""
-
-    backbone: str = DEFAULT_BACKBONE
-    """A timm name, `torchvision/alexnet`, or `lenet5`."""
-    weights: str = "pretrained"
-    """`pretrained`, `none` (random, from `seed`), or a .safetensors or .pth file."""
-    freeze: str = "all"
-    """How much to freeze: `all` is everything before the head."""
-    size: int | None = None
-    """Side of the network's square input in pixels; None takes the backbone's own."""
-    fit: str = "crop"
-    """How a picture becomes square: `crop` its centre, `pad` it, or `squash` it."""
-    seed: int = 0
-    """Seed of everything random: random weights and the split."""
-
-    def __post_init__(self) -> None:
-        _one_of("--fit", self.fit, FITS)
-        _at_least("--size", self.size, 8)
-        if self.freeze != "all":
-            raise UsageError(
-                f"--freeze is {self.freeze!r}; this version trains the softmax head on a wholly frozen "
-                "backbone: expected all."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComputeSettings:
-    """Where and how the network runs."""
-
-    device: str = "auto"
-    """`auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:N` or `mps`."""
-    precision: str = "auto"
-    """`auto` is fp32 on a CPU and fp16 autocast on CUDA."""
-    engine: str = "auto"
-    """What runs the frozen network; `auto` picks."""
-    batch_size: int | None = None
-    """Pictures a forward pass; None picks by device."""
-    workers: int | None = None
-    """Decoding processes; None takes one a core."""
-
-    def __post_init__(self) -> None:
-        _one_of("--precision", self.precision, PRECISIONS)
-        _one_of("--engine", self.engine, ENGINES)
-        _at_least("--batch-size", self.batch_size, 1)
-        _at_least("--workers", self.workers, 1)
-        kind, _, number = self.device.partition(":")
-        if kind not in {"auto", "cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdigit())):
-            raise UsageError(f"--device is {self.device!r}; expected auto, cpu, cuda, cuda:1 or mps.")
-
-    def worker_count(self) -> int:
-        """Decoding processes to start: what was asked for, else one for each core we may use."""
-        if self.workers is not None:
-            return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheSettings:
-    """Where features are kept."""
-
-    directory: Path | None = None
-    """The cache; None takes `default_cache()`."""
-    enabled: bool = True
-    """False keeps features in memory and forgets them."""
-    verify: bool = False
-    """Read every picture again, even where size and time of change are as remembered."""
-
-    def __post_init__(self) -> None:
-        for flag, given in (("--cache", self.directory is not None), ("--verify", self.verify)):
-            if given and not self.enabled:
-                raise UsageError(f"{flag} has no effect with --no-cache. Leave one of them out.")
-
-    def root(self) -> Path:
-        """The cache's directory."""
-        return self.directory if self.directory is not None else default_cache()
-
-
-def default_cache() -> Path:
-    """`$TLCLI_CACHE`, else `$XDG_CACHE_HOME/tlcli/features`, else `~/.cache/tlcli/features`."""
-    if chosen := os.environ.get("TLCLI_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tlcli" / "features"
+def _check_views(freeze: str, views: int | None, augmentation: Augmentation | None) -> None:
+    augments = augmentation is not None and augmentation.enabled
+    if views is not None and freeze == "none":
+        raise UsageError("--views has no effect with --freeze none: without a frozen part there is nothing to cache.")
+    by_itself = freeze == "auto" and augmentation is None  # it augments where nobody said otherwise
+    if views is not None and not augments and not by_itself:
+        raise UsageError("--views has no effect without augmentation. Add --augment light, say, or leave it out.")
+    if freeze == "all" and augments and views is None:
+        raise UsageError(
+            "with --freeze all, augmentation needs --views K: the head is fitted on K cached views of each picture."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +49,25 @@ class FinetuneSettings:
     """Replace the run at `out`."""
     resume: bool = False
     """Go on with the run at `out`; done already is success."""
+    augmentation: Augmentation | None = None
+    """How pictures are distorted in training; None is not at all, but lightly with `--freeze auto`."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
 
     def __post_init__(self) -> None:
         fraction = self.validation_fraction
+        freeze = self.network.freeze
+        _check_views(freeze, self.training.views, self.augmentation)
+        for option, value in self.training.of_tails().items():
+            if freeze == "all" and value is not None:
+                raise UsageError(
+                    f"{option} has no effect with --freeze all: the softmax head is fitted to its optimum. Leave it "
+                    "out, or train later layers too, with --freeze auto."
+                )
+        if freeze != "all" and self.compute.batch_size == 1:
+            raise UsageError("--batch-size is 1; layers are trained on batches of at least 2 pictures.")
         if fraction is not None and not 0 < fraction < 1:
             raise UsageError(f"--validation-fraction is {fraction}; expected more than 0 and less than 1.")
         if self.overwrite and self.resume:
@@ -158,11 +87,24 @@ class CacheFeaturesSettings:
     """Also write path, label, split, digest and feature to this Parquet file."""
     overwrite: bool = False
     """Replace the file at `export`."""
+    augmentation: Augmentation | None = None
+    """How the views above 0 are distorted."""
+    views: int | None = None
+    """Augmented views of each training picture to compute, beside the plain one."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
 
     def __post_init__(self) -> None:
+        if self.network.freeze in {"none", "auto"}:
+            raise UsageError(
+                f"--freeze is {self.network.freeze!r}; expected all, or a layer's number or name: what is cached is "
+                "what one frozen part gives."
+            )
+        at_least("--views", self.views, 1)
+        _check_views(self.network.freeze, self.views, self.augmentation)
+        if self.views is None and self.augmentation is not None and self.augmentation.enabled:
+            raise UsageError("augmentation has no effect on a cache without --views K: only augmented views differ.")
         if self.overwrite and self.export is None:
             raise UsageError("--overwrite has no effect without --export FILE: the cache itself only grows.")
         if self.export is not None and self.export.suffix.lower() != ".parquet":
@@ -192,7 +134,7 @@ class PredictSettings:
     compute: ComputeSettings = field(default_factory=ComputeSettings)
 
     def __post_init__(self) -> None:
-        _at_least("--top", self.top, 1)
+        at_least("--top", self.top, 1)
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise UsageError(f"--min-confidence is {self.min_confidence}; expected 0 to 1.")
         if not self.inputs:
@@ -219,4 +161,43 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         if self.split is not None:
-            _one_of("--split", self.split, (*SPLITS, "all"))
+            one_of("--split", self.split, (*SPLITS, "all"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """Everything `augment` can be told."""
+
+    data: Path
+    """The folder or table of labelled pictures."""
+    out: Path | None = None
+    """Folder of the new data set; None only draws the preview."""
+    copies: int = 1
+    """Distorted copies of each training picture."""
+    augmentation: Augmentation = PRESETS["light"]
+    """How far copies may differ from their originals."""
+    seed: int = 0
+    """Seed of the distortions, of the split where DATA brings no validation pictures, and of the preview's choice."""
+    preview: Path | None = None
+    """A PNG file that shows some originals with their first views."""
+    resume: bool = False
+    """Go on with what is in `out`; done already is success."""
+    overwrite: bool = False
+    """Replace the file at `preview`."""
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+    def __post_init__(self) -> None:
+        at_least("--copies", self.copies, 1)
+        if self.out is None and self.preview is None:
+            raise UsageError("nothing to write: give --out DIR for a new data set, or --preview FILE.png for a look.")
+        if not self.augmentation.enabled:
+            raise UsageError(
+                "these options distort nothing, so every copy would be its original. Give --augment light or strong, "
+                "or single amounts such as --rotate 10."
+            )
+        if self.resume and self.out is None:
+            raise UsageError("--resume has no effect without --out DIR.")
+        if self.overwrite and self.preview is None:
+            raise UsageError("--overwrite has no effect without --preview FILE.png: a data set is never replaced.")
+        if self.preview is not None and self.preview.suffix.lower() != ".png":
+            raise UsageError(f"--preview {self.preview}: expected a name ending in .png.")

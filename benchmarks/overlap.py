@@ -1,0 +1,79 @@
+"""Whether augmenting and training overlap: an epoch should take about the longer of the two alone, not their sum.
+
+usage: python benchmarks/overlap.py DATA [LAYER] [PICTURES]      (blocks.5.3 and 600 unless given)
+One process augments and one thread trains, so that on two cores neither takes the other's. Needs a table or folder that
+finetune takes.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from tlcli.augmentation import PRESETS
+from tlcli.features.frozen import freeze_at, open_network
+from tlcli.finetuning.sources import StreamedSource
+from tlcli.images.dataset import open_dataset
+from tlcli.images.loader import PictureLoader
+from tlcli.progress import Silent
+from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
+from tlcli.training.batches import batches_of
+from tlcli.training.optimizer import make_optimizer, set_learning_rate
+from tlcli.training.precision import autocast, depthwise_in_fp32, training_precision
+
+data, layer, count = [*sys.argv[1:], *["blocks.5.3", "600"][len(sys.argv) - 2 :]]
+torch.set_num_threads(1)
+samples = [s for s in open_dataset(Path(data)).samples if s.split in {None, "train"}][: int(count)]
+paths, labels = [s.path for s in samples], torch.tensor([s.label for s in samples])
+with tempfile.TemporaryDirectory() as cache:
+    network = open_network(
+        NetworkSettings(freeze=layer),
+        ComputeSettings(device="cpu"),
+        CacheSettings(directory=Path(cache)),
+        classes=int(labels.max()) + 1,
+        report=Silent(),
+    )
+    frozen = freeze_at(network, layer, Silent(), augmentation=PRESETS["strong"])
+batches = batches_of(len(paths), 32, seed=0, epoch=0)
+
+
+class InMemory:
+    """A loader whose pictures are there already."""
+
+    def __init__(self, pictures):
+        self._pictures = pictures
+
+    def load_views(self, requests):
+        """The picture of each request, whatever the view."""
+        return (self._pictures[path] for path, _ in requests)
+
+
+def train(loader, digests):
+    """Seconds of one epoch, and of it those spent waiting."""
+    tail, device = frozen.cut.tail.train(), network.device
+    optimizer = make_optimizer(network.backbone.model, weight_decay=0.05, layer_decay=0.9)
+    set_learning_rate(optimizer, 1e-4)
+    source = StreamedSource(frozen, loader, paths, digests, lambda epoch: epoch + 1, Silent())
+    started = time.monotonic()
+    with depthwise_in_fp32(tail, device):
+        for rows, inputs in source.load(batches, 0):
+            with autocast(training_precision("auto", device), device):
+                logits = tail(inputs)
+            torch.nn.functional.cross_entropy(logits.float(), labels[rows]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return time.monotonic() - started, source.waited
+
+
+with PictureLoader(frozen.order(augmented=True), workers=1, ahead=96) as loader:
+    loader.start()
+    started = time.monotonic()
+    pictures = list(loader.load_views((path, 1) for path in paths))
+    augmenting = time.monotonic() - started
+    digests = [picture.digest or b"" for picture in pictures]
+    alone, _ = train(InMemory(dict(zip(paths, pictures, strict=True))), digests)
+    together, waited = train(loader, digests)
+print(f"augmenting alone {augmenting:.1f} s, training alone {alone:.1f} s, sum {augmenting + alone:.1f} s")
+print(f"together {together:.1f} s, {together / max(augmenting, alone):.2f} times the longer; waited {waited:.1f} s")

@@ -1,0 +1,312 @@
+"""augment: a data set that keeps classes and splits, whose copies are online's views, and which never leaks."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlcli.augmentation import PRESETS, Augmentation
+from tlcli.commands.augment import augment
+from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
+from tlcli.images.dataset import open_dataset
+from tlcli.images.worker import Order, read_picture
+from tlcli.settings import AugmentSettings, ComputeSettings
+
+ONE_WORKER = ComputeSettings(workers=1)
+
+
+def augmented(data, out, report=None, **changes):
+    return augment(AugmentSettings(data=data, out=out, **{"compute": ONE_WORKER} | changes), report)
+
+
+def tree(root):
+    """Every file below a folder, and its bytes."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in Path(root).rglob("*") if path.is_file()}
+
+
+def manifest(out):
+    with (out / "manifest.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def sha(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def split(draw, tmp_path):
+    """Two classes with 4 training pictures each, one in a folder below, and 2 of validation and of test."""
+    seed = 0
+    for folder, count in (("train", 4), ("val", 2), ("test", 2)):
+        for name in ("cat", "dog"):
+            for number in range(count):
+                seed += 1
+                below = "below" if (folder, number) == ("train", 3) else ""
+                draw(tmp_path / "split" / folder / name / below / f"{number}.jpg", seed, size=(60, 40))
+    # The same name as one that lies elsewhere in the class.
+    draw(tmp_path / "split" / "train" / "cat" / "below" / "1.jpg", 99, size=(60, 40))
+    return tmp_path / "split"
+
+
+@pytest.fixture
+def table(draw, tmp_path):
+    """Writes a table of drawn pictures, each row with its own label and group."""
+
+    def write(labels, groups=None, names=None):
+        lines = ["path,label,group"]
+        for number, label in enumerate(labels):
+            path = names[number] if names else f"pictures/{number}.png"
+            draw(tmp_path / path, number, size=(30, 20), format="PNG")
+            lines.append(f'"{path}","{label}",{groups[number] if groups else ""}')
+        (tmp_path / "table.csv").write_text("\n".join(lines))
+        return tmp_path / "table.csv"
+
+    return write
+
+
+def test_only_train_is_multiplied_and_originals_are_byte_for_byte(split, tmp_path, report):
+    result = augmented(split, tmp_path / "out", report, copies=2)
+    assert result["images"] == 17
+    assert result["splits"] == {"train": 27, "validation": 4, "test": 4}
+    assert result["written"] == 35
+    assert (result["failed"], result["failures"]) == (0, [])
+    made = open_dataset(tmp_path / "out")
+    assert made.classes == ("cat", "dog")
+    assert Counter(sample.split for sample in made.samples) == result["splits"]
+    originals = {path: sha(path) for path in split.rglob("*.jpg")}
+    for path, digest in originals.items():
+        place = str(path.relative_to(split)).replace("val/", "validation/", 1)
+        assert sha(tmp_path / "out" / place) == digest
+    rows = manifest(tmp_path / "out")
+    assert {row["path"] for row in rows} == tree(tmp_path / "out").keys() - {"manifest.csv", "augment.json"}
+    for row in rows:
+        assert originals[Path(row["source"])] == row["digest"]
+        assert row["path"].split("/")[:2] == [row["split"], row["label"]]
+        assert row["label"] in Path(row["source"]).parts
+        assert row["view"] == "0" or row["split"] == "train"
+        assert (row["parameters"] == "") == (row["view"] == "0")
+    views = [json.loads(row["parameters"]) for row in rows if row["view"] != "0"]
+    assert len({tuple(parameters["crop"]) for parameters in views}) == len(views) == 18
+
+
+def test_a_copy_read_plainly_is_the_online_view(split, tmp_path, small):
+    augmentation = PRESETS["strong"]
+    augmented(split, tmp_path / "out", copies=2, augmentation=augmentation, seed=3)
+    rows = [row for row in manifest(tmp_path / "out") if row["split"] == "train"]
+    for row in rows:
+        offline = read_picture(str(tmp_path / "out" / row["path"]), Order(preprocessing=small))
+        order = Order(preprocessing=small, augmentation=augmentation, seed=3)
+        online = read_picture(row["source"], order, int(row["view"]))
+        assert offline.pixels == online.pixels
+        assert offline.pixels is not None
+
+
+def test_where_nothing_validates_a_part_is_held_out_first(photos, tmp_path, report):
+    result = augmented(photos, tmp_path / "out", report)
+    splits = result["splits"]
+    assert splits["train"] % 2 == 0
+    assert splits["train"] // 2 + splits["validation"] == 45
+    assert 3 <= splits["validation"] <= 20
+    assert any(f"{splits['validation']} of 45 pictures are held out" in note for note in report.notes)
+    originals = {split: set() for split in ("train", "validation")}
+    for row in manifest(tmp_path / "out"):
+        originals[row["split"]].add(row["digest"])
+    assert not originals["train"] & originals["validation"]
+    again = augmented(photos, tmp_path / "again", seed=1)
+    assert again["splits"] != splits or tree(tmp_path / "again") != tree(tmp_path / "out")
+
+
+def test_copies_groups_and_small_classes_stay_together(table, tmp_path):
+    data = table(["cat"] * 30 + ["dog"] * 30 + ["owl"] * 3, groups=[number // 6 for number in range(63)])
+    augmented(data, tmp_path / "out")
+    sides = {}
+    for row in manifest(tmp_path / "out"):
+        group = int(Path(row["source"]).stem) // 6
+        sides.setdefault(group, set()).add(row["split"])
+        assert row["label"] != "owl" or row["split"] == "train"
+    assert all(len(side) == 1 for side in sides.values())
+    assert {"train"} in sides.values()
+    assert {"validation"} in sides.values()
+
+
+def test_a_training_picture_that_also_validates_gets_no_copies(split, tmp_path, report):
+    twin = split / "train" / "dog" / "2.jpg"
+    shutil.copy(split / "val" / "dog" / "0.jpg", twin)
+    augmented(split, tmp_path / "out", report, copies=3)
+    views = [row["view"] for row in manifest(tmp_path / "out") if row["digest"] == sha(twin)]
+    assert views == ["0", "0"]
+    assert any("1 training pictures get no copies" in text for text in report.warnings)
+
+
+def test_too_few_pictures_to_hold_any_out(draw, tmp_path):
+    for name in ("cat", "dog"):
+        draw(tmp_path / "few" / name / "1.png")
+    with pytest.raises(DataError, match="validation folder beside train"):
+        augmented(tmp_path / "few", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_resumed_it_becomes_the_same_tree(split, tmp_path):
+    out = tmp_path / "out"
+    augmented(split, out, copies=2, compute=ComputeSettings(workers=2))
+    whole = tree(out)
+    (out / "manifest.csv").unlink()
+    for path in [*sorted(out.rglob("*v1.png"))[::2], out / "test" / "cat" / "0.jpg"]:
+        path.unlink()
+    (out / "train" / "cat" / ".1.jpg.x.tmp").write_bytes(b"half of it")
+    kept = out / "train" / "cat" / "0.jpg"
+    os.utime(kept, (1e9, 1e9))
+    result = augmented(split, out, copies=2, resume=True)
+    assert "was_finished" not in result
+    assert tree(out) == whole
+    assert kept.stat().st_mtime == 1e9, "what is there is not written again"
+    again = augmented(split, out, copies=2, resume=True)
+    assert again["was_finished"]
+    assert again["written"] == 35
+    assert augmented(split, tmp_path / "fresh", copies=2, resume=True)["written"] == 35
+    assert tree(tmp_path / "fresh") == whole
+
+
+def test_resuming_with_other_settings_or_pictures_is_refused(split, tmp_path, draw):
+    out = tmp_path / "out"
+    augmented(split, out)
+    with pytest.raises(UsageError, match="is not empty"):
+        augmented(split, out)
+    for changes, name in [
+        ({"copies": 2}, "copies was 1 and is 2"),
+        ({"seed": 4}, "seed was 0 and is 4"),
+        ({"augmentation": Augmentation(noise=3)}, "augmentation was"),
+    ]:
+        with pytest.raises(ArtifactError, match=name):
+            augmented(split, out, resume=True, **changes)
+    (out / "manifest.csv").unlink()
+    before = tree(out)
+    draw(split / "train" / "cat" / "new.jpg", 77)
+    with pytest.raises(ArtifactError, match="has changed since"):
+        augmented(split, out, resume=True)
+    assert tree(out) == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(ArtifactError, match=r"augment\.json is missing"):
+        augmented(split, tmp_path / "other", resume=True)
+
+
+@pytest.mark.parametrize("label", ["../../evil", "a/b", "..", ".", ".hidden", "/absolute", "x" * 256])
+def test_classes_that_cannot_be_folders_are_refused(table, tmp_path, label):
+    data = table(["cat"] * 12 + [label] * 12)
+    before = set(tmp_path.parent.iterdir())
+    with pytest.raises(DataError, match="cannot be a folder's name"):
+        augmented(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert set(tmp_path.parent.iterdir()) == before
+
+
+def test_odd_classes_and_names_from_a_table_are_all_kept(table, tmp_path):
+    names = [f"{folder}/same.png" for folder in "abcdefghijkl"]
+    names += ["x" * 251 + ".png", "ü" * 125 + ".png", ".hidden.png", "no suffix", "~odd\t'name.PNG", "-v1.png"]
+    names += [f"{number}.png" for number in range(6)]
+    labels = ["50 % off\tnow"] * 12 + ["日本 & co"] * 12
+    data = table(labels, names=names)
+    with data.open("a") as file:
+        file.write(f'\n"{names[0]}","{labels[0]}",')  # a row twice
+    augmented(data, tmp_path / "out", copies=2)
+    made = open_dataset(tmp_path / "out")
+    assert made.classes == tuple(sorted(set(labels)))
+    sources = Counter(row["source"] for row in manifest(tmp_path / "out") if row["split"] == "train")
+    assert set(sources.values()) == {3}
+    assert len(made.samples) == len(manifest(tmp_path / "out"))
+    assert {row["digest"] for row in manifest(tmp_path / "out")} == {sha(tmp_path / name) for name in names}
+    assert len(open_dataset(tmp_path / "out" / "manifest.csv").samples) == len(made.samples)
+
+
+def test_names_that_are_not_utf8(split, tmp_path):
+    odd = os.fsdecode(os.fsencode(split / "train" / "cat") + b"/\xff" + b"y" * 250 + b".jpg")
+    shutil.copy(split / "train" / "cat" / "0.jpg", odd)
+    augmented(split, tmp_path / "out")
+    rows = [row for row in manifest(tmp_path / "out") if row["source"].startswith("file://")]
+    assert [row["view"] for row in rows] == ["0", "1"]
+    assert len(open_dataset(tmp_path / "out" / "manifest.csv").samples) == 28
+
+
+def test_pictures_that_cannot_be_read_are_listed_and_the_rest_goes_on(split, tmp_path, report):
+    (split / "train" / "cat" / "broken.jpg").write_bytes(b"no picture")
+    (split / "val" / "dog" / "empty.jpg").write_bytes(b"")
+    result = augmented(split, tmp_path / "out", report)
+    assert result["failed"] == 2
+    assert {Path(failure["path"]).name for failure in result["failures"]} == {"broken.jpg", "empty.jpg"}
+    assert all(failure["error"] for failure in result["failures"])
+    assert result["splits"] == {"train": 18, "validation": 4, "test": 4}
+    assert not list((tmp_path / "out").rglob("broken*"))
+
+
+def test_data_and_out_that_lie_in_each_other_are_refused(split, tmp_path, draw):
+    before = tree(tmp_path)
+    for out in (split, split / "train" / "cat", split / "new", tmp_path, split / ".." / "split" / "new"):
+        with pytest.raises(UsageError):
+            augmented(split, out)
+    (tmp_path / "link").symlink_to(split)
+    with pytest.raises(UsageError, match="lie in each other"):
+        augmented(split, tmp_path / "link" / "new")
+    with pytest.raises(UsageError, match="is a file"):
+        augmented(split, draw(tmp_path / "file.png"))
+    assert {name: content for name, content in tree(tmp_path).items() if name in before} == before
+
+
+def test_nothing_half_written_is_left_on_a_full_disk(split, tmp_path, full_disk):
+    with full_disk(3000), pytest.raises((MachineError, OSError)):
+        augmented(split, tmp_path / "out", augmentation=Augmentation(noise=60))
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    for path in (tmp_path / "out").rglob("*.png"):
+        Image.open(path).load()
+    assert augmented(split, tmp_path / "out", augmentation=Augmentation(noise=60), resume=True)["written"] == 26
+
+
+def test_the_preview_alone(photos, tmp_path):
+    sheets = []
+    for seed in (0, 1):
+        preview = tmp_path / f"{len(sheets)}.png"
+        result = augmented(photos, None, preview=preview, seed=seed)
+        assert (result["out"], result["preview"], result["written"]) == (None, str(preview), 0)
+        sheets.append(np.asarray(Image.open(preview)))
+    assert sheets[0].shape != sheets[1].shape or (sheets[0] != sheets[1]).any()
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(UsageError, match="--overwrite"):
+        augmented(photos, None, preview=preview)
+    augmented(photos, None, preview=preview, overwrite=True)
+    assert (np.asarray(Image.open(preview)) == sheets[0]).all()
+
+
+def test_the_preview_passes_over_what_cannot_be_read(split, tmp_path):
+    for path in (split / "train").rglob("*.jpg"):
+        if path.name != "0.jpg":
+            path.write_bytes(b"no picture")
+    augmented(split, None, preview=tmp_path / "two.png")
+    for path in (split / "train").rglob("0.jpg"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="none of 9 pictures"):
+        augmented(split, None, preview=tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "nothing to write"),
+        ({"out": Path("x"), "copies": 0}, "--copies is 0"),
+        ({"out": Path("x"), "augmentation": Augmentation()}, "distort nothing"),
+        ({"out": Path("x"), "augmentation": Augmentation(color_shift=(0, 0, 0))}, "distort nothing"),
+        ({"out": Path("x"), "overwrite": True}, "--overwrite has no effect"),
+        ({"preview": Path("x.png"), "resume": True}, "--resume has no effect"),
+        ({"preview": Path("x.jpg")}, "ending in .png"),
+    ],
+)
+def test_settings_that_make_no_sense(changes, message):
+    with pytest.raises(UsageError, match=message):
+        AugmentSettings(data=Path("data"), **changes)

@@ -1,0 +1,356 @@
+"""finetune with layers that learn: depths, what the run says, and that a killed one ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+
+from tlcli.augmentation import PRESETS
+from tlcli.backbones.cut import cut_at
+from tlcli.backbones.zoo import load_backbone
+from tlcli.commands.evaluate import evaluate
+from tlcli.commands.finetune import finetune
+from tlcli.commands.predict import predict
+from tlcli.errors import ArtifactError, DataError, UsageError
+from tlcli.runs import load_run
+from tlcli.settings import (
+    CacheSettings,
+    ComputeSettings,
+    EvaluateSettings,
+    FinetuneSettings,
+    NetworkSettings,
+    PredictSettings,
+    TrainingSettings,
+)
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for all."""
+    return tmp_path_factory.mktemp("features")
+
+
+def settings_for(data, out, cache, freeze, *, network=None, training=None, **changes):
+    """The default backbone on small pictures, for one epoch."""
+    return FinetuneSettings(
+        data=data,
+        out=out,
+        network=NetworkSettings(**({"freeze": freeze, "size": SIZE} | (network or {}))),
+        training=TrainingSettings(**({"epochs": 1} | (training or {}))),
+        compute=changes.pop("compute", ComputeSettings(workers=1)),
+        cache=CacheSettings(directory=cache) if cache else CacheSettings(enabled=False),
+        **changes,
+    )
+
+
+def lines_of(run):
+    """`metrics.jsonl` without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in line if name not in {"seconds", "waited"}} for line in lines]
+
+
+# depths
+
+
+@pytest.fixture(scope="module", params=["blocks.4", "9", "none", "auto"])
+def tuned(request, photos, cache, tmp_path_factory):
+    """A run at each kind of depth, `none` with LeNet-5, what finetune gave, and the depth."""
+    network = {"backbone": "lenet5", "weights": "none"} if request.param == "none" else {}
+    run = tmp_path_factory.mktemp("tuned") / "run"
+    training = {"epochs": 3, "learning_rate": 0.01 if network else 1e-4}
+    still = PRESETS["none"]  # what auto would distort lightly is computed anew in every epoch
+    settings = settings_for(photos, run, cache, request.param, network=network, training=training, augmentation=still)
+    compute = ComputeSettings(workers=1, batch_size=8)
+    return run, finetune(replace(settings, validation_fraction=0.4, compute=compute))
+
+
+def test_the_run_says_how_deep_it_is_frozen_and_what_was_tried(tuned):
+    run, info = tuned
+    wanted = info["settings"]["freeze"]
+    freeze, training = info["freeze"], info["training"]
+    assert freeze.keys() == {"layer", "name", "of"}
+    assert load_run(run).info["training"] == training
+    if wanted == "blocks.4":
+        assert freeze["name"].startswith("blocks.4.")
+    if wanted == "9":
+        assert freeze["layer"] == 9
+    if wanted == "none":
+        assert freeze["layer"] == 0
+        assert freeze["name"] == ""
+    assert training["tried"][training["best"]]["layer"] == freeze["layer"]
+    assert training["stopped"] is None
+    assert len(training["tried"]) == 1 or wanted == "auto"
+    assert len(training["tried"]) > 1 or wanted != "auto"
+    assert len(lines_of(run)) == sum(row["epochs"] for row in training["tried"])
+    assert info["validation"]["method"] == "holdout"
+    assert info["images"]["train"] + info["images"]["validation"] == 45
+    assert not (run / "checkpoint").exists()
+    assert not (run / ".unfinished").exists()
+
+
+def test_evaluate_and_predict_say_what_the_run_says(tuned, photos):
+    run, info = tuned
+    judged = evaluate(EvaluateSettings(run=run, data=photos, compute=ComputeSettings(workers=1)))
+    assert judged["split"] == "validation"
+    assert judged["accuracy"] == info["validation"]["accuracy"]
+    assert judged["confusion"] == info["validation"]["confusion"]
+    assert judged["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-4)
+    stored = pq.read_table(run / "predictions.parquet").to_pylist()
+    found = predict(PredictSettings(run=run, inputs=tuple(row["path"] for row in stored), probabilities=True))
+    for row, known in zip(found.rows, stored, strict=True):
+        assert row["label"] == known["predicted"]
+        shares = [row[f"p:{name}"] for name in info["classes"]]
+        np.testing.assert_allclose(shares, known["probabilities"], atol=1e-4)
+
+
+def test_timm_loads_it(tuned):
+    run, info = tuned
+    if info["backbone"] == "lenet5":
+        pytest.skip("timm knows no LeNet-5")
+    model = timm.create_model(f"local-dir:{run}", pretrained=True)
+    for name, tensor in load_run(run).weights().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def test_only_the_tail_has_changed(tuned):
+    """Weights and BatchNorm statistics of the frozen part are the pretrained ones, bit for bit."""
+    run, info = tuned
+    lenet = info["backbone"] == "lenet5"
+    size = None if lenet else SIZE
+    backbone = load_backbone(info["backbone"], "none" if lenet else "pretrained", classes=3, size=size)
+    layer = info["freeze"]["layer"]
+    whole = layer == info["freeze"]["of"]
+    tail = cut_at(backbone, "all" if whole else str(layer or "none")).tail
+    learnt = dict(tail.named_parameters()).keys()
+    after, before = load_run(run).weights(), backbone.model.state_dict()
+    assert after.keys() == before.keys()
+    assert any(row["best_epoch"] for row in info["training"]["tried"] if row["layer"] == layer) or whole
+    frozen = before.keys() - tail.state_dict().keys()
+    assert frozen or layer == 0
+    for name in frozen:
+        assert torch.equal(before[name], after[name]), name
+    for name in learnt:
+        assert not torch.equal(before[name], after[name]), name
+
+
+@pytest.mark.parametrize("augmentation", [None, PRESETS["light"]])
+def test_the_cache_changes_nothing(photos, cache, tmp_path, augmentation):
+    training = {"epochs": 2, "views": 2} if augmentation else {"epochs": 2}
+    for name, root in (("cached", cache), ("streamed", None)):
+        out = tmp_path / name
+        settings = settings_for(photos, out, root, "blocks.3", training=training, augmentation=augmentation)
+        finetune(settings)
+    assert lines_of(tmp_path / "cached") == lines_of(tmp_path / "streamed")
+    one, other = (load_run(tmp_path / name).weights() for name in ("cached", "streamed"))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_seeds(photos, cache, tmp_path):
+    weights = []
+    for number, seed in enumerate((0, 0, 1)):
+        out = tmp_path / str(number)
+        finetune(settings_for(photos, out, cache, "2", network={"backbone": "lenet5", "weights": "none", "seed": seed}))
+        weights.append(load_run(out).weights()["head.weight"])
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_balance_with_a_tail(photos, cache, tmp_path):
+    network = {"backbone": "lenet5", "weights": "none"}
+    info = finetune(settings_for(photos, tmp_path / "run", cache, "2", network=network, balance=True))
+    rows = pq.read_table(tmp_path / "run" / "splits.parquet").to_pylist()
+    assert np.exp(info["log_prior"]).sum() == pytest.approx(1)
+    assert len(info["log_prior"]) == 3
+    assert sum(row["split"] == "train" for row in rows) == info["images"]["train"]
+    judged = evaluate(EvaluateSettings(run=tmp_path / "run", data=photos, compute=ComputeSettings(workers=1)))
+    assert judged["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-4)
+
+
+def test_a_loss_that_is_no_number_leaves_a_usable_run(photos, cache, tmp_path):
+    """A network without norms, and a learning rate at which it bursts."""
+    run = tmp_path / "run"
+    network = {"backbone": "test_nfnet", "weights": "none"}
+    training = {"epochs": 12, "learning_rate": 10.0}
+    with pytest.raises(DataError, match=r"no longer a finite number at epoch \d+, step \d+\. .*holds the best weights"):
+        finetune(settings_for(photos, run, cache, "none", network=network, training=training))
+    loaded = load_run(run)
+    assert loaded.info["training"]["stopped"].startswith("epoch ")
+    assert all(torch.isfinite(tensor).all() for tensor in loaded.weights().values())
+    judged = evaluate(EvaluateSettings(run=run, data=photos, compute=ComputeSettings(workers=1)))
+    assert judged["accuracy"] == loaded.info["validation"]["accuracy"]
+
+
+# what can't be
+
+
+@pytest.mark.parametrize("option", ["epochs", "learning_rate", "weight_decay", "patience"])
+def test_what_only_tails_heed_is_refused_where_all_is_frozen(photos, option):
+    flag = f"--{option.replace('_', '-')} has no effect with --freeze all"
+    with pytest.raises(UsageError, match=flag):
+        FinetuneSettings(data=photos, training=TrainingSettings(**{option: 1}))
+
+
+@pytest.mark.parametrize(
+    ("freeze", "augmentation", "views", "message"),
+    [
+        ("all", PRESETS["light"], None, "augmentation needs --views"),
+        ("all", None, 2, "--views has no effect without augmentation"),
+        ("7", None, 2, "--views has no effect without augmentation"),
+        ("7", PRESETS["none"], 2, "--views has no effect without augmentation"),
+        ("none", PRESETS["light"], 2, "--views has no effect with --freeze none"),
+        ("auto", PRESETS["none"], 2, "--views has no effect without augmentation"),
+    ],
+)
+def test_views_and_augmentation_that_would_have_no_effect(photos, freeze, augmentation, views, message):
+    with pytest.raises(UsageError, match=message):
+        FinetuneSettings(
+            data=photos,
+            network=NetworkSettings(freeze=freeze),
+            augmentation=augmentation,
+            training=TrainingSettings(views=views),
+        )
+
+
+@pytest.mark.parametrize("freeze", ["none", "auto", "7"])
+def test_a_batch_of_one_trains_nothing(photos, freeze):
+    with pytest.raises(UsageError, match="--batch-size is 1"):
+        FinetuneSettings(data=photos, network=NetworkSettings(freeze=freeze), compute=ComputeSettings(batch_size=1))
+
+
+@pytest.mark.parametrize(
+    ("freeze", "changes", "message"),
+    [
+        ("blocks.99", {}, "no layer of this name"),
+        ("400", {}, "no such layer"),
+        ("18", {}, "--epochs has no effect with --freeze all"),
+        ("18", {"training": {"epochs": None}, "augmentation": PRESETS["light"]}, "augmentation needs --views"),
+    ],
+)
+def test_depths_that_are_none_leave_nothing_behind(photos, cache, tmp_path, freeze, changes, message):
+    """Number 18 is the last layer: all is frozen then, and what holds for `all` holds for it."""
+    with pytest.raises(UsageError, match=message):
+        finetune(settings_for(photos, tmp_path / "run", cache, freeze, **changes))
+    assert not list(tmp_path.iterdir())
+
+
+# killed, and resumed
+
+DRIVER = """
+import sys
+from tlcli.training import checkpoint
+checkpoint.EVERY, checkpoint.SHARE = 0.0, 1e9
+from tlcli.cli.main import main
+main()
+"""
+
+
+def start(*arguments):
+    """tlcli in a process of its own, which saves after every step."""
+    command = [sys.executable, "-c", DRIVER, "finetune", *map(str, arguments)]
+    return subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def stop(process, directory, number, how):
+    """Send a signal as soon as a checkpoint of at least this number is there; the exit code and what was said."""
+    while not any(int(path.name[:6]) >= number for path in directory.glob("*.safetensors")):
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.002)
+    process.send_signal(how)
+    said = process.communicate(timeout=60)[1].decode()
+    return process.returncode, said
+
+
+def end(process):
+    said = process.communicate(timeout=300)[1].decode()
+    assert process.returncode == 0, said
+    return said
+
+
+@pytest.fixture(scope="module")
+def command(photos, cache):
+    """A training of three epochs: what to tell tlcli, without --out."""
+    depth = ["--freeze", "blocks.3", "--augment", "light", "--epochs", "3", "--batch-size", "8"]
+    return [photos, *depth, "--size", SIZE, "--workers", 1, "--cache", cache]
+
+
+@pytest.fixture(scope="module")
+def whole(command, tmp_path_factory):
+    """A run that nobody interrupted."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    end(start(*command, "--out", run))
+    return run
+
+
+def light_settings(photos, run, cache, *, seed=0, **training):
+    """What `command` says, as settings, to go on with."""
+    network, compute, light = {"seed": seed}, ComputeSettings(batch_size=8, workers=1), PRESETS["light"]
+    changes = {"network": network, "training": training, "augmentation": light, "compute": compute}
+    return settings_for(photos, run, cache, "blocks.3", resume=True, **changes)
+
+
+def assert_same_run(one, other):
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    assert lines_of(one) == lines_of(other)
+    first, second = load_run(one).info, load_run(other).info
+    for name in ("validation", "temperature", "freeze"):
+        assert first[name] == second[name]
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
+
+
+def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(command, whole, tmp_path):
+    run = tmp_path / "run"
+    for number in (1, 6, 13):
+        code, said = stop(start(*command, "--out", run, "--resume"), run / "checkpoint", number, signal.SIGKILL)
+        assert code == -signal.SIGKILL, said
+        assert not (run / "run.json").exists()
+    assert "Going on from a checkpoint" in end(start(*command, "--out", run, "--resume"))
+    assert_same_run(whole, run)
+
+
+def test_overwriting_interrupted_leaves_the_old_run_and_goes_on(photos, cache, command, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    code, said = stop(
+        start(*command, "--out", run, "--overwrite"), tmp_path / ".run.new" / "checkpoint", 4, signal.SIGINT
+    )
+    assert code == 130, said
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    load_run(run)
+    with pytest.raises(ArtifactError, match="seed was 0 and is 3") as raised:
+        finetune(light_settings(photos, run, cache, seed=3, epochs=3))
+    assert raised.value.exit_code == 4
+    assert "Going on from a checkpoint" in end(start(*command, "--out", run, "--resume"))
+    assert_same_run(whole, run)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert "--resume" in said
+
+
+def test_a_finished_run_is_resumed_at_once_and_refuses_changes(photos, cache, whole):
+    def resume(**training):
+        return finetune(light_settings(photos, whole, cache, **training))
+
+    before = load_run(whole).info
+    assert resume(epochs=3)["was_finished"]
+    assert load_run(whole).info == before
+    for training, message in (
+        ({"epochs": 4}, "epochs was 3 and is 4"),
+        ({"epochs": 3, "patience": 2}, "patience was None and is 2"),
+    ):
+        with pytest.raises(ArtifactError, match=message) as raised:
+            resume(**training)
+        assert raised.value.exit_code == 4

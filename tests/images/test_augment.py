@@ -1,0 +1,217 @@
+"""Views: amounts within what was asked for, the same whenever and wherever they are made, and the plain one plain."""
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tlcli.augmentation import PRESETS, Augmentation
+from tlcli.images.augment import LIMIT, Amounts, draw_amounts, view
+
+augmentations = st.builds(
+    Augmentation,
+    rotate=st.floats(0, 180),
+    mirror=st.booleans(),
+    flip_vertical=st.booleans(),
+    crop=st.floats(0.01, 1),
+    noise=st.floats(0, 255),
+    color_shift=st.one_of(st.integers(0, 255), st.tuples(*[st.integers(-255, 255)] * 3)),
+)
+digests = st.binary(min_size=32, max_size=32)
+DIGEST = hashlib.sha256(b"a picture").digest()
+
+
+def noisy_picture(width=90, height=60, seed=0):
+    generator = np.random.default_rng(seed)
+    return Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def pixels(picture):
+    return np.asarray(picture).astype(int)
+
+
+def a_view(picture, augmentation, number=1, seed=0, digest=DIGEST):
+    return view(picture, augmentation, seed=seed, view=number, digest=digest)
+
+
+def one_that(condition, augmentation):
+    """The number of a view whose amounts fulfil a condition."""
+    return next(n for n in range(1, 100) if condition(draw_amounts(augmentation, seed=0, view=n, digest=DIGEST)))
+
+
+@given(augmentations, st.integers(), st.integers(1, 10**9), digests)
+def test_amounts_stay_within_what_was_asked_for(augmentation, seed, number, digest):
+    amounts = draw_amounts(augmentation, seed=seed, view=number, digest=digest)
+    assert abs(amounts.angle) <= augmentation.rotate
+    assert augmentation.mirror or not amounts.mirrored
+    assert augmentation.flip_vertical or not amounts.flipped
+    assert amounts.noise == augmentation.noise
+    if augmentation.crop == 1:
+        assert amounts.crop is None
+    else:
+        left, top, right, bottom = amounts.crop
+        assert 0 <= left < right <= 1
+        assert 0 <= top < bottom <= 1
+        assert (right - left) * (bottom - top) >= augmentation.crop - 1e-9
+        assert 3 / 4 - 1e-9 <= (right - left) / (bottom - top) <= 4 / 3 + 1e-9
+    if isinstance(augmentation.color_shift, tuple):
+        assert amounts.shift == augmentation.color_shift
+    else:
+        assert all(abs(level) <= augmentation.color_shift for level in amounts.shift)
+
+
+def test_amounts_fill_their_range():
+    drawn = [draw_amounts(PRESETS["strong"], seed=0, view=n, digest=DIGEST) for n in range(1, 2001)]
+    angles, shifts = [amounts.angle for amounts in drawn], np.array([amounts.shift for amounts in drawn])
+    assert min(angles) < -14.8
+    assert max(angles) > 14.8
+    assert (shifts.min(), shifts.max()) == (-30, 30)
+    assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.1, "each channel its own"
+    assert 0.45 < np.mean([amounts.mirrored for amounts in drawn]) < 0.55
+    areas = [(a.crop[2] - a.crop[0]) * (a.crop[3] - a.crop[1]) for a in drawn]
+    assert abs(np.mean(areas) - 0.65) < 0.02
+    assert max(areas) > 0.99
+    assert len({amounts.noise_seed for amounts in drawn}) == 2000
+
+
+@given(augmentations, st.integers(), st.integers(1, 10**9), digests)
+def test_amounts_depend_on_seed_view_and_digest(augmentation, seed, number, digest):
+    augmentation = replace(augmentation, rotate=90)
+
+    def angle(**changes):
+        return draw_amounts(augmentation, **({"seed": seed, "view": number, "digest": digest} | changes)).angle
+
+    assert angle() == angle()
+    assert angle() != angle(seed=seed + 1)
+    assert angle() != angle(view=number + 1)
+    assert angle() != angle(digest=digest[1:] + bytes([digest[0] ^ 1]))
+
+
+@given(augmentations, st.integers(1, 1000))
+def test_switching_one_distortion_off_changes_no_other(augmentation, number):
+    def amounts(**changes):
+        return draw_amounts(replace(augmentation, **changes), seed=0, view=number, digest=DIGEST)
+
+    whole = amounts()
+    assert amounts(rotate=0) == replace(whole, angle=0)
+    assert amounts(mirror=False, flip_vertical=False) == replace(whole, mirrored=False, flipped=False)
+    assert amounts(crop=1) == replace(whole, crop=None)
+    assert amounts(noise=0) == replace(whole, noise=0, noise_seed=0)
+    assert amounts(color_shift=0) == replace(whole, shift=(0, 0, 0))
+
+
+def test_what_was_drawn_stays_drawn():
+    """Caches and data sets on disk rely on these: another figure here makes all of them stale."""
+    amounts = draw_amounts(PRESETS["strong"], seed=7, view=3, digest=DIGEST)
+    assert amounts.describe() == "turned -4°, crop 0.84, noise 8, colour +27 +19 +28"
+
+
+@pytest.mark.parametrize("augmentation", [PRESETS["light"], PRESETS["strong"]])
+def test_a_view_is_the_same_whenever_it_is_made(augmentation):
+    picture = noisy_picture()
+    before = picture.tobytes()
+    made = [a_view(picture, augmentation, number).tobytes() for number in (1, 2, 3)]
+    assert made == [a_view(picture, augmentation, number).tobytes() for number in (3, 2, 1)][::-1]
+    assert len(set(made)) == 3
+    assert picture.tobytes() == before, "the original is left alone"
+
+
+def test_view_0_is_the_picture_itself():
+    large = noisy_picture(2000, 1500)
+    assert a_view(large, PRESETS["strong"], 0).tobytes() == large.tobytes()
+    assert draw_amounts(PRESETS["strong"], seed=0, view=0, digest=DIGEST) == Amounts()
+
+
+def test_the_global_generators_are_left_alone():
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    a_view(noisy_picture(), PRESETS["strong"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (np.random.get_state()[1] == numpy_state).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (3, 2), (700, 650), (2000, 900)])
+@pytest.mark.parametrize("crop", [0.001, 0.3, 1.0])
+def test_pictures_of_any_size(size, crop):
+    augmentation = replace(PRESETS["strong"], crop=crop, rotate=180)
+    for number in range(1, 4):
+        made = a_view(Image.new("RGB", size, (200, 10, 10)), augmentation, number)
+        assert made.mode == "RGB"
+        assert 1 <= min(made.size) <= LIMIT
+
+
+def test_large_pictures_are_reduced_and_keep_their_proportions():
+    made = a_view(Image.new("RGB", (3000, 2000)), Augmentation(color_shift=(1, 2, 3)))
+    assert made.size == (960, 640)
+    assert (pixels(made) == (1, 2, 3)).all()
+    # Also where chance leaves a view otherwise plain.
+    assert a_view(Image.new("RGB", (3000, 2000)), Augmentation(rotate=1e-9)).size == (960, 640)
+    sizes = {a_view(Image.new("RGB", (3000, 2000)), Augmentation(mirror=True), number).size for number in range(1, 9)}
+    assert sizes == {(960, 640)}
+
+
+def test_mirror_and_flip():
+    picture = noisy_picture()
+    both = Augmentation(mirror=True, flip_vertical=True)
+    mirrored = a_view(picture, both, one_that(lambda amounts: amounts.mirrored and not amounts.flipped, both))
+    flipped = a_view(picture, both, one_that(lambda amounts: amounts.flipped and not amounts.mirrored, both))
+    assert (pixels(mirrored) == pixels(picture)[:, ::-1]).all()
+    assert (pixels(flipped) == pixels(picture)[::-1]).all()
+
+
+def test_crop_is_a_part_of_the_picture():
+    picture = Image.fromarray(np.mgrid[0:200, 0:240][[0, 1, 1]].transpose(1, 2, 0).astype(np.uint8))
+    made = pixels(a_view(picture, Augmentation(crop=0.3)))
+    top, left = made[0, 0, :2]
+    height, width, _ = made.shape
+    assert (made == pixels(picture)[top : top + height, left : left + width]).all()
+    assert 0.29 < height * width / (200 * 240) < 1
+
+
+def test_rotation_turns_by_its_angle_and_fills_corners_with_the_mean_colour():
+    picture = Image.new("RGB", (200, 200), (90, 90, 90))
+    picture.paste((210, 90, 90), (100, 80, 200, 120))  # a bar to the right
+    upwards = Augmentation(rotate=180)
+    number = one_that(lambda amounts: 80 < amounts.angle < 100, upwards)
+    made = pixels(a_view(picture, upwards, number))
+    assert made[30, 100, 0] == 210
+    assert made[100, 170, 0] == 90
+    number = one_that(lambda amounts: 40 < amounts.angle < 50, upwards)
+    assert (made := pixels(a_view(picture, upwards, number)))[0, 0].tolist() == [102, 90, 90]
+    assert made.shape == (200, 200, 3)
+
+
+def test_colour_shift_adds_and_stays_in_range():
+    picture = noisy_picture()
+    made = a_view(picture, Augmentation(color_shift=(30, -20, 0)))
+    assert (pixels(made) == np.clip(pixels(picture) + np.array([30, -20, 0]), 0, 255)).all()
+
+
+@pytest.mark.parametrize("level", [0.6, 2, 20])
+def test_noise_has_its_standard_deviation_and_no_bias(level):
+    noise = pixels(a_view(Image.new("RGB", (300, 200), (128, 128, 128)), Augmentation(noise=level))) - 128
+    assert abs(noise.mean()) < 0.1
+    assert abs(noise.std() - np.hypot(level, 12**-0.5)) < 0.03 * level, "with the error of rounding to levels"
+    assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.05
+
+
+def test_amounts_for_people():
+    assert Amounts().describe() == "plain"
+    amounts = Amounts(angle=6.8, mirrored=True, crop=(0, 0, 0.8, 0.775), noise=8, shift=(12, -4, 20))
+    assert amounts.describe() == "turned 7°, mirrored, crop 0.62, noise 8, colour +12 -4 +20"
+    assert amounts.to_json()["crop"] == [0, 0, 0.8, 0.775]
+    assert Amounts(flipped=True).describe() == "flipped"
+
+
+def test_the_modules_of_augmentation_import_no_torch():
+    code = (
+        "import sys, tlcli.augmentation, tlcli.images.augment, tlcli.images.worker; "
+        "sys.exit(bool({'torch', 'torchvision', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

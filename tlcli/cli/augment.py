@@ -1,0 +1,88 @@
+"""tlcli augment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tlcli.augmentation import choose_augmentation
+from tlcli.cli import options
+from tlcli.cli.app import app, finish, open_terminal
+from tlcli.settings import AugmentSettings, ComputeSettings
+
+
+@app.command(epilog="Example: tlcli augment photos --out photos-x4 --copies 3 --augment strong --preview look.png")
+def augment(
+    data: options.Data,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder of the new data set.", rich_help_panel="Output"),
+    ] = None,
+    copies: Annotated[
+        int,
+        typer.Option("--copies", metavar="K", help="Of each training picture.", rich_help_panel="Augmentation"),
+    ] = AugmentSettings.copies,
+    preset: options.Augment = None,
+    rotate: options.Rotate = None,
+    mirror: options.Mirror = None,
+    flip_vertical: options.FlipVertical = None,
+    crop: options.Crop = None,
+    noise: options.Noise = None,
+    color_shift: options.ColorShift = None,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", help="Of the distortions and of the split.", rich_help_panel="Augmentation"),
+    ] = AugmentSettings.seed,
+    workers: options.Workers = options.COMPUTE.workers,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            "--preview",
+            metavar="FILE.png",
+            help="Show some originals and their distortions on one sheet; enough without --out.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    resume: options.Resume = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the preview's file.", rich_help_panel="Output")
+    ] = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write a larger data set: all originals, and distorted copies of the training pictures.
+
+    Where nothing is said about the distortions, they are those of --augment light: mirror, crop 0.5, colour shift 10.
+    Only training pictures are copied; where DATA brings no validation pictures, a fifth is held out first.
+    """
+    terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
+    chosen = choose_augmentation(
+        preset,
+        rotate=rotate,
+        mirror=mirror,
+        flip_vertical=flip_vertical,
+        crop=crop,
+        noise=noise,
+        color_shift=color_shift,
+    )
+    settings = AugmentSettings(
+        data=data,
+        out=out,
+        copies=copies,
+        augmentation=AugmentSettings.augmentation if chosen is None else chosen,
+        seed=seed,
+        preview=preview,
+        resume=resume,
+        overwrite=overwrite,
+        compute=ComputeSettings(workers=workers),
+    )
+    from tlcli.commands.augment import augment as run
+    from tlcli.console.summaries import augment_summary
+
+    result = run(settings, terminal)
+    if terminal.summarises:
+        augment_summary(terminal, result)
+    finish(terminal, result, failed=result["failed"])

@@ -1,0 +1,286 @@
+"""augment: a data set on disk in which each training picture has distorted copies; classes and splits stay."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlcli.errors import ArtifactError, DataError, UsageError
+from tlcli.files import atomic_write, canonical_json, check_new_file, portable_name, read_json, write_json
+from tlcli.images.augment import draw_amounts
+from tlcli.images.dataset import Dataset, Sample, open_dataset
+from tlcli.images.describe import describe_dataset, describe_duplicates, describe_failures
+from tlcli.images.findings import find_duplicates
+from tlcli.images.layout import check_folder_names, place, place_view
+from tlcli.images.loader import PictureLoader
+from tlcli.images.split import SMALL_CLASS, assign_splits
+from tlcli.images.worker import Order
+from tlcli.progress import Reporter, Silent
+from tlcli.reports.contact_sheet import contact_sheet
+from tlcli.rows import write_csv
+from tlcli.settings import SPLITS, AugmentSettings
+
+HELD_OUT = 0.2
+"""Share of the pictures that validates where DATA brings no validation pictures."""
+
+BEGUN = "augment.json"
+"""Written first: what the data set is made from."""
+
+BEGUN_BY = "a data set that tlcli augment began"
+
+MANIFEST = "manifest.csv"
+"""Written last: a row for each picture. A data set without it is unfinished."""
+
+COLUMNS = ("path", "label", "split", "source", "digest", "view", "parameters")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """One picture of the new data set."""
+
+    path: str
+    """Below the data set's folder."""
+    index: int
+    """Of its original among the samples of DATA."""
+    sample: Sample
+    digest: bytes
+    view: int
+
+
+def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[str, Any]:
+    """Write DATA's pictures and views 1 to `copies` of the training pictures to `out`, and draw the preview.
+
+    Returns:
+        The object of `--json`: out, images, written, seconds, splits, failed, failures, preview; and
+        `was_finished` where `resume` found nothing to do.
+
+    Raises:
+        UsageError: `out` or `preview` exists already, or `out` lies in DATA.
+        DataError: DATA is missing or unusable, or nothing of it could be held out.
+        ArtifactError: what is resumed was begun otherwise.
+        MachineError: no room, no permission.
+    """
+    report = report or Silent()
+    started = time.monotonic()
+    if settings.preview is not None:
+        check_new_file("--preview", settings.preview, replace=settings.overwrite or settings.resume)
+    if settings.out is not None:
+        _check_out(settings.out, settings)
+    dataset = open_dataset(settings.data)
+    result: dict[str, Any] = {
+        "out": None if settings.out is None else str(settings.out),
+        "images": len(dataset.samples),
+        "written": 0,
+        "splits": {},
+        "preview": None if settings.preview is None else str(settings.preview),
+        "failed": 0,
+        "failures": [],
+    }
+    if settings.out is not None:
+        if (settings.out / MANIFEST).exists():
+            result["was_finished"] = True
+        else:
+            describe_dataset(dataset, report)
+            failures = _write_data_set(settings.out, dataset, settings, report)
+            result["failed"] = len(failures)
+            result["failures"] = [
+                {"path": portable_name(dataset.samples[index].path), "error": reason}
+                for index, reason in sorted(failures.items())
+            ]
+        result |= _survey(settings.out)
+    if settings.preview is not None:
+        sheet = contact_sheet(
+            dataset, settings.augmentation, seed=settings.seed, workers=settings.compute.worker_count()
+        )
+        with atomic_write(settings.preview) as file:
+            sheet.save(file, "PNG", optimize=True)
+    return result | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def _check_out(out: Path, settings: AugmentSettings) -> None:
+    """Refuse an output that can't be written, before anything is computed for it."""
+    here, data = out.resolve(), settings.data.resolve()
+    if here == data or data in here.parents or here in data.parents:
+        raise UsageError(
+            f"--out {out} and DATA {settings.data} lie in each other; pictures would be mixed. Choose a folder of its "
+            "own."
+        )
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; expected a folder, new or empty.")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not settings.resume:
+        raise UsageError(f"--out {out} is not empty. Choose another folder, or go on with it by --resume.")
+    begun, asked = read_json(out / BEGUN, BEGUN_BY), _signature(settings)
+    changed = [
+        f"{name} was {begun.get(name)!r} and is {asked[name]!r}" for name in asked if asked[name] != begun.get(name)
+    ]
+    if changed:
+        raise ArtifactError(
+            f"{out} was begun with other settings: {'; '.join(changed)}. Repeat the command as it was, or choose "
+            "another --out.",
+            path=out,
+        )
+
+
+def _signature(settings: AugmentSettings) -> dict[str, Any]:
+    """All settings that decide what is written."""
+    return {
+        "data": portable_name(str(settings.data.absolute())),
+        "copies": settings.copies,
+        "seed": settings.seed,
+        "augmentation": settings.augmentation.to_json(),
+    }
+
+
+def _write_data_set(out: Path, dataset: Dataset, settings: AugmentSettings, report: Reporter) -> dict[int, str]:
+    """Write what `out` lacks, and at last its manifest. Gives the reason for each sample that failed, by its index."""
+    check_folder_names(dataset.classes)
+    outputs, failures = _plan(dataset, settings, report)
+    listing = [(output.path, output.digest.hex(), output.view) for output in outputs]
+    signature = _signature(settings) | {"pictures": hashlib.sha256(canonical_json(listing)).hexdigest()}
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / BEGUN).exists():
+        write_json(out / BEGUN, signature)
+    elif read_json(out / BEGUN, BEGUN_BY) != signature:
+        raise ArtifactError(
+            f"{out} was begun with other pictures: {settings.data} has changed since. Choose another --out.", path=out
+        )
+    for leftover in out.rglob(".*.tmp"):
+        leftover.unlink()  # of a process that was killed
+    failures |= _write_pictures(out, outputs, settings, report)
+    describe_failures(dataset, failures, report)
+    _write_manifest(out, dataset, outputs, settings)
+    return failures
+
+
+def _plan(dataset: Dataset, settings: AugmentSettings, report: Reporter) -> tuple[list[Output], dict[int, str]]:
+    """Every picture that is to be written; and why not, for samples whose files cannot be read.
+
+    Only training pictures get copies, and none whose twin validates or tests.
+    """
+    paths = [sample.path for sample in dataset.samples]
+    with (
+        PictureLoader(Order(), workers=settings.compute.worker_count()) as loader,
+        report.task("Read", len(paths)) as advance,
+    ):
+        pictures = [picture for picture in loader.load(paths) if advance(1) is None]
+    describe_duplicates(find_duplicates(dataset.samples, [picture.digest for picture in pictures]), report)
+    digests = {index: picture.digest for index, picture in enumerate(pictures) if picture.digest is not None}
+    samples = _split(dataset, digests, settings, report)
+    judging = {digests[index] for index, sample in samples.items() if sample.split != "train"}
+    outputs: dict[str, Output] = {}
+    for index, sample in samples.items():
+        digest = digests[index]
+        original = place(dataset, sample, digest)
+        copies = settings.copies if sample.split == "train" and digest not in judging else 0
+        for view in range(copies + 1):
+            path = place_view(original, digest, view)
+            # The same place twice is the same picture twice: a table may repeat a row.
+            outputs.setdefault(path, Output(path=path, index=index, sample=sample, digest=digest, view=view))
+    both = sum(sample.split == "train" and digests[index] in judging for index, sample in samples.items())
+    if both:
+        report.warn(f"{both:,} training pictures get no copies, since they also stand in validation or test.")
+    return list(outputs.values()), {
+        index: picture.error for index, picture in enumerate(pictures) if picture.error is not None
+    }
+
+
+def _split(
+    dataset: Dataset, digests: Mapping[int, bytes], settings: AugmentSettings, report: Reporter
+) -> dict[int, Sample]:
+    """The readable samples, each with its split: DATA's own, or a part of train held out where it has no validation.
+
+    Otherwise whoever splits the new data set would put copies of one picture on both sides.
+    """
+    fraction = None if dataset.has_split("validation") else HELD_OUT
+    samples = assign_splits(
+        [dataset.samples[index] for index in digests], list(digests.values()), fraction=fraction, seed=settings.seed
+    )
+    trained = {sample.label for sample in samples if sample.split == "train"}
+    if missing := [name for label, name in enumerate(dataset.classes) if label not in trained]:
+        raise DataError(
+            f"class {missing[0]!r} has no picture left to train on in {dataset.root}. Add some, or remove the class.",
+            path=dataset.root,
+        )
+    if fraction is None:
+        return dict(zip(digests, samples, strict=True))
+    held_out = sum(sample.split == "validation" for sample in samples)
+    if not held_out:
+        raise DataError(
+            f"{dataset.root} has no validation pictures, and none could be held out: classes under {SMALL_CLASS} "
+            "pictures stay in train. Put some pictures of each class into a validation folder beside train.",
+            path=dataset.root,
+        )
+    report.note(
+        f"  {held_out:,} of {len(samples):,} pictures are held out for validation, so that no copy of a picture judges "
+        "its original"
+    )
+    return dict(zip(digests, samples, strict=True))
+
+
+def _write_pictures(
+    out: Path, outputs: Sequence[Output], settings: AugmentSettings, report: Reporter
+) -> dict[int, str]:
+    """Copy originals byte for byte, and write views as PNG, so that no pixel of them changes."""
+    todo = [output for output in outputs if not (out / output.path).exists()]
+    failures: dict[int, str] = {}
+    order = Order(png=True, augmentation=settings.augmentation, seed=settings.seed)
+    with (
+        PictureLoader(order, workers=settings.compute.worker_count()) as loader,
+        report.task("Augment", len(todo)) as advance,
+    ):
+        requests = ((output.sample.path, output.view) for output in todo)
+        for output, picture in zip(todo, loader.load_views(requests), strict=True):
+            advance(1)
+            if picture.error is not None or picture.digest != output.digest:
+                failures[output.index] = picture.error or "changed while it was read"
+                continue
+            target = out / output.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(target) as file:
+                if picture.pixels is not None:
+                    file.write(picture.pixels)
+                else:
+                    with open(output.sample.path, "rb") as original:  # noqa: PTH123 - a path may be any bytes
+                        shutil.copyfileobj(original, file)
+    return failures
+
+
+def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[Output], settings: AugmentSettings) -> None:
+    """A row for each picture that is there; it is a table that tlcli reads, too."""
+
+    def row(output: Output) -> list[Any]:
+        whole = portable_name(str(out / output.path))
+        amounts = draw_amounts(settings.augmentation, seed=settings.seed, view=output.view, digest=output.digest)
+        return [
+            whole if whole.startswith("file://") else output.path,
+            dataset.classes[output.sample.label],
+            output.sample.split,
+            portable_name(output.sample.path),
+            output.digest.hex(),
+            output.view,
+            json.dumps(amounts.to_json()) if output.view else "",
+        ]
+
+    rows = (row(output) for output in outputs if (out / output.path).exists())
+    with atomic_write(out / MANIFEST) as file:
+        text = io.TextIOWrapper(file, "utf8", newline="")
+        write_csv(text, COLUMNS, rows, header=True)
+        text.detach()
+
+
+def _survey(out: Path) -> dict[str, Any]:
+    """How many pictures of which split a finished data set has."""
+    with (out / MANIFEST).open(encoding="utf8", newline="") as file:
+        counts = Counter(row["split"] for row in csv.DictReader(file))
+    return {"written": counts.total(), "splits": {split: counts[split] for split in SPLITS}}

@@ -1,0 +1,246 @@
+"""The whole way from a data set to a classifier: features, head, and, where layers are trained, a tail."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tlcli.backbones.zoo import set_head
+from tlcli.errors import UsageError
+from tlcli.features.frozen import (
+    Frozen,
+    Network,
+    augmented_features,
+    describe_cut,
+    describe_network,
+    freeze_at,
+    open_network,
+    plain_features,
+)
+from tlcli.files import canonical_json, portable_name
+from tlcli.finetuning.head import fit_head
+from tlcli.finetuning.pictures import Pictures, refuse_lost, scan, settle_pictures
+from tlcli.finetuning.search import Outcome, Search
+from tlcli.finetuning.tail import evaluate_tail
+from tlcli.images.dataset import Dataset
+from tlcli.progress import Reporter
+from tlcli.provenance import settings_to_json
+from tlcli.run_directory import CHECKPOINTS
+from tlcli.settings import FinetuneSettings
+from tlcli.training.calibration import probabilities
+from tlcli.training.checkpoint import PICTURES, Checkpoints
+from tlcli.training.metrics import Metrics
+from tlcli.training.precision import training_precision
+from tlcli.training.selection import Selection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """How the classifier did on some pictures."""
+
+    metrics: dict[str, Any]
+    rows: list[dict[str, Any]]
+    """Rows of `predictions.parquet`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A trained network, and all that training found out."""
+
+    frozen: Frozen
+    """The network, cut where it was trained."""
+    pictures: Pictures
+    validation: Judged
+    test: Judged | None
+    temperature: float
+    log_prior: npt.NDArray[np.float64] | None
+    l2: float | None
+    """Of the exact head that training ended, or began, with; None where there was none."""
+    lines: list[dict[str, Any]]
+    """Of `metrics.jsonl`."""
+    training: dict[str, Any] | None
+    """How later layers were trained: depths tried, epochs; None where all was frozen."""
+    stopped: str | None
+    """Where the loss was no longer a number; None where all went well."""
+    feature_seconds: float
+    training_seconds: float
+
+
+def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Path, report: Reporter) -> Classifier:
+    """Train at the depth that the settings say.
+
+    Args:
+        settings: Of the run.
+        dataset: The pictures.
+        directory: The run's, for checkpoints.
+        report: Shown the progress.
+
+    Raises:
+        UsageError: the network can't be cut there.
+        DataError: a class has no usable picture, or nobody is left to judge.
+        ArtifactError: weights, cache or checkpoint are broken, or the checkpoint is of other settings.
+        MachineError: no room, no such device, or weights that would need a network.
+    """
+    classes = len(dataset.classes)
+    network = open_network(settings.network, settings.compute, settings.cache, classes=classes, report=report)
+    freeze = settings.network.freeze
+    if freeze == "auto":
+        report.note(describe_network(network, "as much frozen as serves"))
+        return _train_tail(settings, dataset, network, directory, report)
+    cut = freeze_at(network, freeze, report).cut  # before any work: what can't be cut is refused here
+    report.note(describe_network(network, describe_cut(cut)))
+    if cut.layer < cut.of:
+        return _train_tail(settings, dataset, network, directory, report)
+    return _train_head(replace(settings, network=replace(settings.network, freeze="all")), dataset, network, report)
+
+
+def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, report: Reporter) -> Classifier:
+    """With everything before the head frozen: an exact fit on features."""
+    started = time.monotonic()
+    frozen, pictures, selection, feature_seconds = _fit_head(settings, dataset, network, report)
+    rows, test = pictures.rows("train" if pictures.settled.folded else "validation"), pictures.rows("test")
+    test_logits = None
+    if test:
+        features = torch.from_numpy(frozen.plain.gather(pictures.digests(test)))
+        test_logits = selection.head.logits(features).numpy()
+    return Classifier(
+        frozen=frozen,
+        pictures=pictures,
+        validation=_judge(pictures, rows, selection.logits, selection, method=selection.method),
+        test=None if test_logits is None else _judge(pictures, test, test_logits, selection),
+        temperature=selection.temperature,
+        log_prior=selection.log_prior,
+        l2=selection.l2,
+        lines=selection.sweep,
+        training=None,
+        stopped=None,
+        feature_seconds=feature_seconds,
+        training_seconds=time.monotonic() - started - feature_seconds,
+    )
+
+
+def _fit_head(
+    settings: FinetuneSettings, dataset: Dataset, network: Network, report: Reporter
+) -> tuple[Frozen, Pictures, Selection, float]:
+    """Features of all pictures before the head, the pictures' splits, and the head, which is in the network then."""
+    views = settings.training.views if settings.network.freeze == "all" else None
+    augmentation = settings.augmentation if views else None
+    frozen = freeze_at(network, "all", report, augmentation=augmentation, seed=settings.network.seed)
+    paths = [sample.path for sample in dataset.samples]
+    extraction, seconds = plain_features(frozen, paths, settings.compute, verify=settings.cache.verify, report=report)
+    if not extraction.computed:
+        report.note(f"Features  {len(paths):,} pictures, all from the cache")
+    pictures = settle_pictures(dataset, extraction, settings, report)
+    if views:
+        train = pictures.rows("train")
+        distorted, more = augmented_features(
+            frozen, pictures.paths(train), pictures.digests(train), views, settings.compute, report=report
+        )
+        refuse_lost(distorted, pictures.digests(train))
+        seconds += more
+    selection = fit_head(frozen, pictures, settings, views or 0, report)
+    set_head(network.backbone.model, selection.head.weight, selection.head.bias)
+    return frozen, pictures, selection, seconds
+
+
+def _train_tail(
+    settings: FinetuneSettings, dataset: Dataset, network: Network, directory: Path, report: Reporter
+) -> Classifier:
+    """Later layers too, starting from the exact head (probing, then fine-tuning: Kumar et al. 2022)."""
+    if _has_start(settings, network, report):
+        _, pictures, selection, feature_seconds = _fit_head(settings, dataset, network, report)
+        # As sure of itself as it has reason to be, or the first epochs would go into shrinking its logits.
+        head, temperature = selection.head, selection.temperature
+        set_head(network.backbone.model, head.weight / temperature, head.bias / temperature)
+    else:
+        selection = None
+        extraction, feature_seconds = scan(dataset, network, settings.compute.worker_count(), report)
+        pictures = settle_pictures(dataset, extraction, settings, report)
+    checkpoints = Checkpoints(
+        directory / CHECKPOINTS,
+        settings_to_json(settings)
+        | {
+            PICTURES: _pictures_hash(pictures),
+            "trained in": training_precision(settings.compute.precision, network.device),
+            "on": network.device.type,
+        },
+        resume=settings.resume,
+        report=report,
+    )
+    outcome = Search(network, pictures, settings, report, checkpoints).run(selection.logits if selection else None)
+    started = time.monotonic()
+    test = pictures.rows("test")
+    test_logits = evaluate_tail(outcome.frozen, pictures, test, settings, report) if test else None
+    return Classifier(
+        frozen=outcome.frozen,
+        pictures=pictures,
+        validation=_judge(pictures, pictures.rows("validation"), outcome.judgement.logits, outcome, method="holdout"),
+        test=None if test_logits is None else _judge(pictures, test, test_logits, outcome),
+        temperature=outcome.temperature,
+        log_prior=outcome.log_prior,
+        l2=selection.l2 if selection else None,
+        lines=outcome.lines,
+        training={"tried": outcome.tried, "best": outcome.best, "stopped": outcome.stopped, "recipe": outcome.recipe},
+        stopped=outcome.stopped,
+        feature_seconds=feature_seconds + outcome.feature_seconds,
+        training_seconds=outcome.seconds + time.monotonic() - started,
+    )
+
+
+def _has_start(settings: FinetuneSettings, network: Network, report: Reporter) -> bool:
+    """Whether an exact head is a start: not on features of random weights, nor where no vector comes before it."""
+    if settings.network.weights == "none" and settings.network.freeze != "auto":
+        return False
+    try:
+        freeze_at(network, "all", report)
+    except UsageError as error:
+        report.detail(f"  {error.message}")
+        return False
+    return True
+
+
+def _pictures_hash(pictures: Pictures) -> str:
+    """Of the pictures that are learnt from and judged by, with their labels, in order: not of their names."""
+    settled = pictures.settled
+    rows = [
+        [digest.hex(), sample.label, sample.split]
+        for digest, sample in zip(settled.digests, settled.samples, strict=True)
+    ]
+    return hashlib.sha256(canonical_json(rows)).hexdigest()[:16]
+
+
+def _judge(
+    pictures: Pictures,
+    rows: Sequence[int],
+    logits: npt.NDArray[np.float32],
+    calibration: Selection | Outcome,
+    *,
+    method: str | None = None,
+) -> Judged:
+    """Metrics and predictions of the pictures `rows`, from their logits [len(rows), k]."""
+    samples = [pictures.settled.samples[row] for row in rows]
+    classes = pictures.dataset.classes
+    found = probabilities(logits, calibration.temperature, calibration.log_prior)
+    said = logits.argmax(axis=1)
+    metrics = Metrics(classes)
+    metrics.update(found, np.array([sample.label for sample in samples]), said)
+    predictions = [
+        {
+            "path": portable_name(sample.path),
+            "label": classes[sample.label],
+            "split": "test" if sample.split == "test" else "validation",
+            "predicted": classes[label],
+            "confidence": float(row[label]),
+            "probabilities": row.tolist(),
+        }
+        for sample, label, row in zip(samples, said.tolist(), found, strict=True)
+    ]
+    return Judged(metrics=metrics.result() | ({"method": method} if method else {}), rows=predictions)

@@ -1,0 +1,222 @@
+"""Training one tail: the batches it learns from and is judged by, its checkpoints, and what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tlcli.backbones.cost import multiply_adds
+from tlcli.features.frozen import Frozen, Network, augmented_features, plain_features
+from tlcli.finetuning.pictures import Pictures, refuse_lost
+from tlcli.finetuning.sources import CachedSource, StreamedSource
+from tlcli.images.loader import PictureLoader
+from tlcli.progress import Reporter
+from tlcli.settings import ComputeSettings, FinetuneSettings
+from tlcli.training.batches import Source
+from tlcli.training.judging import Judgement, logits_of
+from tlcli.training.loop import Recipe, State, TailTrainer
+from tlcli.training.selection import class_log_prior
+
+WAITED = 0.2
+"""Share of the time spent waiting for pictures above which it is worth a warning."""
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Save(Protocol):
+    """Where a trainer's state is saved, now and then or `now`."""
+
+    def __call__(self, trainer: TailTrainer, *, now: bool = False) -> None:
+        """Save it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailResult:
+    """A trained tail; its weights are in the network."""
+
+    judgement: Judgement
+    """On the validation pictures."""
+    lines: list[dict[str, Any]]
+    """One for each epoch."""
+    best_epoch: int
+    """From 1; 0 is where training began."""
+    stopped: str | None
+    """Where the loss was no longer a number; None where all went well."""
+    parameters: int
+    """Trained ones."""
+    share: float
+    """Of the network's multiply-adds."""
+    feature_seconds: float
+    seconds: float
+    """Of training, judging included."""
+
+
+def train_tail(
+    frozen: Frozen,
+    pictures: Pictures,
+    recipe: Recipe,
+    settings: FinetuneSettings,
+    report: Reporter,
+    *,
+    save: Save,
+    begun: tuple[State, Tensors] | None = None,
+) -> TailResult:
+    """Train the tail of a cut network, and leave its best weights in the network.
+
+    Args:
+        frozen: The cut network.
+        pictures: To learn from, and to be judged on.
+        recipe: How.
+        settings: Of the run.
+        report: Shown each epoch.
+        save: Where its state goes.
+        begun: State and tensors to go on from; None begins.
+
+    Raises:
+        DataError: pictures vanished meanwhile.
+        MachineError: no room for features, or no memory.
+    """
+    network, cut = frozen.network, frozen.cut
+    share = tail_share(frozen)
+    train, validation = pictures.rows("train"), pictures.rows("validation")
+    started = time.monotonic()
+    if _cacheable(frozen):  # in one go, those of test too, which are judged at the end
+        rows = [*([] if frozen.augmented else train), *validation, *pictures.rows("test")]
+        plain_features(frozen, pictures.paths(rows), feature_compute(settings, network), verify=False, report=report)
+    with (
+        open_source(frozen, pictures, train, settings, report, augmented=True) as train_source,
+        open_source(frozen, pictures, validation, settings, report) as validation_source,
+    ):
+        ready = time.monotonic()
+        trainer = TailTrainer(
+            network.backbone.model,
+            cut.tail,
+            train=train_source,
+            labels=torch.from_numpy(pictures.labels(train)),
+            validation=validation_source,
+            validation_labels=pictures.labels(validation),
+            log_prior=log_prior_of(pictures) if settings.balance else None,
+            recipe=recipe,
+            device=network.device,
+        )
+        if begun is not None:
+            trainer.load(*begun)
+        with report.task("Train", trainer.steps_left(), "steps") as advance:
+            judgement, stopped = trainer.fit(
+                save=lambda: save(trainer),
+                stepped=advance,
+                finished=lambda line: _tell(line, recipe, report),
+            )
+        if not stopped:  # or a training that went on from there would not stop where this one did
+            save(trainer, now=True)
+    return TailResult(
+        judgement=judgement,
+        lines=trainer.state.lines,
+        best_epoch=trainer.state.best_epoch + 1,
+        stopped=stopped,
+        parameters=sum(parameter.numel() for parameter in cut.tail.parameters() if parameter.requires_grad),
+        share=share,
+        feature_seconds=ready - started,
+        seconds=time.monotonic() - ready,
+    )
+
+
+def tail_share(frozen: Frozen) -> float:
+    """The tail's share of the network's multiply-adds."""
+    backbone = frozen.network.backbone
+    whole = multiply_adds(backbone.model, (backbone.input.channels, backbone.input.height, backbone.input.width))
+    return multiply_adds(frozen.cut.tail, frozen.cut.feature_shape) / whole
+
+
+def log_prior_of(pictures: Pictures) -> npt.NDArray[np.float64]:
+    """Logarithms of the classes' frequencies in train, float [k]."""
+    return class_log_prior(torch.from_numpy(pictures.labels(pictures.rows("train"))), pictures.classes)
+
+
+def evaluate_tail(
+    frozen: Frozen, pictures: Pictures, rows: Sequence[int], settings: FinetuneSettings, report: Reporter
+) -> npt.NDArray[np.float32]:
+    """Logits [len(rows), k] of plain pictures."""
+    with open_source(frozen, pictures, rows, settings, report) as source:
+        return logits_of(frozen.cut.tail, source, len(rows), frozen.network.device)
+
+
+def feature_compute(settings: FinetuneSettings, network: Network) -> ComputeSettings:
+    """The hardware settings for features: on a CPU the batch size is that of training only.
+
+    A larger batch may take another kernel, which rounds otherwise; so features are the same with and without a cache.
+    """
+    compute = settings.compute
+    return replace(compute, batch_size=None) if network.device.type == "cpu" else compute
+
+
+def _cacheable(frozen: Frozen) -> bool:
+    return frozen.cut.layer > 0 and frozen.network.root is not None
+
+
+@contextlib.contextmanager
+def open_source(
+    frozen: Frozen,
+    pictures: Pictures,
+    rows: Sequence[int],
+    settings: FinetuneSettings,
+    report: Reporter,
+    *,
+    augmented: bool = False,
+) -> Iterator[Source]:
+    """The batches of some pictures: from the cache where they can be, which is filled first; else from the pictures.
+
+    Args:
+        frozen: The cut network.
+        pictures: All of them.
+        rows: Which.
+        settings: Of the run.
+        report: Shown the progress.
+        augmented: Distort them as the settings say.
+    """
+    paths, digests = pictures.paths(rows), pictures.digests(rows)
+    views = settings.training.views
+    augmented = augmented and frozen.augmented is not None
+
+    def view_of(epoch: int) -> int:
+        return 0 if not augmented else 1 + (epoch if views is None else epoch % views)
+
+    if not _cacheable(frozen) or (augmented and views is None):
+        order = frozen.order(augmented=augmented)
+        workers, ahead = settings.compute.worker_count(), 3 * (settings.compute.batch_size or 32)
+        with PictureLoader(order, workers=workers, ahead=ahead) as loader:
+            if augmented:
+                loader.start()  # they import torch, which no epoch should be seen waiting for
+            yield StreamedSource(frozen, loader, paths, digests, view_of, report)
+        return
+    compute = feature_compute(settings, frozen.network)
+    if augmented and views is not None and frozen.augmented is not None:
+        extraction, _ = augmented_features(frozen, paths, digests, views, compute, report=report)
+        store = frozen.augmented
+    else:
+        extraction, _ = plain_features(frozen, paths, compute, verify=False, report=report)
+        store = frozen.plain
+    refuse_lost(extraction, digests)
+    yield CachedSource(store, digests, view_of)
+
+
+def _tell(line: dict[str, Any], recipe: Recipe, report: Reporter) -> None:
+    """An epoch in one line, and what to do where the loop had to wait for pictures."""
+    waited = line["waited"]
+    report.note(
+        f"  epoch {line['epoch']:>2}/{recipe.epochs}  loss {line['train_loss']:.3f}  validation "
+        f"{100 * line['validation_accuracy']:.1f} %, loss {line['validation_loss']:.3f}  "
+        f"{line['seconds']:.1f} s" + (f", {100 * waited:.0f} % of it waiting for pictures" if waited >= 0.005 else "")
+    )
+    if waited > WAITED and line["epoch"] == 1:
+        report.warn(
+            f"training waited for pictures {100 * waited:.0f} % of the time. Use more --workers, if there are cores "
+            "left; --views 4, which caches views; or fewer distortions (--noise and --rotate cost most)."
+        )

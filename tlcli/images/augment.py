@@ -1,0 +1,174 @@
+"""One function makes a view: the same distorted picture for online training, cached features and `tlcli augment`.
+
+Everything random is drawn from the seed, the view's number and the picture's bytes, so it depends on neither the
+order of the pictures nor on which process makes them. torch is imported only where a picture is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from PIL import Image
+
+from tlcli.augmentation import Augmentation
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, as shares of a picture's width and height."""
+
+LIMIT = 640
+"""Pixels of the short side; larger pictures are reduced to it before they are distorted, which costs by the pixel."""
+
+ASPECT = 4 / 3
+"""How much wider or narrower than the picture's own proportions a crop may be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amounts:
+    """What was drawn for one view; the defaults are the plain picture."""
+
+    angle: float = 0.0
+    """Degrees, counter-clockwise."""
+    mirrored: bool = False
+    flipped: bool = False
+    crop: Box | None = None
+    """The part of the turned picture that is kept; None is all of it."""
+    noise: float = 0.0
+    """Standard deviation, in levels of 255."""
+    noise_seed: int = 0
+    shift: tuple[int, int, int] = (0, 0, 0)
+    """Levels of 255 that are added to red, green and blue."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self) | {"crop": self.crop and list(self.crop), "shift": list(self.shift)}
+
+    def describe(self) -> str:
+        """In a few words for people: `turned 7°, mirrored, crop 0.62, noise 8, colour +12 -4 +20`."""
+        left, top, right, bottom = self.crop or (0, 0, 1, 1)
+        parts = [
+            f"turned {self.angle:.0f}°" if self.angle else "",
+            "mirrored" if self.mirrored else "",
+            "flipped" if self.flipped else "",
+            f"crop {(right - left) * (bottom - top):.2f}" if self.crop else "",
+            f"noise {self.noise:g}" if self.noise else "",
+            "colour " + " ".join(f"{level:+d}" for level in self.shift) if any(self.shift) else "",
+        ]
+        return ", ".join(part for part in parts if part) or "plain"
+
+
+def draw_amounts(augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Amounts:
+    """What view number `view` of the picture with this `digest` looks like; view 0 is the plain picture.
+
+    Every quantity is always drawn, in the same order, so that switching one distortion on changes no other.
+    """
+    if view == 0:
+        return Amounts()
+    # random() of a seeded Random is promised to stay the same in every version of Python; its relatives are not.
+    draw = random.Random(hashlib.sha256(f"{seed}:{view}:".encode() + digest).digest()).random
+    angle = (2 * draw() - 1) * augmentation.rotate
+    mirrored = draw() < 0.5
+    flipped = draw() < 0.5
+    crop = _draw_crop(augmentation.crop, draw(), draw(), draw(), draw())
+    random_shift = (draw(), draw(), draw())
+    noise_seed = int(draw() * 2**53)
+    levels = augmentation.color_shift
+    if not isinstance(levels, tuple):
+        red, green, blue = (int(share * (2 * levels + 1)) - levels for share in random_shift)
+        levels = (red, green, blue)
+    return Amounts(
+        angle=angle if augmentation.rotate else 0.0,
+        mirrored=augmentation.mirror and mirrored,
+        flipped=augmentation.flip_vertical and flipped,
+        crop=crop if augmentation.crop < 1 else None,
+        noise=augmentation.noise,
+        noise_seed=noise_seed if augmentation.noise else 0,
+        shift=levels,
+    )
+
+
+def _draw_crop(least: float, area: float, aspect: float, across: float, down: float) -> Box:
+    """A box of at least the share `least` of the picture, from four numbers in [0, 1)."""
+    share = least + (1 - least) * area
+    # Neither side may exceed the picture's, which bounds the aspect when nearly all of the picture is kept.
+    widest = math.log(min(ASPECT, 1 / share))
+    stretch = math.exp((2 * aspect - 1) * widest)
+    width, height = min(math.sqrt(share * stretch), 1.0), min(math.sqrt(share / stretch), 1.0)
+    left, top = across * (1 - width), down * (1 - height)
+    return (left, top, min(left + width, 1.0), min(top + height, 1.0))
+
+
+def view(picture: Image.Image, augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Image.Image:
+    """View number `view` of a picture: reduced, turned, cropped, mirrored, flipped, shifted in colour, made noisy.
+
+    Args:
+        picture: Upright, RGB, of any size.
+        augmentation: How far views may differ from it.
+        seed: The user's seed.
+        view: 0 gives the picture itself.
+        digest: SHA-256 of the picture's file.
+
+    Returns:
+        RGB; of the size of the crop, which preprocessing brings to the network's.
+    """
+    if view == 0 or not augmentation.enabled:
+        return picture
+    amounts = draw_amounts(augmentation, seed=seed, view=view, digest=digest)
+    from torchvision.transforms import InterpolationMode
+
+    transforms = load_transforms()
+    picture = _reduced(picture)
+    if amounts.angle:
+        ground = picture.reduce(picture.size).getpixel((0, 0))  # the mean colour
+        picture = transforms.rotate(picture, amounts.angle, InterpolationMode.BILINEAR, fill=ground)
+    if amounts.crop is not None:
+        left, top, width, height = _pixels(amounts.crop, picture.size)
+        picture = transforms.crop(picture, top, left, height, width)
+    if amounts.mirrored:
+        picture = transforms.horizontal_flip(picture)
+    if amounts.flipped:
+        picture = transforms.vertical_flip(picture)
+    if any(amounts.shift):
+        picture = picture.point([min(max(level + by, 0), 255) for by in amounts.shift for level in range(256)])
+    return _noisy(picture, amounts) if amounts.noise else picture
+
+
+def load_transforms() -> Any:  # noqa: ANN401 - torchvision types them for tensors alone, though they take pictures
+    """The transforms of torchvision, as functions. Their first import takes seconds."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    short = min(picture.size)
+    if short <= LIMIT:
+        return picture
+    size = (round(picture.width * LIMIT / short), round(picture.height * LIMIT / short))
+    # The gap lets a fast box filter do most of the work.
+    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.1)
+
+
+def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width and height in whole pixels, at least one each way."""
+    (left, right), (top, bottom) = (
+        (min(round(low * side), side - 1), round(high * side))
+        for low, high, side in ((box[0], box[2], size[0]), (box[1], box[3], size[1]))
+    )
+    return left, top, max(right - left, 1), max(bottom - top, 1)
+
+
+def _noisy(picture: Image.Image, amounts: Amounts) -> Image.Image:
+    import torch
+
+    # One row of float values, on which torch's generator is eight times as fast as on [C, H, W] from Pillow, and
+    # which are rounded here: on uint8 torchvision cuts the noise off towards zero.
+    levels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).float().div_(255)
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would also seed the generators of GPUs.
+        torch.default_generator.manual_seed(amounts.noise_seed)
+        noisy: torch.Tensor = load_transforms().gaussian_noise(levels, sigma=amounts.noise / 255)
+    return Image.frombytes("RGB", picture.size, noisy.mul_(255).round_().byte().numpy().tobytes())

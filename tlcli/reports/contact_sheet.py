@@ -1,0 +1,133 @@
+"""A contact sheet: some originals, and beside each its first views with the amounts that were drawn for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, zip_longest
+from pathlib import PurePath
+
+from PIL import Image, ImageDraw, ImageFont
+
+from tlcli.augmentation import Augmentation
+from tlcli.errors import DataError
+from tlcli.files import portable_name
+from tlcli.images.augment import draw_amounts
+from tlcli.images.dataset import Dataset, Sample
+from tlcli.images.loader import PictureLoader
+from tlcli.images.preprocess import Preprocessing
+from tlcli.images.split import draw
+from tlcli.images.worker import Order
+
+ROWS = 5
+VIEWS = 5
+TILE, GAP, MARGIN = 180, 12, 20
+"""Pixels: side of a picture's square, space between two, and around all of them."""
+LINE = 16
+"""Pixels from one line of a caption to the next."""
+
+GROUND, INK, PALE = (255, 255, 255), (30, 30, 30), (120, 120, 120)
+FITTED = Preprocessing(
+    height=TILE,
+    width=TILE,
+    channels=3,
+    fit="pad",
+    crop_fraction=1.0,
+    interpolation="bicubic",
+    mean=(0.95, 0.95, 0.95),
+    std=(1.0, 1.0, 1.0),
+)
+"""All of a picture, on a square of light grey."""
+
+Cell = tuple[Image.Image, list[str]]
+"""A picture and the lines under it."""
+
+
+def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, workers: int) -> Image.Image:
+    """Draw `ROWS` training pictures, of as many classes as possible, each with its views 1 to `VIEWS`.
+
+    Raises:
+        DataError: none of the pictures tried can be read.
+    """
+    candidates = list(islice(_candidates(dataset, seed), 4 * ROWS))
+    order = Order(preprocessing=FITTED, augmentation=augmentation, seed=seed)
+    with PictureLoader(order, workers=workers) as loader:
+        rows = list(islice(_rows(loader, dataset, candidates, order), ROWS))
+    if not rows:
+        raise DataError(
+            f"none of {len(candidates)} pictures of {dataset.root} that were tried for --preview can be read.",
+            path=dataset.root,
+        )
+    return _draw(f"{PurePath(dataset.root).name or dataset.root}: {augmentation.describe()}, seed {seed}", rows)
+
+
+def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:
+    """Training pictures in an order that the seed shuffles: one of each class, then a second one, ..."""
+
+    def shuffled(sample: Sample) -> float:
+        return draw(seed, os.path.relpath(sample.path, dataset.root))
+
+    training = sorted((sample for sample in dataset.samples if sample.split in {None, "train"}), key=shuffled)
+    by_class: dict[int, list[Sample]] = {}
+    for sample in training:
+        by_class.setdefault(sample.label, []).append(sample)
+    # Whose classes come first is as random as their first pictures.
+    return (sample for turn in zip_longest(*by_class.values()) for sample in turn if sample is not None)
+
+
+def _rows(loader: PictureLoader, dataset: Dataset, candidates: Sequence[Sample], order: Order) -> Iterator[list[Cell]]:
+    """The cells of each candidate that can be read: the original, then its views."""
+    pictures = loader.load_views((sample.path, view) for sample in candidates for view in range(VIEWS + 1))
+    for sample in candidates:
+        cells: list[Cell] = []
+        for view, picture in enumerate(islice(pictures, VIEWS + 1)):
+            if picture.pixels is None or picture.digest is None or order.augmentation is None:
+                continue
+            amounts = draw_amounts(order.augmentation, seed=order.seed, view=view, digest=picture.digest)
+            lines = amounts.describe().split(", ")
+            if view == 0:
+                lines = [dataset.classes[sample.label], portable_name(os.path.basename(sample.path))]  # noqa: PTH119
+            cells.append((Image.frombytes("RGB", (TILE, TILE), picture.pixels), _wrapped(lines, together=view > 0)))
+        if len(cells) == VIEWS + 1:
+            yield cells
+
+
+def _wrapped(parts: Sequence[str], *, together: bool) -> list[str]:
+    """Lines of a caption that fit under a picture: as many parts as possible on each, or each on its own."""
+    font = _font(12)
+    lines: list[str] = []
+    for part in parts:
+        if together and lines and font.getlength(f"{lines[-1]}, {part}") <= TILE:
+            lines[-1] += f", {part}"
+            continue
+        shown = part
+        while font.getlength(shown) > TILE:
+            shown = f"{shown[:-4]}..."
+        lines.append(shown)
+    return lines
+
+
+def _draw(title: str, rows: Sequence[Sequence[Cell]]) -> Image.Image:
+    """The sheet: a title, a heading for each column, and the rows."""
+    heights = [TILE + 8 + LINE * max(len(lines) for _, lines in row) + GAP for row in rows]
+    top = MARGIN + 60
+    size = (2 * MARGIN + (VIEWS + 1) * TILE + VIEWS * GAP, top + sum(heights) + MARGIN - GAP)
+    sheet = Image.new("RGB", size, GROUND)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, MARGIN), title, INK, _font(20))
+    lefts = [MARGIN + column * (TILE + GAP) for column in range(VIEWS + 1)]
+    for left, heading in zip(lefts, chain(["original"], (f"view {view + 1}" for view in range(VIEWS))), strict=True):
+        pen.text((left, top - 22), heading, PALE, _font(13))
+    for row, height in zip(rows, heights, strict=True):
+        for left, (picture, lines) in zip(lefts, row, strict=True):
+            sheet.paste(picture, (left, top))
+            for number, line in enumerate(lines):
+                pen.text(
+                    (left, top + TILE + 6 + number * LINE), line, PALE if number and left == MARGIN else INK, _font(12)
+                )
+        top += height
+    return sheet
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,146 @@
+"""The directory of a run while it is written: new, begun and gone on with, or taking the place of another run.
+
+`run.json` is written last, so a directory without it is an unfinished run; so is one with `.unfinished` in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tlcli.errors import UsageError
+from tlcli.files import sync_directory
+
+RUN_FILE = "run.json"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+SPLITS_FILE = "splits.parquet"
+FILES = (RUN_FILE, WEIGHTS_FILE, CONFIG_FILE, SPLITS_FILE, "metrics.jsonl", "predictions.parquet", "report.html")
+"""All that a run consists of; a directory with anything else in it is never deleted."""
+UNFINISHED = ".unfinished"
+"""Stands in the directory of a run while it is written."""
+CHECKPOINTS = "checkpoint"
+"""The folder, in an unfinished run, of what its training needs to go on."""
+
+
+def begun_run(out: Path) -> Path | None:
+    """The directory of an unfinished run for `out` with checkpoints to go on from, if there is one."""
+    for directory in (_staging(out), out):
+        if (directory / UNFINISHED).exists() and (directory / CHECKPOINTS).is_dir():
+            return directory
+    return None
+
+
+def _staging(out: Path) -> Path:
+    """Where a run is written that will replace another one."""
+    return out.with_name(f".{out.name}.new") if out.name else out
+
+
+@contextlib.contextmanager
+def new_run(out: Path, *, overwrite: bool, resume: bool = False) -> Iterator[Path]:
+    """A directory to write a run into, which is `out` when the block has ended well.
+
+    A run that is overwritten stays whole until the new one is; a new directory that got nothing is removed, one with
+    checkpoints is kept.
+
+    Args:
+        out: The run.
+        overwrite: Replace what is there.
+        resume: Go on with what was begun, if there are checkpoints; else as with `overwrite`.
+
+    Raises:
+        UsageError: `out` exists and may not be replaced, or it is something else than a run.
+    """
+    check_out(out, overwrite=overwrite or resume)
+    directory = begun_run(out) if resume else None
+    if directory is None:
+        directory = _staging(out) if out.exists() and any(out.iterdir()) else out
+        if directory != out:
+            shutil.rmtree(directory, ignore_errors=True)
+    replaces = directory != out
+    directory.mkdir(parents=True, exist_ok=True)
+    marker, checkpoints = directory / UNFINISHED, directory / CHECKPOINTS
+    marker.touch()
+    try:
+        yield directory
+        marker.unlink()
+    except BaseException as error:
+        if checkpoints.is_dir():
+            error.add_note(f"Training has checkpoints: repeat the command with --out {out} --resume.")
+        elif replaces:
+            shutil.rmtree(directory)
+        elif os.listdir(directory) == [UNFINISHED]:  # noqa: PTH208
+            marker.unlink()
+            directory.rmdir()
+        raise
+    if replaces:
+        _swap(directory, out)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+
+
+def _swap(staging: Path, out: Path) -> None:
+    """Let a finished run take the place of another one."""
+    old = _old(out)
+    shutil.rmtree(old, ignore_errors=True)  # of an overwriting that was killed at its very end
+    out.rename(old)
+    staging.rename(out)
+    sync_directory(out.parent)
+    shutil.rmtree(old)
+
+
+def _old(out: Path) -> Path:
+    """Where a run stands for a moment while another one takes its place."""
+    return out.with_name(f".{out.name}.old")
+
+
+def recover(out: Path) -> None:
+    """Finish an overwriting that was killed at its very end: before, between or after its renames."""
+    if not out.name:
+        return
+    old, staging = _old(out), _staging(out)
+    if old.is_dir() and not out.exists():
+        old.rename(out)
+    if (staging / RUN_FILE).exists() and not (staging / UNFINISHED).exists() and out.is_dir():
+        _swap(staging, out)
+    if (out / RUN_FILE).exists() and not (out / UNFINISHED).exists():
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse to write a run where something else is.
+
+    Raises:
+        UsageError: see `new_run`.
+    """
+    recover(out)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; expected a directory for the run.")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not overwrite and (out / UNFINISHED).exists():
+        raise UsageError(f"{out} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
+    if not overwrite:
+        raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
+    if not (out / RUN_FILE).exists() and not (out / UNFINISHED).exists():
+        raise UsageError(f"{out} is not a run of tlcli, so it is not replaced. Choose another --out.")
+    known = {*FILES, UNFINISHED, CHECKPOINTS}
+    others = sorted(name for name in os.listdir(out) if name not in known and not name.endswith(".tmp"))  # noqa: PTH208
+    if others:
+        raise UsageError(
+            f"{out} holds {others[0]}, which is no part of a run, so it is not replaced. Choose another --out, or move "
+            "that away."
+        )
+
+
+def free_name(data: Path) -> Path:
+    """`runs/<name of data>`, or the first of `-2`, `-3`, ... that doesn't exist."""
+    name = data.absolute().stem if data.is_file() else data.resolve().name
+    base = Path("runs") / (name or "run")
+    number, path = 1, base
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path

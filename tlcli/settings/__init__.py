@@ -1,0 +1,36 @@
+"""What the user chose: frozen dataclasses, the one place where defaults live. Torch-free.
+
+Checks that need nothing but the values happen on construction and quote the value.
+"""
+
+from tlcli.settings.commands import (
+    AugmentSettings,
+    CacheFeaturesSettings,
+    EvaluateSettings,
+    FinetuneSettings,
+    PredictSettings,
+)
+from tlcli.settings.shared import (
+    DEFAULT_BACKBONE,
+    SPLITS,
+    CacheSettings,
+    ComputeSettings,
+    NetworkSettings,
+    TrainingSettings,
+    default_cache,
+)
+
+__all__ = [
+    "DEFAULT_BACKBONE",
+    "SPLITS",
+    "AugmentSettings",
+    "CacheFeaturesSettings",
+    "CacheSettings",
+    "ComputeSettings",
+    "EvaluateSettings",
+    "FinetuneSettings",
+    "NetworkSettings",
+    "PredictSettings",
+    "TrainingSettings",
+    "default_cache",
+]

@@ -1,0 +1,38 @@
+"""Batches of a training: which pictures are in each, and where their numbers come from.
+
+Shapes: B pictures of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Source(Protocol):
+    """Where batches come from: a cache, or pictures."""
+
+    waited: float
+    """Seconds spent waiting for pictures so far."""
+
+    def load(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows int64 [B'] and inputs float32 [B', ...] of each batch; rows whose pictures failed are left out."""
+
+
+def batches_of(count: int, size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """All of 0 .. count - 1 in a random order, in batches; none of a single picture, which BatchNorm can't take."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
+    batches = [order[start : start + size] for start in range(0, count, size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        single = batches.pop()
+        batches[-1] += single
+    return batches
+
+
+def to_device(inputs: Tensor, device: torch.device) -> Tensor:
+    """Inputs on the device, maps in the memory order that convolutions are fast in."""
+    order = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
+    return inputs.to(device, memory_format=order, non_blocking=True)

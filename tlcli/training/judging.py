@@ -1,0 +1,74 @@
+"""How good a tail is on pictures that it was not trained on.
+
+Shapes: M pictures, k classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tlcli.errors import DataError
+from tlcli.training.batches import Source, to_device
+from tlcli.training.calibration import fit_temperature, probabilities
+
+EVALUATED_AT_ONCE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A tail's logits on the validation pictures, and how good they are."""
+
+    logits: NDArray[np.float32]
+    """[M, k]."""
+    temperature: float
+    losses: NDArray[np.float64]
+    """[M], negative log likelihoods at that temperature, in nats."""
+    accuracy: float
+
+    @property
+    def loss(self) -> float:
+        """Their mean."""
+        return float(self.losses.mean())
+
+
+def judge(logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None) -> Judgement:
+    """How good logits [M, k] are, at the temperature that suits them best; infinitely bad if one is no number."""
+    if not np.isfinite(logits).all():
+        return Judgement(logits=logits, temperature=1.0, losses=np.full(len(labels), np.inf), accuracy=0.0)
+    temperature = fit_temperature(logits, labels, log_prior)
+    shares = probabilities(logits, temperature, log_prior)[np.arange(len(labels)), labels]
+    return Judgement(
+        logits=logits,
+        temperature=temperature,
+        losses=-np.log(np.maximum(shares.astype(np.float64), 1e-12)),
+        accuracy=float((logits.argmax(axis=1) == labels).mean()),
+    )
+
+
+@torch.inference_mode()
+def logits_of(tail: nn.Module, source: Source, count: int, device: torch.device) -> NDArray[np.float32]:
+    """What a tail says of the rows 0 .. count - 1 of a source, in full precision, as prediction does.
+
+    Returns:
+        Logits float32 [count, k].
+
+    Raises:
+        DataError: pictures can't be read any more.
+    """
+    tail.eval()
+    starts = range(0, count, EVALUATED_AT_ONCE)
+    batches = [list(range(start, min(start + EVALUATED_AT_ONCE, count))) for start in starts]
+    found = [
+        tail(to_device(inputs, device)).float().cpu().numpy() for rows, inputs in source.load(batches, 0) if len(rows)
+    ]
+    if lost := count - sum(map(len, found)):
+        raise DataError(
+            f"{lost:,} pictures to judge by changed or vanished since the run began. Run the command again for what is "
+            "there now."
+        )
+    return np.concatenate(found)

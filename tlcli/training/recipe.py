@@ -1,0 +1,55 @@
+"""The recipe that tails are trained by, where the user chose nothing else. Measured in benchmarks/recipe.md."""
+
+from __future__ import annotations
+
+from tlcli.settings import TrainingSettings
+from tlcli.training.loop import Recipe
+
+EPOCHS = 8
+EPOCHS_FROM_SCRATCH = 40
+BUDGET = 6
+"""Of `--freeze auto`, in epochs of the whole network."""
+BATCH_SIZE = 32
+LEARNING_RATE = 1e-3
+FROM_SCRATCH = 2e-3
+"""Learning rate of a network with random weights."""
+WEIGHT_DECAY = 0.05
+LAYER_DECAY = 0.9
+LABEL_SMOOTHING = 0.1
+WARMUP = 0.1
+CLIP = 1.0
+
+
+def make_recipe(
+    training: TrainingSettings,
+    *,
+    epochs: int,
+    batch_size: int | None,
+    seed: int,
+    precision: str,
+    pretrained: bool,
+) -> Recipe:
+    """The measured defaults, with what the user chose.
+
+    Args:
+        training: What the user chose.
+        epochs: How many; the user's are a budget with `--freeze auto`.
+        batch_size: The user's.
+        seed: Of the order, dropout and stochastic depth.
+        precision: From `training_precision`.
+        pretrained: Whether the network starts from something; if not, all its layers learn equally fast.
+    """
+    return Recipe(
+        epochs=epochs,
+        batch_size=batch_size or BATCH_SIZE,
+        learning_rate=training.learning_rate or (LEARNING_RATE if pretrained else FROM_SCRATCH),
+        weight_decay=WEIGHT_DECAY if training.weight_decay is None else training.weight_decay,
+        layer_decay=LAYER_DECAY if pretrained else 1.0,
+        label_smoothing=LABEL_SMOOTHING,
+        warmup=WARMUP,
+        clip=CLIP,
+        fixed_statistics=pretrained,
+        patience=training.patience,
+        seed=seed,
+        precision=precision,
+    )
