@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tlcli finetune sample_data/pictures --out $(RUN) --overwrite
@@ -22,6 +22,12 @@ lint: $(VENV)/.linted
 format: $(VENV)/.linted
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# DATA=folder (with train, validation and test) adds the benchmarks that want photographs.
+bench: $(VENV)/.tested
+	$(BIN)/python benchmarks/digits.py
+	if [ -n "$(DATA)" ]; then for script in epoch overlap memory freeze; do \
+		$(BIN)/python benchmarks/$$script.py "$(DATA)" || exit 1; done; fi
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

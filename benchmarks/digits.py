@@ -1,7 +1,7 @@
 """scikit-learn's handwritten digits (8x8) with LeNet-5 from scratch: a random fifth, and the last 360 (other writers).
 
 usage: python benchmarks/digits.py [SEED]
-       python benchmarks/digits.py --write FOLDER     (only write the pictures, a random fifth each for test and validation)
+       python benchmarks/digits.py --write FOLDER     (only the pictures, a fifth each for test and validation)
 """
 
 import json
@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 def write(folder, *, test, validation=()):
     """The digits, scaled up to 32 pixels, as FOLDER/SPLIT/DIGIT/NUMBER.png."""
     digits = load_digits()
-    split_of = {index: "test" for index in test} | {index: "validation" for index in validation}
+    split_of = dict.fromkeys(test, "test") | dict.fromkeys(validation, "validation")
     for index, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = Path(folder) / split_of.get(index, "train") / str(label) / f"{index:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The run directory: whole or refused."""
 
 import json
+import os
 import random
 import shutil
 
@@ -8,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tlcli.errors import ArtifactError, UsageError
+from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.images.preprocess import Preprocessing
-from tlcli.run_directory import UNFINISHED, check_out, free_name, new_run
+from tlcli.run_directory import CHECKPOINTS, UNFINISHED, begun_run, check_out, free_name, new_run, recover
 from tlcli.runs import load_run, write_run
 
 WEIGHTS = {"head.weight": torch.arange(6.0).reshape(2, 3).t(), "steps": torch.tensor(3)}
@@ -254,3 +255,67 @@ def test_a_free_name_for_a_run(tmp_path, monkeypatch):
     assert str(free_name(tmp_path / "labels.csv")) == "runs/labels"
     monkeypatch.chdir(tmp_path / "photos")
     assert free_name(tmp_path / "photos" / ".").name == "photos"
+
+
+def test_checkpoints_are_gone_on_with_and_vanish_at_the_end(tmp_path, info):
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt) as stopped, new_run(out, overwrite=False) as directory:  # noqa: PT012
+        (directory / CHECKPOINTS).mkdir()
+        (directory / CHECKPOINTS / "state").write_text("half")
+        raise KeyboardInterrupt
+    assert f"--out {out} --resume" in stopped.value.__notes__[0]
+    with pytest.raises(UsageError, match="unfinished run"):
+        check_out(out, overwrite=False)
+    with new_run(out, overwrite=False, resume=True) as directory:
+        assert (directory / CHECKPOINTS / "state").read_text() == "half"
+        write(directory, info)
+    assert not (out / CHECKPOINTS).exists()
+    assert load_run(out).layer == 3
+
+
+def test_an_interrupted_overwriting_with_checkpoints_goes_on_beside_the_old_run(run, info):
+    with pytest.raises(KeyboardInterrupt), new_run(run, overwrite=True) as directory:  # noqa: PT012
+        (directory / CHECKPOINTS).mkdir()
+        raise KeyboardInterrupt
+    assert load_run(run).layer == 3
+    assert begun_run(run) == directory
+    with new_run(run, overwrite=False, resume=True) as again:
+        assert again == directory
+        write(again, info | {"temperature": 2.0})
+    assert load_run(run).temperature == 2.0
+    assert begun_run(run) is None
+
+
+def test_overwriting_again_from_the_start_forgets_old_checkpoints(run):
+    with pytest.raises(KeyboardInterrupt), new_run(run, overwrite=True) as directory:  # noqa: PT012
+        (directory / CHECKPOINTS).mkdir()
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), new_run(run, overwrite=True) as directory:  # noqa: PT012
+        assert not (directory / CHECKPOINTS).exists()
+        raise KeyboardInterrupt
+
+
+def test_a_run_killed_between_its_end_and_its_place_takes_it_later(run, info):
+    staged = run.with_name(".run.new")
+    write(staged, info | {"temperature": 2.0})
+    recover(run)
+    assert load_run(run).temperature == 2.0
+    assert not staged.exists()
+
+
+def test_checkpoints_left_in_a_finished_run_are_removed(run):
+    (run / CHECKPOINTS).mkdir()
+    recover(run)
+    assert (run / CHECKPOINTS).exists(), "somebody else's"
+    (run / CHECKPOINTS / "origin.json").write_text("{}")
+    recover(run)
+    assert not (run / CHECKPOINTS).exists()
+
+
+def test_a_run_has_one_writer_at_a_time(tmp_path, info):
+    out = tmp_path / "run"
+    with new_run(out, overwrite=False) as directory:
+        write(directory, info)
+        with pytest.raises(MachineError, match=f"process {os.getpid()} is writing"), new_run(out, overwrite=True):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -82,11 +82,14 @@ def choose_augmentation(
     crop: float | None = None,
     noise: float | None = None,
     color_shift: str | None = None,
+    default: str = "none",
 ) -> Augmentation | None:
     """A preset with single amounts set otherwise; None where nothing was said at all.
 
+    `default` is the preset that single amounts change where none was named.
+
     Raises:
-        UsageError: no such preset, or an amount out of its range.
+        UsageError: no such preset, an amount out of its range, or single amounts that distort nothing.
     """
     if preset is not None and preset not in PRESETS:
         raise UsageError(f"--augment is {preset!r}; expected one of {', '.join(PRESETS)}.")
@@ -101,7 +104,13 @@ def choose_augmentation(
     changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     if preset is None and not changes:
         return None
-    return replace(PRESETS[preset or "none"], **changes)
+    chosen = replace(PRESETS[preset or default], **changes)
+    if preset is None and not chosen.enabled:
+        raise UsageError(
+            "these augmentation options distort nothing. Leave them out, or give --augment light or strong, or an "
+            "amount such as --rotate 10."
+        )
+    return chosen
 
 
 def parse_shift(text: str) -> Shift:

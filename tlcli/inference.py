@@ -67,7 +67,7 @@ class Predictor:
         self._prefix = PrefixRunner(
             cut.prefix, preprocessing.mean, preprocessing.std, device=device, precision=precision
         )
-        self._tail = cut.tail.to(device).eval()
+        self._tail = cut.tail.to(device).to(memory_format=torch.channels_last).eval()
         self._rounded = cut.layer > 0  # what enters a network that isn't frozen at all is never stored
 
     @torch.inference_mode()

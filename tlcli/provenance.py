@@ -9,6 +9,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+import tlcli
 from tlcli.files import portable_name
 from tlcli.settings import FinetuneSettings
 
@@ -41,4 +42,6 @@ def data_fingerprint(digests: Iterable[bytes | None]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return {"tlcli": tlcli.__version__, "python": platform.python_version()} | {
+        name: version(name) for name in PACKAGES
+    }

@@ -11,7 +11,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tlcli.errors import UsageError
+import filelock
+
+from tlcli.errors import MachineError, UsageError
 from tlcli.files import sync_directory
 
 RUN_FILE = "run.json"
@@ -53,32 +55,65 @@ def new_run(out: Path, *, overwrite: bool, resume: bool = False) -> Iterator[Pat
 
     Raises:
         UsageError: `out` exists and may not be replaced, or it is something else than a run.
+        MachineError: another process is writing it.
     """
-    check_out(out, overwrite=overwrite or resume)
-    directory = begun_run(out) if resume else None
-    if directory is None:
-        directory = _staging(out) if out.exists() and any(out.iterdir()) else out
-        if directory != out:
-            shutil.rmtree(directory, ignore_errors=True)
-    replaces = directory != out
-    directory.mkdir(parents=True, exist_ok=True)
-    marker, checkpoints = directory / UNFINISHED, directory / CHECKPOINTS
-    marker.touch()
-    try:
-        yield directory
-        marker.unlink()
-    except BaseException as error:
-        if checkpoints.is_dir():
-            error.add_note(f"Training has checkpoints: repeat the command with --out {out} --resume.")
-        elif replaces:
-            shutil.rmtree(directory)
-        elif os.listdir(directory) == [UNFINISHED]:  # noqa: PTH208
+    with _locked(out):
+        _finish_swap(out)
+        _refuse(out, overwrite=overwrite or resume)
+        directory = begun_run(out) if resume else None
+        if directory is None:
+            directory = _staging(out) if out.exists() and any(out.iterdir()) else out
+            if directory != out:
+                shutil.rmtree(directory, ignore_errors=True)
+        replaces = directory != out
+        directory.mkdir(parents=True, exist_ok=True)
+        marker, checkpoints = directory / UNFINISHED, directory / CHECKPOINTS
+        marker.write_text(str(os.getpid()))
+        sync_directory(directory)
+        try:
+            yield directory
             marker.unlink()
-            directory.rmdir()
-        raise
-    if replaces:
-        _swap(directory, out)
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        except BaseException as error:
+            if checkpoints.is_dir():
+                error.add_note(_how_to_go_on(out, checkpoints))
+            elif replaces:
+                shutil.rmtree(directory)
+            elif os.listdir(directory) == [UNFINISHED]:  # noqa: PTH208
+                marker.unlink()
+                directory.rmdir()
+            raise
+        if replaces:
+            _swap(directory, out)
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+
+
+def _how_to_go_on(out: Path, checkpoints: Path) -> str:
+    if any(checkpoints.glob("*.safetensors")):
+        return f"What was trained so far is kept: repeat the command with --out {out} --resume."
+    return f"Begin again with --out {out} --resume; features computed so far are in the cache."
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Let nobody else write this run.
+
+    Raises:
+        MachineError: somebody does.
+    """
+    path = out.absolute().with_name(f".{out.absolute().name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        writers = [directory / UNFINISHED for directory in (_staging(out), out) if (directory / UNFINISHED).exists()]
+        who = f"process {writers[0].read_text()}" if writers else "another tlcli"
+        raise MachineError(f"{out} is locked: {who} is writing it. Wait for it to end.", path=out) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _swap(staging: Path, out: Path) -> None:
@@ -97,7 +132,14 @@ def _old(out: Path) -> Path:
 
 
 def recover(out: Path) -> None:
-    """Finish an overwriting that was killed at its very end: before, between or after its renames."""
+    """Finish an overwriting that was killed at its very end, unless somebody is writing the run now."""
+    if out.parent.is_dir():
+        with contextlib.suppress(MachineError), _locked(out):
+            _finish_swap(out)
+
+
+def _finish_swap(out: Path) -> None:
+    """Before, between or after the renames of `_swap`."""
     if not out.name:
         return
     old, staging = _old(out), _staging(out)
@@ -106,7 +148,9 @@ def recover(out: Path) -> None:
     if (staging / RUN_FILE).exists() and not (staging / UNFINISHED).exists() and out.is_dir():
         _swap(staging, out)
     if (out / RUN_FILE).exists() and not (out / UNFINISHED).exists():
-        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if (out / CHECKPOINTS / "origin.json").exists():
+            shutil.rmtree(out / CHECKPOINTS)
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -116,6 +160,10 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         UsageError: see `new_run`.
     """
     recover(out)
+    _refuse(out, overwrite=overwrite)
+
+
+def _refuse(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; expected a directory for the run.")
     if not out.exists() or not any(out.iterdir()):

@@ -92,7 +92,8 @@ def load_run(directory: Path) -> Run:
     Raises:
         ArtifactError: it is no run, an unfinished one, of another format, or damaged.
     """
-    recover(directory)
+    if not directory.exists():
+        recover(directory)
     if not directory.is_dir():
         raise ArtifactError(
             f"{directory} is not a directory; expected a run that tlcli finetune wrote.", path=directory

@@ -225,6 +225,17 @@ def test_views_and_augmentation_that_would_have_no_effect(photos, freeze, augmen
         )
 
 
+def test_views_without_a_cache_are_refused(photos):
+    with pytest.raises(UsageError, match="--views has no effect with --no-cache"):
+        FinetuneSettings(
+            data=photos,
+            network=NetworkSettings(freeze="7"),
+            augmentation=PRESETS["light"],
+            training=TrainingSettings(views=2),
+            cache=CacheSettings(enabled=False),
+        )
+
+
 @pytest.mark.parametrize("freeze", ["none", "auto", "7"])
 def test_a_batch_of_one_trains_nothing(photos, freeze):
     with pytest.raises(UsageError, match="--batch-size is 1"):

@@ -104,12 +104,12 @@ def test_what_was_tried_is_told(searched):
     json.dumps(classifier.training)
 
 
-def test_the_last_depth_that_was_clearly_better_is_kept(searched):
+def test_the_depth_with_the_lowest_validation_loss_is_kept(searched):
     classifier, _ = searched
     tried = classifier.training["tried"]
-    better = [index for index, row in enumerate(tried) if index == 0 or row["gain"] > row["gain_error"]]
-    assert classifier.training["best"] == better[-1]
-    kept = tried[better[-1]]
+    best = min(range(len(tried)), key=lambda index: tried[index]["loss"])
+    assert classifier.training["best"] == best
+    kept = tried[best]
     assert classifier.frozen.cut.layer == kept["layer"]
     assert classifier.validation.metrics["accuracy"] == pytest.approx(kept["accuracy"])
     assert classifier.validation.metrics["loss"] == pytest.approx(kept["loss"], abs=1e-5)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tlcli.augmentation import PRESETS
-from tlcli.features.frozen import augmented_features, freeze_at, open_network, plain_features
+from tlcli.features.frozen import freeze_at, known_features, open_network, plain_features
 from tlcli.finetuning.sources import CachedSource, StreamedSource
 from tlcli.finetuning.tail import feature_compute
 from tlcli.images.loader import PictureLoader
@@ -45,7 +45,8 @@ def frozen(tmp_path_factory):
 def digests(frozen, paths):
     """Of the pictures, whose features are in the cache from here."""
     extraction, _ = plain_features(frozen, paths, ComputeSettings(), verify=False, report=Silent())
-    augmented_features(frozen, paths, extraction.digests, VIEWS, ComputeSettings(), report=Silent())
+    views = range(1, VIEWS + 1)
+    known_features(frozen, frozen.augmented, paths, extraction.digests, views, ComputeSettings(), report=Silent())
     return extraction.digests
 
 

@@ -53,7 +53,6 @@ NO_CACHE = CacheSettings(enabled=False)
         ({"freeze": "1", "cache": NO_CACHE}, StreamedSource),
         ({"freeze": "1", "augment": "light"}, StreamedSource),
         ({"freeze": "1", "augment": "light", "views": 2}, CachedSource),
-        ({"freeze": "1", "augment": "light", "views": 2, "cache": NO_CACHE}, StreamedSource),
         ({"freeze": "none"}, StreamedSource),
         ({"freeze": "none", "augment": "light"}, StreamedSource),
     ],

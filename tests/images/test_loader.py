@@ -370,3 +370,16 @@ def test_decoders_keep_quiet(tmp_path, numbered, small, capfd):
     assert odd.error
     assert number_of(good) == 0
     assert capfd.readouterr() == ("", "")
+
+
+@LINUX
+def test_started_processes_are_those_that_decode(numbered, small):
+    before = children()
+    with PictureLoader(Order(preprocessing=small), workers=3) as loader:
+        loader.start()
+        started = children() - before
+        assert len(started) == 3
+        loader.start()
+        assert all(picture.pixels for picture in loader.load(numbered))
+        assert children() - before == started
+    assert all_end(started)

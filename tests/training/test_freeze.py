@@ -67,9 +67,13 @@ def test_a_single_picture_has_no_spread():
 
 
 @pytest.mark.parametrize(
-    ("shares", "budget", "expected"),
-    [([0.1, 0.25, 0.5, 1.0], 8, 4), ([1.0], 8, 8), ([0.1, 0.25, 0.5, 1.0], 1, 1), ([0.5, 1.0], 3, 2)],
+    ("share", "spent", "expected"),
+    [(0.1, 0, 8), (0.25, 0, 6), (0.5, 2, 3), (1.0, 4, 1), (1.0, 5.5, 0), (0.5, 5.0, 2), (1.0, 0, 1)],
 )
-def test_epochs_share_the_budget(shares, budget, expected):
-    assert epochs_for(shares, budget) == expected
-    assert expected == 1 or expected * sum(shares) <= budget
+def test_every_depth_costs_alike_and_none_more_than_is_left(share, spent, expected):
+    """A budget of 6 for four depths is 1.5 epochs of the whole network each."""
+    assert epochs_for(share, candidates=4, budget=6, spent=spent, most=8) == expected
+
+
+def test_a_single_candidate_may_spend_it_all():
+    assert epochs_for(1.0, candidates=1, budget=6, spent=0, most=8) == 6

@@ -255,8 +255,8 @@ def ruin(network, after):
     def spoil(inputs, epoch, _):
         if epoch > after:
             with torch.no_grad():
-                network.head.weight.neg_()
-                network.head.bias.neg_()
+                network.head.weight.zero_()
+                network.head.bias.zero_()
         return inputs
 
     return spoil

@@ -40,7 +40,7 @@ class Cut:
     feature_shape: tuple[int, ...]
 
 
-class Frozen(nn.Module):
+class FrozenPrefix(nn.Module):
     """A piece of a network that never changes: no gradients, and BatchNorm and dropout as in prediction for ever.
 
     Args:
@@ -158,7 +158,7 @@ def _nearest(model: nn.Module, plan: Plan, trained: fx.Graph | None, number: int
 
 
 def _cut(prefix: nn.Module, tail: nn.Module, number: int, name: str, of: int, feature_shape: tuple[int, ...]) -> Cut:
-    return Cut(prefix=Frozen(prefix), tail=tail, layer=number, name=name, of=of, feature_shape=feature_shape)
+    return Cut(prefix=FrozenPrefix(prefix), tail=tail, layer=number, name=name, of=of, feature_shape=feature_shape)
 
 
 def _cut_before_head(backbone: Backbone, plan: Plan | None, of: int) -> Cut:

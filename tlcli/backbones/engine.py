@@ -100,8 +100,8 @@ class PrefixRunner:
     ) -> None:
         self.device = device
         self.precision = precision
-        if device.type == "cuda" and precision == "fp32":
-            torch.backends.cudnn.allow_tf32 = False  # TF32 keeps 10 bits of 23: not what fp32 on a CPU gives
+        if device.type == "cuda":  # fp32 is fp32, for tails too: TF32 keeps 10 bits of 23
+            torch.backends.cudnn.allow_tf32 = False
         self._prefix = prefix.to(device).to(memory_format=torch.channels_last).eval()
         # (x / 255 - mean) / std as one multiplication and one addition.
         self._scale = torch.tensor([1 / (255 * s) for s in std], device=device).reshape(1, -1, 1, 1)

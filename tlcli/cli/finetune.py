@@ -109,7 +109,12 @@ def finetune(
     workers: options.Workers = options.COMPUTE.workers,
     cache: options.CacheDirectory = None,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Keep features in memory, and forget them.", rich_help_panel="Cache")
+        bool,
+        typer.Option(
+            "--no-cache",
+            help="Keep nothing on disk; below the head, features are computed anew in every epoch.",
+            rich_help_panel="Cache",
+        ),
     ] = False,
     verify: options.Verify = options.CACHE.verify,
     resume: options.Resume = False,
@@ -140,6 +145,7 @@ def finetune(
             crop=crop,
             noise=noise,
             color_shift=color_shift,
+            default="light" if freeze == "auto" else "none",
         ),
         training=TrainingSettings(
             epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, patience=patience, views=views

@@ -24,6 +24,7 @@ from tlcli.cli import (  # noqa: F401 - they register
 )
 from tlcli.cli.app import app, open_terminal
 from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error
+from tlcli.interrupts import stop
 
 GO_ON = {
     "finetune": "Features computed so far are in the cache: the same command goes on from there.",
@@ -57,7 +58,7 @@ def main() -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
     signal.signal(number, signal.SIG_DFL)  # a second one stops at once
-    raise Stopped(number)
+    stop(Stopped(number))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -84,6 +85,9 @@ def run(arguments: Sequence[str]) -> int:
         except OSError as error:
             raise from_os_error(error) from error
     except TlcliError as error:
+        notes = [*getattr(error, "__notes__", []), *getattr(error.__cause__, "__notes__", [])]
+        if not isinstance(error, Interrupted):
+            error.message = " ".join([error.message, *notes])
         if "--verbose" in arguments and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
         open_terminal(quiet=False, verbose=False, json_output="--json" in arguments).error(error)

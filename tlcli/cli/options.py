@@ -87,7 +87,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="auto|fp32|bf16|fp16",
-        help="auto: fp32 on a CPU, fp16 autocast on CUDA.",
+        help="auto: features in fp32 on a CPU, in fp16 on CUDA; layers are trained in bf16 where that is fast.",
         rich_help_panel=_COMPUTE,
     ),
 ]

@@ -22,15 +22,12 @@ from tlcli.images.describe import describe_dataset, describe_duplicates, describ
 from tlcli.images.findings import find_duplicates
 from tlcli.images.layout import check_folder_names, place, place_view
 from tlcli.images.loader import PictureLoader
-from tlcli.images.split import SMALL_CLASS, assign_splits
+from tlcli.images.split import HELD_OUT, SMALL_CLASS, assign_splits
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.rows import write_csv
 from tlcli.settings import SPLITS, AugmentSettings
-
-HELD_OUT = 0.2
-"""Share of the pictures that validates where DATA brings no validation pictures."""
 
 BEGUN = "augment.json"
 """Written first: what the data set is made from."""

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from tlcli.features.extract import Extraction
 from tlcli.features.frozen import (
     Frozen,
-    augmented_features,
     describe_cut,
     describe_network,
     freeze_at,
+    known_features,
     open_network,
     plain_features,
 )
@@ -72,6 +72,7 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
         "cache": str(directory),
         "views_cache": None if views is None else str(views),
         "images": len(paths),
+        "views": settings.views or 0,
         "computed": extraction.computed,
         "reused": extraction.reused,
         "failed": len(extraction.failures),
@@ -101,11 +102,13 @@ def _compute_views(
         for index, sample in enumerate(dataset.samples)
         if sample.split in {None, "train"} and index not in extraction.failures
     ]
-    found, seconds = augmented_features(
+    assert frozen.augmented is not None  # settings see to it
+    found, seconds = known_features(
         frozen,
+        frozen.augmented,
         [dataset.samples[index].path for index in train],
         [extraction.digests[index] or b"" for index in train],
-        views,
+        range(1, views + 1),
         settings.compute,
         report=report,
     )

@@ -19,9 +19,10 @@ from tlcli.images.split import splits_by_digest
 from tlcli.progress import Reporter, Silent
 from tlcli.provenance import data_fingerprint, settings_to_json, versions
 from tlcli.reports.page import run_page
-from tlcli.run_directory import RUN_FILE, begun_run, check_out, free_name, new_run
+from tlcli.run_directory import CHECKPOINTS, RUN_FILE, begun_run, check_out, free_name, new_run, recover
 from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
+from tlcli.training.checkpoint import refuse_other
 
 
 def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict[str, Any]:
@@ -41,7 +42,12 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
     report = report or Silent()
     started = time.monotonic()
     out = settings.out or free_name(settings.data)
-    if settings.resume and (out / RUN_FILE).exists() and begun_run(out) is None:
+    if settings.resume:
+        recover(out)
+    begun = begun_run(out) if settings.resume else None
+    if begun is not None:
+        refuse_other(begun / CHECKPOINTS, settings_to_json(settings))
+    elif settings.resume and (out / RUN_FILE).exists():
         return _finished(out, settings)
     check_out(out, overwrite=settings.overwrite or settings.resume)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
@@ -95,6 +101,8 @@ def _finished(out: Path, settings: FinetuneSettings) -> dict[str, Any]:
             "with --overwrite.",
             path=out,
         )
+    if stopped := (info.get("training") or {}).get("stopped"):
+        raise DataError(_not_finite(stopped, out), path=out)
     return {"run": str(out), "was_finished": True} | info
 
 

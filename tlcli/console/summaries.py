@@ -84,20 +84,18 @@ def _tail(terminal: Terminal, info: dict[str, Any]) -> None:
 def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
     """What `--freeze auto` tried: how deep, what was trained, how good on the validation pictures, how long."""
     training, of = info["training"], info["freeze"]["of"]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("  frozen up to")
-    for name in ("trained", "of the work", "epochs", "validation", "loss", "better by", "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("  frozen up to", no_wrap=True)
+    for name in ("trained", "epochs", "validation", "lower loss by", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for number, row in enumerate(training["tried"]):
-        where = f"{row['layer']} of {of}, {row['name']}" if row["layer"] else "nothing"
+        where = f"{row['layer']} {row['name']}" if row["layer"] else "nothing"
         table.add_row(
             f"  {'the head' if row['layer'] == of else where}",
-            f"{row['parameters']:,}",
-            f"{100 * row['share']:.0f} %",
+            f"{row['parameters'] / 1e6:.2f} M",
             str(row["epochs"] or "-"),
             f"{100 * row['accuracy']:.1f} ± {100 * row['error']:.1f} %",
-            f"{row['loss']:.3f}",
             "" if row["gain"] is None else f"{row['gain']:.3f} ± {row['gain_error']:.3f}",
             f"{row['seconds']:.0f}",
             "kept" if number == training["best"] else "",
@@ -204,8 +202,9 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
 
 def cache_features_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     """What was computed, and where it is."""
+    views = f", those of train in {result['views']} views too" if result["views"] else ""
     terminal.note(
-        f"{result['images']:,} pictures: {result['computed']:,} computed, {result['reused']:,} reused, "
+        f"{result['images']:,} pictures{views}: {result['computed']:,} computed, {result['reused']:,} reused, "
         f"{result['failed']:,} failed   {result['seconds']:.1f} s"
     )
     terminal.note(f"Cache     {quoted(result['cache'])}   {megabytes(result['bytes'])}")

@@ -218,22 +218,24 @@ def plain_features(
     return extraction, time.monotonic() - started
 
 
-def augmented_features(
+def known_features(
     frozen: Frozen,
+    store: FeatureStore,
     paths: Sequence[str],
     digests: Sequence[bytes],
-    views: int,
+    views: Sequence[int],
     compute: ComputeSettings,
     *,
     report: Reporter,
 ) -> tuple[Extraction, float]:
-    """See to it that the augmented store has views 1 to `views` of every picture.
+    """See to it that a store has some views of pictures whose digests are known; those it has are not looked at again.
 
     Args:
-        frozen: With an augmentation.
+        frozen: The cut network.
+        store: Its plain store for view 0, its augmented one for others.
         paths: Of the pictures.
-        digests: Of the pictures, known already.
-        views: K.
+        digests: Of the pictures.
+        views: Which.
         compute: Where it runs.
         report: Shown the progress.
 
@@ -241,16 +243,10 @@ def augmented_features(
         What became of the pictures (`reused` and `computed` count views), and the seconds it took.
     """
     started = time.monotonic()
-    store = frozen.augmented
-    assert store is not None  # freeze_at got an augmentation
-    todo = [
-        (index, view)
-        for view in range(1, views + 1)
-        for index, digest in enumerate(digests)
-        if (digest, view) not in store
-    ]
-    extraction = Extraction(digests=list(digests), reused=len(paths) * views - len(todo))
-    _extract(frozen, store, paths, todo, extraction, compute, report, name="Views")
+    todo = [(index, view) for view in views for index, digest in enumerate(digests) if (digest, view) not in store]
+    extraction = Extraction(digests=list(digests), reused=len(paths) * len(views) - len(todo))
+    name = "Features" if store is frozen.plain else "Views"
+    _extract(frozen, store, paths, todo, extraction, compute, report, name=name)
     return extraction, time.monotonic() - started
 
 

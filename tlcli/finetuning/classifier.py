@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tlcli.backbones.zoo import set_head
+from tlcli.backbones.zoo import head_modules, set_head
 from tlcli.errors import UsageError
+from tlcli.features.fingerprint import weights_digest
 from tlcli.features.frozen import (
     Frozen,
     Network,
-    augmented_features,
     describe_cut,
     describe_network,
     freeze_at,
+    known_features,
     open_network,
     plain_features,
 )
@@ -29,10 +30,10 @@ from tlcli.files import canonical_json, portable_name
 from tlcli.finetuning.head import fit_head
 from tlcli.finetuning.pictures import Pictures, refuse_lost, scan, settle_pictures
 from tlcli.finetuning.search import Outcome, Search
-from tlcli.finetuning.tail import evaluate_tail
+from tlcli.finetuning.tail import evaluate_tail, feature_compute
 from tlcli.images.dataset import Dataset
 from tlcli.progress import Reporter
-from tlcli.provenance import settings_to_json
+from tlcli.provenance import settings_to_json, versions
 from tlcli.run_directory import CHECKPOINTS
 from tlcli.settings import FinetuneSettings
 from tlcli.training.calibration import probabilities
@@ -135,14 +136,17 @@ def _fit_head(
     augmentation = settings.augmentation if views else None
     frozen = freeze_at(network, "all", report, augmentation=augmentation, seed=settings.network.seed)
     paths = [sample.path for sample in dataset.samples]
-    extraction, seconds = plain_features(frozen, paths, settings.compute, verify=settings.cache.verify, report=report)
+    compute = settings.compute if settings.network.freeze == "all" else feature_compute(settings, network)
+    extraction, seconds = plain_features(frozen, paths, compute, verify=settings.cache.verify, report=report)
     if not extraction.computed:
         report.note(f"Features  {len(paths):,} pictures, all from the cache")
     pictures = settle_pictures(dataset, extraction, settings, report)
     if views:
         train = pictures.rows("train")
-        distorted, more = augmented_features(
-            frozen, pictures.paths(train), pictures.digests(train), views, settings.compute, report=report
+        paths, digests = pictures.paths(train), pictures.digests(train)
+        assert frozen.augmented is not None  # settings see to it
+        distorted, more = known_features(
+            frozen, frozen.augmented, paths, digests, range(1, views + 1), settings.compute, report=report
         )
         refuse_lost(distorted, pictures.digests(train))
         seconds += more
@@ -155,6 +159,7 @@ def _train_tail(
     settings: FinetuneSettings, dataset: Dataset, network: Network, directory: Path, report: Reporter
 ) -> Classifier:
     """Later layers too, starting from the exact head (probing, then fine-tuning: Kumar et al. 2022)."""
+    start = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
     if _has_start(settings, network, report):
         _, pictures, selection, feature_seconds = _fit_head(settings, dataset, network, report)
         # As sure of itself as it has reason to be, or the first epochs would go into shrinking its logits.
@@ -167,10 +172,13 @@ def _train_tail(
     checkpoints = Checkpoints(
         directory / CHECKPOINTS,
         settings_to_json(settings)
+        | versions()
         | {
             PICTURES: _pictures_hash(pictures),
+            "first weights": start,
             "trained in": training_precision(settings.compute.precision, network.device),
             "on": network.device.type,
+            "threads": torch.get_num_threads(),
         },
         resume=settings.resume,
         report=report,

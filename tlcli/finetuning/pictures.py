@@ -16,14 +16,10 @@ from tlcli.images.dataset import Dataset
 from tlcli.images.describe import describe_balance, describe_duplicates, describe_failures
 from tlcli.images.findings import Duplicates, find_duplicates
 from tlcli.images.loader import PictureLoader
-from tlcli.images.split import Settled, settle
+from tlcli.images.split import HELD_OUT, Settled, settle
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
 from tlcli.settings import FinetuneSettings
-
-HELD_OUT = 0.2
-"""Share of the pictures that are held out where something must be judged by them and nobody said how many."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
@@ -105,6 +101,6 @@ def refuse_lost(extraction: Extraction, digests: Sequence[bytes]) -> None:
     changed = {index for index, (now, was) in enumerate(zip(extraction.digests, digests, strict=True)) if now != was}
     if lost := changed | extraction.failures.keys():
         raise DataError(
-            f"{len(lost):,} pictures changed or vanished since the run began. Run the command again for what is there "
-            "now."
+            f"{len(lost):,} pictures changed or vanished since the run began. Start again with --overwrite for what is "
+            "there now."
         )

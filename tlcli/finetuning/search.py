@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,20 @@ import torch
 
 from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.backbones.cost import costs_of
+from tlcli.backbones.cut import cut_at
 from tlcli.backbones.rows import plan_of
+from tlcli.errors import UsageError
 from tlcli.features.frozen import Frozen, Network, describe_cut, freeze_at
 from tlcli.finetuning.pictures import Pictures
 from tlcli.finetuning.tail import TailResult, log_prior_of, train_tail
 from tlcli.progress import Reporter
 from tlcli.settings import FinetuneSettings
 from tlcli.training.checkpoint import Checkpoints
-from tlcli.training.freeze import AUGMENTED_FROM, PATIENCE, depths, epochs_for, gain
+from tlcli.training.freeze import AUGMENTED_FROM, PATIENCE, SLOWER, depths, epochs_for, gain
 from tlcli.training.judging import Judgement, judge
 from tlcli.training.loop import State, TailTrainer
 from tlcli.training.precision import training_precision
-from tlcli.training.recipe import BUDGET, EPOCHS, EPOCHS_FROM_SCRATCH, make_recipe
+from tlcli.training.recipe import BUDGET, EPOCHS, EPOCHS_EACH, EPOCHS_FROM_SCRATCH, make_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +47,16 @@ class Progress:
     spent: float = 0.0
     """Epochs of the whole network."""
     tried: list[dict[str, Any]] = field(default_factory=list)
-    """One for each depth that is done: layer, name, parameters, share, epochs, accuracy, error, loss, gain, gain_error,
-    seconds, augmentation, views."""
+    """One for each depth that is done: freeze, layer, name, best_epoch, parameters, share, epochs, accuracy, error,
+    loss, gain, gain_error, seconds, augmentation, views."""
     lines: list[dict[str, Any]] = field(default_factory=list)
     """One for each epoch of the depths that are done."""
     best: int = -1
-    """Of `tried`."""
+    """Of `tried`: the lowest validation loss."""
     losses: list[float] = field(default_factory=list)
-    """[M], those of the best on the validation pictures."""
+    """[M], on the validation pictures, of the last depth that was better by more than chance."""
     in_vain: int = 0
-    """Depths in a row that were no better."""
+    """Depths in a row that were not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,23 @@ def candidates_for(network: Network, freeze: str) -> list[Candidate]:
         return [Candidate(freeze="none", share=1.0)]
     costs = costs_of(network.backbone, [row.name for row in plan.rows])
     whole = max(1, sum(costs))
-    return [Candidate(freeze=str(layer or "none"), share=sum(costs[layer:]) / whole) for layer in depths(costs)]
+    layers = [layer for layer in depths(costs) if not layer or _can_cut(network, layer)]
+    # Layers whose cost nobody could count must not look free.
+    shares = [max(0.01, sum(costs[layer:]) / whole) if layer else 1.0 for layer in layers]
+    return [Candidate(freeze=str(layer or "none"), share=share) for layer, share in zip(layers, shares, strict=True)]
+
+
+def _finite(line: dict[str, Any]) -> dict[str, Any]:
+    """What JSON has no number for becomes None."""
+    return {name: value if np.isfinite(value) else None for name, value in line.items()}
+
+
+def _can_cut(network: Network, layer: int) -> bool:
+    try:
+        cut_at(network.backbone, str(layer))
+    except UsageError:
+        return False
+    return True
 
 
 class Search:
@@ -169,9 +187,8 @@ class Search:
         """Epochs for the depth that is next."""
         if not self._auto:
             return self._settings.training.epochs or (EPOCHS if self._pretrained else EPOCHS_FROM_SCRATCH)
-        share = candidates[self._progress.stage].share
-        planned = epochs_for([candidate.share for candidate in candidates], budget)
-        return min(planned, int((budget - self._progress.spent) / share + 1e-6))
+        share, spent = candidates[self._progress.stage].share, self._progress.spent
+        return epochs_for(share, candidates=len(candidates), budget=budget, spent=spent, most=EPOCHS_EACH)
 
     def _train(
         self, candidate: Candidate, epochs: int, begun: tuple[State, dict[str, torch.Tensor]] | None
@@ -188,6 +205,11 @@ class Search:
             seed=settings.network.seed,
             precision=training_precision(settings.compute.precision, network.device),
             pretrained=self._pretrained,
+        )
+        recipe = replace(
+            recipe,
+            learning_rate=recipe.learning_rate * SLOWER**progress.stage,
+            first_epoch=len(progress.lines),  # so that no depth sees the views of another one again
         )
         self._recipe = asdict(recipe)
         self._report.note(
@@ -210,9 +232,10 @@ class Search:
         progress.stage += 1
         progress.spent += result.share * len(result.lines)
         cut = frozen.cut
-        progress.lines += [{"layer": cut.layer, **line} for line in result.lines]
+        progress.lines += [{"layer": cut.layer, **_finite(line)} for line in result.lines]
         self._enter(
             {
+                "freeze": candidate.freeze,
                 "layer": cut.layer,
                 "name": cut.name,
                 "parameters": result.parameters,
@@ -231,14 +254,16 @@ class Search:
         settings = self._settings
         if not self._auto:
             return settings.augmentation
-        if settings.training.views is None and candidate.share < AUGMENTED_FROM:
-            return None
-        return PRESETS["light"] if settings.augmentation is None else settings.augmentation
+        if settings.augmentation is not None:
+            return settings.augmentation
+        cheap = settings.training.views is None and candidate.share < AUGMENTED_FROM
+        return None if cheap else PRESETS["light"]
 
     def _enter_head(self, logits: npt.NDArray[np.float32]) -> None:
         frozen = freeze_at(self._network, "all", self._report)
         parameters = sum(parameter.numel() for parameter in frozen.cut.tail.parameters())
         row = {
+            "freeze": "all",
             "layer": frozen.cut.layer,
             "name": frozen.cut.name,
             "parameters": parameters,
@@ -253,33 +278,28 @@ class Search:
 
     def _enter(self, row: dict[str, Any], judgement: Judgement) -> None:
         """Add a depth to the table, and keep its network if it is better than the best so far."""
-        progress = self._progress
-        better = True
-        gained: dict[str, float | None] = {"gain": None, "gain_error": None}
-        if progress.tried:
-            by = gain(np.array(progress.losses), judgement.losses)
-            better = by.clear
-            gained = {"gain": by.mean, "gain_error": by.error}
-        accuracy = judgement.accuracy
+        progress, tried = self._progress, self._progress.tried
+        by = gain(np.array(progress.losses), judgement.losses) if tried else None
+        accuracy, loss = judgement.accuracy, judgement.loss
         error = float(np.sqrt(accuracy * (1 - accuracy) / len(self._labels)))
-        progress.tried.append(row | {"accuracy": accuracy, "error": error, "loss": judgement.loss} | gained)
-        progress.in_vain = 0 if better else progress.in_vain + 1
-        if better:
-            progress.best = len(progress.tried) - 1
-            progress.losses = judgement.losses.tolist()
+        gained = {"gain": by.mean, "gain_error": by.error} if by else {"gain": None, "gain_error": None}
+        if not tried or loss < tried[progress.best]["loss"]:
+            progress.best = len(tried)
             state = self._network.backbone.model.state_dict()
             self._kept = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             self._kept["logits"] = torch.from_numpy(judgement.logits)
+        tried.append(row | {"accuracy": accuracy, "error": error, "loss": loss} | gained)
+        if by is None or by.clear:
+            progress.losses, progress.in_vain = judgement.losses.tolist(), 0
+        else:
+            progress.in_vain += 1
 
     def _outcome(self, stopped: str | None) -> Outcome:
         progress = self._progress
         kept = progress.tried[progress.best]
         logits = self._kept.pop("logits").numpy()
         self._network.backbone.model.load_state_dict(self._kept, strict=True)
-        freeze = {0: "none"}.get(kept["layer"], str(kept["layer"]))
-        frozen = freeze_at(self._network, freeze, self._report)
-        if frozen.cut.layer == frozen.cut.of:
-            frozen = freeze_at(self._network, "all", self._report)
+        frozen = freeze_at(self._network, kept["freeze"], self._report)
         return Outcome(
             frozen=frozen,
             judgement=judge(logits, self._labels, self._log_prior),

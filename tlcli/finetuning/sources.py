@@ -40,9 +40,8 @@ class CachedSource:
         view_of: Which view an epoch shows.
     """
 
-    waited = 0.0
-
     def __init__(self, store: FeatureStore, digests: Sequence[bytes], view_of: ViewOf) -> None:
+        self.waited = 0.0
         self._store = store
         self._digests = digests
         self._view_of = view_of
@@ -56,12 +55,18 @@ class CachedSource:
                 for batch in batches:
                     waiting.append(pool.submit(self._read, batch, view))
                     if len(waiting) > AHEAD:
-                        yield waiting.popleft().result()
+                        yield self._next(waiting)
                 while waiting:
-                    yield waiting.popleft().result()
+                    yield self._next(waiting)
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def _next(self, waiting: deque[Future[tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
+        started = time.monotonic()
+        batch = waiting.popleft().result()
+        self.waited += time.monotonic() - started
+        return batch
 
     def _read(self, batch: Sequence[int], view: int) -> tuple[Tensor, Tensor]:
         features = self._store.gather([self._digests[row] for row in batch], view)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from tlcli.backbones.cost import multiply_adds
-from tlcli.features.frozen import Frozen, Network, augmented_features, plain_features
+from tlcli.features.frozen import Frozen, Network, known_features
 from tlcli.finetuning.pictures import Pictures, refuse_lost
 from tlcli.finetuning.sources import CachedSource, StreamedSource
 from tlcli.images.loader import PictureLoader
@@ -22,6 +22,7 @@ from tlcli.settings import ComputeSettings, FinetuneSettings
 from tlcli.training.batches import Source
 from tlcli.training.judging import Judgement, logits_of
 from tlcli.training.loop import Recipe, State, TailTrainer
+from tlcli.training.recipe import BATCH_SIZE
 from tlcli.training.selection import class_log_prior
 
 WAITED = 0.2
@@ -89,7 +90,7 @@ def train_tail(
     started = time.monotonic()
     if _cacheable(frozen):  # in one go, those of test too, which are judged at the end
         rows = [*([] if frozen.augmented else train), *validation, *pictures.rows("test")]
-        plain_features(frozen, pictures.paths(rows), feature_compute(settings, network), verify=False, report=report)
+        fill(frozen, pictures, rows, [0], settings, report)
     with (
         open_source(frozen, pictures, train, settings, report, augmented=True) as train_source,
         open_source(frozen, pictures, validation, settings, report) as validation_source,
@@ -108,12 +109,20 @@ def train_tail(
         )
         if begun is not None:
             trainer.load(*begun)
-        with report.task("Train", trainer.steps_left(), "steps") as advance:
-            judgement, stopped = trainer.fit(
-                save=lambda: save(trainer),
-                stepped=advance,
-                finished=lambda line: _tell(line, recipe, report),
-            )
+        advice = _advice(frozen, settings)
+        try:
+            with report.task("Train", trainer.steps_left(), "steps") as advance:
+                judgement, stopped = trainer.fit(
+                    save=lambda: save(trainer),
+                    stepped=advance,
+                    finished=lambda line: _tell(line, recipe, advice, report),
+                )
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C or a termination signal
+            if trainer.resumable:
+                save(trainer, now=True)
+            raise
         if not stopped:  # or a training that went on from there would not stop where this one did
             save(trainer, now=True)
     return TailResult(
@@ -182,32 +191,45 @@ def open_source(
         augmented: Distort them as the settings say.
     """
     paths, digests = pictures.paths(rows), pictures.digests(rows)
-    views = settings.training.views
     augmented = augmented and frozen.augmented is not None
+    views = settings.training.views if _cacheable(frozen) else None
 
     def view_of(epoch: int) -> int:
         return 0 if not augmented else 1 + (epoch if views is None else epoch % views)
 
     if not _cacheable(frozen) or (augmented and views is None):
         order = frozen.order(augmented=augmented)
-        workers, ahead = settings.compute.worker_count(), 3 * (settings.compute.batch_size or 32)
+        workers, ahead = settings.compute.worker_count(), 3 * (settings.compute.batch_size or BATCH_SIZE)
         with PictureLoader(order, workers=workers, ahead=ahead) as loader:
             if augmented:
                 loader.start()  # they import torch, which no epoch should be seen waiting for
             yield StreamedSource(frozen, loader, paths, digests, view_of, report)
         return
-    compute = feature_compute(settings, frozen.network)
-    if augmented and views is not None and frozen.augmented is not None:
-        extraction, _ = augmented_features(frozen, paths, digests, views, compute, report=report)
-        store = frozen.augmented
-    else:
-        extraction, _ = plain_features(frozen, paths, compute, verify=False, report=report)
-        store = frozen.plain
-    refuse_lost(extraction, digests)
+    store = frozen.augmented if augmented and frozen.augmented is not None else frozen.plain
+    fill(frozen, pictures, rows, range(1, views + 1) if augmented and views else [0], settings, report)
     yield CachedSource(store, digests, view_of)
 
 
-def _tell(line: dict[str, Any], recipe: Recipe, report: Reporter) -> None:
+def fill(
+    frozen: Frozen,
+    pictures: Pictures,
+    rows: Sequence[int],
+    views: Sequence[int],
+    settings: FinetuneSettings,
+    report: Reporter,
+) -> None:
+    """Compute into the cache what it lacks of the views of some pictures: 0, or some above.
+
+    Raises:
+        DataError: a picture that it lacks isn't there any more.
+    """
+    store = frozen.plain if 0 in views or frozen.augmented is None else frozen.augmented
+    digests, compute = pictures.digests(rows), feature_compute(settings, frozen.network)
+    extraction, _ = known_features(frozen, store, pictures.paths(rows), digests, views, compute, report=report)
+    refuse_lost(extraction, digests)
+
+
+def _tell(line: dict[str, Any], recipe: Recipe, advice: str, report: Reporter) -> None:
     """An epoch in one line, and what to do where the loop had to wait for pictures."""
     waited = line["waited"]
     report.note(
@@ -216,7 +238,17 @@ def _tell(line: dict[str, Any], recipe: Recipe, report: Reporter) -> None:
         f"{line['seconds']:.1f} s" + (f", {100 * waited:.0f} % of it waiting for pictures" if waited >= 0.005 else "")
     )
     if waited > WAITED and line["epoch"] == 1:
-        report.warn(
-            f"training waited for pictures {100 * waited:.0f} % of the time. Use more --workers, if there are cores "
-            "left; --views 4, which caches views; or fewer distortions (--noise and --rotate cost most)."
-        )
+        report.warn(f"training waited for pictures {100 * waited:.0f} % of the time. {advice}")
+
+
+def _advice(frozen: Frozen, settings: FinetuneSettings) -> str:
+    """What to change where training waits for pictures."""
+    found = ["more --workers, if there are cores left"]
+    if frozen.augmented is not None:
+        if _cacheable(frozen) and settings.training.views is None:
+            found.append("--views 4, which caches four views of each picture")
+        found.append("fewer distortions (--noise and --rotate cost most)")
+    elif frozen.cut.layer and frozen.network.root is None:
+        found.append("the cache, which --no-cache leaves out")
+    found.append("smaller picture files")
+    return f"What helps: {'; '.join(found)}."

@@ -14,6 +14,8 @@ SMALL_CLASS = 10
 """Classes with fewer pictures than this have none held out."""
 
 FOLDS = 5
+HELD_OUT = 0.2
+"""Share of the pictures that are held out where some must be, and nobody said how many."""
 
 
 def draw(seed: int, key: str) -> float:

@@ -59,6 +59,8 @@ class FinetuneSettings:
     def __post_init__(self) -> None:
         fraction = self.validation_fraction
         freeze = self.network.freeze
+        if self.training.views is not None and not self.cache.enabled and freeze != "all":
+            raise UsageError("--views has no effect with --no-cache: views are for the cache. Leave one of them out.")
         _check_views(freeze, self.training.views, self.augmentation)
         for option, value in self.training.of_tails().items():
             if freeze == "all" and value is not None:

@@ -60,7 +60,7 @@ class ComputeSettings:
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:N` or `mps`."""
     precision: str = "auto"
-    """`auto` is fp32 on a CPU and fp16 autocast on CUDA."""
+    """`auto` is fp32 for features on a CPU, fp16 on CUDA, and 16 bits for training where the hardware is fast at it."""
     engine: str = "auto"
     """What runs the frozen network; `auto` picks."""
     batch_size: int | None = None

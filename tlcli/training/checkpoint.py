@@ -101,6 +101,16 @@ class Checkpoints:
         return [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]
 
 
+def refuse_other(directory: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on from checkpoints of other settings, before any work.
+
+    Raises:
+        ArtifactError: naming what differs.
+    """
+    was = read_json(directory / ORIGIN, "an unfinished run") if (directory / ORIGIN).exists() else {}
+    _compare({name: was[name] for name in settings if name in was}, settings if was else {}, directory.parent)
+
+
 def _compare(was: dict[str, Any], asked: dict[str, Any], run: Path) -> None:
     changed = [
         f"{name} was {was.get(name)!r} and is {asked.get(name)!r}"

@@ -13,6 +13,8 @@ SHARES = (0.1, 0.25, 0.5)
 AUGMENTED_FROM = 0.5
 """Tails that take at least this share of the multiply-adds see augmented pictures; shorter ones learn as much from
 cached plain features (see benchmarks/README.md), in a fraction of the time."""
+SLOWER = 0.5
+"""Each depth learns at this share of the last one's rate: what it starts from is better, and soon spoilt."""
 PATIENCE = 2
 """Cuts in a row that are no better, after which it stops."""
 
@@ -58,6 +60,18 @@ def gain(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Gai
     return Gain(mean=float(difference.mean()), error=float(error))
 
 
-def epochs_for(shares: Sequence[float], budget: float) -> int:
-    """Epochs that each of these tails may have, for all of them to cost `budget` epochs of the whole network."""
-    return max(1, int(budget / sum(shares)))
+def epochs_for(share: float, *, candidates: int, budget: float, spent: float, most: int) -> int:
+    """Epochs that a tail may have, so that all candidates cost alike and `budget` together.
+
+    Args:
+        share: Of the network's multiply-adds that the tail takes.
+        candidates: How many depths there are.
+        budget: In epochs of the whole network.
+        spent: Of it.
+        most: Epochs that are enough for any tail.
+
+    Returns:
+        At least 1, as long as the budget has room for it; else 0.
+    """
+    fair = max(1, int(budget / candidates / share))
+    return min(fair, most, int((budget - spent) / share + 1e-6))

@@ -68,7 +68,7 @@ def logits_of(tail: nn.Module, source: Source, count: int, device: torch.device)
     ]
     if lost := count - sum(map(len, found)):
         raise DataError(
-            f"{lost:,} pictures to judge by changed or vanished since the run began. Run the command again for what is "
-            "there now."
+            f"{lost:,} pictures to judge by changed or vanished since the run began. Start again with --overwrite for "
+            "what is there now."
         )
     return np.concatenate(found)

@@ -21,10 +21,14 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlcli.errors import ArtifactError
+from tlcli.interrupts import unbroken
 from tlcli.training.batches import Source, batches_of, to_device
 from tlcli.training.judging import Judgement, judge, logits_of
 from tlcli.training.optimizer import make_optimizer, schedule, set_learning_rate
 from tlcli.training.precision import autocast, depthwise_in_fp32
+
+SMALLEST_SCALE = 1e-3
+"""A loss scale that float16 has fallen to for good: the gradients are no numbers at any scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,8 @@ class Recipe:
     patience: int | None
     """Epochs without a better validation loss until it stops; None trains all epochs."""
     seed: int
+    first_epoch: int = 0
+    """Epochs that other depths took before: views, order and dropout go on from there."""
     precision: str
     """`fp32`, or the autocast type `bf16` or `fp16`."""
 
@@ -121,6 +127,8 @@ class TailTrainer:
         self._prior = None if log_prior is None else torch.from_numpy(log_prior).float().to(device)
         self._device = device
         self._best: dict[str, Tensor] = {}
+        self.resumable = False
+        """Whether `state` and `tensors()` belong together now: not before the first judgement, not within a step."""
 
     def steps_left(self) -> int:
         """Steps still to do, if no patience ends it before."""
@@ -152,6 +160,7 @@ class TailTrainer:
             self._keep_if_best(self.evaluate(), -1)
         if not self._best:
             raise ArtifactError("the network gives values that are not finite before any training. Check its weights.")
+        self.resumable = True
         stopped = None
         try:
             while self.state.epoch < self.recipe.epochs and not self._stale():
@@ -170,7 +179,8 @@ class TailTrainer:
 
     def _one_epoch(self, save: Callable[[], None], stepped: Callable[[int], None]) -> None:
         state, recipe = self.state, self.recipe
-        batches = batches_of(len(self._labels), recipe.batch_size, seed=recipe.seed, epoch=state.epoch)
+        number = recipe.first_epoch + state.epoch
+        batches = batches_of(len(self._labels), recipe.batch_size, seed=recipe.seed, epoch=number)
         steps, before_it = recipe.epochs * len(batches), state.epoch * len(batches)
 
         def rate_at(step: int) -> float:
@@ -178,23 +188,31 @@ class TailTrainer:
 
         self._train_mode()
         before, waited, mark = state.seconds, self._train.waited - state.waited, time.monotonic()
-        for rows, inputs in self._train.load(batches[state.step :], state.epoch):
+        for rows, inputs in self._train.load(batches[state.step :], number):
             step = before_it + state.step
-            if len(rows) > 1:  # the others' pictures vanished since the run began
-                self._step(rows, inputs, rate_at(step), step)
-            state.step += 1
+            with unbroken():
+                self.resumable = False
+                if len(rows) > 1:  # the others' pictures vanished since the run began
+                    self._step(rows, inputs, rate_at(step), number * 1_000_003 + state.step)
+                state.step += 1
+                self.resumable = True
             state.seconds = before + time.monotonic() - mark
             state.waited = self._train.waited - waited
             stepped(1)
             save()
         judgement = self.evaluate()
+        with unbroken():
+            self._end_epoch(judgement, rate_at(before_it + len(batches) - 1))
+
+    def _end_epoch(self, judgement: Judgement, rate: float) -> None:
+        state = self.state
         state.lines.append(
             {
                 "epoch": state.epoch + 1,
                 "train_loss": state.loss / max(1, state.pictures),
                 "validation_loss": judgement.loss,
                 "validation_accuracy": judgement.accuracy,
-                "learning_rate": rate_at(before_it + len(batches) - 1),
+                "learning_rate": rate,
                 "pictures": state.pictures,
                 "seconds": round(state.seconds, 3),
                 "waited": round(state.waited / max(state.seconds, 1e-9), 4),
@@ -215,7 +233,7 @@ class TailTrainer:
         recipe = self.recipe
         labels = self._labels[rows].to(self._device, non_blocking=True)
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout and stochastic depth
+            torch.manual_seed((recipe.seed * 1_000_003 + step) % 2**63)  # dropout and stochastic depth
             with autocast(recipe.precision, self._device):
                 logits = self._tail(to_device(inputs, self._device)).float()
         if self._prior is not None:
@@ -234,6 +252,8 @@ class TailTrainer:
         set_learning_rate(self._optimizer, rate)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        if self._scaler.is_enabled() and self._scaler.get_scale() < SMALLEST_SCALE:
+            raise _NotFinite(where)
         self.state.loss += value * len(rows)
         self.state.pictures += len(rows)
 

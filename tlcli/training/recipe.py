@@ -9,6 +9,8 @@ EPOCHS = 8
 EPOCHS_FROM_SCRATCH = 40
 BUDGET = 6
 """Of `--freeze auto`, in epochs of the whole network."""
+EPOCHS_EACH = 4
+"""At most, of each depth of `--freeze auto`: more overfit the short tails, and shallower ones start from that."""
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
 FROM_SCRATCH = 2e-3
