@@ -21,6 +21,7 @@ from tlcli.images.worker import Order
 from tlcli.progress import Reporter
 from tlcli.settings import FinetuneSettings
 
+
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
     """What there is to learn from and to be judged on."""
