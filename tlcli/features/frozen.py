@@ -27,6 +27,8 @@ from tlcli.progress import Reporter
 from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
 
 ENGINE = "torch"
+DEPTH = {"cut.layer", "cut.name", "augmentation", "seed"}
+"""Ingredients in which caches of one run differ; with the cut, the weights before it differ too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Network:
         if root is not None and not len(store) and (near := nearest_cache(root, content)):
             listing, names = near
             # Another depth is nothing to wonder about; other weights or another size may be.
-            say = report.detail if "cut.layer" in names else report.note
+            say = report.detail if DEPTH & set(names) and set(names) <= DEPTH | {"weights"} else report.note
             say(
                 f"New cache: the nearest one here ({listing.directory.name[:8]}, {listing.images:,} pictures) differs "
                 f"in {', '.join(names)}"
