@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from tlcli.augmentation import PRESETS
+from tlcli.backbones.engine import autocast
 from tlcli.features.frozen import freeze_at, open_network
 from tlcli.finetuning.sources import StreamedSource
 from tlcli.images.dataset import open_dataset
@@ -21,7 +22,7 @@ from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
 from tlcli.training.batches import batches_of
 from tlcli.training.optimizer import make_optimizer, set_learning_rate
-from tlcli.training.precision import autocast, depthwise_in_fp32, training_precision
+from tlcli.training.precision import depthwise_in_fp32, training_precision
 
 data, layer, count = [*sys.argv[1:], *["blocks.5.3", "600"][len(sys.argv) - 2 :]]
 torch.set_num_threads(1)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tlcli.training.precision import autocast, depthwise_in_fp32, training_precision
+from tlcli.backbones.engine import autocast
+from tlcli.training.precision import depthwise_in_fp32, training_precision
 
 CPU = torch.device("cpu")
 

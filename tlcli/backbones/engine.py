@@ -55,6 +55,12 @@ def pick_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context that a forward pass runs in."""
+    dtype = AUTOCAST.get(precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
 def pick_batch_size(batch_size: int | None, device: torch.device) -> int:
     """What was asked for, else 256 on a GPU and 4 on a CPU, where more no longer fits its caches."""
     return batch_size or (4 if device.type == "cpu" else 256)
@@ -124,7 +130,7 @@ class PrefixRunner:
             images = torch.from_numpy(pixels).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             images = images.float().mul_(self._scale).add_(self._shift)
             images = images.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(self.device.type, AUTOCAST.get(self.precision), enabled=self.precision in AUTOCAST):
+            with autocast(self.precision, self.device):
                 features: Tensor = self._prefix(images).float()
                 return features
         except torch.OutOfMemoryError as error:

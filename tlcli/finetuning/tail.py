@@ -117,10 +117,8 @@ def train_tail(
                     stepped=advance,
                     finished=lambda line: _tell(line, recipe, advice, report),
                 )
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C or a termination signal
-            if trainer.resumable:
+        except BaseException as error:
+            if trainer.resumable and not isinstance(error, Exception):  # Ctrl-C or a termination signal
                 save(trainer, now=True)
             raise
         if not stopped:  # or a training that went on from there would not stop where this one did

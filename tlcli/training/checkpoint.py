@@ -61,10 +61,10 @@ class Checkpoints:
     def latest(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Content and tensors of the last good checkpoint; None where there is none."""
         for path in sorted(self._files(), reverse=True):
-            match = _NAME.fullmatch(path.name)
+            number, _, checksum = path.stem.partition("-")
             data = path.read_bytes()
-            self._number = max(self._number, int(path.name[:6]))
-            if match is None or hashlib.sha256(data).hexdigest()[:32] != match[2]:
+            self._number = max(self._number, int(number))
+            if hashlib.sha256(data).hexdigest()[:32] != checksum:
                 self._report.warn(
                     f"{path} is damaged (its checksum differs); going on from an older one, if there is one."
                 )

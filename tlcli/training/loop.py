@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tlcli.backbones.engine import autocast
 from tlcli.errors import ArtifactError
 from tlcli.interrupts import unbroken
 from tlcli.training.batches import Source, batches_of, to_device
 from tlcli.training.judging import Judgement, judge, logits_of
 from tlcli.training.optimizer import make_optimizer, schedule, set_learning_rate
-from tlcli.training.precision import autocast, depthwise_in_fp32
+from tlcli.training.precision import depthwise_in_fp32
 
 SMALLEST_SCALE = 1e-3
 """A loss scale that float16 has fallen to for good: the gradients are no numbers at any scale."""

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 def training_precision(precision: str, device: torch.device) -> str:
     """What `auto` trains in: the 16-bit type that the hardware is fast at, with weights in float32; else fp32.
@@ -23,12 +21,6 @@ def training_precision(precision: str, device: torch.device) -> str:
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
         return "bf16"
     return "fp32"
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context that a forward pass runs in."""
-    dtype = AUTOCAST.get(precision)
-    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 @contextlib.contextmanager
