@@ -58,8 +58,6 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     paths = [sample.path for sample in dataset.samples]
     extraction, seconds = plain_features(frozen, paths, settings.compute, verify=settings.cache.verify, report=report)
     describe_failures(dataset, extraction.failures, report)
-    if not extraction.computed:
-        report.note(f"Features  {len(paths):,} pictures, all from the cache")
     if settings.views:
         seconds += _compute_views(settings.views, dataset, extraction, frozen, settings, report)
     if export is not None:

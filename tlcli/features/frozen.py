@@ -216,6 +216,8 @@ def plain_features(
     """
     started = time.monotonic()
     extraction, todo = missing(paths, frozen.plain, frozen.network.memo, verify=verify)
+    if not todo:
+        report.note(f"Features  {len(paths):,} pictures, all from the cache")
     _extract(frozen, frozen.plain, paths, todo, extraction, compute, report, name="Features")
     return extraction, time.monotonic() - started
 

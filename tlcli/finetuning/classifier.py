@@ -138,8 +138,6 @@ def _fit_head(
     paths = [sample.path for sample in dataset.samples]
     compute = settings.compute if settings.network.freeze == "all" else feature_compute(settings, network)
     extraction, seconds = plain_features(frozen, paths, compute, verify=settings.cache.verify, report=report)
-    if not extraction.computed:
-        report.note(f"Features  {len(paths):,} pictures, all from the cache")
     pictures = settle_pictures(dataset, extraction, settings, report)
     if views:
         train = pictures.rows("train")
