@@ -30,4 +30,4 @@ def test_lenet_learns_to_read_digits_of_other_writers(tmp_path):
         )
     )
     assert info["test"]["images"] == 360
-    assert info["test"]["accuracy"] >= 0.9
+    assert info["test"]["accuracy"] >= 0.96

@@ -71,6 +71,20 @@ PRESETS = {
     "light": Augmentation(mirror=True, crop=0.5, color_shift=10),
     "strong": Augmentation(rotate=15, mirror=True, crop=0.3, noise=8, color_shift=30),
 }
+FROM_SCRATCH = Augmentation(rotate=15, crop=0.6)
+"""For a network that has seen nothing yet: what changes no class, not even of letters, which `light` mirrors."""
+
+
+def default_augmentation(freeze: str, weights: str) -> Augmentation:
+    """What training does where the user said nothing, and what single amounts change.
+
+    Args:
+        freeze: As for `--freeze`. Of `auto` it holds for the depths that aren't cheaper without.
+        weights: As for `--weights`.
+    """
+    if freeze in {"auto", "none"} and weights == "none":
+        return FROM_SCRATCH
+    return PRESETS["light" if freeze == "auto" else "none"]
 
 
 def choose_augmentation(
@@ -82,11 +96,11 @@ def choose_augmentation(
     crop: float | None = None,
     noise: float | None = None,
     color_shift: str | None = None,
-    default: str = "none",
+    default: Augmentation = PRESETS["none"],
 ) -> Augmentation | None:
     """A preset with single amounts set otherwise; None where nothing was said at all.
 
-    `default` is the preset that single amounts change where none was named.
+    `default` is what single amounts change where no preset was named.
 
     Raises:
         UsageError: no such preset, an amount out of its range, or single amounts that distort nothing.
@@ -104,7 +118,7 @@ def choose_augmentation(
     changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     if preset is None and not changes:
         return None
-    chosen = replace(PRESETS[preset or default], **changes)
+    chosen = replace(PRESETS[preset] if preset else default, **changes)
     if preset is None and not chosen.enabled:
         raise UsageError(
             "these augmentation options distort nothing. Leave them out, or give --augment light or strong, or an "

@@ -24,6 +24,7 @@ from tlcli.commands.evaluate import evaluate
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
 from tlcli.errors import ArtifactError, DataError, UsageError
+from tlcli.progress import Silent
 from tlcli.runs import load_run
 from tlcli.settings import (
     CacheSettings,
@@ -158,6 +159,49 @@ def test_the_cache_changes_nothing(photos, cache, tmp_path, augmentation):
     assert lines_of(tmp_path / "cached") == lines_of(tmp_path / "streamed")
     one, other = (load_run(tmp_path / name).weights() for name in ("cached", "streamed"))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+class Vandal(Silent):
+    """A reporter in whose presence pictures vanish once training begins."""
+
+    def __init__(self, *paths):
+        self.paths = paths
+        self.warnings = []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def note(self, text):
+        if text.startswith("Training"):
+            for path in self.paths:
+                path.unlink(missing_ok=True)
+
+
+def test_pictures_that_vanish_while_they_are_streamed_are_listed(photos, tmp_path):
+    """One of train and one of test; the rest goes on."""
+    data = tmp_path / "data"
+    for index, path in enumerate(sorted(photos.glob("*/*"))):
+        split = ("train", "train", "train", "validation", "test")[index % 5]
+        copy = data / split / path.parent.name / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    of_train, of_test = (sorted((data / split).glob("*/*"))[0] for split in ("train", "test"))
+    before = {split: len(list((data / split).glob("*/*"))) for split in ("train", "validation", "test")}
+    settings = settings_for(
+        data, tmp_path / "run", None, "none", network={"backbone": "lenet5", "weights": "none", "size": None}
+    )
+    report = Vandal(of_train, of_test)
+    info = finetune(settings, report)
+    assert info["images"]["failed"] == 2
+    assert {row["path"] for row in info["data"]["failed"]} == {str(of_train), str(of_test)}
+    assert all(row["error"] for row in info["data"]["failed"])
+    assert len([text for text in report.warnings if "left out" in text]) == 2
+    assert not [text for text in report.warnings if "held out" in text], "DATA brings its own validation pictures"
+    assert info["images"]["train"] == before["train"] - 1
+    assert info["images"]["validation"] == before["validation"]
+    assert info["images"]["test"] == before["test"] - 1
+    predictions = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()
+    assert len(predictions) == before["validation"] + before["test"] - 1
 
 
 def test_seeds(photos, cache, tmp_path):

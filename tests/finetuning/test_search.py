@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tlcli.augmentation import Augmentation
+from tlcli.augmentation import FROM_SCRATCH, Augmentation
+from tlcli.errors import ArtifactError
 from tlcli.features.frozen import open_network
 from tlcli.finetuning.classifier import train_classifier
 from tlcli.finetuning.search import candidates_for
@@ -18,6 +19,7 @@ from tlcli.images.dataset import open_dataset
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 from tlcli.training import checkpoint
+from tlcli.training.freeze import AUGMENTED_FROM
 
 
 class Stop(Exception):
@@ -146,6 +148,40 @@ def test_an_interrupted_search_ends_like_another(searched, tmp_path, monkeypatch
 
 def timeless(rows):
     return [{name: row[name] for name in row if name not in {"seconds", "waited"}} for row in rows]
+
+
+def test_another_depth_is_no_continuation(photos, tmp_path):
+    settings = settings_for(photos, tmp_path, freeze="2", epochs=1)
+    train(settings, tmp_path / "run")
+    deeper = replace(settings, resume=True, network=replace(settings.network, freeze="3"))
+    with pytest.raises(ArtifactError, match="freeze was '2' and is '3'"):
+        train(deeper, tmp_path / "run")
+
+
+def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tmp_path):
+    """twins can't be traced."""
+    settings = settings_for(photos, tmp_path, backbone="twins_svt_small", epochs=1)
+    settings = replace(settings, network=replace(settings.network, size=32))
+    classifier = train(settings, tmp_path / "run")
+    assert [row["freeze"] for row in classifier.training["tried"]] == ["all", "none"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        (None, None, FROM_SCRATCH),
+        (Augmentation(), Augmentation(), Augmentation()),
+    ],
+)
+def test_auto_augments_where_that_is_dear_anyway_unless_told(photos, tmp_path, asked, first, last):
+    settings = replace(settings_for(photos, tmp_path, epochs=4), augmentation=asked)
+    tried = train(settings, tmp_path / "run").training["tried"]
+    assert tried[0]["augmentation"] is None, "the head is fitted on plain pictures"
+    assert tried[1]["share"] < AUGMENTED_FROM
+    assert tried[1]["augmentation"] == (first and first.to_json())
+    deep = [row for row in tried if row["share"] >= AUGMENTED_FROM]
+    assert deep
+    assert all(row["augmentation"] == last.to_json() for row in deep)
 
 
 def test_a_loss_that_is_no_number_leaves_the_best_weights(photos, tmp_path):

@@ -65,7 +65,7 @@ def stream(frozen, paths, digests, report):
     def load(batches, view_of=plain, *, epochs=(0,), workers=2, given=frozen, files=paths):
         order = given.order(augmented=view_of is not plain)
         with PictureLoader(order, workers=workers) as loader:
-            source = StreamedSource(given, loader, files, digests, view_of, report)
+            source = StreamedSource(given, loader, files, digests, view_of, {}, report)
             return [list(source.load(batches, epoch)) for epoch in epochs]
 
     return load

@@ -112,7 +112,9 @@ def test_logits_don_t_depend_on_where_features_come_from(begin):
     found = []
     for cache in (None, NO_CACHE):
         settings, frozen, pictures = begin("1", cache=cache)
-        found.append(evaluate_tail(frozen, pictures, pictures.rows("validation"), settings, Silent()))
+        rows, logits = evaluate_tail(frozen, pictures, pictures.rows("validation"), settings, Silent())
+        assert rows == pictures.rows("validation")
+        found.append(logits)
     np.testing.assert_array_equal(*found)
     assert found[0].shape == (len(pictures.rows("validation")), 3)
 
@@ -141,13 +143,18 @@ def test_pictures_that_changed_before_another_depth_is_tried_are_refused(begin, 
         pass
 
 
-def test_a_vanished_validation_picture_is_an_error_that_says_so(begin, copied):
+def test_a_vanished_picture_is_left_out_of_what_is_judged_until_none_is_left(begin, copied):
     settings, frozen, pictures = begin("none", data=copied)
     rows = pictures.rows("validation")
-    Path(pictures.paths(rows)[0]).unlink()
-    with pytest.raises(DataError, match="1 pictures to judge by"):
-        evaluate_tail(frozen, pictures, rows, settings, Silent())
+    _, whole = evaluate_tail(frozen, pictures, rows, settings, Silent())
+    vanished = Path(pictures.paths(rows)[0])
+    vanished.unlink()
+    left, logits = evaluate_tail(frozen, pictures, rows, settings, Silent())
+    assert left == rows[1:]
+    np.testing.assert_allclose(logits, whole[1:], rtol=1e-5, atol=1e-6)
+    assert list(pictures.lost) == [str(vanished)]
+    assert pictures.readable("validation") == left
     for path in pictures.paths(rows)[1:]:
         Path(path).unlink()
-    with pytest.raises(DataError, match=f"{len(rows)} pictures to judge by"):
+    with pytest.raises(DataError, match=f"all {len(rows)} pictures to judge by"):
         evaluate_tail(frozen, pictures, rows, settings, Silent())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tlcli.augmentation import choose_augmentation
+from tlcli.augmentation import choose_augmentation, default_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
@@ -56,7 +56,7 @@ def finetune(
             "--epochs",
             metavar="N",
             help="Times that each picture is seen; with --freeze auto the budget, in epochs of the whole network.  "
-            "\\[default: 8, from random weights 40; budget 6]",
+            "\\[default: 8, with under 1,200 pictures up to 40, from random weights 40; budget 6 to 30]",
             rich_help_panel=_LAYERS,
         ),
     ] = options.TRAINING.epochs,
@@ -145,7 +145,7 @@ def finetune(
             crop=crop,
             noise=noise,
             color_shift=color_shift,
-            default="light" if freeze == "auto" else "none",
+            default=default_augmentation(freeze, weights),
         ),
         training=TrainingSettings(
             epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, patience=patience, views=views

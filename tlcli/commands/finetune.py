@@ -110,6 +110,8 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
     """What `run.json` says, besides seconds and checksums."""
     frozen, pictures = classifier.frozen, classifier.pictures
     network, cut, extraction = frozen.network, frozen.cut, pictures.extraction
+    failed = [(dataset.samples[index].path, reason) for index, reason in sorted(extraction.failures.items())]
+    failed += pictures.lost.items()
     return {
         "tlcli": tlcli.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -132,9 +134,9 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
         "temperature": classifier.temperature,
         "log_prior": None if classifier.log_prior is None else classifier.log_prior.tolist(),
         "images": {
-            **{split: len(pictures.rows(split)) for split in SPLITS},
+            **{split: len(pictures.readable(split)) for split in SPLITS},
             "skipped": sum(dataset.skipped.values()),
-            "failed": len(extraction.failures),
+            "failed": len(failed),
             "computed": extraction.computed,
             "reused": extraction.reused,
         },
@@ -142,10 +144,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
             "root": portable_name(str(dataset.root.absolute())),
             "fingerprint": data_fingerprint(extraction.digests),
             "skipped": dataset.skipped,
-            "failed": [
-                {"path": portable_name(dataset.samples[index].path), "error": reason}
-                for index, reason in sorted(extraction.failures.items())
-            ],
+            "failed": [{"path": portable_name(path), "error": reason} for path, reason in failed],
             "duplicates": pictures.duplicates.to_json(),
         },
         "validation": classifier.validation.metrics,

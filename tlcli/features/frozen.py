@@ -20,6 +20,7 @@ from tlcli.features.fingerprint import fingerprint, ingredients, weights_digest
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore, check_space, nearest_cache
 from tlcli.files import megabytes
+from tlcli.images.augment import LIMIT
 from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import Preprocessing
 from tlcli.images.worker import Order
@@ -169,6 +170,11 @@ def freeze_at(
     if augmentation is not None and augmentation.enabled:
         of_views = content | {"augmentation": augmentation.to_json(), "seed": seed}
         augmented = network.store(of_views, cut.feature_shape, report, cached=cached)
+        if min(network.preprocessing.height, network.preprocessing.width) > LIMIT:
+            report.warn(
+                f"augmented views are made from pictures of at most {LIMIT} pixels on their short side; this network "
+                f"sees {network.preprocessing.width}, so views will be less sharp than what it is judged on."
+            )
     return Frozen(network=network, cut=cut, plain=plain, augmented=augmented, augmentation=augmentation, seed=seed)
 
 

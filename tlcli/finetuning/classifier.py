@@ -184,12 +184,13 @@ def _train_tail(
     outcome = Search(network, pictures, settings, report, checkpoints).run(selection.logits if selection else None)
     started = time.monotonic()
     test = pictures.rows("test")
-    test_logits = evaluate_tail(outcome.frozen, pictures, test, settings, report) if test else None
+    if test:
+        test, test_logits = evaluate_tail(outcome.frozen, pictures, test, settings, report)
     return Classifier(
         frozen=outcome.frozen,
         pictures=pictures,
         validation=_judge(pictures, pictures.rows("validation"), outcome.judgement.logits, outcome, method="holdout"),
-        test=None if test_logits is None else _judge(pictures, test, test_logits, outcome),
+        test=_judge(pictures, test, test_logits, outcome) if test else None,
         temperature=outcome.temperature,
         log_prior=outcome.log_prior,
         l2=selection.l2 if selection else None,

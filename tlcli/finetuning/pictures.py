@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ class Pictures:
     extraction: Extraction
     duplicates: Duplicates
     settled: Settled
+    lost: dict[str, str] = field(default_factory=dict)
+    """Why a picture, by its path, could not be read again during the run; grows while pictures are streamed."""
 
     @property
     def classes(self) -> int:
@@ -39,6 +41,10 @@ class Pictures:
     def rows(self, split: str) -> list[int]:
         """Positions in `settled` of the pictures of a split."""
         return self.settled.indices(split)
+
+    def readable(self, split: str) -> list[int]:
+        """Those of a split that were not lost."""
+        return [row for row in self.rows(split) if self.settled.samples[row].path not in self.lost]
 
     def labels(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
         """int64 [len(rows)]."""

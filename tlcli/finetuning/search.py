@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tlcli.augmentation import PRESETS, Augmentation
+from tlcli.augmentation import Augmentation, default_augmentation
 from tlcli.backbones.cost import costs_of
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.rows import plan_of
@@ -25,7 +25,7 @@ from tlcli.training.freeze import AUGMENTED_FROM, PATIENCE, SLOWER, depths, epoc
 from tlcli.training.judging import Judgement, judge
 from tlcli.training.loop import State, TailTrainer
 from tlcli.training.precision import training_precision
-from tlcli.training.recipe import BUDGET, EPOCHS, EPOCHS_EACH, EPOCHS_FROM_SCRATCH, make_recipe
+from tlcli.training.recipe import BUDGET, EPOCHS, EPOCHS_EACH, EPOCHS_FROM_SCRATCH, make_recipe, stretch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,7 @@ class Search:
         self._report, self._checkpoints = report, checkpoints
         self._auto = settings.network.freeze == "auto"
         self._pretrained = settings.network.weights != "none"
+        self._stretch = stretch(len(pictures.rows("train")), settings.compute.batch_size)
         self._labels = pictures.labels(pictures.rows("validation"))
         self._log_prior = log_prior_of(pictures) if settings.balance else None
         self._progress = Progress()
@@ -161,7 +162,7 @@ class Search:
         begun = self._begun()
         if begun is None and head is not None and self._auto:
             self._enter_head(head)
-        budget = self._settings.training.epochs or BUDGET
+        budget = self._settings.training.epochs or round(BUDGET * self._stretch)
         stopped = None
         while self._progress.stage < len(candidates) and self._progress.in_vain < PATIENCE and not stopped:
             epochs = self._epochs(candidates, budget)
@@ -186,9 +187,11 @@ class Search:
     def _epochs(self, candidates: Sequence[Candidate], budget: int) -> int:
         """Epochs for the depth that is next."""
         if not self._auto:
-            return self._settings.training.epochs or (EPOCHS if self._pretrained else EPOCHS_FROM_SCRATCH)
+            usual = round(EPOCHS * self._stretch) if self._pretrained else EPOCHS_FROM_SCRATCH
+            return self._settings.training.epochs or usual
         share, spent = candidates[self._progress.stage].share, self._progress.spent
-        return epochs_for(share, candidates=len(candidates), budget=budget, spent=spent, most=EPOCHS_EACH)
+        most = round(EPOCHS_EACH * self._stretch)
+        return epochs_for(share, candidates=len(candidates), budget=budget, spent=spent, most=most)
 
     def _train(
         self, candidate: Candidate, epochs: int, begun: tuple[State, dict[str, torch.Tensor]] | None
@@ -252,12 +255,12 @@ class Search:
 
     def _augmentation(self, candidate: Candidate) -> Augmentation | None:
         settings = self._settings
-        if not self._auto:
-            return settings.augmentation
         if settings.augmentation is not None:
             return settings.augmentation
-        cheap = settings.training.views is None and candidate.share < AUGMENTED_FROM
-        return None if cheap else PRESETS["light"]
+        if self._auto and settings.training.views is None and candidate.share < AUGMENTED_FROM:
+            return None
+        chosen = default_augmentation(settings.network.freeze, settings.network.weights)
+        return chosen if chosen.enabled else None
 
     def _enter_head(self, logits: npt.NDArray[np.float32]) -> None:
         frozen = freeze_at(self._network, "all", self._report)

@@ -82,7 +82,8 @@ class StreamedSource:
         paths: Of the pictures, by row.
         digests: Of the pictures; one that is another by now is left out.
         view_of: Which view an epoch shows.
-        report: Told of pictures that can't be read any more.
+        lost: Gets the paths that can't be read any more, and why.
+        report: Told of them.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class StreamedSource:
         paths: Sequence[str],
         digests: Sequence[bytes],
         view_of: ViewOf,
+        lost: dict[str, str],
         report: Reporter,
     ) -> None:
         self.waited = 0.0
@@ -100,8 +102,8 @@ class StreamedSource:
         self._paths = paths
         self._digests = digests
         self._view_of = view_of
+        self._lost = lost
         self._report = report
-        self._lost: set[int] = set()
 
     def load(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows int64 [B'] and features float32 [B', ...] of each batch; lost pictures are left out."""
@@ -119,9 +121,10 @@ class StreamedSource:
     def _usable(self, row: int, picture: Picture) -> bool:
         if picture.pixels is not None and picture.digest == self._digests[row]:
             return True
-        if row not in self._lost:
-            self._lost.add(row)
-            self._report.warn(f"{self._paths[row]} is left out from here: {picture.error or CHANGED}")
+        path = self._paths[row]
+        if path not in self._lost:
+            self._lost[path] = picture.error or CHANGED
+            self._report.warn(f"{path} is left out from here: {self._lost[path]}")
         return False
 
     def _features(self, pictures: Sequence[Picture]) -> Tensor:

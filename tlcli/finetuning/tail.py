@@ -149,10 +149,11 @@ def log_prior_of(pictures: Pictures) -> npt.NDArray[np.float64]:
 
 def evaluate_tail(
     frozen: Frozen, pictures: Pictures, rows: Sequence[int], settings: FinetuneSettings, report: Reporter
-) -> npt.NDArray[np.float32]:
-    """Logits [len(rows), k] of plain pictures."""
+) -> tuple[list[int], npt.NDArray[np.float32]]:
+    """Those of the rows whose pictures are still there, and their logits [M, k] of plain pictures."""
     with open_source(frozen, pictures, rows, settings, report) as source:
-        return logits_of(frozen.cut.tail, source, len(rows), frozen.network.device)
+        found, logits = logits_of(frozen.cut.tail, source, len(rows), frozen.network.device)
+    return [rows[index] for index in found], logits
 
 
 def feature_compute(settings: FinetuneSettings, network: Network) -> ComputeSettings:
@@ -201,7 +202,7 @@ def open_source(
         with PictureLoader(order, workers=workers, ahead=ahead) as loader:
             if augmented:
                 loader.start()  # they import torch, which no epoch should be seen waiting for
-            yield StreamedSource(frozen, loader, paths, digests, view_of, report)
+            yield StreamedSource(frozen, loader, paths, digests, view_of, pictures.lost, report)
         return
     store = frozen.augmented if augmented and frozen.augmented is not None else frozen.plain
     fill(frozen, pictures, rows, range(1, views + 1) if augmented and views else [0], settings, report)

@@ -67,7 +67,8 @@ def describe_balance(dataset: Dataset, settled: Settled, report: Reporter, *, ba
     small = [name for label, name in enumerate(dataset.classes) if counts[label] < SMALL_CLASS]
     if small:
         names = ", ".join(small[:5]) + (", ..." if len(small) > 5 else "")
-        what = "what is said of them is rough" if settled.folded else "none of theirs is held out"
+        ours = not settled.folded and not dataset.has_split("validation")
+        what = "none of theirs is held out" if ours else "what is said of them is rough"
         report.warn(
             f"{len(small)} of {len(dataset.classes)} classes have under {SMALL_CLASS} pictures ({names}): {what}."
         )

@@ -50,7 +50,7 @@ class FinetuneSettings:
     resume: bool = False
     """Go on with the run at `out`; done already is success."""
     augmentation: Augmentation | None = None
-    """How pictures are distorted in training; None is not at all, but lightly with `--freeze auto`."""
+    """How pictures are distorted in training; None is what `default_augmentation` says."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)

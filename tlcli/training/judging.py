@@ -51,24 +51,29 @@ def judge(logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: N
 
 
 @torch.inference_mode()
-def logits_of(tail: nn.Module, source: Source, count: int, device: torch.device) -> NDArray[np.float32]:
+def logits_of(
+    tail: nn.Module, source: Source, count: int, device: torch.device
+) -> tuple[list[int], NDArray[np.float32]]:
     """What a tail says of the rows 0 .. count - 1 of a source, in full precision, as prediction does.
 
     Returns:
-        Logits float32 [count, k].
+        The rows whose pictures can still be read, M of them, and their logits float32 [M, k].
 
     Raises:
-        DataError: pictures can't be read any more.
+        DataError: none can.
     """
     tail.eval()
     starts = range(0, count, EVALUATED_AT_ONCE)
     batches = [list(range(start, min(start + EVALUATED_AT_ONCE, count))) for start in starts]
-    found = [
-        tail(to_device(inputs, device)).float().cpu().numpy() for rows, inputs in source.load(batches, 0) if len(rows)
-    ]
-    if lost := count - sum(map(len, found)):
+    found: list[int] = []
+    logits = []
+    for rows, inputs in source.load(batches, 0):
+        if len(rows):
+            found += rows.tolist()
+            logits.append(tail(to_device(inputs, device)).float().cpu().numpy())
+    if not found:
         raise DataError(
-            f"{lost:,} pictures to judge by changed or vanished since the run began. Start again with --overwrite for "
-            "what is there now."
+            f"all {count:,} pictures to judge by changed or vanished since the run began. Put them back and go on with "
+            "--resume, or start again with --overwrite for what is there now."
         )
-    return np.concatenate(found)
+    return found, np.concatenate(logits)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlcli.backbones.engine import autocast
-from tlcli.errors import ArtifactError
+from tlcli.errors import ArtifactError, DataError
 from tlcli.interrupts import unbroken
 from tlcli.training.batches import Source, batches_of, to_device
 from tlcli.training.judging import Judgement, judge, logits_of
@@ -259,8 +259,18 @@ class TailTrainer:
         self.state.pictures += len(rows)
 
     def evaluate(self) -> Judgement:
-        """Judge the weights that are in the tail on the validation pictures, as prediction will."""
-        logits = logits_of(self._tail, self._validation, len(self._validation_labels), self._device)
+        """Judge the weights that are in the tail on the validation pictures, as prediction will.
+
+        Raises:
+            DataError: some can't be read any more; epochs that were judged by others can't be compared.
+        """
+        count = len(self._validation_labels)
+        rows, logits = logits_of(self._tail, self._validation, count, self._device)
+        if lost := count - len(rows):
+            raise DataError(
+                f"{lost:,} of {count:,} validation pictures changed or vanished since the run began. Put them back and "
+                "go on with --resume, or start again with --overwrite for what is there now."
+            )
         return judge(logits, self._validation_labels, self._log_prior)
 
     def _keep_if_best(self, judgement: Judgement, epoch: int) -> None:

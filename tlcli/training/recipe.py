@@ -1,11 +1,17 @@
-"""The recipe that tails are trained by, where the user chose nothing else. Measured in benchmarks/recipe.md."""
+"""The recipe that tails are trained by, where the user chose nothing else. Measured in benchmarks/README.md."""
 
 from __future__ import annotations
+
+import math
 
 from tlcli.settings import TrainingSettings
 from tlcli.training.loop import Recipe
 
 EPOCHS = 8
+STEPS = 300
+"""At least, of a training with the default number of epochs: weights need steps, however few the pictures are."""
+STRETCH = 5.0
+"""How many times more epochs than usual few pictures may get for that."""
 EPOCHS_FROM_SCRATCH = 40
 BUDGET = 6
 """Of `--freeze auto`, in epochs of the whole network."""
@@ -20,6 +26,12 @@ LAYER_DECAY = 0.9
 LABEL_SMOOTHING = 0.1
 WARMUP = 0.1
 CLIP = 1.0
+
+
+def stretch(pictures: int, batch_size: int | None) -> float:
+    """How many times more epochs than usual it takes to make enough steps of so many pictures; at least 1."""
+    an_epoch = math.ceil(pictures / (batch_size or BATCH_SIZE))
+    return min(STRETCH, max(1.0, STEPS / (EPOCHS * an_epoch)))
 
 
 def make_recipe(
