@@ -1,6 +1,6 @@
 """How much to freeze: test accuracy by the number of training pictures and the depth of freezing.
 
-usage: python benchmarks/freeze.py DATA [EPOCHS]        (DATA with train, validation and test; default epochs unless given)
+usage: python benchmarks/freeze.py DATA [EPOCHS]     (DATA with train, validation and test; default epochs unless given)
 Each row of the table takes the first N training pictures in an order of their own (the hash of their names); validation
 and test are the same for all. Depths that are cut train on cached plain features, `none` on plain pictures.
 """

@@ -74,10 +74,6 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def digests(self, view: int = 0) -> frozenset[bytes]:
-        """Digests of the pictures whose `view` is here."""
-        return frozenset(digest for digest, its_view in self._rows if its_view == view)
-
     def keys(self) -> frozenset[tuple[bytes, int]]:
         """Digest and view of every feature in here."""
         return frozenset(self._rows)

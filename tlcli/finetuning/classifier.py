@@ -44,7 +44,7 @@ from tlcli.training.selection import Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class Evaluation:
     """How the classifier did on some pictures."""
 
     metrics: dict[str, Any]
@@ -59,8 +59,8 @@ class Classifier:
     frozen: Frozen
     """The network, cut where it was trained."""
     pictures: Pictures
-    validation: Judged
-    test: Judged | None
+    validation: Evaluation
+    test: Evaluation | None
     temperature: float
     log_prior: npt.NDArray[np.float64] | None
     l2: float | None
@@ -115,8 +115,8 @@ def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, 
     return Classifier(
         frozen=frozen,
         pictures=pictures,
-        validation=_judge(pictures, rows, selection.logits, selection, method=selection.method),
-        test=None if test_logits is None else _judge(pictures, test, test_logits, selection),
+        validation=_evaluate(pictures, rows, selection.logits, selection, method=selection.method),
+        test=None if test_logits is None else _evaluate(pictures, test, test_logits, selection),
         temperature=selection.temperature,
         log_prior=selection.log_prior,
         l2=selection.l2,
@@ -183,14 +183,14 @@ def _train_tail(
     )
     outcome = Search(network, pictures, settings, report, checkpoints).run(selection.logits if selection else None)
     started = time.monotonic()
-    test = pictures.rows("test")
+    validation, test = pictures.rows("validation"), pictures.rows("test")
     if test:
         test, test_logits = evaluate_tail(outcome.frozen, pictures, test, settings, report)
     return Classifier(
         frozen=outcome.frozen,
         pictures=pictures,
-        validation=_judge(pictures, pictures.rows("validation"), outcome.judgement.logits, outcome, method="holdout"),
-        test=_judge(pictures, test, test_logits, outcome) if test else None,
+        validation=_evaluate(pictures, validation, outcome.judgement.logits, outcome, method="holdout"),
+        test=_evaluate(pictures, test, test_logits, outcome) if test else None,
         temperature=outcome.temperature,
         log_prior=outcome.log_prior,
         l2=selection.l2 if selection else None,
@@ -224,14 +224,14 @@ def _pictures_hash(pictures: Pictures) -> str:
     return hashlib.sha256(canonical_json(rows)).hexdigest()[:16]
 
 
-def _judge(
+def _evaluate(
     pictures: Pictures,
     rows: Sequence[int],
     logits: npt.NDArray[np.float32],
     calibration: Selection | Outcome,
     *,
     method: str | None = None,
-) -> Judged:
+) -> Evaluation:
     """Metrics and predictions of the pictures `rows`, from their logits [len(rows), k]."""
     samples = [pictures.settled.samples[row] for row in rows]
     classes = pictures.dataset.classes
@@ -250,4 +250,4 @@ def _judge(
         }
         for sample, label, row in zip(samples, said.tolist(), found, strict=True)
     ]
-    return Judged(metrics=metrics.result() | ({"method": method} if method else {}), rows=predictions)
+    return Evaluation(metrics=metrics.result() | ({"method": method} if method else {}), rows=predictions)
