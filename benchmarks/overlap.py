@@ -14,7 +14,8 @@ import torch
 
 from tlcli.augmentation import PRESETS
 from tlcli.backbones.engine import autocast
-from tlcli.features.frozen import freeze_at, open_network
+from tlcli.features.frozen import freeze_at
+from tlcli.features.network import open_network
 from tlcli.finetuning.sources import StreamedSource
 from tlcli.images.dataset import open_dataset
 from tlcli.images.loader import PictureLoader
@@ -34,6 +35,7 @@ with tempfile.TemporaryDirectory() as cache:
         ComputeSettings(device="cpu"),
         CacheSettings(directory=Path(cache)),
         classes=int(labels.max()) + 1,
+        pictures=len(paths),
         report=Silent(),
     )
     frozen = freeze_at(network, layer, Silent(), augmentation=PRESETS["strong"])

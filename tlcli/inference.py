@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import PrefixRunner, map_batches, pick_batch_size, pick_device
+from tlcli.backbones.engine import map_batches, pick_batch_size, pick_device, pick_engine
+from tlcli.backbones.runner import open_runner
 from tlcli.backbones.zoo import rebuild
 from tlcli.errors import ArtifactError
 from tlcli.features.rounding import round_as_stored
@@ -60,12 +61,21 @@ class Predictor:
         self._device = device
         self._batch_size = pick_batch_size(compute.batch_size, device)
         self._workers = compute.worker_count()
-        (report or Silent()).detail(
+        report = report or Silent()
+        report.detail(
             f"  {backbone.name} on {device}, {precision}, {self._workers} decoding processes, "
             f"{self._batch_size} pictures a batch, temperature {run.temperature:.3f}"
         )
-        self._prefix = PrefixRunner(
-            cut.prefix, preprocessing.mean, preprocessing.std, device=device, precision=precision
+        engine = pick_engine(compute.engine, device, precision, 0)
+        self._prefix = open_runner(
+            cut.prefix,
+            preprocessing,
+            engine=engine if cut.layer else "torch",
+            required=True,
+            device=device,
+            precision=precision,
+            directory=lambda: None,
+            report=report,
         )
         self._tail = cut.tail.to(device).to(memory_format=torch.channels_last).eval()
         self._rounded = cut.layer > 0  # what enters a network that isn't frozen at all is never stored

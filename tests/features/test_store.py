@@ -15,9 +15,10 @@ import torch
 
 from tlcli.errors import ArtifactError, MachineError
 from tlcli.features import store as module
+from tlcli.features.caches import check_space, list_caches, nearest_cache
 from tlcli.features.parts import map_part
 from tlcli.features.rounding import round_as_stored
-from tlcli.features.store import FeatureStore, check_space, list_caches, nearest_cache
+from tlcli.features.store import FeatureStore
 
 CONTENT = {"format": 1, "backbone": "tiny", "weights": "ab", "preprocessing": {"fit": "crop", "width": 16}}
 SHAPE = (5,)

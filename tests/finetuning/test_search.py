@@ -12,7 +12,7 @@ import torch
 
 from tlcli.augmentation import FROM_SCRATCH, Augmentation
 from tlcli.errors import ArtifactError
-from tlcli.features.frozen import open_network
+from tlcli.features.network import open_network
 from tlcli.finetuning.classifier import train_classifier
 from tlcli.finetuning.search import candidates_for
 from tlcli.images.dataset import open_dataset
@@ -71,7 +71,9 @@ def searched(photos, tmp_path_factory):
 
 def open_lite():
     network = NetworkSettings(weights="none", size=32)
-    return open_network(network, ComputeSettings(), CacheSettings(enabled=False), classes=3, report=Silent())
+    return open_network(
+        network, ComputeSettings(), CacheSettings(enabled=False), classes=3, pictures=0, report=Silent()
+    )
 
 
 def test_a_given_depth_is_the_only_candidate():

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tlcli.augmentation import PRESETS
-from tlcli.features.frozen import freeze_at, known_features, open_network, plain_features
+from tlcli.features.frozen import freeze_at, known_features, plain_features
+from tlcli.features.network import open_network
 from tlcli.finetuning.sources import CachedSource, StreamedSource
 from tlcli.finetuning.tail import feature_compute
 from tlcli.images.loader import PictureLoader
@@ -31,7 +32,7 @@ def paths(photos, tmp_path_factory):
 def open_frozen(root, freeze="blocks.2", *, backbone="tf_efficientnet_lite0", weights="pretrained", **compute):
     network = NetworkSettings(backbone=backbone, weights=weights, size=32)
     settings = ComputeSettings(**compute)
-    opened = open_network(network, settings, CacheSettings(directory=root), classes=3, report=Silent())
+    opened = open_network(network, settings, CacheSettings(directory=root), classes=3, pictures=0, report=Silent())
     return freeze_at(opened, freeze, Silent(), augmentation=PRESETS["light"], seed=SEED), settings
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from tlcli.augmentation import PRESETS
 from tlcli.errors import DataError
-from tlcli.features.frozen import freeze_at, open_network, plain_features
+from tlcli.features.frozen import freeze_at, plain_features
+from tlcli.features.network import open_network
 from tlcli.finetuning.pictures import settle_pictures
 from tlcli.finetuning.sources import CachedSource, StreamedSource
 from tlcli.finetuning.tail import evaluate_tail, log_prior_of, open_source, tail_share
@@ -33,7 +34,9 @@ def begin(photos, tmp_path):
             compute=ComputeSettings(workers=1),
             **changes,
         )
-        network = open_network(settings.network, settings.compute, settings.cache, classes=3, report=Silent())
+        network = open_network(
+            settings.network, settings.compute, settings.cache, classes=3, pictures=0, report=Silent()
+        )
         frozen = freeze_at(network, freeze, Silent(), augmentation=settings.augmentation)
         dataset = open_dataset(data)
         paths = [sample.path for sample in dataset.samples]

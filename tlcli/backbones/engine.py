@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from tlcli.errors import MachineError, UsageError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+ONNX_FROM = 1000
+"""Pictures that take about as long in torch as exporting the network and running it in ONNX Runtime
+(benchmarks/engine.py: 953 for EfficientNet-Lite0 on two cores)."""
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -53,6 +57,20 @@ def pick_precision(precision: str, device: torch.device) -> str:
     if precision == "fp16" and device.type == "cpu":
         raise UsageError("--precision fp16 has no use on a CPU. Use fp32 (or bf16: faster, but less exact).")
     return precision
+
+
+def pick_engine(engine: str, device: torch.device, precision: str, pictures: int) -> str:
+    """`auto` is ONNX Runtime on a CPU where there are enough pictures to make up for the export, and torch elsewhere.
+
+    Raises:
+        UsageError: ONNX Runtime for what it is not made for here.
+    """
+    able = device.type == "cpu" and precision == "fp32"
+    if engine == "onnx" and not able:
+        raise UsageError(f"--engine onnx runs on a CPU in fp32, not on {device} in {precision}. Use --engine torch.")
+    if engine != "auto":
+        return engine
+    return "onnx" if able and pictures >= ONNX_FROM else "torch"
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -90,6 +108,19 @@ def map_batches(function: Callable[[T], R], batches: Iterable[T], device: torch.
             torch.set_num_threads(cores)
 
 
+class Runner(Protocol):
+    """Runs a frozen prefix: pixels in, features out."""
+
+    engine: str
+    device: torch.device
+
+    def features(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        """uint8 [B, H, W, C] to features float32 [B, ...], on the device."""
+
+    def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
+        """`features` of each batch as an array, computed in the background, in order."""
+
+
 class PrefixRunner:
     """Runs a frozen prefix in plain torch, channels-last: pixels in, features out.
 
@@ -100,6 +131,8 @@ class PrefixRunner:
         device: Where to run; the prefix is moved there.
         precision: `fp32`, or the autocast type `bf16` or `fp16`.
     """
+
+    engine = "torch"
 
     def __init__(
         self, prefix: nn.Module, mean: Sequence[float], std: Sequence[float], *, device: torch.device, precision: str

@@ -93,7 +93,7 @@ Precision = Annotated[
 ]
 Engine = Annotated[
     str,
-    typer.Option("--engine", metavar="auto|torch", help="What runs the frozen network.", rich_help_panel=_COMPUTE),
+    typer.Option("--engine", metavar="auto|torch|onnx", help="What runs the frozen network.", rich_help_panel=_COMPUTE),
 ]
 BatchSize = Annotated[
     int | None,

@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock
 
 from tlcli.errors import MachineError
-from tlcli.features.store import CacheListing, list_caches
+from tlcli.features.caches import CacheListing, list_caches
 from tlcli.settings import default_cache
 
 SECONDS_A_DAY = 86_400.0

@@ -9,17 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tlcli.features.caches import list_caches
 from tlcli.features.extract import Extraction
-from tlcli.features.frozen import (
-    Frozen,
-    describe_cut,
-    describe_network,
-    freeze_at,
-    known_features,
-    open_network,
-    plain_features,
-)
-from tlcli.features.store import list_caches
+from tlcli.features.frozen import Frozen, describe_cut, freeze_at, known_features, plain_features
+from tlcli.features.network import describe_network, open_network
 from tlcli.files import atomic_write, check_new_file, portable_name
 from tlcli.images.dataset import Dataset, open_dataset
 from tlcli.images.describe import describe_dataset, describe_failures
@@ -51,7 +44,10 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     describe_dataset(dataset, report)
     # A head of the right size, since some networks come without one and can't be cut before it.
     classes = len(dataset.classes)
-    network = open_network(settings.network, settings.compute, settings.cache, classes=classes, report=report)
+    pictures = len(dataset.samples)
+    network = open_network(
+        settings.network, settings.compute, settings.cache, classes=classes, pictures=pictures, report=report
+    )
     freeze, seed = settings.network.freeze, settings.network.seed
     frozen = freeze_at(network, freeze, report, augmentation=settings.augmentation, seed=seed)
     report.note(describe_network(network, describe_cut(frozen.cut)))

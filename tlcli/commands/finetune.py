@@ -10,7 +10,6 @@ from typing import Any
 import tlcli
 from tlcli.backbones.zoo import head_modules, timm_config
 from tlcli.errors import ArtifactError, DataError, UsageError
-from tlcli.features.frozen import ENGINE
 from tlcli.files import portable_name
 from tlcli.finetuning.classifier import Classifier, train_classifier
 from tlcli.images.dataset import Dataset, open_dataset
@@ -123,7 +122,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
         "preprocessing": network.preprocessing.to_json(),
         "device": str(network.device),
         "precision": network.precision,
-        "engine": ENGINE,
+        "engine": network.engine,
         "cache": frozen.plain.fingerprint,
         "feature_shape": list(cut.feature_shape),
         "head": {

@@ -5,70 +5,25 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from tlcli.augmentation import Augmentation
 from tlcli.backbones.cut import Cut, cut_at
-from tlcli.backbones.engine import PrefixRunner, pick_batch_size, pick_device, pick_precision
-from tlcli.backbones.zoo import Backbone, head_modules, load_backbone
+from tlcli.backbones.engine import Runner, pick_batch_size
+from tlcli.backbones.runner import open_runner
+from tlcli.backbones.zoo import head_modules
+from tlcli.features.caches import check_space
 from tlcli.features.extract import Extraction, extract, missing
-from tlcli.features.fingerprint import fingerprint, ingredients, weights_digest
-from tlcli.features.memo import Memo
-from tlcli.features.store import FeatureStore, check_space, nearest_cache
+from tlcli.features.fingerprint import ingredients, weights_digest
+from tlcli.features.network import Network
+from tlcli.features.store import FeatureStore
 from tlcli.files import megabytes
 from tlcli.images.augment import LIMIT
 from tlcli.images.loader import PictureLoader
-from tlcli.images.preprocess import Preprocessing
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
-from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
-
-ENGINE = "torch"
-DEPTH = {"cut.layer", "cut.name", "augmentation", "seed"}
-"""Ingredients in which caches of one run differ; with the cut, the weights before it differ too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """A network with its weights, and where and how it runs."""
-
-    backbone: Backbone
-    preprocessing: Preprocessing
-    device: torch.device
-    precision: str
-    """Of frozen prefixes."""
-    memo: Memo
-    root: Path | None
-    """The cache's directory; None where features stay in memory."""
-    stores: dict[str, FeatureStore] = field(default_factory=dict)
-    """Those that are open, by fingerprint: their checksums are verified once."""
-
-    def store(self, content: dict[str, Any], shape: tuple[int, ...], report: Reporter, *, cached: bool) -> FeatureStore:
-        """The store of features of `shape` that depend on `content`; in memory where not `cached`."""
-        name = fingerprint(content)
-        if name in self.stores:
-            return self.stores[name]
-        for key, value in content.items():
-            report.detail(f"  ingredient {key}: {value}")
-        root = self.root if cached else None
-        store = self.stores[name] = FeatureStore(root, content, shape, report)
-        if root is not None and not len(store) and (near := nearest_cache(root, content)):
-            listing, names = near
-            # Another depth is nothing to wonder about; other weights or another size may be.
-            say = report.detail if DEPTH & set(names) and set(names) <= DEPTH | {"weights"} else report.note
-            say(
-                f"New cache: the nearest one here ({listing.directory.name[:8]}, {listing.images:,} pictures) differs "
-                f"in {', '.join(names)}"
-            )
-        return store
-
-    def head_device(self) -> str:
-        """Where the head is fitted: with the network, except on Apple GPUs, which know no float64."""
-        return "cpu" if self.device.type == "mps" else str(self.device)
+from tlcli.settings import ComputeSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +40,26 @@ class Frozen:
     seed: int
 
     @functools.cached_property
-    def runner(self) -> PrefixRunner:
-        """What runs the prefix."""
+    def runner(self) -> Runner:
+        """What runs the prefix.
+
+        Raises:
+            UsageError: the user asked for an engine that can't take this network.
+        """
         network = self.network
-        return PrefixRunner(
+        runner = open_runner(
             self.cut.prefix,
-            network.preprocessing.mean,
-            network.preprocessing.std,
+            network.preprocessing,
+            engine=network.engine if self.cut.layer else "torch",
+            required=network.engine_asked == "onnx",
             device=network.device,
             precision=network.precision,
+            directory=self.plain.make,
+            report=network.report,
         )
+        if self.cut.layer:
+            network.engine = runner.engine
+        return runner
 
     def order(self, known: FeatureStore | None = None, *, augmented: bool = False) -> Order:
         """What decoding processes do with pictures, but not with those in `known`; only `augmented` ones distort."""
@@ -104,38 +69,6 @@ class Frozen:
             augmentation=self.augmentation if augmented else None,
             seed=self.seed,
         )
-
-
-def open_network(
-    network: NetworkSettings, compute: ComputeSettings, cache: CacheSettings, *, classes: int, report: Reporter
-) -> Network:
-    """Load the backbone.
-
-    Args:
-        network: Which backbone, with which weights.
-        compute: Where it runs.
-        cache: Where features are kept.
-        classes: Outputs of the new head.
-        report: Told what was loaded.
-
-    Raises:
-        UsageError: no such backbone.
-        ArtifactError: the weights are broken.
-        MachineError: weights that would need a network, or no such device.
-    """
-    device = pick_device(compute.device)
-    precision = pick_precision(compute.precision, device)
-    backbone = load_backbone(network.backbone, network.weights, classes=classes, size=network.size, seed=network.seed)
-    backbone.model.to(device)
-    root = cache.root() if cache.enabled else None
-    return Network(
-        backbone=backbone,
-        preprocessing=make_preprocessing(backbone, network.fit),
-        device=device,
-        precision=precision,
-        memo=Memo(root, report),
-        root=root,
-    )
 
 
 def freeze_at(
@@ -185,28 +118,6 @@ def describe_cut(cut: Cut) -> str:
     if cut.layer == 0:
         return f"nothing frozen ({cut.of} layers)"
     return f"frozen up to layer {cut.layer} of {cut.of} ({cut.name})"
-
-
-def describe_network(network: Network, where: str) -> str:
-    """In one line for people: what was loaded, `where` it is cut, where it runs."""
-    backbone = network.backbone
-    side = network.preprocessing.width
-    return f"{backbone.name}, {backbone.origin}, {side} px, {where}, {network.device}, {network.precision}"
-
-
-def make_preprocessing(backbone: Backbone, fit: str) -> Preprocessing:
-    """The backbone's own preprocessing, with the user's choice of how pictures become square."""
-    spec = backbone.input
-    return Preprocessing(
-        height=spec.height,
-        width=spec.width,
-        channels=spec.channels,
-        fit=fit,
-        crop_fraction=spec.crop_fraction,
-        interpolation=spec.interpolation,
-        mean=spec.mean,
-        std=spec.std,
-    )
 
 
 def plain_features(

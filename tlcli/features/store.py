@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tlcli.errors import ArtifactError, MachineError
-from tlcli.features.fingerprint import FORMAT, differences, fingerprint
+from tlcli.features.fingerprint import FORMAT, fingerprint
 from tlcli.features.parts import map_part, read_parts, remove_leftovers, write_part
 from tlcli.features.rounding import Features, as_stored, stored_dtype
-from tlcli.files import megabytes, read_json, write_json
+from tlcli.files import read_json, write_json
 from tlcli.progress import Reporter, Silent
 
 FLUSH_BYTES = 64 * 2**20
@@ -99,22 +97,27 @@ class FeatureStore:
             feature[...] = self._parts[part][row]
         return gathered
 
+    def make(self) -> Path | None:
+        """Make the directory if there is none, so that it is listed and can be pruned; None where all is in memory.
+
+        Raises:
+            MachineError: it can't be written.
+        """
+        if self.directory is not None:
+            with _writable(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                write_json(self.directory / "cache.json", self._header())
+        return self.directory
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[FeatureStore]:
         """Hold the writer's lock; rows added in the block are on disk when it ends, however it ends."""
         with contextlib.ExitStack() as stack:
             if self.directory is not None:
-                try:
-                    self.directory.mkdir(parents=True, exist_ok=True)
+                with _writable(self.directory):
+                    self.make()
                     stack.enter_context(self._lock(self.directory))
                     remove_leftovers(self.directory)
-                    write_json(self.directory / "cache.json", self._header())
-                except PermissionError as error:
-                    raise MachineError(
-                        f"the cache {self.directory} cannot be written: {error.strerror}. Choose another with --cache "
-                        "DIR, or use --no-cache.",
-                        path=self.directory,
-                    ) from error
                 self._read(self.directory, Path.unlink)  # another writer may have been here since we looked
             self.locked = True
             try:
@@ -212,83 +215,14 @@ class FeatureStore:
             lock.release()
 
 
-@dataclass(frozen=True, kw_only=True)
-class CacheListing:
-    """One feature cache on disk."""
-
-    directory: Path
-    ingredients: dict[str, Any]
-    feature_shape: tuple[int, ...]
-    images: int
-    bytes: int
-    """Size on disk."""
-    used: float
-    """When it was last used, in seconds since 1970."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {
-            "directory": str(self.directory),
-            "fingerprint": self.directory.name,
-            "backbone": self.ingredients["backbone"],
-            "ingredients": self.ingredients,
-            "feature_shape": list(self.feature_shape),
-            "images": self.images,
-            "bytes": self.bytes,
-            "used": datetime.fromtimestamp(self.used, UTC).isoformat(timespec="seconds"),
-        }
-
-
-def list_caches(root: Path) -> list[CacheListing]:
-    """The feature caches below `root`, last used first. Folders that are none are passed over."""
-    listings = []
-    for header_path in root.glob("*/cache.json") if root.is_dir() else ():
-        try:
-            header = read_json(header_path, "a feature cache")
-            content, shape = header["ingredients"], tuple(header["feature_shape"])
-            if fingerprint(content) != header_path.parent.name:
-                continue
-        except (ArtifactError, KeyError, TypeError):
-            continue
-        parts = list(header_path.parent.glob("part-*.arrow"))
-        listings.append(
-            CacheListing(
-                directory=header_path.parent,
-                ingredients=content,
-                feature_shape=shape,
-                images=sum(_rows_in(path) for path in parts),
-                bytes=sum(path.stat().st_size for path in parts),
-                used=header_path.stat().st_mtime,
-            )
-        )
-    return sorted(listings, key=lambda listing: -listing.used)
-
-
-def _rows_in(path: Path) -> int:
+@contextlib.contextmanager
+def _writable(directory: Path) -> Iterator[None]:
+    """Say what to do where `directory` can't be written."""
     try:
-        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-            return int(reader.count_rows())
-    except (pa.ArrowInvalid, OSError):
-        return 0
-
-
-def nearest_cache(root: Path, content: dict[str, Any]) -> tuple[CacheListing, list[str]] | None:
-    """The existing cache that differs in the fewest ingredients, and which these are."""
-    others = [(listing, differences(content, listing.ingredients)) for listing in list_caches(root)]
-    return min((pair for pair in others if pair[1]), key=lambda pair: len(pair[1]), default=None)
-
-
-def check_space(root: Path, needed: int) -> None:
-    """Refuse to begin what cannot end.
-
-    Raises:
-        MachineError: the disk has less than `needed` bytes free.
-    """
-    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
+        yield
+    except PermissionError as error:
         raise MachineError(
-            f"the features need {megabytes(needed)} in {root}, but {megabytes(free)} are free there. Make room "
-            "(tlcli cache prune), choose another --cache DIR, or use --no-cache.",
-            path=root,
-        )
+            f"the cache {directory} cannot be written: {error.strerror}. Choose another with --cache DIR, or use "
+            "--no-cache.",
+            path=directory,
+        ) from error

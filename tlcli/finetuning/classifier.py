@@ -16,16 +16,8 @@ import torch
 from tlcli.backbones.zoo import head_modules, set_head
 from tlcli.errors import UsageError
 from tlcli.features.fingerprint import weights_digest
-from tlcli.features.frozen import (
-    Frozen,
-    Network,
-    describe_cut,
-    describe_network,
-    freeze_at,
-    known_features,
-    open_network,
-    plain_features,
-)
+from tlcli.features.frozen import Frozen, describe_cut, freeze_at, known_features, plain_features
+from tlcli.features.network import Network, describe_network, open_network
 from tlcli.files import canonical_json, portable_name
 from tlcli.finetuning.head import fit_head
 from tlcli.finetuning.pictures import Pictures, refuse_lost, scan, settle_pictures
@@ -91,7 +83,10 @@ def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Pa
         MachineError: no room, no such device, or weights that would need a network.
     """
     classes = len(dataset.classes)
-    network = open_network(settings.network, settings.compute, settings.cache, classes=classes, report=report)
+    pictures = len(dataset.samples)
+    network = open_network(
+        settings.network, settings.compute, settings.cache, classes=classes, pictures=pictures, report=report
+    )
     freeze = settings.network.freeze
     if freeze == "auto":
         report.note(describe_network(network, "as much frozen as serves"))

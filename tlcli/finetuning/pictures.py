@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tlcli.errors import DataError
 from tlcli.features.extract import Extraction
-from tlcli.features.frozen import Network
+from tlcli.features.network import Network
 from tlcli.images.dataset import Dataset
 from tlcli.images.describe import describe_balance, describe_duplicates, describe_failures
 from tlcli.images.findings import Duplicates, find_duplicates

@@ -15,7 +15,8 @@ from tlcli.backbones.cost import costs_of
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.rows import plan_of
 from tlcli.errors import UsageError
-from tlcli.features.frozen import Frozen, Network, describe_cut, freeze_at
+from tlcli.features.frozen import Frozen, describe_cut, freeze_at
+from tlcli.features.network import Network
 from tlcli.finetuning.pictures import Pictures
 from tlcli.finetuning.tail import TailResult, log_prior_of, train_tail
 from tlcli.progress import Reporter

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from tlcli.backbones.cost import multiply_adds
-from tlcli.features.frozen import Frozen, Network, known_features
+from tlcli.features.frozen import Frozen, known_features
+from tlcli.features.network import Network
 from tlcli.finetuning.pictures import Pictures, refuse_lost
 from tlcli.finetuning.sources import CachedSource, StreamedSource
 from tlcli.images.loader import PictureLoader

@@ -11,7 +11,7 @@ from tlcli.errors import UsageError
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 FITS = ("crop", "pad", "squash")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-ENGINES = ("auto", "torch")
+ENGINES = ("auto", "torch", "onnx")
 SPLITS = ("train", "validation", "test")
 
 
@@ -62,7 +62,7 @@ class ComputeSettings:
     precision: str = "auto"
     """`auto` is fp32 for features on a CPU, fp16 on CUDA, and 16 bits for training where the hardware is fast at it."""
     engine: str = "auto"
-    """What runs the frozen network; `auto` picks."""
+    """What runs the frozen network: `torch`, `onnx` (ONNX Runtime, on a CPU), or `auto`, which takes what is faster."""
     batch_size: int | None = None
     """Pictures a forward pass; None picks by device."""
     workers: int | None = None

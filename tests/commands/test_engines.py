@@ -1,0 +1,101 @@
+"""What runs the frozen network makes no difference but in time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tlcli.backbones import engine, onnx_engine
+from tlcli.commands.cache_features import cache_features
+from tlcli.commands.finetune import finetune
+from tlcli.commands.predict import predict
+from tlcli.errors import UsageError
+from tlcli.features.caches import list_caches
+from tlcli.runs import load_run
+from tlcli.settings import (
+    CacheFeaturesSettings,
+    CacheSettings,
+    ComputeSettings,
+    FinetuneSettings,
+    NetworkSettings,
+    PredictSettings,
+    TrainingSettings,
+)
+
+NETWORK = NetworkSettings(size=64)
+
+
+def features_of(photos, folder, *, cache, **compute):
+    """The exported features, and what cache-features said."""
+    folder.mkdir()
+    settings = CacheFeaturesSettings(
+        data=photos,
+        export=folder / "features.parquet",
+        network=NETWORK,
+        compute=ComputeSettings(workers=1, **compute),
+        cache=CacheSettings(directory=cache),
+    )
+    said = cache_features(settings)
+    return np.array(pq.read_table(settings.export)["feature"].to_pylist()), said
+
+
+def test_features_agree_and_share_a_cache(photos, tmp_path):
+    plain, _ = features_of(photos, tmp_path / "torch", cache=tmp_path / "one", engine="torch")
+    onnx, said = features_of(photos, tmp_path / "onnx", cache=tmp_path / "two", engine="onnx")
+    assert said["computed"] == len(onnx)
+    cosine = (plain * onnx).sum(1) / np.linalg.norm(plain, axis=1) / np.linalg.norm(onnx, axis=1)
+    assert cosine.min() >= onnx_engine.COSINE
+    _, again = features_of(photos, tmp_path / "again", cache=tmp_path / "two", engine="torch")
+    assert (again["computed"], again["reused"]) == (0, len(onnx))
+
+
+@pytest.mark.parametrize("freeze", ["all", "blocks.3"])
+def test_runs_agree_and_say_what_they_were_made_by(photos, tmp_path, freeze):
+    infos = {}
+    for name in ("torch", "onnx"):
+        infos[name] = finetune(
+            FinetuneSettings(
+                data=photos,
+                out=tmp_path / name,
+                network=NetworkSettings(size=64, freeze=freeze),
+                training=TrainingSettings(epochs=None if freeze == "all" else 1),
+                compute=ComputeSettings(engine=name, workers=1, precision="fp32"),
+                cache=CacheSettings(directory=tmp_path / f"cache of {name}"),
+            )
+        )
+        assert load_run(tmp_path / name).info["engine"] == name
+    assert infos["onnx"]["validation"]["loss"] == pytest.approx(infos["torch"]["validation"]["loss"], abs=1e-3)
+    labels = {
+        name: [
+            row["label"]
+            for row in predict(
+                PredictSettings(
+                    run=tmp_path / "onnx", inputs=(str(photos),), compute=ComputeSettings(engine=name, workers=1)
+                )
+            ).rows
+        ]
+        for name in ("torch", "onnx")
+    }
+    assert labels["onnx"] == labels["torch"]
+    assert labels["onnx"]
+
+
+def test_auto_takes_onnx_where_there_are_many_pictures(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "ONNX_FROM", 10)
+    features_of(photos, tmp_path / "many", cache=tmp_path / "cache")
+    (export,) = (tmp_path / "cache").glob("*/prefix-*.onnx")
+    (listed,) = list_caches(tmp_path / "cache")
+    assert listed.bytes > export.stat().st_size
+
+
+def test_auto_falls_back_and_a_choice_does_not(photos, tmp_path, monkeypatch):
+    def no_export(*_):
+        raise onnx_engine.ExportError("torch can't export it")
+
+    monkeypatch.setattr(onnx_engine, "_export", no_export)
+    monkeypatch.setattr(engine, "ONNX_FROM", 10)
+    found, _ = features_of(photos, tmp_path / "auto", cache=tmp_path / "one")
+    assert np.isfinite(found).all()
+    with pytest.raises(UsageError, match="--engine onnx: torch can't export it"):
+        features_of(photos, tmp_path / "asked", cache=tmp_path / "two", engine="onnx")
