@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tlcli.augmentation import Augmentation
 from tlcli.backbones import engine, onnx_engine
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.finetune import finetune
@@ -87,6 +88,20 @@ def test_auto_takes_onnx_where_there_are_many_pictures(photos, tmp_path, monkeyp
     (export,) = (tmp_path / "cache").glob("*/prefix-*.onnx")
     (listed,) = list_caches(tmp_path / "cache")
     assert listed.bytes > export.stat().st_size
+
+
+def test_nothing_frozen_is_nothing_to_export(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "ONNX_FROM", 10)
+    settings = FinetuneSettings(
+        data=photos,
+        out=tmp_path / "run",
+        network=NetworkSettings(backbone="lenet5", weights="none", freeze="none"),
+        training=TrainingSettings(epochs=1),
+        augmentation=Augmentation(),
+        cache=CacheSettings(directory=tmp_path / "cache"),
+    )
+    assert finetune(settings)["engine"] == "torch"
+    assert not list(tmp_path.rglob("*.onnx"))
 
 
 def test_auto_falls_back_and_a_choice_does_not(photos, tmp_path, monkeypatch):

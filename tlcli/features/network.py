@@ -100,7 +100,7 @@ def open_network(
         preprocessing=make_preprocessing(backbone, network.fit),
         device=device,
         precision=precision,
-        engine=pick_engine(compute.engine, device, precision, pictures),
+        engine="torch" if network.freeze == "none" else pick_engine(compute.engine, device, precision, pictures),
         engine_asked=compute.engine,
         memo=Memo(root, report),
         root=root,

@@ -68,6 +68,8 @@ class FinetuneSettings:
                     f"{option} has no effect with --freeze all: the softmax head is fitted to its optimum. Leave it "
                     "out, or train later layers too, with --freeze auto."
                 )
+        if freeze == "none" and self.compute.engine == "onnx":
+            raise UsageError("--engine onnx has no effect with --freeze none: it runs the frozen part. Leave it out.")
         if freeze != "all" and self.compute.batch_size == 1:
             raise UsageError("--batch-size is 1; layers are trained on batches of at least 2 pictures.")
         if fraction is not None and not 0 < fraction < 1:
