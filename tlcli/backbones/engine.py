@@ -108,6 +108,13 @@ def map_batches(function: Callable[[T], R], batches: Iterable[T], device: torch.
             torch.set_num_threads(cores)
 
 
+def normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """What pixels are multiplied by, and what is then added: (x / 255 - mean) / std. Both float32 [1, C, 1, 1]."""
+    scale = torch.tensor([1 / (255 * s) for s in std])
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
+    return scale.reshape(1, -1, 1, 1), shift.reshape(1, -1, 1, 1)
+
+
 class Runner(Protocol):
     """Runs a frozen prefix: pixels in, features out."""
 
@@ -142,9 +149,7 @@ class PrefixRunner:
         if device.type == "cuda":  # fp32 is fp32, for tails too: TF32 keeps 10 bits of 23
             torch.backends.cudnn.allow_tf32 = False
         self._prefix = prefix.to(device).to(memory_format=torch.channels_last).eval()
-        # (x / 255 - mean) / std as one multiplication and one addition.
-        self._scale = torch.tensor([1 / (255 * s) for s in std], device=device).reshape(1, -1, 1, 1)
-        self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).reshape(1, -1, 1, 1)
+        self._scale, self._shift = (values.to(device) for values in normalisation(mean, std))
 
     @torch.inference_mode()
     def features(self, pixels: npt.NDArray[np.uint8]) -> Tensor:

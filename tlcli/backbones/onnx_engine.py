@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tlcli.backbones.engine import map_batches
+from tlcli.backbones.engine import map_batches, normalisation
 from tlcli.files import atomic_write
 
 COSINE = 0.9999
@@ -114,9 +114,7 @@ def open_onnx(
         with contextlib.suppress(ExportError):  # then it is exported anew
             return OnnxRunner(kept)
     exporting()
-    scale = torch.tensor([1 / (255 * s) for s in std]).reshape(1, -1, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).reshape(1, -1, 1, 1)
-    network = _FromPixels(prefix, scale, shift).eval()
+    network = _FromPixels(prefix, *normalisation(mean, std)).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
     model = _export(network, torch.from_numpy(pixels))
     runner = OnnxRunner(model)
