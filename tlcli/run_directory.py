@@ -20,7 +20,18 @@ RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 SPLITS_FILE = "splits.parquet"
-FILES = (RUN_FILE, WEIGHTS_FILE, CONFIG_FILE, SPLITS_FILE, "metrics.jsonl", "predictions.parquet", "report.html")
+ONNX_FILE = "model.onnx"
+"""The whole network, pixels to logits, for predicting without torch; not in every run."""
+FILES = (
+    RUN_FILE,
+    WEIGHTS_FILE,
+    CONFIG_FILE,
+    SPLITS_FILE,
+    ONNX_FILE,
+    "metrics.jsonl",
+    "predictions.parquet",
+    "report.html",
+)
 """All that a run consists of; a directory with anything else in it is never deleted."""
 UNFINISHED = ".unfinished"
 """Stands in the directory of a run while it is written."""

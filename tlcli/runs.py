@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tlcli.errors import ArtifactError
 from tlcli.files import atomic_write, canonical_json, read_json, sha256_file, write_json
 from tlcli.images.preprocess import Preprocessing
-from tlcli.run_directory import CONFIG_FILE, FILES, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
+from tlcli.run_directory import CONFIG_FILE, FILES, ONNX_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,6 +138,7 @@ def write_run(
     predictions: Sequence[dict[str, Any]],
     splits: dict[bytes, str],
     report: str,
+    onnx: bytes | None,
 ) -> dict[str, Any]:
     """Write a run's files, `run.json` last.
 
@@ -150,6 +151,7 @@ def write_run(
         predictions: Rows of `predictions.parquet`: path, label, split, predicted, confidence, probabilities.
         splits: Rows of `splits.parquet`: the split of each picture, by digest.
         report: `report.html`.
+        onnx: `model.onnx`; None leaves it out.
 
     Returns:
         The whole content of `run.json`.
@@ -172,7 +174,10 @@ def write_run(
         pq.write_table(pa.table(columns), file)
     with atomic_write(directory / "report.html") as file:
         file.write(report.encode("utf8", "backslashreplace"))
-    names = [name for name in FILES if name != RUN_FILE]
+    if onnx is not None:
+        with atomic_write(directory / ONNX_FILE) as file:
+            file.write(onnx)
+    names = [name for name in FILES if name != RUN_FILE and (name != ONNX_FILE or onnx is not None)]
     whole = {"format": FORMAT} | info | {"files": {name: sha256_file(directory / name) for name in names}}
     whole["sha256"] = _own_hash(whole)
     write_json(directory / RUN_FILE, whole)

@@ -46,7 +46,7 @@ def test_features_agree_and_share_a_cache(photos, tmp_path):
     onnx, said = features_of(photos, tmp_path / "onnx", cache=tmp_path / "two", engine="onnx")
     assert said["computed"] == len(onnx)
     cosine = (plain * onnx).sum(1) / np.linalg.norm(plain, axis=1) / np.linalg.norm(onnx, axis=1)
-    assert cosine.min() >= onnx_engine.COSINE
+    assert cosine.min() >= 0.9999
     _, again = features_of(photos, tmp_path / "again", cache=tmp_path / "two", engine="torch")
     assert (again["computed"], again["reused"]) == (0, len(onnx))
 
@@ -101,7 +101,7 @@ def test_nothing_frozen_is_nothing_to_export(photos, tmp_path, monkeypatch):
         cache=CacheSettings(directory=tmp_path / "cache"),
     )
     assert finetune(settings)["engine"] == "torch"
-    assert not list(tmp_path.rglob("*.onnx"))
+    assert [path.name for path in tmp_path.rglob("*.onnx")] == ["model.onnx"], "the whole network, for predict"
 
 
 def test_auto_falls_back_and_a_choice_does_not(photos, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_timm_loads_the_run_and_agrees(photos, trained):
     assert model.pretrained_cfg["label_names"] == list(run.classes)
 
     from tlcli.images.worker import Order, read_picture
-    from tlcli.inference import Predictor
+    from tlcli.inference.predictor import Predictor
     from tlcli.settings import ComputeSettings
 
     paths = sorted(photos.rglob("*.jpg"))[:6]
@@ -81,7 +81,7 @@ def test_timm_loads_the_run_and_agrees(photos, trained):
     with torch.inference_mode():
         expected = torch.softmax(model(images) / run.temperature, dim=1)
     predictor = Predictor(run, ComputeSettings())
-    found = predictor.probabilities(predictor.logits(pixels))
+    found = predictor.probabilities(predictor.network.run(pixels))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tlcli.commands.predict import predict
 from tlcli.errors import ArtifactError, DataError, UsageError
-from tlcli.inference import Predictor
+from tlcli.inference.predictor import Predictor
 from tlcli.rows import journal_path
 from tlcli.settings import ComputeSettings, PredictSettings
 

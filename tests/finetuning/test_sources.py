@@ -12,7 +12,6 @@ from tlcli.augmentation import PRESETS
 from tlcli.features.frozen import freeze_at, known_features, plain_features
 from tlcli.features.network import open_network
 from tlcli.finetuning.sources import CachedSource, StreamedSource
-from tlcli.finetuning.tail import feature_compute
 from tlcli.images.loader import PictureLoader
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings
@@ -106,7 +105,7 @@ def test_a_batch_size_of_the_users_changes_no_bit(paths, digests, tmp_path, stre
     """It decides how pictures go through the prefix into the cache, too."""
     other, compute = open_frozen(tmp_path, batch_size=batch_size)
     settings = FinetuneSettings(data=tmp_path, network=NetworkSettings(freeze="7"), compute=compute)
-    plain_features(other, paths, feature_compute(settings, other.network), verify=False, report=Silent())
+    plain_features(other, paths, other.network.for_features(settings.compute), verify=False, report=Silent())
     batches = batches_of(COUNT, batch_size, seed=3, epoch=0)
     assert_same(list(CachedSource(other.plain, digests, plain).load(batches, 0)), stream(batches)[0])
 

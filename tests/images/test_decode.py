@@ -5,12 +5,14 @@ import os
 import random
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tlcli.images.decode import UndecodableError, decode
+from tlcli.images.preprocess import fit_picture, surplus
 from tlcli.images.worker import Order, read_picture
 
 GENERATOR = np.random.default_rng(0)
@@ -309,3 +311,64 @@ def test_flipped_bits_give_a_picture_or_a_reason_and_nothing_else(name, capfd):
     assert 0 < len(reasons) < 150
     assert all(len(reason.splitlines()) == 1 for reason in reasons)
     capfd.readouterr()  # libtiff tells descriptor 2 about it; the worker has none
+
+
+def photograph(width, height):
+    """Soft shapes with fine grain, as a camera's."""
+    rows, columns = np.mgrid[:height, :width]
+    waves = [np.sin(columns / width * 9 + rows / height * turn) for turn in (2, 5, 11)]
+    grain = GENERATOR.normal(0, 6, (height, width, 3))
+    return np.clip(127 + 90 * np.stack(waves, axis=-1) + grain, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_is_decoded_small_and_gives_nearly_the_same_pixels(fit, orientation, small):
+    upright = photograph(1600, 1200)
+    stored = np.ascontiguousarray(STORED_AS[orientation](upright))
+    data = encode(stored, "JPEG", quality=92, exif=exif(orientation))
+    preprocessing = replace(small, height=32, width=64, fit=fit)
+    sizes = []
+
+    def needed(size):
+        sizes.append(size)
+        return surplus(size, preprocessing)
+
+    drafted, whole = decode(data, 3, needed), decode(data, 3)
+    assert sizes == [(1600, 1200)], "asked of the upright picture"
+    assert whole.size == (1600, 1200)
+    assert drafted.size in {(400, 300), (200, 150)}
+    found, expected = (np.asarray(fit_picture(p, preprocessing), np.float64) for p in (drafted, whole))
+    assert np.abs(found - expected).mean() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "form", "factor", "decoded"),
+    [
+        ((640, 480), "JPEG", 7.9, (160, 120)),
+        ((640, 480), "JPEG", 1.9, (640, 480)),
+        ((644, 484), "JPEG", 99, (161, 121)),  # no eighths without a rest
+        ((641, 480), "JPEG", 99, (641, 480)),
+        ((640, 480), "PNG", 99, (640, 480)),
+        ((640, 480), "MPO", 99, (80, 60)),
+    ],
+)
+def test_how_far_a_picture_is_decoded_down(size, form, factor, decoded):
+    options = {"save_all": True, "append_images": [Image.new("RGB", size)]} if form == "MPO" else {}
+    data = encode(photograph(*size), form, **options)
+    assert decode(data, 3, lambda _: factor).size == decoded
+
+
+def test_a_truncated_jpeg_is_refused_at_every_size():
+    data = encode(photograph(640, 480), "JPEG")
+    with pytest.raises(UndecodableError, match="truncated"):
+        decode(data[: len(data) // 2], 3, lambda _: 8)
+
+
+def test_cached_and_predicted_pixels_come_by_one_way(tmp_path, small):
+    """What a decoding process gives is what `decode` and `fit_picture` give, for the network's own need of pixels."""
+    path = tmp_path / "large.jpg"
+    path.write_bytes(encode(photograph(960, 640), "JPEG"))
+    picture = decode(path.read_bytes(), 3, lambda size: surplus(size, small))
+    assert picture.size != (960, 640)
+    assert read_picture(str(path), Order(preprocessing=small)).pixels == fit_picture(picture, small).tobytes()

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from tlcli.training import selection
+from tlcli.training import design, selection
 from tlcli.training.calibration import fit_temperature, probabilities
 from tlcli.training.selection import L2S, select_folds, select_holdout
-from tlcli.training.softmax import balanced_weights, fit_path
+from tlcli.training.softmax import balanced_weights, fit_paths
+
+
+def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu"):
+    """One weighting's heads."""
+    weights = torch.ones(len(labels)) if sample_weights is None else sample_weights
+    for (head,) in fit_paths(features, labels, [weights], classes=classes, l2s=l2s, device=device):
+        yield head
 
 
 def blobs(rows: int, *, features: int = 20, classes: int = 3, spread: float = 0.6, seed: int = 0):
@@ -185,3 +192,26 @@ def test_balanced_labels_keep_confidence_true_to_the_frequencies():
     assert abs(shares[:, 1].mean() - labels.float().mean().item()) < 0.02
     right = labels.numpy()[said_rare].mean()
     assert abs(shares[said_rare, 1].mean() - right) < 0.05
+
+
+class Mapped:
+    def __init__(self, features):
+        self._features, self.shape = features.numpy(), tuple(features.shape)
+
+    def read(self, start, stop):
+        return self._features[start:stop].copy()
+
+
+@pytest.mark.parametrize("balance", [False, True])
+def test_streamed_or_in_memory_the_choice_is_the_same(monkeypatch, balance):
+    monkeypatch.setattr(design, "BLOCK", 17)
+    x, y = blobs(90)
+    folds = np.arange(90) % 5
+    whole = select_folds(x, y, folds, classes=3, judged=60, balance=balance)
+    streamed = select_folds(Mapped(x), y, folds, classes=3, judged=60, balance=balance)
+    assert streamed.l2 == whole.l2
+    assert streamed.logits.shape == whole.logits.shape == (60, 3)
+    np.testing.assert_allclose(streamed.logits, whole.logits, atol=0.02)
+    torch.testing.assert_close(streamed.head.weight, whole.head.weight, rtol=0.02, atol=0.02)
+    held = select_holdout(Mapped(x), y, *blobs(40, seed=1), classes=3, balance=balance)
+    assert held.l2 == select_holdout(x, y, *blobs(40, seed=1), classes=3, balance=balance).l2

@@ -11,7 +11,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from tlcli.errors import DataError
-from tlcli.training.softmax import SoftmaxHead, balanced_weights, fit_path
+from tlcli.training import design, softmax
+from tlcli.training.softmax import SoftmaxHead, balanced_weights, fit_paths
+
+
+def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu"):
+    """One weighting's heads."""
+    weights = torch.ones(len(labels)) if sample_weights is None else sample_weights
+    for (head,) in fit_paths(features, labels, [weights], classes=classes, l2s=l2s, device=device):
+        yield head
 
 
 def blobs(rows: int, features: int, classes: int, *, spread: float = 1.0, seed: int = 0):
@@ -189,3 +197,59 @@ def test_balanced_weights_give_each_class_present_the_same_sum():
 def test_logits_are_an_affine_map_of_raw_features():
     head = SoftmaxHead(weight=torch.tensor([[1.0, 2.0], [0.0, -1.0]]), bias=torch.tensor([0.5, 0.0]))
     assert np.array_equal(head.logits(torch.tensor([[3.0, 4.0]])).numpy(), [[11.5, -4.0]])
+
+
+class Mapped:
+    """Rows that are handed out a few at a time, as from a disk."""
+
+    def __init__(self, features):
+        self._features, self.shape, self.reads = features.numpy(), tuple(features.shape), 0
+
+    def read(self, start, stop):
+        self.reads += 1
+        return self._features[start:stop].copy()
+
+
+@pytest.mark.parametrize("l2", [1.0, 0.01])
+@pytest.mark.parametrize("block", [16, 1000])
+def test_streamed_rows_give_the_same_minimum(monkeypatch, l2, block):
+    """For several weightings at once, with a constant feature, and one that is constant but for rows left out."""
+    monkeypatch.setattr(design, "BLOCK", block)
+    monkeypatch.setattr(design, "SAMPLE", 50)
+    x, y = blobs(150, 12, 4)
+    x[:, 3] = 7
+    x[:, 5] = torch.where(torch.arange(150) < 30, x[:, 5], 100.0)
+    x[:, 7] += 4000
+    weightings = [torch.ones(150), torch.rand(150, generator=torch.Generator().manual_seed(1))]
+    weightings[1][:30] = 0
+    weightings[1] /= weightings[1][30:].mean()
+    (whole,) = fit_paths(x, y, weightings, classes=4, l2s=[l2])
+    (streamed,) = fit_paths(Mapped(x), y, weightings, classes=4, l2s=[l2])
+    for weights, expected, found in zip(weightings, whole, streamed, strict=True):
+        rows = weights > 0
+        best = objective(expected, x[rows], y[rows], l2, weights[rows])
+        assert objective(found, x[rows], y[rows], l2, weights[rows]) == pytest.approx(best, rel=1e-4)
+        torch.testing.assert_close(found.logits(x), expected.logits(x), rtol=0.02, atol=0.02)
+        assert (found.weight[:, 3] == 0).all()
+    assert (streamed[1].weight[:, 5] == 0).all()
+
+
+def test_fits_that_are_streamed_together_share_each_pass(monkeypatch):
+    monkeypatch.setattr(design, "BLOCK", 1000)
+    x, y = blobs(150, 12, 4)
+    alone, together = Mapped(x), Mapped(x)
+    list(fit_paths(alone, y, [torch.ones(150)], classes=4, l2s=[0.1]))
+    heads = list(fit_paths(together, y, [torch.ones(150)] * 3, classes=4, l2s=[0.1]))
+    assert together.reads == alone.reads
+    monkeypatch.setattr(softmax, "TOGETHER_BYTES", 1)
+    one_by_one = list(fit_paths(Mapped(x), y, [torch.ones(150)] * 3, classes=4, l2s=[0.1]))
+    for one, other in zip(heads[0], one_by_one[0], strict=True):
+        torch.testing.assert_close(one.weight, other.weight)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_streamed_feature_that_is_no_number_is_an_error(bad):
+    x, y = blobs(60, 5, 3)
+    x[40, 2] = bad
+    with pytest.raises(DataError, match="1 of 5 features"):
+        list(fit_paths(Mapped(x), y, [torch.ones(60)], classes=3, l2s=[1.0]))

@@ -5,9 +5,7 @@ B pictures of H x W pixels with C channels in a batch.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,14 +13,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tlcli.backbones.streams import map_batches
 from tlcli.errors import MachineError, UsageError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-ONNX_FROM = 1000
+ONNX_FROM = 600
 """Pictures that take about as long in torch as exporting the network and running it in ONNX Runtime
-(benchmarks/engine.py: 953 for EfficientNet-Lite0 on two cores)."""
+(benchmarks/engine.py: 562 for EfficientNet-Lite0 on two cores)."""
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -59,8 +58,14 @@ def pick_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def pick_engine(engine: str, device: torch.device, precision: str, pictures: int) -> str:
+def pick_engine(engine: str, device: torch.device, precision: str, pictures: int | None) -> str:
     """`auto` is ONNX Runtime on a CPU where there are enough pictures to make up for the export, and torch elsewhere.
+
+    Args:
+        engine: What was asked for.
+        device: Where it is to run.
+        precision: Of the frozen network.
+        pictures: How many there are; None where the network is exported in any case.
 
     Raises:
         UsageError: ONNX Runtime for what it is not made for here.
@@ -70,7 +75,7 @@ def pick_engine(engine: str, device: torch.device, precision: str, pictures: int
         raise UsageError(f"--engine onnx runs on a CPU in fp32, not on {device} in {precision}. Use --engine torch.")
     if engine != "auto":
         return engine
-    return "onnx" if able and pictures >= ONNX_FROM else "torch"
+    return "onnx" if able and (pictures is None or pictures >= ONNX_FROM) else "torch"
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -84,28 +89,14 @@ def pick_batch_size(batch_size: int | None, device: torch.device) -> int:
     return batch_size or (4 if device.type == "cpu" else 256)
 
 
-def map_batches(function: Callable[[T], R], batches: Iterable[T], device: torch.device) -> Iterator[R]:
-    """Apply `function` to batches in the background, results in order, few batches ahead.
-
-    On a CPU, one thread a core, each working alone: no core waits at the end of every layer for another one that a
-    decoding process keeps busy. (Two cores shared with two decoding processes: 1.6 times faster than two threads on
-    one batch.) On a GPU, one thread, so that pictures come in while the last batch computes.
-    """
-    cores = torch.get_num_threads()
-    streams = cores if device.type == "cpu" else 1
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(streams, "prefix", torch.set_num_threads, (max(1, cores // streams),)) as pool:
-        try:
-            for batch in batches:
-                waiting.append(pool.submit(function, batch))
-                if len(waiting) > streams:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-            torch.set_num_threads(cores)
+def map_in_torch(function: Callable[[T], R], batches: Iterable[T], device: torch.device) -> Iterator[R]:
+    """`map_batches` of what runs torch: on a CPU a stream a core, each with a thread of its own; on a GPU one."""
+    threads = torch.get_num_threads()
+    streams = threads if device.type == "cpu" else 1
+    try:
+        yield from map_batches(function, batches, streams, lambda: torch.set_num_threads(max(1, threads // streams)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -165,7 +156,10 @@ class PrefixRunner:
             MachineError: out of memory on the device.
         """
         try:
-            images = torch.from_numpy(pixels).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            images = torch.from_numpy(pixels)
+            if self.device.type == "cuda":  # copied from pinned memory, while the last batch computes
+                images = images.pin_memory()
+            images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             images = images.float().mul_(self._scale).add_(self._shift)
             images = images.contiguous(memory_format=torch.channels_last)
             with autocast(self.precision, self.device):
@@ -183,4 +177,4 @@ class PrefixRunner:
             array: npt.NDArray[np.float32] = self.features(pixels).cpu().numpy()
             return array
 
-        return map_batches(run, batches, self.device)
+        return map_in_torch(run, batches, self.device)

@@ -54,6 +54,8 @@ class Backbone:
     """where the weights came from, in one phrase for people"""
     arguments: dict[str, Any] = field(default_factory=dict)
     """what timm.create_model needs beyond the name and the classes to build this network again"""
+    traced: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """what `rows.plan_of` found out, which takes a while"""
 
 
 def config_of(name: str) -> dict[str, Any]:

@@ -52,7 +52,14 @@ class Plan:
 
 
 def plan_of(backbone: Backbone) -> Plan | None:
-    """Trace the network in eval mode and find its rows; None where it can't be traced."""
+    """Trace the network in eval mode, once, and find its rows; None where it can't be traced."""
+    if "plan" not in backbone.traced:
+        backbone.traced["plan"] = _plan(backbone)
+    plan: Plan | None = backbone.traced["plan"]
+    return plan
+
+
+def _plan(backbone: Backbone) -> Plan | None:
     model, spec = backbone.model, backbone.input
     shape = (1, spec.channels, spec.height, spec.width)
     try:

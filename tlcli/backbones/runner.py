@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from tlcli.backbones.engine import PrefixRunner, Runner
-from tlcli.backbones.onnx_engine import ExportError, open_onnx
+from tlcli.backbones.onnx_engine import ExportError, OnnxRunner
+from tlcli.backbones.session import UnloadableError
 from tlcli.errors import UsageError
 from tlcli.images.preprocess import Preprocessing
 from tlcli.progress import Reporter
@@ -19,11 +19,10 @@ def open_runner(
     prefix: nn.Module,
     preprocessing: Preprocessing,
     *,
-    engine: str,
+    exported: Callable[[], bytes] | None,
     required: bool,
     device: torch.device,
     precision: str,
-    directory: Callable[[], Path | None],
     report: Reporter,
 ) -> Runner:
     """Make a prefix ready to run.
@@ -31,30 +30,20 @@ def open_runner(
     Args:
         prefix: float32 [B, C, H, W], normalised, to features [B, ...].
         preprocessing: How pictures enter it.
-        engine: From `pick_engine`.
-        required: Whether nothing else may take its place.
+        exported: Gives it as an ONNX file, for ONNX Runtime; None where torch was picked.
+        required: Whether nothing but ONNX Runtime will do.
         device: Where to run.
         precision: `fp32`, or the autocast type `bf16` or `fp16`.
-        directory: Gives the place for the prefix's export; None keeps it in memory.
-        report: Told of an export, and where torch takes over.
+        report: Told where torch takes over.
 
     Raises:
-        UsageError: the engine is `required` and can't take this network.
+        UsageError: ONNX Runtime is `required` and can't take this network.
     """
-    mean, std = preprocessing.mean, preprocessing.std
-    if engine == "onnx":
-        shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    if exported is not None:
         try:
-            return open_onnx(
-                prefix,
-                shape,
-                mean,
-                std,
-                directory(),
-                lambda: report.note("Export    the frozen part, for ONNX Runtime"),
-            )
-        except ExportError as error:
+            return OnnxRunner(exported())
+        except (ExportError, UnloadableError) as error:
             if required:
                 raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
             report.note(f"Engine    torch: {error}")
-    return PrefixRunner(prefix, mean, std, device=device, precision=precision)
+    return PrefixRunner(prefix, preprocessing.mean, preprocessing.std, device=device, precision=precision)

@@ -14,7 +14,7 @@ from tlcli.files import portable_name
 from tlcli.images.dataset import Dataset, Sample, open_dataset
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
-from tlcli.inference import Predictor
+from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
 from tlcli.runs import Run, load_run
 from tlcli.settings import SPLITS, EvaluateSettings

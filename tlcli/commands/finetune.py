@@ -70,6 +70,7 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
             predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
             splits=splits_by_digest(pictures.settled, pictures.extraction.digests),
             report=run_page(info, name=out.name),
+            onnx=classifier.onnx,
         )
     if classifier.stopped:
         raise DataError(_not_finite(classifier.stopped, out), path=out)

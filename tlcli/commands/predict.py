@@ -18,7 +18,7 @@ import numpy as np
 from tlcli.errors import ArtifactError, DataError
 from tlcli.files import portable_name
 from tlcli.images.inputs import Inputs
-from tlcli.inference import Prediction, Predictor
+from tlcli.inference.predictor import Prediction, Predictor
 from tlcli.progress import Advance, Reporter, Silent
 from tlcli.rows import Journal, Row, check_output, columns, journal_path, read_output, write_csv
 from tlcli.runs import Run, load_run

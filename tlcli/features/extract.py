@@ -51,7 +51,7 @@ def extract(
     todo: Sequence[tuple[int, int]],
     extraction: Extraction,
     *,
-    run_prefix: RunPrefix,
+    prefix: Callable[[], RunPrefix],
     loader: PictureLoader,
     preprocessing: Preprocessing,
     store: FeatureStore,
@@ -62,6 +62,7 @@ def extract(
 ) -> None:
     """Compute the features of the pictures and views `todo` into `store`, and complete `extraction`.
 
+    `prefix` is asked for when the first pictures are being decoded already, since making it ready may take seconds.
     Interrupted at any moment, what was flushed to disk stays and is reused next time.
     """
     waiting: deque[list[tuple[bytes, int]]] = deque()
@@ -69,13 +70,12 @@ def extract(
 
         def batches() -> Iterator[Pixels]:
             """Pixels of the pictures that need computing; their digests and views go to `waiting`."""
-            pictures = zip(todo, loader.load_views((paths[index], view) for index, view in todo), strict=True)
-            needed = _needed(pictures, paths, extraction, memo, advance, begin)
+            needed = _needed(zip(todo, pictures, strict=True), paths, extraction, memo, advance, begin)
             while batch := list(islice(needed, batch_size)):
                 waiting.append([key for key, _ in batch])
                 # A bytearray, since torch wants memory that it could write to.
                 pixels = np.frombuffer(bytearray().join(picture for _, picture in batch), np.uint8)
-                yield pixels.reshape(-1, preprocessing.height, preprocessing.width, preprocessing.channels)
+                yield pixels.reshape(-1, *preprocessing.shape)
 
         def begin(key: tuple[bytes, int]) -> bool:
             """Take the writer's lock before the first picture is computed; whether this one still is to be."""
@@ -83,6 +83,8 @@ def extract(
                 writing.enter_context(store.writing())
             return key not in store
 
+        pictures = loader.load_views((paths[index], view) for index, view in todo)
+        run_prefix = prefix()
         try:
             for features in run_prefix(batches()):
                 if not np.isfinite(features).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from tlcli.augmentation import Augmentation
 from tlcli.backbones.cut import Cut, cut_at
 from tlcli.backbones.engine import Runner, pick_batch_size
+from tlcli.backbones.onnx_engine import exported
 from tlcli.backbones.runner import open_runner
 from tlcli.backbones.zoo import head_modules
 from tlcli.features.caches import check_space
@@ -24,6 +26,9 @@ from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
 from tlcli.settings import ComputeSettings
+
+AHEAD_BYTES = 2**28
+"""Of decoded pictures that may wait for the network: two seconds' work of two cores, done while it is exported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +55,31 @@ class Frozen:
         runner = open_runner(
             self.cut.prefix,
             network.preprocessing,
-            engine=network.engine if self.cut.layer else "torch",
+            exported=self.exported if self.cut.layer and network.engine == "onnx" else None,
             required=network.engine_asked == "onnx",
             device=network.device,
             precision=network.precision,
-            directory=self.plain.make,
             report=network.report,
         )
         if self.cut.layer:
             network.engine = runner.engine
         return runner
+
+    def exported(self) -> bytes:
+        """The prefix as an ONNX file, kept beside its features.
+
+        Raises:
+            ExportError: it can't be exported.
+        """
+        report, preprocessing = self.network.report, self.network.preprocessing
+        return exported(
+            self.cut.prefix,
+            preprocessing.shape,
+            preprocessing.mean,
+            preprocessing.std,
+            self.plain.make(),
+            lambda: report.note("Export    the frozen part, for ONNX Runtime"),
+        )
 
     def order(self, known: FeatureStore | None = None, *, augmented: bool = False) -> Order:
         """What decoding processes do with pictures, but not with those in `known`; only `augmented` ones distort."""
@@ -188,12 +208,13 @@ def _extract(
     report.detail(f"  {workers} decoding processes, {batch_size} pictures a batch")
     _announce(store, frozen.network.root, len(todo), report)
     order = frozen.order(store, augmented=store is frozen.augmented)
-    with PictureLoader(order, workers=workers) as loader:
+    ahead = AHEAD_BYTES // math.prod(frozen.network.preprocessing.shape)
+    with PictureLoader(order, workers=workers, ahead=ahead) as loader:
         extract(
             paths,
             todo,
             extraction,
-            run_prefix=frozen.runner.map,
+            prefix=lambda: frozen.runner.map,
             loader=loader,
             preprocessing=frozen.network.preprocessing,
             store=store,

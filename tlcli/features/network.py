@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,14 @@ class Network:
             )
         return store
 
+    def for_features(self, compute: ComputeSettings) -> ComputeSettings:
+        """The hardware settings for features beside training: on a CPU the batch size is that of training only.
+
+        A larger batch may take another kernel, which rounds otherwise; so features are the same with and without a
+        cache.
+        """
+        return replace(compute, batch_size=None) if self.device.type == "cpu" else compute
+
     def head_device(self) -> str:
         """Where the head is fitted: with the network, except on Apple GPUs, which know no float64."""
         return "cpu" if self.device.type == "mps" else str(self.device)
@@ -72,7 +80,7 @@ def open_network(
     cache: CacheSettings,
     *,
     classes: int,
-    pictures: int,
+    pictures: int | None,
     report: Reporter,
 ) -> Network:
     """Load the backbone.
@@ -82,7 +90,7 @@ def open_network(
         compute: Where it runs.
         cache: Where features are kept.
         classes: Outputs of the new head.
-        pictures: How many there are, cached or not.
+        pictures: How many there are, cached or not; None where the frozen part is exported in any case.
         report: Told what was loaded.
 
     Raises:

@@ -27,6 +27,9 @@ from tlcli.features.rounding import Features, as_stored, stored_dtype
 from tlcli.files import read_json, write_json
 from tlcli.progress import Reporter, Silent
 
+Places = npt.NDArray[np.int64]
+"""Numbers of parts, and of rows in them."""
+
 FLUSH_BYTES = 64 * 2**20
 FLUSH_SECONDS = 2.0
 """How much work, at most, a kill can cost."""
@@ -91,11 +94,19 @@ class FeatureStore:
 
     def gather(self, digests: Iterable[bytes], view: int = 0) -> npt.NDArray[np.float32]:
         """Features of pictures in the order asked for: float32 [N, *feature_shape]. Only these rows are read."""
-        places = [self._rows[digest, view] for digest in digests]
-        gathered = np.empty((len(places), *self.shape), np.float32)
-        for feature, (part, row) in zip(gathered, places, strict=True):
-            feature[...] = self._parts[part][row]
-        return gathered
+        return self.read(self.places((digest, view) for digest in digests))
+
+    def places(self, keys: Iterable[tuple[bytes, int]]) -> Places:
+        """Where features are, for `read`: int64 [N, 2]. Good until something is added."""
+        return np.array([self._rows[key] for key in keys], np.int64).reshape(-1, 2)
+
+    def read(self, places: Places) -> npt.NDArray[np.float32]:
+        """Features at `places`: float32 [N, *feature_shape]. Only these rows are read."""
+        found = np.empty((len(places), *self.shape), np.float32)
+        for part in np.unique(places[:, 0]).tolist():
+            into = np.flatnonzero(places[:, 0] == part)
+            found[_neighbours(into)] = self._parts[part][_neighbours(places[into, 1])]
+        return found
 
     def make(self) -> Path | None:
         """Make the directory if there is none, so that it is listed and can be pruned; None where all is in memory.
@@ -213,6 +224,11 @@ class FeatureStore:
         finally:
             writer.unlink(missing_ok=True)
             lock.release()
+
+
+def _neighbours(rows: Places) -> Places | slice:
+    """As a slice where they follow each other, as most do: these are copied once, straight from the mapped file."""
+    return slice(rows[0], rows[-1] + 1) if bool((np.diff(rows) == 1).all()) else rows
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,7 @@ from tlcli.features.network import Network, describe_network, open_network
 from tlcli.files import canonical_json, portable_name
 from tlcli.finetuning.head import fit_head
 from tlcli.finetuning.pictures import Pictures, refuse_lost, scan, settle_pictures
-from tlcli.finetuning.search import Outcome, Search
-from tlcli.finetuning.tail import evaluate_tail, feature_compute
+from tlcli.finetuning.portable import portable_model
 from tlcli.images.dataset import Dataset
 from tlcli.progress import Reporter
 from tlcli.provenance import settings_to_json, versions
@@ -33,6 +32,9 @@ from tlcli.training.checkpoint import PICTURES, Checkpoints
 from tlcli.training.metrics import Metrics
 from tlcli.training.precision import training_precision
 from tlcli.training.selection import Selection
+
+if TYPE_CHECKING:
+    from tlcli.finetuning.search import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,8 @@ class Classifier:
     """How later layers were trained: depths tried, epochs; None where all was frozen."""
     stopped: str | None
     """Where the loss was no longer a number; None where all went well."""
+    onnx: bytes | None
+    """The network for predicting without torch; None where it has to be torch."""
     feature_seconds: float
     training_seconds: float
 
@@ -82,12 +86,15 @@ def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Pa
         ArtifactError: weights, cache or checkpoint are broken, or the checkpoint is of other settings.
         MachineError: no room, no such device, or weights that would need a network.
     """
-    classes = len(dataset.classes)
-    pictures = len(dataset.samples)
-    network = open_network(
-        settings.network, settings.compute, settings.cache, classes=classes, pictures=pictures, report=report
-    )
     freeze = settings.network.freeze
+    network = open_network(
+        settings.network,
+        settings.compute,
+        settings.cache,
+        classes=len(dataset.classes),
+        pictures=None if freeze == "all" else len(dataset.samples),
+        report=report,
+    )
     if freeze == "auto":
         report.note(describe_network(network, "as much frozen as serves"))
         return _train_tail(settings, dataset, network, directory, report)
@@ -118,6 +125,7 @@ def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, 
         lines=selection.sweep,
         training=None,
         stopped=None,
+        onnx=portable_model(frozen, selection.head),
         feature_seconds=feature_seconds,
         training_seconds=time.monotonic() - started - feature_seconds,
     )
@@ -131,7 +139,7 @@ def _fit_head(
     augmentation = settings.augmentation if views else None
     frozen = freeze_at(network, "all", report, augmentation=augmentation, seed=settings.network.seed)
     paths = [sample.path for sample in dataset.samples]
-    compute = settings.compute if settings.network.freeze == "all" else feature_compute(settings, network)
+    compute = settings.compute if settings.network.freeze == "all" else network.for_features(settings.compute)
     extraction, seconds = plain_features(frozen, paths, compute, verify=settings.cache.verify, report=report)
     pictures = settle_pictures(dataset, extraction, settings, report)
     if views:
@@ -152,6 +160,9 @@ def _train_tail(
     settings: FinetuneSettings, dataset: Dataset, network: Network, directory: Path, report: Reporter
 ) -> Classifier:
     """Later layers too, starting from the exact head (probing, then fine-tuning: Kumar et al. 2022)."""
+    from tlcli.finetuning.search import Search  # with optimizers and compilers, which take a while to import
+    from tlcli.finetuning.tail import evaluate_tail
+
     start = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
     if _has_start(settings, network, report):
         _, pictures, selection, feature_seconds = _fit_head(settings, dataset, network, report)
@@ -192,6 +203,7 @@ def _train_tail(
         lines=outcome.lines,
         training={"tried": outcome.tried, "best": outcome.best, "stopped": outcome.stopped, "recipe": outcome.recipe},
         stopped=outcome.stopped,
+        onnx=portable_model(outcome.frozen, None),
         feature_seconds=feature_seconds + outcome.feature_seconds,
         training_seconds=outcome.seconds + time.monotonic() - started,
     )

@@ -131,7 +131,7 @@ class StreamedSource:
         preprocessing = self._frozen.network.preprocessing
         # A bytearray, since torch wants memory that it could write to.
         pixels = np.frombuffer(bytearray().join(picture.pixels or b"" for picture in pictures), np.uint8)
-        pixels = pixels.reshape(-1, preprocessing.height, preprocessing.width, preprocessing.channels)
+        pixels = pixels.reshape(-1, *preprocessing.shape)
         runner = self._frozen.runner
         if self._frozen.cut.layer == 0:
             return runner.features(pixels).clone()  # no longer an inference tensor, so that gradients may pass

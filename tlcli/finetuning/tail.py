@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,12 +14,11 @@ import torch
 
 from tlcli.backbones.cost import multiply_adds
 from tlcli.features.frozen import Frozen, known_features
-from tlcli.features.network import Network
 from tlcli.finetuning.pictures import Pictures, refuse_lost
 from tlcli.finetuning.sources import CachedSource, StreamedSource
 from tlcli.images.loader import PictureLoader
 from tlcli.progress import Reporter
-from tlcli.settings import ComputeSettings, FinetuneSettings
+from tlcli.settings import FinetuneSettings
 from tlcli.training.batches import Source
 from tlcli.training.judging import Judgement, logits_of
 from tlcli.training.loop import Recipe, State, TailTrainer
@@ -157,15 +156,6 @@ def evaluate_tail(
     return [rows[index] for index in found], logits
 
 
-def feature_compute(settings: FinetuneSettings, network: Network) -> ComputeSettings:
-    """The hardware settings for features: on a CPU the batch size is that of training only.
-
-    A larger batch may take another kernel, which rounds otherwise; so features are the same with and without a cache.
-    """
-    compute = settings.compute
-    return replace(compute, batch_size=None) if network.device.type == "cpu" else compute
-
-
 def _cacheable(frozen: Frozen) -> bool:
     return frozen.cut.layer > 0 and frozen.network.root is not None
 
@@ -224,7 +214,7 @@ def fill(
         DataError: a picture that it lacks isn't there any more.
     """
     store = frozen.plain if 0 in views or frozen.augmented is None else frozen.augmented
-    digests, compute = pictures.digests(rows), feature_compute(settings, frozen.network)
+    digests, compute = pictures.digests(rows), frozen.network.for_features(settings.compute)
     extraction, _ = known_features(frozen, store, pictures.paths(rows), digests, views, compute, report=report)
     refuse_lost(extraction, digests)
 

@@ -101,6 +101,11 @@ def _draw_crop(least: float, area: float, aspect: float, across: float, down: fl
     return (left, top, min(left + width, 1.0), min(top + height, 1.0))
 
 
+def surplus(size: tuple[int, int]) -> float:
+    """How many times larger than needed for views a picture of this width and height is."""
+    return min(size) / LIMIT
+
+
 def view(picture: Image.Image, augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Image.Image:
     """View number `view` of a picture: reduced, turned, cropped, mirrored, flipped, shifted in colour, made noisy.
 

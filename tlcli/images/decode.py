@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -25,6 +26,9 @@ TURNS = {
 }
 """What turns a picture with this EXIF orientation upright."""
 
+SIDEWAYS = {TURNS[orientation] for orientation in (5, 6, 7, 8)}
+"""Turns that swap width and height."""
+
 MAX_PIXELS = 178_956_970
 """Pictures of more pixels than this are refused: 0.5 GB as RGB, and usually a bomb."""
 
@@ -33,12 +37,18 @@ class UndecodableError(Exception):
     """A picture that cannot be decoded; its text is the reason, for the picture's row."""
 
 
-def decode(data: bytes, channels: int) -> Image.Image:
+Size = tuple[int, int]
+"""Width and height, in pixels."""
+
+
+def decode(data: bytes, channels: int, surplus: Callable[[Size], float] | None = None) -> Image.Image:
     """Decode a picture, turned upright by its EXIF orientation.
 
     Args:
         data: The whole file.
         channels: 3 for RGB, 1 for grey.
+        surplus: How many times larger than needed an upright picture of some size is. A JPEG is decoded to the smallest
+            half, quarter or eighth of its size that is no smaller than needed.
 
     Raises:
         UndecodableError: with the reason.
@@ -49,7 +59,7 @@ def decode(data: bytes, channels: int) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata in pictures that are fine, and of bombs, which MAX_PIXELS refuses.
             warnings.simplefilter("ignore")
-            return _decode(data, channels)
+            return _decode(data, channels, surplus)
     except UndecodableError:
         raise
     except MemoryError as error:
@@ -58,22 +68,38 @@ def decode(data: bytes, channels: int) -> Image.Image:
         raise UndecodableError(_reason(error)) from error
 
 
-def _decode(data: bytes, channels: int) -> Image.Image:
+def _decode(data: bytes, channels: int, surplus: Callable[[Size], float] | None) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise UndecodableError(
                 f"{picture.width} x {picture.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
             )
+        if surplus is not None and picture.format in {"JPEG", "MPO"}:
+            _scale_down(picture, surplus(picture.size[::-1] if _turn(picture) in SIDEWAYS else picture.size))
         picture.load()
-        return _to_mode(_upright(picture), channels)
+        turn = _turn(picture)  # after loading, by which Pillow has turned a TIFF itself
+        return _to_mode(picture if turn is None else picture.transpose(turn), channels)
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What turns it upright."""
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        orientation: object = picture.getexif().get(ExifTags.Base.Orientation)
+        return TURNS.get(orientation) if isinstance(orientation, int) else None
     except Exception:  # noqa: BLE001 - broken metadata of a picture that is fine
-        return picture
-    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
+        return None
+
+
+def _scale_down(picture: Image.Image, surplus: float) -> None:
+    """Have the JPEG decoder leave out the highest frequencies.
+
+    Only by what divides both sides: the decoder rounds them up, and what a resized picture shows would be shifted.
+    """
+    width, height = picture.size
+    for by in (8, 4, 2):
+        if by <= surplus and width % by == 0 and height % by == 0:
+            picture.draft(None, (width // by, height // by))
+            return
 
 
 def _to_mode(picture: Image.Image, channels: int) -> Image.Image:

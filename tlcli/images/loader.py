@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from multiprocessing.connection import Connection
 from types import TracebackType
 
@@ -92,14 +93,18 @@ class PictureLoader:
         return self.load_views((path, 0) for path in paths)
 
     def load_views(self, requests: Iterable[Request]) -> Iterator[Picture]:
-        """One `Picture` for each path and view, in the order of `requests`, read only as far as needed."""
-        waiting: deque[Future[Picture]] = deque()
-        for request in requests:
-            waiting.append(self._threads.submit(self._load_one, request))
-            if len(waiting) >= self._window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        """One `Picture` for each path and view, in the order of `requests`, read only as far as needed.
+
+        The first ones are begun at once, before anybody takes one.
+        """
+        rest = iter(requests)
+        begun = deque(self._threads.submit(self._load_one, request) for request in islice(rest, self._window))
+        return self._in_order(begun, rest)
+
+    def _in_order(self, begun: deque[Future[Picture]], rest: Iterator[Request]) -> Iterator[Picture]:
+        while begun:
+            yield begun.popleft().result()
+            begun.extend(self._threads.submit(self._load_one, request) for request in islice(rest, 1))
 
     def _load_one(self, request: Request) -> Picture:
         child: _Child = getattr(self._own, "child", None) or self._new_child()

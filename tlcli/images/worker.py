@@ -7,6 +7,7 @@ without harm to the others. A request is a path and a view; an answer is a `Pict
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import io
 import os
@@ -23,7 +24,7 @@ from PIL import Image
 from tlcli.augmentation import Augmentation
 from tlcli.images import augment
 from tlcli.images.decode import UndecodableError, decode
-from tlcli.images.preprocess import Preprocessing, fit_picture
+from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -98,14 +99,17 @@ def _pixels(data: bytes, order: Order, view: int, digest: bytes) -> bytes | None
     """What the order wants of a file's bytes. Raises UndecodableError."""
     if order.preprocessing is None and not order.png:
         return None
-    channels = 3 if order.preprocessing is None else order.preprocessing.channels
+    preprocessing = order.preprocessing
+    channels = 3 if preprocessing is None else preprocessing.channels
     if view == 0 or order.augmentation is None:
-        picture = decode(data, channels)
+        enough = None if preprocessing is None else functools.partial(surplus, preprocessing=preprocessing)
+        picture = decode(data, channels, enough)
     else:
-        picture = augment.view(decode(data, 3), order.augmentation, seed=order.seed, view=view, digest=digest)
+        whole = decode(data, 3, augment.surplus)
+        picture = augment.view(whole, order.augmentation, seed=order.seed, view=view, digest=digest)
         picture = picture if channels == 3 else picture.convert("L")
-    if order.preprocessing is not None:
-        return fit_picture(picture, order.preprocessing).tobytes()
+    if preprocessing is not None:
+        return fit_picture(picture, preprocessing).tobytes()
     return _png(picture) if view else None
 
 

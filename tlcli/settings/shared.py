@@ -27,6 +27,11 @@ def at_least(option: str, value: int | None, least: int) -> None:
         raise UsageError(f"{option} is {value}; expected at least {least}.")
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
     """Which network, and how pictures enter it."""
@@ -79,9 +84,7 @@ class ComputeSettings:
 
     def worker_count(self) -> int:
         """Decoding processes to start: what was asked for, else one for each core we may use."""
-        if self.workers is not None:
-            return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores() if self.workers is None else self.workers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ Shapes: N pictures, D features, k classes, M pictures judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlcli.training.calibration import fit_temperature, probabilities
-from tlcli.training.softmax import SoftmaxHead, balanced_weights, fit_path
+from tlcli.training.design import Rows, read_blocks
+from tlcli.training.softmax import SoftmaxHead, balanced_weights, fit_paths
 
 L2S = tuple(10 ** (half_decades / 2) for half_decades in range(1, -9, -1))
 """3.2 to 1e-4, strong to weak. Best on clothing photographs: 3 with 5 or 10 a class, 1 with 30, 0.1 with 300."""
@@ -47,7 +48,7 @@ class Selection:
 
 
 def select_holdout(
-    train_features: Tensor,
+    train_features: Tensor | Rows,
     train_labels: Tensor,
     validation_features: Tensor,
     validation_labels: Tensor,
@@ -60,7 +61,7 @@ def select_holdout(
     """Fit on the training pictures, choose on the validation pictures.
 
     Args:
-        train_features: float32 [N, D], N >= 1.
+        train_features: float32 [N, D], N >= 1; in memory, or rows to be streamed.
         train_labels: int64 [N].
         validation_features: float32 [M, D], M >= 1.
         validation_labels: int64 [M].
@@ -76,10 +77,8 @@ def select_holdout(
     heads: list[SoftmaxHead] = []
 
     def validation_logits() -> Iterator[NDArray[np.float32]]:
-        weights = balanced_weights(train_labels, classes) if balance else None
-        for head in fit_path(
-            train_features, train_labels, classes=classes, l2s=L2S, sample_weights=weights, device=device
-        ):
+        weights = balanced_weights(train_labels, classes) if balance else torch.ones(len(train_labels))
+        for (head,) in fit_paths(train_features, train_labels, [weights], classes=classes, l2s=L2S, device=device):
             heads.append(head)
             yield head.logits(validation_features).numpy()
 
@@ -90,7 +89,7 @@ def select_holdout(
 
 
 def select_folds(
-    features: Tensor,
+    features: Tensor | Rows,
     labels: Tensor,
     folds: NDArray[np.integer],
     *,
@@ -111,7 +110,7 @@ def select_folds(
     a change far smaller than the steps of the sweep.
 
     Args:
-        features: float32 [N, D], N >= 1.
+        features: float32 [N, D], N >= 1; in memory, or rows to be streamed.
         labels: int64 [N].
         folds: int [N], 0 to 4; a fold may be empty, or hold everything.
         classes: Number of classes k.
@@ -126,34 +125,52 @@ def select_folds(
     """
     counts = torch.bincount(labels, minlength=classes)
     count = len(labels) if judged is None else judged
-    paths: list[tuple[Tensor, Iterator[SoftmaxHead]]] = []
+    held_out: list[Tensor] = []
+    weightings: list[Tensor] = []
     seen = np.zeros(count, dtype=bool)
     for fold in range(FOLDS):
-        held_out = torch.from_numpy(folds == fold)
-        rest = labels[~held_out]
-        if not held_out.any() or len(rest) == 0:
+        out = torch.from_numpy(folds == fold)
+        rest = labels[~out]
+        if not out.any() or len(rest) == 0:
             continue
         rest_counts = torch.bincount(rest, minlength=classes)
         weights = balanced_weights(rest, classes) if balance else (counts / rest_counts)[rest]
-        path = fit_path(
-            features[~held_out], rest, classes=classes, l2s=L2S, sample_weights=weights / weights.mean(), device=device
-        )
-        paths.append((held_out[:count], path))
-        seen |= (held_out & (rest_counts[labels] > 0)).numpy()[:count]
+        weightings.append(torch.zeros(len(labels)).masked_scatter_(~out, weights / weights.mean()))
+        held_out.append(out[:count])
+        seen |= (out & (rest_counts[labels] > 0)).numpy()[:count]
 
     def out_of_fold_logits() -> Iterator[NDArray[np.float32]]:
-        for _ in L2S:
-            logits = torch.zeros(count, classes)
-            for held_out, path in paths:
-                logits[held_out] = next(path).logits(features[:count][held_out])
-            yield logits.numpy()
+        if not weightings:  # nobody is held out from anybody
+            yield from (np.zeros((count, classes), np.float32) for _ in L2S)
+        for heads in fit_paths(features, labels, weightings, classes=classes, l2s=L2S, device=device):
+            yield _out_of_fold(features, heads, held_out, count)
 
     which = seen if seen.any() else np.ones(count, dtype=bool)
     log_prior = class_log_prior(labels, classes) if balance else None
     choice = _sweep(out_of_fold_logits(), labels[:count].numpy(), which, log_prior, progress)
-    all_weights = balanced_weights(labels, classes) if balance else None
-    refit = fit_path(features, labels, classes=classes, l2s=[choice.l2], sample_weights=all_weights, device=device)
-    return choice.selection(next(refit), f"{FOLDS}-fold")
+    all_weights = balanced_weights(labels, classes) if balance else torch.ones(len(labels))
+    ((head,),) = fit_paths(features, labels, [all_weights], classes=classes, l2s=[choice.l2], device=device)
+    return choice.selection(head, f"{FOLDS}-fold")
+
+
+def _out_of_fold(
+    features: Tensor | Rows, heads: Sequence[SoftmaxHead], held_out: Sequence[Tensor], count: int
+) -> NDArray[np.float32]:
+    """Logits [M, k] of the first `count` rows, each by the head that had not seen it; 0 where all had.
+
+    Args:
+        features: [N, D].
+        heads: Of the folds.
+        held_out: bool [M], the rows that each head had not seen.
+        count: M.
+    """
+    logits = torch.zeros(count, len(heads[0].bias))
+    blocks = [(slice(None), features[:count])] if isinstance(features, Tensor) else read_blocks(features)
+    for at, block in blocks:
+        for out, head in zip(held_out, heads, strict=True):
+            mine = out[at]
+            logits[at][mine] = head.logits(block[: len(mine)][mine])
+    return logits.numpy()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,7 @@
 """Softmax regression on all features at once: the convex head of a frozen backbone.
 
-Shapes: N pictures, D features, k classes, r = min(N, D) coordinates after rotation. Inside this file
-everything is class-major, [k, N] and [k, r + 1]: with few classes those products run about three
-times as fast on a CPU as their transposes.
+Shapes: N pictures, D features, k classes, r <= D coordinates after rotation. Inside this file
+everything is class-major, [k, N] and [k, r + 1]; see `design`.
 
 How it gets fast without giving up the exact minimum:
 
@@ -13,18 +12,19 @@ How it gets fast without giving up the exact minimum:
 - L-BFGS (Nocedal 1980) starts every step from the inverse of that diagonal; logits are linear in the
   weights, so a line search costs no product with the features.
 - A path of L2 values goes from strong to weak, each fit starting from the one before.
+- What doesn't fit into memory is streamed, and several fits (the folds of a cross-validation) share every pass.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tlcli.errors import DataError
+from tlcli.training.design import Design, Matrix, Product, Pull, Request, Rows, Stream, WholeMatrix, read_blocks
 
 BIAS_L2 = 1e-6
 """Next to nothing, but without it the bias of a class that has no row would run to minus infinity."""
@@ -32,7 +32,10 @@ TOLERANCE = 3e-6
 """A fit ends when its objective is, by the preconditioner's estimate, within this share of its minimum."""
 MAX_STEPS = 1000
 MEMORY = 10
-ROWS_AT_ONCE = 65_536
+TOGETHER_BYTES = 2**32
+"""That fits of streamed rows, which share passes, may take together; one alone takes what it takes."""
+ARRAYS = 7
+"""Of float32 [k, N] that a fit holds at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,10 @@ class SoftmaxHead:
     def logits(self, features: Tensor) -> Tensor:
         """Class scores before the softmax: features float32 [N, D] to float32 [N, k]."""
         return torch.nn.functional.linear(features, self.weight, self.bias)
+
+    def logits_of(self, rows: Rows) -> Tensor:
+        """`logits` of rows that are read as they are needed: float32 [N, k]."""
+        return torch.cat([self.logits(block) for _, block in read_blocks(rows)])
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
@@ -63,133 +70,100 @@ def balanced_weights(labels: Tensor, classes: int) -> Tensor:
     return (len(labels) / (counts > 0).sum() / counts[labels]).to(torch.float32)
 
 
-def fit_path(
-    features: Tensor,
+def fit_paths(
+    features: Tensor | Rows,
     labels: Tensor,
+    weightings: Sequence[Tensor],
     *,
     classes: int,
     l2s: Sequence[float],
-    sample_weights: Tensor | None = None,
     device: str = "cpu",
-) -> Iterator[SoftmaxHead]:
-    """Fit one head for each L2, lazily, each starting from the one before.
+) -> Iterator[list[SoftmaxHead]]:
+    """Fit one head for each L2, lazily, each starting from the one before; for several weightings of the rows at once.
 
     Minimises `mean(weight * cross-entropy) + l2 / 2 * ||W||^2` over weights W on standardised features
-    (mean and standard deviation of these rows; a constant feature gets weight 0) and a free bias.
+    (mean and standard deviation of the rows with a weight; a constant feature gets weight 0) and a free bias.
 
     Args:
-        features: float32 [N, D], N >= 1.
+        features: float32 [N, D], N >= 1, in memory; or rows to be streamed.
         labels: int64 [N]; classes without a row are allowed.
+        weightings: Of each fit, float32 [N]: 0 for rows that it must not see; the others' mean is 1.
         classes: Number of classes k.
         l2s: Positive penalties; fastest from strong to weak.
-        sample_weights: float32 [N] with mean 1, or None for all ones.
         device: Where to compute: "cpu" or a CUDA device.
 
     Yields:
-        A head on the CPU for each L2, with the standardisation folded back into it.
+        A head for each weighting, on the CPU, with the standardisation folded back into it; for each L2.
 
     Raises:
-        DataError: A feature is not finite (raised when the first head is asked for).
+        DataError: A feature is not finite (raised when the first heads are asked for).
     """
-    design = _Design.of(features, device)
-    weights = torch.ones(len(labels)) if sample_weights is None else sample_weights
-    problem = _Problem.of(design, labels.to(device), weights.to(device), classes)
-    coefficients = problem.start()
+    seen = [weights > 0 for weights in weightings]
+    matrix: Matrix
+    if isinstance(features, Tensor):
+        matrix, together = WholeMatrix(features, seen, device), 1
+    else:
+        matrix, together = Stream(features, seen, device), TOGETHER_BYTES // (ARRAYS * 4 * classes * len(labels))
+    problems = []
+    for design, weights, mask in zip(matrix.designs, weightings, seen, strict=True):
+        rows = slice(None) if design.members is None else design.members
+        problems.append(_Problem(design, labels[rows].to(device), (weights[rows] / mask.sum()).to(device), classes))
+    together = max(1, together)
+    coefficients = [problem.start() for problem in problems]
     for l2 in l2s:
-        coefficients = problem.minimise(coefficients, l2)
-        yield design.fold_back(coefficients)
+        for start in range(0, len(problems), together):
+            numbers = range(start, min(start + together, len(problems)))
+            fits = {number: problems[number].minimise(coefficients[number], l2) for number in numbers}
+            for number, found in _minimise(fits, matrix).items():
+                coefficients[number] = found
+        folded = [problem.design.fold_back(found) for problem, found in zip(problems, coefficients, strict=True)]
+        yield [SoftmaxHead(weight=weight, bias=bias) for weight, bias in folded]
 
 
-@dataclass(frozen=True)
-class _Design:
-    """The rows as the optimiser sees them: standardised, rotated, with a last column of ones."""
-
-    rows: Tensor
-    """float32 [N, r + 1]."""
-    variances: Tensor
-    """float32 [r + 1], mean squares of the columns of `rows`."""
-    rotation: Tensor
-    """float32 [D, r] with orthonormal columns."""
-    mean: Tensor
-    """float64 [D], on the CPU."""
-    std: Tensor
-    """float64 [D], on the CPU."""
-
-    @classmethod
-    def of(cls, features: Tensor, device: str) -> _Design:
-        mean, std = _mean_and_std(features)
-        chunks = torch.split(features, ROWS_AT_ONCE)
-        standardised = torch.cat([((c - mean) / std).to(torch.float32).to(device) for c in chunks])
-        if features.shape[0] < features.shape[1]:
-            basis = torch.linalg.qr(standardised.T).Q
-            rotation = basis @ _principal_axes(standardised @ basis)
-        else:
-            rotation = _principal_axes(standardised)
-        rotated = standardised @ rotation
-        rows = torch.cat([rotated, rotated.new_ones(len(rotated), 1)], dim=1)
-        return cls(rows, rows.square().mean(dim=0), rotation, mean, std)
-
-    def fold_back(self, coefficients: Tensor) -> SoftmaxHead:
-        """Coefficients [k, r + 1] of `rows` as a head on raw features."""
-        weight = (coefficients[:, :-1] @ self.rotation.T).cpu().double() / self.std
-        bias = coefficients[:, -1].cpu().double() - weight @ self.mean
-        return SoftmaxHead(weight=weight.float(), bias=bias.float())
+Fit = Generator[Request, Tensor, Tensor]
+"""Asks a design for products until it knows the minimum, which it returns."""
 
 
-def _mean_and_std(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Column means and standard deviations, float64 [D]; a constant column gets infinity, hence weight 0."""
-    chunks = torch.split(features, ROWS_AT_ONCE)
-    mean = torch.stack([chunk.double().sum(dim=0) for chunk in chunks]).sum(dim=0) / len(features)
-    squares = torch.stack([(chunk - mean).square().sum(dim=0) for chunk in chunks]).sum(dim=0)
-    std = (squares / len(features)).sqrt()
-    if not torch.isfinite(std).all():
-        raise DataError(
-            f"{int((~torch.isfinite(std)).sum())} of {len(std)} features hold NaN or infinity, so no head can be "
-            "fitted. Check the weights of the backbone, or use --precision fp32."
-        )
-    # What float32 cannot tell from a constant would be noise blown up to variance 1.
-    constant = std <= 1e-6 * mean.abs() + 1e-30
-    return mean, std.masked_fill(constant, float("inf"))
-
-
-def _principal_axes(rows: Tensor) -> Tensor:
-    """Eigenvectors of the covariance of centred rows [N, r], as columns [r, r]."""
-    axes: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors
-    return axes
+def _minimise(fits: dict[int, Fit], matrix: Matrix) -> dict[int, Tensor]:
+    """What fits of the designs of these numbers find, all asking the matrix together."""
+    asked = {number: next(fit) for number, fit in fits.items()}
+    found = {}
+    while asked:
+        for number, answer in zip(list(asked), matrix.answer(list(asked.items())), strict=True):
+            try:
+                asked[number] = fits[number].send(answer)
+            except StopIteration as done:
+                found[number] = done.value
+                del asked[number]
+    return found
 
 
 @dataclass(frozen=True)
 class _Problem:
     """Rows, labels and weights; everything but the L2."""
 
-    design: _Design
-    targets: Tensor
-    """float32 [k, N], one-hot columns."""
+    design: Design
+    labels: Tensor
+    """int64 [N]"""
     shares: Tensor
-    """float32 [N], the weight of each row in the mean."""
-
-    @classmethod
-    def of(cls, design: _Design, labels: Tensor, weights: Tensor, classes: int) -> _Problem:
-        targets = torch.zeros(classes, len(labels), device=labels.device)
-        targets.scatter_(0, labels[None], 1.0)
-        return cls(design, targets, weights / len(labels))
+    """float32 [N], the weight of each row in the mean"""
+    classes: int
 
     def start(self) -> Tensor:
         """The minimum under an infinite L2: biases at the log class frequencies, weights at 0."""
-        frequency = (self.targets @ self.shares).clamp_min(1e-5)
-        coefficients = torch.zeros(len(self.targets), self.design.rows.shape[1], device=frequency.device)
+        frequency = torch.bincount(self.labels, self.shares, minlength=self.classes).float().clamp_min(1e-5)
+        coefficients = torch.zeros(self.classes, len(self.design.variances), device=frequency.device)
         coefficients[:, -1] = frequency.log() - frequency.log().mean()
         return coefficients
 
-    def minimise(self, coefficients: Tensor, l2: float) -> Tensor:
-        """Preconditioned L-BFGS from `coefficients` [k, r + 1] to the minimum for this L2."""
-        rows = self.design.rows
+    def minimise(self, coefficients: Tensor, l2: float) -> Fit:
+        """Preconditioned L-BFGS from `coefficients` [k, r + 1] to the minimum for this L2; asks for what needs rows."""
         ridge = torch.full_like(self.design.variances, l2)
         ridge[-1] = BIAS_L2
 
-        logits = coefficients @ rows.T
+        logits = yield Product(coefficients)
         probability = torch.softmax(logits, dim=0)
-        gradient = ((probability - self.targets) * self.shares) @ rows + ridge * coefficients
+        gradient = (yield Pull(self._residuals(probability))) + ridge * coefficients
         history: deque[tuple[Tensor, Tensor]] = deque(maxlen=MEMORY)
         for _ in range(MAX_STEPS):
             curvature = (probability * (1 - probability)) @ self.shares
@@ -198,8 +172,8 @@ class _Problem:
             if gap <= TOLERANCE * max(self._objective(coefficients, logits, ridge), 1e-3):
                 break
             direction = -_solve(history, preconditioner, gradient)
-            towards = direction @ rows.T
-            on_targets = (self.targets * towards).sum(dim=0) @ self.shares
+            towards = yield Product(direction)
+            on_targets = self._of_targets(towards) @ self.shares
             length, probability = _line_search(
                 logits,
                 towards,
@@ -209,9 +183,9 @@ class _Problem:
                 fall=float((gradient * direction).sum()),
             )
             step = length * direction
-            coefficients, logits = coefficients + step, logits + length * towards
+            coefficients, logits = coefficients + step, logits.add_(towards, alpha=length)
             previous = gradient
-            gradient = ((probability - self.targets) * self.shares) @ rows + ridge * coefficients
+            gradient = (yield Pull(self._residuals(probability))) + ridge * coefficients
             change = gradient - previous
             if not float((step * change).sum()) > 0:  # rounding has eaten the curvature: no more to be gained
                 break
@@ -219,8 +193,17 @@ class _Problem:
         # The minimum adds up to 0 over classes: a common shift changes no probability and costs ridge.
         return coefficients - coefficients.mean(dim=0)
 
+    def _of_targets(self, values: Tensor) -> Tensor:
+        """Of values [k, N], each picture's own class: [N]."""
+        return values.gather(0, self.labels[None])[0]
+
+    def _residuals(self, probability: Tensor) -> Tensor:
+        """Weighted probabilities minus weighted targets, [k, N]."""
+        residuals = probability * self.shares
+        return residuals.scatter_add_(0, self.labels[None], -self.shares[None])
+
     def _objective(self, coefficients: Tensor, logits: Tensor, ridge: Tensor) -> float:
-        cross_entropy = -(torch.log_softmax(logits, dim=0) * self.targets).sum(dim=0) @ self.shares
+        cross_entropy = (logits.logsumexp(dim=0) - self._of_targets(logits)) @ self.shares
         return float(cross_entropy + (ridge * coefficients.square()).sum() / 2)
 
 

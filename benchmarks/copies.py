@@ -1,0 +1,20 @@
+"""As many distinct pictures as a benchmark needs: copies of a few, with unique bytes after a JPEG's end."""
+
+from itertools import count
+from pathlib import Path
+
+
+def copy_pictures(data, folder, times=None, *, pictures=None):
+    """Write copies of DATA's JPEGs into class folders: each `times` times, or as many as make `pictures` together."""
+    sources = sorted(path for path in Path(data).rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
+    wanted = times * len(sources) if pictures is None else pictures
+    written = []
+    for number in count():
+        for path in sources:
+            if len(written) == wanted:
+                return written
+            copy = Path(folder) / path.parent.name / f"{number}-{path.name}"
+            copy.parent.mkdir(exist_ok=True, parents=True)
+            copy.write_bytes(path.read_bytes() + f"copy {number}".encode())
+            written.append(copy)
+    return written

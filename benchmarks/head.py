@@ -1,0 +1,118 @@
+"""The convex head beside scikit-learn's, and at scale, from disk.
+
+usage: python benchmarks/head.py FEATURES.parquet     beside scikit-learn, on what `tlcli cache-features --export` wrote
+       python benchmarks/head.py --scale ROWS         made-up features, ROWS x 1,280, mapped from a file
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tlcli.training.selection import L2S, select_folds
+from tlcli.training.softmax import fit_paths
+
+CLASSES, FEATURES, RUNS = 10, 1280, 5
+
+
+class Mapped:
+    """A matrix in a file."""
+
+    def __init__(self, path, rows):
+        self._matrix = np.memmap(path, np.float32, "r", shape=(rows, FEATURES))
+        self.shape = self._matrix.shape
+
+    def read(self, start, stop):
+        """Rows as an array in memory."""
+        return np.array(self._matrix[start:stop])
+
+
+def memory(field):
+    """Gigabytes, from /proc."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1e6
+
+
+def scale(rows):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, CLASSES, rows)
+    centres = generator.normal(size=(CLASSES, FEATURES)).astype(np.float32)
+    mixing = (generator.normal(size=(FEATURES, FEATURES)) / np.sqrt(FEATURES)).astype(np.float32)
+    folder = os.environ.get("TMPDIR", "/tmp")
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        for start in range(0, rows, 8192):
+            some = labels[start : start + 8192]
+            noise = generator.standard_normal((len(some), FEATURES), np.float32) @ mixing
+            (0.05 * centres[some] + noise).astype(np.float32).tofile(file)
+        file.flush()
+        features, targets = Mapped(file.name, rows), torch.from_numpy(labels)
+        started = time.monotonic()
+        list(fit_paths(features, targets, [torch.ones(rows)], classes=CLASSES, l2s=[0.1]))
+        one = time.monotonic() - started
+        started = time.monotonic()
+        list(fit_paths(features, targets, [torch.ones(rows)], classes=CLASSES, l2s=L2S[:6]))
+        path = time.monotonic() - started
+        started = time.monotonic()
+        chosen = select_folds(features, targets, np.arange(rows) % 5, classes=CLASSES)
+        folds = time.monotonic() - started
+    print("| rows | one fit at 0.1 | path of six L2 | five folds, sweep and refit | L2 | accuracy | VmHWM | RssAnon |")
+    print("|---|---|---|---|---|---|---|---|")
+    accuracy = (chosen.logits.argmax(axis=1) == labels).mean()
+    print(
+        f"| {rows:,} | {one:.0f} s | {path:.0f} s | {folds:.0f} s, {len(chosen.sweep)} L2 | {chosen.l2:.3g} | "
+        f"{100 * accuracy:.1f} % | {memory('VmHWM'):.1f} GB | {memory('RssAnon'):.1f} GB |"
+    )
+
+
+def beside_scikit_learn(path):
+    import pyarrow.parquet as pq
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    table = pq.read_table(path)
+    features = np.array(table["feature"].to_pylist(), np.float32)
+    classes, labels = np.unique(table["label"].to_pylist(), return_inverse=True)
+    count = len(labels)
+    l2 = 0.1
+    taken = {"tlcli": [], "scikit-learn": []}
+    losses = {}
+    for _ in range(RUNS):
+        started = time.monotonic()
+        weights = [torch.ones(count)]
+        tensors = torch.from_numpy(features), torch.from_numpy(labels)
+        ((head,),) = fit_paths(*tensors, weights, classes=len(classes), l2s=[l2])
+        taken["tlcli"].append(time.monotonic() - started)
+        started = time.monotonic()
+        scaler = StandardScaler().fit(features)
+        standardised = scaler.transform(features)
+        # Its C weighs the sum of losses, our L2 the mean.
+        peer = LogisticRegression(C=1 / (l2 * count), max_iter=1000).fit(standardised, labels)
+        taken["scikit-learn"].append(time.monotonic() - started)
+    scale_ = scaler.scale_.astype(np.float64)
+    weight, raw = head.weight.double().numpy() * scale_, features.astype(np.float64)
+    losses["tlcli"] = objective(raw @ head.weight.double().numpy().T + head.bias.double().numpy(), labels, weight, l2)
+    scores = standardised.astype(np.float64) @ peer.coef_.T + peer.intercept_
+    losses["scikit-learn"] = objective(scores, labels, peer.coef_, l2)
+    print(f"{count:,} x {features.shape[1]:,}, {len(classes)} classes, L2 {l2}, medians of {RUNS} that alternate\n")
+    print("| | seconds | objective |\n|---|---|---|")
+    for name, seconds in taken.items():
+        print(f"| {name} | {statistics.median(seconds):.2f} | {losses[name]:.6f} |")
+    ratio = statistics.median(taken["scikit-learn"]) / statistics.median(taken["tlcli"])
+    print(f"\n{ratio:.1f} times faster.")
+
+
+def objective(scores, labels, weight, l2):
+    scores = scores - scores.max(axis=1, keepdims=True)
+    loss = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(labels)), labels]
+    return loss.mean() + l2 / 2 * (weight**2).sum()
+
+
+if sys.argv[1] == "--scale":
+    scale(int(sys.argv[2]))
+else:
+    beside_scikit_learn(sys.argv[1])

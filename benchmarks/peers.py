@@ -1,0 +1,76 @@
+"""cache-features, finetune and predict beside what people would use instead: whole processes that take turns.
+
+usage: python benchmarks/peers.py features|finetune DATA ROUNDS NAME=COMMAND...
+A peer's COMMAND goes to a shell. With `features` its whole duration counts, with `finetune` the `train_s=SECONDS` that
+it prints. tlcli starts cold every time, with an empty cache.
+"""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from measure import TLCLI, alternate, machine, print_ratios, run
+
+task, data, rounds, peers = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+notes = []
+
+
+def ours(arguments):
+    """A run of tlcli with nothing cached; what it says of itself is noted."""
+
+    def once():
+        with tempfile.TemporaryDirectory() as folder:
+            where = [word.replace("FOLDER", folder) for word in arguments]
+            seconds, printed = run([*TLCLI, *where, "--cache", f"{folder}/cache", "--json", "--quiet"])
+            found = json.loads(printed)
+            notes.append({key: found[key] for key in ("images_per_second", "test", "seconds") if key in found})
+        return seconds
+
+    return once
+
+
+def peer(command):
+    """A run of another tool: its whole duration, or what it says its training took."""
+
+    def once():
+        seconds, printed = run(["bash", "-c", command])
+        notes.append(printed.strip().splitlines()[-1])
+        return float(re.search(r"train_s=([\d.]+)", printed)[1]) if task == "finetune" else seconds
+
+    return once
+
+
+def predicting():
+    """`predict` of every picture of DATA, with a run that exists."""
+    folder = tempfile.mkdtemp()
+    run([*TLCLI, "finetune", data, "--out", f"{folder}/run", "--quiet"])
+    pictures = [str(path) for path in Path(data).iterdir() if path.is_dir()]
+
+    def once():
+        seconds, printed = run(
+            [*TLCLI, "predict", f"{folder}/run", *pictures, "--out", f"{folder}/rows.csv", "--overwrite", "--json"]
+        )
+        notes.append({"predict": json.loads(printed)["images_per_second"]})
+        return seconds
+
+    return folder, once
+
+
+contestants, folder = {}, None
+if task == "features":
+    contestants["tlcli cache-features"] = ours(["cache-features", data])
+    folder, contestants["tlcli predict"] = predicting()
+else:
+    contestants["tlcli finetune"] = ours(["finetune", data, "--out", "FOLDER/run"])
+contestants |= {name: peer(command) for name, command in (pair.split("=", 1) for pair in peers)}
+taken = alternate(contestants, rounds)
+if folder:
+    shutil.rmtree(folder)
+print(machine(), end="\n\n")
+print_ratios(taken, base=next(iter(contestants)))
+print()
+for note in notes:
+    print(f"    {note}")

@@ -1,0 +1,101 @@
+"""How near cache-features comes to the limit of the machine once it is under way.
+
+usage: python benchmarks/steady.py DATA [ROUNDS]      (3 unless given)
+The limit is cores / (core-seconds to decode a picture + core-seconds for its forward pass), each measured alone, in
+turn with the whole. Start-up and export are left out, and pictures that wait decoded at the beginning or the end too:
+DATA is copied with bytes appended, so that there are four times as many distinct pictures, and the middle half counts.
+"""
+
+import functools
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from copies import copy_pictures
+from measure import machine, table
+
+from tlcli.backbones.cut import cut_at
+from tlcli.backbones.onnx_engine import exported
+from tlcli.backbones.session import OnnxSession
+from tlcli.backbones.zoo import load_backbone
+from tlcli.commands.cache_features import cache_features
+from tlcli.features.network import make_preprocessing
+from tlcli.images.worker import Order, read_picture
+from tlcli.progress import Silent
+from tlcli.settings import CacheFeaturesSettings, CacheSettings
+from tlcli.settings.shared import cores
+
+ALONE = 300
+"""Pictures that decoding and network are measured on alone."""
+
+
+class Clock(Silent):
+    """Remembers when how many pictures were done."""
+
+    def __init__(self):
+        self.ticks = []
+
+    @contextmanager
+    def task(self, name, total, unit="pictures"):
+        """Count what is done."""
+        done = 0
+
+        def advance(more):
+            nonlocal done
+            done += more
+            self.ticks.append((time.monotonic(), done))
+
+        yield advance
+
+
+def steady(folder):
+    """Pictures a second in the middle half."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as cache:
+        cache_features(CacheFeaturesSettings(data=folder, cache=CacheSettings(directory=Path(cache))), clock)
+    total = clock.ticks[-1][1]
+    middle = [tick for tick in clock.ticks if total / 4 <= tick[1] <= 3 * total / 4]
+    (start, first), (end, last) = middle[0], middle[-1]
+    return (last - first) / (end - start)
+
+
+data, rounds = sys.argv[1], int((sys.argv[2:] or ["3"])[0])
+backbone = load_backbone(classes=10)
+preprocessing = make_preprocessing(backbone, "crop")
+prefix = cut_at(backbone, "all").prefix
+session = OnnxSession(exported(prefix, preprocessing.shape, preprocessing.mean, preprocessing.std, None, lambda: None))
+with tempfile.TemporaryDirectory() as folder:
+    paths = copy_pictures(data, folder, 4)
+    read = functools.partial(read_picture, order=Order(preprocessing=preprocessing))
+    found = {"decode": [], "forward": [], "steady": []}
+    for _ in range(rounds):
+        started = time.process_time()
+        pixels = [read(str(path)).pixels for path in paths[:ALONE]]
+        found["decode"].append((time.process_time() - started) / ALONE)
+        batch = np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, *preprocessing.shape)
+        started = time.process_time()
+        session.run(batch)
+        found["forward"].append((time.process_time() - started) / ALONE)
+        found["steady"].append(steady(Path(folder)))
+decode, forward, rate = (statistics.median(values) for values in found.values())
+limit = cores() / (decode + forward)
+print(machine(), end="\n\n")
+print(
+    table(
+        ["decoding, a core", "network, a core", "limit", "steady state", "share", "runs"],
+        [
+            [
+                f"{1000 * decode:.2f} ms",
+                f"{1000 * forward:.2f} ms",
+                f"{limit:.0f}/s",
+                f"{rate:.0f}/s",
+                f"{rate / limit:.2f}",
+                ", ".join(f"{value:.0f}" for value in found["steady"]),
+            ]
+        ],
+    )
+)

@@ -1,0 +1,42 @@
+"""An epoch of tail training, from the cache and with online augmentation, beside the same in fastai.
+
+usage: python benchmarks/tails.py DATA FASTAI_PYTHON [STAGE]       (frozen up to blocks.5 unless given)
+Second epochs are compared, each with its validation. fastai has no cache: there its epoch on plain pictures counts.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from measure import TLCLI, machine, run, table
+
+data, python, stage = [*sys.argv[1:], *["5"][len(sys.argv) - 3 :]]
+
+
+def ours(*options):
+    """Seconds of tlcli's second epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = ["--out", f"{folder}/run", "--cache", f"{folder}/cache", "--epochs", "2", "--batch-size", "32", "--quiet"]
+        subprocess.run([*TLCLI, "finetune", data, "--freeze", f"blocks.{stage}", *out, *options], check=True)
+        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
+        return json.loads(lines[1])["seconds"]
+
+
+def theirs(kind):
+    """Seconds of fastai's second epoch."""
+    _, printed = run([python, str(Path(__file__).with_name("others") / "fastai_epoch.py"), data, stage, kind])
+    return float(re.search(r"train_s=([\d.]+)", printed)[1])
+
+
+rows = []
+for name, options, kind in (
+    ("plain pictures, tlcli from its cache", (), "plain"),
+    ("online augmentation", ("--augment", "light"), "augmented"),
+):
+    mine, peer = ours(*options), theirs(kind)
+    rows.append([name, f"{mine:.1f} s", f"{peer:.1f} s", f"{peer / mine:.1f}"])
+print(machine(), end="\n\n")
+print(table([f"an epoch behind blocks.{stage}", "tlcli", "fastai", "times faster"], rows))

@@ -1,0 +1,148 @@
+"""A run predicts without torch what it predicts with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tlcli.augmentation import Augmentation
+from tlcli.backbones import onnx_engine
+from tlcli.commands.finetune import finetune
+from tlcli.commands.predict import predict
+from tlcli.errors import ArtifactError, UsageError
+from tlcli.inference import predictor
+from tlcli.runs import load_run
+from tlcli.settings import (
+    CacheSettings,
+    ComputeSettings,
+    FinetuneSettings,
+    NetworkSettings,
+    PredictSettings,
+    TrainingSettings,
+)
+
+LENET = {"backbone": "lenet5", "weights": "none"}
+
+
+def train(photos, folder, *, network=None, compute=None, balance=False, overwrite=False):
+    """A run of two epochs, or of none where all is frozen."""
+    network = NetworkSettings(**(network or {"size": 64}))
+    settings = FinetuneSettings(
+        data=photos,
+        out=folder / "run",
+        network=network,
+        training=TrainingSettings(epochs=None if network.freeze == "all" else 2),
+        augmentation=Augmentation() if network.freeze == "none" else None,
+        compute=ComputeSettings(workers=1, **(compute or {})),
+        cache=CacheSettings(directory=folder / "cache"),
+        balance=balance,
+        overwrite=overwrite,
+    )
+    finetune(settings)
+    return folder / "run"
+
+
+def predicted(run, photos, **compute):
+    """Probabilities of all pictures, and their labels."""
+    settings = PredictSettings(
+        run=run, inputs=(str(photos),), probabilities=True, compute=ComputeSettings(workers=1, **compute)
+    )
+    rows = predict(settings).rows
+    classes = load_run(run).classes
+    return np.array([[row[f"p:{name}"] for name in classes] for row in rows]), [row["label"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("network", "balance"),
+    [
+        ({"size": 64}, False),
+        ({"size": 64, "freeze": "blocks.3"}, False),
+        ({"size": 64, "freeze": "blocks.5"}, True),
+        (LENET | {"freeze": "none"}, False),
+        ({"backbone": "vit_tiny_patch16_224", "weights": "none", "size": 32, "freeze": "3"}, False),
+    ],
+)
+def test_with_torch_and_without_it_says_the_same(photos, tmp_path, network, balance):
+    run = train(photos, tmp_path, network=network, balance=balance)
+    assert "model.onnx" in load_run(run).info["files"]
+    (onnx, labels), (torch, same) = predicted(run, photos), predicted(run, photos, engine="torch")
+    np.testing.assert_allclose(onnx, torch, atol=1e-3)  # where a map is rounded to fp16, the last bit may differ
+    assert labels == same
+    assert len(labels) == 45
+
+
+def test_predict_imports_no_torch(trained, photos):
+    program = "import sys; from tlcli.cli.main import run; code = run(sys.argv[1:]); "
+    program += "print([name for name in ('torch', 'timm', 'torchvision') if name in sys.modules]); sys.exit(code)"
+    command = [sys.executable, "-c", program, "predict", trained.run, photos / "disc", "--device", "cpu", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    content, modules = done.stdout.rsplit("\n", 2)[:2]
+    assert json.loads(content)["images"] == 15
+    assert modules == "[]"
+
+
+@pytest.mark.parametrize("compute", [{"engine": "torch"}, {"precision": "bf16"}])
+def test_where_torch_was_asked_for_it_stays_with_torch(photos, tmp_path, compute):
+    run = train(photos, tmp_path, network=LENET, compute=compute)
+    assert not (run / "model.onnx").exists()
+    assert len(predicted(run, photos)[1]) == 45
+    with pytest.raises(UsageError, match=r"--engine onnx: .*run has no model\.onnx"):
+        predicted(run, photos, engine="onnx")
+
+
+def test_a_network_that_can_t_be_exported_predicts_in_torch(photos, tmp_path, monkeypatch):
+    def no_export(*_):
+        raise onnx_engine.ExportError("torch can't export it")
+
+    monkeypatch.setattr(onnx_engine, "_export", no_export)
+    run = train(photos, tmp_path, network=LENET)
+    assert not (run / "model.onnx").exists()
+    assert load_run(run).info["engine"] == "torch"
+    assert len(predicted(run, photos)[1]) == 45
+
+
+def test_a_damaged_model_is_refused(photos, tmp_path):
+    run = train(photos, tmp_path, network=LENET)
+    content = bytearray((run / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (run / "model.onnx").write_bytes(content)
+    for engine in ("auto", "torch"):
+        with pytest.raises(ArtifactError, match=r"model\.onnx was changed"):
+            predicted(run, photos, engine=engine)
+
+
+def test_a_run_with_a_model_is_replaced_as_a_whole(photos, tmp_path):
+    train(photos, tmp_path, network=LENET)
+    run = train(photos, tmp_path, network=LENET, compute={"engine": "torch"}, overwrite=True)
+    assert not (run / "model.onnx").exists()
+
+
+def test_a_gpu_is_left_to_torch(trained, photos, monkeypatch):
+    monkeypatch.setattr(predictor, "_gpu_driver", lambda: True)
+    run = load_run(trained.run)
+    assert "torch" in predictor.Predictor(run, ComputeSettings()).network.name
+    assert "ONNX" in predictor.Predictor(run, ComputeSettings(device="cpu")).network.name
+    assert "ONNX" in predictor.Predictor(run, ComputeSettings(engine="onnx")).network.name
+    with pytest.raises(UsageError, match="runs on a CPU, not on cuda"):
+        predictor.Predictor(run, ComputeSettings(device="cuda", engine="onnx"))
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_pictures_that_fail_keep_their_places_whatever_the_batches(trained, photos, tmp_path, engine):
+    """Whole batches of broken pictures at the beginning, in the middle and at the end."""
+    good = [str(path) for path in sorted(photos.rglob("*.jpg"))[:6]]
+    broken = []
+    for number in range(11):
+        (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8 no picture")
+        broken.append(str(tmp_path / f"{number}.jpg"))
+    inputs = (*broken[:3], *good[:3], *broken[3:7], good[3], broken[7], good[4], good[5], *broken[8:])
+    compute = ComputeSettings(workers=2, batch_size=2, engine=engine)
+    rows = predict(PredictSettings(run=trained.run, inputs=inputs, compute=compute)).rows
+    assert [row["path"] for row in rows] == list(inputs)
+    assert [row["status"] for row in rows] == ["failed" if path in broken else "ok" for path in inputs]
+    everything = predict(PredictSettings(run=trained.run, inputs=(*broken,), compute=compute))
+    assert everything.failed == len(broken)

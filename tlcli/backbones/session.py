@@ -1,0 +1,51 @@
+"""A network in ONNX Runtime on a CPU. Torch-free, so that a process that only predicts starts fast.
+
+Shapes: B pictures of H x W pixels with C channels in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from tlcli.backbones.streams import map_batches
+from tlcli.settings.shared import cores
+
+Pixels = npt.NDArray[np.uint8]
+Values = npt.NDArray[np.float32]
+
+
+class UnloadableError(Exception):
+    """A model that ONNX Runtime can't load; its text is why."""
+
+
+class OnnxSession:
+    """An exported network, which takes one picture at a time: larger batches no longer fit a core's cache.
+
+    Args:
+        model: The ONNX file's bytes: pixels uint8 [1, H, W, C] to float32 [1, ...].
+
+    Raises:
+        UnloadableError: ONNX Runtime can't load it.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # `map` has a stream for each core
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its types have no common base
+            raise UnloadableError(f"ONNX Runtime can't load it: {error}") from error
+
+    def run(self, pixels: Pixels) -> Values:
+        """uint8 [B, H, W, C], B >= 1, to float32 [B, ...]."""
+        return np.concatenate([self._session.run(None, {"pixels": picture[None]})[0] for picture in pixels])
+
+    def map(self, batches: Iterable[Pixels]) -> Iterator[Values]:
+        """`run` of each batch, computed in the background, in order."""
+        return map_batches(self.run, batches, cores())

@@ -1,0 +1,57 @@
+"""A run's network in torch: on GPUs, and for runs without an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tlcli.backbones.cut import cut_at
+from tlcli.backbones.engine import PrefixRunner, map_in_torch, pick_batch_size, pick_device
+from tlcli.backbones.zoo import rebuild
+from tlcli.errors import ArtifactError
+from tlcli.features.rounding import round_as_stored
+from tlcli.runs import Run
+from tlcli.settings import ComputeSettings
+
+
+class EagerNetwork:
+    """A run's network in torch.
+
+    Raises:
+        ArtifactError: its weights don't fit its architecture.
+        MachineError: the device isn't there.
+    """
+
+    def __init__(self, run: Run, compute: ComputeSettings) -> None:
+        backbone = rebuild(run.config)
+        try:
+            backbone.model.load_state_dict(run.weights(), strict=True)
+        except RuntimeError as error:
+            raise ArtifactError(f"the weights in {run.directory} don't fit {backbone.name}: {error}") from error
+        cut = cut_at(backbone, {0: "none", run.info["freeze"]["of"]: "all"}.get(run.layer, str(run.layer)))
+        self._device = pick_device(compute.device)
+        # In the arithmetic that the run was judged in; fp16 is for GPUs alone.
+        made_in = run.info["precision"]
+        precision = "fp32" if made_in == "fp16" and self._device.type == "cpu" else made_in
+        self.batch_size = pick_batch_size(compute.batch_size, self._device)
+        self.name = f"{self._device}, {precision}, torch"
+        mean, std = run.preprocessing.mean, run.preprocessing.std
+        self._prefix = PrefixRunner(cut.prefix, mean, std, device=self._device, precision=precision)
+        self._tail = cut.tail.to(self._device).to(memory_format=torch.channels_last).eval()
+        self._rounded = cut.layer > 0  # what enters a network that isn't frozen at all is never stored
+
+    @torch.inference_mode()
+    def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """uint8 [B, H, W, C] to the network's logits, float32 [B, k]."""
+        features = self._prefix.features(pixels)
+        if self._rounded:  # as the cache rounds, so that a picture gets the same answer with and without it
+            features = round_as_stored(features)
+        logits: npt.NDArray[np.float32] = self._tail(features).float().cpu().numpy()
+        return logits
+
+    def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
+        """`run` of each batch, computed in the background, in order."""
+        return map_in_torch(self.run, batches, self._device)

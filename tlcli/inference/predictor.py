@@ -1,0 +1,175 @@
+"""Pictures to calibrated probabilities; torch-free where the run brings an ONNX model."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tlcli.backbones.session import OnnxSession, UnloadableError
+from tlcli.errors import UsageError
+from tlcli.images.loader import PictureLoader
+from tlcli.images.worker import Order, Picture
+from tlcli.progress import Reporter, Silent
+from tlcli.run_directory import ONNX_FILE
+from tlcli.runs import Run
+from tlcli.settings import ComputeSettings
+from tlcli.training.calibration import probabilities
+
+ONNX_BATCH_SIZE = 4
+"""Pictures that go to ONNX Runtime together; it takes them one by one."""
+DRIVERS = ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll")
+"""Libraries without which no GPU is there that torch calls CUDA."""
+
+Pixels = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+
+
+class Prediction(NamedTuple):
+    """What the run says of one picture."""
+
+    path: str
+    digest: bytes | None
+    label: int | None
+    """Index of the class that scores highest; None where the picture failed."""
+    probabilities: npt.NDArray[np.float32] | None
+    """[k], calibrated; None where the picture failed."""
+    error: str | None
+
+
+class Network(Protocol):
+    """A run's network: pixels uint8 [B, H, W, C] to logits float32 [B, k]."""
+
+    batch_size: int
+    name: str
+    """What runs it, and how, for people."""
+
+    def run(self, pixels: Pixels) -> Logits:
+        """The logits of a batch."""
+
+    def map(self, batches: Iterable[Pixels]) -> Iterator[Logits]:
+        """`run` of each batch, computed in the background, in order."""
+
+
+class OnnxNetwork(OnnxSession):
+    """A run's network in ONNX Runtime."""
+
+    name = "cpu, fp32, ONNX Runtime"
+
+    def __init__(self, model: bytes, batch_size: int | None) -> None:
+        super().__init__(model)
+        self.batch_size = batch_size or ONNX_BATCH_SIZE
+
+
+class Predictor:
+    """A run, ready to predict.
+
+    Args:
+        run: The run.
+        compute: Where it runs.
+        report: Told what runs it.
+
+    Raises:
+        UsageError: the run keeps no ONNX model, and nothing else was asked for.
+        ArtifactError: its weights don't fit its architecture.
+        MachineError: the device isn't there.
+    """
+
+    def __init__(self, run: Run, compute: ComputeSettings, report: Reporter | None = None) -> None:
+        report = report or Silent()
+        self.run = run
+        self._workers = compute.worker_count()
+        self.network = open_network(run, compute, report)
+        report.detail(
+            f"  {run.info['backbone']} on {self.network.name}, {self._workers} decoding processes, "
+            f"{self.network.batch_size} pictures a batch, temperature {run.temperature:.3f}"
+        )
+
+    def probabilities(self, logits: Logits) -> npt.NDArray[np.float32]:
+        """Logits [B, k] to calibrated probabilities [B, k]."""
+        return probabilities(logits, self.run.temperature, self.run.log_prior)
+
+    def stream(self, paths: Iterator[str]) -> Iterator[Prediction]:
+        """A `Prediction` for each path, in order; memory doesn't grow with their number."""
+        with PictureLoader(Order(preprocessing=self.run.preprocessing), workers=self._workers) as loader:
+            yield from chain.from_iterable(self._predict(loader, paths))
+
+    def _predict(self, loader: PictureLoader, paths: Iterator[str]) -> Iterator[list[Prediction]]:
+        asked: deque[str] = deque()
+        waiting: deque[list[tuple[str, Picture]]] = deque()
+
+        def remembered() -> Iterator[str]:
+            for path in paths:
+                asked.append(path)
+                yield path
+
+        def batches() -> Iterator[Pixels]:
+            pictures = loader.load(remembered())
+            while some := list(islice(pictures, self.network.batch_size)):
+                waiting.append([(asked.popleft(), picture) for picture in some])
+                pixels = bytearray().join(picture.pixels for picture in some if picture.pixels)
+                if pixels:  # else these are told with the next batch
+                    yield np.frombuffer(pixels, np.uint8).reshape(-1, *self.run.preprocessing.shape)
+
+        for logits in self.network.map(batches()):
+            while not any(picture.pixels for _, picture in waiting[0]):
+                yield self._told(waiting.popleft(), None)
+            yield self._told(waiting.popleft(), logits)
+        while waiting:
+            yield self._told(waiting.popleft(), None)
+
+    def _told(self, batch: Sequence[tuple[str, Picture]], logits: Logits | None) -> list[Prediction]:
+        found = (
+            iter(()) if logits is None else zip(logits.argmax(axis=1).tolist(), self.probabilities(logits), strict=True)
+        )
+        predictions = []
+        for path, picture in batch:
+            label, shares = next(found) if picture.pixels else (None, None)
+            predictions.append(Prediction(path, picture.digest, label, shares, picture.error))
+        return predictions
+
+
+def open_network(run: Run, compute: ComputeSettings, report: Reporter) -> Network:
+    """What runs a run's network: its ONNX model on a CPU, where it brings one; else torch.
+
+    Raises:
+        UsageError: the run keeps no ONNX model, and nothing else was asked for.
+        ArtifactError: its weights don't fit its architecture.
+        MachineError: the device isn't there.
+    """
+    required = compute.engine == "onnx"
+    model = run.directory / ONNX_FILE if ONNX_FILE in run.info["files"] else None
+    if required and model is None:
+        raise UsageError(
+            f"--engine onnx: {run.directory} has no {ONNX_FILE}: it was trained with --engine torch or in bf16, or its "
+            "network can't be exported. Use --engine torch."
+        )
+    on_cpu = compute.device == "cpu" or (compute.device == "auto" and (required or not _gpu_driver()))
+    if required and not on_cpu:
+        raise UsageError(f"--engine onnx runs on a CPU, not on {compute.device}. Use --engine torch.")
+    if model is not None and on_cpu and compute.engine != "torch":
+        try:
+            return OnnxNetwork(model.read_bytes(), compute.batch_size)
+        except UnloadableError as error:
+            if required:
+                raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
+            report.note(f"Engine    torch: {error}")
+    from tlcli.inference.eager import EagerNetwork
+
+    return EagerNetwork(run, compute)
+
+
+def _gpu_driver() -> bool:
+    """Whether a GPU may be there: without asking torch, which takes seconds to import."""
+    for name in DRIVERS:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False

@@ -1,0 +1,235 @@
+"""What a softmax head's optimiser sees of the features: standardised rows in rotated coordinates.
+
+Features in memory are rotated once; those that are mapped from disk are never copied, but read for every product.
+
+Shapes: N pictures, D features, k classes, r <= D coordinates after rotation. Everything is class-major, [k, N] and
+[k, r + 1]: with few classes those products run about three times as fast on a CPU as their transposes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tlcli.errors import DataError
+
+BLOCK = 4096
+"""Rows that a stream reads at a time."""
+SAMPLE = 65_536
+"""Rows that a stream's rotation is made from. It only makes the optimiser fast; where it ends does not depend on it."""
+
+
+class Rows(Protocol):
+    """Features that are read as they are needed, such as those mapped from disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and D."""
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Rows `start` to `stop`: float32 [stop - start, D]."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """Asks for coefficients [k, r + 1] times the rows: [k, N]."""
+
+    coefficients: Tensor
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Asks for residuals [k, N] times the rows, transposed: [k, r + 1]."""
+
+    residuals: Tensor
+
+
+Request = Product | Pull
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Some rows, standardised by their own mean and deviation, rotated, with a last column of ones."""
+
+    members: Tensor | None
+    """bool [N], which rows there are for products; None for all, whose weight may be 0."""
+    variances: Tensor
+    """float32 [r + 1], mean squares of the columns, about."""
+    mean: Tensor
+    """float64 [D], on the CPU."""
+    std: Tensor
+    """float64 [D], on the CPU; infinite for a constant feature, which hence gets weight 0."""
+    rotation: Tensor
+    """float32 [D, r] with orthonormal columns."""
+
+    def fold_back(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients [k, r + 1] as weights float32 [k, D] and bias float32 [k] on raw features, on the CPU."""
+        weight = (coefficients[:, :-1] @ self.rotation.T).cpu().double() / self.std
+        bias = coefficients[:, -1].cpu().double() - weight @ self.mean
+        return weight.float(), bias.float()
+
+
+class Matrix(Protocol):
+    """Features as several designs: one for each set of rows that something is fitted on."""
+
+    @property
+    def designs(self) -> Sequence[Design]:
+        """In the order of the sets."""
+
+    def answer(self, asked: Sequence[tuple[int, Request]]) -> list[Tensor]:
+        """What is asked of the designs of these numbers."""
+
+
+class WholeMatrix:
+    """Features in memory, of which each design has its own rotated copy.
+
+    Args:
+        features: float32 [N, D], N >= 1.
+        masks: bool [N] for each design, with its rows.
+        device: Where to compute.
+
+    Raises:
+        DataError: a feature is not finite.
+    """
+
+    def __init__(self, features: Tensor, masks: Sequence[Tensor], device: str) -> None:
+        made = [_rotated(features if mask.all() else features[mask], mask, device) for mask in masks]
+        self.designs = [design for design, _ in made]
+        self._rows = [rows for _, rows in made]
+
+    def answer(self, asked: Sequence[tuple[int, Request]]) -> list[Tensor]:
+        """What is asked of the designs of these numbers."""
+        return [
+            request.coefficients @ self._rows[number].T
+            if isinstance(request, Product)
+            else request.residuals @ self._rows[number]
+            for number, request in asked
+        ]
+
+
+def _rotated(features: Tensor, members: Tensor, device: str) -> tuple[Design, Tensor]:
+    mean = features.mean(dim=0, dtype=torch.float64).float()
+    centred = features - mean
+    norms = torch.linalg.vector_norm(centred, dim=0, dtype=torch.float64)
+    std = _constant_to_infinity(mean, norms.div_(math.sqrt(len(features))).float())
+    standardised = centred.div_(std).to(device)
+    if features.shape[0] < features.shape[1]:
+        basis = torch.linalg.qr(standardised.T).Q
+        rotation = basis @ _principal_axes(standardised @ basis)
+    else:
+        rotation = _principal_axes(standardised)
+    rotated = standardised @ rotation
+    rows = torch.cat([rotated, rotated.new_ones(len(rotated), 1)], dim=1)
+    variances = rows.square().mean(dim=0)
+    return Design(members=members, variances=variances, mean=mean.double(), std=std.double(), rotation=rotation), rows
+
+
+class Stream:
+    """Features that are read block by block, every time that they are needed: once for all who ask together.
+
+    They are standardised by the mean and deviation of all of them; what a design's own differ by, `gain` and `offset`,
+    goes to the coefficients.
+
+    Args:
+        rows: float32 [N, D].
+        masks: bool [N] for each design, with the rows that it is standardised by.
+        device: Where to compute.
+
+    Raises:
+        DataError: a feature is not finite.
+    """
+
+    def __init__(self, rows: Rows, masks: Sequence[Tensor], device: str) -> None:
+        self._rows, self._device = rows, device
+        means, stds = self._means_and_stds(masks)
+        self._mean, self._std = means[-1].float(), stds[-1].float()
+        step = max(1, rows.shape[0] // SAMPLE)
+        sample = torch.cat([block[::step] for _, block in self._blocks()])
+        self._rotation = _principal_axes(sample)
+        squares = (sample @ self._rotation).square().mean(dim=0)
+        variances = torch.cat([squares, squares.new_ones(1)])
+        self.designs = [
+            Design(members=None, variances=variances, mean=mean, std=std, rotation=self._rotation)
+            for mean, std in zip(means[:-1], stds[:-1], strict=True)
+        ]
+        self._gains = [(self._std.double() / std).nan_to_num(0.0).float().to(device) for std in stds[:-1]]
+        self._offsets = [
+            ((self._mean.double() - mean) / std).float().to(device)
+            for mean, std in zip(means[:-1], stds[:-1], strict=True)
+        ]
+
+    def answer(self, asked: Sequence[tuple[int, Request]]) -> list[Tensor]:
+        """What is asked of the designs of these numbers, in one pass over the rows."""
+        count, width = self._rows.shape
+        products = [(number, request.coefficients) for number, request in asked if isinstance(request, Product)]
+        pulls = [request.residuals for _, request in asked if isinstance(request, Pull)]
+        slopes = [coefficients[:, :-1] @ self._rotation.T for _, coefficients in products]
+        shifts = [
+            coefficients[:, -1] + slope @ self._offsets[number]
+            for (number, coefficients), slope in zip(products, slopes, strict=True)
+        ]
+        weights = [slope * self._gains[number] for (number, _), slope in zip(products, slopes, strict=True)]
+        made = [torch.empty(len(slope), count, device=self._device) for slope in slopes]
+        pulled = [torch.zeros(len(residuals), width, device=self._device).double() for residuals in pulls]
+        for at, block in self._blocks():
+            for into, weight, shift in zip(made, weights, shifts, strict=True):
+                torch.addmm(shift[:, None], weight, block.T, out=into[:, at])
+            for into, residuals in zip(pulled, pulls, strict=True):
+                into.add_(residuals[:, at] @ block)
+        answers, products_made, pulls_made = [], iter(made), iter(pulled)
+        for number, request in asked:
+            if isinstance(request, Product):
+                answers.append(next(products_made))
+                continue
+            total = request.residuals.sum(dim=1, keepdim=True)
+            slope = next(pulls_made).float() * self._gains[number] + total * self._offsets[number]
+            answers.append(torch.cat([slope @ self._rotation, total], dim=1))
+        return answers
+
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Standardised rows, float32 [n, D], and which they are."""
+        for at, block in read_blocks(self._rows):
+            yield at, block.sub_(self._mean).div_(self._std).to(self._device)
+
+    def _means_and_stds(self, masks: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Of each mask's rows and then of all rows, float64 [D]."""
+        members = torch.stack([*masks, torch.ones_like(masks[0])]).double()
+        sums, squares = torch.zeros(2, len(members), self._rows.shape[1], dtype=torch.float64)
+        for at, block in read_blocks(self._rows):
+            values = block.double()
+            sums += members[:, at] @ values
+            squares += members[:, at] @ values.square_()
+        counts = members.sum(dim=1, keepdim=True)
+        means = sums / counts
+        stds = (squares / counts - means.square()).clamp_min(0).sqrt()
+        return list(means), [_constant_to_infinity(mean, std) for mean, std in zip(means, stds, strict=True)]
+
+
+def read_blocks(rows: Rows) -> Iterator[tuple[slice, Tensor]]:
+    """All rows, a few at a time: which, and float32 [n, D] that may be written to."""
+    for start in range(0, rows.shape[0], BLOCK):
+        at = slice(start, min(start + BLOCK, rows.shape[0]))
+        yield at, torch.from_numpy(rows.read(at.start, at.stop))
+
+
+def _constant_to_infinity(mean: Tensor, std: Tensor) -> Tensor:
+    if not torch.isfinite(std).all():
+        raise DataError(
+            f"{int((~torch.isfinite(std)).sum())} of {len(std)} features hold NaN or infinity, so no head can be "
+            "fitted. Check the weights of the backbone, or use --precision fp32."
+        )
+    # What float32 cannot tell from a constant would be noise blown up to variance 1.
+    return std.masked_fill(std <= 1e-6 * mean.abs() + 1e-30, float("inf"))
+
+
+def _principal_axes(rows: Tensor) -> Tensor:
+    """Eigenvectors of the covariance of centred rows [N, r], as columns [r, r]."""
+    axes: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors
+    return axes
