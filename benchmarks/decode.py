@@ -17,11 +17,17 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from measure import machine, table
 from PIL import Image
 
+from tlcli.backbones.cut import cut_at
+from tlcli.backbones.engine import PrefixRunner
+from tlcli.backbones.zoo import load_backbone
+from tlcli.images.dataset import open_dataset
 from tlcli.images.decode import decode
 from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
+from tlcli.training.selection import select_holdout
 
 NETWORK = Preprocessing(
     height=224,
@@ -34,6 +40,8 @@ NETWORK = Preprocessing(
     std=(0.5,) * 3,
 )
 SHEETS, SHEET, ROUNDS = 12, (3024, 4032), 5
+SMALL = 56
+"""Pixels of a network so small that photographs 400 pixels wide are decoded at half their size."""
 
 
 def whole(data, network):
@@ -91,6 +99,30 @@ def measure(name, files, network, ways):
         yield [name, way.__name__, f"{1000 * seconds:.2f} ms", f"{1 / seconds:.0f}", f"{mean:.3f}", f"{worst:.3f}"]
 
 
+def accuracies(data, network):
+    """Test accuracy of the default backbone's head on the pixels of each way: DATA must bring its splits."""
+    backbone = load_backbone(classes=10, size=network.width)
+    prefix = cut_at(backbone, "all").prefix
+    spec = backbone.input
+    runner = PrefixRunner(prefix, spec.mean, spec.std, device=torch.device("cpu"), precision="fp32")
+    samples = open_dataset(Path(data)).samples
+    files = [Path(sample.path).read_bytes() for sample in samples]
+    labels = torch.tensor([sample.label for sample in samples])
+    rows = {split: [i for i, s in enumerate(samples) if s.split == split] for split in ("train", "validation", "test")}
+    for way in (whole, ours):
+        pixels = (np.stack([np.asarray(way(file, network)) for file in some]) for some in batched(files, 16))
+        features = torch.from_numpy(np.concatenate(list(runner.map(pixels))))
+        sets = {split: (features[found], labels[found]) for split, found in rows.items()}
+        head = select_holdout(*sets["train"], *sets["validation"], classes=int(labels.max()) + 1).head
+        right = int((head.logits(sets["test"][0]).argmax(dim=1) == sets["test"][1]).sum())
+        yield [way.__name__, f"{right} of {len(rows['test'])}"]
+
+
+def batched(values, size):
+    """Slices of a list."""
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
 data, count = sys.argv[1], int((sys.argv[2:] or ["300"])[0])
 paths = sorted(path for path in Path(data).rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
 files = [path.read_bytes() for path in islice(paths, 0, None, max(1, len(paths) // count))]
@@ -101,6 +133,9 @@ for fit in ("crop", "pad", "squash"):
     rows += measure(
         f"12 megapixels, to 224, {fit}", large, replace(NETWORK, fit=fit), ways if fit == "crop" else ways[:2]
     )
-rows += measure("as they are, to 48", files, replace(NETWORK, height=48, width=48), ways[:2])
+small = replace(NETWORK, height=SMALL, width=SMALL)
+rows += measure(f"as they are, to {SMALL}", files, small, ways[:2])
 print(machine("simplejpeg", "torchcodec"), end="\n\n")
 print(table(["pictures", "way", "core-time a picture", "a second", "mean difference, levels", "worst picture"], rows))
+print(f"\nHeads on features of the default backbone at {SMALL} pixels, for which DATA's pictures are decoded small:\n")
+print(table(["way", "test pictures right"], accuracies(data, small)))
