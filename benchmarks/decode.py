@@ -40,7 +40,7 @@ NETWORK = Preprocessing(
     std=(0.5,) * 3,
 )
 SHEETS, SHEET, ROUNDS = 12, (3024, 4032), 5
-SMALL = 56
+SMALL = 50
 """Pixels of a network so small that photographs 400 pixels wide are decoded at half their size."""
 
 

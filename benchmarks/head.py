@@ -8,6 +8,7 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -32,13 +33,23 @@ class Mapped:
         return np.array(self._matrix[start:stop])
 
 
-def memory(field):
-    """Gigabytes, from /proc."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) / 1e6
+class Memory(threading.Thread):
+    """Samples this process's anonymous memory (RssAnon): what is mapped from the file comes on top."""
+
+    peak = 0.0
+    """Gigabytes."""
+
+    def run(self):
+        """Until the process ends."""
+        while True:
+            lines = Path("/proc/self/status").read_text().splitlines()
+            self.peak = max(self.peak, next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("RssAnon")))
+            time.sleep(0.05)
 
 
 def scale(rows):
+    memory = Memory(daemon=True)
+    memory.start()
     generator = np.random.default_rng(0)
     labels = generator.integers(0, CLASSES, rows)
     centres = generator.normal(size=(CLASSES, FEATURES)).astype(np.float32)
@@ -60,12 +71,14 @@ def scale(rows):
         started = time.monotonic()
         chosen = select_folds(features, targets, np.arange(rows) % 5, classes=CLASSES)
         folds = time.monotonic() - started
-    print("| rows | one fit at 0.1 | path of six L2 | five folds, sweep and refit | L2 | accuracy | VmHWM | RssAnon |")
+    print(
+        "| rows | one fit at 0.1 | path of six L2 | five folds, sweep and refit | L2 | accuracy | peak RssAnon | mapped |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     accuracy = (chosen.logits.argmax(axis=1) == labels).mean()
     print(
         f"| {rows:,} | {one:.0f} s | {path:.0f} s | {folds:.0f} s, {len(chosen.sweep)} L2 | {chosen.l2:.3g} | "
-        f"{100 * accuracy:.1f} % | {memory('VmHWM'):.1f} GB | {memory('RssAnon'):.1f} GB |"
+        f"{100 * accuracy:.1f} % | {memory.peak:.1f} GB | {rows * FEATURES * 4 / 1e9:.1f} GB |"
     )
 
 

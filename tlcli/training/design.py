@@ -22,7 +22,7 @@ from tlcli.errors import DataError
 
 BLOCK = 4096
 """Rows that a stream reads at a time."""
-SAMPLE = 65_536
+SAMPLE = 32_768
 """Rows that a stream's rotation is made from. It only makes the optimiser fast; where it ends does not depend on it."""
 
 
@@ -151,7 +151,7 @@ class Stream:
         means, stds = self._means_and_stds(masks)
         self._mean, self._std = means[-1].float(), stds[-1].float()
         step = max(1, rows.shape[0] // SAMPLE)
-        sample = torch.cat([block[::step] for _, block in self._blocks()])
+        sample = torch.cat([block[::step].clone() for _, block in self._blocks()])  # or each would keep its block
         self._rotation = _principal_axes(sample)
         squares = (sample @ self._rotation).square().mean(dim=0)
         variances = torch.cat([squares, squares.new_ones(1)])
