@@ -71,9 +71,7 @@ def scale(rows):
         started = time.monotonic()
         chosen = select_folds(features, targets, np.arange(rows) % 5, classes=CLASSES)
         folds = time.monotonic() - started
-    print(
-        "| rows | one fit at 0.1 | path of six L2 | five folds and refit | L2 | accuracy | peak RssAnon | mapped |"
-    )
+    print("| rows | one fit at 0.1 | path of six L2 | five folds and refit | L2 | accuracy | peak RssAnon | mapped |")
     print("|---|---|---|---|---|---|---|---|")
     accuracy = (chosen.logits.argmax(axis=1) == labels).mean()
     print(
