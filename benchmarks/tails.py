@@ -31,12 +31,11 @@ def theirs(kind):
     return float(re.search(r"train_s=([\d.]+)", printed)[1])
 
 
-rows = []
+print(machine(), end="\n\n")
+print(table(["an epoch behind blocks." + stage, "tlcli", "fastai", "times faster"], []))
 for name, options, kind in (
     ("plain pictures, tlcli from its cache", (), "plain"),
     ("online augmentation", ("--augment", "light"), "augmented"),
 ):
     mine, peer = ours(*options), theirs(kind)
-    rows.append([name, f"{mine:.1f} s", f"{peer:.1f} s", f"{peer / mine:.1f}"])
-print(machine(), end="\n\n")
-print(table([f"an epoch behind blocks.{stage}", "tlcli", "fastai", "times faster"], rows))
+    print(f"| {name} | {mine:.1f} s | {peer:.1f} s | {peer / mine:.1f} |", flush=True)

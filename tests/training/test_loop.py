@@ -13,7 +13,8 @@ from torch import nn
 from tlcli.progress import Silent
 from tlcli.training.batches import batches_of
 from tlcli.training.checkpoint import Checkpoints
-from tlcli.training.loop import Recipe, State, TailTrainer
+from tlcli.training.loop import State, TailTrainer
+from tlcli.training.recipe import Recipe
 from tlcli.training.selection import class_log_prior
 
 RECIPE = Recipe(

@@ -20,9 +20,10 @@ from tlcli.images.loader import PictureLoader
 from tlcli.progress import Reporter
 from tlcli.settings import FinetuneSettings
 from tlcli.training.batches import Source
+from tlcli.training.compiling import pick_compiled
 from tlcli.training.judging import Judgement, logits_of
-from tlcli.training.loop import Recipe, State, TailTrainer
-from tlcli.training.recipe import BATCH_SIZE
+from tlcli.training.loop import State, TailTrainer
+from tlcli.training.recipe import BATCH_SIZE, Recipe
 from tlcli.training.selection import class_log_prior
 
 WAITED = 0.2
@@ -87,6 +88,7 @@ def train_tail(
     network, cut = frozen.network, frozen.cut
     share = tail_share(frozen)
     train, validation = pictures.rows("train"), pictures.rows("validation")
+    work = recipe.epochs * len(train) * multiply_adds(cut.tail, cut.feature_shape)
     started = time.monotonic()
     if _cacheable(frozen):  # in one go, those of test too, which are judged at the end
         rows = [*([] if frozen.augmented else train), *validation, *pictures.rows("test")]
@@ -106,6 +108,8 @@ def train_tail(
             log_prior=log_prior_of(pictures) if settings.balance else None,
             recipe=recipe,
             device=network.device,
+            compiled=pick_compiled(network.device, work),
+            warn=report.warn,
         )
         if begun is not None:
             trainer.load(*begun)

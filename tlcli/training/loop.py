@@ -24,40 +24,14 @@ from tlcli.backbones.engine import autocast
 from tlcli.errors import ArtifactError, DataError
 from tlcli.interrupts import unbroken
 from tlcli.training.batches import Source, batches_of, to_device
+from tlcli.training.compiling import CompiledOrNot, Forward
 from tlcli.training.judging import Judgement, judge, logits_of
 from tlcli.training.optimizer import make_optimizer, schedule, set_learning_rate
 from tlcli.training.precision import depthwise_in_fp32
+from tlcli.training.recipe import Recipe
 
 SMALLEST_SCALE = 1e-3
 """A loss scale that float16 has fallen to for good: the gradients are no numbers at any scale."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a tail is trained."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    """The head's, at its peak."""
-    weight_decay: float
-    layer_decay: float
-    """A layer learns this many times slower than the one after it."""
-    label_smoothing: float
-    """Share of the target that is spread over all classes (Szegedy et al. 2016)."""
-    warmup: float
-    """Share of all steps until the learning rate is at its peak."""
-    clip: float
-    """Largest norm of the gradient."""
-    fixed_statistics: bool
-    """Whether BatchNorm goes on normalising by the statistics that the weights came with, as it does in prediction."""
-    patience: int | None
-    """Epochs without a better validation loss until it stops; None trains all epochs."""
-    seed: int
-    first_epoch: int = 0
-    """Epochs that other depths took before: views, order and dropout go on from there."""
-    precision: str
-    """`fp32`, or the autocast type `bf16` or `fp16`."""
 
 
 class _NotFinite(Exception):
@@ -101,6 +75,9 @@ class TailTrainer:
         log_prior: float [k], where classes are balanced: added to the logits in training, so that they learn what is
             beyond the classes' frequencies (Menon et al. 2021, "Long-tail learning via logit adjustment").
         recipe: How.
+        device: Where.
+        compiled: Whether to compile the tail's training pass.
+        warn: Told where it can't be compiled.
     """
 
     def __init__(
@@ -115,10 +92,13 @@ class TailTrainer:
         log_prior: NDArray[np.float64] | None,
         recipe: Recipe,
         device: torch.device,
+        compiled: bool = False,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.state = State()
         self.recipe = recipe
         self._tail = tail.to(device).to(memory_format=torch.channels_last)
+        self._training_pass = CompiledOrNot(self._tail, compiled=compiled, warn=warn)
         self._optimizer = make_optimizer(network, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
@@ -232,20 +212,11 @@ class TailTrainer:
 
     def _step(self, rows: Tensor, inputs: Tensor, rate: float, step: int) -> None:
         recipe = self.recipe
-        labels = self._labels[rows].to(self._device, non_blocking=True)
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed((recipe.seed * 1_000_003 + step) % 2**63)  # dropout and stochastic depth
-            with autocast(recipe.precision, self._device):
-                logits = self._tail(to_device(inputs, self._device)).float()
-        if self._prior is not None:
-            logits = logits + self._prior
-        loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        value = loss.item()
+        labels, inputs = self._labels[rows].to(self._device, non_blocking=True), to_device(inputs, self._device)
+        value = self._training_pass.run(lambda tail: self._gradients(tail, inputs, labels, step))
         where = f"epoch {self.state.epoch + 1}, step {self.state.step + 1}"
         if not np.isfinite(value):
             raise _NotFinite(where)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, recipe.clip)
         if not self._scaler.is_enabled() and not torch.isfinite(norm):  # the scaler lowers its scale and goes on
@@ -257,6 +228,21 @@ class TailTrainer:
             raise _NotFinite(where)
         self.state.loss += value * len(rows)
         self.state.pictures += len(rows)
+
+    def _gradients(self, tail: Forward, inputs: Tensor, labels: Tensor, step: int) -> float:
+        """Leave the gradients of a batch in the parameters, unless its loss, which is returned, is no number."""
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+            torch.manual_seed((self.recipe.seed * 1_000_003 + step) % 2**63)  # dropout and stochastic depth
+            with autocast(self.recipe.precision, self._device):
+                logits = tail(inputs).float()
+        if self._prior is not None:
+            logits = logits + self._prior
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        value = loss.item()
+        self._optimizer.zero_grad(set_to_none=True)
+        if np.isfinite(value):
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return value
 
     def evaluate(self) -> Judgement:
         """Judge the weights that are in the tail on the validation pictures, as prediction will.

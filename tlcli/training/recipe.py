@@ -1,11 +1,11 @@
-"""The recipe that tails are trained by, where the user chose nothing else. Measured in benchmarks/README.md."""
+"""The recipe that tails are trained by, and what it is where the user chose nothing else: benchmarks/README.md."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from tlcli.settings import TrainingSettings
-from tlcli.training.loop import Recipe
 
 EPOCHS = 8
 STEPS = 300
@@ -26,6 +26,34 @@ LAYER_DECAY = 0.9
 LABEL_SMOOTHING = 0.1
 WARMUP = 0.1
 CLIP = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a tail is trained."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    """The head's, at its peak."""
+    weight_decay: float
+    layer_decay: float
+    """A layer learns this many times slower than the one after it."""
+    label_smoothing: float
+    """Share of the target that is spread over all classes (Szegedy et al. 2016)."""
+    warmup: float
+    """Share of all steps until the learning rate is at its peak."""
+    clip: float
+    """Largest norm of the gradient."""
+    fixed_statistics: bool
+    """Whether BatchNorm goes on normalising by the statistics that the weights came with, as it does in prediction."""
+    patience: int | None
+    """Epochs without a better validation loss until it stops; None trains all epochs."""
+    seed: int
+    first_epoch: int = 0
+    """Epochs that other depths took before: views, order and dropout go on from there."""
+    precision: str
+    """`fp32`, or the autocast type `bf16` or `fp16`."""
 
 
 def stretch(pictures: int, batch_size: int | None) -> float:
