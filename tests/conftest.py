@@ -56,6 +56,14 @@ def draw():
 
 
 @pytest.fixture(scope="session")
+def largest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many pixels as are decoded, and transparent, which takes most memory: a decoder is busy for seconds."""
+    path = tmp_path_factory.mktemp("largest") / "largest.png"
+    Image.new("P", (2**14, 2**14)).save(path, transparency=0, compress_level=1)
+    return path
+
+
+@pytest.fixture(scope="session")
 def small():
     """The whole picture, squashed to 16 x 16 RGB."""
     return Preprocessing(

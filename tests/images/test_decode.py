@@ -2,7 +2,6 @@
 
 import io
 import os
-import random
 import struct
 import zlib
 from dataclasses import replace
@@ -209,7 +208,7 @@ def test_16_bit_colour_is_scaled_not_clipped():
 
 
 def test_floats_are_refused_rather_than_guessed():
-    with pytest.raises(UndecodableError, match="no known range"):
+    with pytest.raises(UndecodableError, match=r"no known range: train with --intensity auto"):
         decode(encode(Image.new("F", (4, 4), 0.5), "TIFF"), 3)
 
 
@@ -257,7 +256,7 @@ def test_eps_is_refused_without_starting_a_program(tmp_path, monkeypatch):
     ghostscript.write_text(f"#!/bin/sh\ntouch '{witness}'\n")
     ghostscript.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(UndecodableError, match="not a picture of a known format"):
+    with pytest.raises(UndecodableError, match="EPS"):
         decode(encode(UPRIGHT, "EPS"), 3)
     assert not witness.exists()
 
@@ -266,7 +265,7 @@ def test_eps_is_refused_without_starting_a_program(tmp_path, monkeypatch):
     "data",
     [
         png(100_000, 100_000, 8, 2),
-        png(13_400, 13_400, 1, 0),  # just above the limit, and 22 MB as stored
+        png(16_385, 16_384, 1, 0),  # just above the limit, and 34 MB as stored
         b"GIF89a" + struct.pack("<HH3x", 65535, 65535) + b"," + struct.pack("<4Hx", 0, 0, 65535, 65535) + b"\2\1\0\0;",
         b"P6 60000 60000 255\n" + bytes(100),
     ],
@@ -275,42 +274,6 @@ def test_eps_is_refused_without_starting_a_program(tmp_path, monkeypatch):
 def test_a_bomb_is_refused(data):
     with pytest.raises(UndecodableError, match="pixels"):
         decode(data, 3)
-
-
-HOSTILE = {
-    "jpeg": encode(UPRIGHT, "JPEG", exif=exif(6)),
-    "progressive jpeg": encode(UPRIGHT, "JPEG", progressive=True),
-    "png": encode(UPRIGHT, "PNG", exif=exif(3)),
-    "palette": encode(Image.fromarray(UPRIGHT).quantize(16), "PNG", transparency=0),
-    "webp": encode(UPRIGHT, "WEBP", exif=exif(5)),
-    "gif": encode(UPRIGHT, "GIF"),
-    "tiff": encode(UPRIGHT, "TIFF", tiffinfo={0x112: 7}),
-    "packed tiff": encode(UPRIGHT, "TIFF", compression="tiff_lzw"),
-    "bmp": encode(UPRIGHT, "BMP"),
-    "ppm": encode(UPRIGHT, "PPM"),
-    "avif": encode(UPRIGHT, "AVIF"),
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_flipped_bits_give_a_picture_or_a_reason_and_nothing_else(name, capfd):
-    data, draw, reasons = HOSTILE[name], random.Random(name), []
-    head = min(len(data), 400)
-    for number in range(150):
-        damaged = bytearray(data)
-        for _ in range(draw.choice([1, 1, 2, 8])):
-            # Half of them in the headers, where most formats keep what can go wrong.
-            damaged[draw.randrange(head if number % 2 else len(data))] ^= 1 << draw.randrange(8)
-        try:
-            picture = decode(bytes(damaged), draw.choice([1, 3]))
-        except UndecodableError as error:
-            reasons.append(str(error))
-        else:
-            assert picture.mode in {"RGB", "L"}
-            assert min(picture.size) > 0
-    assert 0 < len(reasons) < 150
-    assert all(len(reason.splitlines()) == 1 for reason in reasons)
-    capfd.readouterr()  # libtiff tells descriptor 2 about it; the worker has none
 
 
 def photograph(width, height):

@@ -31,6 +31,15 @@ def augment(
     crop: options.Crop = None,
     noise: options.Noise = None,
     color_shift: options.ColorShift = None,
+    intensity: Annotated[
+        str | None,
+        typer.Option(
+            "--intensity",
+            metavar="LO,HI",
+            help="What becomes black and white in copies of grey pictures with more than 8 bits.  \\[default: 0,65535]",
+            rich_help_panel="Augmentation",
+        ),
+    ] = None,
     seed: Annotated[
         int,
         typer.Option("--seed", help="Of the distortions and of the split.", rich_help_panel="Augmentation"),
@@ -73,6 +82,7 @@ def augment(
         out=out,
         copies=copies,
         augmentation=AugmentSettings.augmentation if chosen is None else chosen,
+        intensity=intensity,
         seed=seed,
         preview=preview,
         resume=resume,

@@ -38,6 +38,7 @@ def cache_features(
     freeze: options.FreezeCached = options.NETWORK.freeze,
     size: options.Size = options.NETWORK.size,
     fit: options.Fit = options.NETWORK.fit,
+    intensity: options.Intensity = options.NETWORK.intensity,
     seed: options.Seed = options.NETWORK.seed,
     device: options.Device = options.COMPUTE.device,
     precision: options.Precision = options.COMPUTE.precision,
@@ -70,7 +71,9 @@ def cache_features(
             color_shift=color_shift,
         ),
         views=views,
-        network=NetworkSettings(backbone=backbone, weights=weights, freeze=freeze, size=size, fit=fit, seed=seed),
+        network=NetworkSettings(
+            backbone=backbone, weights=weights, freeze=freeze, size=size, fit=fit, intensity=intensity, seed=seed
+        ),
         compute=ComputeSettings(
             device=device, precision=precision, engine=engine, batch_size=batch_size, workers=workers
         ),

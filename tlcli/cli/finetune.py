@@ -101,6 +101,7 @@ def finetune(
     freeze: options.Freeze = options.NETWORK.freeze,
     size: options.Size = options.NETWORK.size,
     fit: options.Fit = options.NETWORK.fit,
+    intensity: options.Intensity = options.NETWORK.intensity,
     seed: options.Seed = options.NETWORK.seed,
     device: options.Device = options.COMPUTE.device,
     precision: options.Precision = options.COMPUTE.precision,
@@ -150,7 +151,9 @@ def finetune(
         training=TrainingSettings(
             epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, patience=patience, views=views
         ),
-        network=NetworkSettings(backbone=backbone, weights=weights, freeze=freeze, size=size, fit=fit, seed=seed),
+        network=NetworkSettings(
+            backbone=backbone, weights=weights, freeze=freeze, size=size, fit=fit, intensity=intensity, seed=seed
+        ),
         compute=ComputeSettings(
             device=device, precision=precision, engine=engine, batch_size=batch_size, workers=workers
         ),

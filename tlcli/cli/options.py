@@ -71,6 +71,16 @@ Fit = Annotated[
     str,
     typer.Option("--fit", metavar="crop|pad|squash", help="How a picture becomes square.", rich_help_panel=_NETWORK),
 ]
+Intensity = Annotated[
+    str | None,
+    typer.Option(
+        "--intensity",
+        metavar="LO,HI|auto",
+        help="What becomes black and white of grey pictures with more than 8 bits; auto measures it on train.  "
+        "\\[default: 0,65535]",
+        rich_help_panel=_NETWORK,
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

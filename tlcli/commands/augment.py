@@ -27,7 +27,7 @@ from tlcli.images.worker import Order
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.rows import write_csv
-from tlcli.settings import SPLITS, AugmentSettings
+from tlcli.settings import SPLITS, AugmentSettings, intensity_range
 
 BEGUN = "augment.json"
 """Written first: what the data set is made from."""
@@ -96,7 +96,11 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
         result |= _survey(settings.out)
     if settings.preview is not None:
         sheet = contact_sheet(
-            dataset, settings.augmentation, seed=settings.seed, workers=settings.compute.worker_count()
+            dataset,
+            settings.augmentation,
+            seed=settings.seed,
+            workers=settings.compute.worker_count(),
+            intensity=intensity_range(settings.intensity),
         )
         with atomic_write(settings.preview) as file:
             sheet.save(file, "PNG", optimize=True)
@@ -136,7 +140,7 @@ def _signature(settings: AugmentSettings) -> dict[str, Any]:
         "copies": settings.copies,
         "seed": settings.seed,
         "augmentation": settings.augmentation.to_json(),
-    }
+    } | ({"intensity": settings.intensity} if settings.intensity else {})
 
 
 def _write_data_set(out: Path, dataset: Dataset, settings: AugmentSettings, report: Reporter) -> dict[int, str]:
@@ -231,7 +235,8 @@ def _write_pictures(
     """Copy originals byte for byte, and write views as PNG, so that no pixel of them changes."""
     todo = [output for output in outputs if not (out / output.path).exists()]
     failures: dict[int, str] = {}
-    order = Order(png=True, augmentation=settings.augmentation, seed=settings.seed)
+    intensity = intensity_range(settings.intensity)
+    order = Order(png=True, augmentation=settings.augmentation, seed=settings.seed, intensity=intensity)
     with (
         PictureLoader(order, workers=settings.compute.worker_count()) as loader,
         report.task("Augment", len(todo)) as advance,

@@ -16,8 +16,9 @@ from tlcli.features.network import describe_network, open_network
 from tlcli.files import atomic_write, check_new_file, portable_name
 from tlcli.images.dataset import Dataset, open_dataset
 from tlcli.images.describe import describe_dataset, describe_failures
+from tlcli.images.measure import measure_intensity
 from tlcli.progress import Reporter, Silent
-from tlcli.settings import CacheFeaturesSettings
+from tlcli.settings import CacheFeaturesSettings, intensity_range
 
 EXPORT_ROWS = 4096
 """Rows exported at a time, so that memory stays flat."""
@@ -45,10 +46,20 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     # A head of the right size, since some networks come without one and can't be cut before it.
     classes = len(dataset.classes)
     pictures = len(dataset.samples)
-    network = open_network(
-        settings.network, settings.compute, settings.cache, classes=classes, pictures=pictures, report=report
-    )
     freeze, seed = settings.network.freeze, settings.network.seed
+    intensity = intensity_range(settings.network.intensity)
+    if settings.network.intensity == "auto":
+        workers = settings.compute.worker_count()
+        intensity = measure_intensity(dataset, fraction=None, seed=seed, workers=workers, report=report)
+    network = open_network(
+        settings.network,
+        settings.compute,
+        settings.cache,
+        classes=classes,
+        pictures=pictures,
+        report=report,
+        intensity=intensity,
+    )
     frozen = freeze_at(network, freeze, report, augmentation=settings.augmentation, seed=seed)
     report.note(describe_network(network, describe_cut(frozen.cut)))
     paths = [sample.path for sample in dataset.samples]

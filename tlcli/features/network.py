@@ -14,6 +14,7 @@ from tlcli.features.caches import nearest_cache
 from tlcli.features.fingerprint import fingerprint
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
+from tlcli.images.intensity import Range
 from tlcli.images.preprocess import Preprocessing
 from tlcli.progress import Reporter
 from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
@@ -82,6 +83,7 @@ def open_network(
     classes: int,
     pictures: int | None,
     report: Reporter,
+    intensity: Range | None = None,
 ) -> Network:
     """Load the backbone.
 
@@ -92,6 +94,7 @@ def open_network(
         classes: Outputs of the new head.
         pictures: How many there are, cached or not; None where the frozen part is exported in any case.
         report: Told what was loaded.
+        intensity: What becomes black and white of grey with more than 8 bits; None takes the range of 16 bits.
 
     Raises:
         UsageError: no such backbone.
@@ -105,7 +108,7 @@ def open_network(
     root = cache.root() if cache.enabled else None
     return Network(
         backbone=backbone,
-        preprocessing=make_preprocessing(backbone, network.fit),
+        preprocessing=make_preprocessing(backbone, network.fit, intensity),
         device=device,
         precision=precision,
         engine="torch" if network.freeze == "none" else pick_engine(compute.engine, device, precision, pictures),
@@ -124,7 +127,7 @@ def describe_network(network: Network, where: str) -> str:
     return f"{backbone.name}, {backbone.origin}, {side} px, {where}, {network.device}, {network.precision}{engine}"
 
 
-def make_preprocessing(backbone: Backbone, fit: str) -> Preprocessing:
+def make_preprocessing(backbone: Backbone, fit: str, intensity: Range | None = None) -> Preprocessing:
     """The backbone's own preprocessing, with the user's choice of how pictures become square."""
     spec = backbone.input
     return Preprocessing(
@@ -136,4 +139,5 @@ def make_preprocessing(backbone: Backbone, fit: str) -> Preprocessing:
         interpolation=spec.interpolation,
         mean=spec.mean,
         std=spec.std,
+        intensity=intensity,
     )

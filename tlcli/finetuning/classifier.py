@@ -20,13 +20,14 @@ from tlcli.features.frozen import Frozen, describe_cut, freeze_at, known_feature
 from tlcli.features.network import Network, describe_network, open_network
 from tlcli.files import canonical_json, portable_name
 from tlcli.finetuning.head import fit_head
-from tlcli.finetuning.pictures import Pictures, refuse_lost, scan, settle_pictures
+from tlcli.finetuning.pictures import Pictures, held_out, refuse_lost, scan, settle_pictures
 from tlcli.finetuning.portable import portable_model
 from tlcli.images.dataset import Dataset
+from tlcli.images.measure import measure_intensity
 from tlcli.progress import Reporter
 from tlcli.provenance import settings_to_json, versions
 from tlcli.run_directory import CHECKPOINTS
-from tlcli.settings import FinetuneSettings
+from tlcli.settings import FinetuneSettings, intensity_range
 from tlcli.training.calibration import probabilities
 from tlcli.training.checkpoint import PICTURES, Checkpoints
 from tlcli.training.metrics import Metrics
@@ -87,6 +88,12 @@ def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Pa
         MachineError: no room, no such device, or weights that would need a network.
     """
     freeze = settings.network.freeze
+    intensity = intensity_range(settings.network.intensity)
+    if settings.network.intensity == "auto":
+        fraction, workers = held_out(dataset, settings), settings.compute.worker_count()
+        intensity = measure_intensity(
+            dataset, fraction=fraction, seed=settings.network.seed, workers=workers, report=report
+        )
     network = open_network(
         settings.network,
         settings.compute,
@@ -94,6 +101,7 @@ def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Pa
         classes=len(dataset.classes),
         pictures=None if freeze == "all" else len(dataset.samples),
         report=report,
+        intensity=intensity,
     )
     if freeze == "auto":
         report.note(describe_network(network, "as much frozen as serves"))

@@ -59,6 +59,14 @@ class Pictures:
         return [self.settled.digests[row] for row in rows]
 
 
+def held_out(dataset: Dataset, settings: FinetuneSettings) -> float | None:
+    """The share of train that judges; None where DATA brings validation pictures, or folds will judge."""
+    fraction = settings.validation_fraction
+    if fraction is None and settings.network.freeze != "all" and not dataset.has_split("validation"):
+        return HELD_OUT  # folds would mean to train five tails
+    return fraction
+
+
 def settle_pictures(dataset: Dataset, extraction: Extraction, settings: FinetuneSettings, report: Reporter) -> Pictures:
     """Split the usable pictures, and tell of the others.
 
@@ -68,9 +76,7 @@ def settle_pictures(dataset: Dataset, extraction: Extraction, settings: Finetune
     duplicates = find_duplicates(dataset.samples, extraction.digests)
     describe_duplicates(duplicates, report)
     describe_failures(dataset, extraction.failures, report)
-    fraction = settings.validation_fraction
-    if fraction is None and settings.network.freeze != "all" and not dataset.has_split("validation"):
-        fraction = HELD_OUT  # folds would mean to train five tails
+    fraction = held_out(dataset, settings)
     settled = settle(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=settings.network.seed)
     describe_balance(dataset, settled, report, balanced=settings.balance)
     return Pictures(dataset=dataset, extraction=extraction, duplicates=duplicates, settled=settled)

@@ -1,16 +1,20 @@
 """From a file's bytes to an upright RGB or grey picture. Torch-free: this runs in the decoding processes.
 
 What a file is, is told from its content, never from its name. Animated and multi-page files give their first
-frame; transparency lies over white; 16-bit grey is scaled to 8 bits.
+frame; transparency lies over white; grey of more than 8 bits is scaled to 8.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+from tlcli.images.intensity import NoRangeError, Range, is_deep, range_of, to_eight_bits
+from tlcli.images.signatures import is_heic, what_is
 
 # Formats that Pillow reads itself. EPS is left out since Pillow would start Ghostscript for it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
@@ -29,8 +33,11 @@ TURNS = {
 SIDEWAYS = {TURNS[orientation] for orientation in (5, 6, 7, 8)}
 """Turns that swap width and height."""
 
-MAX_PIXELS = 178_956_970
-"""Pictures of more pixels than this are refused: 0.5 GB as RGB, and usually a bomb."""
+MAX_PIXELS = 2**28
+"""Pictures of more pixels than this are refused: 1 GB in Pillow's memory, usually a bomb. Phones make 200 million."""
+
+
+NO_HEIC = "a HEIC picture, which needs a decoder: pip install 'tlcli[heic]', or save it as JPEG"
 
 
 class UndecodableError(Exception):
@@ -41,7 +48,9 @@ Size = tuple[int, int]
 """Width and height, in pixels."""
 
 
-def decode(data: bytes, channels: int, surplus: Callable[[Size], float] | None = None) -> Image.Image:
+def decode(
+    data: bytes, channels: int, surplus: Callable[[Size], float] | None = None, intensity: Range | None = None
+) -> Image.Image:
     """Decode a picture, turned upright by its EXIF orientation.
 
     Args:
@@ -49,36 +58,68 @@ def decode(data: bytes, channels: int, surplus: Callable[[Size], float] | None =
         channels: 3 for RGB, 1 for grey.
         surplus: How many times larger than needed an upright picture of some size is. A JPEG is decoded to the smallest
             half, quarter or eighth of its size that is no smaller than needed.
+        intensity: What becomes black and white of grey with more than 8 bits; None takes the range of 16 bits.
 
     Raises:
         UndecodableError: with the reason.
     """
-    if not data:
-        raise UndecodableError("the file is empty")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata in pictures that are fine, and of bombs, which MAX_PIXELS refuses.
-            warnings.simplefilter("ignore")
-            return _decode(data, channels, surplus)
-    except UndecodableError:
-        raise
-    except MemoryError as error:
-        raise UndecodableError("not enough memory to decode it") from error
-    except Exception as error:  # Pillow raises nearly every type there is on hostile bytes
-        raise UndecodableError(_reason(error)) from error
-
-
-def _decode(data: bytes, channels: int, surplus: Callable[[Size], float] | None) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise UndecodableError(
-                f"{picture.width} x {picture.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
-            )
+    with _opened(data) as picture:
         if surplus is not None and picture.format in {"JPEG", "MPO"}:
             _scale_down(picture, surplus(picture.size[::-1] if _turn(picture) in SIDEWAYS else picture.size))
         picture.load()
         turn = _turn(picture)  # after loading, by which Pillow has turned a TIFF itself
-        return _to_mode(picture if turn is None else picture.transpose(turn), channels)
+        return _to_mode(picture if turn is None else picture.transpose(turn), channels, intensity)
+
+
+def intensity_of(data: bytes) -> Range | None:
+    """Least and greatest value of a grey picture with more than 8 bits; None for other pictures, which aren't decoded.
+
+    Raises:
+        UndecodableError: with the reason.
+    """
+    with _opened(data) as picture:
+        return range_of(picture) if is_deep(picture) else None
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A file's first picture, not decoded yet; whatever is raised in the block becomes an UndecodableError."""
+    if not data:
+        raise UndecodableError("the file is empty")
+    formats = (*FORMATS, "HEIF") if is_heic(data) and _knows_heic() else FORMATS
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata in pictures that are fine, and of bombs, which MAX_PIXELS refuses.
+            warnings.simplefilter("ignore")
+            Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice that, before it makes room
+            with Image.open(io.BytesIO(data), formats=formats) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise UndecodableError(
+                        f"{picture.width} x {picture.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
+                    )
+                yield picture
+    except UndecodableError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UndecodableError(NO_HEIC if is_heic(data) else what_is(data)) from error
+    except NoRangeError as error:
+        raise UndecodableError(f"{error}: train with --intensity auto, or save it with 8 or 16 bits") from error
+    except MemoryError as error:
+        raise UndecodableError("not enough memory to decode it") from error
+    except Exception as error:  # Pillow raises nearly every type there is on hostile bytes
+        text = str(error).strip().splitlines()
+        raise UndecodableError(text[0][:200] if text else type(error).__name__) from error
+
+
+def _knows_heic() -> bool:
+    """Have Pillow decode HEIC, where there is a decoder."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    if "HEIF" not in Image.OPEN:
+        pillow_heif.register_heif_opener(thumbnails=False)
+    return True
 
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
@@ -102,23 +143,13 @@ def _scale_down(picture: Image.Image, surplus: float) -> None:
             return
 
 
-def _to_mode(picture: Image.Image, channels: int) -> Image.Image:
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
-        picture = picture.convert("I").point(lambda value: value / 257)
-    elif picture.mode in {"I", "F"}:
-        raise UndecodableError(f"32-bit grey ({picture.mode}) has no known range; save it with 8 or 16 bits")
+def _to_mode(picture: Image.Image, channels: int, intensity: Range | None) -> Image.Image:
+    if is_deep(picture):
+        picture = to_eight_bits(picture, intensity)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")
-        ground.alpha_composite(picture)
-        picture = ground
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     if picture.mode == "LAB":
         picture = picture.convert("RGB")  # there is no direct way to grey
-    return picture.convert("RGB" if channels == 3 else "L")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture of a known format"
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__
+    mode = "RGB" if channels == 3 else "L"
+    return picture if picture.mode == mode else picture.convert(mode)

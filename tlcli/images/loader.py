@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 
 from tlcli.errors import MachineError
-from tlcli.images.worker import Order, Picture, Request
+from tlcli.images.worker import Order, Picture, Request, receive_picture
 
 TIME_LIMIT = 60.0
 """Seconds that reading and decoding one picture may take."""
@@ -178,7 +178,7 @@ class _Child:
         self._to.send(request)
         if not self._from.poll(limit):
             raise TimeoutError
-        return Picture(*self._from.recv())
+        return receive_picture(self._from)
 
     def farewell(self) -> str:
         """How the process ended, in words."""

@@ -37,6 +37,8 @@ class Preprocessing:
     """A channel's mean, of pixels in [0, 1]."""
     std: tuple[float, ...]
     """A channel's standard deviation, of pixels in [0, 1]."""
+    intensity: tuple[float, float] | None = None
+    """What becomes black and white of grey with more than 8 bits; None takes the range of 16 bits."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -45,12 +47,16 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        content = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        if self.intensity is None:  # so that what was made before there were others is still known
+            del content["intensity"]
+        return content
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Preprocessing:
         """From `to_json`'s object."""
-        return cls(**content | {"mean": tuple(content["mean"]), "std": tuple(content["std"])})
+        tuples = {name: tuple(content[name]) for name in ("mean", "std", "intensity") if content.get(name)}
+        return cls(**content | tuples)
 
 
 SPARE = 3.5

@@ -1,7 +1,8 @@
 """A decoding process: reads a picture's file, hashes it, decodes it, brings it to size.
 
 It imports torch only to augment. It talks through two pipes of its own, so that it can be killed at any time
-without harm to the others. A request is a path and a view; an answer is a `Picture`. It ends when its parent does.
+without harm to the others. A request is a path and a view; an answer is a `Picture`, sent as JSON and bytes: nothing
+that comes from whoever decodes strangers' pictures is unpickled. It ends when its parent does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import ctypes
 import functools
 import hashlib
 import io
+import json
 import os
+import resource
 import signal
 import stat
 import sys
@@ -23,13 +26,20 @@ from PIL import Image
 
 from tlcli.augmentation import Augmentation
 from tlcli.images import augment
-from tlcli.images.decode import UndecodableError, decode
+from tlcli.images.decode import UndecodableError, decode, intensity_of
+from tlcli.images.intensity import Range
 from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 NICE = 10
 """How much an augmenting process stands back for others."""
+
+MAX_BYTES = 2**30
+"""Larger files are refused unread."""
+
+MEMORY = 6 * 2**30
+"""Bytes of memory that one process may take: enough for a picture of `MAX_PIXELS` with transparency."""
 
 PNG_LEVEL = 1
 """How hard to compress; noise hardly shrinks, and higher levels take up to twice as long."""
@@ -44,6 +54,10 @@ class Order:
 
     preprocessing: Preprocessing | None = None
     """How to bring pictures to size; None only hashes them."""
+    measure: bool = False
+    """Instead, find the range of grey pictures with more than 8 bits; others are only hashed."""
+    intensity: Range | None = None
+    """What becomes black and white of those, where there is no preprocessing to say it."""
     png: bool = False
     """Instead, give views as PNG files, in their own size; view 0 is decoded and not given."""
     augmentation: Augmentation | None = None
@@ -69,18 +83,22 @@ class Picture(NamedTuple):
     """uint8 [H, W, C], row by row, or a PNG file; None for what is known, and for failures."""
     error: str | None = None
     """Why there are no pixels."""
+    intensity: Range | None = None
+    """Least and greatest value of a grey picture with more than 8 bits, if they were asked for."""
 
 
 def read_picture(path: str, order: Order, view: int = 0) -> Picture:
     """Read the file at `path` once, for its digest and its view's pixels; whatever is wrong becomes `error`."""
     try:
-        kind = os.stat(path).st_mode  # noqa: PTH116
-        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
-            return Picture(error="is a device or a socket, not a file")
-        with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes, and this is the hot loop
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            return Picture(error="is a folder, a pipe, a socket or a device, not a file")
+        # Without waiting, should it have become a pipe meanwhile.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
             status = os.fstat(file.fileno())
+            if status.st_size > MAX_BYTES:
+                return Picture(error=f"has {status.st_size:,} bytes, more than the {MAX_BYTES:,} that are read")
             read = time.time_ns()
-            data = file.read()
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         return Picture(error=f"cannot be read: {error.strerror}")
     except ValueError as error:  # a NUL in the name
@@ -90,6 +108,8 @@ def read_picture(path: str, order: Order, view: int = 0) -> Picture:
     if (digest, view) in order.known:
         return picture
     try:
+        if order.measure:
+            return picture._replace(intensity=intensity_of(data))
         return picture._replace(pixels=_pixels(data, order, view, digest))
     except UndecodableError as error:
         return picture._replace(error=str(error))
@@ -101,11 +121,12 @@ def _pixels(data: bytes, order: Order, view: int, digest: bytes) -> bytes | None
         return None
     preprocessing = order.preprocessing
     channels = 3 if preprocessing is None else preprocessing.channels
+    intensity = order.intensity if preprocessing is None else preprocessing.intensity
     if view == 0 or order.augmentation is None:
         enough = None if preprocessing is None else functools.partial(surplus, preprocessing=preprocessing)
-        picture = decode(data, channels, enough)
+        picture = decode(data, channels, enough, intensity)
     else:
-        whole = decode(data, 3, augment.surplus)
+        whole = decode(data, 3, augment.surplus, intensity)
         picture = augment.view(whole, order.augmentation, seed=order.seed, view=view, digest=digest)
         picture = picture if channels == 3 else picture.convert("L")
     if preprocessing is not None:
@@ -131,7 +152,28 @@ def serve(requests: Connection, answers: Connection) -> None:
             path, view = requests.recv()
         except EOFError:
             return
-        answers.send(tuple(read_picture(path, order, view)))
+        send_picture(answers, read_picture(path, order, view))
+
+
+def send_picture(connection: Connection, picture: Picture) -> None:
+    """Send a picture: its fields as a JSON array, then its pixels, if it has any."""
+    digest = None if picture.digest is None else picture.digest.hex()
+    connection.send_bytes(
+        json.dumps([*picture._replace(digest=None, pixels=None), digest, picture.pixels is not None]).encode()
+    )
+    if picture.pixels is not None:
+        connection.send_bytes(picture.pixels)
+
+
+def receive_picture(connection: Connection) -> Picture:
+    """What `send_picture` sent. Raises EOFError or OSError where the other side is gone."""
+    *fields, digest, has_pixels = json.loads(connection.recv_bytes())
+    picture = Picture(*fields)
+    return picture._replace(
+        digest=None if digest is None else bytes.fromhex(digest),
+        pixels=connection.recv_bytes() if has_pixels else None,
+        intensity=None if picture.intensity is None else (picture.intensity[0], picture.intensity[1]),
+    )
 
 
 def _prepare_augmenting() -> None:
@@ -148,6 +190,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most), most)
+        )
     # C libraries (libtiff) write to descriptor 2 about odd files; the reason is in the answer already.
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)

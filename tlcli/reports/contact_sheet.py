@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice, zip_longest
 from pathlib import PurePath
 
@@ -14,6 +15,7 @@ from tlcli.errors import DataError
 from tlcli.files import portable_name
 from tlcli.images.augment import draw_amounts
 from tlcli.images.dataset import Dataset, Sample
+from tlcli.images.intensity import Range
 from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import Preprocessing
 from tlcli.images.split import draw
@@ -43,14 +45,16 @@ Cell = tuple[Image.Image, list[str]]
 """A picture and the lines under it."""
 
 
-def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, workers: int) -> Image.Image:
+def contact_sheet(
+    dataset: Dataset, augmentation: Augmentation, *, seed: int, workers: int, intensity: Range | None = None
+) -> Image.Image:
     """Draw `ROWS` training pictures, of as many classes as possible, each with its views 1 to `VIEWS`.
 
     Raises:
         DataError: none of the pictures tried can be read.
     """
     candidates = list(islice(_candidates(dataset, seed), 4 * ROWS))
-    order = Order(preprocessing=FITTED, augmentation=augmentation, seed=seed)
+    order = Order(preprocessing=replace(FITTED, intensity=intensity), augmentation=augmentation, seed=seed)
     with PictureLoader(order, workers=workers) as loader:
         rows = list(islice(_rows(loader, dataset, candidates, order), ROWS))
     if not rows:

@@ -18,6 +18,7 @@ from tlcli.settings.shared import (
     NetworkSettings,
     TrainingSettings,
     default_cache,
+    intensity_range,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "PredictSettings",
     "TrainingSettings",
     "default_cache",
+    "intensity_range",
 ]

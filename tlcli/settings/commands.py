@@ -14,6 +14,7 @@ from tlcli.settings.shared import (
     NetworkSettings,
     TrainingSettings,
     at_least,
+    intensity_range,
     one_of,
 )
 
@@ -180,6 +181,8 @@ class AugmentSettings:
     """Distorted copies of each training picture."""
     augmentation: Augmentation = PRESETS["light"]
     """How far copies may differ from their originals."""
+    intensity: str | None = None
+    """What becomes black and white in copies of grey with more than 8 bits: `LO,HI`; None takes 0 to 65535."""
     seed: int = 0
     """Seed of the distortions, of the split where DATA brings no validation pictures, and of the preview's choice."""
     preview: Path | None = None
@@ -192,6 +195,9 @@ class AugmentSettings:
 
     def __post_init__(self) -> None:
         at_least("--copies", self.copies, 1)
+        if self.intensity == "auto":
+            raise UsageError("--intensity is auto; augment takes LO,HI only, which training then needs as well.")
+        intensity_range(self.intensity)
         if self.out is None and self.preview is None:
             raise UsageError("nothing to write: give --out DIR for a new data set, or --preview FILE.png for a look.")
         if not self.augmentation.enabled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def intensity_range(text: str | None) -> tuple[float, float] | None:
+    """The range that `--intensity` gives; None where it gives none, or is to be measured.
+
+    Raises:
+        UsageError: it is no range.
+    """
+    if text is None or text == "auto":
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise UsageError(f"--intensity is {text!r}; expected LO,HI with LO below HI, such as 0,4095, or auto.")
+    return low, high
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
     """Which network, and how pictures enter it."""
@@ -46,12 +64,16 @@ class NetworkSettings:
     """Side of the network's square input in pixels; None takes the backbone's own."""
     fit: str = "crop"
     """How a picture becomes square: `crop` its centre, `pad` it, or `squash` it."""
+    intensity: str | None = None
+    """What becomes black and white of grey with more than 8 bits: `LO,HI`, or `auto` to measure it on train; None takes
+    0 to 65535."""
     seed: int = 0
     """Seed of everything random: random weights, the split, views, and the order of training."""
 
     def __post_init__(self) -> None:
         one_of("--fit", self.fit, FITS)
         at_least("--size", self.size, 8)
+        intensity_range(self.intensity)
         if not self.freeze:
             raise UsageError("--freeze is empty; expected all, none, auto, or a layer's number or name.")
         if not 0 <= self.seed < 2**32:

@@ -1,0 +1,223 @@
+"""Files that are damaged, or no pictures at all: a picture or a reason for each, whatever is in them."""
+
+import hashlib
+import io
+import os
+import random
+import resource
+import socket
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from tlcli.images.decode import FORMATS, UndecodableError, decode
+from tlcli.images.loader import PictureLoader
+from tlcli.images.worker import MAX_BYTES, MEMORY, Order, read_picture
+
+GENERATOR = np.random.default_rng(0)
+PIXELS = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+NOISE = GENERATOR.integers(0, 256, (40, 56, 3)).astype(np.uint8)
+FUZZED = 1000
+"""Damaged files of each kind."""
+
+
+def encode(pixels, form, **options):
+    file = io.BytesIO()
+    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(file, form, **options)
+    return file.getvalue()
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    return exif
+
+
+KINDS = {
+    "jpeg": encode(PIXELS, "JPEG", exif=turned(6)),
+    "progressive jpeg": encode(PIXELS, "JPEG", progressive=True),
+    "cmyk jpeg": encode(Image.fromarray(PIXELS).convert("CMYK"), "JPEG"),
+    "png": encode(PIXELS, "PNG", exif=turned(3)),
+    "palette": encode(Image.fromarray(PIXELS).quantize(16), "PNG", transparency=0),
+    "16-bit png": encode(GENERATOR.integers(0, 65536, (24, 24)).astype(np.uint16), "PNG"),
+    "webp": encode(PIXELS, "WEBP", exif=turned(5)),
+    "lossless webp": encode(PIXELS, "WEBP", lossless=True),
+    "gif": encode(PIXELS, "GIF"),
+    "tiff": encode(PIXELS, "TIFF", tiffinfo={0x112: 7}),
+    "packed tiff": encode(PIXELS, "TIFF", compression="tiff_lzw"),
+    "jpeg tiff": encode(PIXELS, "TIFF", compression="jpeg"),
+    "bmp": encode(PIXELS, "BMP"),
+    "ppm": encode(PIXELS, "PPM"),
+    "avif": encode(PIXELS, "AVIF"),
+}
+
+
+def damaged(data, draw, number):
+    """A file with some bits flipped, or a stretch of it overwritten, doubled or cut out."""
+    broken = bytearray(data)
+    # Half of them in the headers, where most formats keep what can go wrong.
+    within = min(len(data), 400) if number % 2 else len(data)
+    if number % 6:
+        for _ in range(draw.choice([1, 1, 2, 8])):
+            broken[draw.randrange(within)] ^= 1 << draw.randrange(8)
+        return bytes(broken)
+    start, length = draw.randrange(within), draw.randrange(1, 40)
+    middle = draw.choice([b"", draw.randbytes(length), b"\xff" * length, bytes(broken[start : start + length]) * 2])
+    return bytes(broken[:start]) + middle + bytes(broken[start + length :])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_damaged_file_gives_a_picture_or_a_reason_and_stays_as_it_is(kind, tmp_path, small):
+    draw = random.Random(kind)
+    paths = [tmp_path / f"{number}.jpg" for number in range(FUZZED)]
+    digests = []
+    for number, path in enumerate(paths):
+        data = damaged(KINDS[kind], draw, number)
+        path.write_bytes(data)
+        digests.append(hashlib.sha256(data).digest())
+    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+        pictures = list(loader.load(map(str, paths)))
+    assert [picture.digest for picture in pictures] == digests, "in order, none lost, and no decoder died or hung"
+    reasons = [picture.error for picture in pictures if picture.error is not None]
+    assert 0 < len(reasons) < FUZZED
+    assert all(reason.strip() and len(reason.splitlines()) == 1 for reason in reasons)
+    assert all((picture.pixels is None) == (picture.error is not None) for picture in pictures)
+    assert {len(picture.pixels) for picture in pictures if picture.pixels is not None} == {16 * 16 * 3}
+    assert [hashlib.sha256(path.read_bytes()).digest() for path in paths] == digests
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_truncated_file_is_refused_or_nothing_of_the_picture_is_missing(kind):
+    whole = np.asarray(decode(KINDS[kind], 3))
+    refused = 0
+    for length in range(0, len(KINDS[kind]), max(1, len(KINDS[kind]) // 60)):
+        try:
+            found = np.asarray(decode(KINDS[kind][:length], 3))
+        except UndecodableError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(found, whole)
+    assert refused > 40
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"%PDF-1.7\n", "PDF"),
+        (bytes(128) + b"DICM" + bytes(99), "DICOM"),
+        (b"PK\x03\x04" + bytes(30), "ZIP"),
+        (b"\n<!DOCTYPE html><html><body>404 Not Found</body></html>", "web page"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "XML|SVG"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "EPS"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC|invalid|Invalid"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "film"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\x93NUMPY\1\0", "NumPy"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"hello\n", "not a picture of a known format"),
+        (b"\0" * 5000, "not a picture of a known format"),
+    ],
+)
+def test_what_is_no_picture_is_named(data, name):
+    with pytest.raises(UndecodableError, match=name):
+        decode(data, 3)
+
+
+def tiff(channels, bits, width=4, height=3):
+    """A TIFF of any number of channels, each of the same depth."""
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 1, bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8),
+        (277, 3, 1, channels),
+        (278, 3, 1, height),
+        (279, 4, 1, width * height * channels * bits // 8),
+    ]
+    pixels = bytes(width * height * channels * bits // 8)
+    directory = struct.pack("<H", len(tags)) + b"".join(
+        struct.pack("<HHI", tag, kind, count) + struct.pack("<I", value) for tag, kind, count, value in tags
+    )
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory + bytes(4)
+
+
+def test_a_multi_channel_tiff_is_refused_by_name():
+    with pytest.raises(UndecodableError, match=r"TIFF with 13 channels of 16 bits.*save it as RGB or grey"):
+        decode(tiff(13, 16), 3)
+
+
+def test_heic_is_decoded_upright(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    upright = Image.fromarray(PIXELS)
+    pillow_heif.from_pillow(upright.transpose(Image.Transpose.ROTATE_90)).save(
+        tmp_path / "a.heic", quality=-1, exif=turned(6).tobytes()
+    )
+    found = np.asarray(decode((tmp_path / "a.heic").read_bytes(), 3), np.int16)
+    assert found.shape == PIXELS.shape
+    assert np.abs(found - PIXELS).mean() < 12  # its colours are halved in resolution
+
+
+def test_heic_without_a_decoder_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UndecodableError, match=r"pip install 'tlcli\[heic\]'"):
+        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", 3)
+
+
+def test_every_format_that_is_promised_has_its_decoder():
+    assert all(features.check(name) for name in ("jpg", "zlib", "webp", "avif", "libtiff"))
+    assert not {"EPS", "WMF", "PDF", "FPX", "MIC"} & set(FORMATS), "those start programs, or parse what can"
+
+
+def test_a_file_too_large_to_read_is_refused_unread(tmp_path):
+    path = tmp_path / "sparse.jpg"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    picture = read_picture(str(path), Order())
+    assert "more than the 1,073,741,824 that are read" in picture.error
+    assert picture.digest is None
+
+
+def test_a_decoding_process_may_take_so_much_memory_and_no_more(small, draw, tmp_path):
+    path = draw(tmp_path / "a.png")
+    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+        assert next(loader.load([str(path)])).error is None
+        (child,) = loader._children
+        limit = resource.prlimit(child._process.pid, resource.RLIMIT_DATA)[0]
+    assert limit == MEMORY
+
+
+def test_the_largest_picture_fits_into_that_memory(small, largest):
+    assert largest.stat().st_size < 4e6
+    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+        (picture,) = loader.load([str(largest)])
+    assert picture.error is None
+    assert picture.pixels == b"\xff" * len(picture.pixels), "transparent is white"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 16_000), (30_000, 1)])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+def test_the_smallest_and_the_longest_pictures(size, form, small, tmp_path):
+    path = tmp_path / "odd"
+    path.write_bytes(encode(Image.new("RGB", size, (9, 99, 199)), form))
+    for fit in ("squash", "crop", "pad"):
+        picture = read_picture(str(path), Order(preprocessing=type(small)(**vars(small) | {"fit": fit})))
+        assert picture.error is None
+        assert len(picture.pixels) == 16 * 16 * 3
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.jpg"))
+        for path in (*tmp_path.iterdir(), Path("/dev/zero")):
+            assert "is a folder, a pipe, a socket or a device" in read_picture(str(path), Order()).error

@@ -1,0 +1,77 @@
+"""Grey pictures of more than 8 bits: from the values of an instrument to 0 .. 255, by one range for all of them.
+
+Torch-free. Scaling each picture by its own range would make the dark bright and lose what tells classes apart.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Range = tuple[float, float]
+"""What becomes black, and what becomes white."""
+
+SIXTEEN_BITS = 65535.0
+
+
+class NoRangeError(Exception):
+    """Values that could be anything, and no range to scale them by."""
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Whether a picture is grey with more than 8 bits; nothing is decoded for that."""
+    return picture.mode.startswith("I") or picture.mode == "F"
+
+
+def range_of(picture: Image.Image) -> Range:
+    """Least and greatest value of a deep picture.
+
+    Raises:
+        ValueError: some values are no numbers.
+    """
+    values = _values(picture)
+    return float(values.min()), float(values.max())
+
+
+def to_eight_bits(picture: Image.Image, intensity: Range | None) -> Image.Image:
+    """A deep picture in mode L. What lies outside the range becomes black or white.
+
+    Args:
+        picture: Deep.
+        intensity: The range; None takes that of 16 bits.
+
+    Raises:
+        NoRangeError: it has 32 bits, and there is no range.
+        ValueError: some values are no numbers.
+    """
+    if intensity is None:
+        # A PPM of 16 bits has mode I.
+        if not picture.mode.startswith("I;16") and not (picture.mode == "I" and picture.format == "PPM"):
+            raise NoRangeError(f"32-bit grey ({picture.mode}) has no known range")
+        return picture.convert("I").point(lambda value: value / 257).convert("L")
+    import numpy as np
+
+    low, high = intensity
+    scaled = (_values(picture) - low) * (255 / (high - low))
+    return Image.fromarray(np.clip(scaled, 0, 255).round().astype(np.uint8))
+
+
+def _values(picture: Image.Image) -> npt.NDArray[np.float64]:
+    import numpy as np
+
+    # Pillow's own way from 16 bits in the other byte order to an array is not the same in all its versions.
+    values = np.asarray(picture.convert("I") if picture.mode.startswith("I;16") else picture, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("it has values that are no numbers (NaN or infinite)")
+    return values
+
+
+def widest(ranges: list[Range]) -> Range:
+    """The range that holds all of them."""
+    return min((low for low, _ in ranges), default=math.inf), max((high for _, high in ranges), default=-math.inf)

@@ -1,0 +1,74 @@
+"""What a file is that is no picture for us, told from its first bytes so that a person knows what to do. Torch-free."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import TiffImagePlugin
+
+SIGNATURES = (
+    (0, b"%PDF", "a PDF file; export its pages as PNG"),
+    (0, b"%!PS", "an EPS (PostScript) file, which only another program could draw; export it as PNG"),
+    (0, b"\xc5\xd0\xd3\xc6", "an EPS (PostScript) file, which only another program could draw; export it as PNG"),
+    (128, b"DICM", "a DICOM file; export it as 16-bit PNG or TIFF"),
+    (0, b"PK\x03\x04", "a ZIP archive or an Office document; unpack it"),
+    (0, b"\x1f\x8b", "a gzip archive; unpack it"),
+    (0, b"Rar!", "a RAR archive; unpack it"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it"),
+    (257, b"ustar", "a tar archive; unpack it"),
+    (0, b"8BPS", "a Photoshop file; export it as PNG"),
+    (0, b"\xff\x0a", "a JPEG XL picture, which can't be decoded here; save it as PNG or JPEG"),
+    (4, b"JXL ", "a JPEG XL picture, which can't be decoded here; save it as PNG or JPEG"),
+    (4, b"jP  ", "a JPEG 2000 picture, which isn't decoded; save it as PNG or TIFF"),
+    (0, b"\x93NUMPY", "a NumPy array; save it as PNG or TIFF"),
+    (0, b"SIMPLE  =", "a FITS file; save it as 16-bit TIFF"),
+    (0, b"\x89HDF", "an HDF5 file; save its pictures as PNG or TIFF"),
+    (0, b"version https://git-lfs", "a Git LFS pointer; fetch the picture with git lfs pull"),
+)
+"""Offset, bytes there, and what that is."""
+
+TEXTS = (
+    (b"<svg", "an SVG drawing; export it as PNG"),
+    (b"<html", "a web page; perhaps the download failed"),
+    (b"<!doctype html", "a web page; perhaps the download failed"),
+    (b"<?xml", "an XML document"),
+)
+"""What text begins with, near enough, in small letters."""
+
+HEIC = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
+FILMS = frozenset(b"qt   isom iso2 mp41 mp42 M4V  M4VH avc1 3gp4 3gp5 3g2a".split())
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file is a picture in HEIC, the format of many phones."""
+    return data[4:8] == b"ftyp" and data[8:12] in HEIC
+
+
+def what_is(data: bytes) -> str:
+    """A file that no decoder knows, in words: what it is and what to do, as far as that can be told."""
+    for offset, signature, name in SIGNATURES:
+        if data.startswith(signature, offset):
+            return name
+    if data[4:8] == b"ftyp" and data[8:12].strip() in FILMS:
+        return "a film; save single frames as JPEG"
+    start = data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for beginning, name in TEXTS:
+        if start.startswith(beginning) or (beginning == b"<svg" and beginning in start):
+            return name
+    if data[:4] in {b"II*\0", b"MM\0*"} and (channels := _tiff_channels(data)):
+        return channels
+    return "not a picture of a known format"
+
+
+def _tiff_channels(data: bytes) -> str | None:
+    """What is uncommon about a TIFF that Pillow doesn't know; None where even that can't be read."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        channels, bits = int(tags.get(277, 1)), tags.get(258, (1,))
+    except Exception:  # noqa: BLE001 - hostile bytes; the caller has a reason without this
+        return None
+    depths = "/".join(str(depth) for depth in sorted(set(bits)))
+    return f"a TIFF with {channels} channels of {depths} bits, which can't be decoded; save it as RGB or grey"
