@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from tlcli.images.walk import has_picture_suffix, is_hidden, walk_pictures
+from tlcli.images.worker import Order, read_picture
 
 
 def refuse(problem):
@@ -47,7 +48,7 @@ def test_pictures_come_sorted_with_folders_after_the_files_beside_them(tmp_path)
 def test_what_is_passed_over_is_counted_by_reason(tmp_path):
     touch(tmp_path / "a.jpg", tmp_path / "._a.jpg", tmp_path / ".DS_Store", tmp_path / "notes.txt")
     touch(tmp_path / ".ipynb_checkpoints" / "b.jpg", tmp_path / "in" / ".hidden.png", tmp_path / "in" / "readme")
-    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "linked.jpg").symlink_to("/dev/null")
     os.mkfifo(tmp_path / "pipe.jpg")
     found, skipped = walk(tmp_path)
     assert found == [str(tmp_path / "a.jpg")]
@@ -68,6 +69,18 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
     found, skipped = walk(inner)
     assert found == [str(inner / "link.jpg")]
     assert skipped == {"linked folders": 1}
+
+
+def test_a_link_that_leads_nowhere_or_in_a_circle_is_a_picture_that_cannot_be_read(tmp_path):
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "round.jpg").symlink_to(tmp_path / "round.jpg")
+    found, skipped = walk(tmp_path)
+    assert found == [str(tmp_path / "gone.jpg"), str(tmp_path / "round.jpg")]
+    assert not skipped
+    assert [read_picture(path, Order()).error for path in found] == [
+        "cannot be read: No such file or directory",
+        "cannot be read: Too many levels of symbolic links",
+    ]
 
 
 def test_a_root_that_is_a_link_is_walked(tmp_path):

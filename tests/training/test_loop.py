@@ -184,6 +184,32 @@ def test_the_loss_is_smoothed_cross_entropy():
     assert trainer.state.lines[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_where_memory_runs_out_batches_are_taken_in_parts_to_the_same_end():
+    """Without norms over the batch: the gradient of a batch is the sum of its parts'."""
+
+    def plain():
+        torch.manual_seed(3)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(108, 9), nn.ReLU(), nn.Linear(9, CLASSES))
+        network.pretrained_cfg = {"classifier": "3"}
+        return network
+
+    def tight(module, inputs):
+        if len(inputs[0]) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    recipe, told = with_recipe(batch_size=7), []
+    roomy, whole = make_trainer(network=plain(), recipe=recipe)
+    expected, _ = fit(roomy)
+    cramped, parts = make_trainer(network=plain(), recipe=recipe, warn=told.append)
+    parts.register_forward_pre_hook(tight)
+    found, stopped = fit(cramped)
+    assert stopped is None
+    assert found.loss == pytest.approx(expected.loss, rel=1e-4)
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], tensor, atol=1e-5, rtol=1e-4)
+    assert told == ["cpu ran out of memory; going on with 3 pictures at a time."]
+
+
 def test_gradients_are_clipped():
     """A clip of next to nothing: AdamW's own epsilon then swallows the gradient, and nothing moves."""
     recipe = with_recipe(epochs=1, weight_decay=0.0, clip=1e-12)

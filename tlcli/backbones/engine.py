@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tlcli.backbones.halving import Halving
 from tlcli.backbones.streams import map_batches
 from tlcli.errors import MachineError, UsageError
 
@@ -128,15 +129,24 @@ class PrefixRunner:
         std: A channel's standard deviation, of pixels in [0, 1].
         device: Where to run; the prefix is moved there.
         precision: `fp32`, or the autocast type `bf16` or `fp16`.
+        warn: Told where batches had to become smaller.
     """
 
     engine = "torch"
 
     def __init__(
-        self, prefix: nn.Module, mean: Sequence[float], std: Sequence[float], *, device: torch.device, precision: str
+        self,
+        prefix: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        device: torch.device,
+        precision: str,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.device = device
         self.precision = precision
+        self._halving = Halving(device, warn)
         if device.type == "cuda":  # fp32 is fp32, for tails too: TF32 keeps 10 bits of 23
             torch.backends.cudnn.allow_tf32 = False
         self._prefix = prefix.to(device).to(memory_format=torch.channels_last).eval()
@@ -153,22 +163,21 @@ class PrefixRunner:
             float32 [B, ...], on the device.
 
         Raises:
-            MachineError: out of memory on the device.
+            MachineError: no memory on the device for a single picture.
         """
-        try:
-            images = torch.from_numpy(pixels)
-            if self.device.type == "cuda":  # copied from pinned memory, while the last batch computes
-                images = images.pin_memory()
-            images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            images = images.float().mul_(self._scale).add_(self._shift)
-            images = images.contiguous(memory_format=torch.channels_last)
-            with autocast(self.precision, self.device):
-                features: Tensor = self._prefix(images).float()
-                return features
-        except torch.OutOfMemoryError as error:
-            raise MachineError(
-                f"{self.device} ran out of memory with {len(pixels)} pictures at a time. Use a smaller --batch-size."
-            ) from error
+        parts = self._halving.run(lambda part: self._features(pixels[part]), len(pixels))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _features(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        images = torch.from_numpy(pixels)
+        if self.device.type == "cuda":  # copied from pinned memory, while the last batch computes
+            images = images.pin_memory()
+        images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        images = images.float().mul_(self._scale).add_(self._shift)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with autocast(self.precision, self.device):
+            features: Tensor = self._prefix(images).float()
+            return features
 
     def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
         """`features` of each batch as an array, computed in the background, in order."""

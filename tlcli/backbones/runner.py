@@ -46,4 +46,5 @@ def open_runner(
             if required:
                 raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
             report.note(f"Engine    torch: {error}")
-    return PrefixRunner(prefix, preprocessing.mean, preprocessing.std, device=device, precision=precision)
+    mean, std = preprocessing.mean, preprocessing.std
+    return PrefixRunner(prefix, mean, std, device=device, precision=precision, warn=report.warn)

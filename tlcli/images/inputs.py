@@ -1,9 +1,13 @@
-"""INPUT of predict: files, folders and lists, as a stream of paths that can be gone through more than once."""
+"""INPUT of predict: files, folders and lists, as a stream of paths that can be gone through more than once.
+
+They are listed once, into a file without a name: memory stays flat, and a picture that vanishes later keeps its row.
+"""
 
 from __future__ import annotations
 
 import codecs
 import os
+import struct
 import tempfile
 import weakref
 from collections import Counter
@@ -14,9 +18,11 @@ from tlcli.errors import DataError
 from tlcli.files import from_portable_name, portable_name
 from tlcli.images.walk import walk_pictures
 
+LENGTH = struct.Struct("<I")
+
 
 class Inputs:
-    """Paths of the pictures to predict, in order. Iterating walks the folders afresh, so memory stays flat.
+    """Paths of the pictures to predict, in order. The first iteration lists them.
 
     Args:
         inputs: Files, folders, `@list.txt` (a path a line) or `-` (the same on standard input).
@@ -29,26 +35,38 @@ class Inputs:
     def __init__(self, inputs: tuple[str, ...], stdin: IO[bytes]) -> None:
         self.skipped: Counter[str] = Counter()
         self.unlisted: list[str] = []
-        """Folders that could not be listed the last time, and why."""
+        """Folders that could not be listed, and why."""
         self._inputs = inputs
+        self._stdin = stdin
         self._listed: IO[bytes] | None = None
         for name in inputs:
             if name == "-":
-                if self._listed is None:
-                    self._listed = _spool(stdin)
-                    weakref.finalize(self, self._listed.close)
-            elif not os.path.exists(name.removeprefix("@") if name.startswith("@") else name):  # noqa: PTH110
+                continue
+            if not os.path.exists(name.removeprefix("@") if name.startswith("@") else name):  # noqa: PTH110
                 raise DataError(f"{name.removeprefix('@')} does not exist. Give pictures or folders.", path=name)
-            elif name.startswith("@") and os.path.isdir(name[1:]):  # noqa: PTH112
+            if name.startswith("@") and os.path.isdir(name[1:]):  # noqa: PTH112
                 raise DataError(f"{name[1:]} is a folder; after @ comes a list, a path a line.", path=name)
 
     def __iter__(self) -> Iterator[str]:
-        self.skipped.clear()
-        self.unlisted.clear()
+        if self._listed is None:
+            self._listed = _spool(self._paths())
+            weakref.finalize(self, self._listed.close)
+        position = 0
+        while True:
+            self._listed.seek(position)  # others may be reading it too
+            if not (length := self._listed.read(LENGTH.size)):
+                return
+            path = self._listed.read(LENGTH.unpack(length)[0])
+            position = self._listed.tell()
+            yield os.fsdecode(path)
+
+    def _paths(self) -> Iterator[str]:
+        typed: list[str] | None = None
         for name in self._inputs:
-            if name == "-" and self._listed is not None:
-                self._listed.seek(0)
-                yield from _lines(self._listed)
+            if name == "-":
+                if typed is None:  # standard input can be read once only
+                    typed = list(_lines(self._stdin)) if self._inputs.count("-") > 1 else None
+                yield from _lines(self._stdin) if typed is None else typed
             elif name.startswith("@"):
                 with open(name[1:], "rb") as file:  # noqa: PTH123 - a name as typed
                     yield from _lines(file)
@@ -61,11 +79,11 @@ class Inputs:
         self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")
 
 
-def _spool(stdin: IO[bytes]) -> IO[bytes]:
-    """Standard input in a file without a name, since it is gone through twice."""
+def _spool(paths: Iterator[str]) -> IO[bytes]:
+    """Paths in a file without a name, each after its length."""
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as its `Inputs`
-    for line in stdin:
-        spool.write(line)
+    for path in map(os.fsencode, paths):
+        spool.write(LENGTH.pack(len(path)) + path)
     return spool
 
 

@@ -25,8 +25,9 @@ def has_picture_suffix(name: str) -> bool:
 def walk_pictures(root: str, skipped: Counter[str], unreadable: Callable[[OSError], None]) -> Iterator[str]:
     """Paths of the picture files below `root`, sorted, folders after the files beside them.
 
-    Links to files are followed, links to folders are not (they could loop). What is passed over is counted
-    in `skipped` by reason; a folder that cannot be listed goes to `unreadable`.
+    Links to files are followed, links to folders are not (they could loop); a link that leads nowhere is a picture that
+    can't be read. What is passed over is counted in `skipped` by reason; a folder that cannot be listed goes to
+    `unreadable`.
     """
     for folder, folders, files in os.walk(root, onerror=unreadable):
         linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]  # noqa: PTH114, PTH118
@@ -40,7 +41,11 @@ def walk_pictures(root: str, skipped: Counter[str], unreadable: Callable[[OSErro
                 skipped["hidden files"] += 1
             elif not has_picture_suffix(name):
                 skipped["not pictures by their suffix"] += 1
-            elif not os.path.isfile(path):  # noqa: PTH113
+            elif not os.path.isfile(path) and not _leads_nowhere(path):  # noqa: PTH113
                 skipped["no ordinary files"] += 1
             else:
                 yield path
+
+
+def _leads_nowhere(path: str) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114

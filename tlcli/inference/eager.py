@@ -10,9 +10,11 @@ import torch
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.engine import PrefixRunner, map_in_torch, pick_batch_size, pick_device
+from tlcli.backbones.halving import Halving
 from tlcli.backbones.zoo import rebuild
 from tlcli.errors import ArtifactError
 from tlcli.features.rounding import round_as_stored
+from tlcli.progress import Reporter
 from tlcli.runs import Run
 from tlcli.settings import ComputeSettings
 
@@ -25,7 +27,7 @@ class EagerNetwork:
         MachineError: the device isn't there.
     """
 
-    def __init__(self, run: Run, compute: ComputeSettings) -> None:
+    def __init__(self, run: Run, compute: ComputeSettings, report: Reporter) -> None:
         backbone = rebuild(run.config)
         try:
             backbone.model.load_state_dict(run.weights(), strict=True)
@@ -39,7 +41,8 @@ class EagerNetwork:
         self.batch_size = pick_batch_size(compute.batch_size, self._device)
         self.name = f"{self._device}, {precision}, torch"
         mean, std = run.preprocessing.mean, run.preprocessing.std
-        self._prefix = PrefixRunner(cut.prefix, mean, std, device=self._device, precision=precision)
+        self._prefix = PrefixRunner(cut.prefix, mean, std, device=self._device, precision=precision, warn=report.warn)
+        self._halving = Halving(self._device, report.warn)
         self._tail = cut.tail.to(self._device).to(memory_format=torch.channels_last).eval()
         self._rounded = cut.layer > 0  # what enters a network that isn't frozen at all is never stored
 
@@ -49,8 +52,8 @@ class EagerNetwork:
         features = self._prefix.features(pixels)
         if self._rounded:  # as the cache rounds, so that a picture gets the same answer with and without it
             features = round_as_stored(features)
-        logits: npt.NDArray[np.float32] = self._tail(features).float().cpu().numpy()
-        return logits
+        parts = self._halving.run(lambda part: self._tail(features[part]).float().cpu().numpy(), len(features))
+        return np.concatenate(parts)
 
     def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
         """`run` of each batch, computed in the background, in order."""

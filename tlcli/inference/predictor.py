@@ -161,7 +161,7 @@ def open_network(run: Run, compute: ComputeSettings, report: Reporter) -> Networ
             report.note(f"Engine    torch: {error}")
     from tlcli.inference.eager import EagerNetwork
 
-    return EagerNetwork(run, compute)
+    return EagerNetwork(run, compute, report)
 
 
 def _gpu_driver() -> bool:

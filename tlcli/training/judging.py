@@ -5,13 +5,15 @@ Shapes: M pictures, k classes.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from tlcli.backbones.halving import Halving
 from tlcli.errors import DataError
 from tlcli.training.batches import Source, to_device
 from tlcli.training.calibration import fit_temperature, probabilities
@@ -50,9 +52,14 @@ def judge(logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: N
     )
 
 
+def _logits(tail: nn.Module, inputs: Tensor, part: slice) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = tail(inputs[part]).float().cpu().numpy()
+    return found
+
+
 @torch.inference_mode()
 def logits_of(
-    tail: nn.Module, source: Source, count: int, device: torch.device
+    tail: nn.Module, source: Source, count: int, device: torch.device, halving: Halving | None = None
 ) -> tuple[list[int], NDArray[np.float32]]:
     """What a tail says of the rows 0 .. count - 1 of a source, in full precision, as prediction does.
 
@@ -63,6 +70,7 @@ def logits_of(
         DataError: none can.
     """
     tail.eval()
+    halving = halving or Halving(device, lambda _: None)
     starts = range(0, count, EVALUATED_AT_ONCE)
     batches = [list(range(start, min(start + EVALUATED_AT_ONCE, count))) for start in starts]
     found: list[int] = []
@@ -70,7 +78,7 @@ def logits_of(
     for rows, inputs in source.load(batches, 0):
         if len(rows):
             found += rows.tolist()
-            logits.append(tail(to_device(inputs, device)).float().cpu().numpy())
+            logits += halving.run(functools.partial(_logits, tail, to_device(inputs, device)), len(rows))
     if not found:
         raise DataError(
             f"all {count:,} pictures to judge by changed or vanished since the run began. Put them back and go on with "

@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlcli.backbones.engine import autocast
+from tlcli.backbones.halving import Halving
 from tlcli.errors import ArtifactError, DataError
 from tlcli.interrupts import unbroken
 from tlcli.training.batches import Source, batches_of, to_device
@@ -77,7 +78,7 @@ class TailTrainer:
         recipe: How.
         device: Where.
         compiled: Whether to compile the tail's training pass.
-        warn: Told where it can't be compiled.
+        warn: Told where it can't be compiled, and where batches have to be taken in parts.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class TailTrainer:
         self.recipe = recipe
         self._tail = tail.to(device).to(memory_format=torch.channels_last)
         self._training_pass = CompiledOrNot(self._tail, compiled=compiled, warn=warn)
+        self._halving = Halving(device, warn, least=2)
         self._optimizer = make_optimizer(network, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
@@ -231,15 +233,24 @@ class TailTrainer:
 
     def _gradients(self, tail: Forward, inputs: Tensor, labels: Tensor, step: int) -> float:
         """Leave the gradients of a batch in the parameters, unless its loss, which is returned, is no number."""
+
+        def of_part(part: slice) -> float:
+            if part.start == 0:
+                self._optimizer.zero_grad(set_to_none=True)
+            share = len(labels[part]) / len(labels)
+            return self._gradients_of_part(tail, inputs[part], labels[part], share, step + part.start * 1_000_000_007)
+
+        return sum(self._halving.run(of_part, len(labels)))
+
+    def _gradients_of_part(self, tail: Forward, inputs: Tensor, labels: Tensor, share: float, step: int) -> float:
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed((self.recipe.seed * 1_000_003 + step) % 2**63)  # dropout and stochastic depth
             with autocast(self.recipe.precision, self._device):
                 logits = tail(inputs).float()
         if self._prior is not None:
             logits = logits + self._prior
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        loss = share * functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         value = loss.item()
-        self._optimizer.zero_grad(set_to_none=True)
         if np.isfinite(value):
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return value
