@@ -70,7 +70,7 @@ def predict(
     from tlcli.commands.predict import predict as predict_
     from tlcli.console.summaries import predict_summary
 
-    result = predict_(settings, terminal)
+    result = predict_(settings, terminal, stdout=terminal.rows())
     if terminal.summarises:
         predict_summary(terminal, result.to_json(), result.failures)
     finish(terminal, result.to_json(), failed=0 if result.was_finished else result.failed + len(result.unlisted))

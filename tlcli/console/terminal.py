@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -20,11 +21,31 @@ PLAIN_SECONDS = 10.0
 """How often long work says how far it is, where nobody watches a progress bar."""
 
 
+C1 = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Control characters that JSON leaves as they are and some terminals obey, as JSON escapes."""
+
+
 def printable(text: str) -> str:
     """`text` with control characters and lone surrogates escaped: file names may hold anything."""
     return "".join(
         character if character.isprintable() or character == " " else ascii(character)[1:-1] for character in text
     )
+
+
+class Harmless(io.TextIOBase):
+    """Passes text on to a terminal, with what a terminal would obey escaped: rows hold names that strangers gave."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write text; its newlines stay."""
+        self._file.write("\n".join(map(printable, text.split("\n"))))
+        return len(text)
+
+    def flush(self) -> None:
+        """Have it shown."""
+        self._file.flush()
 
 
 class Terminal:
@@ -71,9 +92,13 @@ class Terminal:
         if self.json_output:
             self.result({"error": {"kind": error.kind, "message": error.message, "path": error.path}})
 
+    def rows(self) -> IO[str]:
+        """Where rows meant for standard output go: as they are into a file or pipe, harmless onto a terminal."""
+        return cast(IO[str], Harmless(sys.stdout)) if sys.stdout.isatty() else sys.stdout
+
     def result(self, content: dict[str, Any]) -> None:
         """The one JSON object of `--json`, on stdout."""
-        text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
+        text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False).translate(C1)
         sys.stdout.buffer.write(text.encode("utf8", "backslashreplace") + b"\n")
         sys.stdout.buffer.flush()
 

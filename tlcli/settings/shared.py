@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlcli.errors import UsageError
+from tlcli.errors import MachineError, UsageError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 FITS = ("crop", "pad", "squash")
@@ -131,11 +131,18 @@ class CacheSettings:
 
 
 def default_cache() -> Path:
-    """`$TLCLI_CACHE`, else `$XDG_CACHE_HOME/tlcli/features`, else `~/.cache/tlcli/features`."""
+    """`$TLCLI_CACHE`, else `$XDG_CACHE_HOME/tlcli/features`, else `~/.cache/tlcli/features`.
+
+    Raises:
+        MachineError: there is no home directory.
+    """
     if chosen := os.environ.get("TLCLI_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tlcli" / "features"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "tlcli" / "features"
+    except RuntimeError as error:
+        raise MachineError("there is no home directory for the cache. Choose a place with --cache DIR.") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,143 @@
+"""Machines that have little: the command works, or says in a line what is missing and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TLCLI = [sys.executable, "-m", "tlcli"]
+MOUNTS = (
+    shutil.which("unshare") is not None
+    and subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
+    ).returncode
+    == 0
+)
+needs_mounts = pytest.mark.skipif(not MOUNTS, reason="nobody but root may mount")
+
+
+def call(*arguments, before="", limits=None, cwd=None, environment=None):
+    """Run a command in a mount namespace of its own, after the shell commands `before`."""
+    command = [*TLCLI, *map(str, arguments)]
+    if before:
+        command = ["unshare", "--mount", "sh", "-c", before + ' && exec "$@"', "sh", *command]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limits,
+        cwd=cwd,
+        env=environment or os.environ,
+        timeout=300,
+    )
+
+
+def train(photos, folder, **how):
+    """A small run from nothing: features, a head, files."""
+    out = ["--out", folder / "run", "--cache", folder / "cache"]
+    return call("finetune", photos, "--backbone", "lenet5", "--weights", "none", *out, "--json", **how)
+
+
+def assert_works(done):
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"]["failed"] == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_64_file_descriptors(photos, trained, tmp_path):
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    assert_works(train(photos, tmp_path, limits=few))
+    done = call("predict", trained.run, photos, "--out", tmp_path / "rows.csv", "--workers", 12, limits=few)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 46
+
+
+def test_more_workers_than_file_descriptors_is_an_error_with_a_remedy(photos, trained, tmp_path):
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    done = call("predict", trained.run, photos, "--out", tmp_path / "rows.csv", "--workers", 60, limits=few)
+    assert done.returncode in {0, 5}, done.stderr
+    assert "Traceback" not in done.stderr
+    if done.returncode == 5:
+        assert "use fewer --workers" in done.stderr
+
+
+@needs_mounts
+def test_next_to_no_shared_memory(photos, tmp_path):
+    assert_works(train(photos, tmp_path, before="mount -t tmpfs -o size=1m none /dev/shm"))
+
+
+def test_one_core(photos, tmp_path):
+    assert_works(train(photos, tmp_path, limits=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})))
+
+
+def test_a_home_that_is_not_there(photos, tmp_path):
+    """No variable names it, or it can't be made."""
+    bare = {name: value for name, value in os.environ.items() if name not in {"HOME", "XDG_CACHE_HOME", "TLCLI_CACHE"}}
+    assert_works(train(photos, tmp_path, environment=bare))
+    nowhere = bare | {"HOME": "/proc/nobody"}
+    assert_works(train(photos, tmp_path / "other", environment=nowhere))
+    command = ["finetune", photos, "--backbone", "lenet5", "--weights", "none", "--out", tmp_path / "third"]
+    done = call(*command, environment=nowhere)
+    assert done.returncode == 5, done.stderr
+    assert "/proc/nobody" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "third").exists()
+
+
+@needs_mounts
+def test_a_working_directory_that_is_read_only(photos, trained, tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    lock = f"mount --bind '{here}' '{here}' && mount -o remount,bind,ro '{here}' && cd '{here}'"
+    done = call("predict", trained.run, photos, before=lock)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 46
+    assert_works(train(photos, tmp_path, before=lock))
+    done = call("finetune", photos, "--cache", tmp_path / "cache", before=lock)
+    assert done.returncode == 5, done.stderr
+    assert "read-only. Choose another place" in done.stderr
+
+
+@needs_mounts
+def test_a_run_and_a_cache_that_are_read_only(photos, trained, tmp_path):
+    whole = trained.run.parent
+    lock = f"mount --bind '{whole}' '{whole}' && mount -o remount,bind,ro '{whole}'"
+    done = call("predict", trained.run, photos, "--out", tmp_path / "rows.csv", before=lock)
+    assert done.returncode == 0, done.stderr
+    done = call("evaluate", trained.run, photos, "--json", before=lock)
+    assert done.returncode == 0, done.stderr
+    command = ["finetune", photos, "--size", 64, "--cache", trained.cache, "--out", tmp_path / "run", "--json"]
+    done = call(*command, before=lock)
+    assert_works(done)
+    assert json.loads(done.stdout)["images"]["reused"] == 45
+    done = call(*command[:-3], tmp_path / "other", "--size", 80, before=lock)
+    assert done.returncode == 5, done.stderr
+    assert "--cache DIR" in done.stderr or "read-only" in done.stderr
+
+
+@needs_mounts
+def test_a_temporary_folder_on_another_file_system(photos, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    mount = f"mount -t tmpfs -o size=4m none '{elsewhere}'"
+    assert_works(train(photos, tmp_path, before=mount, environment=os.environ | {"TMPDIR": str(elsewhere)}))
+
+
+def test_no_temporary_folder_at_all(photos, trained, tmp_path):
+    """Only predict lists its inputs into a temporary file."""
+    environment = os.environ | {"TMPDIR": "/proc/nowhere"}
+    done = call("predict", trained.run, photos, environment=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not list(Path(tmp_path).iterdir())
