@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
+from typing import IO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -65,6 +66,23 @@ def decode(data: bytes, channels: int, surplus: Callable[[Size], float] | None =
     except MemoryError as error:
         raise UndecodableError("not enough memory to decode it") from error
     except Exception as error:  # Pillow raises nearly every type there is on hostile bytes
+        raise UndecodableError(_reason(error)) from error
+
+
+def dimensions(file: IO[bytes]) -> Size:
+    """Width and height of the picture in `file`, from its header alone, as they are before it is turned upright.
+
+    Raises:
+        UndecodableError: with the reason.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=FORMATS) as picture:
+                return picture.size
+    except MemoryError as error:
+        raise UndecodableError("not enough memory to read its header") from error
+    except Exception as error:  # as in `decode`
         raise UndecodableError(_reason(error)) from error
 
 
