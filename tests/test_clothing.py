@@ -68,3 +68,16 @@ def test_finetune_evaluate_and_predict_on_clothing(tmp_path, measured):
     predicted, _ = tlcli("predict", run, shirts, "--out", tmp_path / "rows.csv")
     row = info["test"]["confusion"][info["classes"].index("t-shirt")]
     assert predicted["labels"] == {name: count for name, count in zip(info["classes"], row, strict=True) if count}
+
+
+def test_check_finds_the_one_photograph_that_is_there_twice(tmp_path, measured):
+    """Saved anew, as a skirt and as shorts; no two others of these 7 million pairs are taken for copies."""
+    done, peak = measured("check", CLOTHING, "--json", TLCLI_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 3, done.stderr.decode()
+    found = json.loads(done.stdout)
+    assert [found[key] for key in ("images", "unreadable", "duplicates", "leaks")] == [3781, 0, 0, 0]
+    assert (found["near_duplicates"], found["conflicts"]) == (1, 1)
+    (conflict,) = [finding for finding in found["findings"] if finding["kind"] == "conflict"]
+    assert {conflict["class"], conflict["other_class"]} == {"shorts", "skirt"}
+    assert found["suspects"] < 0.06 * 3781
+    assert peak < 2.5e6

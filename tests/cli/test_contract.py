@@ -27,6 +27,9 @@ OPTIONS = {
     | {"--resume", "--overwrite", "--epochs", "--learning-rate", "--weight-decay", "--patience", "--views"}
     | AUGMENTATION,
     "cache-features": NETWORK | HARDWARE | AUGMENTATION | {"--precision", "--cache", "--verify", "--export", "--views"},
+    "check": (NETWORK - {"--freeze"})
+    | HARDWARE
+    | {"--precision", "--out", "--overwrite", "--group-by", "--cache", "--no-cache", "--verify"},
     "predict": HARDWARE | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"},
     "evaluate": {"--split", "--device"},
     "augment": AUGMENTATION | {"--out", "--copies", "--seed", "--workers", "--resume", "--preview"},
@@ -114,6 +117,9 @@ def test_help_imports_nothing_heavy(arguments):
         (["augment", "nowhere", "--out", "x", "--color-shift", "1,2"], 2, "--color-shift is '1,2'"),
         (["augment", "nowhere", "--out", "x", "--color-shift", "-20,20,0"], 4, "nowhere does not exist"),
         (["augment", "nowhere", "--out", "x", "--color-shift=-20,20,0"], 4, "nowhere does not exist"),
+        (["check", "nowhere"], 4, "nowhere does not exist"),
+        (["check", "nowhere", "--overwrite"], 2, "--overwrite has no effect"),
+        (["check", "nowhere", "--out", "findings.txt"], 2, "ending in .csv"),
         (["backbones", "no-such-thing"], 2, "no-such-thing"),
         (["layers", "resnet_18"], 2, "resnet18"),
     ],

@@ -51,6 +51,7 @@ def test_finetune_for_people(work, finetuned):
     for expected in ("3 classes", "Features", "Accuracy", "always", "precision", "Run       runs/photos", "Next"):
         assert expected in said
     assert "photos/disc/broken.jpg: not a picture of a known format" in said
+    assert "details: tlcli check photos" in said
     assert "\x1b" not in said, "no escape codes where nobody looks"
     assert (work / "runs" / "photos" / "run.json").exists()
 

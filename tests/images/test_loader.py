@@ -381,3 +381,18 @@ def test_started_processes_are_those_that_decode(numbered, small):
         assert all(picture.pixels for picture in loader.load(numbered))
         assert children() - before == started
     assert all_end(started)
+
+
+def test_measuring_reads_headers_alone(tmp_path, draw):
+    """Sizes of pictures that can't be decoded whole, too; and a reason where there is no header."""
+    cut = draw(tmp_path / "cut.jpg", size=(300, 200))
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    good = draw(tmp_path / "good.png", size=(31, 47))
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no header")
+    with PictureLoader(Order(measure="size"), workers=1) as loader:
+        found = list(loader.load([str(cut), str(good), str(bad), str(tmp_path / "none.png")]))
+    assert [picture.dimensions for picture in found] == [(300, 200), (31, 47), None, None]
+    assert found[2].error == "not a picture of a known format"
+    assert "cannot be read" in found[3].error
+    assert all(picture.pixels is None for picture in found)

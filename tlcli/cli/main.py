@@ -17,6 +17,7 @@ from tlcli.cli import (  # noqa: F401 - they register
     backbones,
     cache,
     cache_features,
+    check,
     evaluate,
     finetune,
     layers,
@@ -29,6 +30,7 @@ from tlcli.interrupts import stop
 GO_ON = {
     "finetune": "Features computed so far are in the cache: the same command goes on from there.",
     "cache-features": "Features computed so far are in the cache: the same command goes on from there.",
+    "check": "Features computed so far are in the cache: the same command goes on from there.",
     "augment": "With --out DIR, pictures made so far are kept: repeat the command with --resume.",
     "predict": "With --out FILE, rows made so far are kept: repeat the command with --resume.",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from tlcli.errors import DataError
 from tlcli.features.extract import Extraction
 from tlcli.features.network import Network
+from tlcli.files import portable_name
 from tlcli.images.dataset import Dataset
 from tlcli.images.describe import describe_balance, describe_duplicates, describe_failures
 from tlcli.images.findings import Duplicates, find_duplicates
@@ -76,6 +78,8 @@ def settle_pictures(dataset: Dataset, extraction: Extraction, settings: Finetune
     duplicates = find_duplicates(dataset.samples, extraction.digests)
     describe_duplicates(duplicates, report)
     describe_failures(dataset, extraction.failures, report)
+    if duplicates.extra or extraction.failures:
+        report.note(f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}")
     fraction = held_out(dataset, settings)
     settled = settle(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=settings.network.seed)
     describe_balance(dataset, settled, report, balanced=settings.balance)

@@ -10,11 +10,12 @@ import contextlib
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from typing import IO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tlcli.images.intensity import NoRangeError, Range, is_deep, range_of, to_eight_bits
-from tlcli.images.signatures import is_heic, what_is
+from tlcli.images.signatures import HEAD, is_heic, what_is
 
 # Formats that Pillow reads itself. EPS is left out since Pillow would start Ghostscript for it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
@@ -63,7 +64,7 @@ def decode(
     Raises:
         UndecodableError: with the reason.
     """
-    with _opened(data) as picture:
+    with _opened(io.BytesIO(data)) as picture:
         if surplus is not None and picture.format in {"JPEG", "MPO"}:
             _scale_down(picture, surplus(picture.size[::-1] if _turn(picture) in SIDEWAYS else picture.size))
         picture.load()
@@ -77,22 +78,34 @@ def intensity_of(data: bytes) -> Range | None:
     Raises:
         UndecodableError: with the reason.
     """
-    with _opened(data) as picture:
+    with _opened(io.BytesIO(data)) as picture:
         return range_of(picture) if is_deep(picture) else None
 
 
+def dimensions(file: IO[bytes]) -> Size:
+    """Width and height of the picture in `file`, from its header alone, as they are before it is turned upright.
+
+    Raises:
+        UndecodableError: with the reason.
+    """
+    with _opened(file) as picture:
+        return picture.size
+
+
 @contextlib.contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
     """A file's first picture, not decoded yet; whatever is raised in the block becomes an UndecodableError."""
-    if not data:
+    head = file.read(HEAD)
+    file.seek(0)
+    if not head:
         raise UndecodableError("the file is empty")
-    formats = (*FORMATS, "HEIF") if is_heic(data) and _knows_heic() else FORMATS
+    formats = (*FORMATS, "HEIF") if is_heic(head) and _knows_heic() else FORMATS
     try:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata in pictures that are fine, and of bombs, which MAX_PIXELS refuses.
             warnings.simplefilter("ignore")
             Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice that, before it makes room
-            with Image.open(io.BytesIO(data), formats=formats) as picture:
+            with Image.open(file, formats=formats) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise UndecodableError(
                         f"{picture.width} x {picture.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
@@ -101,7 +114,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except UndecodableError:
         raise
     except UnidentifiedImageError as error:
-        raise UndecodableError(NO_HEIC if is_heic(data) else what_is(data)) from error
+        raise UndecodableError(NO_HEIC if is_heic(head) else what_is(head, file)) from error
     except NoRangeError as error:
         raise UndecodableError(f"{error}: train with --intensity auto, or save it with 8 or 16 bits") from error
     except MemoryError as error:

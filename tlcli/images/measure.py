@@ -26,7 +26,10 @@ def measure_intensity(dataset: Dataset, *, fraction: float | None, seed: int, wo
         DataError: they have one value only.
     """
     paths = [sample.path for sample in dataset.samples]
-    with PictureLoader(Order(measure=True), workers=workers) as loader, report.task("Intensity", len(paths)) as advance:
+    with (
+        PictureLoader(Order(measure="intensity"), workers=workers) as loader,
+        report.task("Intensity", len(paths)) as advance,
+    ):
         pictures = [picture for picture in loader.load(paths) if advance(1) is None]
     read = [index for index, picture in enumerate(pictures) if picture.digest is not None]
     digests = [pictures[index].digest or b"" for index in read]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import io
+from typing import IO
 
 from PIL import TiffImagePlugin
+
+HEAD = 1000
+"""Bytes of a file that it is told by."""
 
 SIGNATURES = (
     (0, b"%PDF", "a PDF file; export its pages as PNG"),
@@ -44,27 +47,31 @@ def is_heic(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and data[8:12] in HEIC
 
 
-def what_is(data: bytes) -> str:
-    """A file that no decoder knows, in words: what it is and what to do, as far as that can be told."""
+def what_is(data: bytes, file: IO[bytes]) -> str:
+    """A file that no decoder knows, in words: what it is and what to do, as far as that can be told.
+
+    Args:
+        data: Its first bytes, `HEAD` of them if there are so many.
+        file: All of it.
+    """
     for offset, signature, name in SIGNATURES:
         if data.startswith(signature, offset):
             return name
     if data[4:8] == b"ftyp" and data[8:12].strip() in FILMS:
         return "a film; save single frames as JPEG"
-    start = data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    start = data.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for beginning, name in TEXTS:
         if start.startswith(beginning) or (beginning == b"<svg" and beginning in start):
             return name
-    if data[:4] in {b"II*\0", b"MM\0*"} and (channels := _tiff_channels(data)):
+    if data[:4] in {b"II*\0", b"MM\0*"} and (channels := _tiff_channels(data, file)):
         return channels
     return "not a picture of a known format"
 
 
-def _tiff_channels(data: bytes) -> str | None:
+def _tiff_channels(data: bytes, file: IO[bytes]) -> str | None:
     """What is uncommon about a TIFF that Pillow doesn't know; None where even that can't be read."""
     try:
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        file = io.BytesIO(data)
         file.seek(tags.next)
         tags.load(file)
         channels, bits = int(tags.get(277, 1)), tags.get(258, (1,))

@@ -20,15 +20,17 @@ import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from PIL import Image
 
 from tlcli.augmentation import Augmentation
 from tlcli.images import augment
-from tlcli.images.decode import UndecodableError, decode, intensity_of
+from tlcli.images.decode import Size, UndecodableError, decode, dimensions, intensity_of
 from tlcli.images.intensity import Range
 from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
+
+T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -54,8 +56,9 @@ class Order:
 
     preprocessing: Preprocessing | None = None
     """How to bring pictures to size; None only hashes them."""
-    measure: bool = False
-    """Instead, find the range of grey pictures with more than 8 bits; others are only hashed."""
+    measure: str | None = None
+    """Instead, find out `size`, from the header alone and without a digest, or `intensity`: the range of a grey picture
+    with more than 8 bits; others are only hashed."""
     intensity: Range | None = None
     """What becomes black and white of those, where there is no preprocessing to say it."""
     png: bool = False
@@ -85,6 +88,8 @@ class Picture(NamedTuple):
     """Why there are no pixels."""
     intensity: Range | None = None
     """Least and greatest value of a grey picture with more than 8 bits, if they were asked for."""
+    dimensions: Size | None = None
+    """Width and height as they are in the file, in pixels, where the order says to measure."""
 
 
 def read_picture(path: str, order: Order, view: int = 0) -> Picture:
@@ -95,12 +100,16 @@ def read_picture(path: str, order: Order, view: int = 0) -> Picture:
         # Without waiting, should it have become a pipe meanwhile.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
             status = os.fstat(file.fileno())
+            if order.measure == "size":
+                return Picture(dimensions=dimensions(file))
             if status.st_size > MAX_BYTES:
                 return Picture(error=f"has {status.st_size:,} bytes, more than the {MAX_BYTES:,} that are read")
             read = time.time_ns()
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         return Picture(error=f"cannot be read: {error.strerror}")
+    except UndecodableError as error:  # while measuring
+        return Picture(error=str(error))
     except ValueError as error:  # a NUL in the name
         return Picture(error=f"cannot be read: {error}")
     digest = hashlib.sha256(data).digest()
@@ -108,7 +117,7 @@ def read_picture(path: str, order: Order, view: int = 0) -> Picture:
     if (digest, view) in order.known:
         return picture
     try:
-        if order.measure:
+        if order.measure == "intensity":
             return picture._replace(intensity=intensity_of(data))
         return picture._replace(pixels=_pixels(data, order, view, digest))
     except UndecodableError as error:
@@ -172,8 +181,14 @@ def receive_picture(connection: Connection) -> Picture:
     return picture._replace(
         digest=None if digest is None else bytes.fromhex(digest),
         pixels=connection.recv_bytes() if has_pixels else None,
-        intensity=None if picture.intensity is None else (picture.intensity[0], picture.intensity[1]),
+        intensity=_pair(picture.intensity),
+        dimensions=_pair(picture.dimensions),
     )
+
+
+def _pair(values: tuple[T, T] | None) -> tuple[T, T] | None:
+    """What was a tuple before it was JSON."""
+    return None if values is None else (values[0], values[1])
 
 
 def _prepare_augmenting() -> None:

@@ -6,6 +6,7 @@ Checks that need nothing but the values happen on construction and quote the val
 from tlcli.settings.commands import (
     AugmentSettings,
     CacheFeaturesSettings,
+    CheckSettings,
     EvaluateSettings,
     FinetuneSettings,
     PredictSettings,
@@ -27,6 +28,7 @@ __all__ = [
     "AugmentSettings",
     "CacheFeaturesSettings",
     "CacheSettings",
+    "CheckSettings",
     "ComputeSettings",
     "EvaluateSettings",
     "FinetuneSettings",

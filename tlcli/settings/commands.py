@@ -117,6 +117,33 @@ class CacheFeaturesSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckSettings:
+    """Everything `check` can be told."""
+
+    data: Path
+    """The folder or table of labelled pictures."""
+    out: Path | None = None
+    """Also write the findings to this CSV file."""
+    overwrite: bool = False
+    """Replace the file at `out`."""
+    group_by: str | None = None
+    """Regular expression; pictures whose paths give the same capture don't vouch for each other's labels."""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+
+    def __post_init__(self) -> None:
+        if self.network.freeze != "all":
+            raise UsageError(
+                f"--freeze is {self.network.freeze!r}; pictures are checked by what comes before the head."
+            )
+        if self.overwrite and self.out is None:
+            raise UsageError("--overwrite has no effect without --out FILE.csv: nothing else is written.")
+        if self.out is not None and self.out.suffix.lower() != ".csv":
+            raise UsageError(f"--out {self.out}: expected a name ending in .csv.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictSettings:
     """Everything `predict` can be told."""
 

@@ -1,0 +1,57 @@
+"""Copies: which are named, beside which other picture, and where they cross splits and classes."""
+
+from pathlib import Path
+
+from tlcli.checking.copies import Copies, connected, copy_findings, distinct
+from tlcli.images.dataset import Dataset, Sample
+
+TRAIN, TEST, VALIDATION = "train", "test", "validation"
+
+
+def dataset(*rows):
+    """Pictures named a, b, c, ... of these classes and splits."""
+    samples = tuple(
+        Sample(path=chr(97 + number), label=label, split=split) for number, (label, split) in enumerate(rows)
+    )
+    return Dataset(root=Path("data"), samples=samples, classes=("cat", "dog"), skipped={})
+
+
+def found(data, digests, links=None):
+    links = {one: dict(others) for one, others in (links or {}).items()}
+    copies = Copies(files=distinct(digests), links=links, groups=connected(links))
+    return {(row.kind, row.path, row.other_path, row.score) for row in copy_findings(data, copies)}
+
+
+def test_each_copy_is_named_beside_the_first():
+    data = dataset(*[(0, None)] * 4)
+    assert found(data, [b"x", b"y", b"x", b"x"]) == {("duplicate", "c", "a", 1.0), ("duplicate", "d", "a", 1.0)}
+    assert found(data, [None, None, b"x", b"y"]) == set()
+
+
+def test_a_copy_in_another_split_leaks_from_train_whatever_the_order():
+    data = dataset((0, TEST), (0, VALIDATION), (0, TRAIN))
+    assert found(data, [b"x", b"x", b"x"]) == {
+        ("duplicate", "b", "a", 1.0),
+        ("duplicate", "c", "a", 1.0),
+        ("leak", "b", "c", 1.0),
+        ("leak", "a", "c", 1.0),
+    }
+
+
+def test_a_chain_of_near_duplicates_is_one_group_and_leaks_as_one():
+    data = dataset((0, TRAIN), (0, TRAIN), (0, TEST))
+    links = {0: {1: 0.95}, 1: {0: 0.95, 2: 0.97}, 2: {1: 0.97}}
+    assert connected(links) == ((0, 1, 2),)
+    assert found(data, [b"x", b"y", b"z"], links) == {
+        ("near-duplicate", "b", "a", 0.95),
+        ("near-duplicate", "c", "b", 0.97),
+        ("leak", "c", "b", 0.97),
+    }
+
+
+def test_one_picture_in_two_classes_is_a_conflict_with_the_copy_that_is_closest():
+    data = dataset((0, None), (0, None), (1, None), (1, None))
+    links = {0: {2: 0.94}, 1: {2: 0.99}, 2: {0: 0.94, 1: 0.99}}
+    rows = found(data, [b"w", b"x", b"y", b"y"], links)
+    assert {row for row in rows if row[0] == "conflict"} == {("conflict", "c", "b", 0.99), ("conflict", "d", "b", 0.99)}
+    assert {row for row in rows if row[0] == "duplicate"} == {("duplicate", "d", "c", 1.0)}

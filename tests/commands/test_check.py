@@ -1,0 +1,285 @@
+"""check: what was planted is found, and nothing else; nothing is changed."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from tlcli.cli.main import run
+from tlcli.commands.check import check
+from tlcli.errors import DataError, UsageError
+from tlcli.images.dataset import open_dataset
+from tlcli.settings import CacheSettings, CheckSettings, NetworkSettings
+
+CLASSES = ("checks", "dots", "stripes")
+
+
+def pattern(name, seed, size=(96, 80)):
+    """Checks, dots or stripes all over, in colours, sizes and places of their own."""
+    generator = np.random.default_rng([seed, CLASSES.index(name)])
+    down, across = np.mgrid[: size[1], : size[0]] + generator.uniform(0, 20, (2, 1, 1))
+    period = generator.uniform(14, 22)
+    match name:
+        case "checks":
+            on = (down // period + across // period) % 2 == 0
+        case "dots":
+            on = np.hypot(down % period - period / 2, across % period - period / 2) < period / 3
+        case _:
+            on = (across + generator.uniform(-0.3, 0.3) * down) % period < period / 2
+    ground, ink = generator.integers(0, 100, 3), generator.integers(140, 250, 3)
+    light = np.linspace(*generator.uniform(0.6, 1.1, 2), size[0])[None, :, None]  # no two are alike from afar
+    pixels = np.where(on[..., None], ink, ground) * light + generator.normal(0, 6, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def save(picture, path, quality=92):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, quality=quality)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """Three classes that are easy to learn, in three splits: 12, 3 and 3 pictures each."""
+    root = tmp_path_factory.mktemp("check") / "clean"
+    for name in CLASSES:
+        for seed in range(18):
+            split = "train" if seed < 12 else "val" if seed < 15 else "test"
+            path = save(pattern(name, seed), root / split / name / f"{seed:02d}.jpg")
+            os.utime(path, (1e9, 1e9))  # long ago, so that the memo trusts it
+    return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def data(clean, tmp_path):
+    shutil.copytree(clean, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def checked(data, cache, report=None, size=64, **changes):
+    settings = CheckSettings(
+        data=data, network=NetworkSettings(size=size), cache=CacheSettings(directory=cache), **changes
+    )
+    return check(settings, report)
+
+
+def found(result, data):
+    """What was found of each kind: paths below DATA, and where there is one the other's."""
+    kinds = {}
+    for finding in result.findings:
+        names = [os.path.relpath(path, data) for path in (finding.path, finding.other_path) if path]
+        kinds.setdefault(finding.kind, set()).add(tuple(names))
+    return kinds
+
+
+def content(root):
+    """Every file below a folder: its bytes, and its times of change."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_clean_set_has_no_findings(clean, cache):
+    result = checked(clean, cache)
+    assert result.findings == ()
+    assert result.labels.judged == 54
+    assert result.labels.accuracy > 0.95
+    assert result.counts == dict.fromkeys(CLASSES, 12)
+
+
+def test_what_was_planted_is_found_and_nothing_else(data, cache):
+    shutil.copy(data / "train/dots/00.jpg", data / "train/dots/copy.jpg")
+    shutil.copy(data / "train/dots/01.jpg", data / "test/dots/leak.jpg")
+    again = Image.open(data / "train/stripes/02.jpg")
+    save(again.resize((72, 60)), data / "train/stripes/again.jpg", quality=60)
+    brighter = ImageEnhance.Brightness(Image.open(data / "train/checks/03.jpg")).enhance(0.85)
+    save(brighter.crop((4, 3, 92, 77)), data / "val/checks/cropped.jpg", quality=75)
+    shutil.copy(data / "train/stripes/05.jpg", data / "train/checks/two.jpg")
+    save(pattern("stripes", 100), data / "train/dots/wrong.jpg")
+    save(pattern("dots", 101), data / "test/checks/wrong.jpg")
+    whole = (data / "train/dots/04.jpg").read_bytes()
+    (data / "train/dots/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    save(pattern("stripes", 102, size=(40, 30)), data / "train/stripes/small.jpg")
+    before = content(data)
+
+    result = checked(data, cache)
+    assert found(result, data) == {
+        "unreadable": {("train/dots/cut.jpg",)},
+        "duplicate": {
+            ("train/dots/copy.jpg", "train/dots/00.jpg"),
+            ("test/dots/leak.jpg", "train/dots/01.jpg"),
+            ("train/stripes/05.jpg", "train/checks/two.jpg"),
+        },
+        "near-duplicate": {
+            ("train/stripes/again.jpg", "train/stripes/02.jpg"),
+            ("val/checks/cropped.jpg", "train/checks/03.jpg"),
+        },
+        "leak": {("test/dots/leak.jpg", "train/dots/01.jpg"), ("val/checks/cropped.jpg", "train/checks/03.jpg")},
+        "conflict": {("train/stripes/05.jpg", "train/checks/two.jpg")},
+        "suspect": {("train/dots/wrong.jpg",), ("test/checks/wrong.jpg",), ("train/checks/two.jpg",)},
+        "tiny": {("train/stripes/small.jpg",)},
+    }
+    assert content(data) == before
+    suggested = {os.path.basename(finding.path): finding.other_label for finding in result.of_kind("suspect")}  # noqa: PTH119
+    assert suggested["two.jpg"] == "stripes"
+    (unreadable,) = result.of_kind("unreadable")
+    assert "truncated" in unreadable.detail
+    for finding in result.of_kind("near-duplicate"):
+        assert 0.93 <= finding.score <= 1
+
+
+def test_a_wrong_pair_of_near_duplicates_cannot_vouch_for_itself(data, cache):
+    for number in range(2):
+        save(pattern("dots", 200), data / "train" / "checks" / f"wrong{number}.jpg", quality=90 - 25 * number)
+    result = checked(data, cache)
+    assert found(result, data)["suspect"] == {("train/checks/wrong0.jpg",), ("train/checks/wrong1.jpg",)}
+
+
+def test_from_the_cache_it_says_the_same(data, cache):
+    save(pattern("dots", 300), data / "train" / "checks" / "wrong.jpg")
+    save(pattern("stripes", 301, size=(20, 20)), data / "train" / "stripes" / "small.jpg")
+    for path in (data / "train").rglob("*.jpg"):
+        os.utime(path, (1e9, 1e9))
+    first, again = checked(data, cache), checked(data, cache)
+    assert again.computed == 0
+    assert again.reused == 56
+    assert first.findings == again.findings
+    kept_nothing = CheckSettings(data=data, network=NetworkSettings(size=64), cache=CacheSettings(enabled=False))
+    assert [one.path for one in check(kept_nothing).findings] == [one.path for one in first.findings]
+
+
+def test_without_splits_nothing_leaks(clean, cache):
+    shutil.copy(clean / "train/dots/00.jpg", clean / "train/dots/x.jpg")
+    try:
+        assert found(checked(clean / "train", cache), clean) == {
+            "duplicate": {("train/dots/x.jpg", "train/dots/00.jpg")}
+        }
+    finally:
+        (clean / "train/dots/x.jpg").unlink()
+
+
+def test_small_classes_are_named_and_their_labels_not_judged(data, cache):
+    for seed in range(3):
+        picture = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (80, 96, 3)).astype(np.uint8))
+        save(picture, data / "train" / "noise" / f"{seed}.jpg")
+    result = checked(data, cache)
+    assert [(finding.kind, finding.label) for finding in result.findings] == [("small-class", "noise")]
+    assert result.labels.judged == 54
+
+
+def test_a_class_that_drowns_another_is_a_finding_only_where_it_is_extreme(tmp_path, cache):
+    from tlcli.checking.pictures import balance_findings
+
+    assert balance_findings({"a": 1000, "b": 10}) == []
+    (finding,) = balance_findings({"a": 1001, "b": 10})
+    assert (finding.kind, finding.label, finding.other_label) == ("imbalance", "b", "a")
+    assert [finding.kind for finding in balance_findings({"a": 0, "b": 10})] == ["small-class"]
+
+
+def test_where_most_pictures_are_small_that_is_what_they_are_like(clean):
+    from tlcli.checking.pictures import tiny_findings
+
+    samples = open_dataset(clean)
+    some = {0: (111, 500), 1: (500, 111), 2: (112, 500), 3: (500, 500), 4: (300, 300)}
+    assert [finding.detail[:9] for finding in tiny_findings(samples, some, 224)] == ["111 x 500", "500 x 111"]
+    most = {0: (111, 500), 1: (500, 111), 2: (50, 50), 3: (500, 500)}
+    assert tiny_findings(samples, most, 224) == []
+
+
+def test_too_few_pictures_to_judge_and_none_that_can_be_read(tmp_path, draw, cache):
+    for name in ("a", "b"):
+        for number in range(2):
+            draw(tmp_path / "few" / name / f"{number}.png", seed=ord(name) * 10 + number, size=(60, 50))
+    result = checked(tmp_path / "few", cache)
+    assert {finding.kind for finding in result.findings} == {"small-class"}
+    assert (result.labels.judged, result.labels.accuracy) == (0, None)
+    for path in (tmp_path / "few").rglob("*.png"):
+        path.write_bytes(b"nothing")
+    result = checked(tmp_path / "few", cache)
+    assert len(result.of_kind("unreadable")) == 4
+    assert result.to_json()["shorter_side"] is None
+
+
+def test_out_has_a_row_for_each_finding(data, cache, tmp_path):
+    odd = data / "train" / "dots" / os.fsdecode(b"od\xff,\n[red].jpg")
+    shutil.copy(data / "train/dots/00.jpg", odd)
+    out = tmp_path / "findings.csv"
+    result = checked(data, cache, out=out)
+    with out.open(encoding="utf8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == "kind path class split detail other_path other_class score".split()
+    (row,) = rows
+    assert (row["kind"], row["class"], row["split"], row["score"]) == ("duplicate", "dots", "train", "1.0")
+    names = {row["path"], row["other_path"]}
+    assert f"{data}/train/dots/00.jpg" in names
+    assert any(name.startswith("file:///") and name.endswith("od%FF%2C%0A%5Bred%5D.jpg") for name in names)
+    assert len(result.findings) == 1
+    out.write_text("precious")
+    with pytest.raises(UsageError, match="exists"):
+        checked(data, cache, out=out)
+    assert out.read_text() == "precious"
+    checked(data, cache, out=out, overwrite=True)
+    assert out.read_text().startswith("kind,path")
+    with pytest.raises(DataError, match="does not exist"):
+        checked(tmp_path / "nowhere", cache)
+
+
+def test_the_command_for_machines(data, cache, capfd):
+    arguments = ["check", str(data), "--size", "64", "--cache", str(cache)]
+    assert run([*arguments, "--json"]) == 0
+    empty = json.loads(capfd.readouterr().out)
+    assert empty.keys() >= {"images", "unreadable", "duplicates", "leaks", "suspects", "findings"}
+    assert [empty[key] for key in ("images", "unreadable", "duplicates", "leaks", "suspects")] == [54, 0, 0, 0, 0]
+    assert empty["findings"] == []
+    shutil.copy(data / "train/dots/00.jpg", data / "test/dots/leak.jpg")
+    assert run([*arguments, "--json"]) == 3
+    some = json.loads(capfd.readouterr().out)
+    assert [some[key] for key in ("images", "unreadable", "duplicates", "leaks", "suspects")] == [55, 0, 1, 1, 0]
+    assert [finding["kind"] for finding in some["findings"]] == ["leak", "duplicate"]
+    assert some["findings"][0]["path"] == f"{data}/test/dots/leak.jpg"
+
+
+def test_the_command_for_people(data, cache, capfd):
+    arguments = ["check", str(data), "--size", "64", "--cache", str(cache)]
+    assert run(arguments) == 0
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "Nothing found in 54 pictures" in said.err
+    assert f"tlcli finetune {data}" in said.err
+    for number in range(7):
+        hostile = data / "train" / "dots" / os.fsdecode(b"\x1b[31m[bold]\xff%d.jpg" % number)
+        shutil.copy(data / "train/dots/00.jpg", hostile)
+    assert run(arguments) == 3
+    said = capfd.readouterr()
+    assert "Duplicates 7" in said.err
+    assert "... and 2 more" in said.err
+    assert "%5Bbold%5D%FF" in said.err
+    assert "\x1b" not in said.err
+    assert f"tlcli check {data} --out findings.csv" in said.err
+    assert run([*arguments, "--quiet"]) == 3
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--overwrite"], "--overwrite has no effect"), (["--out", "x.txt"], ".csv"), (["--group-by", "("], "--group-by")],
+)
+def test_usage(clean, arguments, message, capfd):
+    assert run(["check", str(clean), *arguments]) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_groups_dont_vouch_for_themselves(data, cache):
+    """Two wrong pictures of one scene, too different to be near duplicates."""
+    for number in range(2):
+        save(pattern("dots", 400 + number), data / "train" / "checks" / f"scene7_{number}.jpg")
+    result = checked(data, cache, group_by=r"scene\d+")
+    assert {Path(finding.path).name for finding in result.of_kind("suspect")[:2]} == {"scene7_0.jpg", "scene7_1.jpg"}

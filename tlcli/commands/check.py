@@ -1,0 +1,178 @@
+"""check: what may be wrong with a data set, found and reported; nothing is changed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from tlcli.checking.copies import Copies, connected, copy_findings, distinct
+from tlcli.checking.finding import (
+    CONFLICT,
+    DUPLICATE,
+    KINDS,
+    LEAK,
+    NEAR_DUPLICATE,
+    SUSPECT,
+    TINY,
+    UNREADABLE,
+    Finding,
+    write_findings,
+)
+from tlcli.checking.near import near_duplicates
+from tlcli.checking.pictures import balance_findings, class_counts, measure, tiny_findings, unreadable_findings
+from tlcli.checking.suspects import LabelCheck, check_labels
+from tlcli.features.frozen import Frozen, describe_cut, freeze_at, plain_features
+from tlcli.features.network import describe_network, open_network
+from tlcli.files import check_new_file
+from tlcli.images.dataset import Dataset, open_dataset
+from tlcli.images.decode import Size
+from tlcli.images.describe import describe_dataset
+from tlcli.progress import Reporter, Silent
+from tlcli.settings import CheckSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What was found."""
+
+    dataset: Dataset
+    findings: tuple[Finding, ...]
+    """By kind, in the order of `KINDS`; each kind's worst first."""
+    labels: LabelCheck
+    groups: int
+    """Of near duplicates."""
+    counts: dict[str, int]
+    """Usable pictures to train on, by class."""
+    sizes: tuple[Size, ...]
+    """Width and height of each picture that can be read, in pixels."""
+    side: int
+    """Of the network's input, in pixels."""
+    out: str | None
+    computed: int
+    reused: int
+    seconds: float
+
+    def of_kind(self, kind: str) -> list[Finding]:
+        """The findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `--json`."""
+        found = Counter(finding.kind for finding in self.findings)
+        shorter = [min(size) for size in self.sizes]
+        return {
+            "images": len(self.dataset.samples),
+            "unreadable": found[UNREADABLE],
+            "duplicates": found[DUPLICATE],
+            "near_duplicates": found[NEAR_DUPLICATE],
+            "near_duplicate_groups": self.groups,
+            "leaks": found[LEAK],
+            "conflicts": found[CONFLICT],
+            "suspects": found[SUSPECT],
+            "judged": self.labels.judged,
+            "accuracy": self.labels.accuracy,
+            "tiny": found[TINY],
+            "shorter_side": {"smallest": min(shorter), "median": statistics.median(shorter)} if shorter else None,
+            "classes": self.counts,
+            "skipped": self.dataset.skipped,
+            "findings": [finding.to_json() for finding in self.findings],
+            "out": self.out,
+            "computed": self.computed,
+            "reused": self.reused,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def check(settings: CheckSettings, report: Reporter | None = None) -> CheckResult:
+    """Look for what may be wrong with DATA.
+
+    Raises:
+        UsageError: no such backbone, or the output exists already.
+        DataError: DATA is missing or unusable.
+        ArtifactError: weights or cache are broken.
+        MachineError: no room, no permission, no such device, or weights that would need a network.
+    """
+    report = report or Silent()
+    started = time.monotonic()
+    if settings.out is not None:
+        check_new_file("--out", settings.out, replace=settings.overwrite)
+    dataset = open_dataset(settings.data, group_by=settings.group_by)
+    describe_dataset(dataset, report)
+    frozen = _open(settings, dataset, report)
+    paths = [sample.path for sample in dataset.samples]
+    extraction, _ = plain_features(frozen, paths, settings.compute, verify=settings.cache.verify, report=report)
+    failures = extraction.failures
+    read = [index for index in range(len(paths)) if index not in failures]
+    sizes, vanished = measure(dataset, read, settings.compute.worker_count(), report)
+    failures |= vanished
+    usable = list(sizes)
+    digests = [digest if index in sizes else None for index, digest in enumerate(extraction.digests)]
+    copies = _copies(frozen, paths, digests, settings, report)
+    labels = check_labels(
+        frozen,
+        dataset,
+        usable,
+        [digests[index] or b"" for index in usable],
+        copies,
+        seed=settings.network.seed,
+        report=report,
+    )
+    counts = class_counts(dataset, usable)
+    side = min(frozen.network.preprocessing.height, frozen.network.preprocessing.width)
+    findings = [
+        *unreadable_findings(dataset, failures),
+        *copy_findings(dataset, copies),
+        *labels.findings,
+        *tiny_findings(dataset, sizes, side),
+        *balance_findings(counts),
+    ]
+    findings.sort(key=lambda finding: KINDS.index(finding.kind))
+    if settings.out is not None:
+        write_findings(settings.out, findings)
+    return CheckResult(
+        dataset=dataset,
+        findings=tuple(findings),
+        labels=labels,
+        groups=len(copies.groups),
+        counts=counts,
+        sizes=tuple(sizes.values()),
+        side=side,
+        out=None if settings.out is None else str(settings.out),
+        computed=extraction.computed,
+        reused=extraction.reused,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Frozen:
+    """The backbone, frozen up to the head."""
+    network = open_network(
+        settings.network,
+        settings.compute,
+        settings.cache,
+        classes=len(dataset.classes),
+        pictures=len(dataset.samples),
+        report=report,
+    )
+    frozen = freeze_at(network, settings.network.freeze, report)
+    report.note(describe_network(network, describe_cut(frozen.cut)))
+    return frozen
+
+
+def _copies(
+    frozen: Frozen, paths: list[str], digests: list[bytes | None], settings: CheckSettings, report: Reporter
+) -> Copies:
+    """Exact and near duplicates among the pictures that have a digest."""
+    files = distinct(digests)
+    firsts = [indices[0] for indices in files]
+    links = near_duplicates(
+        frozen,
+        [paths[index] for index in firsts],
+        [digests[index] or b"" for index in firsts],
+        settings.compute,
+        report,
+    )
+    return Copies(files=files, links=links, groups=connected(links))
