@@ -49,6 +49,19 @@ def test_a_chain_of_near_duplicates_is_one_group_and_leaks_as_one():
     }
 
 
+def test_who_is_joined_by_a_chain_alone_has_no_score():
+    data = dataset((0, TRAIN), (1, TEST), (0, TEST))
+    links = {0: {2: 0.95}, 1: {2: 0.97}, 2: {0: 0.95, 1: 0.97}}
+    assert found(data, [b"x", b"y", b"z"], links) == {
+        ("near-duplicate", "b", "c", 0.97),
+        ("near-duplicate", "c", "b", 0.97),
+        ("leak", "b", "a", None),
+        ("leak", "c", "a", 0.95),
+        ("conflict", "b", "a", None),
+        ("conflict", "c", "b", 0.97),
+    }
+
+
 def test_one_picture_in_two_classes_is_a_conflict_with_the_copy_that_is_closest():
     data = dataset((0, None), (0, None), (1, None), (1, None))
     links = {0: {2: 0.94}, 1: {2: 0.99}, 2: {0: 0.94, 1: 0.99}}

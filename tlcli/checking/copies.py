@@ -61,8 +61,9 @@ def copy_findings(dataset: Dataset, copies: Copies) -> list[Finding]:
     ]
     for group in copies.groups:
         for picture in group[1:]:
-            other, score = _closest(copies, picture, [one for one in group if one < picture])
-            findings.append(_pair(dataset, copies, picture, copies.files[other][0], NEAR_DUPLICATE, ALMOST, score))
+            other, score = _closest(copies, picture)
+            first, partner = copies.files[picture][0], copies.files[other][0]
+            findings.append(of_pair(dataset, first, partner, kind=NEAR_DUPLICATE, detail=ALMOST, score=score))
     in_groups = {picture for group in copies.groups for picture in group}
     alone = [(picture,) for picture, files in enumerate(copies.files) if len(files) > 1 and picture not in in_groups]
     for group in [*copies.groups, *alone]:
@@ -70,21 +71,19 @@ def copy_findings(dataset: Dataset, copies: Copies) -> list[Finding]:
     return findings
 
 
-def _pair(dataset: Dataset, copies: Copies, picture: int, other: int, kind: str, detail: str, score: float) -> Finding:
-    return of_pair(dataset, copies.files[picture][0], other, kind=kind, detail=detail, score=score)
-
-
-def _closest(copies: Copies, picture: int, others: Sequence[int]) -> tuple[int, float]:
-    """Which of some pictures of its group resembles a picture most; the first, where only a chain joins them."""
+def _closest(copies: Copies, picture: int) -> tuple[int, float]:
+    """Which picture resembles this one most, and how much; an earlier one, where one does."""
     links = copies.links[picture]
-    other = max(others, key=lambda one: (links.get(one, 0.0), -one))
-    return other, links.get(other, 0.0)
+    earlier = {other: score for other, score in links.items() if other < picture}
+    return max((earlier or links).items(), key=lambda link: (link[1], -link[0]))
 
 
 def _across(dataset: Dataset, copies: Copies, group: Sequence[int]) -> list[Finding]:
     """Leaks and conflicts within a group of pictures that are the same, or nearly."""
     owner = {index: picture for picture in group for index in copies.files[picture]}
     samples = dataset.samples
+    if len({(samples[index].split, samples[index].label) for index in owner}) == 1:
+        return []
     order = {split: number for number, split in enumerate((None, *SPLITS))}
     # Train first: it is what a copy elsewhere leaks from.
     files = sorted(owner, key=lambda index: (order[samples[index].split], index))
@@ -104,8 +103,8 @@ def _across(dataset: Dataset, copies: Copies, group: Sequence[int]) -> list[Find
     return findings
 
 
-def _partner(copies: Copies, owner: dict[int, int], index: int, others: Sequence[int]) -> tuple[int, float]:
-    """Which of some files resembles a file most, and how much."""
+def _partner(copies: Copies, owner: dict[int, int], index: int, others: Sequence[int]) -> tuple[int, float | None]:
+    """Which of some files resembles a file most, and how much; None where only a chain of others joins them."""
     picture = owner[index]
     links = copies.links.get(picture, {})
 
@@ -113,4 +112,4 @@ def _partner(copies: Copies, owner: dict[int, int], index: int, others: Sequence
         return 1.0 if owner[other] == picture else links.get(owner[other], 0.0)
 
     best = max(others, key=lambda other: (owner[other] == picture, score(other)))  # the first of equals
-    return best, score(best)
+    return best, score(best) or None

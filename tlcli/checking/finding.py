@@ -67,7 +67,7 @@ def of_sample(dataset: Dataset, index: int, *, kind: str, detail: str, score: fl
     )
 
 
-def of_pair(dataset: Dataset, index: int, other: int, *, kind: str, detail: str, score: float) -> Finding:
+def of_pair(dataset: Dataset, index: int, other: int, *, kind: str, detail: str, score: float | None) -> Finding:
     """A finding about a picture and another that it is a copy of."""
     sample, partner = dataset.samples[index], dataset.samples[other]
     return Finding(

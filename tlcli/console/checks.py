@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from tlcli.checking.copies import SAME
 from tlcli.checking.finding import (
     CONFLICT,
     DUPLICATE,
@@ -80,7 +81,7 @@ def _line(finding: Finding) -> str:
         case "suspect":
             return f"{finding.path}: not {finding.label} but {finding.other_label}? {finding.detail}"
         case "leak" | "conflict" | "duplicate" | "near-duplicate":
-            sign = "=" if finding.score == 1 else "~"
+            sign = "=" if SAME in finding.detail else "~"
             return f"{finding.path} {sign} {finding.other_path}"
         case "small-class" | "imbalance":
             return f"{finding.label}: {finding.detail}"
