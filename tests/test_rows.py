@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -102,8 +103,8 @@ def test_rows_are_in_the_journal_as_soon_as_they_are_added(tmp_path):
     out = tmp_path / "out.csv"
     with Journal(out, SIGNATURE, resume=False) as journal:
         journal.add(ROWS[:2])
-        assert [json.loads(line) for line in journal_path(out).read_text().splitlines()[1:]] == ROWS[:2]
-        with pytest.raises(MachineError, match="another tlcli is writing"):
+        assert [json.loads(line[17:]) for line in journal_path(out).read_text().splitlines()[1:]] == ROWS[:2]
+        with pytest.raises(MachineError, match=f"process {os.getpid()} is writing"):
             Journal(out, SIGNATURE, resume=False)
         assert list(journal.rows()) == ROWS[:2], "the other one harmed nothing"
         journal.add(ROWS[2:3])

@@ -271,6 +271,7 @@ def test_checkpoints_are_gone_on_with_and_vanish_at_the_end(tmp_path, info):
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt) as stopped, new_run(out, overwrite=False) as directory:  # noqa: PT012
         (directory / CHECKPOINTS).mkdir()
+        (directory / CHECKPOINTS / "origin.json").write_text("{}")
         (directory / CHECKPOINTS / "state").write_text("half")
         raise KeyboardInterrupt
     assert f"--out {out} --resume" in stopped.value.__notes__[0]
@@ -315,6 +316,7 @@ def test_a_run_killed_between_its_end_and_its_place_takes_it_later(run, info):
 
 def test_checkpoints_left_in_a_finished_run_are_removed(run):
     (run / CHECKPOINTS).mkdir()
+    (run / CHECKPOINTS / "notes.txt").write_text("mine")
     recover(run)
     assert (run / CHECKPOINTS).exists(), "somebody else's"
     (run / CHECKPOINTS / "origin.json").write_text("{}")

@@ -70,6 +70,9 @@ class Interrupted(TlcliError):
         self.exit_code = exit_code
 
 
+READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""What the system answers where something may not be written."""
+
 _REMEDIES = {
     errno.ENOSPC: "the disk is full. Make room, or write elsewhere.",
     errno.EDQUOT: "the disk quota is used up. Make room, or write elsewhere.",
@@ -86,6 +89,7 @@ _REMEDIES = {
     errno.EEXIST: "something else has this name already. Choose another.",
     errno.EAGAIN: "the system can start no more processes now. Close some, or use fewer --workers.",
     errno.ENAMETOOLONG: "the name is too long for this file system. Choose a shorter one.",
+    errno.EFBIG: "the file would be larger than is allowed here. Raise the limit (ulimit -f), or write elsewhere.",
 }
 
 
@@ -93,9 +97,12 @@ def from_os_error(error: OSError) -> MachineError:
     """What the operating system refused, as a message with a remedy.
 
     Raises:
-        OSError: `error` itself, where it says nothing that a user could mend.
+        OSError: `error` itself, where it isn't from the operating system.
     """
-    if error.errno not in _REMEDIES:
+    if error.errno in {None, errno.EBADF, errno.EFAULT}:  # the others come from a disk, a drive, a driver
         raise error
+    remedy = f"{error.strerror}. Check the disk or network drive, or choose another place."
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-    return MachineError(where + _REMEDIES[error.errno], path=os.fsdecode(error.filename) if where else None)
+    return MachineError(
+        where + _REMEDIES.get(error.errno or 0, remedy), path=os.fsdecode(error.filename) if where else None
+    )

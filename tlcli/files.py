@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,21 +20,41 @@ from tlcli.errors import ArtifactError, UsageError
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Write to a temporary file beside `path` that takes its name, synced to disk, when the block ends.
 
-    An exception leaves `path` as it was and no temporary file behind.
+    An exception leaves `path` as it was and no temporary file behind; an OSError names `path`.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", suffix=".tmp", dir=path.parent)
+    with naming(path):
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            give_usual_permissions(Path(name))
+            Path(name).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what went wrong first is what is told
+                Path(name).unlink()
+            raise
+        sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError from writing `path` by a temporary file say `path`, not that file or nothing."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        give_usual_permissions(Path(name))
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
+        yield
+    except OSError as error:
+        if error.filename is None or os.fsdecode(error.filename).endswith(".tmp"):
+            error.filename, error.filename2 = os.fspath(path), None
         raise
-    sync_directory(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what killed writers of `path` left beside it. Only for who keeps other writers away."""
+    prefix = f".{path.name}."
+    for other in path.parent.iterdir():
+        if other.name.startswith(prefix) and len(other.name) == len(prefix) + 12 and other.suffix == ".tmp":
+            other.unlink(missing_ok=True)
 
 
 def check_new_file(option: str, path: Path, *, replace: bool) -> None:
@@ -62,6 +83,9 @@ def sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:  # some network drives can't, and needn't
+            raise
     finally:
         os.close(descriptor)
 
@@ -69,7 +93,12 @@ def sync_directory(directory: Path) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write `content` to `path` atomically, for people to read too."""
     with atomic_write(path) as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode("utf8", "backslashreplace") + b"\n")
+        file.write(as_json(content))
+
+
+def as_json(content: object) -> bytes:
+    """`content` as a JSON file that people can read too."""
+    return json.dumps(content, indent=2, ensure_ascii=False).encode("utf8", "backslashreplace") + b"\n"
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -89,9 +118,39 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
+def read_sealed(path: Path, what: str, *, form: int) -> dict[str, Any]:
+    """What `write_json` wrote of `sealed` content of the format `form`, its checksum left out.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or of another format; `what` names it in the message.
+    """
+    content = read_json(path, what)
+    if content.get("format") != form:
+        raise ArtifactError(f"{path} has format {content.get('format')!r}; this tlcli reads {form}.", path=path)
+    if not is_sealed(content):
+        raise ArtifactError(
+            f"{path} is damaged (its checksum differs); it should describe {what}. Start again elsewhere, or with "
+            "--overwrite.",
+            path=path,
+        )
+    del content["sha256"]
+    return content
+
+
 def canonical_json(content: object) -> bytes:
     """The same bytes for the same content, whatever the order of its keys."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """`content` with its own checksum under `sha256`."""
+    rest = {key: content[key] for key in content if key != "sha256"}
+    return rest | {"sha256": hashlib.sha256(canonical_json(rest)).hexdigest()}
+
+
+def is_sealed(content: dict[str, Any]) -> bool:
+    """Whether `content` carries its checksum, and the right one."""
+    return bool(content.get("sha256") == sealed(content)["sha256"])
 
 
 def sha256_file(path: Path) -> str:

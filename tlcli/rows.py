@@ -1,13 +1,14 @@
 """The rows of predict: one for each picture, written so that an interrupted prediction loses nothing.
 
-Rows go to a journal beside the output as they are made, a JSON array a line. When all are there, the journal
-becomes the CSV, JSONL or Parquet file, which appears whole. Torch-free.
+Rows go to a journal beside the output as they are made, a JSON array a line behind its checksum. When all are there,
+the journal becomes the CSV, JSONL or Parquet file, which appears whole. Torch-free.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import fcntl
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,11 +16,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from tlcli.errors import ArtifactError, MachineError, UsageError
-from tlcli.files import atomic_write, check_new_file
+from tlcli.files import atomic_write, check_new_file, remove_leftovers
+from tlcli.locks import Held, locked
+from tlcli.progress import Reporter, Silent
 
 Row = list[Any]
 """Values in the order of the columns: text, float, or None."""
 
+FORMAT = 1
+"""Version of the journal."""
+CHECKSUM = 16
+"""Hexadecimal digits of a row's checksum."""
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 BATCH = 10_000
 """Rows turned at a time into the output's format."""
@@ -52,60 +59,72 @@ def journal_path(out: Path) -> Path:
 class Journal:
     """Rows on their way to a file. A context manager.
 
+    A row's checksum covers its number and the journal's first line, so that a line that was damaged, or that another
+    process put between on a file system without locks, is never taken for this row.
+
     Args:
         out: The file that the rows are for.
         signature: All that decides what the rows are; a journal with another one is not gone on with.
         resume: Keep the rows of a journal that is there already, in `done`.
+        report: Told of damaged rows, and of a file system without locks.
 
     Raises:
-        ArtifactError: a journal with another signature is there, and `resume` is set.
+        ArtifactError: a journal with another signature, or a damaged one, is there, and `resume` is set.
         MachineError: another process is writing the same output.
     """
 
-    def __init__(self, out: Path, signature: dict[str, Any], *, resume: bool) -> None:
+    def __init__(self, out: Path, signature: dict[str, Any], *, resume: bool, report: Reporter | None = None) -> None:
         self._path = journal_path(out)
         self._out = out
+        self._report = report or Silent()
         self.done = 0
-        header = json.dumps(signature, sort_keys=True).encode() + b"\n"
-        self._start = len(header)
-        # Appending, whatever position the last read left.
-        self._file = self._path.open("a+b")
-        try:
-            self._lock()
+        header = json.dumps({"format": FORMAT} | signature, sort_keys=True).encode()
+        self._header = _line(header, b"")
+        with contextlib.ExitStack() as stack:
+            try:
+                held = stack.enter_context(locked(out.with_name(f".{out.name}.lock"), self._report, remove=True))
+            except Held as error:
+                message = f"{error} is writing {out}. Wait for it, or choose another --out."
+                raise MachineError(message, path=out) from error
+            if held:
+                remove_leftovers(out)
+            # Appending, whatever position the last read left.
+            self._file = stack.enter_context(self._path.open("a+b"))
             if not resume:
                 self._file.truncate(0)
-            self._go_on(header)
-        except BaseException:
-            self._file.close()
-            raise
+            self._go_on()
+            self._rows = self.done
+            self._open = stack.pop_all()
 
-    def _lock(self) -> None:
-        """A lock that ends with the process that holds it."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MachineError(
-                f"another tlcli is writing {self._out}. Wait for it, or choose another --out.", path=self._out
-            ) from error
-
-    def _go_on(self, header: bytes) -> None:
-        """Count the whole rows, and cut off one that a kill left half-written."""
+    def _go_on(self) -> None:
+        """Count the good rows, and cut off what comes behind: a row that a kill left half-written, or damage."""
         self._file.seek(0)
         first = self._file.readline()
         if not first.endswith(b"\n"):  # killed before the first line was whole
             self._file.truncate(0)
-            self._file.write(header)
+            self._file.write(self._header)
             self._file.flush()
             return
-        if first != header:
+        if (found := _content(first, b"")) is None:
             raise ArtifactError(
-                f"{self._path} was begun with other inputs or options{_what_changed(first, header)}. Repeat the "
+                f"{self._path} is damaged (the checksum of its first line differs). Start again with --overwrite.",
+                path=self._path,
+            )
+        if first != self._header:
+            raise ArtifactError(
+                f"{self._path} was begun with other inputs or options{_what_changed(found, self._header)}. Repeat the "
                 "command as it was, or start again with --overwrite.",
                 path=self._path,
             )
-        end = self._start
+        end = len(first)
         for line in self._file:
             if not line.endswith(b"\n"):
+                break
+            if _content(line, self._place(self.done)) is None:
+                self._report.warn(
+                    f"{self._path} is damaged (the checksum of row {self.done + 1:,} differs); rows from there on are "
+                    "made again."
+                )
                 break
             end += len(line)
             self.done += 1
@@ -115,18 +134,36 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._open.close()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append rows; they survive the process."""
-        self._file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+        places = map(self._place, range(self._rows, self._rows + len(rows)))
+        self._file.write(
+            b"".join(_line(json.dumps(row).encode(), place) for row, place in zip(rows, places, strict=True))
+        )
         self._file.flush()
+        self._rows += len(rows)
 
     def rows(self) -> Iterator[Row]:
-        """All rows so far."""
-        self._file.seek(self._start)
-        for line in self._file:
-            yield json.loads(line)
+        """All rows so far.
+
+        Raises:
+            ArtifactError: they are not what was written.
+        """
+        self._file.seek(len(self._header))
+        for number in range(self._rows):
+            text = _content(self._file.readline(), self._place(number))
+            if text is None:
+                raise ArtifactError(
+                    f"{self._path} is damaged (the checksum of row {number + 1:,} differs), or another process writes "
+                    "it too. Repeat the command with --resume, which keeps the good rows.",
+                    path=self._path,
+                )
+            yield json.loads(text)
+
+    def _place(self, number: int) -> bytes:
+        return self._header + str(number).encode()
 
     def finish(self, names: Sequence[str]) -> None:
         """Write the output, whole, and drop the journal."""
@@ -143,6 +180,17 @@ class Journal:
                     write_csv(text, names, self.rows(), header=True)
                     text.detach()
         self._path.unlink()
+
+
+def _line(text: bytes, place: bytes) -> bytes:
+    """A line of the journal: the checksum of its text and its place, and the text."""
+    return hashlib.sha256(place + text).hexdigest()[:CHECKSUM].encode() + b" " + text + b"\n"
+
+
+def _content(line: bytes, place: bytes) -> bytes | None:
+    """The text of a line that `_line` wrote for `place`; None where it is anything else."""
+    text = line[CHECKSUM + 1 : -1]
+    return text if line == _line(text, place) else None
 
 
 def read_output(out: Path) -> Iterator[dict[str, Any]]:
@@ -199,7 +247,7 @@ def _table(rows: list[Row], schema: Any) -> Any:  # noqa: ANN401 - pyarrow has n
 
 def _what_changed(first: bytes, header: bytes) -> str:
     try:
-        before, now = json.loads(first), json.loads(header)
+        before, now = json.loads(first), json.loads(header[CHECKSUM + 1 :])
         names = sorted(name for name in now if before.get(name) != now[name])
     except (ValueError, AttributeError):
         return ""

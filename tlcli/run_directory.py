@@ -1,6 +1,7 @@
 """The directory of a run while it is written: new, begun and gone on with, or taking the place of another run.
 
-`run.json` is written last, so a directory without it is an unfinished run; so is one with `.unfinished` in it.
+`run.json` is written last, so a directory with it is a finished run, and one with `.unfinished` and without it an
+unfinished one.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
-from tlcli.errors import MachineError, UsageError
+from tlcli.errors import READ_ONLY, MachineError, UsageError
 from tlcli.files import sync_directory
+from tlcli.locks import Held, locked
+from tlcli.progress import Reporter, Silent
 
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -42,9 +43,13 @@ CHECKPOINTS = "checkpoint"
 def begun_run(out: Path) -> Path | None:
     """The directory of an unfinished run for `out` with checkpoints to go on from, if there is one."""
     for directory in (_staging(out), out):
-        if (directory / UNFINISHED).exists() and (directory / CHECKPOINTS).is_dir():
+        if _unfinished(directory) and (directory / CHECKPOINTS).is_dir():
             return directory
     return None
+
+
+def _unfinished(directory: Path) -> bool:
+    return (directory / UNFINISHED).exists() and not (directory / RUN_FILE).exists()
 
 
 def _staging(out: Path) -> Path:
@@ -53,49 +58,47 @@ def _staging(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def new_run(out: Path, *, overwrite: bool, resume: bool = False) -> Iterator[Path]:
+def new_run(out: Path, *, overwrite: bool, resume: bool = False, report: Reporter | None = None) -> Iterator[Path]:
     """A directory to write a run into, which is `out` when the block has ended well.
 
-    A run that is overwritten stays whole until the new one is; a new directory that got nothing is removed, one with
-    checkpoints is kept.
+    A run that is overwritten stays whole until the new one is; when the block fails, a directory with checkpoints is
+    kept, and one without is removed.
 
     Args:
         out: The run.
         overwrite: Replace what is there.
         resume: Go on with what was begun, if there are checkpoints; else as with `overwrite`.
+        report: Told of a file system without locks.
 
     Raises:
         UsageError: `out` exists and may not be replaced, or it is something else than a run.
         MachineError: another process is writing it.
     """
-    with _locked(out):
+    with _locked(out, report or Silent()):
         _finish_swap(out)
         _refuse(out, overwrite=overwrite or resume)
         directory = begun_run(out) if resume else None
         if directory is None:
             directory = _staging(out) if out.exists() and any(out.iterdir()) else out
             if directory != out:
-                shutil.rmtree(directory, ignore_errors=True)
-        replaces = directory != out
-        directory.mkdir(parents=True, exist_ok=True)
+                _remove(directory)
         marker, checkpoints = directory / UNFINISHED, directory / CHECKPOINTS
-        marker.write_text(str(os.getpid()))
-        sync_directory(directory)
         try:
+            directory.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+            sync_directory(directory)
+            for leftover in directory.glob(".*.tmp"):
+                leftover.unlink()  # of a process that was killed
             yield directory
-            marker.unlink()
         except BaseException as error:
             if checkpoints.is_dir():
                 error.add_note(_how_to_go_on(out, checkpoints))
-            elif replaces:
-                shutil.rmtree(directory)
-            elif os.listdir(directory) == [UNFINISHED]:  # noqa: PTH208
-                marker.unlink()
-                directory.rmdir()
+            else:
+                shutil.rmtree(directory, ignore_errors=True)  # what went wrong first is what is told
             raise
-        if replaces:
+        if directory != out:
             _swap(directory, out)
-        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        _tidy(out)
 
 
 def _how_to_go_on(out: Path, checkpoints: Path) -> str:
@@ -105,7 +108,7 @@ def _how_to_go_on(out: Path, checkpoints: Path) -> str:
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def _locked(out: Path, report: Reporter) -> Iterator[None]:
     """Let nobody else write this run.
 
     Raises:
@@ -113,28 +116,43 @@ def _locked(out: Path) -> Iterator[None]:
     """
     path = out.absolute().with_name(f".{out.absolute().name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        writers = [directory / UNFINISHED for directory in (_staging(out), out) if (directory / UNFINISHED).exists()]
-        who = f"process {writers[0].read_text()}" if writers else "another tlcli"
-        raise MachineError(f"{out} is locked: {who} is writing it. Wait for it to end.", path=out) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, report, remove=True))
+        except Held as error:
+            raise MachineError(f"{out} is locked: {error} is writing it. Wait for it to end.", path=out) from error
         yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
 
 
 def _swap(staging: Path, out: Path) -> None:
     """Let a finished run take the place of another one."""
     old = _old(out)
-    shutil.rmtree(old, ignore_errors=True)  # of an overwriting that was killed at its very end
+    _remove(old)  # of an overwriting that was killed at its very end
     out.rename(old)
-    staging.rename(out)
+    try:
+        staging.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
     sync_directory(out.parent)
-    shutil.rmtree(old)
+
+
+def _remove(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a finished run needs no more: what it replaced, the mark of an unfinished one, checkpoints."""
+    with contextlib.suppress(OSError):  # the run is whole; the next command tries again
+        _remove(_old(out))
+        checkpoints = out / CHECKPOINTS
+        names = os.listdir(checkpoints) if checkpoints.is_dir() else ["nothing"]  # noqa: PTH208
+        if "origin.json" in names or not names:  # else it is somebody else's
+            for name in sorted(names, key="origin.json".__eq__):  # last, so that a kill here leaves whose it is
+                (checkpoints / name).unlink()
+            checkpoints.rmdir()
+        (out / UNFINISHED).unlink(missing_ok=True)
 
 
 def _old(out: Path) -> Path:
@@ -144,9 +162,17 @@ def _old(out: Path) -> Path:
 
 def recover(out: Path) -> None:
     """Finish an overwriting that was killed at its very end, unless somebody is writing the run now."""
-    if out.parent.is_dir():
-        with contextlib.suppress(MachineError), _locked(out):
+    left = [_old(out), _staging(out) / RUN_FILE, out / CHECKPOINTS, out / UNFINISHED] if out.name else []
+    if not any(path.exists() for path in left):
+        return
+    try:
+        with _locked(out, Silent()):
             _finish_swap(out)
+    except MachineError:
+        return
+    except OSError as error:
+        if error.errno not in READ_ONLY:  # there, nobody was killed while overwriting
+            raise
 
 
 def _finish_swap(out: Path) -> None:
@@ -156,12 +182,10 @@ def _finish_swap(out: Path) -> None:
     old, staging = _old(out), _staging(out)
     if old.is_dir() and not out.exists():
         old.rename(out)
-    if (staging / RUN_FILE).exists() and not (staging / UNFINISHED).exists() and out.is_dir():
+    if (staging / RUN_FILE).exists() and out.is_dir():
         _swap(staging, out)
-    if (out / RUN_FILE).exists() and not (out / UNFINISHED).exists():
-        shutil.rmtree(old, ignore_errors=True)
-        if (out / CHECKPOINTS / "origin.json").exists():
-            shutil.rmtree(out / CHECKPOINTS)
+    if (out / RUN_FILE).exists():
+        _tidy(out)
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -179,7 +203,7 @@ def _refuse(out: Path, *, overwrite: bool) -> None:
         raise UsageError(f"--out {out} is a file; expected a directory for the run.")
     if not out.exists() or not any(out.iterdir()):
         return
-    if not overwrite and (out / UNFINISHED).exists():
+    if not overwrite and _unfinished(out):
         raise UsageError(f"{out} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
     if not overwrite:
         raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")

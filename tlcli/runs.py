@@ -7,6 +7,7 @@ file and of itself; whatever fails its checksum is refused. Nothing in a run is 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.errors import ArtifactError
-from tlcli.files import atomic_write, canonical_json, read_json, sha256_file, write_json
+from tlcli.files import as_json, atomic_write, is_sealed, read_json, sealed, sha256_file, write_json
 from tlcli.images.preprocess import Preprocessing
-from tlcli.run_directory import CONFIG_FILE, FILES, ONNX_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
+from tlcli.run_directory import CONFIG_FILE, ONNX_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +110,7 @@ def load_run(directory: Path) -> Run:
         raise ArtifactError(
             f"{directory} has run format {info.get('format')!r}; this tlcli reads {FORMAT}.", path=directory
         )
-    if info.get("sha256") != _own_hash(info):
+    if not is_sealed(info):
         raise ArtifactError(_damaged(directory / RUN_FILE), path=directory / RUN_FILE)
     for name, digest in info["files"].items():
         path = directory / name
@@ -122,10 +123,6 @@ def load_run(directory: Path) -> Run:
 
 def _damaged(path: Path) -> str:
     return f"{path} was changed since the run was written (its checksum differs). Restore it, or train again."
-
-
-def _own_hash(info: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical_json({key: info[key] for key in info if key != "sha256"})).hexdigest()
 
 
 def write_run(
@@ -160,25 +157,30 @@ def write_run(
     import pyarrow.parquet as pq
     from safetensors.torch import save
 
-    with atomic_write(directory / WEIGHTS_FILE) as file:
-        file.write(save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
-    write_json(directory / CONFIG_FILE, config)
-    with atomic_write(directory / "metrics.jsonl") as file:
-        file.writelines(json.dumps(line).encode() + b"\n" for line in epochs)
+    # Of what is written, not of what lies there then: so nothing that another process puts there can pass for ours.
+    digests: dict[str, str] = {}
+
+    def put(name: str, content: bytes) -> None:
+        with atomic_write(directory / name) as file:
+            file.write(content)
+        digests[name] = hashlib.sha256(content).hexdigest()
+
+    put(WEIGHTS_FILE, save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
+    put(CONFIG_FILE, as_json(config))
+    put("metrics.jsonl", b"".join(json.dumps(line).encode() + b"\n" for line in epochs))
     texts = {name: pa.string() for name in ("path", "label", "split", "predicted")}
     schema = pa.schema(texts | {"confidence": pa.float32(), "probabilities": pa.list_(pa.float32())})
-    with atomic_write(directory / "predictions.parquet") as file:
-        pq.write_table(pa.Table.from_pylist(list(predictions), schema), file)
-    with atomic_write(directory / SPLITS_FILE) as file:
-        columns = {"digest": pa.array(splits.keys(), pa.binary(32)), "split": pa.array(splits.values(), pa.string())}
-        pq.write_table(pa.table(columns), file)
-    with atomic_write(directory / "report.html") as file:
-        file.write(report.encode("utf8", "backslashreplace"))
+    columns = {"digest": pa.array(splits.keys(), pa.binary(32)), "split": pa.array(splits.values(), pa.string())}
+    for name, table in (
+        ("predictions.parquet", pa.Table.from_pylist(list(predictions), schema)),
+        (SPLITS_FILE, pa.table(columns)),
+    ):
+        file = io.BytesIO()
+        pq.write_table(table, file)
+        put(name, file.getvalue())
+    put("report.html", report.encode("utf8", "backslashreplace"))
     if onnx is not None:
-        with atomic_write(directory / ONNX_FILE) as file:
-            file.write(onnx)
-    names = [name for name in FILES if name != RUN_FILE and (name != ONNX_FILE or onnx is not None)]
-    whole = {"format": FORMAT} | info | {"files": {name: sha256_file(directory / name) for name in names}}
-    whole["sha256"] = _own_hash(whole)
+        put(ONNX_FILE, onnx)
+    whole = sealed({"format": FORMAT} | info | {"files": digests})
     write_json(directory / RUN_FILE, whole)
     return whole

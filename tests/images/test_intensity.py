@@ -11,7 +11,7 @@ from tlcli.cli.main import run
 from tlcli.errors import DataError, UsageError
 from tlcli.images.dataset import open_dataset
 from tlcli.images.decode import UndecodableError, decode, intensity_of
-from tlcli.images.measure import measure_intensity
+from tlcli.images.measure import choose_intensity
 from tlcli.progress import Silent
 from tlcli.settings import NetworkSettings
 
@@ -86,18 +86,19 @@ def microscope(tmp_path):
 
 def test_the_range_is_that_of_train_alone(microscope, report):
     dataset = open_dataset(microscope)
-    assert measure_intensity(dataset, fraction=None, seed=0, workers=1, report=report) == (100, 1999)
+    assert choose_intensity("auto", dataset, fraction=None, seed=0, workers=1, report=report) == (100, 1999)
     assert report.notes == ["Intensity 100 to 1999, of 24 training pictures with more than 8 bits"]
 
 
 def test_auto_without_such_pictures_or_with_one_value_is_an_error(photos, tmp_path):
+    assert choose_intensity("5,9", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent()) == (5, 9)
     with pytest.raises(UsageError, match="--intensity auto has no effect"):
-        measure_intensity(open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent())
+        choose_intensity("auto", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent())
     for label in "ab":
         (tmp_path / "flat" / label).mkdir(parents=True)
         Image.fromarray(np.full((9, 9), 7, np.uint16)).save(tmp_path / "flat" / label / "x.png")
     with pytest.raises(DataError, match="hold one value, 7"):
-        measure_intensity(open_dataset(tmp_path / "flat"), fraction=None, seed=0, workers=1, report=Silent())
+        choose_intensity("auto", open_dataset(tmp_path / "flat"), fraction=None, seed=0, workers=1, report=Silent())
 
 
 def test_the_run_keeps_its_range_and_prediction_obeys_it(microscope, tmp_path, capsys):

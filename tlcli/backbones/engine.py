@@ -5,6 +5,7 @@ B pictures of H x W pixels with C channels in a batch.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
@@ -118,6 +119,37 @@ class Runner(Protocol):
 
     def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
         """`features` of each batch as an array, computed in the background, in order."""
+
+
+def filled(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """A batch [B, ...] with its last picture repeated, so that there are `size`.
+
+    A smaller batch may take kernels that round otherwise, and what a picture gives must not depend on how many were
+    left when an interrupted command went on.
+    """
+    short = size - len(pixels)
+    return np.concatenate([pixels, np.repeat(pixels[-1:], short, axis=0)]) if short > 0 else pixels
+
+
+def map_filled(
+    runner: Runner, batches: Iterable[npt.NDArray[np.uint8]], size: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    """`runner.map` of batches of up to `size` pictures, each giving the same to the last bit whatever their number.
+
+    On GPUs nothing is promised, and ONNX Runtime takes pictures one by one: they get the batches as they are.
+    """
+    if runner.engine != "torch" or runner.device.type != "cpu":
+        yield from runner.map(batches)
+        return
+    lengths: deque[int] = deque()
+
+    def whole() -> Iterator[npt.NDArray[np.uint8]]:
+        for pixels in batches:
+            lengths.append(len(pixels))
+            yield filled(pixels, size)
+
+    for features in runner.map(whole()):
+        yield features[: lengths.popleft()]
 
 
 class PrefixRunner:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from tlcli.backbones.engine import normalisation
 from tlcli.backbones.session import OnnxSession, UnloadableError
+from tlcli.errors import READ_ONLY
 from tlcli.files import atomic_write
 
 TOLERANCE = 0.01
@@ -83,6 +84,7 @@ def exported(
     std: Sequence[float],
     directory: Path | None,
     exporting: Callable[[], None],
+    damaged: Callable[[Path], None] = lambda _: None,
 ) -> bytes:
     """The prefix as an ONNX file for single pictures: the one in `directory`, or a new one, which is kept there.
 
@@ -91,8 +93,9 @@ def exported(
         shape: (H, W, C).
         mean: A channel's mean, of pixels in [0, 1].
         std: A channel's standard deviation, of pixels in [0, 1].
-        directory: Of this prefix alone, for its export; None keeps it in memory.
+        directory: Of this prefix alone, for its export; None keeps it in memory, as does one that is read-only.
         exporting: Called before an export, which takes seconds.
+        damaged: Told of a kept export whose bytes are not what they were.
 
     Returns:
         pixels uint8 [1, H, W, C] to features float32 [1, ...].
@@ -100,15 +103,18 @@ def exported(
     Raises:
         ExportError: it can't be exported, or says something else afterwards.
     """
-    if directory is not None and (kept := _kept(directory)) is not None:
+    if directory is not None and (kept := _kept(directory, damaged)) is not None:
         return kept
     exporting()
     model = export(prefix, shape, mean, std)
     if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-        name = f"prefix-{_version()}-{_hash(model)}.onnx"
-        with atomic_write(directory / name) as file:
-            file.write(model)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with atomic_write(directory / f"prefix-{_version()}-{_hash(model)}.onnx") as file:
+                file.write(model)
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
     return model
 
 
@@ -179,7 +185,7 @@ def _hash(model: bytes) -> str:
     return hashlib.sha256(model).hexdigest()[:32]
 
 
-def _kept(directory: Path) -> bytes | None:
+def _kept(directory: Path, damaged: Callable[[Path], None]) -> bytes | None:
     """The export in a directory, if it is of these versions and its bytes are what they were."""
     for path in sorted(directory.glob("prefix-*.onnx")):
         match = _NAME.fullmatch(path.name)
@@ -187,6 +193,9 @@ def _kept(directory: Path) -> bytes | None:
             model = path.read_bytes()
             if _hash(model) == match[2]:
                 return model
+            damaged(path)
+            with contextlib.suppress(OSError):  # it may be read-only
+                path.unlink()
     return None
 
 

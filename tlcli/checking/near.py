@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,8 @@ def near_duplicates(
     report.detail(f"  {len(pairs):,} pairs of features with a cosine of {LEAST_COSINE} or more")
     if not len(pairs):
         return {}
-    thumbnails = _thumbnails(np.unique(pairs).tolist(), paths, digests, compute, report)
+    order = Order(preprocessing=replace(THUMBNAIL, intensity=frozen.network.preprocessing.intensity))
+    thumbnails = _thumbnails(np.unique(pairs).tolist(), paths, digests, order, compute, report)
     partners: dict[int, list[int]] = defaultdict(list)
     for one, other in pairs.tolist():
         if one in thumbnails and other in thumbnails:
@@ -81,13 +83,14 @@ def _thumbnails(
     numbers: Sequence[int],
     paths: Sequence[str],
     digests: Sequence[bytes],
+    order: Order,
     compute: ComputeSettings,
     report: Reporter,
 ) -> dict[int, npt.NDArray[np.uint8]]:
     """Of the pictures with these numbers; those that changed since their features were made are left out, and said."""
     found: dict[int, npt.NDArray[np.uint8]] = {}
     with (
-        PictureLoader(Order(preprocessing=THUMBNAIL), workers=compute.worker_count()) as loader,
+        PictureLoader(order, workers=compute.worker_count()) as loader,
         report.task("Compare", len(numbers)) as advance,
     ):
         for number, picture in zip(numbers, loader.load(paths[number] for number in numbers), strict=True):

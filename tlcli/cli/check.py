@@ -36,6 +36,7 @@ def check(
     weights: options.Weights = options.NETWORK.weights,
     size: options.Size = options.NETWORK.size,
     fit: options.Fit = options.NETWORK.fit,
+    intensity: options.Intensity = options.NETWORK.intensity,
     seed: options.Seed = options.NETWORK.seed,
     device: options.Device = options.COMPUTE.device,
     precision: options.Precision = options.COMPUTE.precision,
@@ -62,7 +63,7 @@ def check(
         out=out,
         overwrite=overwrite,
         group_by=group_by,
-        network=NetworkSettings(backbone=backbone, weights=weights, size=size, fit=fit, seed=seed),
+        network=NetworkSettings(backbone=backbone, weights=weights, size=size, fit=fit, intensity=intensity, seed=seed),
         compute=ComputeSettings(
             device=device, precision=precision, engine=engine, batch_size=batch_size, workers=workers
         ),

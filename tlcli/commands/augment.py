@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.errors import ArtifactError, DataError, UsageError
-from tlcli.files import atomic_write, canonical_json, check_new_file, portable_name, read_json, write_json
+from tlcli.files import atomic_write, canonical_json, check_new_file, portable_name, read_sealed, sealed, write_json
 from tlcli.images.augment import draw_amounts
 from tlcli.images.dataset import Dataset, Sample, open_dataset
 from tlcli.images.describe import describe_dataset, describe_duplicates, describe_failures
@@ -31,6 +30,9 @@ from tlcli.settings import SPLITS, AugmentSettings, intensity_range
 
 BEGUN = "augment.json"
 """Written first: what the data set is made from."""
+
+FORMAT = 1
+"""Version of `augment.json`."""
 
 BEGUN_BY = "a data set that tlcli augment began"
 
@@ -117,11 +119,13 @@ def _check_out(out: Path, settings: AugmentSettings) -> None:
         )
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; expected a folder, new or empty.")
-    if not out.is_dir() or not any(out.iterdir()):
+    if not out.is_dir() or all(
+        path.name.endswith(".tmp") for path in out.glob("*")
+    ):  # as a kill at the start leaves it
         return
     if not settings.resume:
         raise UsageError(f"--out {out} is not empty. Choose another folder, or go on with it by --resume.")
-    begun, asked = read_json(out / BEGUN, BEGUN_BY), _signature(settings)
+    begun, asked = read_sealed(out / BEGUN, BEGUN_BY, form=FORMAT), _signature(settings)
     changed = [
         f"{name} was {begun.get(name)!r} and is {asked[name]!r}" for name in asked if asked[name] != begun.get(name)
     ]
@@ -136,6 +140,7 @@ def _check_out(out: Path, settings: AugmentSettings) -> None:
 def _signature(settings: AugmentSettings) -> dict[str, Any]:
     """All settings that decide what is written."""
     return {
+        "format": FORMAT,
         "data": portable_name(str(settings.data.absolute())),
         "copies": settings.copies,
         "seed": settings.seed,
@@ -151,8 +156,8 @@ def _write_data_set(out: Path, dataset: Dataset, settings: AugmentSettings, repo
     signature = _signature(settings) | {"pictures": hashlib.sha256(canonical_json(listing)).hexdigest()}
     out.mkdir(parents=True, exist_ok=True)
     if not (out / BEGUN).exists():
-        write_json(out / BEGUN, signature)
-    elif read_json(out / BEGUN, BEGUN_BY) != signature:
+        write_json(out / BEGUN, sealed(signature))
+    elif read_sealed(out / BEGUN, BEGUN_BY, form=FORMAT) != signature:
         raise ArtifactError(
             f"{out} was begun with other pictures: {settings.data} has changed since. Choose another --out.", path=out
         )
@@ -247,15 +252,25 @@ def _write_pictures(
             if picture.error is not None or picture.digest != output.digest:
                 failures[output.index] = picture.error or "changed while it was read"
                 continue
+            content = picture.pixels if output.view else _original(output)
+            if content is None:
+                failures[output.index] = "changed while it was read"
+                continue
             target = out / output.path
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(target) as file:
-                if picture.pixels is not None:
-                    file.write(picture.pixels)
-                else:
-                    with open(output.sample.path, "rb") as original:  # noqa: PTH123 - a path may be any bytes
-                        shutil.copyfileobj(original, file)
+                file.write(content)
     return failures
+
+
+def _original(output: Output) -> bytes | None:
+    """The bytes of an original; None where it is gone, or another by now."""
+    try:
+        with open(output.sample.path, "rb") as file:  # noqa: PTH123 - a path may be any bytes
+            content = file.read()
+    except OSError:
+        return None
+    return content if hashlib.sha256(content).digest() == output.digest else None
 
 
 def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[Output], settings: AugmentSettings) -> None:

@@ -6,10 +6,10 @@ import shutil
 import time
 from pathlib import Path
 
-import filelock
-
 from tlcli.errors import MachineError
 from tlcli.features.caches import CacheListing, list_caches
+from tlcli.locks import Held, locked
+from tlcli.progress import Silent
 from tlcli.settings import default_cache
 
 SECONDS_A_DAY = 86_400.0
@@ -36,11 +36,10 @@ def cache_prune(
     for listing in cache_list(root):
         if listing.used > limit:
             continue
-        lock = filelock.FileLock(listing.directory / ".lock")
         try:
-            with lock.acquire(timeout=0):
-                shutil.rmtree(listing.directory)
-        except filelock.Timeout:
+            with locked(listing.directory / ".lock", Silent()):
+                _remove(listing.directory)
+        except Held:
             busy.append(listing)
         except PermissionError as error:
             raise MachineError(
@@ -49,3 +48,16 @@ def cache_prune(
         else:
             removed.append(listing)
     return removed, busy
+
+
+def _remove(directory: Path) -> None:
+    """Remove a cache so that what a kill leaves is found again, by its `cache.json`."""
+    last = (".lock", "cache.json")
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in last:
+            path.unlink()
+    for name in last:
+        (directory / name).unlink(missing_ok=True)
+    directory.rmdir()

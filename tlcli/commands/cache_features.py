@@ -16,9 +16,9 @@ from tlcli.features.network import describe_network, open_network
 from tlcli.files import atomic_write, check_new_file, portable_name
 from tlcli.images.dataset import Dataset, open_dataset
 from tlcli.images.describe import describe_dataset, describe_failures
-from tlcli.images.measure import measure_intensity
+from tlcli.images.measure import choose_intensity
 from tlcli.progress import Reporter, Silent
-from tlcli.settings import CacheFeaturesSettings, intensity_range
+from tlcli.settings import CacheFeaturesSettings
 
 EXPORT_ROWS = 4096
 """Rows exported at a time, so that memory stays flat."""
@@ -47,10 +47,10 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     classes = len(dataset.classes)
     pictures = len(dataset.samples)
     freeze, seed = settings.network.freeze, settings.network.seed
-    intensity = intensity_range(settings.network.intensity)
-    if settings.network.intensity == "auto":
-        workers = settings.compute.worker_count()
-        intensity = measure_intensity(dataset, fraction=None, seed=seed, workers=workers, report=report)
+    workers = settings.compute.worker_count()
+    intensity = choose_intensity(
+        settings.network.intensity, dataset, fraction=None, seed=seed, workers=workers, report=report
+    )
     network = open_network(
         settings.network,
         settings.compute,

@@ -30,6 +30,7 @@ from tlcli.files import check_new_file
 from tlcli.images.dataset import Dataset, open_dataset
 from tlcli.images.decode import Size
 from tlcli.images.describe import describe_dataset
+from tlcli.images.measure import choose_intensity
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CheckSettings
 
@@ -149,6 +150,14 @@ def check(settings: CheckSettings, report: Reporter | None = None) -> CheckResul
 
 def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Frozen:
     """The backbone, frozen up to the head."""
+    intensity = choose_intensity(
+        settings.network.intensity,
+        dataset,
+        fraction=None,
+        seed=settings.network.seed,
+        workers=settings.compute.worker_count(),
+        report=report,
+    )
     network = open_network(
         settings.network,
         settings.compute,
@@ -156,6 +165,7 @@ def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Frozen
         classes=len(dataset.classes),
         pictures=len(dataset.samples),
         report=report,
+        intensity=intensity,
     )
     frozen = freeze_at(network, settings.network.freeze, report)
     report.note(describe_network(network, describe_cut(frozen.cut)))

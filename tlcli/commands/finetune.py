@@ -52,7 +52,7 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     _check_split(settings, dataset)
     describe_dataset(dataset, report)
-    with new_run(out, overwrite=settings.overwrite, resume=settings.resume) as directory:
+    with new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report) as directory:
         classifier = train_classifier(settings, dataset, directory, report)
         info = _info(settings, dataset, classifier)
         info["seconds"] = {

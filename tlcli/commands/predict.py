@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -97,7 +98,7 @@ def predict(
     if out is not None:
         check_output(out, overwrite=settings.overwrite, resume=settings.resume)
     inputs = Inputs(settings.inputs, stdin or sys.stdin.buffer)
-    total, listing = _survey(inputs)
+    total, listing = _survey(inputs, exactly=out is not None)
     result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
     result.unlisted = list(inputs.unlisted)
     for problem in result.unlisted:
@@ -107,7 +108,7 @@ def predict(
     names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
     if out is not None and settings.resume and out.exists() and not journal_path(out).exists():
         report.note(f"{out} was finished before.")
-        return _finished(out, names, inputs, result)
+        return _finished(out, names, inputs, settings, run.classes, result)
     predictor = Predictor(run, settings.compute, report)
     with report.task("Predict", total) as advance:
         if out is None:
@@ -121,7 +122,7 @@ def predict(
                     result.rows += [dict(zip(names, row, strict=True)) for row in rows]
         else:
             signature = _signature(run, settings, listing)
-            with Journal(out, signature, resume=settings.resume) as journal:
+            with Journal(out, signature, resume=settings.resume, report=report) as journal:
                 paths = _after(journal, iter(inputs), result)
                 advance(journal.done)
                 for rows in _rows(predictor, paths, settings, result, advance):
@@ -131,8 +132,15 @@ def predict(
     return result
 
 
-def _finished(out: Path, names: Sequence[str], inputs: Inputs, result: PredictResult) -> PredictResult:
-    """What a finished output says, if its rows are those of these inputs and columns."""
+def _finished(
+    out: Path,
+    names: Sequence[str],
+    inputs: Inputs,
+    settings: PredictSettings,
+    classes: Sequence[str],
+    result: PredictResult,
+) -> PredictResult:
+    """What a finished output says, if its rows are those of these inputs and options, as far as they show it."""
     result.was_finished = True
     try:
         for row, path in zip_longest(read_output(out), inputs):
@@ -142,6 +150,10 @@ def _finished(out: Path, names: Sequence[str], inputs: Inputs, result: PredictRe
                 raise ValueError(f"its columns are {', '.join(row)}")
             if row["path"] != portable_name(path):
                 raise ValueError(f"{row['path']} where {path} is now")
+            if row["status"] != "failed" and row["status"] != _status(float(row["confidence"]), settings):
+                raise ValueError(f"{row['path']} has status {row['status']}")
+            if row["status"] != "failed" and row["label"] not in classes:
+                raise ValueError(f"the label {row['label']!r}, which the run doesn't know")
             _tally(result, row["label"], row["status"])
     except (ValueError, OSError) as error:  # these, or a file that is no table at all
         raise ArtifactError(
@@ -152,11 +164,15 @@ def _finished(out: Path, names: Sequence[str], inputs: Inputs, result: PredictRe
     return result
 
 
-def _survey(inputs: Inputs) -> tuple[int, str]:
-    """How many pictures there are, and a hash of their paths."""
+def _survey(inputs: Inputs, *, exactly: bool) -> tuple[int, str]:
+    """How many pictures there are, and a hash of their paths; `exactly`: also of their sizes and times of change."""
     digest, total = hashlib.sha256(), 0
     for path in inputs:
         digest.update(os.fsencode(path) + b"\0")
+        if exactly:
+            with contextlib.suppress(OSError, ValueError):  # what isn't there has a failed row
+                status = os.stat(path)  # noqa: PTH116 - a path may be any bytes, and there may be a million
+                digest.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
         total += 1
     return total, digest.hexdigest()
 
@@ -205,10 +221,14 @@ def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettin
     # With --balance the label need not be the most probable class at the training data's frequencies.
     order = [prediction.label, *(label for label in order if label != prediction.label)][:ranks]
     best = [(classes[label], round(float(found[label]), 6)) for label in order]
-    low = settings.min_confidence is not None and best[0][1] < settings.min_confidence
-    row: Row = [portable_name(prediction.path), *best[0], "review" if low else "ok", None]
+    row: Row = [portable_name(prediction.path), *best[0], _status(best[0][1], settings), None]
     row += [value for pair in best[1:] for value in pair]
     return row + [round(float(value), 6) for value in found] if settings.probabilities else row
+
+
+def _status(confidence: float, settings: PredictSettings) -> str:
+    low = settings.min_confidence is not None and confidence < settings.min_confidence
+    return "review" if low else "ok"
 
 
 def _count(result: PredictResult, row: Row) -> None:

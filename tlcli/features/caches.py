@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,24 +47,22 @@ def list_caches(root: Path) -> list[CacheListing]:
     """The feature caches below `root`, last used first. Folders that are none are passed over."""
     listings = []
     for header_path in root.glob("*/cache.json") if root.is_dir() else ():
-        try:
+        with contextlib.suppress(ArtifactError, KeyError, TypeError, FileNotFoundError):  # or it is being removed now
             header = read_json(header_path, "a feature cache")
             content, shape = header["ingredients"], tuple(header["feature_shape"])
             if fingerprint(content) != header_path.parent.name:
                 continue
-        except (ArtifactError, KeyError, TypeError):
-            continue
-        parts = list(header_path.parent.glob("part-*.arrow"))
-        listings.append(
-            CacheListing(
-                directory=header_path.parent,
-                ingredients=content,
-                feature_shape=shape,
-                images=sum(_rows_in(path) for path in parts),
-                bytes=sum(path.stat().st_size for path in [*parts, *header_path.parent.glob("prefix-*.onnx")]),
-                used=header_path.stat().st_mtime,
+            parts = list(header_path.parent.glob("part-*.arrow"))
+            listings.append(
+                CacheListing(
+                    directory=header_path.parent,
+                    ingredients=content,
+                    feature_shape=shape,
+                    images=sum(_rows_in(path) for path in parts),
+                    bytes=sum(path.stat().st_size for path in [*parts, *header_path.parent.glob("prefix-*.onnx")]),
+                    used=header_path.stat().st_mtime,
+                )
             )
-        )
     return sorted(listings, key=lambda listing: -listing.used)
 
 

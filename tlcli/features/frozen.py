@@ -11,10 +11,11 @@ from pathlib import Path
 
 from tlcli.augmentation import Augmentation
 from tlcli.backbones.cut import Cut, cut_at
-from tlcli.backbones.engine import Runner, pick_batch_size
+from tlcli.backbones.engine import Runner, map_filled, pick_batch_size
 from tlcli.backbones.onnx_engine import exported
 from tlcli.backbones.runner import open_runner
 from tlcli.backbones.zoo import head_modules
+from tlcli.errors import MachineError
 from tlcli.features.caches import check_space
 from tlcli.features.extract import Extraction, extract, missing
 from tlcli.features.fingerprint import ingredients, weights_digest
@@ -72,13 +73,18 @@ class Frozen:
             ExportError: it can't be exported.
         """
         report, preprocessing = self.network.report, self.network.preprocessing
+        try:
+            directory = self.plain.make()
+        except MachineError:  # it is read-only; what is kept there serves
+            directory = self.plain.directory
         return exported(
             self.cut.prefix,
             preprocessing.shape,
             preprocessing.mean,
             preprocessing.std,
-            self.plain.make(),
+            directory,
             lambda: report.note("Export    the frozen part, for ONNX Runtime"),
+            lambda path: report.warn(f"{path} is damaged (its checksum differs); it is made again."),
         )
 
     def order(self, known: FeatureStore | None = None, *, augmented: bool = False) -> Order:
@@ -214,7 +220,7 @@ def _extract(
             paths,
             todo,
             extraction,
-            prefix=lambda: frozen.runner.map,
+            prefix=lambda: functools.partial(map_filled, frozen.runner, size=batch_size),
             loader=loader,
             preprocessing=frozen.network.preprocessing,
             store=store,

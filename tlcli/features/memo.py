@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
-import filelock
 import pyarrow as pa
 
+from tlcli.errors import READ_ONLY
 from tlcli.features.parts import read_parts, remove_leftovers, write_part
 from tlcli.images.worker import Picture
+from tlcli.locks import locked
 from tlcli.progress import Reporter
 
 RACY_NANOSECONDS = 2_000_000_000
@@ -32,6 +32,7 @@ class Memo:
         self._known: dict[bytes, tuple[int, int, bytes]] = {}
         self._new: dict[bytes, tuple[int, int, bytes]] = {}
         self._parts = 0
+        self._damaged: set[Path] = set()
         if self._directory is not None:
             self._read(self._directory)
 
@@ -54,17 +55,25 @@ class Memo:
                 self._new[_key(path)] = self._known[_key(path)] = entry
 
     def save(self) -> None:
-        """Write what is new to disk."""
+        """Write what is new to disk; what can't be is forgotten, and the pictures are read again next time."""
         if self._directory is None or not self._new:
             return
-        with contextlib.suppress(PermissionError):  # a read-only cache forgets; the pictures are read again next time
+        try:
             self._save(self._directory)
+        except OSError as error:
+            if error.errno not in READ_ONLY:  # a read-only cache is meant to be so
+                self._report.warn(
+                    f"{self._directory} cannot be written ({error.strerror}); the pictures are read again next time."
+                )
         self._new = {}
 
     def _save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(directory / ".lock"):
-            remove_leftovers(directory)
+        with locked(directory / ".lock", self._report, wait="") as held:
+            if held:
+                remove_leftovers(directory)
+            for path in self._damaged:
+                path.unlink(missing_ok=True)
             if self._parts < MOST_PARTS:
                 write_part(directory, _table(self._new))
                 return
@@ -72,18 +81,22 @@ class Memo:
             self._read(directory)  # what others have added since
             write_part(directory, _table(self._known | self._new))
             for path in old:
-                path.unlink()
+                path.unlink(missing_ok=True)  # without a lock, another may have merged them too
 
     def _read(self, directory: Path) -> None:
         def damaged(path: Path) -> None:
+            self._damaged.add(path)
             self._report.warn(f"{path} is damaged (its checksum differs); its pictures are read again.")
 
         self._parts = 0
-        for _, table in read_parts(directory, damaged):
+        for path, table in read_parts(directory, damaged):
             self._parts += 1
-            columns = (table.column(name).to_pylist() for name in ("path", "size", "modified", "digest"))
-            for path, size, modified, digest in zip(*columns, strict=True):
-                self._known[path] = (size, modified, digest)
+            if table.schema != _table({}).schema:
+                self._report.warn(f"{path} is of another version of tlcli; its pictures are read again.")
+                continue
+            columns = (column.to_pylist() for column in table.columns)
+            for key, size, modified, digest in zip(*columns, strict=True):
+                self._known[key] = (size, modified, digest)
 
 
 def _key(path: str) -> bytes:

@@ -5,6 +5,7 @@ A part's name holds the SHA-256 of its bytes: `part-000007-<32 hexadecimal digit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -15,7 +16,7 @@ from typing import IO, cast
 
 import pyarrow as pa
 
-from tlcli.files import give_usual_permissions, sync_directory
+from tlcli.files import give_usual_permissions, naming, sync_directory
 
 _NAME = re.compile(r"part-(\d+)-([0-9a-f]{32})\.arrow")
 
@@ -23,7 +24,10 @@ _NAME = re.compile(r"part-(\d+)-([0-9a-f]{32})\.arrow")
 def write_part(directory: Path, table: pa.Table) -> Path:
     """Write `table` as the next part in `directory`, synced to disk, and return its path."""
     number = 1 + max((int(match[1]) for match in map(_NAME.fullmatch, _names(directory)) if match), default=0)
-    with tempfile.NamedTemporaryFile(dir=directory, prefix=".part-", suffix=".tmp", delete=False) as file:
+    with (
+        naming(directory),
+        tempfile.NamedTemporaryFile(dir=directory, prefix=".part-", suffix=".tmp", delete=False) as file,
+    ):
         temporary = Path(file.name)
         try:
             hashing = _HashingFile(cast(IO[bytes], file))
@@ -33,10 +37,11 @@ def write_part(directory: Path, table: pa.Table) -> Path:
             give_usual_permissions(temporary)
             path = directory / f"part-{number:06d}-{hashing.digest()}.arrow"
             temporary.replace(path)
+            sync_directory(directory)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what went wrong first is what is told
+                temporary.unlink(missing_ok=True)
             raise
-    sync_directory(directory)
     return path
 
 

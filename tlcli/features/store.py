@@ -15,16 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tlcli.errors import ArtifactError, MachineError
+from tlcli.errors import READ_ONLY, ArtifactError, MachineError
 from tlcli.features.fingerprint import FORMAT, fingerprint
 from tlcli.features.parts import map_part, read_parts, remove_leftovers, write_part
 from tlcli.features.rounding import Features, as_stored, stored_dtype
-from tlcli.files import read_json, write_json
+from tlcli.files import is_sealed, read_json, sealed, write_json
+from tlcli.locks import locked
 from tlcli.progress import Reporter, Silent
 
 Places = npt.NDArray[np.int64]
@@ -59,6 +59,8 @@ class FeatureStore:
         self._report: Reporter = report or Silent()
         self.locked = False
         """Whether we hold the writer's lock."""
+        self._damaged: set[str] = set()
+        """Names of the part files that were told of."""
         self._seen: set[str] = set()
         """Names of the part files in here."""
         self._parts: list[Features] = []
@@ -117,7 +119,8 @@ class FeatureStore:
         if self.directory is not None:
             with _writable(self.directory):
                 self.directory.mkdir(parents=True, exist_ok=True)
-                write_json(self.directory / "cache.json", self._header())
+                if not (self.directory / "cache.json").exists():
+                    write_json(self.directory / "cache.json", self._header())
         return self.directory
 
     @contextlib.contextmanager
@@ -127,9 +130,10 @@ class FeatureStore:
             if self.directory is not None:
                 with _writable(self.directory):
                     self.make()
-                    stack.enter_context(self._lock(self.directory))
-                    remove_leftovers(self.directory)
-                self._read(self.directory, Path.unlink)  # another writer may have been here since we looked
+                    wait = f"is writing {self.directory}; waiting for it to finish (Ctrl-C gives up)."
+                    if stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait)):
+                        remove_leftovers(self.directory)  # without a lock, they may be somebody's
+                self._read(self.directory, self._remove)  # another writer may have been here since we looked
             self.locked = True
             try:
                 yield self
@@ -179,26 +183,34 @@ class FeatureStore:
             self._append(table)
 
     def _warn_of(self, path: Path) -> None:
-        self._report.warn(f"{path} is damaged (its checksum differs); its features are computed again.")
+        if path.name not in self._damaged:
+            self._damaged.add(path.name)
+            self._report.warn(f"{path} is damaged (its checksum differs); its features are computed again.")
+
+    def _remove(self, path: Path) -> None:
+        self._warn_of(path)
+        path.unlink(missing_ok=True)
 
     def _header(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "fingerprint": self.fingerprint,
-            "ingredients": self.content,
-            "feature_shape": list(self.shape),
-            "dtype": stored_dtype(self.shape).name,
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        return sealed(
+            {
+                "format": FORMAT,
+                "fingerprint": self.fingerprint,
+                "ingredients": self.content,
+                "feature_shape": list(self.shape),
+                "dtype": stored_dtype(self.shape).name,
+                "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
 
     def _check_header(self, directory: Path) -> None:
         try:
             header = read_json(directory / "cache.json", "a feature cache of tlcli")
         except ArtifactError as error:
-            # The folder's name and the parts' checksums say all that matters; the file is for people.
-            self._report.warn(f"{error.message} It is written again.")
-            with contextlib.suppress(PermissionError):  # a read-only cache stays as it is
-                write_json(directory / "cache.json", self._header())
+            self._restore_header(directory, error.message)
+            return
+        if header.get("format") == FORMAT and not is_sealed(header):
+            self._restore_header(directory, f"{directory / 'cache.json'} is damaged (its checksum differs).")
             return
         if header.get("format") != FORMAT:
             raise ArtifactError(
@@ -209,21 +221,11 @@ class FeatureStore:
         with contextlib.suppress(OSError):  # a read-only cache can't remember when it was used; that is all it loses
             os.utime(directory / "cache.json")
 
-    @contextlib.contextmanager
-    def _lock(self, directory: Path) -> Iterator[None]:
-        lock, writer = filelock.FileLock(directory / ".lock"), directory / ".writer"
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            who = f"process {writer.read_text()}" if writer.exists() else "another tlcli"
-            self._report.warn(f"{who} is writing {directory}; waiting for it to finish (Ctrl-C gives up).")
-            lock.acquire()
-        try:
-            writer.write_text(str(os.getpid()))
-            yield
-        finally:
-            writer.unlink(missing_ok=True)
-            lock.release()
+    def _restore_header(self, directory: Path, problem: str) -> None:
+        """The folder's name and the parts' checksums say all that matters; the file is for people."""
+        self._report.warn(f"{problem} It is written again.")
+        with contextlib.suppress(OSError):  # a read-only cache stays as it is
+            write_json(directory / "cache.json", self._header())
 
 
 def _neighbours(rows: Places) -> Places | slice:
@@ -236,7 +238,9 @@ def _writable(directory: Path) -> Iterator[None]:
     """Say what to do where `directory` can't be written."""
     try:
         yield
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
         raise MachineError(
             f"the cache {directory} cannot be written: {error.strerror}. Choose another with --cache DIR, or use "
             "--no-cache.",

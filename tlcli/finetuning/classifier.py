@@ -23,11 +23,11 @@ from tlcli.finetuning.head import fit_head
 from tlcli.finetuning.pictures import Pictures, held_out, refuse_lost, scan, settle_pictures
 from tlcli.finetuning.portable import portable_model
 from tlcli.images.dataset import Dataset
-from tlcli.images.measure import measure_intensity
+from tlcli.images.measure import choose_intensity
 from tlcli.progress import Reporter
 from tlcli.provenance import settings_to_json, versions
 from tlcli.run_directory import CHECKPOINTS
-from tlcli.settings import FinetuneSettings, intensity_range
+from tlcli.settings import FinetuneSettings
 from tlcli.training.calibration import probabilities
 from tlcli.training.checkpoint import PICTURES, Checkpoints
 from tlcli.training.metrics import Metrics
@@ -88,12 +88,14 @@ def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Pa
         MachineError: no room, no such device, or weights that would need a network.
     """
     freeze = settings.network.freeze
-    intensity = intensity_range(settings.network.intensity)
-    if settings.network.intensity == "auto":
-        fraction, workers = held_out(dataset, settings), settings.compute.worker_count()
-        intensity = measure_intensity(
-            dataset, fraction=fraction, seed=settings.network.seed, workers=workers, report=report
-        )
+    intensity = choose_intensity(
+        settings.network.intensity,
+        dataset,
+        fraction=held_out(dataset, settings),
+        seed=settings.network.seed,
+        workers=settings.compute.worker_count(),
+        report=report,
+    )
     network = open_network(
         settings.network,
         settings.compute,

@@ -9,12 +9,16 @@ from tlcli.images.loader import PictureLoader
 from tlcli.images.split import assign_splits
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
+from tlcli.settings import intensity_range
 
 
-def measure_intensity(dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter) -> Range:
-    """Least and greatest value in the deep pictures of train.
+def choose_intensity(
+    asked: str | None, dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter
+) -> Range | None:
+    """What becomes black and white in deep pictures: as `--intensity` says, which may be to measure it.
 
     Args:
+        asked: `LO,HI`, `auto`, or None for the range of 16 bits.
         dataset: The pictures.
         fraction: Share of train that will be held out; None holds nothing out.
         seed: Of the split.
@@ -22,9 +26,16 @@ def measure_intensity(dataset: Dataset, *, fraction: float | None, seed: int, wo
         report: Shown the progress.
 
     Raises:
-        UsageError: no picture of train is grey with more than 8 bits.
+        UsageError: it is to be measured, and no picture of train is grey with more than 8 bits.
         DataError: they have one value only.
     """
+    if asked != "auto":
+        return intensity_range(asked)
+    return _measure(dataset, fraction=fraction, seed=seed, workers=workers, report=report)
+
+
+def _measure(dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter) -> Range:
+    """Least and greatest value in the deep pictures of train."""
     paths = [sample.path for sample in dataset.samples]
     with (
         PictureLoader(Order(measure="intensity"), workers=workers) as loader,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import PrefixRunner, map_in_torch, pick_batch_size, pick_device
+from tlcli.backbones.engine import PrefixRunner, filled, map_in_torch, pick_batch_size, pick_device
 from tlcli.backbones.halving import Halving
 from tlcli.backbones.zoo import rebuild
 from tlcli.errors import ArtifactError
@@ -49,11 +49,12 @@ class EagerNetwork:
     @torch.inference_mode()
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 [B, H, W, C] to the network's logits, float32 [B, k]."""
-        features = self._prefix.features(pixels)
+        count = len(pixels)
+        features = self._prefix.features(filled(pixels, self.batch_size) if self._device.type == "cpu" else pixels)
         if self._rounded:  # as the cache rounds, so that a picture gets the same answer with and without it
             features = round_as_stored(features)
         parts = self._halving.run(lambda part: self._tail(features[part]).float().cpu().numpy(), len(features))
-        return np.concatenate(parts)
+        return np.concatenate(parts)[:count]
 
     def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
         """`run` of each batch, computed in the background, in order."""

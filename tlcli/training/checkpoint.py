@@ -20,9 +20,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tlcli.errors import ArtifactError
-from tlcli.files import atomic_write, read_json, write_json
+from tlcli.files import atomic_write, read_sealed, sealed, write_json
 from tlcli.progress import Reporter
 
+FORMAT = 1
+"""Version of what is in here."""
 ORIGIN = "origin.json"
 EVERY = 30.0
 """Seconds between two checkpoints of one epoch."""
@@ -43,7 +45,7 @@ class Checkpoints:
         report: Told of a damaged checkpoint.
 
     Raises:
-        ArtifactError: with `resume`, what is there was made from something else.
+        ArtifactError: with `resume`, what is there was made from something else, or is damaged.
     """
 
     def __init__(self, directory: Path, origin: dict[str, Any], *, resume: bool, report: Reporter) -> None:
@@ -52,11 +54,14 @@ class Checkpoints:
         self._number = 0
         self._due = time.monotonic() + EVERY
         if resume and (self._directory / ORIGIN).exists():
-            _compare(read_json(self._directory / ORIGIN, "an unfinished run"), origin, directory.parent)
+            _compare(_read_origin(self._directory), origin, directory.parent)
+            for leftover in self._directory.glob(".*.tmp"):
+                leftover.unlink()  # of a process that was killed
         else:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            if self._directory.exists():
+                shutil.rmtree(self._directory)
             self._directory.mkdir()
-            write_json(self._directory / ORIGIN, origin)
+            write_json(self._directory / ORIGIN, sealed({"format": FORMAT} | origin))
 
     def latest(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Content and tensors of the last good checkpoint; None where there is none."""
@@ -107,8 +112,19 @@ def refuse_other(directory: Path, settings: dict[str, Any]) -> None:
     Raises:
         ArtifactError: naming what differs.
     """
-    was = read_json(directory / ORIGIN, "an unfinished run") if (directory / ORIGIN).exists() else {}
+    was = _read_origin(directory) if (directory / ORIGIN).exists() else {}
     _compare({name: was[name] for name in settings if name in was}, settings if was else {}, directory.parent)
+
+
+def _read_origin(directory: Path) -> dict[str, Any]:
+    """What checkpoints were made from.
+
+    Raises:
+        ArtifactError: the file is damaged, or of another format.
+    """
+    origin = read_sealed(directory / ORIGIN, "an unfinished run", form=FORMAT)
+    del origin["format"]
+    return origin
 
 
 def _compare(was: dict[str, Any], asked: dict[str, Any], run: Path) -> None:
