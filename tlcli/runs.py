@@ -21,6 +21,7 @@ from tlcli.errors import ArtifactError
 from tlcli.files import as_json, atomic_write, is_sealed, read_json, sealed, sha256_file, write_json
 from tlcli.images.preprocess import Preprocessing
 from tlcli.run_directory import CONFIG_FILE, ONNX_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
+from tlcli.run_info import check_info
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,6 +113,7 @@ def load_run(directory: Path) -> Run:
         )
     if not is_sealed(info):
         raise ArtifactError(_damaged(directory / RUN_FILE), path=directory / RUN_FILE)
+    check_info(info, directory / RUN_FILE)
     for name, digest in info["files"].items():
         path = directory / name
         if not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,10 @@ def timm_config(backbone: Backbone, class_names: Sequence[str]) -> dict[str, Any
     }
 
 
+RESERVED = frozenset(inspect.signature(timm.create_model).parameters) - {"kwargs"}
+"""What `timm.create_model` heeds itself, such as `checkpoint_path`; all else goes to the architecture."""
+
+
 def rebuild(config: dict[str, Any], *, classes: int | None = None, size: int | None = None) -> Backbone:
     """The network of a config.json, with random weights, ready for a strict load_state_dict.
 
@@ -81,6 +86,10 @@ def rebuild(config: dict[str, Any], *, classes: int | None = None, size: int | N
     description["architecture"] = architecture
     description.setdefault("num_classes", config.get("num_classes"))
     arguments = dict(config.get("model_args") or {})
+    if reserved := sorted(RESERVED & set(arguments)):
+        raise ArtifactError(
+            f"This config.json sets {', '.join(reserved)} in model_args, by which timm could load other files; refused."
+        )
     outputs = classes if classes is not None else description["num_classes"]
     try:
         return build(architecture, description, classes=outputs, size=size, arguments=arguments)

@@ -52,7 +52,7 @@ def read_parts(
 
     Args:
         directory: Where; it need not exist.
-        damaged: Told of each part that fails its checksum, and is left out.
+        damaged: Told of each part that fails its checksum or is no Arrow file, and is left out.
         known: Names of parts to pass over.
     """
     for name in sorted(_names(directory)):
@@ -63,17 +63,26 @@ def read_parts(
         try:
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-            if found == match[2]:
-                yield path, map_part(path)
-            else:
-                damaged(path)
+            table = map_part(path) if found == match[2] else None
         except FileNotFoundError:
             continue  # merged into another part, or pruned, since the folder was listed
+        except pa.ArrowException:  # whoever made it gave it the right name
+            table = None
+        if table is None:
+            damaged(path)
+        else:
+            yield path, table
 
 
 def map_part(path: Path) -> pa.Table:
-    """A part's rows, mapped from disk, its checksum not verified."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    """A part's rows, mapped from disk, its checksum not verified; but no row lies outside the file.
+
+    Raises:
+        ArrowException: it is no Arrow file.
+    """
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    table.validate()
+    return table
 
 
 def remove_leftovers(directory: Path) -> None:

@@ -180,7 +180,23 @@ class FeatureStore:
         """Take in the parts that are new; those whose checksum differs go to `damaged`."""
         for path, table in read_parts(directory, damaged, self._seen):
             self._seen.add(path.name)
-            self._append(table)
+            if self._fits(table):
+                self._append(table)
+            else:
+                self._report.warn(f"{path} holds no features of this cache, so it is passed over.")
+
+    def _fits(self, table: pa.Table) -> bool:
+        """Whether a part's columns are those that `_write` makes."""
+        if table.column_names != ["digest", "view", "feature"] or any(column.null_count for column in table.columns):
+            return False
+        digest, view, feature = table.schema.types
+        return (
+            (digest, view) == (pa.binary(32), pa.int32())
+            and isinstance(feature, pa.FixedShapeTensorType)
+            and tuple(feature.shape) == self.shape
+            and list(feature.permutation or range(len(self.shape))) == list(range(len(self.shape)))
+            and feature.value_type in {pa.float16(), pa.float32()}
+        )
 
     def _warn_of(self, path: Path) -> None:
         if path.name not in self._damaged:

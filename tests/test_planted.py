@@ -1,0 +1,344 @@
+"""Files that somebody made for us to read, their checksums right: refused in a message, and nothing of them is run."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+from multiprocessing import Pipe
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from tlcli.cli.main import run
+from tlcli.features.parts import write_part
+from tlcli.files import sealed, sha256_file
+from tlcli.images.worker import receive_picture
+
+NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
+
+
+@pytest.fixture
+def sentinel(tmp_path):
+    """A path that hostile files try to make; gone wrong if it is there at the end."""
+    path = tmp_path / "sentinel"
+    yield path
+    assert not path.exists(), "something of a file was run"
+
+
+class Runs:
+    """What becomes a call of `os.system` when it is unpickled."""
+
+    def __init__(self, sentinel):
+        self.sentinel = sentinel
+
+    def __reduce__(self):
+        return os.system, (f"touch '{self.sentinel}'",)
+
+
+def torch_file(path, sentinel):
+    torch.save({"conv1.weight": Runs(sentinel)}, path)
+
+
+def legacy_torch_file(path, sentinel):
+    torch.save({"conv1.weight": Runs(sentinel)}, path, _use_new_zipfile_serialization=False)
+
+
+def plain_pickle(path, sentinel):
+    path.write_bytes(pickle.dumps(Runs(sentinel)))
+
+
+def numpy_file(path, sentinel):
+    with path.open("wb") as file:
+        np.save(file, np.array([Runs(sentinel)], dtype=object), allow_pickle=True)
+
+
+def scripted(path, sentinel):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", [torch_file, legacy_torch_file, plain_pickle, numpy_file, scripted])
+@pytest.mark.parametrize("name", ["weights.pth", "weights.pt", "weights.bin", "weights.safetensors"])
+def test_weights_that_want_to_run_code(make, name, photos, tmp_path, sentinel, capsys):
+    make(tmp_path / name, sentinel)
+    command = ["finetune", str(photos), "--backbone", "lenet5", "--weights", str(tmp_path / name)]
+    assert run([*command, "--out", str(tmp_path / "run"), "--no-cache", "--quiet"]) == 4
+    assert name in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def safetensors_file(header, data=b"", length=None):
+    text = json.dumps(header).encode() if not isinstance(header, bytes) else header
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def tensor(begin, end, shape, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        safetensors_file({}, length=2**63),
+        safetensors_file({}, length=2**40),
+        safetensors_file(b"{" * 100_000),
+        safetensors_file({"a": tensor(0, 8, [2]), "b": tensor(4, 12, [2])}, bytes(12)),
+        safetensors_file({"a": tensor(0, 8, [2**62])}, bytes(8)),
+        safetensors_file({"a": tensor(0, 8, [2**31, 2**31, 4])}, bytes(8)),
+        safetensors_file({"a": tensor(8, 0, [2])}, bytes(8)),
+        safetensors_file({"a": tensor(0, 800, [200])}, bytes(8)),
+        safetensors_file({"a": tensor(0, 8, [2], "F99")}, bytes(8)),
+        safetensors_file({"a": tensor(0, 8, [-2])}, bytes(8)),
+        safetensors_file({"conv1.weight": tensor(0, 8, [2])}, bytes(8)),
+        b"",
+    ],
+)
+def test_odd_safetensors(content, photos, tmp_path, capsys):
+    (tmp_path / "odd.safetensors").write_bytes(content)
+    command = ["finetune", str(photos), "--backbone", "lenet5", "--weights", str(tmp_path / "odd.safetensors")]
+    assert run([*command, "--out", str(tmp_path / "run"), "--no-cache", "--quiet"]) == 4
+    assert "odd.safetensors" in capsys.readouterr().err
+
+
+def test_weights_that_are_no_numbers(photos, tmp_path, capsys):
+    from safetensors.torch import save_file
+
+    from tlcli.backbones.zoo import load_backbone
+
+    state = load_backbone("lenet5", "none", classes=3).model.state_dict()
+    save_file(
+        {name: torch.full_like(values, float("nan")) for name, values in state.items()}, tmp_path / "nan.safetensors"
+    )
+    command = ["finetune", str(photos), "--backbone", "lenet5", "--weights", str(tmp_path / "nan.safetensors")]
+    assert run([*command, "--out", str(tmp_path / "run"), "--no-cache", "--quiet"]) == 4
+    assert "not finite" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def made(photos, tmp_path_factory):
+    """A small run and the cache that it used."""
+    folder = tmp_path_factory.mktemp("made")
+    command = ["finetune", str(photos), "--out", str(folder / "run"), "--cache", str(folder / "cache"), *NETWORK]
+    assert run([*command, "--quiet"]) == 0
+    return folder
+
+
+def planted(made, tmp_path, change):
+    """A copy of the run with another `run.json`, whose checksum is right."""
+    folder = tmp_path / "planted"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(made / "run", folder)
+    info = json.loads((folder / "run.json").read_text())
+    del info["sha256"]
+    change(info, folder)
+    (folder / "run.json").write_text(json.dumps(sealed(info)))
+    return folder
+
+
+ODD = (None, "x", -1, 0, 1e300, float("nan"), float("inf"), True, [], {}, ["x"], {"x": 1}, [[[]]], 2**70)
+DEEP = ("preprocessing", "freeze", "head", "images", "files", "validation", "settings")
+NEEDED = {"format", "classes", "preprocessing", "files", "temperature", "log_prior", "freeze", "precision", "backbone"}
+
+
+def test_a_run_with_odd_values_is_refused_or_makes_no_difference(made, photos, tmp_path, capsys):
+    """Each key of run.json, and each of those below it, gone or with other values: never a traceback."""
+    whole = json.loads((made / "run" / "run.json").read_text())
+    places = [(key,) for key in whole if key != "sha256"]
+    places += [(key, inner) for key in DEEP for inner in whole[key]]
+    refused = set()
+    for place in places:
+        for value in (..., *ODD):
+
+            def change(info, folder, place=place, value=value):
+                at = info[place[0]] if len(place) > 1 else info
+                if value is ...:
+                    del at[place[-1]]
+                else:
+                    at[place[-1]] = copy.deepcopy(value)
+
+            folder = planted(made, tmp_path, change)
+            code = run(["predict", str(folder), str(photos / "disc" / "00.jpg"), "--workers", "1", "--quiet"])
+            said = capsys.readouterr()
+            assert code in {0, 4}, (place, value, said.err)
+            assert (code == 0) == bool(said.out), (place, value)
+            if code == 4:
+                refused.add(place[0])
+                assert str(folder) in said.err
+    assert refused >= NEEDED
+
+
+def test_a_run_that_names_files_elsewhere_is_refused(made, tmp_path, capsys):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("secret")
+
+    def change(info, folder):
+        info["files"]["../outside.txt"] = sha256_file(outside)
+
+    assert run(["predict", str(planted(made, tmp_path, change)), str(outside), "--quiet"]) == 4
+    assert "has no files that tlcli could have written" in capsys.readouterr().err
+
+
+def reconfigured(made, tmp_path, **changes):
+    """A copy of the run with another `config.json`."""
+
+    def change(info, folder):
+        config = json.loads((folder / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps(config))
+        info["files"]["config.json"] = sha256_file(folder / "config.json")
+
+    return planted(made, tmp_path, change)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_args": {"checkpoint_path": "hostile.pth"}},
+        {"model_args": {"pretrained": True}},
+        {"model_args": {"pretrained_cfg_overlay": {"file": "hostile.pth"}}},
+        {"architecture": "hf-hub:somebody/something"},
+        {"architecture": "local-dir:/tmp"},
+        {"architecture": ["resnet18"]},
+        {"architecture": "../../resnet18"},
+        {"model_args": {"no_such_argument": 1}, "architecture": "resnet18"},
+        {"architecture": "resnet18"},
+        {"num_classes": 2**40, "pretrained_cfg": {"num_classes": "many"}},
+    ],
+)
+def test_a_network_that_loads_something_else_or_cannot_be(
+    changes, made, photos, tmp_path, sentinel, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    torch_file(tmp_path / "hostile.pth", sentinel)
+    folder = reconfigured(made, tmp_path, **changes)
+    assert run(["predict", str(folder), str(photos), "--engine", "torch", "--quiet"]) == 4
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("artifact: ")
+
+
+class HostileExtension(pa.ExtensionType):
+    """Saved under the name by which old versions of pyarrow unpickled a type from a file's metadata."""
+
+    def __init__(self, payload):
+        self.payload = payload
+        super().__init__(pa.int32(), "arrow.py_extension_type")
+
+    def __arrow_ext_serialize__(self):
+        return self.payload
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type, serialized):
+        raise AssertionError("never registered")
+
+
+def features(count, shape=(84,), kind=np.float32):
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((count, *shape), kind))
+
+
+def parts(sentinel):
+    """Parts that a cache of 84 numbers a picture never wrote."""
+    digests, views = pa.array([bytes(32)] * 3, pa.binary(32)), pa.array([0] * 3, pa.int32())
+    hostile = pa.ExtensionArray.from_storage(HostileExtension(pickle.dumps(Runs(sentinel))), views)
+    return {
+        "a pickle in its schema": pa.table({"digest": digests, "view": hostile, "feature": features(3)}),
+        "another shape": pa.table({"digest": digests, "view": views, "feature": features(3, (85,))}),
+        "another type": pa.table({"digest": digests, "view": views, "feature": features(3, kind=np.float64)}),
+        "no tensors": pa.table({"digest": digests, "view": views, "feature": views}),
+        "other columns": pa.table({"x": views}),
+        "short digests": pa.table({"digest": pa.array([b"x"] * 3), "view": views, "feature": features(3)}),
+        "no digests": pa.table({"digest": pa.nulls(3, pa.binary(32)), "view": views, "feature": features(3)}),
+    }
+
+
+@pytest.mark.parametrize("what", parts(""))
+def test_a_part_that_holds_something_else_is_passed_over(what, made, photos, tmp_path, sentinel, capsys):
+    cache = tmp_path / "cache"
+    shutil.copytree(made / "cache", cache)
+    (folder,) = (path for path in cache.iterdir() if path.name != "memo")
+    path = write_part(folder, parts(sentinel)[what])
+    command = ["finetune", str(photos), "--out", str(tmp_path / "run"), "--cache", str(cache), *NETWORK]
+    assert run([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    assert f"{path} holds no features of this cache" in said.err
+    assert json.loads(said.out)["images"]["reused"] == 45
+    for name in ("model.safetensors", "config.json"):
+        assert sha256_file(tmp_path / "run" / name) == sha256_file(made / "run" / name)
+
+
+def test_a_part_that_is_no_arrow_file_is_passed_over(made, photos, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    shutil.copytree(made / "cache", cache)
+    (folder,) = (path for path in cache.iterdir() if path.name != "memo")
+    for number, data in enumerate((b"", b"ARROW1\0\0" + bytes(100) + b"ARROW1", b"no arrow at all")):
+        (folder / f"part-{900 + number:06d}-{hashlib.sha256(data).hexdigest()[:32]}.arrow").write_bytes(data)
+    command = ["finetune", str(photos), "--out", str(tmp_path / "run"), "--cache", str(cache), *NETWORK]
+    assert run([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("is damaged") == 3
+    assert json.loads(said.out)["images"]["reused"] == 45
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"[]", b"1e999999"])
+def test_json_that_is_deep_or_odd(content, made, photos, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(made / "run", folder)
+    (folder / "run.json").write_bytes(content)
+    assert run(["predict", str(folder), str(photos), "--quiet"]) == 4
+    assert "run.json" in capsys.readouterr().err
+
+
+def test_a_table_may_name_any_file_and_shows_nothing_of_it(made, tmp_path, capsys):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the launch code is 0000")
+    (tmp_path / "in").mkdir()
+    table = tmp_path / "in" / "table.csv"
+    table.write_text("path,label\n../secret.txt,disc\n../../../../../../../etc/passwd,disc\n")
+    assert run(["evaluate", str(made / "run"), str(table), "--json"]) == 4
+    said = capsys.readouterr()
+    assert "launch" not in said.out + said.err
+    assert "root:" not in said.out + said.err
+
+
+WATCHED = """
+import sys
+def watch(event, arguments):
+    if event in {"socket.bind", "socket.listen", "socket.connect", "socket.getaddrinfo"}:
+        print("NETWORK", event, arguments, file=sys.stderr, flush=True)
+sys.addaudithook(watch)
+from tlcli.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_nothing_listens_and_nothing_phones_home(photos, made, tmp_path):
+    """Of the commands' own process; those that decode import nothing that could."""
+    for command in (
+        ["finetune", photos, "--size", "64", "--out", tmp_path / "run", "--cache", tmp_path / "cache"],
+        ["predict", tmp_path / "run", photos],
+        ["predict", tmp_path / "run", photos, "--engine", "torch"],
+        ["evaluate", tmp_path / "run", photos],
+        ["backbones", "resnet18"],
+        ["layers", tmp_path / "run"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", WATCHED, *map(str, command)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "NETWORK" not in done.stderr
+
+
+def test_a_decoder_is_never_unpickled():
+    """What it answers is JSON and bytes: a pickle in its place is no picture."""
+    ours, theirs = Pipe()
+    theirs.send(Runs("/dev/null"))
+    with pytest.raises(ValueError, match="utf-8|JSON|Expecting"):
+        receive_picture(ours)
