@@ -93,7 +93,7 @@ def new_run(out: Path, *, overwrite: bool, resume: bool = False, report: Reporte
         except BaseException as error:
             if checkpoints.is_dir():
                 error.add_note(_how_to_go_on(out, checkpoints))
-            else:
+            elif directory != out or not (out / RUN_FILE).exists():  # without locks, another may have finished there
                 shutil.rmtree(directory, ignore_errors=True)  # what went wrong first is what is told
             raise
         if directory != out:

@@ -121,8 +121,7 @@ def predict(
                 else:
                     result.rows += [dict(zip(names, row, strict=True)) for row in rows]
         else:
-            signature = _signature(run, settings, listing)
-            with Journal(out, signature, resume=settings.resume, report=report) as journal:
+            with Journal(out, _signature(run, settings, listing), resume=settings.resume, report=report) as journal:
                 paths = _after(journal, iter(inputs), result)
                 advance(journal.done)
                 for rows in _rows(predictor, paths, settings, result, advance):
