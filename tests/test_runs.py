@@ -33,6 +33,10 @@ def info(small):
         "classes": ["cat", "dög"],
         "preprocessing": small.to_json(),
         "temperature": 1.25,
+        "log_prior": None,
+        "precision": "fp32",
+        "backbone": "tiny",
+        "settings": {},
         "freeze": {"layer": 3, "name": "blocks.2", "of": 9},
     }
 

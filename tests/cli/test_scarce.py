@@ -122,7 +122,7 @@ def test_a_run_and_a_cache_that_are_read_only(photos, trained, tmp_path):
     done = call(*command, before=lock)
     assert_works(done)
     assert json.loads(done.stdout)["images"]["reused"] == 45
-    done = call(*command[:-3], tmp_path / "other", "--size", 80, before=lock)
+    done = call(*command[:-2], tmp_path / "other", "--size", 80, before=lock)
     assert done.returncode == 5, done.stderr
     assert "--cache DIR" in done.stderr or "read-only" in done.stderr
 

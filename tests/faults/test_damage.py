@@ -79,7 +79,9 @@ def test_a_damaged_cache_is_named_and_made_again(laboratory, made, pictures, tal
     """Parts, memo, cache.json and the exported engine: finetune gives the same run as with a whole cache."""
     files = [path for path in sorted((made / "cache").rglob("*")) if path.is_file() and path.name != ".lock"]
     names = [str(path.relative_to(made)) for path in files]
-    assert Counter(path.suffix for path in files) == {".arrow": 4, ".json": 1, ".onnx": 1}
+    counts = Counter(path.suffix for path in files)
+    assert set(counts) == {".arrow", ".json", ".onnx"}
+    assert counts[".arrow"] >= 2, "parts of features, and the memo's"
     command = ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache", *NETWORK, "--overwrite"]
     expected = run_in(made / "run"), features_in(made / "cache")
 
