@@ -10,6 +10,7 @@ import pytest
 from tlcli.errors import DataError
 from tlcli.files import portable_name
 from tlcli.images.inputs import Inputs
+from tlcli.images.worker import Order, read_picture
 
 ODD = [
     "new\nline.jpg",
@@ -131,3 +132,18 @@ def test_a_folder_that_cannot_be_listed_is_counted(public_path, unprivileged):
     with unprivileged():
         assert list(found) == [str(public_path / "b/1.jpg")]
     assert found.unlisted == [f"{public_path / 'a'} cannot be listed: Permission denied"]
+
+
+def test_what_vanishes_after_it_was_listed_keeps_its_place_and_what_appears_has_none(tmp_path):
+    listed = inputs("photos")
+    before = list(listed)
+    (tmp_path / before[0]).unlink()
+    (tmp_path / "photos" / "later.jpg").write_bytes(b"")
+    assert list(listed) == before
+    assert "No such file" in read_picture(before[0], Order()).error
+
+
+def test_two_may_go_through_a_listing_at_the_same_time():
+    listed = inputs("photos", "-", stdin=b"one.jpg\ntwo.jpg\n")
+    assert [one == other for one, other in zip(listed, listed, strict=True)] == [True] * len(list(listed))
+    assert len(list(listed)) > 2

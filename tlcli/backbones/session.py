@@ -5,6 +5,7 @@ Shapes: B pictures of H x W pixels with C channels in a batch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -13,8 +14,15 @@ import numpy.typing as npt
 from tlcli.backbones.streams import map_batches
 from tlcli.settings.shared import cores
 
+# From 1.29 on, ONNX Runtime tells its makers about the networks it runs, unless this is set before it is loaded.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float32]
+
+
+OUT_OF_MEMORY = ("AllocateRaw", "bad_alloc", "Failed to allocate memory")
+"""How ONNX Runtime says that memory ran out."""
 
 
 class UnloadableError(Exception):
@@ -43,8 +51,18 @@ class OnnxSession:
             raise UnloadableError(f"ONNX Runtime can't load it: {error}") from error
 
     def run(self, pixels: Pixels) -> Values:
-        """uint8 [B, H, W, C], B >= 1, to float32 [B, ...]."""
-        return np.concatenate([self._session.run(None, {"pixels": picture[None]})[0] for picture in pixels])
+        """uint8 [B, H, W, C], B >= 1, to float32 [B, ...].
+
+        Raises:
+            MemoryError: there is none left.
+        """
+        try:
+            return np.concatenate([self._session.run(None, {"pixels": picture[None]})[0] for picture in pixels])
+        except Exception as error:
+            # Its types have no common base, and none for this.
+            if any(sign in str(error) for sign in OUT_OF_MEMORY):
+                raise MemoryError(str(error)) from error
+            raise
 
     def map(self, batches: Iterable[Pixels]) -> Iterator[Values]:
         """`run` of each batch, computed in the background, in order."""

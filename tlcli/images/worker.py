@@ -105,9 +105,11 @@ def read_picture(path: str, order: Order, view: int = 0) -> Picture:
             if status.st_size > MAX_BYTES:
                 return Picture(error=f"has {status.st_size:,} bytes, more than the {MAX_BYTES:,} that are read")
             read = time.time_ns()
-            data = file.read(MAX_BYTES + 1)
+            data = file.read()
     except OSError as error:
         return Picture(error=f"cannot be read: {error.strerror}")
+    except MemoryError:
+        return Picture(error="cannot be read: not enough memory")
     except UndecodableError as error:  # while measuring
         return Picture(error=str(error))
     except ValueError as error:  # a NUL in the name
