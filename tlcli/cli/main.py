@@ -20,6 +20,7 @@ from tlcli.cli import (  # noqa: F401 - they register
     check,
     evaluate,
     finetune,
+    inspect,
     layers,
     predict,
 )
