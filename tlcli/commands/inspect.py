@@ -153,7 +153,7 @@ class _Studio:
         preprocessing = self._subject.preprocessing
         self._sources = sources(self._paths, wanted, preprocessing, self._settings.compute.worker_count())
         layers, sections = [], []
-        with (folder / PATCHES).open("w", encoding="utf8") as lines:
+        with (folder / PATCHES).open("w", encoding="utf8", errors="backslashreplace") as lines:
             for tap, top, units in zip(taps, found.tops, chosen, strict=True):
                 section, rows = self._layer(folder, tap, top, units)
                 lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
