@@ -17,7 +17,6 @@ from tlcli.commands import inspect as command
 from tlcli.commands.inspect import inspect
 from tlcli.errors import DataError, UsageError
 from tlcli.images.preprocess import Preprocessing
-from tlcli.inspection.folder import new_folder
 from tlcli.inspection.subject import Subject
 from tlcli.settings import ComputeSettings, InspectSettings
 
@@ -227,18 +226,6 @@ def test_what_is_there_is_replaced_only_when_asked_and_ours(detectors, tmp_path)
     with pytest.raises(UsageError, match=r"thesis\.tex"):
         inspect(settings(tmp_path / "d", tmp_path / "out", overwrite=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "out"]
-
-
-def test_a_failure_leaves_no_half_made_folder(tmp_path):
-    def fail():
-        with new_folder(tmp_path / "out", overwrite=False) as folder:
-            (folder / "units.jsonl").write_text("half")
-            assert not (tmp_path / "out").exists()
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_prints_one_object(photos, tmp_path, capfd):

@@ -84,3 +84,21 @@ def test_five_layers_from_first_to_last():
     taps = choose_taps(load_backbone("tf_efficientnet_lite0", "none", classes=2), ())
     assert [tap.layer.number for tap in taps] == [1, 5, 9, 14, 18]
     assert taps[-1].layout.places == (7, 7)  # the maps before pooling
+
+
+@pytest.mark.parametrize("layer", ["1", "18"])
+def test_relu6_ends_without_its_limit_and_passes_it_on(layer):
+    backbone = load_backbone("tf_efficientnet_lite0", "none", classes=2, size=64)
+    norm = backbone.model.bn1 if layer == "1" else backbone.model.bn2
+    nn.init.constant_(norm.bias, 5.0)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    tap, last = choose_taps(backbone, (layer,))[0], choose_taps(backbone, ("17",))[0]
+    kept = []
+    norm.register_forward_hook(lambda module, given, value: kept.append(value))
+    with torch.no_grad():
+        free, later = several(backbone.model, plan_of(backbone), [tap.node, last.node])(images)
+        (alone,) = several(backbone.model, plan_of(backbone), [last.node])(images)
+    assert free.max() > 6
+    assert kept[0].max() == 6
+    assert torch.equal(free.clamp(max=6), kept[0])
+    assert torch.equal(later, alone)

@@ -129,7 +129,7 @@ def _heated(tile: Image.Image, heat: Floats) -> Image.Image:
     shares = np.clip((heat - least) / span, 0, 1) if span > 0 else np.zeros_like(heat)
     resized = Image.fromarray(shares.astype(np.float32)).resize(tile.size, Image.Resampling.BICUBIC)
     share = np.clip(np.asarray(resized), 0, 1)[:, :, None]
-    warm = np.asarray(tile) * (0.4 + 0.6 * share) * (1 - 0.4 * share) + np.array(HOT) * 0.4 * share
+    warm = np.asarray(tile) * (0.55 + 0.45 * share) * (1 - 0.4 * share) + np.array(HOT) * 0.4 * share
     return Image.fromarray(np.clip(warm, 0, 255).round().astype(np.uint8))
 
 

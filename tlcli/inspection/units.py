@@ -6,6 +6,7 @@ layer ends in pooling or flattening to a vector, its units are those of the maps
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 from dataclasses import dataclass
@@ -150,7 +151,11 @@ def _exact(field: Field | None, layout: Layout, picture: Pair) -> Field | None:
 
 
 def several(model: nn.Module, plan: Plan, nodes: list[fx.Node]) -> fx.GraphModule:
-    """The network up to the last of `nodes`: images float [B, C, H, W] to a tuple of their values, in one pass."""
+    """The network up to the last of `nodes`: images float [B, C, H, W] to a tuple of their values, in one pass.
+
+    Values that end in ReLU6 come without its upper limit: pictures beyond it would all tie, with a gradient of 0. Later
+    layers get them with the limit.
+    """
     graph = fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
     wanted = set(nodes)
@@ -159,8 +164,29 @@ def several(model: nn.Module, plan: Plan, nodes: list[fx.Node]) -> fx.GraphModul
         wanted.discard(node)
         if not wanted:
             break
-    graph.output(tuple(copied[node] for node in nodes))
-    return fx.GraphModule(model, graph)
+    found = fx.GraphModule(model, graph)
+    outputs = []
+    for number, node in enumerate(nodes):
+        twin = _unlimited(model.get_submodule(str(node.target))) if node.op == "call_module" else None
+        if twin is not None:
+            found.add_submodule(f"unlimited_{number}", twin)
+            outputs.append(found.graph.call_module(f"unlimited_{number}", copied[node].args))
+        else:
+            outputs.append(copied[node])
+    found.graph.output(tuple(outputs))
+    found.recompile()
+    return found
+
+
+def _unlimited(module: nn.Module) -> nn.Module | None:
+    """The module, with its parameters, ending in ReLU in place of ReLU6; None where it ends otherwise."""
+    if isinstance(module, nn.ReLU6):
+        return nn.ReLU()
+    if type(module).__module__ != "timm.layers.norm_act" or not isinstance(getattr(module, "act", None), nn.ReLU6):
+        return None
+    twin = copy.copy(module)
+    twin.__dict__["_modules"] = {**twin.__dict__["_modules"], "act": nn.ReLU()}
+    return twin
 
 
 class Maxima(nn.Module):
