@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlcli.images.preprocess import Preprocessing, fit_picture
+from tlcli.images.preprocess import Preprocessing, fit_picture, placement
 
 
 def preprocessing(fit="crop", *, size=(224, 224), channels=3, **changes):
@@ -121,3 +121,29 @@ def test_grey(fit):
 def test_json_brings_back_the_same(channels):
     settings = preprocessing("pad", channels=channels)
     assert Preprocessing.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("size", [(300, 200), (200, 333), (97, 97)])
+def test_placement_finds_the_source_of_what_the_network_sees(fit, size):
+    """A white block, drawn where the placement says that a box of the input comes from, turns up in that box."""
+    settings = preprocessing(fit, size=(64, 64))
+    box = (24, 16, 40, 44)
+    x0, y0, x1, y1 = (round(edge) for edge in placement(size, settings).box(box))
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[y0:y1, x0:x1] = 255
+    seen = np.asarray(fit_picture(Image.fromarray(pixels), settings))[:, :, 0]
+    rows, columns = (np.flatnonzero((seen == 255).sum(axis) > 4) for axis in (1, 0))
+    assert (rows[0], columns[0]) == pytest.approx((16, 24), abs=1.5)
+    assert (rows[-1] + 1, columns[-1] + 1) == pytest.approx((44, 40), abs=1.5)
+
+
+def test_placement_by_hand():
+    crop = placement((400, 200), preprocessing("crop", size=(100, 100), crop_fraction=0.5))
+    assert crop.box((0, 0, 100, 100)) == (150, 50, 250, 150)
+    pad = placement((400, 200), preprocessing("pad", size=(100, 100)))
+    assert pad.box((0, 25, 100, 75)) == (0, 0, 400, 200)
+    assert pad.box((0, 0, 10, 35)) == (0, 0, 40, 40)  # the ground above is no part of the picture
+    squash = placement((400, 200), preprocessing("squash", size=(100, 100)))
+    assert squash.box((10, 10, 20, 20)) == (40, 20, 80, 40)
+    assert squash.box((-5, 90, 20, 120)) == (0, 180, 80, 200)

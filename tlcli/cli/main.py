@@ -20,6 +20,7 @@ from tlcli.cli import (  # noqa: F401 - they register
     check,
     evaluate,
     finetune,
+    inspect,
     layers,
     predict,
 )
@@ -31,6 +32,7 @@ GO_ON = {
     "finetune": "Features computed so far are in the cache: the same command goes on from there.",
     "cache-features": "Features computed so far are in the cache: the same command goes on from there.",
     "check": "Features computed so far are in the cache: the same command goes on from there.",
+    "inspect": "Nothing was written: repeat the command.",
     "augment": "With --out DIR, pictures made so far are kept: repeat the command with --resume.",
     "predict": "With --out FILE, rows made so far are kept: repeat the command with --resume.",
 }

@@ -17,6 +17,7 @@ UNBOUNDED = 1000
 """Columns of a pipe: nothing is cut off there."""
 
 if TYPE_CHECKING:
+    from tlcli.commands.inspect import InspectResult
     from tlcli.commands.layers import LayersResult
 
 
@@ -109,3 +110,14 @@ def cache_listing(terminal: Terminal, caches: list[dict[str, Any]]) -> None:
     _print(table)
     total = sum(cache["bytes"] for cache in caches)
     terminal.note(f"{len(caches)} {'cache' if len(caches) == 1 else 'caches'}, {megabytes(total)}")
+
+
+def inspect_summary(terminal: Terminal, result: InspectResult) -> None:
+    """What was drawn of each layer, and where it lies."""
+    for layer in result.layers:
+        dead = layer.of - layer.alive
+        silent = f", {dead:,} of {layer.of:,} dead" if dead else f" of {layer.of:,}"
+        terminal.note(f"Layer {layer.number:>3} {layer.name}: {len(layer.units)} units{silent}   {layer.file}")
+    copies = f", {result.copies:,} copies counted once" if result.copies else ""
+    terminal.note(f"{result.images:,} pictures{copies}   {result.seconds:.1f} s")
+    terminal.note(f"Page      {result.out / 'inspect.html'}")

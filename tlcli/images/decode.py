@@ -92,6 +92,17 @@ def dimensions(file: IO[bytes]) -> Size:
         return picture.size
 
 
+def upright_dimensions(file: IO[bytes]) -> Size:
+    """Width and height of the picture in `file`, from its header alone, after it is turned upright.
+
+    Raises:
+        UndecodableError: with the reason.
+    """
+    with _opened(file) as picture:
+        turned = picture.format != "TIFF" and _turn(picture) in SIDEWAYS  # a TIFF's size is that of the turned picture
+        return picture.size[::-1] if turned else picture.size
+
+
 @contextlib.contextmanager
 def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
     """A file's first picture, not decoded yet; whatever is raised in the block becomes an UndecodableError."""

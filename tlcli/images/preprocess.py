@@ -92,6 +92,41 @@ def fit_picture(picture: Image.Image, preprocessing: Preprocessing) -> Image.Ima
             return picture.resize(size, resampling, box=_crop_box(picture.size, preprocessing))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the network's pixels lie in a picture: along an axis, pixel x of the input is at start + step * x."""
+
+    size: tuple[int, int]
+    """Width and height of the upright picture, in pixels."""
+    start: tuple[float, float]
+    """x and y."""
+    step: tuple[float, float]
+    """The picture's pixels for one of the input's, along x and y."""
+
+    def box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """A box of the input, [x0, y0, x1, y1), in the picture's pixels; what lies beside the picture is cut off."""
+        edges = [self.start[i % 2] + self.step[i % 2] * edge for i, edge in enumerate(box)]
+        x0, y0, x1, y1 = (min(max(edge, 0.0), float(self.size[i % 2])) for i, edge in enumerate(edges))
+        return x0, y0, x1, y1
+
+
+def placement(size: tuple[int, int], preprocessing: Preprocessing) -> Placement:
+    """Where `fit_picture` puts an upright picture of `size` (width, height)."""
+    across, down = preprocessing.width, preprocessing.height
+    match preprocessing.fit:
+        case "squash":
+            return Placement(size=size, start=(0.0, 0.0), step=(size[0] / across, size[1] / down))
+        case "pad":
+            inner = _inner_size(size, preprocessing)
+            step = (size[0] / inner[0], size[1] / inner[1])
+            return Placement(
+                size=size, start=(-((across - inner[0]) // 2) * step[0], -((down - inner[1]) // 2) * step[1]), step=step
+            )
+        case _:
+            left, top, right, bottom = _crop_box(size, preprocessing)
+            return Placement(size=size, start=(left, top), step=((right - left) / across, (bottom - top) / down))
+
+
 def _crop_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
     """The centred box of `size` that the network sees, in pixels of the picture: (left, top, right, bottom)."""
     width, height = size
@@ -103,8 +138,7 @@ def _crop_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[floa
 
 
 def _padded(picture: Image.Image, preprocessing: Preprocessing, resampling: Image.Resampling) -> Image.Image:
-    scale = min(preprocessing.width / picture.width, preprocessing.height / picture.height)
-    inner = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    inner = _inner_size(picture.size, preprocessing)
     ground = tuple(round(255 * value) for value in preprocessing.mean)
     canvas = Image.new(
         picture.mode,
@@ -116,3 +150,9 @@ def _padded(picture: Image.Image, preprocessing: Preprocessing, resampling: Imag
         ((preprocessing.width - inner[0]) // 2, (preprocessing.height - inner[1]) // 2),
     )
     return canvas
+
+
+def _inner_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height of a padded picture without its ground, in pixels of the input."""
+    scale = min(preprocessing.width / size[0], preprocessing.height / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

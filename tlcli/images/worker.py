@@ -26,7 +26,7 @@ from PIL import Image
 
 from tlcli.augmentation import Augmentation
 from tlcli.images import augment
-from tlcli.images.decode import Size, UndecodableError, decode, dimensions, intensity_of
+from tlcli.images.decode import Size, UndecodableError, decode, dimensions, intensity_of, upright_dimensions
 from tlcli.images.intensity import Range
 from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
 
@@ -57,8 +57,8 @@ class Order:
     preprocessing: Preprocessing | None = None
     """How to bring pictures to size; None only hashes them."""
     measure: str | None = None
-    """Instead, find out `size`, from the header alone and without a digest, or `intensity`: the range of a grey picture
-    with more than 8 bits; others are only hashed."""
+    """Instead, find out `size`, from the header alone and without a digest, or `upright`, the size once it is turned
+    upright; or `intensity`: the range of a grey picture with more than 8 bits; others are only hashed."""
     intensity: Range | None = None
     """What becomes black and white of those, where there is no preprocessing to say it."""
     png: bool = False
@@ -89,7 +89,7 @@ class Picture(NamedTuple):
     intensity: Range | None = None
     """Least and greatest value of a grey picture with more than 8 bits, if they were asked for."""
     dimensions: Size | None = None
-    """Width and height as they are in the file, in pixels, where the order says to measure."""
+    """Width and height in pixels, where the order says to measure: as in the file, or upright."""
 
 
 def read_picture(path: str, order: Order, view: int = 0) -> Picture:
@@ -102,6 +102,8 @@ def read_picture(path: str, order: Order, view: int = 0) -> Picture:
             status = os.fstat(file.fileno())
             if order.measure == "size":
                 return Picture(dimensions=dimensions(file))
+            if order.measure == "upright":
+                return Picture(dimensions=upright_dimensions(file))
             if status.st_size > MAX_BYTES:
                 return Picture(error=f"has {status.st_size:,} bytes, more than the {MAX_BYTES:,} that are read")
             read = time.time_ns()

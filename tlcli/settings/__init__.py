@@ -9,6 +9,7 @@ from tlcli.settings.commands import (
     CheckSettings,
     EvaluateSettings,
     FinetuneSettings,
+    InspectSettings,
     PredictSettings,
 )
 from tlcli.settings.shared import (
@@ -32,6 +33,7 @@ __all__ = [
     "ComputeSettings",
     "EvaluateSettings",
     "FinetuneSettings",
+    "InspectSettings",
     "NetworkSettings",
     "PredictSettings",
     "TrainingSettings",

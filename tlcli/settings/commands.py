@@ -8,6 +8,7 @@ from pathlib import Path
 from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.errors import UsageError
 from tlcli.settings.shared import (
+    FITS,
     SPLITS,
     CacheSettings,
     ComputeSettings,
@@ -194,6 +195,37 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if self.split is not None:
             one_of("--split", self.split, (*SPLITS, "all"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectSettings:
+    """Everything `inspect` can be told."""
+
+    network: str
+    """A run's directory, or a backbone's name."""
+    data: Path
+    """The folder or table of labelled pictures."""
+    layers: tuple[str, ...] = ()
+    """Numbers or names of layers; empty takes five, spread from first to last."""
+    units: int = 9
+    """Units of each layer to show, the most selective ones."""
+    out: Path | None = None
+    """The folder to write; None takes `inspect/<name of network>`."""
+    overwrite: bool = False
+    """Replace what an earlier `inspect` wrote to `out`."""
+    weights: str | None = None
+    """Of a backbone: `pretrained`, `none` or a file; None is `pretrained`, and with a run its own."""
+    size: int | None = None
+    """Side of a backbone's square input in pixels; None takes its own."""
+    fit: str | None = None
+    """How a picture becomes square, with a backbone; None is `crop`, and with a run its own."""
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+    def __post_init__(self) -> None:
+        at_least("--units", self.units, 1)
+        at_least("--size", self.size, 8)
+        if self.fit is not None:
+            one_of("--fit", self.fit, FITS)
 
 
 @dataclass(frozen=True, kw_only=True)

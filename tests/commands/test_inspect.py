@@ -1,0 +1,290 @@
+"""inspect: from pictures to a folder, and every way that may end."""
+
+import itertools
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tlcli.backbones.network import Backbone, InputSpec
+from tlcli.cli.main import run
+from tlcli.commands import inspect as command
+from tlcli.commands.inspect import inspect
+from tlcli.errors import DataError, UsageError
+from tlcli.images.preprocess import Preprocessing
+from tlcli.inspection.subject import Subject
+from tlcli.settings import ComputeSettings, InspectSettings
+
+SIDE = 32
+RED, EDGE = 0, 1
+DOT = (200, 30, 30)
+
+
+class Detectors(nn.Module):
+    """Unit 0 fires for redness, unit 1 where dark turns to light from left to right, unit 2 never; then a head."""
+
+    num_classes = 2
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, stride=2, padding=1)
+        self.act = nn.ReLU()
+        self.head = nn.Linear(3, 2)
+        weight = torch.zeros(3, 3, 3, 3)
+        weight[RED, 0, 1, 1], weight[RED, 1:, 1, 1] = 1.0, -1.0
+        weight[EDGE, :, :, 0], weight[EDGE, :, :, 2] = -1.0, 1.0
+        self.conv.weight.data, self.conv.bias.data = weight, torch.tensor([0.0, 0.0, -100.0])
+        self.pretrained_cfg = {"classifier": "head"}
+
+    def forward(self, images):
+        return self.head(self.act(self.conv(images)).mean((2, 3)))
+
+
+@pytest.fixture
+def detectors(monkeypatch):
+    """`inspect` looks into `Detectors` instead of a backbone."""
+    spec = InputSpec(
+        channels=3,
+        height=SIDE,
+        width=SIDE,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        interpolation="nearest",
+        crop_fraction=1.0,
+    )
+    backbone = Backbone(
+        name="detectors", origin="made by hand", model=Detectors().eval().requires_grad_(False), input=spec
+    )
+    preprocessing = Preprocessing(
+        height=SIDE,
+        width=SIDE,
+        channels=3,
+        fit="squash",
+        crop_fraction=1.0,
+        interpolation="nearest",
+        mean=spec.mean,
+        std=spec.std,
+    )
+    subject = Subject(
+        name="detectors",
+        backbone=backbone,
+        origin="made by hand",
+        preprocessing=preprocessing,
+        device=torch.device("cpu"),
+    )
+    monkeypatch.setattr(command, "open_subject", lambda settings: subject)
+
+
+def paint(path: Path, *, dot=None, edge=None, level=100, scale=1, **options):
+    """Grey, with a red pixel at `dot` (x, y) or with a light right part from x = `edge` on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((SIDE, SIDE, 3), level, np.uint8)
+    if dot is not None:
+        pixels[dot[1], dot[0]] = DOT
+    if edge is not None:
+        pixels[:, edge:] = 250
+    Image.fromarray(pixels.repeat(scale, 0).repeat(scale, 1)).save(path, **options)
+
+
+def lines(out: Path):
+    return [json.loads(line) for line in (out / "units.jsonl").read_text(encoding="utf8").splitlines()]
+
+
+def settings(data, out, **changes):
+    return InspectSettings(
+        network="detectors", data=data, out=out, compute=ComputeSettings(workers=1, device="cpu"), **changes
+    )
+
+
+def test_units_find_what_they_are_made_for(detectors, tmp_path):
+    for number in range(10):
+        paint(tmp_path / "d" / "dots" / f"{number}.png", dot=(2 * number + 4, 10), scale=2, level=100 - number)
+        paint(tmp_path / "d" / "edges" / f"{number}.png", edge=2 * number + 5, level=60 - number)
+    result = inspect(settings(tmp_path / "d", tmp_path / "out"))
+    found = lines(tmp_path / "out")
+    assert result.layers[0].of == 3
+    assert sorted(result.layers[0].units) == [RED, EDGE]  # the third is dead
+    red = [line for line in found if line["unit"] == RED]
+    assert [line["rank"] for line in red] == list(range(1, 10))
+    assert {line["label"] for line in red} == {"dots"}
+    for line in red:
+        number = int(Path(line["path"]).stem)
+        x = 2 * number + 4
+        assert line["position"] == [5, number + 2]
+        assert line["box"] == [x - 1, 9, x + 2, 12]
+        assert line["source_box"] == [2 * (x - 1), 18, 2 * (x + 2), 24]  # the files are twice as large
+        assert line["activation"] == pytest.approx((200 - 30 - 30) / 127.5 + 1, abs=1e-5)
+    edges = [line for line in found if line["unit"] == EDGE and line["label"] == "edges"]
+    assert len(edges) == 9
+    for line in edges:
+        assert line["box"][0] < 2 * int(Path(line["path"]).stem) + 5 < line["box"][2]
+
+
+def test_copies_count_once_and_ranks_fall(detectors, tmp_path):
+    for number in range(6):
+        paint(tmp_path / "d" / "a" / f"{number}.png", dot=(9, 9), level=50 + number)
+        paint(tmp_path / "d" / "b" / f"copy{number}.png", dot=(9, 9), level=50 + number)
+    result = inspect(settings(tmp_path / "d", tmp_path / "out"))
+    assert result.copies == 6
+    for unit in result.layers[0].units:
+        own = [line for line in lines(tmp_path / "out") if line["unit"] == unit]
+        assert len(own) == 6
+        assert all(a["activation"] >= b["activation"] for a, b in itertools.pairwise(own))
+
+
+def test_only_train_where_there_are_splits(detectors, tmp_path):
+    for split in ("train", "test"):
+        for number in range(3):
+            paint(tmp_path / "d" / split / "a" / f"{number}.png", dot=(4, 4), level=40 + 9 * number + len(split))
+            paint(tmp_path / "d" / split / "b" / f"{number}.png", edge=9, level=40 + number + len(split))
+    result = inspect(settings(tmp_path / "d", tmp_path / "out"))
+    assert result.images == 6
+    assert all("/train/" in line["path"] for line in lines(tmp_path / "out"))
+
+
+def test_a_turned_picture_is_boxed_upright(detectors, tmp_path):
+    """Red at x = 4, y = 10 of the upright picture, stored turned by 90 degrees."""
+    for number in range(3):
+        paint(tmp_path / "d" / "a" / f"{number}.png", level=90 + number)
+    pixels = np.full((SIDE, 2 * SIDE, 3), 100, np.uint8)  # 64 wide and 32 high, upright
+    pixels[10, 8:10] = DOT
+    upright = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "d" / "b").mkdir()
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "d" / "b" / "turned.png", exif=exif)
+    inspect(settings(tmp_path / "d", tmp_path / "out"))
+    first = next(line for line in lines(tmp_path / "out") if line["unit"] == RED and line["rank"] == 1)
+    assert first["path"].endswith("turned.png")
+    assert first["box"] == [3, 9, 6, 12]
+    assert first["source_box"] == [6, 9, 12, 12]
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.rows = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.rows += [json.loads(value) for name, value in attrs if name == "data-row"]
+
+
+def test_hostile_names_are_text(detectors, tmp_path):
+    name = "<img src=x onerror=alert(1)>\"' & "
+    for number in range(3):
+        paint(tmp_path / "d" / name / f'{number}"><script>alert(2)<.png', dot=(8, 8), level=40 + number)
+        paint(tmp_path / "d" / "b" / f"{number}.png", edge=8, level=40 + number)
+    inspect(settings(tmp_path / "d", tmp_path / "out"))
+    text = (tmp_path / "out" / "inspect.html").read_text(encoding="utf8")
+    page = Tags()
+    page.feed(text)
+    assert page.tags.count("script") == 2
+    assert page.tags.count("img") == 2  # of the dialog, and the filters
+    assert {row["label"] for row in page.rows} == {name, "b"}
+    assert "<img src=x" not in text
+    assert "http" not in text.split("<script")[0].replace("http-equiv", "")
+
+
+def test_unreadable_pictures_are_listed(detectors, tmp_path, report):
+    for number in range(3):
+        paint(tmp_path / "d" / "a" / f"{number}.png", dot=(8, 8), level=40 + number)
+        paint(tmp_path / "d" / "b" / f"{number}.png", edge=8, level=40 + number)
+    (tmp_path / "d" / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    result = inspect(settings(tmp_path / "d", tmp_path / "out"), report)
+    assert [Path(path).name for path in result.failures] == ["broken.png"]
+    assert result.to_json()["failed"] == 1
+    assert report.warnings
+
+
+def test_nothing_readable_leaves_nothing(detectors, tmp_path):
+    (tmp_path / "d" / "a").mkdir(parents=True)
+    (tmp_path / "d" / "a" / "broken.png").write_bytes(b"no")
+    (tmp_path / "d" / "b").mkdir()
+    (tmp_path / "d" / "b" / "broken.png").write_bytes(b"no")
+    with pytest.raises(DataError, match="can be read"):
+        inspect(settings(tmp_path / "d", tmp_path / "out"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d"]
+
+
+def test_what_is_there_is_replaced_only_when_asked_and_ours(detectors, tmp_path):
+    for number in range(3):
+        paint(tmp_path / "d" / "a" / f"{number}.png", dot=(8, 8), level=40 + number)
+        paint(tmp_path / "d" / "b" / f"{number}.png", edge=8, level=40 + number)
+    inspect(settings(tmp_path / "d", tmp_path / "out"))
+    with pytest.raises(UsageError, match="not empty"):
+        inspect(settings(tmp_path / "d", tmp_path / "out"))
+    (tmp_path / "out" / "units.jsonl").write_text("old")
+    inspect(settings(tmp_path / "d", tmp_path / "out", overwrite=True))
+    assert lines(tmp_path / "out")
+    (tmp_path / "out" / "thesis.tex").write_text("mine")
+    with pytest.raises(UsageError, match=r"thesis\.tex"):
+        inspect(settings(tmp_path / "d", tmp_path / "out", overwrite=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "out"]
+
+
+def test_the_command_prints_one_object(photos, tmp_path, capfd):
+    (tmp_path / "d").mkdir()
+    for folder in photos.iterdir():
+        (tmp_path / "d" / folder.name).symlink_to(folder)
+    out = tmp_path / "out"
+    arguments = ["inspect", "lenet5", str(photos), "--weights", "none", "--out", str(out), "--json", "--units", "2"]
+    arguments += ["--workers", "1", "--layer", "1", "--layer", "conv2"]
+    assert run(arguments) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found.keys() >= {"out", "layers", "units", "images", "seconds", "failed"}
+    assert [layer["name"] for layer in found["layers"]] == ["conv1", "conv2"]
+    assert (found["units"], found["images"], found["failed"]) == (4, 45, 0)
+    assert len(lines(out)) == 4 * 9
+    names = {path.name for path in out.iterdir()}
+    assert names == {"inspect.html", "units.jsonl", "filters.png"} | {layer["file"] for layer in found["layers"]}
+    assert run(arguments) == 2
+    assert "not empty" in json.loads(capfd.readouterr().out)["error"]["message"]
+
+
+def test_the_command_ends_with_3_where_a_picture_failed(photos, tmp_path, capfd):
+    for name in ("disc", "square"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for path in sorted((photos / name).iterdir())[:3]:
+            (tmp_path / "d" / name / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "d" / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    arguments = ["inspect", "lenet5", str(tmp_path / "d"), "--weights", "none", "--out", str(tmp_path / "o")]
+    code = run([*arguments, "--json", "--layer", "1"])
+    assert code == 3
+    assert json.loads(capfd.readouterr().out)["failed"] == 1
+
+
+def test_a_run_brings_its_own_size(trained, photos, tmp_path):
+    with pytest.raises(UsageError, match="--size has no effect on a run"):
+        inspect(InspectSettings(network=str(trained.run), data=photos, out=tmp_path / "o", size=64))
+    result = inspect(InspectSettings(network=str(trained.run), data=photos, out=tmp_path / "o", layers=("2",), units=1))
+    assert result.layers[0].name == "blocks.0.0"
+    assert all(line["box"][2] - line["box"][0] == 7 for line in lines(tmp_path / "o"))
+
+
+def test_attention_gets_whole_pictures(photos, tmp_path):
+    result = inspect(
+        InspectSettings(
+            network="vit_tiny_patch16_224",
+            weights="none",
+            size=32,
+            data=photos,
+            out=tmp_path / "o",
+            layers=("blocks.1",),
+            units=1,
+        )
+    )
+    assert result.layers[0].of == 192
+    assert all(line["box"] == [0, 0, 32, 32] for line in lines(tmp_path / "o"))
+    assert "bright where the unit fires" in (tmp_path / "o" / "inspect.html").read_text(encoding="utf8")
+
+
+@pytest.mark.parametrize(("layer", "message"), [("99", "has layers 1 to"), ("conv9", "Did you mean conv")])
+def test_unknown_layers_are_named(layer, message, photos, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        inspect(InspectSettings(network="lenet5", weights="none", data=photos, out=tmp_path / "o", layers=(layer,)))

@@ -1,0 +1,90 @@
+"""tlcli inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tlcli.cli import options
+from tlcli.cli.app import app, finish, open_terminal
+from tlcli.settings import ComputeSettings, InspectSettings
+
+
+@app.command(epilog="Example: tlcli inspect tf_efficientnet_lite0 photos --layer 5 --layer conv_head --units 16")
+def inspect(
+    network: Annotated[str, typer.Argument(metavar="RUN_OR_BACKBONE", help="A backbone's name, or a run's directory.")],
+    data: options.Data,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="Number or name of a layer (see tlcli layers); may be given again.  \\[default: five, from first to "
+            "last]",
+        ),
+    ] = None,
+    units: Annotated[
+        int, typer.Option("--units", metavar="N", help="Units of each layer to show, the most selective ones.")
+    ] = InspectSettings.units,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Where to write.  \\[default: inspect/NAME, after the run or backbone]",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="pretrained|none|FILE",
+            help="Of a backbone: none is random; FILE is .safetensors or .pth.  \\[default: pretrained]",
+            rich_help_panel="Network",
+        ),
+    ] = None,
+    size: options.Size = options.NETWORK.size,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            "--fit",
+            metavar="crop|pad|squash",
+            help="How a picture becomes square, with a backbone.  \\[default: crop]",
+            rich_help_panel="Network",
+        ),
+    ] = None,
+    device: options.Device = options.COMPUTE.device,
+    batch_size: options.BatchSize = options.COMPUTE.batch_size,
+    workers: options.Workers = options.COMPUTE.workers,
+    overwrite: options.Overwrite = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show what a network looks for: the training pictures that excite its units most, and what in them does.
+
+    Writes inspect.html, a PNG for each layer, and units.jsonl with a line for each patch.
+    """
+    terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
+    settings = InspectSettings(
+        network=network,
+        data=data,
+        layers=tuple(layer or ()),
+        units=units,
+        out=out,
+        overwrite=overwrite,
+        weights=weights,
+        size=size,
+        fit=fit,
+        compute=ComputeSettings(device=device, batch_size=batch_size, workers=workers),
+    )
+    from tlcli.commands.inspect import inspect as run
+    from tlcli.console.listings import inspect_summary
+
+    result = run(settings, terminal)
+    if terminal.summarises:
+        inspect_summary(terminal, result)
+    finish(terminal, result.to_json(), failed=len(result.failures))

@@ -1,0 +1,211 @@
+"""Which layers to look into, what their units are, and where these look.
+
+A unit is a channel of maps [C, H, W] (or [H, W, C]), a dimension of tokens [T, D], or an entry of a vector [D]. Where a
+layer ends in pooling or flattening to a vector, its units are those of the maps before.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from tlcli.backbones.layers import Layer, layer_table
+from tlcli.backbones.network import Backbone
+from tlcli.backbones.receptive_field import Field, FieldTracker, track
+from tlcli.backbones.rows import Plan, Row, plan_of
+from tlcli.errors import UsageError
+from tlcli.inspection.boxes import Pair, Sight
+
+LAYERS = 5
+"""Layers to show where nobody chose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How units and places lie in a tensor, the batch left out."""
+
+    units: int
+    places: Pair
+    """height and width of a unit's map; (1, 1) where there are no places"""
+    kind: str
+    """"maps" [C, H, W], "last" [H, W, C], "tokens" [T, D] or "vector" [D]"""
+    before: int = 0
+    """tokens that stand for no place, such as a class token; they come first"""
+
+    def maps(self, values: Tensor) -> Tensor:
+        """[B, ...] as it leaves the layer, to the maps of its units: [B, U, H, W]."""
+        match self.kind:
+            case "maps":
+                return values
+            case "last":
+                return values.permute(0, 3, 1, 2)
+            case "tokens":
+                return values[:, self.before :].transpose(1, 2).reshape(len(values), self.units, *self.places)
+            case _:
+                return values.flatten(1)[:, :, None, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tap:
+    """A layer to look into."""
+
+    layer: Layer
+    node: fx.Node
+    """whose value holds the activations"""
+    layout: Layout
+    sight: Sight
+
+
+def choose_taps(backbone: Backbone, asked: tuple[str, ...]) -> list[Tap]:
+    """The layers asked for, or `LAYERS` spread from first to last, in the order in which data passes.
+
+    Args:
+        backbone: On any device.
+        asked: Numbers or names, as `tlcli layers` shows them; the name of a stage stands for its last layer.
+
+    Raises:
+        UsageError: there is no such layer, or the network can't be traced.
+    """
+    plan = plan_of(backbone)
+    if plan is None or not plan.rows:
+        raise UsageError(
+            f"{backbone.name} can't be traced, so nothing between its input and its head can be told apart. "
+            "Inspect another backbone."
+        )
+    table = layer_table(backbone).layers
+    names = [row.name for row in plan.rows]
+    if asked:
+        numbers = sorted({_number(text, names, backbone.name) for text in asked})
+    else:
+        count = min(LAYERS, len(names))
+        numbers = sorted({1 + round(index * (len(names) - 1) / max(count - 1, 1)) for index in range(count)})
+    spec = backbone.input
+    tracker = track(backbone.model, plan.graph, (1, spec.channels, spec.height, spec.width))
+    return [_tap(backbone, plan, tracker, table[number - 1], plan.rows[number - 1]) for number in numbers]
+
+
+def _number(text: str, names: list[str], backbone: str) -> int:
+    """The number of a layer that was given by number or name."""
+    see = f"`tlcli layers {backbone}` lists them"
+    if text.lstrip("-").isdecimal():
+        if 1 <= int(text) <= len(names):
+            return int(text)
+        raise UsageError(f"--layer {text}: {backbone} has layers 1 to {len(names)}; {see}.")
+    found = [index for index, name in enumerate(names, 1) if name == text or name.startswith(f"{text}.")]
+    if found:
+        return found[-1]
+    close = difflib.get_close_matches(text, names, n=3, cutoff=0.4)
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    raise UsageError(f"--layer {text}: {backbone} has no layer of this name.{hint} {see[0].upper()}{see[1:]}.")
+
+
+def _tap(backbone: Backbone, plan: Plan, tracker: FieldTracker, layer: Layer, row: Row) -> Tap:
+    before = int(getattr(backbone.model, "num_prefix_tokens", 0))
+    node, layout = row.end, _layout(plan.values[row.end], tracker.fields.get(row.end), before)
+    if layout.places == (1, 1):  # pooled or flattened: look at the maps before
+        for earlier in reversed(row.nodes):
+            value, field = plan.values[earlier], tracker.fields.get(earlier)
+            if not isinstance(value, Tensor) or value.ndim < 3 or field is None:
+                continue
+            found = _layout(value, field, before)
+            if found.places != (1, 1):
+                node, layout = earlier, found
+                break
+    picture = (backbone.input.height, backbone.input.width)
+    field = _exact(tracker.fields.get(node), layout, picture)
+    return Tap(layer=layer, node=node, layout=layout, sight=Sight(picture=picture, places=layout.places, field=field))
+
+
+def _layout(value: Any, field: Field | None, before: int) -> Layout:  # noqa: ANN401
+    """How units and places lie in the value of a node for one picture."""
+    shape = tuple(value.shape[1:])
+    if len(shape) == 3:
+        axes = field.axes if field is not None else None
+        # Nobody knows the axes behind attention in windows; then the two sides that are alike are height and width.
+        last = axes == (1, 2) if axes is not None else shape[0] == shape[1] != shape[2]
+        units, places = (shape[2], shape[:2]) if last else (shape[0], shape[1:])
+        return Layout(units=units, places=(places[0], places[1]), kind="last" if last else "maps")
+    if len(shape) == 2 and shape[0] > before:
+        tokens = shape[0] - before
+        side = math.isqrt(tokens)
+        return Layout(
+            units=shape[1], places=(side, side) if side**2 == tokens else (1, tokens), kind="tokens", before=before
+        )
+    return Layout(units=math.prod(shape), places=(1, 1), kind="vector")
+
+
+def _exact(field: Field | None, layout: Layout, picture: Pair) -> Field | None:
+    """The field of each place, where it isn't the whole picture."""
+    if field is None or field.whole or layout.kind == "vector":
+        return None
+    if layout.kind == "tokens":  # patches in reading order, where there is one for each step
+        in_order = all(layout.places[axis] * field.jump[axis] == picture[axis] for axis in (0, 1))
+        return field if in_order else None
+    return field if field.axes == ((2, 3) if layout.kind == "maps" else (1, 2)) else None
+
+
+def several(model: nn.Module, plan: Plan, nodes: list[fx.Node]) -> fx.GraphModule:
+    """The network up to the last of `nodes`: images float [B, C, H, W] to a tuple of their values, in one pass.
+
+    Values that end in ReLU6 come without its upper limit: pictures beyond it would all tie, with a gradient of 0. Later
+    layers get them with the limit.
+    """
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    wanted = set(nodes)
+    for node in plan.graph.nodes:
+        copied[node] = graph.node_copy(node, copied.__getitem__)
+        wanted.discard(node)
+        if not wanted:
+            break
+    found = fx.GraphModule(model, graph)
+    outputs = []
+    for number, node in enumerate(nodes):
+        twin = _unlimited(model.get_submodule(str(node.target))) if node.op == "call_module" else None
+        if twin is not None:
+            found.add_submodule(f"unlimited_{number}", twin)
+            outputs.append(found.graph.call_module(f"unlimited_{number}", copied[node].args))
+        else:
+            outputs.append(copied[node])
+    found.graph.output(tuple(outputs))
+    found.recompile()
+    return found
+
+
+def _unlimited(module: nn.Module) -> nn.Module | None:
+    """The module, with its parameters, ending in ReLU in place of ReLU6; None where it ends otherwise."""
+    if isinstance(module, nn.ReLU6):
+        return nn.ReLU()
+    if type(module).__module__ != "timm.layers.norm_act" or not isinstance(getattr(module, "act", None), nn.ReLU6):
+        return None
+    twin = copy.copy(module)
+    twin.__dict__["_modules"] = {**twin.__dict__["_modules"], "act": nn.ReLU()}
+    return twin
+
+
+class Maxima(nn.Module):
+    """Images to the activation of every unit of several layers: its maximum over places.
+
+    Args:
+        model: In eval mode.
+        plan: Of the model.
+        taps: The layers.
+    """
+
+    def __init__(self, model: nn.Module, plan: Plan, taps: list[Tap]) -> None:
+        super().__init__()
+        self.network = several(model, plan, [tap.node for tap in taps])
+        self._layouts = [tap.layout for tap in taps]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float [B, C, H, W], normalised, to float [B, U], the layers' units one after another."""
+        values = self.network(images)
+        return torch.cat(
+            [layout.maps(value).amax((2, 3)).float() for layout, value in zip(self._layouts, values, strict=True)], 1
+        )
