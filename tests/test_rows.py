@@ -164,11 +164,11 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_done(tmp_path, n
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "there.csv").write_text("mine")
     with pytest.raises(UsageError, match=message):
-        check_output(tmp_path / name, **{"overwrite": False, "resume": False} | flags)
+        check_output(tmp_path / name, tmp_path / "run", (), **{"overwrite": False, "resume": False} | flags)
 
 
 @pytest.mark.parametrize("flag", ["overwrite", "resume"])
 def test_an_output_that_may_be_replaced(tmp_path, flag):
     (tmp_path / "there.CSV").write_text("mine")
-    check_output(tmp_path / "there.CSV", **{"overwrite": False, "resume": False} | {flag: True})
-    check_output(Path("new.csv"), overwrite=False, resume=False)
+    check_output(tmp_path / "there.CSV", tmp_path / "run", (), **{"overwrite": False, "resume": False} | {flag: True})
+    check_output(Path("new.csv"), Path("run"), (), overwrite=False, resume=False)

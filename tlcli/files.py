@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,18 +57,37 @@ def remove_leftovers(path: Path) -> None:
             other.unlink(missing_ok=True)
 
 
-def check_new_file(option: str, path: Path, *, replace: bool) -> None:
+def check_new_file(option: str, path: Path, *, replace: bool, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
     """Refuse a file that can't be written, before anything is computed for it.
 
+    Args:
+        option: What it was named by.
+        path: The file.
+        replace: Whether it may exist.
+        inputs: What is read, which is never replaced.
+
     Raises:
-        UsageError: `path` is a folder, lies in no folder, or exists and `replace` is not set.
+        UsageError: `path` is a folder or one of the inputs, lies in no folder, or exists and `replace` is not set.
     """
+    if path.exists() and any(os.path.exists(name) and os.path.samefile(path, name) for name in inputs):  # noqa: PTH110, PTH121
+        raise UsageError(f"{option} {path} is what is read here, and would be replaced. Choose another {option}.")
     if path.is_dir():
         raise UsageError(f"{option} {path} is a folder; expected a file.")
     if path.exists() and not replace:
         raise UsageError(f"{path} exists. Choose another {option}, or replace it with --overwrite.")
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no folder {path.parent}. Make it first.")
+
+
+def check_outside(option: str, path: Path, folder: Path, what: str) -> None:
+    """Refuse to write within a folder that is read.
+
+    Raises:
+        UsageError: `path` is `folder`, or lies in it.
+    """
+    here, there = path.resolve(), folder.resolve()
+    if there.is_dir() and (here == there or there in here.parents):
+        raise UsageError(f"{option} {path} lies in {what} {folder}, which is only read. Choose a place outside of it.")
 
 
 def give_usual_permissions(path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tlcli.errors import ArtifactError, MachineError, UsageError
-from tlcli.files import atomic_write, check_new_file, remove_leftovers
+from tlcli.files import atomic_write, check_new_file, check_outside, remove_leftovers
 from tlcli.locks import Held, locked
 from tlcli.progress import Reporter, Silent
 
@@ -40,15 +40,16 @@ def columns(classes: Sequence[str], *, top: int, probabilities: bool) -> list[st
     return names + [f"p:{name}" for name in classes] if probabilities else names
 
 
-def check_output(out: Path, *, overwrite: bool, resume: bool) -> None:
+def check_output(out: Path, run: Path, inputs: Iterable[str], *, overwrite: bool, resume: bool) -> None:
     """Refuse an output that can't be written before anything is computed.
 
     Raises:
-        UsageError: an unknown suffix, a folder, or a file that exists already.
+        UsageError: an unknown suffix, a folder, a file that exists already or is an input, or one in the run.
     """
     if out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {out}: expected a name ending in {', '.join(SUFFIXES)}, or - for standard output.")
-    check_new_file("--out", out, replace=overwrite or resume)
+    check_outside("--out", out, run, "the run")
+    check_new_file("--out", out, replace=overwrite or resume, inputs=[name.removeprefix("@") for name in inputs])
 
 
 def journal_path(out: Path) -> Path:

@@ -54,9 +54,17 @@ def main() -> None:
     """Run tlcli with the process's own arguments, and exit."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    _open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf8")  # rows are UTF-8, whatever the terminal's locale
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Have all three streams, also where whoever started us closed some; nobody reads or writes those."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf8"))  # noqa: PTH123, SIM115 - as long as the process
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -94,7 +102,10 @@ def run(arguments: Sequence[str]) -> int:
             error.message = " ".join([error.message, *notes])
         if "--verbose" in arguments and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
-        open_terminal(quiet=False, verbose=False, json_output="--json" in arguments).error(error)
+        try:
+            open_terminal(quiet=False, verbose=False, json_output="--json" in arguments).error(error)
+        except OSError:  # it goes where there is no room: the exit code is all that can be told
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return error.exit_code
     return code if isinstance(code, int) else 0
 

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.errors import ArtifactError, DataError, UsageError
-from tlcli.files import atomic_write, canonical_json, check_new_file, portable_name, read_sealed, sealed, write_json
+from tlcli.files import (
+    atomic_write,
+    canonical_json,
+    check_new_file,
+    check_outside,
+    portable_name,
+    read_sealed,
+    sealed,
+    write_json,
+)
 from tlcli.images.augment import draw_amounts
 from tlcli.images.dataset import Dataset, Sample, open_dataset
 from tlcli.images.describe import describe_dataset, describe_duplicates, describe_failures
@@ -71,10 +80,14 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
     report = report or Silent()
     started = time.monotonic()
     if settings.preview is not None:
+        check_outside("--preview", settings.preview, settings.data, "DATA")
         check_new_file("--preview", settings.preview, replace=settings.overwrite or settings.resume)
     if settings.out is not None:
         _check_out(settings.out, settings)
     dataset = open_dataset(settings.data)
+    if settings.preview is not None:  # a table may name pictures anywhere
+        pictures = (sample.path for sample in dataset.samples)
+        check_new_file("--preview", settings.preview, replace=True, inputs=pictures)
     result: dict[str, Any] = {
         "out": None if settings.out is None else str(settings.out),
         "images": len(dataset.samples),

@@ -40,7 +40,7 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     report = report or Silent()
     export = settings.export
     if export is not None:
-        check_new_file("--export", export, replace=settings.overwrite)
+        check_new_file("--export", export, replace=settings.overwrite, inputs=[settings.data])
     dataset = open_dataset(settings.data)
     describe_dataset(dataset, report)
     # A head of the right size, since some networks come without one and can't be cut before it.

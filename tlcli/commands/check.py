@@ -99,7 +99,7 @@ def check(settings: CheckSettings, report: Reporter | None = None) -> CheckResul
     report = report or Silent()
     started = time.monotonic()
     if settings.out is not None:
-        check_new_file("--out", settings.out, replace=settings.overwrite)
+        check_new_file("--out", settings.out, replace=settings.overwrite, inputs=[settings.data])
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     describe_dataset(dataset, report)
     frozen = _open(settings, dataset, report)

@@ -43,6 +43,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     predictor = Predictor(run, settings.compute, report)
     metrics = Metrics(run.classes)
     failures: list[dict[str, str]] = []
+    known, trained = run.splits(), 0
     with report.task("Evaluate", len(samples)) as advance:
         predictions = predictor.stream(sample.path for sample in samples)
         for sample, prediction in zip(samples, predictions, strict=True):
@@ -50,9 +51,15 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
                 failures.append({"path": portable_name(sample.path), "error": prediction.error or ""})
             else:
                 metrics.update(prediction.probabilities[None], np.array([sample.label]), np.array([prediction.label]))
+                trained += known.get(prediction.digest or b"") == "train"
             advance(1)
     if len(failures) == len(samples):
         raise DataError(f"none of the {len(samples)} pictures of {settings.data} could be read.", path=settings.data)
+    if trained and split in {"validation", "test"}:
+        report.warn(
+            f"{trained:,} of these {len(samples):,} pictures were trained on, though they are called {split}, so the "
+            "figures flatter."
+        )
     found = metrics.result()
     return {
         "run": str(settings.run),

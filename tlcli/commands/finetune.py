@@ -10,7 +10,7 @@ from typing import Any
 import tlcli
 from tlcli.backbones.zoo import head_modules, timm_config
 from tlcli.errors import ArtifactError, DataError, UsageError
-from tlcli.files import portable_name
+from tlcli.files import check_outside, portable_name
 from tlcli.finetuning.classifier import Classifier, train_classifier
 from tlcli.images.dataset import Dataset, open_dataset
 from tlcli.images.describe import describe_dataset
@@ -41,6 +41,9 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
     report = report or Silent()
     started = time.monotonic()
     out = settings.out or free_name(settings.data)
+    check_outside("--out", out, settings.data, "DATA")
+    if settings.cache.directory is not None:
+        check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     if settings.resume:
         recover(out)
     begun = begun_run(out) if settings.resume else None

@@ -96,7 +96,7 @@ def predict(
     result = PredictResult(out=settings.out)
     out = None if settings.out in {None, "-"} else Path(settings.out or "")
     if out is not None:
-        check_output(out, overwrite=settings.overwrite, resume=settings.resume)
+        check_output(out, run.directory, settings.inputs, overwrite=settings.overwrite, resume=settings.resume)
     inputs = Inputs(settings.inputs, stdin or sys.stdin.buffer)
     total, listing = _survey(inputs, exactly=out is not None)
     result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}

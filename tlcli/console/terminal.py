@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import IO, Any, cast
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -48,6 +49,38 @@ class Harmless(io.TextIOBase):
         self._file.flush()
 
 
+class Unfailing(io.TextIOBase):
+    """Standard error, as long as there is room where it goes: a message that can't be told is no reason to fail."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write text, or give up writing for good."""
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def isatty(self) -> bool:
+        """Whether somebody watches."""
+        return self._file.isatty()
+
+    def fileno(self) -> int:
+        """Its descriptor, from which the terminal's width is asked."""
+        return self._file.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """By which rich chooses its characters."""
+        return self._file.encoding
+
+
 class Terminal:
     """A `Reporter` for people. Lines are printed as they are: nothing in them is markup.
 
@@ -61,7 +94,8 @@ class Terminal:
         self.verbose = verbose
         self.json_output = json_output
         self.started = time.monotonic()
-        self.console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        stderr = cast(IO[str], Unfailing(sys.stderr))
+        self.console = Console(file=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @property
     def summarises(self) -> bool:

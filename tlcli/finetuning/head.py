@@ -82,8 +82,8 @@ def fit_head(frozen: Frozen, pictures: Pictures, settings: FinetuneSettings, vie
             keys = unit_keys([settled.samples[row] for row in train], digests)
             if len(set(keys)) < 2:
                 raise DataError(
-                    f"all pictures of {settings.data} are in one group, so none can judge the others. Use another "
-                    "--group-by."
+                    f"all pictures of {settings.data} are copies of one, or in one group of --group-by, so none can "
+                    "judge the others. Add other pictures, or use another --group-by."
                 )
             selection = select_folds(
                 features,

@@ -40,6 +40,8 @@ class Inputs:
         self._stdin = stdin
         self._listed: IO[bytes] | None = None
         for name in inputs:
+            if name in {"", "@"}:
+                raise DataError(f"an INPUT is {name!r}, which names nothing. Give pictures or folders.", path=name)
             if name == "-":
                 continue
             if not os.path.exists(name.removeprefix("@") if name.startswith("@") else name):  # noqa: PTH110

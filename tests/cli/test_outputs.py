@@ -1,0 +1,110 @@
+"""What a command writes never takes the place of what it reads, and streams that are closed or full are no bugs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tlcli.cli.main import run
+
+NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
+
+
+@pytest.fixture
+def world(photos, tmp_path):
+    """Pictures, and a table and a list of them."""
+    shutil.copytree(photos, tmp_path / "photos")
+    rows = [(path.relative_to(tmp_path), path.parent.name) for path in sorted((tmp_path / "photos").rglob("*.jpg"))]
+    (tmp_path / "table.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    (tmp_path / "list.csv").write_text("".join(f"{tmp_path / path}\n" for path, _ in rows))
+    return tmp_path
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (["augment", "photos", "--preview", "photos/disc/new.png"], "lies in DATA"),
+        (["augment", "table.csv", "--preview", "linked.png", "--overwrite"], "is what is read here"),
+        (["check", "table.csv", "--out", "table.csv", "--overwrite"], "is what is read here"),
+        (["predict", "RUN", "@list.csv", "--out", "list.csv", "--overwrite"], "is what is read here"),
+        (["predict", "RUN", "photos", "--out", "RUN/predictions.parquet", "--overwrite"], "lies in the run"),
+        (["predict", "RUN", "photos", "--out", "RUN/rows.csv"], "lies in the run"),
+        (["finetune", "photos", "--out", "photos/run", *NETWORK], "lies in DATA"),
+        (["finetune", "photos", "--out", "run", "--cache", "photos/cache", *NETWORK], "lies in DATA"),
+    ],
+)
+def test_an_output_in_the_place_of_an_input_is_refused(command, why, world, trained, monkeypatch, capsys):
+    monkeypatch.chdir(world)
+    (world / "linked.png").symlink_to(world / "photos" / "disc" / "00.jpg")
+    run_copy = world / "trained"
+    shutil.copytree(trained.run, run_copy)
+    before = contents(world)
+    assert run([word.replace("RUN", str(run_copy)) for word in command]) == 2
+    assert why in capsys.readouterr().err
+    assert contents(world) == before
+
+
+def test_an_export_in_the_place_of_its_table_is_refused(world, monkeypatch, capsys):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.chdir(world)
+    table = world / "table.parquet"
+    pq.write_table(pa.table({"path": ["photos/disc/00.jpg", "photos/square/00.jpg"], "label": ["a", "b"]}), table)
+    before = table.read_bytes()
+    assert run(["cache-features", str(table), "--export", str(table), "--overwrite", *NETWORK]) == 2
+    assert "is what is read here" in capsys.readouterr().err
+    assert table.read_bytes() == before
+
+
+def test_test_pictures_that_were_trained_on_are_told(trained, photos, tmp_path, capsys):
+    shutil.copytree(photos, tmp_path / "data" / "test")
+    assert run(["evaluate", str(trained.run), str(tmp_path / "data"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["split"] == "test"
+    assert "45 of these 45 pictures were trained on, though they are called test" in said.err
+
+
+@pytest.mark.parametrize("name", ["", "@"])
+def test_an_input_without_a_name(name, trained, capsys):
+    assert run(["predict", str(trained.run), name]) == 4
+    assert f"an INPUT is {name!r}, which names nothing" in capsys.readouterr().err
+
+
+def shell(line, *words):
+    command = [sys.executable, "-m", "tlcli", *map(str, words)]
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {line}', "sh", *command], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "code"),
+    [
+        ("<&-", ["predict", "RUN", "DATA", "--json"], 0),
+        (">&-", ["predict", "RUN", "DATA"], 0),
+        (">&-", ["layers", "lenet5", "--json"], 0),
+        ("2>&-", ["predict", "RUN", "DATA"], 0),
+        ("2>/dev/full", ["predict", "RUN", "DATA"], 0),
+        (">/dev/full", ["predict", "RUN", "DATA"], 5),
+        (">/dev/full", ["layers", "lenet5", "--json"], 5),
+        (">/dev/full", ["evaluate", "RUN", "DATA", "--json"], 5),
+        (">/dev/full 2>/dev/full", ["layers", "lenet5", "--json"], 5),
+        ("2>/dev/full", ["predict", "nowhere", "DATA"], 4),
+    ],
+)
+def test_streams_that_are_closed_or_full(line, words, code, trained, photos):
+    done = shell(line, *(word.replace("RUN", str(trained.run)).replace("DATA", str(photos)) for word in words))
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if words[0] == "predict" and code == 0 and not line.startswith(">"):
+        assert "disc/00.jpg" in done.stdout
