@@ -57,7 +57,7 @@ def test_64_file_descriptors(photos, trained, tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
     assert_works(train(photos, tmp_path, limits=few))
-    done = call("predict", trained.run, photos, "--out", tmp_path / "rows.csv", "--workers", 12, limits=few)
+    done = call("predict", trained.run, photos, "--out", tmp_path / "rows.csv", "--workers", 16, limits=few)
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 46
 

@@ -31,6 +31,9 @@ START_LIMIT = 60.0
 START_ATTEMPTS = 3
 """Processes that may die while they start, before it is an error."""
 
+_STARTING = threading.Lock()
+"""Held while a process is started: that takes seven more file descriptors than the two it keeps."""
+
 _BOOT = "import sys; sys.path[:] = {path!r}; from tlcli.images.worker import main; main()"
 
 
@@ -125,7 +128,8 @@ class PictureLoader:
 
     def _new_child(self) -> _Child:
         for attempt in range(1, START_ATTEMPTS + 1):
-            child = _Child()
+            with _STARTING:
+                child = _Child()
             self._children.add(child)
             try:
                 child.start(self._order)
