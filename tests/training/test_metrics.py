@@ -141,3 +141,14 @@ def test_wilson_interval_holds_the_share(images, share):
 def test_needs_no_torch():
     code = "import sys, tlcli.training.metrics, tlcli.training.calibration; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_reliability_is_the_means_of_each_bin_that_has_pictures():
+    confidence, right = np.array([0.51, 0.53, 0.97, 0.99]), np.array([True, False, True, True])
+    p = np.stack([confidence, 1 - confidence], axis=1)
+    found = result(p, np.where(right, 0, 1))
+    assert [row["images"] for row in found["reliability"]] == [2, 2]
+    assert [row["accuracy"] for row in found["reliability"]] == [0.5, 1.0]
+    assert [row["confidence"] for row in found["reliability"]] == pytest.approx([0.52, 0.98])
+    gaps = [row["images"] / 4 * abs(row["confidence"] - row["accuracy"]) for row in found["reliability"]]
+    assert found["ece"] == pytest.approx(sum(gaps))

@@ -30,7 +30,7 @@ from tlcli.run_directory import CHECKPOINTS
 from tlcli.settings import FinetuneSettings
 from tlcli.training.calibration import probabilities
 from tlcli.training.checkpoint import PICTURES, Checkpoints
-from tlcli.training.metrics import Metrics
+from tlcli.training.metrics import Metrics, Reliability
 from tlcli.training.precision import training_precision
 from tlcli.training.selection import Selection
 
@@ -255,7 +255,11 @@ def _evaluate(
     found = probabilities(logits, calibration.temperature, calibration.log_prior)
     said = logits.argmax(axis=1)
     metrics = Metrics(classes)
-    metrics.update(found, np.array([sample.label for sample in samples]), said)
+    labels = np.array([sample.label for sample in samples])
+    metrics.update(found, labels, said)
+    uncalibrated = Reliability()
+    raw = probabilities(logits, 1.0, calibration.log_prior)
+    uncalibrated.update(raw[np.arange(len(said)), said], said == labels)
     predictions = [
         {
             "path": portable_name(sample.path),
@@ -267,4 +271,5 @@ def _evaluate(
         }
         for sample, label, row in zip(samples, said.tolist(), found, strict=True)
     ]
-    return Evaluation(metrics=metrics.result() | ({"method": method} if method else {}), rows=predictions)
+    figures = metrics.result() | {"uncalibrated": uncalibrated.result()}
+    return Evaluation(metrics=figures | ({"method": method} if method else {}), rows=predictions)

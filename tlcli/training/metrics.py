@@ -17,6 +17,32 @@ SMALLEST = 1e-12
 """Probabilities are clipped here before the logarithm, so that one certain mistake costs 27.6, not infinity."""
 
 
+class Reliability:
+    """How often pictures are right at which confidence, in `BINS` equally wide bins of it (Guo et al. 2017)."""
+
+    def __init__(self) -> None:
+        self._bins = np.zeros((3, BINS))
+        """Of each bin: pictures, pictures right, sum of confidences."""
+
+    def update(self, confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> None:
+        """Count a batch: confidences float [B] in (0, 1], and whether what was said is right, bool [B]."""
+        bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        for row, amount in enumerate((np.ones(len(bins)), right, confidence)):
+            self._bins[row] += np.bincount(bins, weights=amount, minlength=BINS)
+
+    def result(self) -> dict[str, Any]:
+        """The keys `ece` and `reliability` of `Metrics.result`."""
+        images, right, confidence = self._bins
+        return {
+            "ece": _ratio(float(np.abs(right - confidence).sum()), int(images.sum())),
+            "reliability": [
+                {"confidence": total / count, "accuracy": good / count, "images": int(count)}
+                for count, good, total in self._bins.T.tolist()
+                if count
+            ],
+        }
+
+
 class Metrics:
     """Accumulates what `result` needs, in memory that does not grow with the number of pictures.
 
@@ -29,8 +55,7 @@ class Metrics:
         self._confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
         self._top5 = 0
         self._loss = 0.0
-        self._bins = np.zeros((2, BINS))
-        """Of each bin of confidence: pictures right, sum of confidences."""
+        self._reliability = Reliability()
         self._trusted = np.zeros((2, len(THRESHOLDS)), dtype=np.int64)
         """At or above each threshold: pictures, pictures right."""
 
@@ -61,9 +86,7 @@ class Metrics:
         self._top5 += int((rank < 5).sum())
         self._loss -= float(np.log(np.maximum(truth.astype(np.float64), SMALLEST)).sum())
 
-        bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-        for row, amount in enumerate((right, confidence)):
-            self._bins[row] += np.bincount(bins, weights=amount, minlength=BINS)
+        self._reliability.update(confidence, right)
         trusted = confidence[:, None] >= np.array(THRESHOLDS, dtype=confidence.dtype)
         self._trusted += np.stack([trusted.sum(axis=0), (trusted & right[:, None]).sum(axis=0)])
 
@@ -80,6 +103,7 @@ class Metrics:
             - top5_accuracy: the share whose class is among the min(5, k) likeliest
             - loss: mean negative log likelihood in nats, probabilities clipped at 1e-12
             - ece: expected calibration error in 15 equally wide bins of confidence (Guo et al. 2017)
+            - reliability: [{confidence, accuracy, images}], means of those bins that have pictures
             - majority: {name, accuracy}, what always saying the commonest class here would give
             - confusion: [k][k] counts, rows are the truth, columns the prediction
             - per_class: {name: {precision, recall, f1, images}}
@@ -90,7 +114,6 @@ class Metrics:
         right = int(self._confusion.trace())
         per_class = self._per_class()
         present = [figures for figures in per_class.values() if figures["images"]]
-        right_in_bin, confidence_in_bin = self._bins
         commonest = int(self._confusion.sum(axis=1).argmax())
         return {
             "images": images,
@@ -100,7 +123,7 @@ class Metrics:
             "top5_accuracy": _ratio(self._top5, images),
             "macro_f1": _mean([figures["f1"] for figures in present]),
             "loss": _ratio(self._loss, images),
-            "ece": _ratio(float(np.abs(right_in_bin - confidence_in_bin).sum()), images),
+            **self._reliability.result(),
             "majority": {
                 "name": self.classes[commonest] if images else None,
                 "accuracy": _ratio(int(self._confusion[commonest].sum()), images),
