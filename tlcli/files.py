@@ -9,11 +9,11 @@ import json
 import os
 import tempfile
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tlcli.errors import ArtifactError, UsageError
+from tlcli.errors import READ_ONLY, ArtifactError, UsageError
 
 
 @contextlib.contextmanager
@@ -36,6 +36,33 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
                 Path(name).unlink()
             raise
         sync_directory(path.parent)
+
+
+def keep(directory: Path, stem: str, suffix: str, content: bytes) -> None:
+    """Keep what was costly to make as `stem-<checksum>suffix`, for `kept`; not where the directory is read-only."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with atomic_write(directory / f"{stem}-{_checksum(content)}{suffix}") as file:
+            file.write(content)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+
+
+def kept(directory: Path, stem: str, suffix: str, damaged: Callable[[Path], None]) -> bytes | None:
+    """What `keep` wrote, if it is there and its checksum is right; one whose isn't goes to `damaged` and is removed."""
+    for path in sorted(directory.glob(f"{stem}-{'[0-9a-f]' * 32}{suffix}")):
+        content = path.read_bytes()
+        if path.name == f"{stem}-{_checksum(content)}{suffix}":
+            return content
+        damaged(path)
+        with contextlib.suppress(OSError):  # it may be read-only
+            path.unlink()
+    return None
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 @contextlib.contextmanager

@@ -234,7 +234,7 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_is_whole(photos, trained,
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tlcli.commands.finetune.run_page", fail)
+    monkeypatch.setattr("tlcli.commands.finetune.run_report", fail)
     with pytest.raises(OSError, match="No space"):
         finetune(settings_for(photos, run, trained.cache, overwrite=True, balance=True))
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before

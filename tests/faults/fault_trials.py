@@ -257,7 +257,7 @@ def litter(folder: Path) -> list[str]:
     """What no finished command should leave: temporary files, unfinished or replaced runs, checkpoints, journals."""
     known = re.compile(r"\.tmp$|\.partial$|\.unfinished$|/\.run\.(new|old)$|/checkpoint$")
     # One that is killed while cache.json or an export is written leaves its temporary file to `cache prune`.
-    mine = re.compile(r"/\.(cache\.json|prefix-.*)\.\w{8}\.tmp$")
+    mine = re.compile(r"/\.(cache\.json|(prefix|overview)-.*)\.\w{8}\.tmp$")
     below = (path.removeprefix(str(folder)) for path in tree(folder))
     return [path for path in below if known.search(path) and not mine.search(path)]
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import io
 import logging
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,15 +21,13 @@ from torch import Tensor, nn
 
 from tlcli.backbones.engine import normalisation
 from tlcli.backbones.session import OnnxSession, UnloadableError
-from tlcli.errors import READ_ONLY
-from tlcli.files import atomic_write
+from tlcli.files import keep, kept
 
 TOLERANCE = 0.01
 """Largest difference between what ONNX Runtime and torch give for a picture, as a share of its norm: the cosine is at
 least 0.99995. An export beyond it is not used."""
 LARGEST = 2_000_000_000
 """Bytes of weights above which ONNX wants a second file, and torch is used."""
-_NAME = re.compile(r"prefix-(.+)-([0-9a-f]{32})\.onnx")
 
 
 class ExportError(Exception):
@@ -103,18 +99,13 @@ def exported(
     Raises:
         ExportError: it can't be exported, or says something else afterwards.
     """
-    if directory is not None and (kept := _kept(directory, damaged)) is not None:
-        return kept
+    stem = f"prefix-torch-{torch.__version__}"  # of what an export depends on besides the prefix
+    if directory is not None and (model := kept(directory, stem, ".onnx", damaged)) is not None:
+        return model
     exporting()
     model = export(prefix, shape, mean, std)
     if directory is not None:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            with atomic_write(directory / f"prefix-{_version()}-{_hash(model)}.onnx") as file:
-                file.write(model)
-        except OSError as error:
-            if error.errno not in READ_ONLY:
-                raise
+        keep(directory, stem, ".onnx", model)
     return model
 
 
@@ -174,29 +165,6 @@ def with_head(prefix: bytes, weight: npt.NDArray[np.float32], bias: npt.NDArray[
     graph.output.append(logits)
     content: bytes = model.SerializeToString()
     return content
-
-
-def _version() -> str:
-    """Of what an export depends on besides the prefix."""
-    return f"torch-{torch.__version__}"
-
-
-def _hash(model: bytes) -> str:
-    return hashlib.sha256(model).hexdigest()[:32]
-
-
-def _kept(directory: Path, damaged: Callable[[Path], None]) -> bytes | None:
-    """The export in a directory, if it is of these versions and its bytes are what they were."""
-    for path in sorted(directory.glob("prefix-*.onnx")):
-        match = _NAME.fullmatch(path.name)
-        if match and match[1] == _version():
-            model = path.read_bytes()
-            if _hash(model) == match[2]:
-                return model
-            damaged(path)
-            with contextlib.suppress(OSError):  # it may be read-only
-                path.unlink()
-    return None
 
 
 def _export(network: nn.Module, pixels: Tensor) -> bytes:

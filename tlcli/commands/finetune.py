@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from tlcli.images.describe import describe_dataset
 from tlcli.images.split import splits_by_digest
 from tlcli.progress import Reporter, Silent
 from tlcli.provenance import data_fingerprint, settings_to_json, versions
-from tlcli.reports.page import run_page
+from tlcli.reports.run_report import run_report
 from tlcli.run_directory import CHECKPOINTS, RUN_FILE, begun_run, check_out, free_name, new_run, recover
 from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
@@ -72,7 +73,7 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
             epochs=classifier.lines,
             predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
             splits=splits_by_digest(pictures.settled, pictures.extraction.digests),
-            report=run_page(info, name=out.name),
+            report=run_report(info, classifier, settings, name=out.name, report=report),
             onnx=classifier.onnx,
         )
     if classifier.stopped:
@@ -144,7 +145,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
             "reused": extraction.reused,
         },
         "data": {
-            "root": portable_name(str(dataset.root.absolute())),
+            "root": portable_name(os.path.abspath(dataset.root)),  # noqa: PTH100 - without dots
             "fingerprint": data_fingerprint(extraction.digests),
             "skipped": dataset.skipped,
             "failed": [{"path": portable_name(path), "error": reason} for path, reason in failed],

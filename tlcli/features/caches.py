@@ -53,13 +53,16 @@ def list_caches(root: Path) -> list[CacheListing]:
             if fingerprint(content) != header_path.parent.name:
                 continue
             parts = list(header_path.parent.glob("part-*.arrow"))
+            others = [
+                path for kind in ("prefix-*.onnx", "overview-*.safetensors") for path in header_path.parent.glob(kind)
+            ]
             listings.append(
                 CacheListing(
                     directory=header_path.parent,
                     ingredients=content,
                     feature_shape=shape,
                     images=sum(_rows_in(path) for path in parts),
-                    bytes=sum(path.stat().st_size for path in [*parts, *header_path.parent.glob("prefix-*.onnx")]),
+                    bytes=sum(path.stat().st_size for path in [*parts, *others]),
                     used=header_path.stat().st_mtime,
                 )
             )

@@ -44,7 +44,11 @@ class Evaluation:
 
     metrics: dict[str, Any]
     rows: list[dict[str, Any]]
-    """Rows of `predictions.parquet`."""
+    """Of `predictions.parquet`, N of them."""
+    pictures: list[int]
+    """Their positions in `settled`."""
+    logits: npt.NDArray[np.float32]
+    """[N, k]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,4 +276,6 @@ def _evaluate(
         for sample, label, row in zip(samples, said.tolist(), found, strict=True)
     ]
     figures = metrics.result() | {"uncalibrated": uncalibrated.result()}
-    return Evaluation(metrics=figures | ({"method": method} if method else {}), rows=predictions)
+    return Evaluation(
+        metrics=figures | ({"method": method} if method else {}), rows=predictions, pictures=list(rows), logits=logits
+    )

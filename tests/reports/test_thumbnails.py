@@ -1,0 +1,43 @@
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlcli.reports.thumbnails import AREA, LARGE, SMALL, draw_sheet, encode, layout
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9, 10, 500, 1000, 3000, 4000])
+def test_every_thumbnail_has_its_place_and_few_are_large(count):
+    side, columns = layout(count)
+    assert SMALL <= side <= LARGE
+    assert math.ceil(count / columns) <= columns
+    assert side == LARGE or side**2 * count <= AREA
+
+
+def test_each_picture_lies_at_its_number_and_what_cannot_be_read_is_grey(tmp_path):
+    colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]
+    for number, colour in enumerate(colours):
+        Image.new("RGB", (90, 45), colour).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing more")
+    told = []
+    paths = [str(tmp_path / name) for name in ("0.png", "broken.jpg", "1.png", "2.png", "gone.png")]
+    sheet = draw_sheet(paths, intensity=None, workers=1, advance=told.append)
+    assert (sheet.side, sheet.columns, len(told)) == (LARGE, 3, 5)
+    with Image.open(io.BytesIO(sheet.content)) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (3 * LARGE, 2 * LARGE))
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    middles = [pixels[row * LARGE + LARGE // 2, column * LARGE + LARGE // 2] for row in range(2) for column in range(3)]
+    for found, expected in zip(middles, [colours[0], (128,) * 3, *colours[1:], (128,) * 3], strict=False):
+        assert np.abs(found - expected).max() < 40, (found, expected)
+    corner = pixels[4, LARGE // 2]  # a wide picture is padded above and below
+    assert np.abs(corner - 128).max() < 12
+
+
+def test_what_hardly_shrinks_is_saved_with_less_quality():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
+    whole = encode(noise)
+    assert len(encode(noise, len(whole))) == len(whole)
+    assert len(encode(noise, len(whole) // 2)) <= len(whole) // 2
+    assert len(encode(noise, 10)) > 10

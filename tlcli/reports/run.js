@@ -1,0 +1,231 @@
+"use strict";
+const content = JSON.parse(document.getElementById("content").textContent);
+const { classes, sheet, parts, curves } = content;
+const pictures = content.pictures.map(([part, truth, said, x, y, path, likeliest], number) => ({ part, truth, said, x, y, path, likeliest, number, right: truth === said, confidence: likeliest.find(([label]) => label === said)?.[1] ?? 0 }));
+const SHOWN = 16, AT_ONCE = 300;
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const FEW = [[211, 37, 51], [30, 88, 56], [358, 70, 61], [176, 31, 52], [114, 31, 45], [47, 84, 58], [315, 26, 58], [353, 100, 76], [21, 25, 49], [255, 45, 62]];
+/** A class's colour: hand-picked for ten, beyond that hues as far apart as can be. */
+function color(label, alpha = 1) {
+  const [hue, saturation, lightness] = classes.length <= FEW.length ? FEW[label] : [(label * 137.508 + 215) % 360, label % 2 ? 45 : 70, (dark.matches ? 62 : 45) + (label % 3) * 6];
+  return `hsl(${hue} ${saturation}% ${lightness}% / ${alpha})`;
+}
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const shades = () => { const style = getComputedStyle(document.documentElement); return Object.fromEntries(["ink", "soft", "line", "good", "bad", "card"].map((name) => [name, resolved(style.getPropertyValue(`--${name}`))])); };
+let part = 0, alone = null;
+
+/** What a colour such as light-dark(#fff, #000) is now: canvases can't tell. */
+function resolved(value) {
+  const probe = document.body.appendChild(Object.assign(document.createElement("i"), { style: `color: ${value}` }));
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+/** An element with text, attributes and children; whatever they say, it is never HTML. */
+function element(name, { text, ...attributes } = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  made.append(...children);
+  return made;
+}
+
+/** Have an element with the class "thumb" show a picture's thumbnail, whatever its size. */
+function place(thumb, picture) {
+  const rows = Math.max(1, Math.ceil(pictures.length / sheet.columns));
+  const at = (index, of) => (of > 1 ? (100 * index) / (of - 1) : 0);
+  thumb.style.backgroundSize = `${100 * sheet.columns}% ${100 * rows}%`;
+  thumb.style.backgroundPosition = `${at(picture.number % sheet.columns, sheet.columns)}% ${at(Math.floor(picture.number / sheet.columns), rows)}%`;
+  return thumb;
+}
+
+const wording = (picture) => (picture.right ? `${classes[picture.truth]}, ${percent(picture.confidence)}` : `${classes[picture.truth]} called ${classes[picture.said]}, ${percent(picture.confidence)}`);
+
+function figure(picture) {
+  const button = element("button", { type: "button", "aria-label": `${wording(picture)}: ${picture.path}` }, place(element("span", { class: "thumb" }), picture));
+  if (picture.right) button.append(element("span", { text: classes[picture.truth] }));
+  else button.append(element("span", { class: "bad", text: classes[picture.said] }), element("small", { text: ` is ${classes[picture.truth]}` }));
+  button.append(element("br"), element("small", { text: percent(picture.confidence) }));
+  button.addEventListener("click", () => show(picture));
+  return button;
+}
+
+function fill(list, chosen, none) {
+  list.replaceChildren(...chosen.map(figure));
+  if (!chosen.length) list.append(element("p", { class: "soft", text: none }));
+}
+
+/** Where a picture lies, for who reads the page on the machine that made it. */
+function address(path) {
+  if (path.startsWith("file://")) return path;
+  const whole = path.startsWith("/") ? path : `${content.root}/${path}`;
+  return `file://${whole.split("/").map(encodeURIComponent).join("/")}`;
+}
+
+function show(picture) {
+  const dialog = document.getElementById("picture");
+  dialog.querySelector("h2").textContent = classes[picture.truth];
+  place(dialog.querySelector(".thumb"), picture);
+  const rows = picture.likeliest.map(([label, share]) => {
+    const bar = element("span", { class: "bar" }, element("i", { style: `width: ${100 * share}%` }));
+    return ["said", [`${classes[label]} ${percent(share)}`, bar]];
+  });
+  rows.push(["truth", [classes[picture.truth]]], ["from", [parts[picture.part].name]], ["file", [element("a", { href: address(picture.path), target: "_blank", text: picture.path })]]);
+  dialog.querySelector("dl").replaceChildren(...rows.flatMap(([name, value], index) => [element("dt", { text: index && name === "said" ? "or" : name }), element("dd", {}, ...value)]));
+  dialog.showModal();
+}
+
+function gallery(truth, said) {
+  const dialog = document.getElementById("gallery"), images = parts[part].confusion[truth][said];
+  const found = pictures.filter((picture) => picture.part === part && picture.truth === truth && picture.said === said).sort((a, b) => b.confidence - a.confidence);
+  dialog.querySelector("h2").textContent = truth === said ? `${classes[truth]}, and called so` : `${classes[truth]}, called ${classes[said]}`;
+  const shown = Math.min(found.length, AT_ONCE);
+  dialog.querySelector("p").textContent = `${images.toLocaleString("en")} ${images === 1 ? "picture" : "pictures"}, the surest first${shown < images ? `; ${shown.toLocaleString("en")} of them are shown, predictions.parquet has all` : ""}.`;
+  fill(dialog.querySelector(".thumbs"), found.slice(0, AT_ONCE), "None of them has a thumbnail here.");
+  dialog.showModal();
+  dialog.scrollTop = 0;
+}
+
+/** Show what one split says, of all sections. */
+function choose(number) {
+  part = number;
+  for (const block of document.querySelectorAll("[data-part]")) block.hidden = Number(block.dataset.part) !== part;
+  for (const button of document.querySelectorAll("[data-show]")) button.setAttribute("aria-pressed", Number(button.dataset.show) === part);
+  const mine = pictures.filter((picture) => picture.part === part);
+  const wrong = mine.filter((picture) => !picture.right).sort((a, b) => b.confidence - a.confidence);
+  const right = mine.filter((picture) => picture.right).sort((a, b) => a.confidence - b.confidence);
+  fill(document.querySelector("[data-list=mistakes]"), wrong.slice(0, SHOWN), "There are none.");
+  fill(document.querySelector("[data-list=hits]"), right.slice(0, SHOWN), "There are none.");
+  draw();
+}
+
+function sort(button) {
+  const head = button.closest("th"), body = head.closest("table").tBodies[0], column = head.cellIndex;
+  const down = head.getAttribute("aria-sort") === "descending" || (column === 0 && head.getAttribute("aria-sort") !== "ascending");
+  for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", down ? "ascending" : "descending");
+  const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+  const order = (a, b) => (column ? Number(value(a)) - Number(value(b)) : value(a).localeCompare(value(b)));
+  body.append(...[...body.rows].sort((a, b) => (down ? order(a, b) : order(b, a))));
+}
+
+/* Charts. They are drawn anew when the split, the chosen class or the colour scheme changes. */
+
+const charts = {};
+
+function chart(name, settings) {
+  charts[name]?.destroy();
+  charts[name] = new Chart(document.getElementById(name), settings);
+}
+
+const share = { min: 0, max: 1, ticks: { callback: (value) => `${Math.round(100 * value)} %`, stepSize: 0.2 } };
+
+function axis(title, more = {}) {
+  return { title: { display: true, text: title }, ...more };
+}
+
+function drawReliability() {
+  const { good, soft, line } = shades();
+  const points = (rows) => rows.map((row) => ({ x: row.confidence, y: row.accuracy, images: row.images }));
+  const total = parts[part].images;
+  const series = (label, rows, shade, dashed) => ({ label, data: points(rows), borderColor: shade, backgroundColor: shade, borderDash: dashed ? [5, 4] : [], borderWidth: 2, showLine: true, clip: false, pointStyle: "circle", pointRadius: (point) => 2.5 + 9 * Math.sqrt((point.raw?.images ?? 0) / total) });
+  chart("reliability", {
+    type: "scatter",
+    data: { datasets: [series("with the temperature", parts[part].reliability, good), series("before", parts[part].uncalibrated, soft, true), { label: "as it should be", data: [{ x: 0, y: 0 }, { x: 1, y: 1 }], showLine: true, pointRadius: 0, pointHitRadius: 0, borderColor: line, backgroundColor: line, borderWidth: 2 }] },
+    options: { scales: { x: axis("confidence", share), y: axis("right", share) }, plugins: { tooltip: { callbacks: { label: ({ raw, dataset }) => `${raw.images} pictures said ${percent(raw.x)}, ${percent(raw.y)} right (${dataset.label})` } } } },
+  });
+}
+
+function drawCurves() {
+  const { good, bad, soft } = shades();
+  const line = (label, key, shade, more = {}) => ({ label, data: curves.points.map((point) => ({ x: point.x, y: point[key], point })), borderColor: shade, backgroundColor: shade, borderWidth: 2, pointRadius: curves.points.length > 60 ? 0 : 3, segment: { borderColor: ({ p0, p1 }) => (p0.raw.point.depth === p1.raw.point.depth ? undefined : "transparent") }, ...more });
+  const sweep = curves.kind === "sweep";
+  const datasets = [line("validation loss", "loss", good), line("validation accuracy", "accuracy", bad, { yAxisID: "right", borderDash: [5, 4] })];
+  if (!sweep) datasets.splice(1, 0, line("training loss", "train", soft));
+  chart("curves", {
+    type: "line",
+    data: { datasets },
+    options: {
+      interaction: { mode: "index", intersect: false },
+      scales: { x: axis(sweep ? "L2" : "epoch", sweep ? { type: "logarithmic" } : { type: "linear", ticks: { precision: 0 } }), y: axis("loss (nats)", { beginAtZero: true }), right: axis("accuracy", { ...share, min: undefined, position: "right", grid: { drawOnChartArea: false }, ticks: { callback: share.ticks.callback } }) },
+      plugins: { tooltip: { callbacks: { title: ([item]) => item.raw.point.title, label: ({ dataset, raw }) => `${dataset.label} ${dataset.yAxisID === "right" ? percent(raw.y) : raw.y.toPrecision(3)}` } } },
+    },
+  });
+}
+
+const hover = document.getElementById("hover");
+
+/** The picture of the point below the pointer, beside it. */
+function tip({ tooltip, chart: { canvas } }) {
+  const picture = tooltip.opacity ? tooltip.dataPoints?.[0]?.raw.picture : null;
+  hover.hidden = !picture;
+  if (!picture) return;
+  place(hover.firstElementChild, picture);
+  hover.lastElementChild.textContent = wording(picture);
+  const box = canvas.getBoundingClientRect(), x = box.left + tooltip.caretX, y = box.top + tooltip.caretY;
+  hover.style.left = `${x + 168 > innerWidth ? Math.max(4, x - 168) : x + 16}px`;
+  hover.style.top = `${Math.max(4, Math.min(y - 40, innerHeight - hover.offsetHeight - 4))}px`;
+}
+
+function drawMap() {
+  const radius = pictures.length > 1500 ? 2.5 : 4;
+  const of = (label) => pictures.filter((picture) => picture.truth === label);
+  const datasets = classes.map((name, label) => {
+    const mine = of(label), faded = alone !== null && alone !== label, alpha = faded ? 0.12 : 0.85;
+    return {
+      label: name,
+      data: mine.map((picture) => ({ x: picture.x, y: picture.y, picture })),
+      backgroundColor: color(label, alpha),
+      borderColor: color(label, alpha),
+      borderWidth: mine.map((picture) => (picture.right ? 0 : 2.5)),
+      pointStyle: mine.map((picture) => (picture.right ? "circle" : "crossRot")),
+      pointRadius: mine.map((picture) => (picture.right ? radius : radius + 2)),
+      pointHoverRadius: radius + 4,
+      order: faded ? 1 : 0,
+    };
+  });
+  const bare = { display: false, min: -0.03, max: 1.03 };
+  chart("scatter", {
+    type: "scatter",
+    data: { datasets },
+    options: {
+      scales: { x: bare, y: bare },
+      interaction: { mode: "nearest", intersect: true },
+      plugins: { legend: { display: false }, tooltip: { enabled: false, external: tip } },
+      onClick: (event, items, made) => items.length && show(made.data.datasets[items[0].datasetIndex].data[items[0].index].picture),
+    },
+  });
+}
+
+function drawChips() {
+  const chip = (label) => {
+    const button = element("button", { type: "button", "aria-pressed": alone === label, "data-class": label }, element("i", { style: `background: ${color(label)}` }), classes[label]);
+    button.addEventListener("click", () => { alone = alone === label ? null : label; drawChips(); drawMap(); });
+    return button;
+  };
+  document.querySelector("[data-list=classes]").replaceChildren(...classes.map((_, label) => chip(label)));
+}
+
+function draw() {
+  const { ink, line } = shades();
+  Object.assign(Chart.defaults, { color: ink, borderColor: line, animation: false, maintainAspectRatio: false });
+  Chart.defaults.font.family = "system-ui, sans-serif";
+  Object.assign(Chart.defaults.plugins.legend.labels, { usePointStyle: true, boxHeight: 6, pointStyleWidth: 22 });
+  drawReliability();
+  drawCurves();
+  drawChips();
+  drawMap();
+}
+
+document.addEventListener("click", ({ target }) => {
+  if (target.tagName === "DIALOG") return target.close();
+  const button = target.closest("button");
+  if (button?.dataset.truth) gallery(Number(button.dataset.truth), Number(button.dataset.said));
+  else if (button?.dataset.show) choose(Number(button.dataset.show));
+  else if (button?.closest(".sortable")) sort(button);
+});
+document.addEventListener("scroll", () => { hover.hidden = true; }, { passive: true });
+dark.addEventListener("change", draw);
+addEventListener("beforeprint", () => Object.values(charts).forEach((made) => made.resize()));
+choose(0);
