@@ -112,7 +112,8 @@ def _part(part: Part) -> dict[str, Any]:
     confusion = np.array(part.metrics["confusion"])
     wrong = confusion - np.diag(confusion.diagonal())
     mixed = wrong.sum(axis=0) + wrong.sum(axis=1)
-    shown = sorted(np.argsort(-mixed, kind="stable")[:MATRIX].tolist())
+    most = np.argsort(-mixed, kind="stable")[:MATRIX]
+    shown = sorted(most[mixed[most] > 0].tolist()) if len(mixed) > MATRIX else list(range(len(mixed)))
     truths, saids = np.nonzero(wrong)
     order = np.argsort(-wrong[truths, saids], kind="stable")[:PAIRS]
     pairs = [
