@@ -136,6 +136,8 @@ def test_on_paper(visit, written, dark):
     assert shown.sticking_out() == []
     assert not shown.page.get_by_role("navigation").is_visible()
     assert shown.page.get_by_role("heading", name="conv2").is_visible()
+    first, second = (shown.page.get_by_role("article").nth(number).bounding_box() for number in range(2))
+    assert (first["y"], first["width"]) == (second["y"], second["width"])  # side by side, or paper is wasted
     paper = shown.printed()
     assert paper.count(b"/Type /Page\n") in {1, 2, 3}
     assert paper.count(b"/Subtype /Image") > 2 * 2 * 2  # patches, projections and the filters
