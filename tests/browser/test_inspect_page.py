@@ -1,6 +1,7 @@
 """inspect.html as its reader meets it: it needs nothing else, names stay text, and patches open their pictures."""
 
 import json
+import re
 
 import pytest
 from visits import DESKTOP, PAPER, PHONE, TRAPS, colours, ground
@@ -9,6 +10,8 @@ from tlcli.commands.inspect import inspect
 from tlcli.settings import ComputeSettings, InspectSettings
 
 WIDTHS = pytest.mark.parametrize("width", [PHONE, DESKTOP])
+SIZES = {TRAPS["disc"]: 96, TRAPS["square"]: 96, TRAPS["stripes"]: 1536}
+"""Pixels across the pictures of each class."""
 SCHEMES = pytest.mark.parametrize("dark", [False, True])
 
 
@@ -30,7 +33,20 @@ def written(hostile):
 
 
 def patches(shown):
-    return shown.page.locator("[data-row]")
+    return shown.page.get_by_role("button", name=" of unit ")
+
+
+def rows_of(written):
+    """The lines of `units.jsonl` by layer, unit, and rank."""
+    lines = (written.parent / "units.jsonl").read_text(encoding="utf8").splitlines()
+    return {(row["layer"], row["unit"], row["rank"]): row for row in map(json.loads, lines)}
+
+
+def key_of(patch):
+    """Layer, unit and rank of a patch or projection."""
+    layer = patch.evaluate("patch => patch.closest('section').id").removeprefix("layer-")
+    rank, unit = re.match(r"\w+ (\d+) of unit (\d+),", patch.get_attribute("aria-label")).groups()
+    return int(layer), int(unit), int(rank)
 
 
 def opened(shown):
@@ -55,11 +71,11 @@ def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
 @WIDTHS
 @SCHEMES
 def test_a_patch_opens_its_picture(visit, written, tmp_path, width, dark):
-    shown = visit(written, width=width, dark=dark)
+    shown, rows = visit(written, width=width, dark=dark), rows_of(written)
     seen = set()
     for number in range(0, patches(shown).count(), 7):
         patch = patches(shown).nth(number)
-        row = json.loads(patch.get_attribute("data-row"))
+        row = rows[key_of(patch)]
         assert not opened(shown).is_visible()
         patch.click()
         assert opened(shown).is_visible()
@@ -70,7 +86,7 @@ def test_a_patch_opens_its_picture(visit, written, tmp_path, width, dark):
         natural, across = picture.evaluate("image => image.decode().then(() => [image.naturalWidth, image.width])")
         assert natural > 0
         outer, inner = picture.bounding_box(), frame.bounding_box()
-        scale = across / row["size"][0]
+        scale = across / SIZES[row["label"]]
         x0, y0, x1, y1 = row["source_box"]
         assert (inner["x"] - outer["x"], inner["y"] - outer["y"]) == pytest.approx((x0 * scale, y0 * scale), abs=1)
         assert (inner["width"], inner["height"]) == pytest.approx(((x1 - x0) * scale, (y1 - y0) * scale), abs=1)
@@ -96,7 +112,7 @@ def test_the_ways_out(visit, written):
 
 
 def test_by_keyboard_alone(visit, written):
-    shown = visit(written)
+    shown, rows = visit(written), rows_of(written)
     press, focused = shown.page.keyboard.press, shown.page.locator(":focus")
     for name in ("1 conv1", "2 conv2"):
         press("Tab")
@@ -106,24 +122,22 @@ def test_by_keyboard_alone(visit, written):
     press("Tab")
     assert focused.get_attribute("aria-label").startswith("patch 1 of unit")
     assert focused.evaluate("patch => getComputedStyle(patch).outlineStyle") == "solid"
-    assert json.loads(focused.get_attribute("data-row"))["layer"] == 2
-    for key in ("Enter", "Space"):
-        row = focused.get_attribute("data-row")
+    for number, key in enumerate(("Enter", "Space"), start=1):
+        layer, _, rank = patch = key_of(focused)
+        assert (layer, rank) == (2, number)
         press(key)
-        assert opened(shown).get_by_text(json.loads(row)["path"]).is_visible()
+        assert opened(shown).get_by_text(rows[patch]["path"]).is_visible()
         assert focused.text_content() == "Close"
         press(key)
         assert not opened(shown).is_visible()
-        assert focused.get_attribute("data-row") == row
+        assert key_of(focused) == patch
         press("Tab")
 
 
 def test_names_are_text(visit, written):
     shown = visit(written)
-    rows = [json.loads(row) for row in patches(shown).evaluate_all("all => all.map((one) => one.dataset.row)")]
-    assert {row["label"] for row in rows} == set(TRAPS.values())
     for label in TRAPS.values():
-        patches(shown).nth([row["label"] for row in rows].index(label)).click()
+        shown.page.locator("button").and_(shown.page.get_by_label(label)).first.click()
         assert opened(shown).get_by_text(label, exact=True).is_visible()
         shown.page.keyboard.press("Escape")
     assert shown.page.locator("svg, b[onclick], img[src=x]").count() == 0
