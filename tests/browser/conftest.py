@@ -1,0 +1,79 @@
+"""A browser for each file of tests, pages that are watched, and pictures whose names are traps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+from visits import DESKTOP, TRAPS, Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chrome")
+FOLDER = "mein Ordner (ü)"
+
+
+def installed_browser() -> str | None:
+    """Of those on the path the first that can open every file; one packed as a snap cannot."""
+    found = (shutil.which(name) for name in BROWSERS)
+    return next((path for path in found if path and Path(path).resolve().name != "snap"), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window. Where there is none the tests are skipped, or fail if TLCLI_REQUIRE_BROWSER is set."""
+    path = installed_browser()
+    if path is None:
+        absent = f"none of {', '.join(BROWSERS)} is on the path; to run the tests of pages: apt-get install chromium"
+        (pytest.fail if os.environ.get("TLCLI_REQUIRE_BROWSER") else pytest.skip)(absent)
+    from playwright.sync_api import sync_playwright
+
+    # Its own pages are all it opens, and the sandbox would refuse to start as root: Playwright leaves it off.
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path) as started:
+        yield started
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page: `visit(path, width=PHONE, dark=True)` gives a `Visit`. In the end none may have complaints."""
+    visits: list[Visit] = []
+
+    def open_page(path: Path, *, width: int = DESKTOP, dark: bool = False) -> Visit:
+        visits.append(Visit(browser, path, width=width, dark=dark))
+        return visits[-1]
+
+    yield open_page
+    for one in visits:
+        one.close()
+    assert [complaint for one in visits for complaint in one.complaints] == []
+
+
+@pytest.fixture(scope="module")
+def hostile(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of `photos`, two thirds to train on, one unreadable, in which every name would like to be markup."""
+    root = tmp_path_factory.mktemp("browser") / FOLDER
+    rows = []
+    for shape, label in TRAPS.items():
+        folder = root / label.replace("/", "")
+        folder.mkdir(parents=True)
+        for path in sorted((photos / shape).iterdir()):
+            copy = folder / f'"><svg onload=alert(3)> & {path.name}'
+            if shape == "stripes":  # larger than the windows in which they are shown
+                Image.open(path).resize((1536, 1280)).save(copy)
+            else:
+                copy.write_bytes(path.read_bytes())
+            split = "train" if int(path.stem) < 10 else "test"
+            rows.append({"path": str(copy.relative_to(root)), "label": label, "split": split})
+    broken = root / "<b onclick='alert(4)'>.jpg"
+    broken.write_bytes(b"\xff\xd8\xff")
+    rows.append({"path": broken.name, "label": TRAPS["disc"], "split": "train"})
+    table = root / "Bilder & <i>mehr.jsonl"
+    table.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return table

@@ -1,0 +1,157 @@
+"""inspect.html as its reader meets it: it needs nothing else, names stay text, and patches open their pictures."""
+
+import json
+import re
+
+import pytest
+from visits import DESKTOP, PAPER, PHONE, TRAPS, colours, ground
+
+from tlcli.commands.inspect import inspect
+from tlcli.settings import ComputeSettings, InspectSettings
+
+WIDTHS = pytest.mark.parametrize("width", [PHONE, DESKTOP])
+SIZES = {TRAPS["disc"]: 96, TRAPS["square"]: 96, TRAPS["stripes"]: 1536}
+"""Pixels across the pictures of each class."""
+SCHEMES = pytest.mark.parametrize("dark", [False, True])
+
+
+@pytest.fixture(scope="module")
+def written(hostile):
+    """The page, beside `units.jsonl`, about two units of either convolution of LeNet-5."""
+    out = hostile.parent / "Einheiten <u>"
+    settings = InspectSettings(
+        network="lenet5",
+        weights="none",
+        data=hostile,
+        out=out,
+        layers=("conv1", "conv2"),
+        units=2,
+        compute=ComputeSettings(workers=1, device="cpu"),
+    )
+    inspect(settings)
+    return out / "inspect.html"
+
+
+def patches(shown):
+    return shown.page.get_by_role("button", name=" of unit ")
+
+
+def rows_of(written):
+    """The lines of `units.jsonl` by layer, unit, and rank."""
+    lines = (written.parent / "units.jsonl").read_text(encoding="utf8").splitlines()
+    return {(row["layer"], row["unit"], row["rank"]): row for row in map(json.loads, lines)}
+
+
+def key_of(patch):
+    """Layer, unit and rank of a patch or projection."""
+    layer = patch.evaluate("patch => patch.closest('section').id").removeprefix("layer-")
+    rank, unit = re.match(r"\w+ (\d+) of unit (\d+),", patch.get_attribute("aria-label")).groups()
+    return int(layer), int(unit), int(rank)
+
+
+def opened(shown):
+    return shown.page.get_by_role("dialog")
+
+
+@WIDTHS
+@SCHEMES
+def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
+    shown = visit(written, width=width, dark=dark)
+    assert shown.page.title() == "lenet5 – tlcli inspect"
+    assert shown.page.get_by_role("heading").all_text_contents() == ["lenet5", "1 conv1", "2 conv2"]
+    assert patches(shown).count() == 2 * 2 * 2 * 9  # layers, units, patches and projections
+    assert shown.broken_pictures() == []
+    assert (shown.sticking_out(), shown.faint()) == ([], [])
+    for full in (False, True):
+        seen = shown.screenshot(tmp_path / f"{width}{'-dark' * dark}{'-full' * full}.png", full=full)
+        assert colours(seen) > 100
+        assert ground(seen) < 40 if dark else ground(seen) > 240
+
+
+@WIDTHS
+@SCHEMES
+def test_a_patch_opens_its_picture(visit, written, tmp_path, width, dark):
+    shown, rows = visit(written, width=width, dark=dark), rows_of(written)
+    seen = set()
+    for number in range(0, patches(shown).count(), 7):
+        patch = patches(shown).nth(number)
+        row = rows[key_of(patch)]
+        assert not opened(shown).is_visible()
+        patch.click()
+        assert opened(shown).is_visible()
+        facts = opened(shown).get_by_role("definition").all_text_contents()
+        assert facts[:2] == [row["path"], row["label"]]
+        seen.add(row["label"])
+        picture, frame = opened(shown).locator("img"), opened(shown).locator(".frame i")
+        natural, across = picture.evaluate("image => image.decode().then(() => [image.naturalWidth, image.width])")
+        assert natural > 0
+        outer, inner = picture.bounding_box(), frame.bounding_box()
+        scale = across / SIZES[row["label"]]
+        x0, y0, x1, y1 = row["source_box"]
+        assert (inner["x"] - outer["x"], inner["y"] - outer["y"]) == pytest.approx((x0 * scale, y0 * scale), abs=1)
+        assert (inner["width"], inner["height"]) == pytest.approx(((x1 - x0) * scale, (y1 - y0) * scale), abs=1)
+        for axis, side in (("x", "width"), ("y", "height")):
+            assert outer[axis] - 1 <= inner[axis]
+            assert inner[axis] + inner[side] <= outer[axis] + outer[side] + 1
+        assert (shown.sticking_out(), shown.faint()) == ([], [])
+        shown.screenshot(tmp_path / f"{width}{'-dark' * dark}-{number}.png")
+        opened(shown).get_by_role("button", name="Close").click()
+    assert seen > {TRAPS["disc"]}
+
+
+def test_the_ways_out(visit, written):
+    shown = visit(written)
+    patches(shown).first.click()
+    shown.page.keyboard.press("Escape")
+    assert not opened(shown).is_visible()
+    patches(shown).first.click()
+    opened(shown).locator("dl").click()
+    assert opened(shown).is_visible()
+    shown.page.mouse.click(8, 8)
+    assert not opened(shown).is_visible()
+
+
+def test_by_keyboard_alone(visit, written):
+    shown, rows = visit(written), rows_of(written)
+    press, focused = shown.page.keyboard.press, shown.page.locator(":focus")
+    for name in ("1 conv1", "2 conv2"):
+        press("Tab")
+        assert focused.text_content() == name
+    press("Enter")
+    assert shown.page.evaluate("location.hash") == "#layer-2"
+    press("Tab")
+    assert focused.get_attribute("aria-label").startswith("patch 1 of unit")
+    assert focused.evaluate("patch => getComputedStyle(patch).outlineStyle") == "solid"
+    for number, key in enumerate(("Enter", "Space"), start=1):
+        layer, _, rank = patch = key_of(focused)
+        assert (layer, rank) == (2, number)
+        press(key)
+        assert opened(shown).get_by_text(rows[patch]["path"]).is_visible()
+        assert focused.text_content() == "Close"
+        press(key)
+        assert not opened(shown).is_visible()
+        assert key_of(focused) == patch
+        press("Tab")
+
+
+def test_names_are_text(visit, written):
+    shown = visit(written)
+    for label in TRAPS.values():
+        shown.page.locator("button").and_(shown.page.get_by_label(label)).first.click()
+        assert opened(shown).get_by_text(label, exact=True).is_visible()
+        shown.page.keyboard.press("Escape")
+    assert shown.page.locator("svg, b[onclick], img[src=x]").count() == 0
+
+
+@SCHEMES
+def test_on_paper(visit, written, dark):
+    shown = visit(written, width=PAPER, dark=dark)
+    shown.page.emulate_media(media="print")
+    assert shown.sticking_out() == []
+    assert not shown.page.get_by_role("navigation").is_visible()
+    assert shown.page.get_by_role("heading", name="conv2").is_visible()
+    first, second = (shown.page.get_by_role("article").nth(number).bounding_box() for number in range(2))
+    assert (first["y"], first["width"]) == (second["y"], second["width"])  # side by side, or paper is wasted
+    paper = shown.printed()
+    assert paper.count(b"/Type /Page\n") in {1, 2, 3}
+    assert paper.count(b"/Subtype /Image") > 2 * 2 * 2  # patches, projections and the filters

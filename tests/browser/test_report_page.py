@@ -1,0 +1,136 @@
+"""report.html as its reader meets it, of a head and of a whole network: it needs nothing else, and names stay text."""
+
+import io
+import re
+
+import pytest
+from PIL import Image
+from visits import DESKTOP, PAPER, PHONE, TRAPS, colours, ground
+
+from tlcli.commands.finetune import finetune
+from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+
+WIDTHS = pytest.mark.parametrize("width", [PHONE, DESKTOP])
+SCHEMES = pytest.mark.parametrize("dark", [False, True])
+
+KINDS = {
+    "head": (NetworkSettings(size=64), TrainingSettings()),
+    "network": (NetworkSettings(size=32, freeze="none"), TrainingSettings(epochs=1)),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def written(request, hostile):
+    """The page of a run with test pictures and one picture that could not be read."""
+    network, training = KINDS[request.param]
+    out = hostile.parent / f"Lauf <u>{request.param}"
+    settings = FinetuneSettings(
+        data=hostile,
+        out=out,
+        network=network,
+        training=training,
+        compute=ComputeSettings(workers=1, device="cpu"),
+        cache=CacheSettings(directory=hostile.parent / "cache"),
+    )
+    info = finetune(settings)
+    assert (info["images"]["test"], info["images"]["failed"]) == (15, 1)
+    return out / "report.html"
+
+
+@WIDTHS
+@SCHEMES
+def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
+    shown = visit(written, width=width, dark=dark)
+    name = written.parent.name
+    assert name in shown.page.title()
+    assert shown.page.get_by_role("heading", name=name, exact=True).is_visible()
+    for split in shown.page.get_by_role("group", name="Pictures that judge").get_by_role("button").all():
+        split.click()
+        assert split.get_attribute("aria-pressed") == "true"
+        assert shown.broken_pictures() == []
+        assert (shown.sticking_out(), shown.faint()) == ([], [])
+        for full in (False, True):
+            name = f"{split.text_content()}-{width}{'-dark' * dark}{'-full' * full}.png"
+            seen = shown.screenshot(tmp_path / name, full=full)
+            assert colours(seen) > 50
+            assert ground(seen) < 40 if dark else ground(seen) > 230
+
+
+def test_names_are_text(visit, written):
+    shown = visit(written)
+    for label in TRAPS.values():
+        assert shown.page.get_by_text(label, exact=True).filter(visible=True).count() > 0
+    assert shown.page.get_by_text("<b onclick='alert(4)'>.jpg").filter(visible=True).count() > 0
+    assert shown.page.locator("[onload], [onclick], [onerror], i:text('mehr')").count() == 0
+
+
+@SCHEMES
+def test_on_paper(visit, written, dark):
+    shown = visit(written, width=PAPER, dark=dark)
+    shown.page.emulate_media(media="print")
+    assert shown.sticking_out() == []
+    assert shown.page.get_by_text("balanced accuracy").filter(visible=True).count() > 0
+    assert 1 <= shown.printed().count(b"/Type /Page\n") <= 12
+
+
+def dialog(shown, heading):
+    """The open dialog with this heading."""
+    return shown.page.get_by_role("dialog", name=heading, exact=True)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(PHONE, True), (DESKTOP, False)])
+def test_a_number_opens_its_pictures(visit, written, width, dark):
+    shown = visit(written, width=width, dark=dark)
+    name = TRAPS["disc"]
+    number = shown.page.get_by_role("button", name=f" of {name} called {name}")
+    number.click()
+    gallery = dialog(shown, f"{name}, and called so")
+    assert gallery.is_visible()
+    thumbs = gallery.get_by_role("button", name=".jpg")
+    assert thumbs.count() == int(number.text_content()) > 0
+    thumbs.first.click()
+    picture = dialog(shown, name)
+    assert picture.get_by_role("definition").filter(has_text=re.compile(r"& 1\d\.jpg$")).is_visible()
+    assert (shown.broken_pictures(), shown.sticking_out(), shown.faint()) == ([], [], [])
+    shown.page.keyboard.press("Escape")
+    assert not picture.is_visible()
+    assert gallery.is_visible()
+    shown.page.mouse.click(4, 4)
+    assert not gallery.is_visible()
+
+
+def test_sorting(visit, written):
+    shown = visit(written)
+    table = shown.page.locator("table.sortable").filter(visible=True)
+    names = []
+    for order in ("ascending", "descending", "ascending"):
+        table.get_by_role("button", name="class").click()
+        assert table.get_by_role("columnheader", name="class").get_attribute("aria-sort") == order
+        names.append(table.locator("tbody tr td:first-child").all_text_contents())
+    assert names[0] == names[1][::-1] == names[2]
+    assert set(names[0]) == set(TRAPS.values())
+    table.get_by_role("button", name="recall").click()
+    recalls = [float(text.split()[0]) for text in table.locator("tbody tr td:nth-child(4)").all_text_contents()]
+    assert recalls == sorted(recalls, reverse=True)
+
+
+@SCHEMES
+def test_charts_are_drawn(visit, written, dark):
+    shown = visit(written, dark=dark)
+    for name in ("Reliability diagram", "Map of the pictures' features", re.compile("Learning curves|Sweep of L2")):
+        chart = shown.page.get_by_role("img", name=name)
+        drawn = Image.open(io.BytesIO(chart.screenshot())).convert("RGB")
+        assert colours(drawn) > 30
+        assert ground(drawn) < 50 if dark else ground(drawn) > 230
+
+
+def test_one_class_alone_on_the_map(visit, written):
+    shown = visit(written)
+    chart, chip = shown.page.locator("#scatter"), shown.page.locator("#map").get_by_role("button", name=TRAPS["disc"])
+    all_of_them = chart.screenshot()
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "true"
+    assert chart.screenshot() != all_of_them
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "false"
+    assert chart.screenshot() == all_of_them
