@@ -30,7 +30,9 @@ OPTIONS = {
     "check": (NETWORK - {"--freeze"})
     | HARDWARE
     | {"--precision", "--out", "--overwrite", "--group-by", "--cache", "--no-cache", "--verify"},
-    "predict": HARDWARE | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"},
+    "predict": HARDWARE
+    | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"}
+    | {"--explain", "--explain-limit"},
     "evaluate": {"--split", "--device"},
     "augment": AUGMENTATION | {"--out", "--copies", "--seed", "--workers", "--resume", "--preview"},
     "inspect": {

@@ -198,6 +198,10 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
         terminal.note("  skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in result["skipped"].items()))
     if result["out"] not in {None, "-"}:
         terminal.note(f"{quoted(result['out'])}: {result['images']:,} rows")
+    if explained := result["explained"]:
+        of = f" of {result['images']:,}" if explained["images"] < result["images"] else ""
+        left_out = f", {explained['skipped']:,} skipped" if explained["skipped"] else ""
+        terminal.note(f"{quoted(explained['out'])}: {explained['images']:,}{of} pictures explained{left_out}")
 
 
 def cache_features_summary(terminal: Terminal, result: dict[str, Any]) -> None:
