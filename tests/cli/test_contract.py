@@ -30,7 +30,9 @@ OPTIONS = {
     "check": (NETWORK - {"--freeze"})
     | HARDWARE
     | {"--precision", "--out", "--overwrite", "--group-by", "--cache", "--no-cache", "--verify"},
-    "predict": HARDWARE | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"},
+    "predict": HARDWARE
+    | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"}
+    | {"--explain", "--explain-limit"},
     "evaluate": {"--split", "--device"},
     "augment": AUGMENTATION | {"--out", "--copies", "--seed", "--workers", "--resume", "--preview"},
     "inspect": {
@@ -190,3 +192,22 @@ def test_listings_go_to_stdout_whole(capfd):
     out = capfd.readouterr().out
     assert "61,100,840" in out
     assert "…" not in out
+
+
+def test_layers_of_a_run_say_what_was_frozen(trained, capfd):
+    assert run(["layers", str(trained.run)]) == 0
+    said = capfd.readouterr()
+    rows = said.out.splitlines()[2:]
+    assert [row.split()[-1] for row in rows[:-1]] == ["frozen"] * 18 + ["trained"]
+    assert "Frozen up to the head: 3,371,008 parameters frozen, 3,843 trained" in said.err
+    assert run(["layers", str(trained.run), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["frozen"], found["trained_parameters"]) == (18, 3843)
+
+
+def test_evaluate_draws_the_confusion_matrix_and_the_calibration(trained, photos, capfd):
+    assert run(["evaluate", str(trained.run), str(photos)]) == 0
+    said = capfd.readouterr()
+    assert "Confusion  rows: the truth, columns: what was said" in said.err
+    assert "Calibrated  off by" in said.err
+    assert said.out == ""

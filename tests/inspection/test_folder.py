@@ -5,12 +5,12 @@ import os
 import pytest
 
 from tlcli.errors import UsageError
-from tlcli.inspection.folder import check_folder, new_folder, sheet_name
+from tlcli.inspection.folder import inspect_folder, sheet_name
 
 
 def test_a_failure_leaves_no_half_made_folder(tmp_path):
     def fail():
-        with new_folder(tmp_path / "out", overwrite=False) as folder:
+        with inspect_folder(tmp_path / "out").filled(replace=False) as folder:
             (folder / "units.jsonl").write_text("half")
             assert not (tmp_path / "out").exists()
             raise RuntimeError
@@ -23,7 +23,7 @@ def test_a_failure_leaves_no_half_made_folder(tmp_path):
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
     out = tmp_path / "out"
     for text in ("first", "second"):
-        with new_folder(out, overwrite=True) as folder:
+        with inspect_folder(out).filled(replace=True) as folder:
             (folder / "units.jsonl").write_text(text)
             (folder / sheet_name(3, "blocks.1/x y")).write_text(text)
     assert (out / "units.jsonl").read_text() == "second"
@@ -33,7 +33,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
 
 def test_what_appears_meanwhile_is_not_replaced(tmp_path):
     def write():
-        with new_folder(tmp_path / "out", overwrite=True) as folder:
+        with inspect_folder(tmp_path / "out").filled(replace=True) as folder:
             (folder / "units.jsonl").write_text("new")
             (tmp_path / "out").mkdir()
             (tmp_path / "out" / "mine.txt").write_text("mine")
@@ -46,4 +46,4 @@ def test_what_appears_meanwhile_is_not_replaced(tmp_path):
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("x")
     with pytest.raises(UsageError, match="is a file"):
-        check_folder(tmp_path / "out", overwrite=True)
+        inspect_folder(tmp_path / "out").check(replace=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,9 +10,10 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.errors import UsageError
-from tlcli.settings import ComputeSettings, PredictSettings
+from tlcli.settings import EXPLAINED, ComputeSettings, PredictSettings
 
 _ROWS = "Rows"
+_WHY = "Why"
 
 
 @app.command(epilog="Example: tlcli predict runs/photos inbox --min-confidence 0.9 --out labels.csv")
@@ -42,6 +44,24 @@ def predict(
             "--min-confidence", metavar="P", help="Below it, a row's status is review.", rich_help_panel=_ROWS
         ),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain",
+            metavar="DIR",
+            help="Also a folder of pictures that show what speaks for the label (Grad-CAM).",
+            rich_help_panel=_WHY,
+        ),
+    ] = None,
+    explain_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--explain-limit",
+            metavar="N",
+            help=f"Explain the first N pictures that can be read.  \\[default: {EXPLAINED}]",
+            rich_help_panel=_WHY,
+        ),
+    ] = None,
     device: options.Device = options.COMPUTE.device,
     engine: options.Engine = options.COMPUTE.engine,
     batch_size: options.BatchSize = options.COMPUTE.batch_size,
@@ -65,6 +85,8 @@ def predict(
         min_confidence=min_confidence,
         overwrite=overwrite,
         resume=resume,
+        explain=explain,
+        explain_limit=explain_limit,
         compute=ComputeSettings(device=device, engine=engine, batch_size=batch_size, workers=workers),
     )
     from tlcli.commands.predict import predict as predict_

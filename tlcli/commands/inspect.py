@@ -17,7 +17,7 @@ from tlcli.files import portable_name
 from tlcli.images.dataset import Dataset, Sample, open_dataset
 from tlcli.images.describe import describe_dataset, describe_failures
 from tlcli.inspection.draw import filter_sheet, first_filters, grids
-from tlcli.inspection.folder import FILTERS, PAGE, PATCHES, check_folder, new_folder, sheet_name
+from tlcli.inspection.folder import FILTERS, PAGE, PATCHES, inspect_folder, sheet_name
 from tlcli.inspection.scan import Scan, scan
 from tlcli.inspection.sheet import Sheet, facts
 from tlcli.inspection.sources import Source, sources
@@ -97,7 +97,8 @@ def inspect(settings: InspectSettings, report: Reporter | None = None) -> Inspec
     report = report or Silent()
     started = time.monotonic()
     out = settings.out or Path("inspect") / subject_name(settings.network)
-    check_folder(out, overwrite=settings.overwrite)
+    target = inspect_folder(out)
+    target.check(replace=settings.overwrite)
     dataset = open_dataset(settings.data)
     describe_dataset(dataset, report)
     samples = [sample for sample in dataset.samples if sample.split in {None, "train"}]
@@ -110,7 +111,7 @@ def inspect(settings: InspectSettings, report: Reporter | None = None) -> Inspec
     if len(found.failures) == len(samples):
         raise DataError(f"none of the {len(samples):,} training pictures of {dataset.root} can be read.")
     studio = _Studio(settings, subject, dataset, samples, report)
-    with new_folder(out, overwrite=settings.overwrite) as folder:
+    with target.filled(replace=settings.overwrite) as folder:
         layers = studio.write(folder, taps, found)
     failures = found.failures | studio.winners.failures
     describe_failures(Dataset(root=dataset.root, samples=tuple(samples), classes=(), skipped={}), failures, report)

@@ -24,6 +24,12 @@ class LayersResult:
     frozen: int | None
     """With a run: number of the last frozen layer."""
 
+    @property
+    def trained_parameters(self) -> int:
+        """With a run: how many were trained, the head's among them."""
+        frozen = sum(layer.parameters for layer in self.table.layers if layer.number <= (self.frozen or 0))
+        return self.table.parameters - frozen
+
     def to_json(self) -> dict[str, Any]:
         """The object of `--json`."""
         return {
@@ -50,6 +56,7 @@ class LayersResult:
             },
             "parameters": self.table.parameters,
             "frozen": self.frozen,
+            "trained_parameters": None if self.frozen is None else self.trained_parameters,
         }
 
 

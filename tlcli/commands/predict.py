@@ -12,18 +12,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any
 
 from tlcli.errors import ArtifactError, DataError
+from tlcli.explanation.selection import Selection, check_explain, explain_folder
 from tlcli.files import portable_name
 from tlcli.images.inputs import Inputs
-from tlcli.inference.predictor import Prediction, Predictor
+from tlcli.inference.predictor import Prediction, Predictor, ranked
 from tlcli.progress import Advance, Reporter, Silent
 from tlcli.rows import Journal, Row, check_output, columns, journal_path, read_output, write_csv
 from tlcli.runs import Run, load_run
-from tlcli.settings import PredictSettings
+from tlcli.settings import EXPLAINED, PredictSettings
+
+if TYPE_CHECKING:
+    from tlcli.explanation.explain import Explainer
 
 FLUSH = 32
 """Rows written at a time."""
@@ -50,6 +52,8 @@ class PredictResult:
     """The rows themselves, by column name, where `out` is None."""
     unlisted: list[str] = field(default_factory=list)
     """Folders that could not be listed, and why."""
+    explained: dict[str, Any] | None = None
+    """Where the explanations are, for how many pictures, and how many of the first had none; None without."""
     was_finished: bool = False
     """With `resume`: there was nothing left to do."""
     seconds: float = 0.0
@@ -64,6 +68,7 @@ class PredictResult:
             "labels": dict(self.labels.most_common()),
             "skipped": self.skipped,
             "unlisted": self.unlisted,
+            "explained": self.explained,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images / self.seconds, 1) if self.seconds else None,
         } | ({"rows": self.rows} if self.out is None else {})
@@ -106,29 +111,79 @@ def predict(
     if not total:
         raise DataError(f"no pictures in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
     names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
-    if out is not None and settings.resume and out.exists() and not journal_path(out).exists():
+    finished = out is not None and settings.resume and out.exists() and not journal_path(out).exists()
+    explainer = _open_explainer(run, settings, inputs, out, report)
+    selection = Selection((settings.explain_limit or EXPLAINED) if explainer else 0)
+    if out is not None and finished:
         report.note(f"{out} was finished before.")
-        return _finished(out, names, inputs, settings, run.classes, result)
+        _finished(out, names, inputs, settings, run.classes, result, selection)
+        if explainer is None:
+            return result
     predictor = Predictor(run, settings.compute, report)
-    with report.task("Predict", total) as advance:
-        if out is None:
-            file = stdout or sys.stdout if settings.out == "-" else None
-            if file:
-                write_csv(file, names, (), header=True)
-            for rows in _rows(predictor, iter(inputs), settings, result, advance):
-                if file:
-                    write_csv(file, names, rows, header=False)
-                else:
-                    result.rows += [dict(zip(names, row, strict=True)) for row in rows]
-        else:
-            with Journal(out, _signature(run, settings, listing), resume=settings.resume, report=report) as journal:
-                paths = _after(journal, iter(inputs), result)
-                advance(journal.done)
-                for rows in _rows(predictor, paths, settings, result, advance):
-                    journal.add(rows)
-                journal.finish(names)
+    if not finished:
+        with report.task("Predict", total) as advance:
+            _write(predictor, inputs, names, listing, settings, stdout, report, result, selection, advance)
+    if explainer is not None and settings.explain is not None:
+        with explain_folder(settings.explain).filled(replace=settings.overwrite or settings.resume) as folder:
+            images = explainer.write(folder, selection, predictor)
+        result.explained = {
+            "out": portable_name(str(settings.explain)),
+            "images": images,
+            "skipped": selection.skipped + len(selection.rows) - images,
+        }
     result.seconds = time.monotonic() - started
     return result
+
+
+def _open_explainer(
+    run: Run, settings: PredictSettings, inputs: Inputs, out: Path | None, report: Reporter
+) -> Explainer | None:
+    """What explains, if that is wanted; it is opened before anything is predicted, since it may be impossible."""
+    if settings.explain is None:
+        return None
+    check_explain(
+        settings.explain,
+        run=run.directory,
+        rows=out,
+        inputs=settings.inputs,
+        pictures=inputs,
+        replace=settings.overwrite or settings.resume,
+    )
+    from tlcli.explanation.explain import Explainer
+
+    return Explainer(run, settings.compute, report)
+
+
+def _write(
+    predictor: Predictor,
+    inputs: Inputs,
+    names: Sequence[str],
+    listing: str,
+    settings: PredictSettings,
+    stdout: IO[str] | None,
+    report: Reporter,
+    result: PredictResult,
+    selection: Selection,
+    advance: Advance,
+) -> None:
+    """Predict, and write the rows where they go."""
+    if settings.out in {None, "-"}:
+        file = stdout or sys.stdout if settings.out == "-" else None
+        if file:
+            write_csv(file, names, (), header=True)
+        for rows in _rows(predictor, iter(inputs), settings, result, selection, advance):
+            if file:
+                write_csv(file, names, rows, header=False)
+            else:
+                result.rows += [dict(zip(names, row, strict=True)) for row in rows]
+        return
+    out, signature = Path(settings.out or ""), _signature(predictor.run, settings, listing)
+    with Journal(out, signature, resume=settings.resume, report=report) as journal:
+        paths = _after(journal, iter(inputs), result, selection)
+        advance(journal.done)
+        for rows in _rows(predictor, paths, settings, result, selection, advance):
+            journal.add(rows)
+        journal.finish(names)
 
 
 def _finished(
@@ -138,8 +193,9 @@ def _finished(
     settings: PredictSettings,
     classes: Sequence[str],
     result: PredictResult,
-) -> PredictResult:
-    """What a finished output says, if its rows are those of these inputs and options, as far as they show it."""
+    selection: Selection,
+) -> None:
+    """Count what a finished output says, if its rows are those of these inputs and options, as far as they show it."""
     result.was_finished = True
     try:
         for row, path in zip_longest(read_output(out), inputs):
@@ -154,13 +210,13 @@ def _finished(
             if row["status"] != "failed" and row["label"] not in classes:
                 raise ValueError(f"the label {row['label']!r}, which the run doesn't know")
             _tally(result, row["label"], row["status"])
+            selection.offer(path, row["label"], float(row["confidence"]) if row["status"] != "failed" else None)
     except (ValueError, OSError) as error:  # these, or a file that is no table at all
         raise ArtifactError(
             f"{out} was finished with other inputs or options ({error}). Choose another --out, or replace it with "
             "--overwrite.",
             path=out,
         ) from error
-    return result
 
 
 def _survey(inputs: Inputs, *, exactly: bool) -> tuple[int, str]:
@@ -187,23 +243,27 @@ def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, A
     }
 
 
-def _after(journal: Journal, paths: Iterator[str], result: PredictResult) -> Iterator[str]:
+def _after(journal: Journal, paths: Iterator[str], result: PredictResult, selection: Selection) -> Iterator[str]:
     """The paths that the journal doesn't have yet; those it has are counted."""
     for row in islice(journal.rows(), journal.done):
-        next(paths)
-        _count(result, row)
+        _count(result, selection, next(paths), row)
     return paths
 
 
 def _rows(
-    predictor: Predictor, paths: Iterator[str], settings: PredictSettings, result: PredictResult, advance: Advance
+    predictor: Predictor,
+    paths: Iterator[str],
+    settings: PredictSettings,
+    result: PredictResult,
+    selection: Selection,
+    advance: Advance,
 ) -> Iterator[list[Row]]:
     """Rows of the pictures, a few at a time, counted."""
     predictions = predictor.stream(paths)
     while some := list(islice(predictions, FLUSH)):
         rows = [_row(prediction, predictor.run.classes, settings) for prediction in some]
-        for row in rows:
-            _count(result, row)
+        for prediction, row in zip(some, rows, strict=True):
+            _count(result, selection, prediction.path, row)
         yield rows
         advance(len(rows))
 
@@ -215,11 +275,8 @@ def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettin
     if found is None:
         width = 2 * (ranks - 1) + (len(classes) if settings.probabilities else 0)
         return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
-    # Stable, so that equal probabilities rank in the order of the classes, as argmax does.
-    order = np.argsort(-found, kind="stable").tolist()
-    # With --balance the label need not be the most probable class at the training data's frequencies.
-    order = [prediction.label, *(label for label in order if label != prediction.label)][:ranks]
-    best = [(classes[label], round(float(found[label]), 6)) for label in order]
+    assert prediction.label is not None, "a picture with probabilities has a label"
+    best = [(classes[label], round(float(found[label]), 6)) for label in ranked(prediction.label, found)[:ranks]]
     row: Row = [portable_name(prediction.path), *best[0], _status(best[0][1], settings), None]
     row += [value for pair in best[1:] for value in pair]
     return row + [round(float(value), 6) for value in found] if settings.probabilities else row
@@ -230,8 +287,9 @@ def _status(confidence: float, settings: PredictSettings) -> str:
     return "review" if low else "ok"
 
 
-def _count(result: PredictResult, row: Row) -> None:
-    path, label, _, status, error = row[:5]
+def _count(result: PredictResult, selection: Selection, file: str, row: Row) -> None:
+    path, label, confidence, status, error = row[:5]
+    selection.offer(file, label, confidence)
     _tally(result, label, status)
     if status == "failed" and len(result.failures) < SHOWN_FAILURES:
         result.failures.append((path, error))

@@ -55,6 +55,7 @@ def layer_listing(terminal: Terminal, result: LayersResult) -> None:
             "-" if layer.receptive_field is None else f"{layer.receptive_field} px",
             f"{layer.parameters:,}",
             *trained,
+            style="dim" if trained == ["frozen"] else "",
         )
         if terminal.verbose:
             for line in layer.arithmetic:
@@ -65,6 +66,21 @@ def layer_listing(terminal: Terminal, result: LayersResult) -> None:
     table.add_row("", head.name, "head", "", "", "", shape, "", f"{head.parameters:,}", *trained)
     table.add_row("", "total", "", "", "", "", "", "", f"{result.table.parameters:,}", style="bold")
     _print(table)
+    if result.frozen is not None:
+        terminal.note(
+            f"{_frozen(result)}: {result.table.parameters - result.trained_parameters:,} parameters frozen, "
+            f"{result.trained_parameters:,} trained"
+        )
+
+
+def _frozen(result: LayersResult) -> str:
+    """How far a run's network was frozen."""
+    layers = result.table.layers
+    if not result.frozen:
+        return "Nothing frozen"
+    if result.frozen == len(layers):
+        return "Frozen up to the head"
+    return f"Frozen up to layer {result.frozen} ({layers[result.frozen - 1].name})"
 
 
 def _sizes(values: tuple[int, ...] | None) -> str:

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from tlcli.console.judgement import calibration, confusion_table
 from tlcli.console.terminal import Terminal, printable
 from tlcli.files import megabytes
 
@@ -175,11 +176,11 @@ def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
         terminal.note(f"  failed: {failure['path']}: {failure['error']}")
     _accuracy(terminal, "Accuracy", result, result["split"])
     per_class_table(terminal, result)
+    confusion_table(terminal, result["confusion"], result["classes"])
     confusion_line(terminal, result, result["classes"])
-    terminal.note(
-        f"Calibrated  mean confidence is off by {percent(result['ece'])} (ECE), loss {result['loss']:.3f}, "
-        f"top-5 {percent(result['top5_accuracy'])}     {terminal.elapsed():.1f} s"
-    )
+    calibration(terminal, result)
+    top5 = percent(result["top5_accuracy"])
+    terminal.note(f"Loss      {result['loss']:.3f}, top-5 {top5}     {terminal.elapsed():.1f} s")
 
 
 def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[tuple[str, str]]) -> None:
@@ -198,6 +199,10 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
         terminal.note("  skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in result["skipped"].items()))
     if result["out"] not in {None, "-"}:
         terminal.note(f"{quoted(result['out'])}: {result['images']:,} rows")
+    if explained := result["explained"]:
+        of = f" of {result['images']:,}" if explained["images"] < result["images"] else ""
+        left_out = f", {explained['skipped']:,} skipped" if explained["skipped"] else ""
+        terminal.note(f"{quoted(explained['out'])}: {explained['images']:,}{of} pictures explained{left_out}")
 
 
 def cache_features_summary(terminal: Terminal, result: dict[str, Any]) -> None:

@@ -102,6 +102,19 @@ class Placement:
     """x and y."""
     step: tuple[float, float]
     """The picture's pixels for one of the input's, along x and y."""
+    inputs: tuple[int, int]
+    """Width and height of the network's input, in pixels."""
+
+    @property
+    def seen(self) -> tuple[float, float, float, float]:
+        """The part of the picture that the network sees: [x0, y0, x1, y1)."""
+        return self.box((0, 0, *self.inputs))
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether that is less than the picture, by a pixel or more."""
+        x0, y0, x1, y1 = self.seen
+        return x0 >= 1 or y0 >= 1 or x1 <= self.size[0] - 1 or y1 <= self.size[1] - 1
 
     def box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         """A box of the input, [x0, y0, x1, y1), in the picture's pixels; what lies beside the picture is cut off."""
@@ -115,16 +128,18 @@ def placement(size: tuple[int, int], preprocessing: Preprocessing) -> Placement:
     across, down = preprocessing.width, preprocessing.height
     match preprocessing.fit:
         case "squash":
-            return Placement(size=size, start=(0.0, 0.0), step=(size[0] / across, size[1] / down))
+            return Placement(
+                size=size, start=(0.0, 0.0), step=(size[0] / across, size[1] / down), inputs=(across, down)
+            )
         case "pad":
             inner = _inner_size(size, preprocessing)
             step = (size[0] / inner[0], size[1] / inner[1])
-            return Placement(
-                size=size, start=(-((across - inner[0]) // 2) * step[0], -((down - inner[1]) // 2) * step[1]), step=step
-            )
+            start = (-((across - inner[0]) // 2) * step[0], -((down - inner[1]) // 2) * step[1])
+            return Placement(size=size, start=start, step=step, inputs=(across, down))
         case _:
             left, top, right, bottom = _crop_box(size, preprocessing)
-            return Placement(size=size, start=(left, top), step=((right - left) / across, (bottom - top) / down))
+            step = ((right - left) / across, (bottom - top) / down)
+            return Placement(size=size, start=(left, top), step=step, inputs=(across, down))
 
 
 def _crop_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:

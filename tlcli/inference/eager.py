@@ -11,9 +11,8 @@ import torch
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.engine import PrefixRunner, filled, map_in_torch, pick_batch_size, pick_device
 from tlcli.backbones.halving import Halving
-from tlcli.backbones.zoo import rebuild
-from tlcli.errors import ArtifactError
 from tlcli.features.rounding import round_as_stored
+from tlcli.inference.trained import trained_network
 from tlcli.progress import Reporter
 from tlcli.runs import Run
 from tlcli.settings import ComputeSettings
@@ -28,11 +27,7 @@ class EagerNetwork:
     """
 
     def __init__(self, run: Run, compute: ComputeSettings, report: Reporter) -> None:
-        backbone = rebuild(run.config)
-        try:
-            backbone.model.load_state_dict(run.weights(), strict=True)
-        except RuntimeError as error:
-            raise ArtifactError(f"the weights in {run.directory} don't fit {backbone.name}: {error}") from error
+        backbone = trained_network(run)
         cut = cut_at(backbone, {0: "none", run.info["freeze"]["of"]: "all"}.get(run.layer, str(run.layer)))
         self._device = pick_device(compute.device)
         # In the arithmetic that the run was judged in; fp16 is for GPUs alone.

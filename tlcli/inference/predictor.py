@@ -42,6 +42,18 @@ class Prediction(NamedTuple):
     error: str | None
 
 
+def ranked(label: int, probabilities: npt.NDArray[np.float32]) -> list[int]:
+    """All classes, the label first and the others from likeliest to least likely.
+
+    Args:
+        label: With `--balance` not always the most probable class at the training data's frequencies.
+        probabilities: [k].
+    """
+    # Stable, so that equal probabilities rank in the order of the classes, as argmax does.
+    order: list[int] = np.argsort(-probabilities, kind="stable").tolist()
+    return [label, *(other for other in order if other != label)]
+
+
 class Network(Protocol):
     """A run's network: pixels uint8 [B, H, W, C] to logits float32 [B, k]."""
 

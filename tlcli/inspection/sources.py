@@ -1,10 +1,11 @@
-"""The files behind the winning patches: how large they are upright, and a small picture of each for the page."""
+"""Pictures as they are, small and upright: those behind the winning patches, and those that are explained."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -16,16 +17,59 @@ from tlcli.images.worker import Order
 SIDE = 288
 """Pixels along a thumbnail's longer side, at most."""
 
-THUMBNAIL = Preprocessing(
-    height=SIDE,
-    width=SIDE,
-    channels=3,
-    fit="pad",
-    crop_fraction=1.0,
-    interpolation="bicubic",
-    mean=(0.5, 0.5, 0.5),
-    std=(1.0, 1.0, 1.0),
-)
+
+class Upright(NamedTuple):
+    """All of one picture, small."""
+
+    digest: bytes | None
+    """SHA-256 of the file's bytes."""
+    placement: Placement
+    """Where the network's input lies in the picture, in the pixels of its file."""
+    picture: Image.Image
+    """RGB, with `side` pixels along its longer side."""
+
+
+def upright_pictures(
+    paths: Sequence[str], preprocessing: Preprocessing, *, side: int, workers: int
+) -> Iterator[Upright | None]:
+    """Each picture in order; None for what can't be read.
+
+    Args:
+        paths: Of the pictures.
+        preprocessing: How they enter the network.
+        side: Of the pictures given, in pixels.
+        workers: Decoding processes.
+    """
+    whole = _all_of_it(side, preprocessing.intensity)
+    with (
+        PictureLoader(Order(measure="upright"), workers=workers) as measuring,
+        PictureLoader(Order(preprocessing=whole), workers=workers) as decoding,
+    ):
+        for measured, decoded in zip(measuring.load(paths), decoding.load(paths), strict=True):
+            size = measured.dimensions
+            if size is None or decoded.pixels is None:
+                yield None
+                continue
+            ground = placement(size, whole)
+            x, y = (round(-start / step) for start, step in zip(ground.start, ground.step, strict=True))
+            box = (x, y, x + round(size[0] / ground.step[0]), y + round(size[1] / ground.step[1]))
+            picture = Image.frombytes("RGB", (side, side), decoded.pixels).crop(box)
+            yield Upright(decoded.digest, placement(size, preprocessing), picture)
+
+
+def _all_of_it(side: int, intensity: Range | None) -> Preprocessing:
+    """The whole picture on a square."""
+    return Preprocessing(
+        height=side,
+        width=side,
+        channels=3,
+        fit="pad",
+        crop_fraction=1.0,
+        interpolation="bicubic",
+        mean=(0.5, 0.5, 0.5),
+        std=(1.0, 1.0, 1.0),
+        intensity=intensity,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +94,11 @@ def sources(
         workers: Decoding processes.
     """
     numbers = sorted(set(numbers))
-    with PictureLoader(Order(measure="upright"), workers=workers) as loader:
-        sizes = [picture.dimensions for picture in loader.load(paths[number] for number in numbers)]
     found: dict[int, Source] = {}
-    with PictureLoader(Order(preprocessing=_thumbnail(preprocessing.intensity)), workers=workers) as loader:
-        pictures = loader.load(paths[number] for number in numbers)
-        for number, size, picture in zip(numbers, sizes, pictures, strict=True):
-            if size is None or picture.pixels is None:
-                continue
-            whole = Image.frombytes("RGB", (SIDE, SIDE), picture.pixels)
-            ground = placement(size, THUMBNAIL)
-            x, y = (round(-start / step) for start, step in zip(ground.start, ground.step, strict=True))
-            inner = whole.crop((x, y, x + round(size[0] / ground.step[0]), y + round(size[1] / ground.step[1])))
+    pictures = upright_pictures([paths[number] for number in numbers], preprocessing, side=SIDE, workers=workers)
+    for number, upright in zip(numbers, pictures, strict=True):
+        if upright is not None:
             file = io.BytesIO()
-            inner.save(file, "JPEG", quality=82)
-            found[number] = Source(placement=placement(size, preprocessing), thumbnail=file.getvalue())
+            upright.picture.save(file, "JPEG", quality=82)
+            found[number] = Source(placement=upright.placement, thumbnail=file.getvalue())
     return found
-
-
-def _thumbnail(intensity: Range | None) -> Preprocessing:
-    return Preprocessing.from_json(THUMBNAIL.to_json() | ({"intensity": list(intensity)} if intensity else {}))

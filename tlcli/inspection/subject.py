@@ -9,12 +9,13 @@ import torch
 
 from tlcli.backbones.engine import pick_device
 from tlcli.backbones.network import Backbone
-from tlcli.backbones.zoo import load_backbone, rebuild
-from tlcli.errors import ArtifactError, UsageError
+from tlcli.backbones.zoo import load_backbone
+from tlcli.errors import UsageError
 from tlcli.features.network import make_preprocessing
 from tlcli.images.preprocess import Preprocessing
+from tlcli.inference.trained import trained_network
 from tlcli.run_directory import RUN_FILE, UNFINISHED
-from tlcli.runs import Run, load_run
+from tlcli.runs import load_run
 from tlcli.settings import InspectSettings
 
 
@@ -56,7 +57,7 @@ def open_subject(settings: InspectSettings) -> Subject:
             if value is not None:
                 raise UsageError(f"{option} has no effect on a run, which has its own. Leave it out.")
         run = load_run(Path(settings.network))
-        backbone = _network_of(run)
+        backbone = trained_network(run)
         origin, preprocessing = f"as trained in {run.directory}", run.preprocessing
     else:
         backbone = load_backbone(settings.network, settings.weights or "pretrained", size=settings.size)
@@ -64,12 +65,3 @@ def open_subject(settings: InspectSettings) -> Subject:
     backbone.model.eval().requires_grad_(False).to(device)
     name = subject_name(settings.network)
     return Subject(name=name, backbone=backbone, origin=origin, preprocessing=preprocessing, device=device)
-
-
-def _network_of(run: Run) -> Backbone:
-    backbone = rebuild(run.config)
-    try:
-        backbone.model.load_state_dict(run.weights(), strict=True)
-    except RuntimeError as error:
-        raise ArtifactError(f"the weights in {run.directory} don't fit {backbone.name}: {error}") from error
-    return backbone

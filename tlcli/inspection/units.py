@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,18 @@ class Layout:
             case _:
                 return values.flatten(1)[:, :, None, None]
 
+    def back(self, maps: Tensor, values: Tensor) -> Tensor:
+        """`maps` of [B, ...] as `values`, which they were made of, a new tensor; tokens without a place stay."""
+        match self.kind:
+            case "maps":
+                return maps.clone()
+            case "last":
+                return maps.permute(0, 2, 3, 1).clone()
+            case "tokens":
+                return torch.cat([values[:, : self.before], maps.flatten(2).transpose(1, 2)], 1)
+            case _:
+                return maps.reshape(values.shape).clone()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tap:
@@ -72,22 +85,45 @@ def choose_taps(backbone: Backbone, asked: tuple[str, ...]) -> list[Tap]:
     Raises:
         UsageError: there is no such layer, or the network can't be traced.
     """
-    plan = plan_of(backbone)
-    if plan is None or not plan.rows:
-        raise UsageError(
-            f"{backbone.name} can't be traced, so nothing between its input and its head can be told apart. "
-            "Inspect another backbone."
-        )
-    table = layer_table(backbone).layers
+    plan = _plan_of(backbone)
     names = [row.name for row in plan.rows]
     if asked:
         numbers = sorted({_number(text, names, backbone.name) for text in asked})
     else:
         count = min(LAYERS, len(names))
         numbers = sorted({1 + round(index * (len(names) - 1) / max(count - 1, 1)) for index in range(count)})
-    spec = backbone.input
+    return list(_taps(backbone, plan, numbers))
+
+
+def mapped_taps(backbone: Backbone) -> Iterator[Tap]:
+    """The layers whose units have maps of more than one place in rows and columns, from last to first.
+
+    Args:
+        backbone: On any device.
+
+    Raises:
+        UsageError: the network can't be traced.
+    """
+    plan = _plan_of(backbone)
+    taps = _taps(backbone, plan, range(len(plan.rows), 0, -1))
+    return (tap for tap in taps if tap.layout.places != (1, 1) and (tap.layout.kind != "tokens" or _square(tap.layout)))
+
+
+def _plan_of(backbone: Backbone) -> Plan:
+    plan = plan_of(backbone)
+    if plan is None or not plan.rows:
+        raise UsageError(
+            f"{backbone.name} can't be traced, so nothing between its input and its head can be told apart. "
+            "Use another backbone."
+        )
+    return plan
+
+
+def _taps(backbone: Backbone, plan: Plan, numbers: Iterable[int]) -> Iterator[Tap]:
+    """The layers with these numbers."""
+    table, spec = layer_table(backbone).layers, backbone.input
     tracker = track(backbone.model, plan.graph, (1, spec.channels, spec.height, spec.width))
-    return [_tap(backbone, plan, tracker, table[number - 1], plan.rows[number - 1]) for number in numbers]
+    return (_tap(backbone, plan, tracker, table[number - 1], plan.rows[number - 1]) for number in numbers)
 
 
 def _number(text: str, names: list[str], backbone: str) -> int:
@@ -132,12 +168,21 @@ def _layout(value: Any, field: Field | None, before: int) -> Layout:  # noqa: AN
         units, places = (shape[2], shape[:2]) if last else (shape[0], shape[1:])
         return Layout(units=units, places=(places[0], places[1]), kind="last" if last else "maps")
     if len(shape) == 2 and shape[0] > before:
-        tokens = shape[0] - before
+        # Networks with a class token add it late (CaiT), or don't say that they have one (VOLO).
+        counts = (shape[0] - extra for extra in (before, 0, 1))
+        tokens = next((count for count in counts if count and math.isqrt(count) ** 2 == count), shape[0] - before)
         side = math.isqrt(tokens)
         return Layout(
-            units=shape[1], places=(side, side) if side**2 == tokens else (1, tokens), kind="tokens", before=before
+            units=shape[1],
+            places=(side, side) if side**2 == tokens else (1, tokens),
+            kind="tokens",
+            before=shape[0] - tokens,
         )
     return Layout(units=math.prod(shape), places=(1, 1), kind="vector")
+
+
+def _square(layout: Layout) -> bool:
+    return layout.places[0] == layout.places[1]
 
 
 def _exact(field: Field | None, layout: Layout, picture: Pair) -> Field | None:

@@ -4,6 +4,7 @@ Checks that need nothing but the values happen on construction and quote the val
 """
 
 from tlcli.settings.commands import (
+    EXPLAINED,
     AugmentSettings,
     CacheFeaturesSettings,
     CheckSettings,
@@ -25,6 +26,7 @@ from tlcli.settings.shared import (
 
 __all__ = [
     "DEFAULT_BACKBONE",
+    "EXPLAINED",
     "SPLITS",
     "AugmentSettings",
     "CacheFeaturesSettings",

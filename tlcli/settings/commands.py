@@ -144,6 +144,10 @@ class CheckSettings:
             raise UsageError(f"--out {self.out}: expected a name ending in .csv.")
 
 
+EXPLAINED = 50
+"""Pictures that `predict` explains where nobody said how many."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
     """Everything `predict` can be told."""
@@ -164,6 +168,10 @@ class PredictSettings:
     """Replace the file at `out`."""
     resume: bool = False
     """Go on where an interrupted prediction stopped."""
+    explain: Path | None = None
+    """A folder for pictures that show what speaks for the label; None explains nothing."""
+    explain_limit: int | None = None
+    """Pictures to explain at most, the first ones; None is `EXPLAINED`."""
     compute: ComputeSettings = field(default_factory=ComputeSettings)
 
     def __post_init__(self) -> None:
@@ -175,9 +183,13 @@ class PredictSettings:
         if self.overwrite and self.resume:
             raise UsageError("--overwrite and --resume exclude each other: start again, or go on?")
         if self.out in {None, "-"}:
-            for flag, given in (("--overwrite", self.overwrite), ("--resume", self.resume)):
-                if given:
-                    raise UsageError(f"{flag} has no effect without --out FILE.")
+            if self.resume:
+                raise UsageError("--resume has no effect without --out FILE.")
+            if self.overwrite and self.explain is None:
+                raise UsageError("--overwrite has no effect without --out FILE.")
+        at_least("--explain-limit", self.explain_limit, 1)
+        if self.explain_limit is not None and self.explain is None:
+            raise UsageError("--explain-limit has no effect without --explain DIR.")
 
 
 @dataclass(frozen=True, kw_only=True)

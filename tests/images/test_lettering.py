@@ -1,0 +1,54 @@
+"""Text in pictures: nothing becomes an empty box without a word, and everything fits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from tlcli.images import lettering
+from tlcli.images.lettering import draw_text, shortened, width_of
+
+
+@pytest.fixture
+def only_english(monkeypatch):
+    """A machine without fonts."""
+    monkeypatch.setattr(lettering, "FONTS", ())
+    monkeypatch.setattr(lettering, "_of_matplotlib", list)
+    for cached in (lettering._faces, lettering._plain_faces, lettering._has):
+        cached.cache_clear()
+    yield
+    for cached in (lettering._faces, lettering._plain_faces, lettering._has):
+        cached.cache_clear()
+
+
+def drawn(text):
+    picture = Image.new("RGB", (600, 40), "white")
+    draw_text(ImageDraw.Draw(picture), (5, 28), text, (0, 0, 0), 20)
+    return np.asarray(picture)
+
+
+def test_what_no_font_has_is_escaped(only_english):
+    assert np.array_equal(drawn("caf\u00e9 \u4e2d"), drawn(r"caf\xe9 \u4e2d"))
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "\u202egpj", "\udcff", "\U0010fffd"])
+def test_what_controls_or_has_no_glyph_anywhere_is_escaped(text):
+    escaped = "".join(one if one.isascii() and one.isprintable() else ascii(one)[1:-1] for one in text)
+    assert np.array_equal(drawn(text), drawn(escaped))
+
+
+def test_english_is_drawn_in_one_font_and_takes_its_width():
+    assert width_of("shirt", 20) == pytest.approx(lettering.font(20).getlength("shirt"))
+    assert width_of("", 20) == 0
+
+
+@pytest.mark.parametrize("front", [False, True])
+def test_shortened_text_fits_and_keeps_what_it_can(front):
+    text = "a/long/path/to/some/picture.jpg" * 9
+    short = shortened(text, 15, 200, front=front)
+    assert width_of(short, 15) <= 200 < width_of(text, 15)
+    kept = short.removeprefix("...") if front else short.removesuffix("...")
+    assert text.endswith(kept) if front else text.startswith(kept)
+    assert width_of(short, 15) > 185
+    assert shortened("shirt", 15, 200, front=front) == "shirt"

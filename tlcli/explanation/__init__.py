@@ -1,0 +1,1 @@
+"""Why a run says what it says of a picture."""

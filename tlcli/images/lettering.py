@@ -1,0 +1,153 @@
+r"""Names drawn into pictures: in a font that has their characters, and harmless. Torch-free.
+
+Pillow's own font has the letters of English. Others are looked for among the system's fonts, and what none of them has
+is written as Python escapes it (`\u4e2d`), since an empty box could be anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import ImageDraw, ImageFont
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Colour = tuple[int, int, int]
+
+FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansCJKsc-Regular.otf",
+    "wqy-microhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "Arial Unicode.ttf",
+    "Hiragino Sans GB.ttc",
+    "segoeui.ttf",
+    "msyh.ttc",
+    "msgothic.ttc",
+    "malgun.ttf",
+)
+"""What Linux distributions, macOS and Windows bring, those with most scripts first."""
+
+NOWHERE = "\U0010fffd"
+"""A character that no font has: it is drawn as what stands for missing ones."""
+ELLIPSIS = "..."
+
+
+def font(size: int) -> Font:
+    """Pillow's own font.
+
+    Args:
+        size: In pixels.
+    """
+    return ImageFont.load_default(size)
+
+
+def width_of(text: str, size: int) -> float:
+    """Pixels that `draw_text` takes for `text`."""
+    return sum(_length(face, part) for face, part in _runs(text, size))
+
+
+def draw_text(pen: ImageDraw.ImageDraw, position: tuple[float, float], text: str, fill: Colour, size: int) -> None:
+    """Draw a line of text.
+
+    Args:
+        pen: Draws on the picture.
+        position: Of its left end and its baseline.
+        text: Anything; what controls a terminal or has no glyph is escaped.
+        fill: Its colour.
+        size: In pixels.
+    """
+    x, y = position
+    for face, part in _runs(text, size):
+        pen.text((x, y), part, fill, face, anchor="ls")
+        x += _length(face, part)
+
+
+def shortened(text: str, size: int, width: float, *, front: bool = False) -> str:
+    """`text`, or as much of it as fits, with an ellipsis.
+
+    Args:
+        text: A line.
+        size: Of the font, in pixels.
+        width: Pixels that there are.
+        front: Leave out what comes first, as in paths.
+    """
+    if width_of(text, size) <= width:
+        return text
+    low, high = 0, len(text)  # characters that fit, and that don't
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if width_of(_cut(text, middle, front=front), size) <= width else (low, middle)
+    return _cut(text, low, front=front)
+
+
+def _cut(text: str, kept: int, *, front: bool) -> str:
+    return ELLIPSIS + text[len(text) - kept :] if front else text[:kept] + ELLIPSIS
+
+
+def _runs(text: str, size: int) -> Iterator[tuple[Font, str]]:
+    """Pieces of the text, each with a font that has its characters: one for all of it, where there is one."""
+    faces = _faces(size)
+    chosen = [next((index for index in range(len(faces)) if _has(size, index, one)), None) for one in text]
+    together = next((index for index in range(len(faces)) if all(_has(size, index, one) for one in text)), None)
+    if together is not None:
+        chosen = [together] * len(text)
+    piece, last = "", 0
+    for one, index in zip(text, chosen, strict=True):
+        shown, here = (one, index) if index is not None else (ascii(one)[1:-1], 0)
+        if here != last and piece:
+            yield faces[last], piece
+            piece = ""
+        piece, last = piece + shown, here
+    if piece:
+        yield faces[last], piece
+
+
+@functools.cache
+def _faces(size: int) -> tuple[Font, ...]:
+    """The fonts of this machine."""
+    found: list[Font] = [font(size)]
+    for name in (*FONTS, *_of_matplotlib()):
+        try:
+            found.append(ImageFont.truetype(name, size))
+        except OSError:
+            continue
+    return tuple(found)
+
+
+def _of_matplotlib() -> list[str]:
+    """The font that matplotlib brings, where that is installed."""
+    spec = importlib.util.find_spec("matplotlib")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return [str(Path(place, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")) for place in places]
+
+
+@functools.cache
+def _plain_faces(size: int) -> tuple[Font, ...]:
+    """The same, drawing each character by itself: else a vowel sign would come with a circle to sit on."""
+    basic = ImageFont.Layout.BASIC
+    return tuple(
+        face.font_variant(layout_engine=basic) if isinstance(face, ImageFont.FreeTypeFont) else face
+        for face in _faces(size)
+    )
+
+
+@functools.cache
+def _has(size: int, index: int, character: str) -> bool:
+    """Whether a font has a glyph for a character that may be shown."""
+    if character == " ":
+        return True
+    if not character.isprintable():
+        return False
+    face = _plain_faces(size)[index]
+    drawn, missing = (face.getmask(one) for one in (character, NOWHERE))
+    return sum(drawn.size) > 0 and (drawn.size, bytes(drawn)) != (missing.size, bytes(missing))
+
+
+def _length(face: Font, text: str) -> float:
+    return float(face.getlength(text))
