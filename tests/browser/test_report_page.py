@@ -49,6 +49,8 @@ def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
         assert split.get_attribute("aria-pressed") == "true"
         assert shown.broken_pictures() == []
         assert (shown.sticking_out(), shown.faint()) == ([], [])
+        spilling = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+        assert shown.page.locator(".figure b").filter(visible=True).evaluate_all(spilling) == []
         for full in (False, True):
             name = f"{split.text_content()}-{width}{'-dark' * dark}{'-full' * full}.png"
             seen = shown.screenshot(tmp_path / name, full=full)
