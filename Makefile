@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tlcli finetune sample_data/pictures --out $(RUN) --overwrite
@@ -35,6 +35,10 @@ bench: $(VENV)/.tested
 		$(BIN)/tlcli cache-features "$(DATA)" --export $(FEATURES) --quiet; \
 		$(BIN)/python benchmarks/head.py $(FEATURES); rm $(FEATURES); fi
 	if [ -n "$(OTHERS)" ]; then benchmarks/others/beside.sh "$(DATA)" "$(OTHERS)" "$(TIMM)"; fi
+
+# The pictures in README.md, from sample_data; needs Chromium.
+gallery: $(VENV)/.tested
+	$(BIN)/python docs/gallery.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
