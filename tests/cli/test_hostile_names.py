@@ -119,6 +119,27 @@ def test_a_list_that_predict_wrote_is_a_list_that_it_reads(world, tmp_path):
     assert len(names) - len(unbroken) == 2
 
 
+def test_every_name_has_its_explanation_and_none_leaves_the_folder(world, tmp_path, capfd):
+    why, before = tmp_path / "why", digests(world)
+    assert run(["predict", str(world / "run"), str(world / "inbox"), "--explain", str(why), "--workers", "1"]) == 3
+    lines = [json.loads(line) for line in (why / "explain.jsonl").read_text().splitlines()]
+    assert {os.fsencode(from_portable_name(line["path"])) for line in lines} == {
+        os.fsencode(world / "inbox") + b"/" + name for name in NAMES
+    }
+    assert sorted(["explain.jsonl", *(line["file"] for line in lines)]) == sorted(os.listdir(why))  # noqa: PTH208
+    assert [path.name for path in tmp_path.iterdir()] == ["why"]
+    assert digests(world) == before
+    assert not {"\x1b", "\x9b", "\x07", "\u202e"} & set(capfd.readouterr().err)
+
+
+def test_a_confusion_matrix_of_odd_classes_is_harmless(world, capfd):
+    assert run(["evaluate", str(world / "run"), str(world / "data"), "--workers", "1"]) == 0
+    said = capfd.readouterr().err
+    assert "Confusion" in said
+    assert not {"\x1b", "\x9b"} & set(said)
+    assert r"two\nlines" in said
+
+
 @pytest.mark.parametrize("json_output", [False, True])
 def test_a_terminal_is_told_nothing_that_it_would_obey(world, json_output):
     """Rows on a terminal of their own; standard error goes elsewhere."""

@@ -17,6 +17,7 @@ UNBOUNDED = 1000
 """Columns of a pipe: nothing is cut off there."""
 
 if TYPE_CHECKING:
+    from tlcli.backbones.layers import Layer
     from tlcli.commands.inspect import InspectResult
     from tlcli.commands.layers import LayersResult
 
@@ -67,20 +68,15 @@ def layer_listing(terminal: Terminal, result: LayersResult) -> None:
     table.add_row("", "total", "", "", "", "", "", "", f"{result.table.parameters:,}", style="bold")
     _print(table)
     if result.frozen is not None:
-        terminal.note(
-            f"{_frozen(result)}: {result.table.parameters - result.trained_parameters:,} parameters frozen, "
-            f"{result.trained_parameters:,} trained"
-        )
+        terminal.note(_frozen(result.table.layers, result.frozen, result.table.parameters, result.trained_parameters))
 
 
-def _frozen(result: LayersResult) -> str:
-    """How far a run's network was frozen."""
-    layers = result.table.layers
-    if not result.frozen:
-        return "Nothing frozen"
-    if result.frozen == len(layers):
-        return "Frozen up to the head"
-    return f"Frozen up to layer {result.frozen} ({layers[result.frozen - 1].name})"
+def _frozen(layers: Sequence[Layer], last: int, parameters: int, trained: int) -> str:
+    """How far a run's network was frozen, and how much of it that is."""
+    if not last:
+        return f"Nothing frozen: {trained:,} parameters trained"
+    where = "the head" if last == len(layers) else f"layer {last} ({layers[last - 1].name})"
+    return f"Frozen up to {where}: {parameters - trained:,} parameters frozen, {trained:,} trained"
 
 
 def _sizes(values: tuple[int, ...] | None) -> str:
