@@ -77,7 +77,7 @@ def detectors(monkeypatch):
         preprocessing=preprocessing,
         device=torch.device("cpu"),
     )
-    monkeypatch.setattr(command, "open_subject", lambda settings: subject)
+    monkeypatch.setattr(command, "open_subject", lambda settings, intensity: subject)
 
 
 def paint(path: Path, *, dot=None, edge=None, level=100, scale=1, **options):
@@ -172,7 +172,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.rows += [json.loads(value) for name, value in attrs if name == "data-row"]
+        self.rows += [row for name, value in attrs if name == "data-rows" for row in json.loads(value)]
 
 
 def test_hostile_names_are_text(detectors, tmp_path):
