@@ -33,6 +33,10 @@ def clipped(box, spec):
         ("resnet18", 96, ("1", "2", "4")),
         ("tf_efficientnet_lite0", 96, ("1", "3", "5")),
         ("convnext_atto", 96, ("1", "2")),
+        ("mobilenetv2_050", 64, ("1", "3", "6")),
+        ("regnetx_002", 96, ("1", "2", "4", "6")),
+        ("densenet121", 64, ("1", "3")),
+        ("inception_v3", 107, ("1", "5")),  # of a size that leaves no pixel over beside its strides
     ],
 )
 def test_box_is_what_has_a_gradient(name, size, layers):
