@@ -16,7 +16,7 @@ from tlcli.inspection.units import Tap
 COLUMNS = 3
 """Units in a row; 2 where each has two panels."""
 MARGIN, GAP, SLIT = 28, 26, 3
-"""Pixels: around all, between two units, and between two patches."""
+"""Pixels: around all, between two panels, and between two patches."""
 BETWEEN = 10
 """Pixels between a unit's two grids."""
 HEAD, CAPTION = 74, 26
@@ -67,8 +67,9 @@ class Sheet:
     def __init__(self, tap: Tap, count: int, panels: int) -> None:
         self._columns = COLUMNS if panels == 1 else COLUMNS - 1
         rows = max(1, -(-count // self._columns))
-        self._cell = (panels * (PANEL + BETWEEN) - BETWEEN, CAPTION + GRID)
-        width = 2 * MARGIN + self._columns * self._cell[0] + (self._columns - 1) * GAP
+        self._cell = (panels * (PANEL + GAP) - GAP, CAPTION + GRID)
+        self._gap = panels * GAP
+        width = 2 * MARGIN + self._columns * (self._cell[0] + self._gap) - self._gap
         self.picture = Image.new("RGB", (width, MARGIN + HEAD + rows * (self._cell[1] + GAP) - GAP + MARGIN), GROUND)
         pen = ImageDraw.Draw(self.picture)
         pen.text((MARGIN, MARGIN), title(tap), INK, _font(26))
@@ -78,7 +79,7 @@ class Sheet:
     def add(self, number: int, panels: Sequence[Panel]) -> None:
         """Draw the next unit."""
         row, column = divmod(self._pasted, self._columns)
-        left = MARGIN + column * (self._cell[0] + GAP)
+        left = MARGIN + column * (self._cell[0] + self._gap)
         top = MARGIN + HEAD + row * (self._cell[1] + GAP)
         pen = ImageDraw.Draw(self.picture)
         pen.text((left, top), f"unit {number}", INK, _font(17))
@@ -87,7 +88,7 @@ class Sheet:
             pen.text((left + PANEL - _font(14).getlength(text), top + 2), text, PALE, _font(14))
             self._spread(panel.patches, left, top + CAPTION, panel.ranks)
             self._spread(panel.projections, left + GRID + BETWEEN, top + CAPTION, panel.ranks)
-            left += PANEL + BETWEEN
+            left += PANEL + GAP
         self._pasted += 1
 
     def _spread(self, grid: Image.Image, left: int, top: int, ranks: Iterable[int]) -> None:
