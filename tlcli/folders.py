@@ -6,13 +6,14 @@ import contextlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tlcli.errors import UsageError
-from tlcli.files import naming, sync_directory
+from tlcli.files import sync_directory
+from tlcli.progress import Silent
+from tlcli.run_directory import lock_out, old_of, staging_of, swap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,59 +44,68 @@ class WholeFolder:
         names = self.names()
         if names and not replace:
             raise UsageError(f"{self.path} is not empty. Choose another {self.option}, or replace it with --overwrite.")
-        foreign = [name for name in names if name != self.index and not self.others.fullmatch(name)]
+        foreign = self._foreign(self._there()) if names else []
         if not foreign and names and self.index not in names:
             foreign = names
         if foreign:
-            raise UsageError(
-                f"{self.path} holds {foreign[0]!r}, which {self.writer} did not write, so it is not replaced. "
-                f"Choose another {self.option}, or move that away."
-            )
+            raise self._refusal(self.path, foreign[0])
 
     def names(self) -> list[str]:
         """What is there, sorted."""
-        return sorted(os.listdir(self.path)) if self.path.is_dir() else []  # noqa: PTH208
+        return sorted(os.listdir(self._there())) if self._there().is_dir() else []  # noqa: PTH208
+
+    def _there(self) -> Path:
+        """Where it is: beside its name, where a process was killed between the two renames that replace it."""
+        return old_of(self.path) if not self.path.exists() and old_of(self.path).is_dir() else self.path
 
     @contextlib.contextmanager
     def filled(self, *, replace: bool) -> Iterator[Path]:
         """A folder to write into, which takes its name when the block has ended well, and else is removed.
 
+        What a killed process left of its own beside it is removed first.
+
         Raises:
             UsageError: see `check`, which is asked again at the end.
+            MachineError: another process is writing it.
         """
-        parent = self.path.absolute().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with naming(self.path):
-            staging = self._beside()
-        try:
-            umask = os.umask(0)
-            os.umask(umask)
-            staging.chmod(0o777 & ~umask)
-            yield staging
-            for path in staging.iterdir():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-            sync_directory(staging)
-            self.check(replace=replace)
-            self._take_place(staging)
-            sync_directory(parent)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)  # what went wrong first is what is told
-            raise
+        with lock_out(self.path, Silent()):
+            self._clear()
+            staging = staging_of(self.path)
+            staging.mkdir()
+            try:
+                yield staging
+                for path in staging.iterdir():
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+                sync_directory(staging)
+                self.check(replace=replace)
+                if self.path.exists():
+                    swap(staging, self.path)
+                else:
+                    staging.rename(self.path)
+                sync_directory(self.path.absolute().parent)
+            except BaseException:
+                shutil.rmtree(staging, ignore_errors=True)  # what went wrong first is what is told
+                raise
+            shutil.rmtree(old_of(self.path), ignore_errors=True)  # else the next one removes it
 
-    def _beside(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix=f".{self.path.name[:50]}.", suffix=".tmp", dir=self.path.absolute().parent))
+    def _clear(self) -> None:
+        """Remove what killed processes left; a folder that was about to be replaced has its name back."""
+        if old_of(self.path).is_dir() and not self.path.exists():
+            old_of(self.path).rename(self.path)
+        for left in (old_of(self.path), staging_of(self.path)):
+            if left.is_dir():
+                if foreign := self._foreign(left):
+                    raise self._refusal(left, foreign[0])
+                shutil.rmtree(left)
 
-    def _take_place(self, staging: Path) -> None:
-        """Give `staging` the name; what was there stays until it is."""
-        if not self.names():  # an empty folder is replaced by the rename itself
-            staging.rename(self.path)
-            return
-        old = self._beside()
-        self.path.rename(old)
-        try:
-            staging.rename(self.path)
-        except BaseException:
-            old.rename(self.path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+    def _foreign(self, folder: Path) -> list[str]:
+        """What in a folder is not of such a folder, whole or half written."""
+        names = sorted(os.listdir(folder))  # noqa: PTH208
+        return [name for name in names if name != self.index and not self.others.fullmatch(name)]
+
+    def _refusal(self, folder: Path, name: str) -> UsageError:
+        return UsageError(
+            f"{folder} holds {name!r}, which {self.writer} did not write, so it is not replaced. "
+            f"Choose another {self.option}, or move that away."
+        )

@@ -42,7 +42,7 @@ CHECKPOINTS = "checkpoint"
 
 def begun_run(out: Path) -> Path | None:
     """The directory of an unfinished run for `out` with checkpoints to go on from, if there is one."""
-    for directory in (_staging(out), out):
+    for directory in (staging_of(out), out):
         if _unfinished(directory) and (directory / CHECKPOINTS).is_dir():
             return directory
     return None
@@ -52,8 +52,8 @@ def _unfinished(directory: Path) -> bool:
     return (directory / UNFINISHED).exists() and not (directory / RUN_FILE).exists()
 
 
-def _staging(out: Path) -> Path:
-    """Where a run is written that will replace another one."""
+def staging_of(out: Path) -> Path:
+    """Where a directory is written that will replace another one."""
     return out.with_name(f".{out.name}.new") if out.name else out
 
 
@@ -74,12 +74,12 @@ def new_run(out: Path, *, overwrite: bool, resume: bool = False, report: Reporte
         UsageError: `out` exists and may not be replaced, or it is something else than a run.
         MachineError: another process is writing it.
     """
-    with _locked(out, report or Silent()):
+    with lock_out(out, report or Silent()):
         _finish_swap(out)
         _refuse(out, overwrite=overwrite or resume)
         directory = begun_run(out) if resume else None
         if directory is None:
-            directory = _staging(out) if out.exists() and any(out.iterdir()) else out
+            directory = staging_of(out) if out.exists() and any(out.iterdir()) else out
             if directory != out:
                 _remove(directory)
         marker, checkpoints = directory / UNFINISHED, directory / CHECKPOINTS
@@ -97,7 +97,7 @@ def new_run(out: Path, *, overwrite: bool, resume: bool = False, report: Reporte
                 shutil.rmtree(directory, ignore_errors=True)  # what went wrong first is what is told
             raise
         if directory != out:
-            _swap(directory, out)
+            swap(directory, out)
         _tidy(out)
 
 
@@ -108,8 +108,8 @@ def _how_to_go_on(out: Path, checkpoints: Path) -> str:
 
 
 @contextlib.contextmanager
-def _locked(out: Path, report: Reporter) -> Iterator[None]:
-    """Let nobody else write this run.
+def lock_out(out: Path, report: Reporter) -> Iterator[None]:
+    """Let nobody else write this directory.
 
     Raises:
         MachineError: somebody does.
@@ -124,9 +124,9 @@ def _locked(out: Path, report: Reporter) -> Iterator[None]:
         yield
 
 
-def _swap(staging: Path, out: Path) -> None:
-    """Let a finished run take the place of another one."""
-    old = _old(out)
+def swap(staging: Path, out: Path) -> None:
+    """Let a finished directory take the place of another one, which stands at `old_of(out)` then."""
+    old = old_of(out)
     _remove(old)  # of an overwriting that was killed at its very end
     out.rename(old)
     try:
@@ -145,7 +145,7 @@ def _remove(directory: Path) -> None:
 def _tidy(out: Path) -> None:
     """Remove what a finished run needs no more: what it replaced, the mark of an unfinished one, checkpoints."""
     with contextlib.suppress(OSError):  # the run is whole; the next command tries again
-        _remove(_old(out))
+        _remove(old_of(out))
         checkpoints = out / CHECKPOINTS
         names = os.listdir(checkpoints) if checkpoints.is_dir() else ["nothing"]  # noqa: PTH208
         if "origin.json" in names or not names:  # else it is somebody else's
@@ -155,18 +155,18 @@ def _tidy(out: Path) -> None:
         (out / UNFINISHED).unlink(missing_ok=True)
 
 
-def _old(out: Path) -> Path:
-    """Where a run stands for a moment while another one takes its place."""
+def old_of(out: Path) -> Path:
+    """Where a directory stands for a moment while another one takes its place."""
     return out.with_name(f".{out.name}.old")
 
 
 def recover(out: Path) -> None:
     """Finish an overwriting that was killed at its very end, unless somebody is writing the run now."""
-    left = [_old(out), _staging(out) / RUN_FILE, out / CHECKPOINTS, out / UNFINISHED] if out.name else []
+    left = [old_of(out), staging_of(out) / RUN_FILE, out / CHECKPOINTS, out / UNFINISHED] if out.name else []
     if not any(path.exists() for path in left):
         return
     try:
-        with _locked(out, Silent()):
+        with lock_out(out, Silent()):
             _finish_swap(out)
     except MachineError:
         return
@@ -176,14 +176,14 @@ def recover(out: Path) -> None:
 
 
 def _finish_swap(out: Path) -> None:
-    """Before, between or after the renames of `_swap`."""
+    """Before, between or after the renames of `swap`."""
     if not out.name:
         return
-    old, staging = _old(out), _staging(out)
+    old, staging = old_of(out), staging_of(out)
     if old.is_dir() and not out.exists():
         old.rename(out)
     if (staging / RUN_FILE).exists() and out.is_dir():
-        _swap(staging, out)
+        swap(staging, out)
     if (out / RUN_FILE).exists():
         _tidy(out)
 

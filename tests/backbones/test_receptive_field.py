@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tlcli.backbones.layers import layer_table
+from tlcli.backbones.receptive_field import track
 from tlcli.backbones.rows import plan_of
 from tlcli.backbones.zoo import load_backbone
 
@@ -49,3 +50,25 @@ def test_field_is_what_a_nan_reaches(name, size, rows):
 def test_squeeze_and_excitation_sees_the_whole_picture():
     backbone = load_backbone("mobilenetv3_small_050", "none", classes=2, size=96)
     assert layer_table(backbone).layers[1].receptive_field == 96 == rows_that_reach_the_middle(backbone, 1)
+
+
+class Rewriting(torch.nn.Module):
+    """Writes into the list it is given, as HRNet's stages do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 3)
+
+    def forward(self, maps):
+        maps[0] = self.conv(maps[0])
+        return maps[0] + maps[1]
+
+
+def test_modules_may_write_into_their_lists():
+    model = torch.nn.Module()
+    model.stage = Rewriting()
+    graph = torch.fx.Graph()
+    picture = graph.placeholder("picture")
+    stage = graph.call_module("stage", ([picture, 1.0],))
+    graph.output(stage)
+    assert track(model, graph, (1, 3, 9, 9)).fields[stage] is not None

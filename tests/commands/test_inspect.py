@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def detectors(monkeypatch):
         preprocessing=preprocessing,
         device=torch.device("cpu"),
     )
-    monkeypatch.setattr(command, "open_subject", lambda settings: subject)
+    monkeypatch.setattr(command, "open_subject", lambda settings, intensity: subject)
 
 
 def paint(path: Path, *, dot=None, edge=None, level=100, scale=1, **options):
@@ -172,7 +173,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.rows += [json.loads(value) for name, value in attrs if name == "data-row"]
+        self.rows += [row for name, value in attrs if name == "data-rows" for row in json.loads(value)]
 
 
 def test_hostile_names_are_text(detectors, tmp_path):
@@ -265,6 +266,27 @@ def test_a_run_brings_its_own_size(trained, photos, tmp_path):
     result = inspect(InspectSettings(network=str(trained.run), data=photos, out=tmp_path / "o", layers=("2",), units=1))
     assert result.layers[0].name == "blocks.0.0"
     assert all(line["box"][2] - line["box"][0] == 7 for line in lines(tmp_path / "o"))
+
+
+@pytest.mark.parametrize(
+    ("network", "fields"),
+    [("lenet5", (6, 16, 32, 32)), ("torchvision/alexnet", (19, 67, 99, 131, 195, 224, 224))],
+)
+def test_every_layer_of_the_plain_networks(network, fields, photos, tmp_path):
+    for name in ("disc", "square"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for path in sorted((photos / name).iterdir())[:2]:
+            (tmp_path / "d" / name / path.name).write_bytes(path.read_bytes())
+    layers = tuple(str(number) for number in range(1, len(fields) + 1))
+    shown = settings(tmp_path / "d", tmp_path / "o", layers=layers, units=1, weights="none")
+    result = inspect(replace(shown, network=network))
+    assert [layer.number for layer in result.layers] == [int(layer) for layer in layers]
+    found = lines(tmp_path / "o")
+    for layer, side in zip(result.layers, fields, strict=True):
+        own = [line for line in found if line["layer"] == layer.number]
+        assert {line["rank"] for line in own} == {1, 2, 3, 4}
+        for x0, y0, x1, y1 in (line["box"] for line in own):
+            assert (x1 - x0, y1 - y0) == (side, side)
 
 
 def test_attention_gets_whole_pictures(photos, tmp_path):

@@ -33,6 +33,10 @@ def clipped(box, spec):
         ("resnet18", 96, ("1", "2", "4")),
         ("tf_efficientnet_lite0", 96, ("1", "3", "5")),
         ("convnext_atto", 96, ("1", "2")),
+        ("mobilenetv2_050", 64, ("1", "3", "6")),
+        ("regnetx_002", 96, ("1", "2", "4", "6")),
+        ("densenet121", 64, ("1", "3")),
+        ("inception_v3", 107, ("1", "5")),  # of a size that leaves no pixel over beside its strides
     ],
 )
 def test_box_is_what_has_a_gradient(name, size, layers):
@@ -42,7 +46,7 @@ def test_box_is_what_has_a_gradient(name, size, layers):
             nn.init.uniform_(module.weight, 0.5, 1.5)
     spec = backbone.input
     for tap in choose_taps(backbone, layers):
-        network = several(backbone.model, plan_of(backbone), [tap.node])
+        network = several(backbone.model, plan_of(backbone), [tap])
         height, width = tap.sight.places
         for row, column in {(0, 0), (height // 2, width // 2), (height - 1, width - 1), (0, width - 1)}:
             box = clipped(tap.sight.box(row, column), spec)
@@ -96,8 +100,8 @@ def test_relu6_ends_without_its_limit_and_passes_it_on(layer):
     kept = []
     norm.register_forward_hook(lambda module, given, value: kept.append(value))
     with torch.no_grad():
-        free, later = several(backbone.model, plan_of(backbone), [tap.node, last.node])(images)
-        (alone,) = several(backbone.model, plan_of(backbone), [last.node])(images)
+        free, later = several(backbone.model, plan_of(backbone), [tap, last])(images)
+        (alone,) = several(backbone.model, plan_of(backbone), [last])(images)
     assert free.max() > 6
     assert kept[0].max() == 6
     assert torch.equal(free.clamp(max=6), kept[0])

@@ -108,6 +108,11 @@ class FieldTracker(fx.Interpreter):
         self.fields: dict[fx.Node, Field | None] = {}
         self.steps: dict[fx.Node, list[Step]] = {}
 
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: D102
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        # fx hands out lists that can't be changed; some modules (HRNet's) write into theirs.
+        return tuple(list(arg) if isinstance(arg, list) else arg for arg in args), kwargs
+
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401, D102
         if n.op == "call_module" and (inner := self._inside(n)) is not None:
             return inner

@@ -11,51 +11,58 @@ from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ComputeSettings, InspectSettings
 
+Layer = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="NAME",
+        help="Number or name of a layer (see tlcli layers); may be given again.  \\[default: five, from first to last]",
+    ),
+]
+Units = Annotated[
+    int, typer.Option("--units", metavar="N", help="Units of each layer to show, the most selective ones.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Where to write.  \\[default: inspect/NAME, after the run or backbone]",
+        rich_help_panel="Output",
+    ),
+]
+# None is "not given", since a run has its own.
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="pretrained|none|FILE",
+        help="Of a backbone: none is random; FILE is .safetensors or .pth.  \\[default: pretrained]",
+        rich_help_panel="Network",
+    ),
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        "--fit",
+        metavar="crop|pad|squash",
+        help="How a picture becomes square, with a backbone.  \\[default: crop]",
+        rich_help_panel="Network",
+    ),
+]
+
 
 @app.command(epilog="Example: tlcli inspect tf_efficientnet_lite0 photos --layer 5 --layer conv_head --units 16")
 def inspect(
-    network: Annotated[str, typer.Argument(metavar="RUN_OR_BACKBONE", help="A backbone's name, or a run's directory.")],
+    network: options.RunOrBackbone,
     data: options.Data,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layer",
-            metavar="NAME",
-            help="Number or name of a layer (see tlcli layers); may be given again.  \\[default: five, from first to "
-            "last]",
-        ),
-    ] = None,
-    units: Annotated[
-        int, typer.Option("--units", metavar="N", help="Units of each layer to show, the most selective ones.")
-    ] = InspectSettings.units,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Where to write.  \\[default: inspect/NAME, after the run or backbone]",
-            rich_help_panel="Output",
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            metavar="pretrained|none|FILE",
-            help="Of a backbone: none is random; FILE is .safetensors or .pth.  \\[default: pretrained]",
-            rich_help_panel="Network",
-        ),
-    ] = None,
-    size: options.Size = options.NETWORK.size,
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            "--fit",
-            metavar="crop|pad|squash",
-            help="How a picture becomes square, with a backbone.  \\[default: crop]",
-            rich_help_panel="Network",
-        ),
-    ] = None,
+    layer: Layer = None,
+    units: Units = InspectSettings.units,
+    out: Out = None,
+    weights: Weights = InspectSettings.weights,
+    size: options.Size = InspectSettings.size,
+    fit: Fit = InspectSettings.fit,
+    intensity: options.Intensity = InspectSettings.intensity,
     device: options.Device = options.COMPUTE.device,
     batch_size: options.BatchSize = options.COMPUTE.batch_size,
     workers: options.Workers = options.COMPUTE.workers,
@@ -65,6 +72,8 @@ def inspect(
     verbose: options.Verbose = False,
 ) -> None:
     """Show what a network looks for: the training pictures that excite its units most, and what in them does.
+
+    Of a run that trained layers, the same units before and after.
 
     Writes inspect.html, a PNG for each layer, and units.jsonl with a line for each patch.
     """
@@ -79,6 +88,7 @@ def inspect(
         weights=weights,
         size=size,
         fit=fit,
+        intensity=intensity,
         compute=ComputeSettings(device=device, batch_size=batch_size, workers=workers),
     )
     from tlcli.commands.inspect import inspect as run

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 
 
 @app.command(epilog="Example: tlcli layers vgg16 --verbose")
 def layers(
-    network: Annotated[str, typer.Argument(metavar="RUN_OR_BACKBONE", help="A backbone's name, or a run's directory.")],
+    network: options.RunOrBackbone,
     size: options.Size = options.NETWORK.size,
     json_output: options.Json = False,
     quiet: options.Quiet = False,

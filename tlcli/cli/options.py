@@ -23,6 +23,9 @@ Data = Annotated[
         "columns path, label[, split][, group].",
     ),
 ]
+RunOrBackbone = Annotated[
+    str, typer.Argument(metavar="RUN_OR_BACKBONE", help="A backbone's name, or a run's directory.")
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="The directory that finetune wrote.")]
 
 Backbone = Annotated[

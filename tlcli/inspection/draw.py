@@ -5,6 +5,8 @@ H x W pixels of the network's input with C channels; h x w places of a map.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,6 +15,7 @@ from torch import nn
 
 from tlcli.inspection.boxes import Box, Sight
 from tlcli.inspection.top import KEPT
+from tlcli.inspection.units import Tap
 from tlcli.inspection.winners import Patch, Unit
 
 TILE = 112
@@ -33,17 +36,36 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
-def grids(unit: Unit, sight: Sight) -> tuple[Image.Image, Image.Image]:
-    """A unit's patches and, place by place, their projections: two RGB pictures of 3 x 3 tiles without gaps."""
-    found: tuple[Image.Image, Image.Image] = (
-        Image.new("RGB", (SIDE * TILE, SIDE * TILE), HATCHED),
-        Image.new("RGB", (SIDE * TILE, SIDE * TILE), HATCHED),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What one network's unit looks for, drawn."""
+
+    stage: str | None
+    """as in `Tap`"""
+    selectivity: float
+    """NaN where the unit answers every picture alike: then nothing is drawn."""
+    ranks: frozenset[int]
+    """Tiles that there are, from 1."""
+    patches: Image.Image
+    """RGB, 3 x 3 tiles without gaps."""
+    projections: Image.Image
+    """The same tiles' projections."""
+
+
+def draw_panel(unit: Unit, tap: Tap) -> Panel:
+    """A unit's patches and, place by place, their projections."""
+    grids = [Image.new("RGB", (SIDE * TILE, SIDE * TILE), HATCHED) for _ in range(2)]
     for patch in unit.patches:
         row, column = divmod(patch.rank - 1, SIDE)
-        for grid, tile in zip(found, (patch_tile(patch, sight), projection_tile(patch, sight)), strict=True):
+        for grid, tile in zip(grids, (patch_tile(patch, tap.sight), projection_tile(patch, tap.sight)), strict=True):
             grid.paste(tile, (column * TILE, row * TILE))
-    return found
+    return Panel(
+        stage=tap.stage,
+        selectivity=unit.selectivity,
+        ranks=frozenset(patch.rank for patch in unit.patches),
+        patches=grids[0],
+        projections=grids[1],
+    )
 
 
 def patch_tile(patch: Patch, sight: Sight) -> Image.Image:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.backbones.engine import PrefixRunner, map_filled, pick_batch_size
-from tlcli.backbones.rows import plan_of
+from tlcli.backbones.engine import Runner, map_filled, pick_batch_size, pick_engine
+from tlcli.backbones.onnx_engine import export
+from tlcli.backbones.runner import open_runner
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.inspection.subject import Subject
@@ -48,31 +49,40 @@ def scan(
         compute: Batch size and decoding processes.
         report: Shown the progress.
     """
-    plan = plan_of(subject.backbone)
-    assert plan is not None, "choose_taps has traced it"
-    preprocessing = subject.preprocessing
-    runner = PrefixRunner(
-        Maxima(subject.backbone.model, plan, list(taps)),
-        preprocessing.mean,
-        preprocessing.std,
-        device=subject.device,
-        precision="fp32",
-        warn=report.warn,
-    )
+    runner = _runner(subject, Maxima(subject.look_into(taps), taps), len(paths), report)
     size = pick_batch_size(compute.batch_size, subject.device)
     tops = tuple(RunningTop(tap.layout.units) for tap in taps)
     ends = np.cumsum([tap.layout.units for tap in taps])[:-1]
     with (
-        PictureLoader(Order(preprocessing=preprocessing), workers=compute.worker_count()) as loader,
+        PictureLoader(Order(preprocessing=subject.preprocessing), workers=compute.worker_count()) as loader,
         report.task("Look", len(paths)) as advance,
     ):
         pictures = _Distinct(loader, paths, advance)
-        batches = _batches(pictures, size, preprocessing.shape)
+        batches = _batches(pictures, size, subject.preprocessing.shape)
         for values in map_filled(runner, batches, size):
             numbers = np.array([pictures.given.popleft() for _ in values], np.int64)
             for top, part in zip(tops, np.split(values, ends, axis=1), strict=True):
                 top.update(part, numbers)
     return Scan(tops=tops, failures=pictures.failures, copies=pictures.copies)
+
+
+def _runner(subject: Subject, maxima: Maxima, pictures: int, report: Reporter) -> Runner:
+    preprocessing = subject.preprocessing
+
+    def exported() -> bytes:
+        report.note("Export    the network, for ONNX Runtime")
+        return export(maxima, preprocessing.shape, preprocessing.mean, preprocessing.std)
+
+    engine = pick_engine("auto", subject.device, "fp32", pictures)
+    return open_runner(
+        maxima,
+        preprocessing,
+        exported=exported if engine == "onnx" else None,
+        required=False,
+        device=subject.device,
+        precision="fp32",
+        report=report,
+    )
 
 
 class _Distinct:

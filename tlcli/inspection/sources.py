@@ -14,8 +14,11 @@ from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import Placement, Preprocessing, placement
 from tlcli.images.worker import Order
 
-SIDE = 288
+SIDE = 240
 """Pixels along a thumbnail's longer side, at most."""
+
+QUALITY = 68
+"""Of the WebPs."""
 
 
 class Upright(NamedTuple):
@@ -79,7 +82,7 @@ class Source:
     placement: Placement
     """Where the network's input lies in it."""
     thumbnail: bytes
-    """All of it, as JPEG."""
+    """All of it, as WebP."""
 
 
 def sources(
@@ -99,6 +102,6 @@ def sources(
     for number, upright in zip(numbers, pictures, strict=True):
         if upright is not None:
             file = io.BytesIO()
-            upright.picture.save(file, "JPEG", quality=82)
+            upright.picture.save(file, "WEBP", quality=QUALITY)
             found[number] = Source(placement=upright.placement, thumbnail=file.getvalue())
     return found

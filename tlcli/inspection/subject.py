@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from tlcli.backbones.engine import pick_device
 from tlcli.backbones.network import Backbone
+from tlcli.backbones.rows import plan_of
 from tlcli.backbones.zoo import load_backbone
 from tlcli.errors import UsageError
 from tlcli.features.network import make_preprocessing
+from tlcli.images.intensity import Range
 from tlcli.images.preprocess import Preprocessing
 from tlcli.inference.trained import trained_network
+from tlcli.inspection.start import start_of
+from tlcli.inspection.units import Tap, several
 from tlcli.run_directory import RUN_FILE, UNFINISHED
-from tlcli.runs import load_run
+from tlcli.runs import Run, load_run
 from tlcli.settings import InspectSettings
 
 
@@ -30,6 +36,18 @@ class Subject:
     """of its weights, for people"""
     preprocessing: Preprocessing
     device: torch.device
+    frozen: int | None = None
+    """layers, from the first on, that the run's training left as they were; None for a backbone"""
+    start: nn.Module | None = None
+    """the network before the run's training; None where no layer was trained, or it is not to be had"""
+    remark: str = ""
+    """about `start`, for people"""
+
+    def look_into(self, taps: Sequence[Tap]) -> nn.Module:
+        """Images float [B, C, H, W], normalised, to a tuple of what leaves each layer, in one pass."""
+        plan = plan_of(self.backbone)
+        assert plan is not None, "choose_taps has traced it"
+        return several(self.backbone.model, plan, taps, start=self.start, frozen=self.frozen)
 
 
 def is_run(name: str) -> bool:
@@ -43,25 +61,66 @@ def subject_name(network: str) -> str:
     return Path(network).resolve().name if is_run(network) else network.replace("/", "-").replace(":", "-")
 
 
-def open_subject(settings: InspectSettings) -> Subject:
+def open_subject(settings: InspectSettings, intensity: Range | None = None) -> Subject:
     """Load the network that `settings.network` names.
 
+    Args:
+        settings: Which network, with which weights.
+        intensity: What becomes black and white of grey with more than 8 bits, for a backbone.
+
     Raises:
-        UsageError: no such backbone, or an option that has no effect on a run.
+        UsageError: no such backbone.
         ArtifactError: the run or the weights are broken.
         MachineError: no such device, or weights that would need a network.
     """
     device = pick_device(settings.compute.device)
     if is_run(settings.network):
-        for option, value in (("--size", settings.size), ("--weights", settings.weights), ("--fit", settings.fit)):
-            if value is not None:
-                raise UsageError(f"{option} has no effect on a run, which has its own. Leave it out.")
-        run = load_run(Path(settings.network))
-        backbone = trained_network(run)
-        origin, preprocessing = f"as trained in {run.directory}", run.preprocessing
-    else:
-        backbone = load_backbone(settings.network, settings.weights or "pretrained", size=settings.size)
-        origin, preprocessing = backbone.origin, make_preprocessing(backbone, settings.fit or "crop")
-    backbone.model.eval().requires_grad_(False).to(device)
-    name = subject_name(settings.network)
-    return Subject(name=name, backbone=backbone, origin=origin, preprocessing=preprocessing, device=device)
+        return _of_run(load_run(Path(settings.network)), subject_name(settings.network), device)
+    backbone = load_backbone(settings.network, settings.weights or "pretrained", size=settings.size)
+    _settle(backbone.model, device)
+    return Subject(
+        name=subject_name(settings.network),
+        backbone=backbone,
+        origin=backbone.origin,
+        preprocessing=make_preprocessing(backbone, settings.fit or "crop", intensity),
+        device=device,
+    )
+
+
+def refuse_options_of_backbones(settings: InspectSettings) -> None:
+    """Refuse options that say how to make what a run already has.
+
+    Raises:
+        UsageError: there is a run and such an option.
+    """
+    given = {
+        "--size": settings.size,
+        "--weights": settings.weights,
+        "--fit": settings.fit,
+        "--intensity": settings.intensity,
+    }
+    for option, value in given.items():
+        if value is not None and is_run(settings.network):
+            raise UsageError(f"{option} has no effect on a run, which has its own. Leave it out.")
+
+
+def _settle(model: nn.Module, device: torch.device) -> None:
+    model.eval().requires_grad_(False).to(device)
+
+
+def _of_run(run: Run, name: str, device: torch.device) -> Subject:
+    backbone = trained_network(run)
+    start = start_of(run, backbone)
+    for model in (backbone.model, start.model):
+        if model is not None:
+            _settle(model, device)
+    return Subject(
+        name=name,
+        backbone=backbone,
+        origin=f"as trained in {run.directory}",
+        preprocessing=run.preprocessing,
+        device=device,
+        frozen=start.frozen,
+        start=start.model,
+        remark=start.remark,
+    )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from tlcli.backbones.receptive_field import Field, FieldTracker, track
 from tlcli.backbones.rows import Plan, Row, plan_of
 from tlcli.errors import UsageError
 from tlcli.inspection.boxes import Pair, Sight
+
+BEFORE, AFTER = "before", "after"
 
 LAYERS = 5
 """Layers to show where nobody chose."""
@@ -73,6 +75,13 @@ class Tap:
     """whose value holds the activations"""
     layout: Layout
     sight: Sight
+    stage: str | None = None
+    """"before" or "after" fine-tuning; None where there was none, or it left the layer as it was"""
+
+    @property
+    def before(self) -> bool:
+        """Whether the activations are those of the network before fine-tuning."""
+        return self.stage == BEFORE
 
 
 def choose_taps(backbone: Backbone, asked: tuple[str, ...]) -> list[Tap]:
@@ -195,32 +204,70 @@ def _exact(field: Field | None, layout: Layout, picture: Pair) -> Field | None:
     return field if field.axes == ((2, 3) if layout.kind == "maps" else (1, 2)) else None
 
 
-def several(model: nn.Module, plan: Plan, nodes: list[fx.Node]) -> fx.GraphModule:
-    """The network up to the last of `nodes`: images float [B, C, H, W] to a tuple of their values, in one pass.
+def stages(taps: Sequence[Tap], *, frozen: int | None, compare: bool) -> list[Tap]:
+    """Each layer once, and one that was trained before and after.
+
+    Args:
+        taps: Of one network.
+        frozen: Layers that fine-tuning left as they were; None where there was none.
+        compare: Whether the network before fine-tuning is to be had.
+    """
+    found = []
+    for tap in taps:
+        if frozen is None or tap.layer.number <= frozen:
+            found.append(tap)
+        else:
+            found += [replace(tap, stage=stage) for stage in (BEFORE, AFTER) if stage == AFTER or compare]
+    return found
+
+
+def several(
+    model: nn.Module, plan: Plan, taps: Sequence[Tap], *, start: nn.Module | None = None, frozen: int | None = None
+) -> fx.GraphModule:
+    """Images float [B, C, H, W] to a tuple of what leaves each of several layers, in one pass.
 
     Values that end in ReLU6 come without its upper limit: pictures beyond it would all tie, with a gradient of 0. Later
     layers get them with the limit.
+
+    Args:
+        model: The network.
+        plan: Of the network.
+        taps: The layers.
+        start: The network before fine-tuning, for taps of that stage.
+        frozen: Layers that both have in common, which are computed once.
     """
-    graph = fx.Graph()
-    copied: dict[fx.Node, fx.Node] = {}
-    wanted = set(nodes)
+    networks = nn.ModuleDict({AFTER: model, BEFORE: start or model})
+    common = {node for row in plan.rows[: frozen or 0] for node in row.nodes}
+    graph, shared = fx.Graph(), dict[fx.Node, fx.Node]()
+    outputs: dict[int, fx.Node] = {}
+    for stage in (AFTER, BEFORE):
+        asked = {number: tap.node for number, tap in enumerate(taps) if tap.before == (stage == BEFORE)}
+        copied = _copy(graph, plan, set(asked.values()), stage, shared)
+        shared |= {node: twin for node, twin in copied.items() if node in common or node.op == "placeholder"}
+        for number, node in asked.items():
+            outputs[number] = copied[node]
+            free = _unlimited(networks[stage].get_submodule(str(node.target))) if node.op == "call_module" else None
+            if free is not None:
+                networks[f"unlimited_{number}"] = free
+                outputs[number] = graph.call_module(f"unlimited_{number}", copied[node].args)
+    graph.output(tuple(outputs[number] for number in range(len(taps))))
+    return fx.GraphModule(networks, graph)
+
+
+def _copy(
+    graph: fx.Graph, plan: Plan, wanted: set[fx.Node], stage: str, shared: Mapping[fx.Node, fx.Node]
+) -> dict[fx.Node, fx.Node]:
+    """Copy a plan's nodes up to the last one wanted, with the modules of a stage, but for those that are shared."""
+    copied = dict(shared)
     for node in plan.graph.nodes:
-        copied[node] = graph.node_copy(node, copied.__getitem__)
-        wanted.discard(node)
         if not wanted:
             break
-    found = fx.GraphModule(model, graph)
-    outputs = []
-    for number, node in enumerate(nodes):
-        twin = _unlimited(model.get_submodule(str(node.target))) if node.op == "call_module" else None
-        if twin is not None:
-            found.add_submodule(f"unlimited_{number}", twin)
-            outputs.append(found.graph.call_module(f"unlimited_{number}", copied[node].args))
-        else:
-            outputs.append(copied[node])
-    found.graph.output(tuple(outputs))
-    found.recompile()
-    return found
+        if node not in copied:
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+            if node.op in {"call_module", "get_attr"}:
+                copied[node].target = f"{stage}.{node.target}"
+        wanted.discard(node)
+    return copied
 
 
 def _unlimited(module: nn.Module) -> nn.Module | None:
@@ -238,14 +285,13 @@ class Maxima(nn.Module):
     """Images to the activation of every unit of several layers: its maximum over places.
 
     Args:
-        model: In eval mode.
-        plan: Of the model.
-        taps: The layers.
+        network: What `several` made, in eval mode.
+        taps: Its layers.
     """
 
-    def __init__(self, model: nn.Module, plan: Plan, taps: list[Tap]) -> None:
+    def __init__(self, network: nn.Module, taps: Sequence[Tap]) -> None:
         super().__init__()
-        self.network = several(model, plan, [tap.node for tap in taps])
+        self.network = network
         self._layouts = [tap.layout for tap in taps]
 
     def forward(self, images: Tensor) -> Tensor:

@@ -17,14 +17,13 @@ from torch import Tensor
 
 from tlcli.backbones.engine import normalisation, pick_batch_size
 from tlcli.backbones.halving import Halving
-from tlcli.backbones.rows import plan_of
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.inspection.boxes import Box
 from tlcli.inspection.guided import project
 from tlcli.inspection.subject import Subject
 from tlcli.inspection.top import RunningTop
-from tlcli.inspection.units import Tap, several
+from tlcli.inspection.units import Tap
 from tlcli.progress import Reporter
 from tlcli.settings import ComputeSettings
 
@@ -61,6 +60,7 @@ class Unit:
 
     number: int
     selectivity: float
+    """NaN where it answers every picture alike."""
     mean: float
     """Of its activation over all pictures."""
     patches: tuple[Patch, ...]
@@ -97,23 +97,21 @@ class Winners:
         """Names of layers before which there is no activation, so that their projections are plain gradients."""
 
     def units(self, tap: Tap, top: RunningTop, numbers: Sequence[int]) -> Iterator[Unit]:
-        """Each of the layer's units asked for, with its patches.
+        """Each of the layer's units asked for, with its patches; without any where it answers every picture alike.
 
         Args:
             tap: The layer.
             top: What the first pass found of it.
             numbers: Of the units.
         """
-        plan = plan_of(self._subject.backbone)
-        assert plan is not None, "choose_taps has traced it"
-        network = several(self._subject.backbone.model, plan, [tap.node])
+        network = self._subject.look_into([tap])
         scores = top.selectivity()
-        requests = {unit: list(_requests(top, unit)) for unit in numbers}
+        requests = {unit: [] if np.isnan(scores[unit]) else list(_requests(top, unit)) for unit in numbers}
         every = [request for some in requests.values() for request in some]
         order = Order(preprocessing=self._subject.preprocessing)
         with (
             PictureLoader(order, workers=self._workers) as loader,
-            self._report.task(f"Layer {tap.layer.number}", len(every), "patches") as advance,
+            self._report.task(f"Layer {tap.layer.number}{' before' * tap.before}", len(every), "patches") as advance,
         ):
             loaded = zip(every, loader.load(self._paths[request.picture] for request in every), strict=True)
             for unit, some in requests.items():

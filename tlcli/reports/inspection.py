@@ -10,8 +10,23 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-QUALITY = 90
-"""Of the JPEGs in the page."""
+QUALITY = 80
+"""Of the WebPs in the page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitPanel:
+    """What one network's unit looks for, on the page."""
+
+    stage: str | None
+    """"before" or "after" fine-tuning; None where there is one network."""
+    caption: str
+    patches: str
+    """Data URI of 3 x 3 patches without gaps."""
+    projections: str
+    """Data URI of as many projections."""
+    rows: list[dict[str, Any]]
+    """The lines of `units.jsonl`, each with `picture`, the key of its thumbnail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +34,7 @@ class UnitCard:
     """A unit on the page."""
 
     number: int
-    selectivity: float
-    """Standard deviations."""
-    patches: str
-    """Data URI of 3 x 3 patches without gaps."""
-    projections: str
-    """Data URI of as many projections."""
-    rows: list[dict[str, Any]]
-    """The unit's lines of `units.jsonl`, each with `picture`, the key of its thumbnail."""
+    panels: list[UnitPanel]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +51,21 @@ class LayerSection:
     """Units there are."""
     mapped: bool
     """Whole pictures stand there, with the activation on top."""
+    compared: bool = False
+    """Its units are shown before and after fine-tuning."""
+    frozen: bool = False
+    """It is the same before and after."""
     filters: str | None = None
     """Data URI of the layer's filters, where they can be seen."""
     plain: bool = False
     """Its projections are plain gradients, for want of an activation."""
 
 
-def as_jpeg(picture: Image.Image) -> str:
+def as_webp(picture: Image.Image) -> str:
     """An RGB picture as a data URI."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
-    return data_uri(file.getvalue(), "jpeg")
+    picture.save(file, "WEBP", quality=QUALITY)
+    return data_uri(file.getvalue(), "webp")
 
 
 def as_png(picture: Image.Image) -> str:

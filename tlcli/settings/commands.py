@@ -231,11 +231,15 @@ class InspectSettings:
     """Side of a backbone's square input in pixels; None takes its own."""
     fit: str | None = None
     """How a picture becomes square, with a backbone; None is `crop`, and with a run its own."""
+    intensity: str | None = None
+    """What becomes black and white of grey with more than 8 bits, with a backbone: `LO,HI`, or `auto` to measure it on
+    train; None takes 0 to 65535, and with a run its own."""
     compute: ComputeSettings = field(default_factory=ComputeSettings)
 
     def __post_init__(self) -> None:
         at_least("--units", self.units, 1)
         at_least("--size", self.size, 8)
+        intensity_range(self.intensity)
         if self.fit is not None:
             one_of("--fit", self.fit, FITS)
 
