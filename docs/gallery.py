@@ -42,33 +42,43 @@ def report(page, run):
 
 
 def inspection(page, folder):
+    """The three units of the last block looked at that tell pictures apart best, before and after fine-tuning."""
     page.goto((folder / "inspect.html").absolute().as_uri())
-    page.wait_for_load_state()
-    page.evaluate("document.querySelectorAll('section')[2].scrollIntoView()")
-    save(Image.open(io.BytesIO(page.screenshot())), "inspect.png", 1280)
+    cards = page.locator("#layer-14 article")
+    shots = [Image.open(io.BytesIO(cards.nth(number).screenshot())) for number in range(3)]
+    below(shots, "inspect.png", 1280)
+
+
+def below(pictures, name, width):
+    """Some pictures, one below the other."""
+    sheet = Image.new("RGB", (max(one.width for one in pictures), sum(one.height + 12 for one in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height + 12
+    save(sheet, name, width)
 
 
 def explanations(folder):
-    """Some cards, one below the other."""
-    cards = [
-        Image.open(folder / name) for name in ("000001-street_1.jpg", "000004-street_4.jpg", "000006-street_6.jpg")
-    ]
-    sheet = Image.new("RGB", (max(card.width for card in cards), sum(card.height for card in cards)), (255, 255, 255))
-    top = 0
-    for card in cards:
-        sheet.paste(card, (0, top))
-        top += card.height
-    save(sheet, "explain.png", 1000)
+    """A pedestrian, a car, and one that the network is unsure of."""
+    below([Image.open(next(folder.glob(f"*street_{number}.jpg"))) for number in (1, 4, 6)], "explain.png", 1280)
 
 
 with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
     world = Path(name)
     tlcli("finetune", SAMPLES / "pictures", "--out", world / "street")
-    tlcli("inspect", world / "street", SAMPLES / "pictures", "--out", world / "units")
+    tlcli(
+        *"finetune --freeze blocks.3 --epochs 6 --learning-rate 0.002".split(),
+        SAMPLES / "pictures",
+        "--out",
+        world / "tail",
+    )
+    tlcli("inspect", world / "tail", SAMPLES / "pictures", "--out", world / "units")
     tlcli("predict", world / "street", SAMPLES / "to_predict", "--explain", world / "why", "--out", world / "rows.csv")
-    tlcli("augment", SAMPLES / "pictures", "--augment", "strong", "--preview", DOCS / "augmentation.png", "--overwrite")
+    tlcli("augment", SAMPLES / "pictures", "--augment", "strong", "--preview", world / "look.png")
+    save(Image.open(world / "look.png"), "augmentation.png", 885)
     browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-    page = browser.new_page(viewport={"width": 1280, "height": 960}, color_scheme="light")
+    page = browser.new_page(viewport={"width": 1280, "height": 1180}, color_scheme="light")
     report(page, world / "street")
     inspection(page, world / "units")
     explanations(world / "why")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from PIL import Image
 
 from tlcli.cli.main import run
 from tlcli.commands.predict import predict
-from tlcli.errors import MachineError, UsageError
+from tlcli.errors import UsageError
 from tlcli.explanation.selection import Explained, Selection, card_name
 from tlcli.settings import ComputeSettings, PredictSettings
 
@@ -179,16 +178,6 @@ def test_json_and_a_list_on_standard_input(trained, inbox, tmp_path, capfdbinary
     found = json.loads(capfdbinary.readouterr().out)
     assert found["explained"] == {"out": str(tmp_path / "why"), "images": 1, "skipped": 0}
     assert len(found["rows"]) == 1
-
-
-def test_without_captum_it_says_what_to_install(trained, inbox, tmp_path, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "captum" else find(name, *rest)
-    )
-    with pytest.raises(MachineError, match=r"pip install 'tlcli\[explain\]'"):
-        predict(PredictSettings(run=trained.run, inputs=(str(inbox),), explain=tmp_path / "why"))
-    assert not (tmp_path / "why").exists()
 
 
 def test_names_of_cards_stay_in_their_folder_and_differ():

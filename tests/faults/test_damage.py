@@ -76,7 +76,7 @@ def test_a_damaged_run_is_refused_by_every_command_that_reads_it(laboratory, mad
 
 
 def test_a_damaged_cache_is_named_and_made_again(laboratory, made, pictures, tally):
-    """Parts, memo, cache.json, the exported engine and the overview: finetune gives the same run as with a whole cache."""
+    """Parts, memo, cache.json, the exported engine, the overview: the run is the same as with a whole cache."""
     files = [path for path in sorted((made / "cache").rglob("*")) if path.is_file() and path.name != ".lock"]
     names = [str(path.relative_to(made)) for path in files]
     counts = Counter(path.suffix for path in files)

@@ -50,7 +50,7 @@ class Explainer:
     Raises:
         UsageError: the network can't be explained.
         ArtifactError: the run's weights don't fit.
-        MachineError: captum is missing, or the device.
+        MachineError: no such device.
     """
 
     def __init__(self, run: Run, compute: ComputeSettings, report: Reporter) -> None:

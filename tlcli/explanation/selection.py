@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tlcli.errors import MachineError, UsageError
+from tlcli.errors import UsageError
 from tlcli.files import check_outside
 from tlcli.folders import WholeFolder
 
@@ -78,10 +77,7 @@ def check_explain(
 
     Raises:
         UsageError: `out` lies where something is read, or may not be replaced.
-        MachineError: captum is missing.
     """
-    if importlib.util.find_spec("captum") is None:
-        raise MachineError("--explain needs captum, which isn't installed: pip install 'tlcli[explain]'")
     check_outside("--explain", out, run, "the run")
     for name in inputs:
         check_outside("--explain", out, Path(name), "INPUT")
