@@ -119,7 +119,7 @@ function chart(name, settings) {
   charts[name] = new Chart(document.getElementById(name), settings);
 }
 
-const share = { min: 0, max: 1, ticks: { callback: (value) => `${Math.round(100 * value)} %`, stepSize: 0.2 } };
+const share = { min: 0, max: 1, ticks: { callback: (value) => `${Number((100 * value).toFixed(1))} %`, stepSize: 0.2 } };
 
 function axis(title, more = {}) {
   return { title: { display: true, text: title }, ...more };
