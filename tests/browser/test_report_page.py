@@ -2,6 +2,8 @@
 
 import io
 import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from PIL import Image
@@ -136,3 +138,42 @@ def test_one_class_alone_on_the_map(visit, written):
     chip.click()
     assert chip.get_attribute("aria-pressed") == "false"
     assert chart.screenshot() == all_of_them
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_a_point_of_the_map_shows_its_picture(visit, written, width):
+    shown = visit(written, width=width)
+    page, hover = shown.page, shown.page.locator("#hover")
+    page.locator("#map").scroll_into_view_if_needed()
+    place = page.evaluate(
+        """() => {
+          const drawn = Chart.getChart("scatter"), point = drawn.getDatasetMeta(0).data[0];
+          drawn.canvas.scrollIntoView({ block: "center" });
+          const box = drawn.canvas.getBoundingClientRect();
+          return { x: box.left + point.x, y: box.top + point.y };
+        }"""
+    )
+    assert not hover.is_visible()
+    page.mouse.move(place["x"], place["y"])
+    hover.wait_for(state="visible")
+    said = hover.text_content()
+    assert any(label in said for label in TRAPS.values())
+    box = hover.bounding_box()
+    assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+    assert (shown.sticking_out(), shown.broken_pictures()) == ([], [])
+    page.mouse.click(place["x"], place["y"])
+    opened = page.locator("#picture")
+    assert opened.is_visible()
+    assert said.startswith(opened.get_by_role("heading").text_content())
+    page.keyboard.press("Escape")
+    page.mouse.wheel(0, 200)
+    hover.wait_for(state="hidden")
+
+
+def test_a_picture_links_to_its_file(visit, written):
+    shown = visit(written)
+    for number in range(shown.page.locator("[data-list=hits] button").count()):
+        shown.page.locator("[data-list=hits] button").nth(number).click()
+        address = shown.page.locator("#picture a").get_attribute("href")
+        assert Path(unquote(urlsplit(address).path)).is_file()
+        shown.page.keyboard.press("Escape")

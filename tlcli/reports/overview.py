@@ -65,14 +65,15 @@ def kept_overview(
         draw: Draws it.
         report: Told of damage.
     """
-    key = hashlib.sha256(canonical_json([[digest.hex() for digest in digests], intensity])).hexdigest()[:32]
+    content = [[digest.hex() for digest in digests], intensity, layout(len(digests))]
+    key = hashlib.sha256(canonical_json(content)).hexdigest()[:32]
     stem = f"overview-{key}"
 
     def damaged(path: Path) -> None:
         report.warn(f"{path} is damaged (its checksum differs); it is made again.")
 
-    content = kept(directory, stem, ".safetensors", damaged)
-    found = None if content is None else _load(content, len(digests))
+    file = kept(directory, stem, ".safetensors", damaged)
+    found = None if file is None else _load(file, len(digests))
     if found is None:
         found = draw()
         sheet = np.frombuffer(found.sheet.content, np.uint8)
@@ -80,11 +81,11 @@ def kept_overview(
     return found
 
 
-def _load(content: bytes, count: int) -> Overview | None:
+def _load(file: bytes, count: int) -> Overview | None:
     """What `kept_overview` kept; None where it is of another make."""
     side, columns = layout(count)
     try:
-        tensors = safetensors.numpy.load(content)
+        tensors = safetensors.numpy.load(file)
         places, sheet = tensors["places"], tensors["sheet"]
     except (safetensors.SafetensorError, KeyError, ValueError):
         return None
