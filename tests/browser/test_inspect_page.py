@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from playwright.sync_api import expect
 from visits import DESKTOP, PAPER, PHONE, TRAPS, colours, ground
 
 from tlcli.commands.inspect import inspect
@@ -76,9 +77,9 @@ def test_a_patch_opens_its_picture(visit, written, tmp_path, width, dark):
     for number in range(0, patches(shown).count(), 7):
         patch = patches(shown).nth(number)
         row = rows[key_of(patch)]
-        assert not opened(shown).is_visible()
+        expect(opened(shown)).not_to_be_visible()
         patch.click()
-        assert opened(shown).is_visible()
+        expect(opened(shown)).to_be_visible()
         facts = opened(shown).get_by_role("definition").all_text_contents()
         assert facts[:2] == [row["path"], row["label"]]
         seen.add(row["label"])
@@ -103,12 +104,12 @@ def test_the_ways_out(visit, written):
     shown = visit(written)
     patches(shown).first.click()
     shown.page.keyboard.press("Escape")
-    assert not opened(shown).is_visible()
+    expect(opened(shown)).not_to_be_visible()
     patches(shown).first.click()
     opened(shown).locator("dl").click()
-    assert opened(shown).is_visible()
+    expect(opened(shown)).to_be_visible()
     shown.page.mouse.click(8, 8)
-    assert not opened(shown).is_visible()
+    expect(opened(shown)).not_to_be_visible()
 
 
 def test_by_keyboard_alone(visit, written):
@@ -126,10 +127,10 @@ def test_by_keyboard_alone(visit, written):
         layer, _, rank = patch = key_of(focused)
         assert (layer, rank) == (2, number)
         press(key)
-        assert opened(shown).get_by_text(rows[patch]["path"]).is_visible()
+        expect(opened(shown).get_by_text(rows[patch]["path"])).to_be_visible()
         assert focused.text_content() == "Close"
         press(key)
-        assert not opened(shown).is_visible()
+        expect(opened(shown)).not_to_be_visible()
         assert key_of(focused) == patch
         press("Tab")
 
@@ -138,7 +139,7 @@ def test_names_are_text(visit, written):
     shown = visit(written)
     for label in TRAPS.values():
         shown.page.locator("button").and_(shown.page.get_by_label(label)).first.click()
-        assert opened(shown).get_by_text(label, exact=True).is_visible()
+        expect(opened(shown).get_by_text(label, exact=True)).to_be_visible()
         shown.page.keyboard.press("Escape")
     assert shown.page.locator("svg, b[onclick], img[src=x]").count() == 0
 
@@ -148,8 +149,8 @@ def test_on_paper(visit, written, dark):
     shown = visit(written, width=PAPER, dark=dark)
     shown.page.emulate_media(media="print")
     assert shown.sticking_out() == []
-    assert not shown.page.get_by_role("navigation").is_visible()
-    assert shown.page.get_by_role("heading", name="conv2").is_visible()
+    expect(shown.page.get_by_role("navigation")).not_to_be_visible()
+    expect(shown.page.get_by_role("heading", name="conv2")).to_be_visible()
     first, second = (shown.page.get_by_role("article").nth(number).bounding_box() for number in range(2))
     assert (first["y"], first["width"]) == (second["y"], second["width"])  # side by side, or paper is wasted
     paper = shown.printed()

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 from visits import DESKTOP, PAPER, PHONE, TRAPS, colours, ground
 
 from tlcli.commands.finetune import finetune
@@ -45,10 +46,10 @@ def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
     shown = visit(written, width=width, dark=dark)
     name = written.parent.name
     assert name in shown.page.title()
-    assert shown.page.get_by_role("heading", name=name, exact=True).is_visible()
+    expect(shown.page.get_by_role("heading", name=name, exact=True)).to_be_visible()
     for split in shown.page.get_by_role("group", name="Pictures that judge").get_by_role("button").all():
         split.click()
-        assert split.get_attribute("aria-pressed") == "true"
+        expect(split).to_have_attribute("aria-pressed", "true")
         assert shown.broken_pictures() == []
         assert (shown.sticking_out(), shown.faint()) == ([], [])
         spilling = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
@@ -89,18 +90,18 @@ def test_a_number_opens_its_pictures(visit, written, width, dark):
     number = shown.page.get_by_role("button", name=f" of {name} called {name}")
     number.click()
     gallery = dialog(shown, f"{name}, and called so")
-    assert gallery.is_visible()
+    expect(gallery).to_be_visible()
     thumbs = gallery.get_by_role("button", name=".jpg")
     assert thumbs.count() == int(number.text_content()) > 0
     thumbs.first.click()
     picture = dialog(shown, name)
-    assert picture.get_by_role("definition").filter(has_text=re.compile(r"& 1\d\.jpg$")).is_visible()
+    expect(picture.get_by_role("definition").filter(has_text=re.compile(r"& 1\d\.jpg$"))).to_be_visible()
     assert (shown.broken_pictures(), shown.sticking_out(), shown.faint()) == ([], [], [])
     shown.page.keyboard.press("Escape")
-    assert not picture.is_visible()
-    assert gallery.is_visible()
+    expect(picture).not_to_be_visible()
+    expect(gallery).to_be_visible()
     shown.page.mouse.click(4, 4)
-    assert not gallery.is_visible()
+    expect(gallery).not_to_be_visible()
 
 
 def test_sorting(visit, written):
@@ -109,7 +110,7 @@ def test_sorting(visit, written):
     names = []
     for order in ("ascending", "descending", "ascending"):
         table.get_by_role("button", name="class").click()
-        assert table.get_by_role("columnheader", name="class").get_attribute("aria-sort") == order
+        expect(table.get_by_role("columnheader", name="class")).to_have_attribute("aria-sort", order)
         names.append(table.locator("tbody tr td:first-child").all_text_contents())
     assert names[0] == names[1][::-1] == names[2]
     assert set(names[0]) == set(TRAPS.values())
@@ -133,10 +134,10 @@ def test_one_class_alone_on_the_map(visit, written):
     chart, chip = shown.page.locator("#scatter"), shown.page.locator("#map").get_by_role("button", name=TRAPS["disc"])
     all_of_them = chart.screenshot()
     chip.click()
-    assert chip.get_attribute("aria-pressed") == "true"
+    expect(chip).to_have_attribute("aria-pressed", "true")
     assert chart.screenshot() != all_of_them
     chip.click()
-    assert chip.get_attribute("aria-pressed") == "false"
+    expect(chip).to_have_attribute("aria-pressed", "false")
     assert chart.screenshot() == all_of_them
 
 
@@ -153,7 +154,7 @@ def test_a_point_of_the_map_shows_its_picture(visit, written, width):
           return { x: box.left + point.x, y: box.top + point.y };
         }"""
     )
-    assert not hover.is_visible()
+    expect(hover).not_to_be_visible()
     page.mouse.move(place["x"], place["y"])
     hover.wait_for(state="visible")
     said = hover.text_content()
@@ -163,7 +164,7 @@ def test_a_point_of_the_map_shows_its_picture(visit, written, width):
     assert (shown.sticking_out(), shown.broken_pictures()) == ([], [])
     page.mouse.click(place["x"], place["y"])
     opened = page.locator("#picture")
-    assert opened.is_visible()
+    expect(opened).to_be_visible()
     assert said.startswith(opened.get_by_role("heading").text_content())
     page.keyboard.press("Escape")
     page.mouse.wheel(0, 200)
