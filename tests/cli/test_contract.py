@@ -34,6 +34,16 @@ OPTIONS = {
     | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"}
     | {"--explain", "--explain-limit"},
     "evaluate": {"--split", "--device"},
+    "export": {
+        "--format",
+        "--out",
+        "--with-preprocessing",
+        "--int8",
+        "--data",
+        "--pictures",
+        "--workers",
+        "--overwrite",
+    },
     "augment": AUGMENTATION | {"--out", "--copies", "--seed", "--workers", "--resume", "--preview"},
     "inspect": {
         "--layer",
@@ -82,7 +92,7 @@ def test_readme_names_no_option_that_is_not_there():
     known = {flag for command in OPTIONS for flag in options_of(command)}
     known |= {"--version", "--help", "--install-completion"}
     text = "\n".join(line for line in README.read_text().splitlines() if "git clone" not in line)
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= known
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *[[*name.split(), "--help"] for name in OPTIONS]])
@@ -111,6 +121,12 @@ def test_help_imports_nothing_heavy(arguments):
         (["predict", "nowhere", "x.jpg", "--resume"], 2, "--resume has no effect without --out"),
         (["predict", "nowhere", "x.jpg", "--min-confidence", "7"], 2, "--min-confidence is 7"),
         (["evaluate", "nowhere", "x", "--split", "holdout"], 2, "--split is 'holdout'"),
+        (["export", "nowhere"], 2, "--format"),
+        (["export", "nowhere", "--format", "coreml"], 2, "--format is 'coreml'"),
+        (["export", "nowhere", "--format", "onnx"], 4, "nowhere is not a directory"),
+        (["export", "nowhere", "--format", "torch", "--int8"], 2, "--int8 is for --format onnx"),
+        (["export", "nowhere", "--format", "timm", "--with-preprocessing"], 2, "no effect with --format timm"),
+        (["export", "nowhere", "--format", "onnx", "--out", "x.pt2"], 2, "ending in .onnx"),
         (["finetune", "nowhere", "--epochs", "3"], 2, "--epochs has no effect with --freeze all"),
         (["finetune", "nowhere", "--augment", "light"], 2, "augmentation needs --views K"),
         (["finetune", "nowhere", "--freeze", "9", "--views", "3"], 2, "no effect without augmentation"),

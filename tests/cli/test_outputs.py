@@ -38,6 +38,8 @@ def contents(folder):
         (["predict", "RUN", "@list.csv", "--out", "list.csv", "--overwrite"], "is what is read here"),
         (["predict", "RUN", "photos", "--out", "RUN/predictions.parquet", "--overwrite"], "lies in the run"),
         (["predict", "RUN", "photos", "--out", "RUN/rows.csv"], "lies in the run"),
+        (["export", "RUN", "--format", "onnx", "--data", "photos", "--out", "photos/x.onnx"], "lies in DATA"),
+        (["export", "RUN", "--format", "timm", "--data", "photos", "--out", "RUN/timm"], "lies in the run"),
         (["finetune", "photos", "--out", "photos/run", *NETWORK], "lies in DATA"),
         (["finetune", "photos", "--out", "run", "--cache", "photos/cache", *NETWORK], "lies in DATA"),
     ],

@@ -10,7 +10,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ class OnnxRunner:
         return torch.from_numpy(self._session.run(pixels))
 
 
-class _FromPixels(nn.Module):
-    """A prefix with normalisation before it: pixels uint8 [B, H, W, C] in."""
+class FromPixels(nn.Module):
+    """A network, or its prefix, with normalisation before it: pixels uint8 [B, H, W, C] in."""
 
     scale: Tensor
     shift: Tensor
@@ -69,6 +69,7 @@ class _FromPixels(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels uint8 [B, H, W, C] to what it gives."""
         features: Tensor = self.prefix(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
         return features
 
@@ -126,7 +127,7 @@ def export(network: nn.Module, shape: tuple[int, int, int], mean: Sequence[float
     """
     if sum(tensor.nbytes for tensor in network.state_dict().values()) > LARGEST:
         raise ExportError("its weights don't fit into one ONNX file")
-    whole = _FromPixels(network, *normalisation(mean, std)).eval()
+    whole = FromPixels(network, *normalisation(mean, std)).eval()
     if any(tensor.device.type != "cpu" for tensor in network.state_dict().values()):
         whole = copy.deepcopy(whole).cpu()
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
@@ -169,13 +170,8 @@ def with_head(prefix: bytes, weight: npt.NDArray[np.float32], bias: npt.NDArray[
 
 def _export(network: nn.Module, pixels: Tensor) -> bytes:
     """The network as an ONNX file, for one picture: with a free number of them, the export takes twice as long."""
-    talkative = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
-    levels = [logger.level for logger in talkative]
-    for logger in talkative:
-        logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with quietly():
             program: Any = torch.onnx.export(
                 network, (pixels,), input_names=["pixels"], output_names=["features"], dynamo=True, verbose=False
             )
@@ -183,10 +179,23 @@ def _export(network: nn.Module, pixels: Tensor) -> bytes:
             program.save(file)
     except Exception as error:  # whatever a network's forward and torch's exporter raise
         raise ExportError(f"torch can't export it: {type(error).__name__}") from error
+    return file.getvalue()
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep exporters and those who load what they made from talking: they log, warn and print."""
+    talkative = [logging.root, *map(logging.getLogger, ("torch.onnx", "torch.export", "onnxscript", "timm"))]
+    levels = [logger.level for logger in talkative]
+    for logger in talkative:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for logger, level in zip(talkative, levels, strict=True):
             logger.setLevel(level)
-    return file.getvalue()
 
 
 @torch.inference_mode()

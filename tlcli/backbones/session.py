@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tlcli.backbones.streams import map_batches
 from tlcli.settings.shared import cores
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 # From 1.29 on, ONNX Runtime tells its makers about the networks it runs, unless this is set before it is loaded.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -29,6 +33,27 @@ class UnloadableError(Exception):
     """A model that ONNX Runtime can't load; its text is why."""
 
 
+def open_session(model: bytes, *, threads: int) -> onnxruntime.InferenceSession:
+    """A model in ONNX Runtime, on a CPU.
+
+    Args:
+        model: The ONNX file's bytes.
+        threads: For each of its runs; 0 takes one a core.
+
+    Raises:
+        UnloadableError: ONNX Runtime can't load it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its types have no common base
+        raise UnloadableError(f"ONNX Runtime can't load it: {error}") from error
+
+
 class OnnxSession:
     """An exported network, which takes one picture at a time: larger batches no longer fit a core's cache.
 
@@ -40,15 +65,7 @@ class OnnxSession:
     """
 
     def __init__(self, model: bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # `map` has a stream for each core
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its types have no common base
-            raise UnloadableError(f"ONNX Runtime can't load it: {error}") from error
+        self._session = open_session(model, threads=1)  # `map` has a stream for each core
 
     def run(self, pixels: Pixels) -> Values:
         """uint8 [B, H, W, C], B >= 1, to float32 [B, ...].

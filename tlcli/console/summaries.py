@@ -239,3 +239,20 @@ def augment_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     out = quoted(result["out"])
     terminal.note(f"Data set  {out}     what each picture is: {quoted(result['out'] + '/manifest.csv')}")
     terminal.note(f"Next      tlcli finetune {out}")
+
+
+def export_summary(terminal: Terminal, result: dict[str, Any]) -> None:
+    """How near an export comes to its run, and where it is."""
+    limits = result["tolerance"]
+    most = "" if limits["max_difference"] is None else f" (at most {limits['max_difference']:g})"
+    least = "" if not limits["agreement"] else f" (at least {100 * limits['agreement']:.0f} %)"
+    terminal.note(
+        f"Compared  {result['images']:,} pictures: probabilities differ by up to {result['max_difference']:.2g}{most}, "
+        f"{percent(result['agreement'])} of labels agree{least}"
+    )
+    if result["int8"]:
+        before, after = result["int8"]["accuracy_before"], result["int8"]["accuracy_after"]
+        trained = result["images"] - result["held_out"]
+        seen = f"; {trained:,} of these it was trained on" if trained else ", on pictures it was not trained on"
+        terminal.note(f"Accuracy  {percent(before)} before, {percent(after)} in 8 bits{seen}")
+    terminal.note(f"Written   {quoted(result['out'])}, {megabytes(result['bytes'])}   {result['seconds']:.1f} s")

@@ -13,6 +13,7 @@ from tlcli.settings.commands import (
     InspectSettings,
     PredictSettings,
 )
+from tlcli.settings.export import ExportSettings
 from tlcli.settings.shared import (
     DEFAULT_BACKBONE,
     SPLITS,
@@ -34,6 +35,7 @@ __all__ = [
     "CheckSettings",
     "ComputeSettings",
     "EvaluateSettings",
+    "ExportSettings",
     "FinetuneSettings",
     "InspectSettings",
     "NetworkSettings",

@@ -1,0 +1,393 @@
+"""export: what leaves tlcli says the same without it, or is not written."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from tlcli.cli.main import run as tlcli
+from tlcli.commands import export as command
+from tlcli.commands.finetune import finetune
+from tlcli.commands.predict import predict
+from tlcli.exporting import comparison, onnx_file, timm_folder
+from tlcli.exporting.card import model_card
+from tlcli.exporting.pictures import real_pictures
+from tlcli.images.preprocess import Preprocessing, fit_picture
+from tlcli.inference.predictor import Predictor
+from tlcli.runs import load_run
+from tlcli.settings import (
+    CacheSettings,
+    ComputeSettings,
+    FinetuneSettings,
+    NetworkSettings,
+    PredictSettings,
+    TrainingSettings,
+)
+
+README = Path(__file__).parents[2] / "README.md"
+PICTURE = "sample_data/to_predict/street_1.jpg"
+HOSTILE = {"disc": 'a"b|c`d`', "square": "<script>\\u0041 *x*", "stripes": "=näh #[x](y)"}
+
+WITHOUT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {refused!r}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+"""
+"""Before lines that have to do without some packages."""
+
+
+def train(photos, folder, *, balance=False, epochs=None, **network):
+    """A run at `folder/run`."""
+    finetune(
+        FinetuneSettings(
+            data=photos,
+            out=folder / "run",
+            network=NetworkSettings(**network),
+            training=TrainingSettings(epochs=epochs),
+            compute=ComputeSettings(workers=1),
+            cache=CacheSettings(directory=folder / "cache"),
+            balance=balance,
+        )
+    )
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the picture of README.md, for the exports."""
+    root = tmp_path_factory.mktemp("exports")
+    (root / PICTURE).parent.mkdir(parents=True)
+    shutil.copy(README.parent / PICTURE, root / PICTURE)
+    return root
+
+
+@pytest.fixture(scope="module")
+def exports(place, trained):
+    """Results of the three formats, by format; torch with preprocessing, as in README.md."""
+    from tlcli.settings import ExportSettings
+
+    asked = {"onnx": "street.onnx", "torch": "street.pt2", "timm": "street-timm"}
+    return {
+        form: command.export(
+            ExportSettings(
+                run=trained.run, form=form, out=place / name, with_preprocessing=form == "torch", workers=1, pictures=20
+            )
+        ).to_json()
+        for form, name in asked.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def grey(photos, tmp_path_factory):
+    """A run of lenet5, which sees grey, whose classes have odd names and weigh alike."""
+    folder = tmp_path_factory.mktemp("grey")
+    for shape, name in HOSTILE.items():
+        for picture in sorted((photos / shape).iterdir())[: 15 if shape == "disc" else 11]:
+            (folder / "photos" / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(picture, folder / "photos" / name)
+    return train(folder / "photos", folder, balance=True, epochs=2, backbone="lenet5", weights="none", freeze="none")
+
+
+def expected(run, data, count=7):
+    """Pixels of some pictures, and what the run says of them."""
+    run = load_run(run)
+    pictures = real_pictures(run, data, wanted=count, calibrating=0, workers=1)
+    predictor = Predictor(run, ComputeSettings(device="cpu", workers=1))
+    return pictures.pixels, predictor.probabilities(predictor.network.run(pictures.pixels))
+
+
+def normalised(pixels, about):
+    how = about["preprocessing"]
+    return ((pixels / 255 - how["mean"]) / how["std"]).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def about_onnx(session):
+    return {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+
+
+def lines_of(form):
+    """The lines of README.md for one format."""
+    return re.search(rf"<!-- export: {form} -->\n```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
+def test_the_export_says_how_near_it_comes(form, exports):
+    found = exports[form]
+    assert {"out", "format", "max_difference", "agreement"} <= found.keys()
+    assert found["format"] == form
+    assert found["images"] == 20
+    assert 0 <= found["max_difference"] <= found["tolerance"]["max_difference"] == 1e-4
+    assert found["agreement"] == 1
+    assert Path(found["out"]).exists()
+    assert found["bytes"] > 13_000_000
+
+
+@pytest.mark.parametrize(
+    ("form", "refused", "tolerance"),
+    [
+        ("onnx", {"tlcli", "torch", "timm"}, 1e-4),
+        ("torch", {"tlcli", "timm"}, 1e-4),
+        ("timm", {"tlcli"}, 0.03),  # which resizes all of the picture, and by whole pixels
+    ],
+)
+def test_the_lines_of_the_readme_run_without_tlcli(form, refused, tolerance, exports, place, trained):
+    lines = lines_of(form)
+    assert len([line for line in lines.splitlines() if line]) == 10
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", WITHOUT.format(refused=refused) + lines],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    label, confidence = done.stdout.split()
+    (row,) = predict(PredictSettings(run=trained.run, inputs=(str(place / PICTURE),))).rows
+    assert label == row["label"]
+    assert float(confidence) == pytest.approx(row["confidence"], abs=tolerance)
+
+
+def test_the_card_s_lines_run_and_its_tables_hold_the_figures(exports, place, trained):
+    card = (place / "street-timm" / "README.md").read_text()
+    assert f"Accuracy {100 * trained.info['validation']['accuracy']:.1f} %" in card
+    assert "| Pictures, train | 45 |" in card
+    assert all(f"| {name} | 15 |" in card for name in trained.info["classes"])
+    lines = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1).replace("picture.jpg", PICTURE)
+    code = WITHOUT.format(refused={"tlcli"}) + lines
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] in trained.info["classes"]
+
+
+def test_onnx_takes_any_number_of_pictures(exports, trained, photos):
+    session = onnxruntime.InferenceSession(exports["onnx"]["out"])
+    about = about_onnx(session)
+    assert about["classes"] == trained.info["classes"]
+    assert about["preprocessing"] == load_run(trained.run).info["preprocessing"]
+    assert about["format_version"] == 1
+    pixels, shares = expected(trained.run, photos)
+    for count in (1, 2, 7):
+        logits, found = session.run(None, {"images": normalised(pixels[:count], about)})
+        assert logits.shape == (count, 3)
+        np.testing.assert_allclose(found, shares[:count], atol=1e-4)
+    assert session.get_inputs()[0].shape == ["batch", 3, 64, 64]
+
+
+def test_no_file_names_a_place_of_this_machine(exports, place):
+    for file in (path for path in place.rglob("*") if path.is_file() and path.suffix != ".jpg"):
+        content = file.read_bytes()
+        for where in (timm.__file__, torch.__file__, command.__file__):
+            assert str(Path(where).parent).encode() not in content, file
+
+
+def test_grey_pictures_odd_names_and_a_prior(grey, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert tlcli(["export", str(grey), "--format", "onnx", "--with-preprocessing", "--json", "--workers", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["out"] == "run.onnx"
+    session = onnxruntime.InferenceSession(tmp_path / "run.onnx")
+    about = about_onnx(session)
+    assert sorted(about["classes"]) == sorted(HOSTILE.values())
+    assert about["log_prior"] == load_run(grey).info["log_prior"] is not None
+    pixels, shares = expected(grey, grey.parent / "photos")
+    assert pixels.shape[3] == 1
+    for count in (1, 2, 7):
+        np.testing.assert_allclose(session.run(None, {"pixels": pixels[:count]})[1], shares[:count], atol=1e-4)
+
+    assert tlcli(["export", str(grey), "--format", "torch", "--workers", "1"]) == 0
+    network = torch.export.load(tmp_path / "run.pt2", extra_files=(files := {"tlcli.json": ""})).module()
+    assert json.loads(files["tlcli.json"])["classes"] == about["classes"]
+    for count in (1, 2, 7):
+        found = network(torch.from_numpy(normalised(pixels[:count], about)))[1]
+        np.testing.assert_allclose(found.detach(), shares[:count], atol=1e-4)
+
+    assert tlcli(["export", str(grey), "--format", "timm"]) == 2
+    assert "timm doesn't know" in capsys.readouterr().err
+
+
+def test_odd_names_are_text_in_the_card(grey):
+    run = load_run(grey)
+    card = model_card(run, 'x"#y')
+    assert "<script>" not in card
+    assert r"a\"b" not in card.split("## Use")[0].split("---")[2]
+    rows = [line for line in card.splitlines() if line.startswith("| ") and line.endswith(" % |")]
+    assert len(rows) == 3
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in rows)
+    assert f"torch.tensor({run.info['log_prior']!r})" in card
+
+
+def test_a_trained_tail_with_a_prior(photos, tmp_path):
+    from tlcli.settings import ExportSettings
+
+    run = train(photos, tmp_path, balance=True, epochs=2, size=64, freeze="blocks.5")
+    for form in ("onnx", "timm"):
+        settings = ExportSettings(run=run, form=form, out=tmp_path / f"x.{form}", workers=1, pictures=20)
+        found = command.export(settings)
+        assert found.limits.difference == 1e-3
+        assert found.comparison.max_difference <= 1e-3
+        assert found.comparison.agreement == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run", "x.onnx", "x.timm"]
+
+
+def test_a_transformer_takes_any_number_of_pictures(photos, tmp_path):
+    from tlcli.settings import ExportSettings
+
+    run = train(photos, tmp_path, backbone="vit_tiny_patch16_224", weights="none", size=32)
+    settings = ExportSettings(run=run, form="onnx", out=tmp_path / "x.onnx", with_preprocessing=True, workers=1)
+    assert command.export(settings).comparison.agreement == 1
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+    pixels, shares = expected(run, photos)
+    for count in (1, 2, 7):
+        np.testing.assert_allclose(session.run(None, {"pixels": pixels[:count]})[1], shares[:count], atol=1e-4)
+
+
+def spoilt(function):
+    """`function`, with one weight of the head of the network that it gives changed."""
+
+    def changed(*arguments, **options):
+        found = function(*arguments, **options)
+        network = getattr(found, "model", found)
+        with torch.no_grad():
+            list(network.parameters())[-1][0] += 0.05
+        return found
+
+    return changed
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
+def test_an_export_that_says_something_else_is_not_written(form, trained, grey, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    owner, name = (timm, "create_model") if form == "timm" else (command, "trained_network")
+    monkeypatch.setattr(owner, name, spoilt(getattr(owner, name)))
+    run = trained.run if form == "timm" else grey
+    assert tlcli(["export", str(run), "--format", form, "--json", "--workers", "1"]) == 4
+    said = json.loads(capfd.readouterr().out)["error"]
+    assert said["kind"] == "artifact"
+    assert "at most 0.0001 is accepted. Nothing was written." in said["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_stays_when_an_export_is_refused(grey, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.onnx").write_text("before")
+    assert tlcli(["export", str(grey), "--format", "onnx"]) == 2
+    monkeypatch.setattr(command, "trained_network", spoilt(command.trained_network))
+    assert tlcli(["export", str(grey), "--format", "onnx", "--overwrite"]) == 4
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.onnx", "before")]
+
+
+def test_a_network_that_can_t_be_traced_is_refused_in_a_line(grey, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RuntimeError("data-dependent\nand more lines")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.export, "export", fail)
+    assert tlcli(["export", str(grey), "--format", "onnx"]) == 4
+    said = capsys.readouterr().err
+    assert "any number of pictures (RuntimeError: data-dependent). Nothing was written." in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_too_large_for_a_file_are_refused(grey, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(onnx_file, "LARGEST", 1000)
+    assert tlcli(["export", str(grey), "--format", "onnx"]) == 2
+    assert "an ONNX file holds at most 2" in capsys.readouterr().err
+
+
+def test_pictures_that_are_gone_are_asked_for(photos, grey, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = grey.parent / "photos"
+    data.rename(tmp_path / "elsewhere")
+    try:
+        assert tlcli(["export", str(grey), "--format", "onnx"]) == 2
+        assert "no longer at" in capsys.readouterr().err
+        moved = ["export", str(grey), "--format", "onnx", "--data", "elsewhere", "--pictures", "5", "--json"]
+        assert tlcli(moved) == 0
+        assert json.loads(capsys.readouterr().out)["images"] == 5
+    finally:
+        (tmp_path / "elsewhere").rename(data)
+
+
+def test_int8_is_smaller_and_says_what_it_costs(grey, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["export", str(grey), "--format", "onnx", "--json", "--workers", "1"]
+    monkeypatch.setattr(comparison, "INT8_AGREEMENT", 1.01)
+    assert tlcli([*arguments, "--int8"]) == 4
+    assert "needs more than 8 bits" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert tlcli([*arguments, "--int8"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    run = load_run(grey)
+    trained_on = list(run.splits().values()).count("train")
+    assert found["int8"]["calibrated_on"] == trained_on
+    assert found["held_out"] == found["images"] - trained_on
+    assert found["tolerance"] == {"max_difference": None, "agreement": 0.9}
+    assert found["agreement"] >= 0.9
+    assert abs(found["int8"]["accuracy_after"] - found["int8"]["accuracy_before"]) <= 1 - found["agreement"]
+    assert tlcli(arguments) == 0
+    assert found["bytes"] < json.loads(capsys.readouterr().out)["bytes"] / 2
+    session = onnxruntime.InferenceSession(tmp_path / "run-int8.onnx")
+    pixels, shares = expected(grey, grey.parent / "photos")
+    for count in (1, 2, 7):
+        after = session.run(None, {"images": normalised(pixels[:count], about_onnx(session))})[1]
+        np.testing.assert_allclose(after, shares[:count], atol=0.1)
+
+
+def test_probabilities_that_are_no_numbers_are_refused(grey, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    nothing = np.full((1, 3), np.nan, np.float32)
+    monkeypatch.setattr(onnx_file, "run_onnx_file", lambda *_: lambda pixels: (np.repeat(nothing, len(pixels), 0),) * 2)
+    assert tlcli(["export", str(grey), "--format", "onnx", "--int8", "--json"]) == 4
+    assert "differs from the run by up to nan" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["onnx", "timm"])
+def test_a_place_that_can_t_be_written_is_refused_first(form, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = f"street.{form}"
+    assert tlcli(["export", str(trained.run), "--format", form, "--out", f"nowhere/{name}"]) == 2
+    assert "there is no folder nowhere" in capsys.readouterr().err
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine.txt").write_text("mine")
+    assert tlcli(["export", str(trained.run), "--format", form, "--out", name, "--overwrite"]) == 2
+    assert [path.name for path in tmp_path.rglob("*")] == [name, "mine.txt"]
+
+
+def test_int8_wants_pictures_that_were_trained_on(grey, draw, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in HOSTILE.values():
+        draw(tmp_path / "other" / name / "new.png", len(name))
+    assert tlcli(["export", str(grey), "--format", "onnx", "--int8", "--data", "other"]) == 4
+    assert "none of other is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_timm_s_transforms_bring_pictures_in_as_predict_does(fit, trained, tmp_path):
+    run = load_run(trained.run)
+    run = replace(run, info=run.info | {"preprocessing": run.info["preprocessing"] | {"fit": fit}})
+    config = timm_folder.timm_config(run, {})["pretrained_cfg"]
+    transform = timm.data.create_transform(**timm.data.resolve_data_config(config))
+    picture = Image.open(README.parent / PICTURE).convert("RGB").resize((400, 300))
+    how: Preprocessing = run.preprocessing
+    mine = normalised(np.array(fit_picture(picture, how))[None], {"preprocessing": how.to_json()})[0]
+    # In units of which pictures span two; timm crops whole pixels of the resized picture, we halves too.
+    assert np.abs(transform(picture).numpy() - mine).mean() < (0.1 if fit == "crop" else 0.03)
