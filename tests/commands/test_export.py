@@ -233,14 +233,14 @@ def test_odd_names_are_text_in_the_card(grey):
 def test_a_trained_tail_with_a_prior(photos, tmp_path):
     from tlcli.settings import ExportSettings
 
-    run = train(photos, tmp_path, balance=True, epochs=2, size=64, freeze="blocks.5")
-    for form in ("onnx", "timm"):
-        settings = ExportSettings(run=run, form=form, out=tmp_path / f"x.{form}", workers=1, pictures=20)
+    run = train(photos, tmp_path, balance=True, epochs=2, backbone="lenet5", weights="none", freeze="2")
+    for form, name in (("onnx", "x.onnx"), ("torch", "x.pt2")):
+        settings = ExportSettings(run=run, form=form, out=tmp_path / name, workers=1, pictures=20)
         found = command.export(settings)
         assert found.limits.difference == 1e-3
         assert found.comparison.max_difference <= 1e-3
         assert found.comparison.agreement == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run", "x.onnx", "x.timm"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run", "x.onnx", "x.pt2"]
 
 
 def test_a_transformer_takes_any_number_of_pictures(photos, tmp_path):
