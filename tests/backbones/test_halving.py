@@ -75,17 +75,3 @@ def test_parts_hold_every_picture_once_and_at_least_two_where_that_is_asked(coun
         halving.run(take, count)
         assert [row for part in parts for row in range(part.start, part.stop)] == list(range(count))
         assert all(part.stop - part.start >= 2 for part in parts)
-
-
-def test_prediction_goes_on_in_parts(trained, report):
-    from tlcli.inference.eager import EagerNetwork
-    from tlcli.runs import load_run
-    from tlcli.settings import ComputeSettings
-
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3)).astype(np.uint8)
-    network = EagerNetwork(load_run(trained.run), ComputeSettings(engine="torch"), report)
-    whole = network.run(pixels)
-    network._tail, network._prefix._prefix = Tight(network._tail, 2), Tight(network._prefix._prefix, 4)
-    np.testing.assert_allclose(network.run(pixels), whole, atol=1e-5)
-    sizes = [int(warning.split("going on with ")[1].split()[0]) for warning in report.warnings]
-    assert sizes == [4, 4, 1], "once for the prefix, twice for the tail"
