@@ -59,6 +59,21 @@ class Preprocessing:
         return cls(**content | tuples)
 
 
+def whole_picture(side: int, *, ground: float = 0.5, intensity: tuple[float, float] | None = None) -> Preprocessing:
+    """For people to look at: all of an RGB picture, on a square of a grey between 0 and 1."""
+    return Preprocessing(
+        height=side,
+        width=side,
+        channels=3,
+        fit="pad",
+        crop_fraction=1.0,
+        interpolation="bicubic",
+        mean=(ground,) * 3,
+        std=(1.0,) * 3,
+        intensity=intensity,
+    )
+
+
 SPARE = 3.5
 """Pixels that a picture keeps for one of the network's where its decoder can leave some out: so many that what the
 network sees is off by less than a level of 255, the mean of a picture (benchmarks/decode.py; with 3.0, one by 1.02)."""

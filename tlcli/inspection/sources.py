@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from tlcli.images.intensity import Range
 from tlcli.images.loader import PictureLoader
-from tlcli.images.preprocess import Placement, Preprocessing, placement
+from tlcli.images.preprocess import Placement, Preprocessing, placement, whole_picture
 from tlcli.images.worker import Order
 
 SIDE = 240
@@ -43,7 +42,7 @@ def upright_pictures(
         side: Of the pictures given, in pixels.
         workers: Decoding processes.
     """
-    whole = _all_of_it(side, preprocessing.intensity)
+    whole = whole_picture(side, intensity=preprocessing.intensity)
     with (
         PictureLoader(Order(measure="upright"), workers=workers) as measuring,
         PictureLoader(Order(preprocessing=whole), workers=workers) as decoding,
@@ -58,21 +57,6 @@ def upright_pictures(
             box = (x, y, x + round(size[0] / ground.step[0]), y + round(size[1] / ground.step[1]))
             picture = Image.frombytes("RGB", (side, side), decoded.pixels).crop(box)
             yield Upright(decoded.digest, placement(size, preprocessing), picture)
-
-
-def _all_of_it(side: int, intensity: Range | None) -> Preprocessing:
-    """The whole picture on a square."""
-    return Preprocessing(
-        height=side,
-        width=side,
-        channels=3,
-        fit="pad",
-        crop_fraction=1.0,
-        interpolation="bicubic",
-        mean=(0.5, 0.5, 0.5),
-        std=(1.0, 1.0, 1.0),
-        intensity=intensity,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, islice, zip_longest
 from pathlib import PurePath
 
@@ -17,7 +16,7 @@ from tlcli.images.augment import draw_amounts
 from tlcli.images.dataset import Dataset, Sample
 from tlcli.images.intensity import Range
 from tlcli.images.loader import PictureLoader
-from tlcli.images.preprocess import Preprocessing
+from tlcli.images.preprocess import whole_picture
 from tlcli.images.split import draw
 from tlcli.images.worker import Order
 
@@ -29,17 +28,8 @@ LINE = 16
 """Pixels from one line of a caption to the next."""
 
 GROUND, INK, PALE = (255, 255, 255), (30, 30, 30), (120, 120, 120)
-FITTED = Preprocessing(
-    height=TILE,
-    width=TILE,
-    channels=3,
-    fit="pad",
-    crop_fraction=1.0,
-    interpolation="bicubic",
-    mean=(0.95, 0.95, 0.95),
-    std=(1.0, 1.0, 1.0),
-)
-"""All of a picture, on a square of light grey."""
+PAPER = 0.95
+"""Light grey beside pictures that aren't square."""
 
 Cell = tuple[Image.Image, list[str]]
 """A picture and the lines under it."""
@@ -54,7 +44,9 @@ def contact_sheet(
         DataError: none of the pictures tried can be read.
     """
     candidates = list(islice(_candidates(dataset, seed), 4 * ROWS))
-    order = Order(preprocessing=replace(FITTED, intensity=intensity), augmentation=augmentation, seed=seed)
+    order = Order(
+        preprocessing=whole_picture(TILE, ground=PAPER, intensity=intensity), augmentation=augmentation, seed=seed
+    )
     with PictureLoader(order, workers=workers) as loader:
         rows = list(islice(_rows(loader, dataset, candidates, order), ROWS))
     if not rows:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from tlcli.files import portable_name
 from tlcli.finetuning.classifier import Classifier, Evaluation
+from tlcli.inference.predictor import ranked
 from tlcli.progress import Reporter
 from tlcli.reports.overview import Overview, draw_overview, kept_overview
 from tlcli.reports.page import LIKELIEST, Part, Shown, run_page
@@ -38,11 +39,12 @@ def run_report(
     judged = [("Test", classifier.test)] if classifier.test else []
     judged.append(("Validation", classifier.validation))
     chosen = choose([evaluation for _, evaluation in judged])
+    root = portable_name(f"{os.path.abspath(classifier.pictures.dataset.root)}{os.sep}")  # noqa: PTH100
     return run_page(
         info,
         name=name,
         parts=[Part(name=title, title=_title(title, part), metrics=part.metrics) for title, part in judged],
-        pictures=[_shown(part, judged[part][1], row, classifier) for part, row in chosen],
+        pictures=[_shown(part, judged[part][1], row, classifier, root) for part, row in chosen],
         overview=_overview(classifier, [(judged[part][1], row) for part, row in chosen], settings, report),
         lines=classifier.lines,
         mapped="the features before the head" if classifier.training is None else "the logits",
@@ -75,19 +77,16 @@ def _title(name: str, part: Evaluation) -> str:
     return name if method is None else f"{name}, {METHODS[method]}"
 
 
-def _shown(part: int, evaluation: Evaluation, row: int, classifier: Classifier) -> Shown:
-    said = evaluation.rows[row]
+def _shown(part: int, evaluation: Evaluation, row: int, classifier: Classifier, root: str) -> Shown:
     sample = classifier.pictures.settled.samples[evaluation.pictures[row]]
-    classes = classifier.pictures.dataset.classes
-    shares = said["probabilities"]
-    likeliest = sorted(range(len(shares)), key=lambda label: (classes[label] != said["predicted"], -shares[label]))
-    root = portable_name(f"{os.path.abspath(classifier.pictures.dataset.root)}{os.sep}")  # noqa: PTH100
+    shares = evaluation.rows[row]["probabilities"]
+    likeliest = ranked(int(evaluation.logits[row].argmax()), np.array(shares))[:LIKELIEST]
     return Shown(
         part=part,
         truth=sample.label,
         said=likeliest[0],
         path=portable_name(os.path.abspath(sample.path)).removeprefix(root),  # noqa: PTH100
-        likeliest=[(label, shares[label]) for label in likeliest[:LIKELIEST]],
+        likeliest=[(label, shares[label]) for label in likeliest],
     )
 
 

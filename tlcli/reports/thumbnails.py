@@ -14,7 +14,7 @@ from PIL import Image
 
 from tlcli.images.intensity import Range
 from tlcli.images.loader import PictureLoader
-from tlcli.images.preprocess import Preprocessing
+from tlcli.images.preprocess import whole_picture
 from tlcli.images.worker import Order
 
 LARGE, SMALL = 128, 64
@@ -65,7 +65,9 @@ def draw_sheet(
     side, columns = layout(len(paths))
     rows = max(1, math.ceil(len(paths) / columns))
     sheet = Image.new("RGB", (columns * side, rows * side), (round(255 * GROUND),) * 3)
-    with PictureLoader(Order(preprocessing=_whole(side, intensity)), workers=workers) as loader:
+    with PictureLoader(
+        Order(preprocessing=whole_picture(side, ground=GROUND, intensity=intensity)), workers=workers
+    ) as loader:
         for number, picture in enumerate(loader.load(paths)):
             if picture.pixels is not None:
                 thumbnail = Image.frombytes("RGB", (side, side), picture.pixels)
@@ -82,17 +84,3 @@ def encode(picture: Image.Image, most: int = BYTES) -> bytes:
         if file.tell() <= most:
             break
     return file.getvalue()
-
-
-def _whole(side: int, intensity: Range | None) -> Preprocessing:
-    return Preprocessing(
-        height=side,
-        width=side,
-        channels=3,
-        fit="pad",
-        crop_fraction=1.0,
-        interpolation="bicubic",
-        mean=(GROUND,) * 3,
-        std=(1.0,) * 3,
-        intensity=intensity,
-    )
