@@ -202,7 +202,8 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
     if explained := result["explained"]:
         of = f" of {result['images']:,}" if explained["images"] < result["images"] else ""
         left_out = f", {explained['skipped']:,} skipped" if explained["skipped"] else ""
-        terminal.note(f"{quoted(explained['out'])}: {explained['images']:,}{of} pictures explained{left_out}")
+        what = "picture" if result["images"] == 1 else "pictures"
+        terminal.note(f"{quoted(explained['out'])}: {explained['images']:,}{of} {what} explained{left_out}")
 
 
 def cache_features_summary(terminal: Terminal, result: dict[str, Any]) -> None:
