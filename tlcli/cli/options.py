@@ -13,6 +13,7 @@ _NETWORK = "Network"
 _COMPUTE = "Hardware"
 _CACHE = "Cache"
 _OUTPUT = "Output"
+_MACHINES = "More machines"
 
 Data = Annotated[
     Path,
@@ -121,6 +122,16 @@ Workers = Annotated[
     int | None,
     typer.Option(
         "--workers", metavar="N", help="Decoding processes.  \\[default: one a core]", rich_help_panel=_COMPUTE
+    ),
+]
+
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only the I-th of N parts of the pictures, in their order: one machine's share.  \\[default: all]",
+        rich_help_panel=_MACHINES,
     ),
 ]
 

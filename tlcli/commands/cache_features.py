@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,12 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
         pictures=pictures,
         report=report,
         intensity=intensity,
+        others_write=settings.shard is not None,
     )
+    if settings.shard is not None:  # only now: all pictures together decide what computes, and so the last bits
+        chosen = settings.shard.range(pictures)
+        report.note(f"Shard     {settings.shard}: {len(chosen):,} of {pictures:,} pictures")
+        dataset = replace(dataset, samples=dataset.samples[chosen.start : chosen.stop])
     frozen = freeze_at(network, freeze, report, augmentation=settings.augmentation, seed=seed)
     report.note(describe_network(network, describe_cut(frozen.cut)))
     paths = [sample.path for sample in dataset.samples]
@@ -76,6 +82,7 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     return {
         "cache": str(directory),
         "views_cache": None if views is None else str(views),
+        "shard": None if settings.shard is None else str(settings.shard),
         "images": len(paths),
         "views": settings.views or 0,
         "computed": extraction.computed,
@@ -124,7 +131,10 @@ def _compute_views(
 
 
 def _export(out: Path, dataset: Dataset, extraction: Extraction, frozen: Frozen) -> None:
-    """Write path, label, split, digest and feature of each picture to a Parquet file, in the order of DATA."""
+    """Write path, label, split, digest and feature of each picture to a Parquet file, in the order of DATA.
+
+    Features are float16 where the cache holds nothing but that; so of shards' exports of maps, some may be float32.
+    """
     value = pa.float32() if frozen.plain.dtype.itemsize == 4 else pa.float16()
     schema = pa.schema(
         {

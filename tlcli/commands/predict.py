@@ -54,6 +54,8 @@ class PredictResult:
     """Folders that could not be listed, and why."""
     explained: dict[str, Any] | None = None
     """Where the explanations are, for how many pictures, and how many of the first had none; None without."""
+    shard: str | None = None
+    """Which part of the pictures this is, `I/N`; None where it is all."""
     was_finished: bool = False
     """With `resume`: there was nothing left to do."""
     seconds: float = 0.0
@@ -69,6 +71,7 @@ class PredictResult:
             "skipped": self.skipped,
             "unlisted": self.unlisted,
             "explained": self.explained,
+            "shard": self.shard,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images / self.seconds, 1) if self.seconds else None,
         } | ({"rows": self.rows} if self.out is None else {})
@@ -102,14 +105,17 @@ def predict(
     out = None if settings.out in {None, "-"} else Path(settings.out or "")
     if out is not None:
         check_output(out, run.directory, settings.inputs, overwrite=settings.overwrite, resume=settings.resume)
-    inputs = Inputs(settings.inputs, stdin or sys.stdin.buffer)
+    inputs = Inputs(settings.inputs, stdin or sys.stdin.buffer, settings.shard)
     total, listing = _survey(inputs, exactly=out is not None)
     result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
     result.unlisted = list(inputs.unlisted)
     for problem in result.unlisted:
         report.warn(f"{problem}; its pictures have no rows.")
-    if not total:
+    if not inputs.total:
         raise DataError(f"no pictures in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
+    if settings.shard is not None:
+        result.shard = str(settings.shard)
+        report.note(f"Shard     {settings.shard}: {total:,} of {inputs.total:,} pictures")
     names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
     finished = out is not None and settings.resume and out.exists() and not journal_path(out).exists()
     explainer = _open_explainer(run, settings, inputs, out, report)
@@ -240,6 +246,7 @@ def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, A
         "probabilities": settings.probabilities,
         "min_confidence": settings.min_confidence,
         "inputs": listing,
+        "shard": None if settings.shard is None else str(settings.shard),
     }
 
 

@@ -14,6 +14,7 @@ from tlcli.settings.commands import (
     PredictSettings,
 )
 from tlcli.settings.export import ExportSettings
+from tlcli.settings.shard import Shard, parse_shard
 from tlcli.settings.shared import (
     DEFAULT_BACKBONE,
     SPLITS,
@@ -40,7 +41,9 @@ __all__ = [
     "InspectSettings",
     "NetworkSettings",
     "PredictSettings",
+    "Shard",
     "TrainingSettings",
     "default_cache",
     "intensity_range",
+    "parse_shard",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.errors import UsageError
+from tlcli.settings.shard import Shard
 from tlcli.settings.shared import (
     FITS,
     SPLITS,
@@ -97,6 +98,8 @@ class CacheFeaturesSettings:
     """How the views above 0 are distorted."""
     views: int | None = None
     """Augmented views of each training picture to compute, beside the plain one."""
+    shard: Shard | None = None
+    """Only this part of the pictures, while other processes compute the others; None is all."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
@@ -168,6 +171,8 @@ class PredictSettings:
     """Replace the file at `out`."""
     resume: bool = False
     """Go on where an interrupted prediction stopped."""
+    shard: Shard | None = None
+    """Only this part of the pictures; None is all."""
     explain: Path | None = None
     """A folder for pictures that show what speaks for the label; None explains nothing."""
     explain_limit: int | None = None
