@@ -18,7 +18,7 @@ from typing import IO
 from tlcli.errors import DataError
 from tlcli.files import from_portable_name, portable_name
 from tlcli.images.walk import walk_pictures
-from tlcli.settings.shard import Shard
+from tlcli.settings.machines import Shard
 
 LENGTH = struct.Struct("<I")
 
