@@ -6,13 +6,18 @@ The only place that imports ray, and only when somebody asks for a cluster.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import pickle
 import platform
 import secrets
+import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +43,8 @@ LONGEST = 6 * 3600.0
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # or what still asks it for something while it ends starts it again
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # which makes a crash of SIGTERM
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # or the deaths of workers are told on standard output
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of what it will do one day
 }
@@ -74,35 +81,45 @@ class Cluster:
             TlcliError: as a worker raised it.
             MachineError: workers die of a task, or the cluster went away.
         """
-        import ray.data
+        for number, pickled in _answers(self, worker, tasks):
+            answer = pickle.loads(pickled)
+            if isinstance(answer, _Failure):
+                raise answer.error
+            yield number, answer
 
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # whose progress and stack traces are ours to tell
-        actor = _Place(cores=self.cores, directory=os.getcwd(), host=platform.node(), version=__version__)  # noqa: PTH109
-        items = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
-        asked = ray.data.from_items(items, override_num_blocks=len(items))
-        asked.context.enable_progress_bars = False
-        asked.context.execution_no_progress_timeout_s = LONGEST
-        answers = asked.map_batches(
-            _Actor,
-            fn_constructor_args=(actor, worker),
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(tasks))),
-            num_cpus=self.cores,
-            num_gpus=self.gpus,
-        )
-        try:
-            for batch in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for number, answer in zip(batch["number"], batch["answer"], strict=True):
-                    yield number.as_py(), pickle.loads(answer.as_py())
-        except Exception as error:
-            cause = _cause(error)
-            if type(cause).__module__.startswith("ray."):
-                raise MachineError(
-                    f"the Ray cluster failed ({_first_line(cause)}). Is its memory short? Try fewer --cores, or a "
-                    "smaller --part-size."
-                ) from error
-            raise cause from error
+
+def _answers(
+    cluster: Cluster, worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
+) -> Iterator[tuple[int, bytes]]:
+    """Numbers of tasks, and the pickled answers."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # whose progress and stack traces are ours to tell
+    place = _Place(cores=cluster.cores, directory=os.getcwd(), host=platform.node(), version=__version__)  # noqa: PTH109
+    items = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
+    asked = ray.data.from_items(items, override_num_blocks=len(items))
+    asked.context.enable_progress_bars = False
+    asked.context.execution_no_progress_timeout_s = LONGEST
+    answers = asked.map_batches(
+        _Actor,
+        fn_constructor_args=(place, worker),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=min(cluster.workers, len(tasks))),
+        num_cpus=cluster.cores,
+        num_gpus=cluster.gpus,
+    )
+    batches = iter(answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    try:
+        while (batch := _aside(functools.partial(next, batches, None))) is not None:
+            yield from zip(batch["number"].to_pylist(), batch["answer"].to_pylist(), strict=True)
+    except Exception as error:
+        if not type(error).__module__.startswith("ray."):
+            raise
+        raise MachineError(
+            f"the Ray cluster failed ({_first_line(error)}). Is its memory short? Try fewer workers, with more --cores "
+            "each, or a smaller --part-size."
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +146,15 @@ class _Place:
             ) from error
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """Why there is no answer. As an answer, since Ray would wrap up what is raised, and try some of it again."""
+
+    error: Exception
+
+
 class _Actor:
-    """What Ray Data keeps in each worker's process."""
+    """What Ray Data keeps in each worker's process, and makes again where that died."""
 
     def __init__(self, place: _Place, worker: Callable[[], Callable[[Any], Any]]) -> None:
         self._place = place
@@ -138,24 +162,21 @@ class _Actor:
         self._worker: Callable[[Any], Any] | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        try:
-            if self._worker is None:  # not before, since Ray tries again where an actor can't be made
-                self._place.settle()
-                self._worker = self._make()
-            answers = [pickle.dumps(self._worker(pickle.loads(task.as_py()))) for task in batch["task"]]
-        except (TlcliError, OSError) as error:
-            if platform.node() != self._place.host:
-                error.add_note(f"This was on {platform.node()}.")
-            raise
+        answers = [pickle.dumps(self._answer(pickle.loads(task.as_py()))) for task in batch["task"]]
         return pa.table({"number": batch["number"], "answer": pa.array(answers, pa.large_binary())})
 
-
-def _cause(error: BaseException) -> BaseException:
-    """What a worker raised, out of what Ray wrapped it in; `error` itself where Ray raised it."""
-    found = error
-    while (inner := getattr(found, "cause", None) or found.__cause__) is not None:
-        found = inner
-    return found
+    def _answer(self, task: Any) -> Any:  # noqa: ANN401 - between the driver and its worker
+        try:
+            if self._worker is None:
+                self._place.settle()
+                self._worker = self._make()
+            return self._worker(task)
+        except Exception as error:  # noqa: BLE001 - raised by the driver
+            if not isinstance(error, (TlcliError, OSError)):
+                error.add_note(traceback.format_exc())
+            elif platform.node() != self._place.host:
+                error.add_note(f"This was on {platform.node()}.")
+            return _Failure(error)
 
 
 def _first_line(error: BaseException) -> str:
@@ -175,7 +196,8 @@ def joined(settings: ClusterSettings, device: str, report: Reporter) -> Iterator
         MachineError: Ray isn't installed, the cluster isn't there, or has nothing for us.
     """
     address = _address() if settings.address == "auto" else settings.address
-    with _environment(QUIET if address else QUIET | ALONE):  # which Ray reads when it is imported
+    # Ray reads these when it is imported; for who imported it before, what it does by itself must do.
+    with _environment({} if "ray" in sys.modules else QUIET if address else QUIET | ALONE):
         try:
             import ray
         except ImportError as error:
@@ -208,22 +230,24 @@ def _connected(address: str | None) -> Iterator[None]:
     """A connection to the cluster at `address`; None starts one, and ends it."""
     import ray
 
+    over = threading.Event()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     with contextlib.ExitStack() as stack:
         if address is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tlcli-", ignore_cleanup_errors=True))
             options |= {"num_cpus": cores(), "include_dashboard": False, "_temp_dir": folder}
         try:
-            with _hushed():
-                ray.init(address or "local", **options)
-        except (OSError, RuntimeError, ValueError, ImportError) as error:
-            what = f"the Ray cluster {address} can't be joined" if address else "Ray can't be started here"
-            raise MachineError(f"{what} ({_first_line(error)}). See ray status, and --cluster.") from error
-        try:
+            try:
+                with unbroken(), _hushed():
+                    _aside(functools.partial(ray.init, address or "local", **options), until=over)
+            except (OSError, RuntimeError, ValueError, ImportError) as error:
+                what = f"the Ray cluster {address} can't be joined" if address else "Ray can't be started here"
+                raise MachineError(f"{what} ({_first_line(error)}). See ray status, and --cluster.") from error
             yield
         finally:
-            with unbroken():
-                ray.shutdown()
+            with unbroken(), _hushed():
+                _aside(ray.shutdown)
+            over.set()
 
 
 def _share_out(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, device: str) -> Cluster:
@@ -243,9 +267,33 @@ def _share_out(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, de
     return Cluster(workers=workers, cores=most, gpus=gpus)
 
 
+def _aside(function: Callable[[], T], until: threading.Event | None = None) -> T:
+    """Call a function in a thread of its own, and wait for it.
+
+    In the main thread, what a signal's handler raises would be raised within Ray's C++ part, which aborts the process
+    then; and Ray would have a handler of its own there.
+
+    Args:
+        function: What to call.
+        until: Keep the thread until then; the processes that a thread started end with it.
+    """
+    done: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            done.set_exception(error)
+        if until is not None:
+            until.wait()
+
+    threading.Thread(target=call, daemon=True).start()
+    return done.result()
+
+
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Nothing on standard error: Ray's C++ part says there what it takes from the environment, told to be quiet."""
+    """Nothing on standard error: there Ray's C++ part says that it was told to be quiet, and threads that it goes."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
