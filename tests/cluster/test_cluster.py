@@ -13,8 +13,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tlcli.cluster.joining import joined
 from tlcli.cluster.part_folder import INDEX, part_path
-from tlcli.cluster.ray_cluster import joined
+from tlcli.cluster.streaming import stream
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.predict import predict
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
@@ -42,7 +43,7 @@ def cluster():
         pytest.skip("needs ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setattr("tlcli.cluster.ray_cluster.cores", lambda: 2)
+        patch.setattr("tlcli.cluster.joining.cores", lambda: 2)
         with joined(ClusterSettings(cores=1), "cpu", Silent()) as found:
             assert (found.workers, found.cores, found.gpus) == (2, 1, 0)
             yield found
@@ -193,10 +194,10 @@ def test_what_a_worker_raises_arrives(cluster):
         return answer
 
     with pytest.raises(DataError, match="upside down") as caught:
-        list(cluster.stream(worker, ["/somewhere"]))
+        list(stream(cluster, worker, ["/somewhere"]))
     assert caught.value.path == "/somewhere"
     with pytest.raises(ValueError, match="a bug"):
-        list(cluster.stream(worker, [""]))
+        list(stream(cluster, worker, [""]))
 
 
 def test_nobody_else_can_reach_a_cluster_of_one_machine(cluster):

@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tlcli.cluster.joining import joined
 from tlcli.cluster.part_folder import open_part_folder, part_path, read_part
-from tlcli.cluster.ray_cluster import joined
+from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError, MachineError
 from tlcli.files import atomic_write, remove_leftovers
 from tlcli.inference.predictor import Predictor
@@ -108,7 +109,7 @@ def predict_on_cluster(
         total = tally.images + sum(len(task.paths) for task in tasks)
         advance = stack.enter_context(report.task("Predict", total))
         advance(tally.images)
-        for _, part in found.stream(worker, tasks):
+        for _, part in stream(found, worker, tasks):
             tally.add(part)
             advance(part.images)
         there = {path.name for path in out.iterdir()}

@@ -1,7 +1,4 @@
-"""A Ray cluster, joined or started, and pieces of work streamed through its workers by Ray Data.
-
-The only place that imports ray, and only when somebody asks for a cluster.
-"""
+"""A Ray cluster, joined or started, and what it has for us. Ray is imported when somebody asks for a cluster."""
 
 from __future__ import annotations
 
@@ -9,36 +6,30 @@ import contextlib
 import functools
 import logging
 import os
-import pickle
-import platform
 import secrets
+import socket
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
-from tlcli import __version__
-from tlcli.errors import MachineError, TlcliError
+from tlcli.errors import MachineError
 from tlcli.interrupts import unbroken
 from tlcli.progress import Reporter
 from tlcli.settings import ClusterSettings
-from tlcli.settings.shared import cores, limit_cores
+from tlcli.settings.shared import cores
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 CORES = 4
 """Cores of a worker where nobody said how many: one process that feeds more of them becomes the narrowest place."""
 
-LONGEST = 6 * 3600.0
-"""Seconds that a piece of work may take. Ray hands it out anew whenever its worker dies, so something must end that."""
+KNOCK_SECONDS = 10.0
+"""How long a cluster may take to take a connection."""
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
@@ -46,7 +37,6 @@ QUIET = {
     "RAY_ENABLE_AUTO_CONNECT": "0",  # or what still asks it for something while it ends starts it again
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # which makes a crash of SIGTERM
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # or the deaths of workers are told on standard output
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of what it will do one day
 }
 """What keeps Ray to itself."""
 
@@ -70,118 +60,6 @@ class Cluster:
         """Where a worker's network runs."""
         return "cuda" if self.gpus else "cpu"
 
-    def stream(self, worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
-        """What workers answer to tasks, with the task's number, as it comes: in any order, few ahead.
-
-        Args:
-            worker: Makes what answers; called once in each worker's process, which is kept for all its tasks.
-            tasks: Each goes to one worker, and again to another one where that dies.
-
-        Raises:
-            TlcliError: as a worker raised it.
-            MachineError: workers die of a task, or the cluster went away.
-        """
-        for number, pickled in _answers(self, worker, tasks):
-            answer = pickle.loads(pickled)
-            if isinstance(answer, _Failure):
-                raise answer.error
-            yield number, answer
-
-
-def _answers(
-    cluster: Cluster, worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
-) -> Iterator[tuple[int, bytes]]:
-    """Numbers of tasks, and the pickled answers."""
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # whose progress and stack traces are ours to tell
-    place = _Place(cores=cluster.cores, directory=os.getcwd(), host=platform.node(), version=__version__)  # noqa: PTH109
-    items = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
-    asked = ray.data.from_items(items, override_num_blocks=len(items))
-    asked.context.enable_progress_bars = False
-    asked.context.execution_no_progress_timeout_s = LONGEST
-    answers = asked.map_batches(
-        _Actor,
-        fn_constructor_args=(place, worker),
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(cluster.workers, len(tasks))),
-        num_cpus=cluster.cores,
-        num_gpus=cluster.gpus,
-    )
-    batches = iter(answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
-    try:
-        while (batch := _aside(functools.partial(next, batches, None))) is not None:
-            yield from zip(batch["number"].to_pylist(), batch["answer"].to_pylist(), strict=True)
-    except Exception as error:
-        if not type(error).__module__.startswith("ray."):
-            raise
-        raise MachineError(
-            f"the Ray cluster failed ({_first_line(error)}). Is its memory short? Try fewer workers, with more --cores "
-            "each, or a smaller --part-size."
-        ) from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Where a worker's process has to find itself."""
-
-    cores: int
-    directory: str
-    host: str
-    """Whose driver it is."""
-    version: str
-
-    def settle(self) -> None:
-        """Take the share of cores, and the driver's folder, so that a path means the same file."""
-        if self.version != __version__:
-            raise MachineError(f"it has tlcli {__version__} instead of {self.version}. Install the same everywhere.")
-        limit_cores(self.cores)
-        try:
-            os.chdir(self.directory)
-        except OSError as error:
-            raise MachineError(
-                f"it has no folder {self.directory} ({error.strerror}). Start tlcli in a folder that all machines see.",
-                path=self.directory,
-            ) from error
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why there is no answer. As an answer, since Ray would wrap up what is raised, and try some of it again."""
-
-    error: Exception
-
-
-class _Actor:
-    """What Ray Data keeps in each worker's process, and makes again where that died."""
-
-    def __init__(self, place: _Place, worker: Callable[[], Callable[[Any], Any]]) -> None:
-        self._place = place
-        self._make = worker
-        self._worker: Callable[[Any], Any] | None = None
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        answers = [pickle.dumps(self._answer(pickle.loads(task.as_py()))) for task in batch["task"]]
-        return pa.table({"number": batch["number"], "answer": pa.array(answers, pa.large_binary())})
-
-    def _answer(self, task: Any) -> Any:  # noqa: ANN401 - between the driver and its worker
-        try:
-            if self._worker is None:
-                self._place.settle()
-                self._worker = self._make()
-            return self._worker(task)
-        except Exception as error:  # noqa: BLE001 - raised by the driver
-            if not isinstance(error, (TlcliError, OSError)):
-                error.add_note(traceback.format_exc())
-            elif platform.node() != self._place.host:
-                error.add_note(f"This was on {platform.node()}.")
-            return _Failure(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
 
 @contextlib.contextmanager
 def joined(settings: ClusterSettings, device: str, report: Reporter) -> Iterator[Cluster]:
@@ -196,8 +74,7 @@ def joined(settings: ClusterSettings, device: str, report: Reporter) -> Iterator
         MachineError: Ray isn't installed, the cluster isn't there, or has nothing for us.
     """
     address = _address() if settings.address == "auto" else settings.address
-    # Ray reads these when it is imported; for who imported it before, what it does by itself must do.
-    with _environment({} if "ray" in sys.modules else QUIET if address else QUIET | ALONE):
+    with _environment(_told(QUIET if address else QUIET | ALONE)):
         try:
             import ray
         except ImportError as error:
@@ -211,6 +88,17 @@ def joined(settings: ClusterSettings, device: str, report: Reporter) -> Iterator
                 f"{'core' if cluster.cores == 1 else 'cores'}"
             )
             yield cluster
+
+
+_first: list[Mapping[str, str]] = []
+"""What Ray was told when it was imported."""
+
+
+def _told(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """What Ray is told by the environment: what it was told first, since it heeds that; nothing where others did it."""
+    if not _first:
+        _first.append({} if "ray" in sys.modules else variables)
+    return _first[0]
 
 
 def _address() -> str | None:
@@ -238,16 +126,25 @@ def _connected(address: str | None) -> Iterator[None]:
             options |= {"num_cpus": cores(), "include_dashboard": False, "_temp_dir": folder}
         try:
             try:
+                if address is not None:
+                    _knock(address)
                 with unbroken(), _hushed():
-                    _aside(functools.partial(ray.init, address or "local", **options), until=over)
+                    aside(functools.partial(ray.init, address or "local", **options), until=over)
             except (OSError, RuntimeError, ValueError, ImportError) as error:
                 what = f"the Ray cluster {address} can't be joined" if address else "Ray can't be started here"
-                raise MachineError(f"{what} ({_first_line(error)}). See ray status, and --cluster.") from error
+                raise MachineError(f"{what} ({first_line(error)}). See ray status, and --cluster.") from error
             yield
         finally:
             with unbroken(), _hushed():
-                _aside(ray.shutdown)
+                aside(ray.shutdown)
             over.set()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at `address`, which Ray would go on trying for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
 def _share_out(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, device: str) -> Cluster:
@@ -267,7 +164,7 @@ def _share_out(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, de
     return Cluster(workers=workers, cores=most, gpus=gpus)
 
 
-def _aside(function: Callable[[], T], until: threading.Event | None = None) -> T:
+def aside(function: Callable[[], T], until: threading.Event | None = None) -> T:
     """Call a function in a thread of its own, and wait for it.
 
     In the main thread, what a signal's handler raises would be raised within Ray's C++ part, which aborts the process
@@ -315,3 +212,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in ours:
             os.environ.pop(name, None)
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
