@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlcli import distributed
 from tlcli.augmentation import Augmentation
 from tlcli.backbones.cut import Cut, cut_at
 from tlcli.backbones.engine import Runner, map_filled, pick_batch_size
@@ -21,6 +22,7 @@ from tlcli.features.extract import Extraction, extract, missing
 from tlcli.features.fingerprint import ingredients, weights_digest
 from tlcli.features.network import Network
 from tlcli.features.store import FeatureStore
+from tlcli.features.together import extract_together
 from tlcli.files import megabytes
 from tlcli.images.augment import LIMIT
 from tlcli.images.loader import PictureLoader
@@ -208,8 +210,31 @@ def _extract(
     *,
     name: str,
 ) -> None:
-    if not todo:
+    if distributed.size() == 1:
+        if todo:
+            _extract_alone(frozen, store, paths, todo, extraction, compute, report, name=name)
         return
+    extract_together(
+        store,
+        todo,
+        extraction,
+        ready=lambda: frozen.runner,
+        compute=lambda part, own: _extract_alone(frozen, store, paths, part, own, compute, report, name=name),
+        report=report,
+    )
+
+
+def _extract_alone(
+    frozen: Frozen,
+    store: FeatureStore,
+    paths: Sequence[str],
+    todo: Sequence[tuple[int, int]],
+    extraction: Extraction,
+    compute: ComputeSettings,
+    report: Reporter,
+    *,
+    name: str,
+) -> None:
     batch_size, workers = pick_batch_size(compute.batch_size, frozen.network.device), compute.worker_count()
     report.detail(f"  {workers} decoding processes, {batch_size} pictures a batch")
     _announce(store, frozen.network.root, len(todo), report)

@@ -124,10 +124,14 @@ class FeatureStore:
         return self.directory
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[FeatureStore]:
-        """Hold the writer's lock; rows added in the block are on disk when it ends, however it ends."""
+    def writing(self, *, beside: bool = False) -> Iterator[FeatureStore]:
+        """Hold the writer's lock; rows added in the block are on disk when it ends, however it ends.
+
+        Args:
+            beside: Another process of the same training holds it, for this one too.
+        """
         with contextlib.ExitStack() as stack:
-            if self.directory is not None:
+            if self.directory is not None and not beside:
                 with _writable(self.directory):
                     self.make()
                     wait = f"is writing {self.directory}; waiting for it to finish (Ctrl-C gives up)."
@@ -139,16 +143,22 @@ class FeatureStore:
                 yield self
             finally:
                 self.locked = False
-                self._flush()
+                self.flush()
+
+    def refresh(self) -> None:
+        """Take in what other processes have written."""
+        if self.directory is not None:
+            self._read(self.directory, self._warn_of)
 
     def add(self, digest: bytes, view: int, feature: Features) -> None:
         """Keep one picture's feature. Only inside `writing`."""
         self._pending.append((digest, view, as_stored(feature)))
         due = time.monotonic() - self._flushed > FLUSH_SECONDS
         if due or len(self._pending) * self.row_bytes() > FLUSH_BYTES:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Have all that was added on disk."""
         self._flushed = time.monotonic()
         pending, self._pending = self._pending, []
         for dtype in {feature.dtype for _, _, feature in pending}:
