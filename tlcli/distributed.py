@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tlcli.errors import MachineError, TlcliError
-from tlcli.settings.shared import cores
+from tlcli.settings.shared import cores, limit_cores
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
@@ -111,6 +111,7 @@ def joined(*, cuda: bool) -> Iterator[None]:
         store = distributed.PrefixStore(_meet(whole, place), whole)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=LONGEST)
+        limit_cores(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
         torch.set_num_threads(cores())  # torchrun allows one thread, whatever the machine
         _place = place
         try:

@@ -43,6 +43,7 @@ class FeatureStore:
         content: The fingerprint's ingredients.
         shape: Shape of one feature.
         report: Told of damage, and of waiting for another writer.
+        others_write: Write at the same time as others that say so too, instead of keeping all others out.
 
     Raises:
         ArtifactError: the folder of this fingerprint holds something else.
@@ -50,13 +51,20 @@ class FeatureStore:
     """
 
     def __init__(
-        self, root: Path | None, content: dict[str, Any], shape: tuple[int, ...], report: Reporter | None = None
+        self,
+        root: Path | None,
+        content: dict[str, Any],
+        shape: tuple[int, ...],
+        report: Reporter | None = None,
+        *,
+        others_write: bool = False,
     ) -> None:
         self.shape = shape
         self.content = content
         self.fingerprint = fingerprint(content)
         self.directory = None if root is None else root / self.fingerprint
         self._report: Reporter = report or Silent()
+        self._others_write = others_write
         self.locked = False
         """Whether we hold the writer's lock."""
         self._damaged: set[str] = set()
@@ -124,26 +132,24 @@ class FeatureStore:
         return self.directory
 
     @contextlib.contextmanager
-    def writing(self, *, beside: bool = False) -> Iterator[FeatureStore]:
-        """Hold the writer's lock; rows added in the block are on disk when it ends, however it ends.
-
-        Args:
-            beside: Another process of the same training holds it, for this one too.
-        """
+    def writing(self) -> Iterator[FeatureStore]:
+        """Hold the writer's lock; rows added in the block are on disk when it ends, however it ends."""
         with contextlib.ExitStack() as stack:
-            if self.directory is not None and not beside:
+            if self.directory is not None:
                 with _writable(self.directory):
                     self.make()
                     wait = f"is writing {self.directory}; waiting for it to finish (Ctrl-C gives up)."
-                    if stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait)):
-                        remove_leftovers(self.directory)  # without a lock, they may be somebody's
+                    shared = self._others_write
+                    held = stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait, shared=shared))
+                    if held and not shared:
+                        remove_leftovers(self.directory)  # otherwise they may be somebody's
                 self._read(self.directory, self._remove)  # another writer may have been here since we looked
             self.locked = True
             try:
                 yield self
             finally:
                 self.locked = False
-                self.flush()
+                self._flush()
 
     def refresh(self) -> None:
         """Take in what other processes have written."""
@@ -155,10 +161,9 @@ class FeatureStore:
         self._pending.append((digest, view, as_stored(feature)))
         due = time.monotonic() - self._flushed > FLUSH_SECONDS
         if due or len(self._pending) * self.row_bytes() > FLUSH_BYTES:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        """Have all that was added on disk."""
+    def _flush(self) -> None:
         self._flushed = time.monotonic()
         pending, self._pending = self._pending, []
         for dtype in {feature.dtype for _, _, feature in pending}:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tlcli import distributed
 from tlcli.errors import MachineError
 from tlcli.features.extract import Extraction
 from tlcli.features.store import FeatureStore
-from tlcli.progress import Reporter
 
 Todo = Sequence[tuple[int, int]]
 """Pictures, by their index, and views."""
@@ -38,8 +35,8 @@ def extract_together(
     extraction: Extraction,
     *,
     ready: Callable[[], object],
+    announce: Callable[[int], None],
     compute: Callable[[Todo, Extraction], None],
-    report: Reporter,
 ) -> None:
     """Compute what a store lacks, and complete `extraction`, which is the same in all processes then.
 
@@ -48,17 +45,17 @@ def extract_together(
         todo: What this process finds missing.
         extraction: What is known so far.
         ready: Makes ready what only one of those who share a cache should make.
+        announce: Told how much there is to compute for those who share a cache.
         compute: Computes some of it into the store, and enters what became of it.
-        report: Told how the work is shared.
 
     Raises:
         MachineError: what others computed doesn't show up in this process's cache.
     """
     if store.directory is None:
-        if distributed.rank() == 0:
+        if distributed.rank() == 0 and todo:
             compute(todo, extraction)
     elif any(distributed.gather(bool(todo))):
-        _share(store, store.directory, todo, extraction, ready, compute, report)
+        _share(store, todo, extraction, ready, announce, compute)
     found = distributed.of_first(lambda: extraction)
     extraction.digests, extraction.failures = found.digests, found.failures
     extraction.computed, extraction.reused = found.computed, found.reused
@@ -66,56 +63,46 @@ def extract_together(
 
 def _share(
     store: FeatureStore,
-    directory: Path,
     todo: Todo,
     extraction: Extraction,
     ready: Callable[[], object],
+    announce: Callable[[int], None],
     compute: Callable[[Todo, Extraction], None],
-    report: Reporter,
 ) -> None:
-    store.make()
-    members = _who_sees(directory)
-    first = members[0]
-    todo, begun = distributed.gather((todo, extraction))[first]  # memos may differ, where machines have their own
-    extraction.digests, extraction.failures = begun.digests, begun.failures
-    extraction.computed, extraction.reused = begun.computed, begun.reused
-    part = distributed.share(todo, among=members)
-    report.note(
-        f"{len(todo):,} features to compute, shared by {len(members)} processes, each with a part like this one:"
-    )
-    leads = distributed.rank() == first
-    if leads and todo:
+    members = _who_sees(store)
+    todo, begun = distributed.gather((todo, extraction))[members[0]]  # memos may differ from machine to machine
+    announce(len(todo))
+    if distributed.rank() == members[0]:
         ready()
-    own = Extraction(digests=list(extraction.digests))
-    with contextlib.ExitStack() as writing:
-        if leads:
-            writing.enter_context(store.writing())
-        distributed.gather(None)  # nobody writes before the one who holds the lock does
-        if part:
-            if not leads:
-                writing.enter_context(store.writing(beside=True))
-            compute(part, own)
-            store.flush()
-        done = _Work(
+    distributed.gather(None)
+    part = distributed.share(todo, among=members)
+    own = Extraction(digests=list(begun.digests))
+    if part:
+        compute(part, own)
+    done_by = distributed.gather(
+        _Work(
             digests={index: own.digests[index] for index, _ in part},
             failures=own.failures,
             computed=own.computed,
             reused=own.reused,
         )
-        done_by = distributed.gather(done)  # nobody lets the lock go before all have written
+    )
+    extraction.digests, extraction.failures = list(begun.digests), dict(begun.failures)
+    extraction.computed, extraction.reused = begun.computed, begun.reused
     for member in members:
         for index, digest in done_by[member].digests.items():
             extraction.digests[index] = digest
         extraction.failures |= done_by[member].failures
         extraction.computed += done_by[member].computed
         extraction.reused += done_by[member].reused
-    _wait_for(
-        store, {(extraction.digests[index] or b"", view) for index, view in todo if index not in extraction.failures}
-    )
+    good = [(index, view) for index, view in todo if index not in extraction.failures]
+    _wait_for(store, {(extraction.digests[index] or b"", view) for index, view in good})
 
 
-def _who_sees(directory: Path) -> list[int]:
-    """The ranks, this one among them, for whom `directory` is the same folder as for this process."""
+def _who_sees(store: FeatureStore) -> list[int]:
+    """The ranks, this one among them, for whom the store's directory is the same folder as for this process."""
+    directory = store.make()
+    assert directory is not None  # it is on disk
     token = directory / f".part-rank-{uuid.uuid4().hex}.tmp"
     token.touch()
     try:

@@ -113,6 +113,7 @@ def train_classifier(
         pictures=None if freeze == "all" else len(dataset.samples),
         report=report,
         intensity=intensity,
+        others_write=distributed.size() > 1,
     )
     if freeze == "auto":
         report.note(describe_network(network, "as much frozen as serves"))
