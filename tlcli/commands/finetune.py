@@ -22,6 +22,7 @@ from tlcli.reports.run_report import run_report
 from tlcli.run_directory import CHECKPOINTS, RUN_FILE, begun_run, check_out, free_name, new_run, recover
 from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
+from tlcli.tracking.tracking import Tracking
 from tlcli.training.checkpoint import refuse_other
 
 
@@ -37,7 +38,8 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
         DataError: DATA is missing or unusable, or training stopped at a loss that is no number (the run then holds the
             best weights before).
         ArtifactError: weights, cache, checkpoint or run are broken, or the unfinished run has other settings.
-        MachineError: no room, no permission, no such device, or weights that would need a network.
+        MachineError: no room, no permission, no such device, weights that would need a network, or a
+            tracker's library that is not installed.
     """
     report = report or Silent()
     started = time.monotonic()
@@ -53,11 +55,16 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
     elif settings.resume and (out / RUN_FILE).exists():
         return _finished(out, settings)
     check_out(out, overwrite=settings.overwrite or settings.resume)
+    tracking = Tracking(settings.track, report)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     _check_split(settings, dataset)
     describe_dataset(dataset, report)
-    with new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report) as directory:
-        classifier = train_classifier(settings, dataset, directory, report)
+    with (
+        tracking,
+        new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report) as directory,
+    ):
+        tracking.start(out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume)
+        classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
         info = _info(settings, dataset, classifier)
         info["seconds"] = {
             "total": round(time.monotonic() - started, 3),
@@ -76,6 +83,7 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
             report=run_report(info, classifier, settings, name=out.name, report=report),
             onnx=classifier.onnx,
         )
+    tracking.finish(out, written, classifier.lines)
     if classifier.stopped:
         raise DataError(_not_finite(classifier.stopped, out), path=out)
     return {"run": str(out)} | written

@@ -35,7 +35,7 @@ from tlcli.training.precision import training_precision
 from tlcli.training.selection import Selection
 
 if TYPE_CHECKING:
-    from tlcli.finetuning.search import Outcome
+    from tlcli.finetuning.search import Outcome, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,9 @@ class Classifier:
     training_seconds: float
 
 
-def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Path, report: Reporter) -> Classifier:
+def train_classifier(
+    settings: FinetuneSettings, dataset: Dataset, directory: Path, report: Reporter, watch: Watch
+) -> Classifier:
     """Train at the depth that the settings say.
 
     Args:
@@ -84,6 +86,7 @@ def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Pa
         dataset: The pictures.
         directory: The run's, for checkpoints.
         report: Shown the progress.
+        watch: Where layers are trained, told all lines of `metrics.jsonl` so far.
 
     Raises:
         UsageError: the network can't be cut there.
@@ -111,11 +114,11 @@ def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Pa
     )
     if freeze == "auto":
         report.note(describe_network(network, "as much frozen as serves"))
-        return _train_tail(settings, dataset, network, directory, report)
+        return _train_tail(settings, dataset, network, directory, report, watch)
     cut = freeze_at(network, freeze, report).cut  # before any work: what can't be cut is refused here
     report.note(describe_network(network, describe_cut(cut)))
     if cut.layer < cut.of:
-        return _train_tail(settings, dataset, network, directory, report)
+        return _train_tail(settings, dataset, network, directory, report, watch)
     return _train_head(replace(settings, network=replace(settings.network, freeze="all")), dataset, network, report)
 
 
@@ -171,7 +174,7 @@ def _fit_head(
 
 
 def _train_tail(
-    settings: FinetuneSettings, dataset: Dataset, network: Network, directory: Path, report: Reporter
+    settings: FinetuneSettings, dataset: Dataset, network: Network, directory: Path, report: Reporter, watch: Watch
 ) -> Classifier:
     """Later layers too, starting from the exact head (probing, then fine-tuning: Kumar et al. 2022)."""
     from tlcli.finetuning.search import Search  # with optimizers and compilers, which take a while to import
@@ -201,7 +204,9 @@ def _train_tail(
         resume=settings.resume,
         report=report,
     )
-    outcome = Search(network, pictures, settings, report, checkpoints).run(selection.logits if selection else None)
+    outcome = Search(network, pictures, settings, report, checkpoints, watch).run(
+        selection.logits if selection else None
+    )
     started = time.monotonic()
     validation, test = pictures.rows("validation"), pictures.rows("test")
     if test:

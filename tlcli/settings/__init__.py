@@ -17,6 +17,7 @@ from tlcli.settings.export import ExportSettings
 from tlcli.settings.shared import (
     DEFAULT_BACKBONE,
     SPLITS,
+    TRACKERS,
     CacheSettings,
     ComputeSettings,
     NetworkSettings,
@@ -29,6 +30,7 @@ __all__ = [
     "DEFAULT_BACKBONE",
     "EXPLAINED",
     "SPLITS",
+    "TRACKERS",
     "AugmentSettings",
     "CacheFeaturesSettings",
     "CacheSettings",
