@@ -1,5 +1,7 @@
 """How Sphinx renders these pages and the docstrings: `make docs`."""
 
+import re
+
 from docutils import nodes
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
@@ -35,8 +37,8 @@ def google(app, what, name, obj, options, lines):
 
 
 def to_source(app, name, source):
-    """Pages link to the rendered reference, which is no page of Sphinx's own."""
-    source[0] = source[0].replace("(reference.md)", "(reference.rst)")
+    """Pages link to the rendered reference, which is none of Sphinx's own pages, and to files beyond docs/: no links here."""
+    source[0] = re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", source[0].replace("(reference.md)", "(reference.rst)"))
 
 
 def through(self, node):

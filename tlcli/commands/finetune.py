@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import tlcli
+from tlcli import distributed
+from tlcli.backbones.engine import uses_cuda
 from tlcli.backbones.zoo import head_modules, timm_config
 from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.files import check_outside, portable_name
@@ -19,7 +23,17 @@ from tlcli.images.split import splits_by_digest
 from tlcli.progress import Reporter, Silent
 from tlcli.provenance import data_fingerprint, settings_to_json, versions
 from tlcli.reports.run_report import run_report
-from tlcli.run_directory import CHECKPOINTS, RUN_FILE, begun_run, check_out, free_name, new_run, recover
+from tlcli.run_directory import (
+    CHECKPOINTS,
+    RUN_FILE,
+    begun_by,
+    begun_name,
+    begun_run,
+    check_out,
+    free_name,
+    new_run,
+    recover,
+)
 from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
 from tlcli.tracking.tracking import Tracking
@@ -28,6 +42,8 @@ from tlcli.training.checkpoint import refuse_other
 
 def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict[str, Any]:
     """Train a classifier on DATA and write the run directory.
+
+    Where torchrun started several processes, they train together, and each returns the same; the first one writes.
 
     Returns:
         The content of `run.json`, with the run's path under `run`, and `was_finished` where `resume` found nothing to
@@ -42,7 +58,48 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
             tracker's library that is not installed.
     """
     report = report or Silent()
+    with distributed.joined(cuda=uses_cuda(settings.compute.device)):
+        return _finetune(settings, report if distributed.rank() == 0 else Silent())
+
+
+def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     started = time.monotonic()
+    tracking = distributed.only_first(lambda: Tracking(settings.track, report)) or Tracking((), report)
+    settings, out, dataset = distributed.of_first(lambda: _begin(settings, report))
+    if dataset is None:
+        return distributed.of_first(lambda: _finished(out, settings))
+    if distributed.size() > 1:
+        report.note(f"{distributed.size()} processes train together, with a part of every batch each")
+    with tracking, contextlib.ExitStack() as writing:
+        directory = distributed.only_first(
+            lambda: writing.enter_context(
+                new_run(
+                    out,
+                    overwrite=settings.overwrite,
+                    resume=settings.resume,
+                    report=report,
+                    job=distributed.launched().job,
+                )
+            )
+        )
+        if directory is not None:
+            tracking.start(out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume)
+        classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
+
+        def write() -> dict[str, Any]:
+            assert directory is not None  # the first process has one
+            return _write(directory, settings, dataset, classifier, report, name=out.name, started=started)
+
+        written = distributed.of_first(write)
+    tracking.finish(out, written, classifier.lines)
+    if classifier.stopped:
+        raise DataError(_not_finite(classifier.stopped, out), path=out)
+    return {"run": str(out)} | written
+
+
+def _begin(settings: FinetuneSettings, report: Reporter) -> tuple[FinetuneSettings, Path, Dataset | None]:
+    """See whether there is something to do; where the run goes, and the pictures, None where it was finished before."""
+    settings = _gone_on_with(settings)
     out = settings.out or free_name(settings.data)
     check_outside("--out", out, settings.data, "DATA")
     if settings.cache.directory is not None:
@@ -53,40 +110,53 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
     if begun is not None:
         refuse_other(begun / CHECKPOINTS, settings_to_json(settings))
     elif settings.resume and (out / RUN_FILE).exists():
-        return _finished(out, settings)
+        return settings, out, None
     check_out(out, overwrite=settings.overwrite or settings.resume)
-    tracking = Tracking(settings.track, report)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     _check_split(settings, dataset)
     describe_dataset(dataset, report)
-    with (
-        tracking,
-        new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report) as directory,
-    ):
-        tracking.start(out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume)
-        classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
-        info = _info(settings, dataset, classifier)
-        info["seconds"] = {
-            "total": round(time.monotonic() - started, 3),
-            "features": round(classifier.feature_seconds, 3),
-            "training": round(classifier.training_seconds, 3),
-        }
-        pictures = classifier.pictures
-        written = write_run(
-            directory,
-            weights=classifier.frozen.network.backbone.model.state_dict(),
-            config=timm_config(classifier.frozen.network.backbone, list(dataset.classes)),
-            info=info,
-            epochs=classifier.lines,
-            predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
-            splits=splits_by_digest(pictures.settled, pictures.extraction.digests),
-            report=run_report(info, classifier, settings, name=out.name, report=report),
-            onnx=classifier.onnx,
-        )
-    tracking.finish(out, written, classifier.lines)
-    if classifier.stopped:
-        raise DataError(_not_finite(classifier.stopped, out), path=out)
-    return {"run": str(out)} | written
+    return settings, out, dataset
+
+
+def _gone_on_with(settings: FinetuneSettings) -> FinetuneSettings:
+    """What torchrun means by the same command line once more: go on, also where the user said to replace a run."""
+    job, restarts = distributed.launched().job, distributed.launched().restarts
+    out = settings.out or (begun_name(settings.data, job) if job or restarts else None)
+    if out is None or (begun_by(out) != job if job else not restarts):
+        return settings
+    resume = begun_run(out) is not None or not settings.overwrite
+    return replace(settings, out=out, resume=resume, overwrite=not resume)
+
+
+def _write(
+    directory: Path,
+    settings: FinetuneSettings,
+    dataset: Dataset,
+    classifier: Classifier,
+    report: Reporter,
+    *,
+    name: str,
+    started: float,
+) -> dict[str, Any]:
+    """Write the run; the content of its `run.json`."""
+    info = _info(settings, dataset, classifier)
+    info["seconds"] = {
+        "total": round(time.monotonic() - started, 3),
+        "features": round(classifier.feature_seconds, 3),
+        "training": round(classifier.training_seconds, 3),
+    }
+    pictures = classifier.pictures
+    return write_run(
+        directory,
+        weights=classifier.frozen.network.backbone.model.state_dict(),
+        config=timm_config(classifier.frozen.network.backbone, list(dataset.classes)),
+        info=info,
+        epochs=classifier.lines,
+        predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
+        splits=splits_by_digest(pictures.settled, pictures.extraction.digests),
+        report=run_report(info, classifier, settings, name=name, report=report),
+        onnx=classifier.onnx,
+    )
 
 
 def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
@@ -136,6 +206,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
         "device": str(network.device),
         "precision": network.precision,
         "engine": network.engine,
+        "processes": distributed.size(),
         "cache": frozen.plain.fingerprint,
         "feature_shape": list(cut.feature_shape),
         "head": {

@@ -12,11 +12,13 @@ import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import IO
 
 from tlcli.errors import DataError
 from tlcli.files import from_portable_name, portable_name
 from tlcli.images.walk import walk_pictures
+from tlcli.settings.machines import Shard
 
 LENGTH = struct.Struct("<I")
 
@@ -27,18 +29,22 @@ class Inputs:
     Args:
         inputs: Files, folders, `@list.txt` (a path a line) or `-` (the same on standard input).
         stdin: Where `-` reads from.
+        shard: Only these of them.
 
     Raises:
         DataError: an input does not exist.
     """
 
-    def __init__(self, inputs: tuple[str, ...], stdin: IO[bytes]) -> None:
+    def __init__(self, inputs: tuple[str, ...], stdin: IO[bytes], shard: Shard | None = None) -> None:
         self.skipped: Counter[str] = Counter()
         self.unlisted: list[str] = []
         """Folders that could not be listed, and why."""
         self._inputs = inputs
         self._stdin = stdin
+        self._shard = shard
         self._listed: IO[bytes] | None = None
+        self.total = 0
+        """Pictures of all shards, once they are listed."""
         for name in inputs:
             if name in {"", "@"}:
                 raise DataError(f"an INPUT is {name!r}, which names nothing. Give pictures or folders.", path=name)
@@ -51,16 +57,13 @@ class Inputs:
 
     def __iter__(self) -> Iterator[str]:
         if self._listed is None:
-            self._listed = _spool(self._paths())
+            self._listed, self.total = _spool(self._paths())
+            if self._shard is not None:
+                chosen = self._shard.range(self.total)
+                with self._listed as everything:
+                    self._listed, _ = _spool(islice(_spooled(everything), chosen.start, chosen.stop))
             weakref.finalize(self, self._listed.close)
-        position = 0
-        while True:
-            self._listed.seek(position)  # others may be reading it too
-            if not (length := self._listed.read(LENGTH.size)):
-                return
-            path = self._listed.read(LENGTH.unpack(length)[0])
-            position = self._listed.tell()
-            yield os.fsdecode(path)
+        return _spooled(self._listed)
 
     def _paths(self) -> Iterator[str]:
         typed: list[str] | None = None
@@ -81,12 +84,25 @@ class Inputs:
         self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")
 
 
-def _spool(paths: Iterator[str]) -> IO[bytes]:
-    """Paths in a file without a name, each after its length."""
+def _spool(paths: Iterator[str]) -> tuple[IO[bytes], int]:
+    """Paths in a file without a name, each after its length; and how many."""
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as its `Inputs`
+    count = 0
     for path in map(os.fsencode, paths):
         spool.write(LENGTH.pack(len(path)) + path)
-    return spool
+        count += 1
+    return spool, count
+
+
+def _spooled(spool: IO[bytes]) -> Iterator[str]:
+    position = 0
+    while True:
+        spool.seek(position)  # others may be reading it too
+        if not (length := spool.read(LENGTH.size)):
+            return
+        path = spool.read(LENGTH.unpack(length)[0])
+        position = spool.tell()
+        yield os.fsdecode(path)
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from tlcli.settings.commands import (
     PredictSettings,
 )
 from tlcli.settings.export import ExportSettings
+from tlcli.settings.machines import PART_SIZE, ClusterSettings, Shard, choose_cluster, parse_shard
 from tlcli.settings.shared import (
     DEFAULT_BACKBONE,
     SPLITS,
@@ -29,12 +30,14 @@ from tlcli.settings.shared import (
 __all__ = [
     "DEFAULT_BACKBONE",
     "EXPLAINED",
+    "PART_SIZE",
     "SPLITS",
     "TRACKERS",
     "AugmentSettings",
     "CacheFeaturesSettings",
     "CacheSettings",
     "CheckSettings",
+    "ClusterSettings",
     "ComputeSettings",
     "EvaluateSettings",
     "ExportSettings",
@@ -42,7 +45,10 @@ __all__ = [
     "InspectSettings",
     "NetworkSettings",
     "PredictSettings",
+    "Shard",
     "TrainingSettings",
+    "choose_cluster",
     "default_cache",
     "intensity_range",
+    "parse_shard",
 ]
