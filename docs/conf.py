@@ -37,7 +37,7 @@ def google(app, what, name, obj, options, lines):
 
 
 def to_source(app, name, source):
-    """Pages link to the rendered reference, which is none of Sphinx's own pages, and to files beyond docs/: no links here."""
+    """Pages link to the rendered reference, which is none of Sphinx's own, and to files beyond docs/: no links here."""
     source[0] = re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", source[0].replace("(reference.md)", "(reference.rst)"))
 
 
