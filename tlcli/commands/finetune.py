@@ -36,6 +36,7 @@ from tlcli.run_directory import (
 )
 from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
+from tlcli.tracking.tracking import Tracking
 from tlcli.training.checkpoint import refuse_other
 
 
@@ -53,7 +54,8 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
         DataError: DATA is missing or unusable, or training stopped at a loss that is no number (the run then holds the
             best weights before).
         ArtifactError: weights, cache, checkpoint or run are broken, or the unfinished run has other settings.
-        MachineError: no room, no permission, no such device, or weights that would need a network.
+        MachineError: no room, no permission, no such device, weights that would need a network, or a
+            tracker's library that is not installed.
     """
     report = report or Silent()
     with distributed.joined(cuda=uses_cuda(settings.compute.device)):
@@ -62,12 +64,13 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
 
 def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     started = time.monotonic()
+    tracking = distributed.only_first(lambda: Tracking(settings.track, report)) or Tracking((), report)
     settings, out, dataset = distributed.of_first(lambda: _begin(settings, report))
     if dataset is None:
         return distributed.of_first(lambda: _finished(out, settings))
     if distributed.size() > 1:
         report.note(f"{distributed.size()} processes train together, with a part of every batch each")
-    with contextlib.ExitStack() as writing:
+    with tracking, contextlib.ExitStack() as writing:
         directory = distributed.only_first(
             lambda: writing.enter_context(
                 new_run(
@@ -79,13 +82,16 @@ def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
                 )
             )
         )
-        classifier = train_classifier(settings, dataset, directory, report)
+        if directory is not None:
+            tracking.start(out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume)
+        classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
 
         def write() -> dict[str, Any]:
             assert directory is not None  # the first process has one
             return _write(directory, settings, dataset, classifier, report, name=out.name, started=started)
 
         written = distributed.of_first(write)
+    tracking.finish(out, written, classifier.lines)
     if classifier.stopped:
         raise DataError(_not_finite(classifier.stopped, out), path=out)
     return {"run": str(out)} | written
