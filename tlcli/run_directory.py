@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,7 +221,7 @@ def _refuse(out: Path, *, overwrite: bool) -> None:
 
 def free_name(data: Path) -> Path:
     """`runs/<name of data>`, or the first of `-2`, `-3`, ... that doesn't exist."""
-    name = data.absolute().stem if data.is_file() else data.resolve().name
+    name = data.resolve().name if data.is_dir() else re.sub(r"\{.*\}", "", data.stem).strip(" -_.")  # of shards
     base = Path("runs") / (name or "run")
     number, path = 1, base
     while path.exists():

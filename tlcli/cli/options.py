@@ -19,8 +19,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         readable=False,  # said by us, with the contract's exit code
-        help="root/CLASS/*.jpg, or root/{train,val,test}/CLASS/*, or a .csv, .jsonl or .parquet table with the "
-        "columns path, label[, split][, group].",
+        help="root/CLASS/*.jpg, or root/{train,val,test}/CLASS/*, a .csv, .jsonl or .parquet table with the "
+        "columns path, label[, split][, group], or WebDataset's 'shards-{000..099}.tar'.",
     ),
 ]
 RunOrBackbone = Annotated[

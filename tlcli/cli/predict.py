@@ -21,7 +21,9 @@ def predict(
     run: options.RunArgument,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Pictures, folders, @list.txt, or - for a list on standard input."),
+        typer.Argument(
+            metavar="INPUT...", help="Pictures, folders, tars, @list.txt, or - for a list on standard input."
+        ),
     ],
     out: Annotated[
         str | None,

@@ -31,11 +31,12 @@ from tlcli.images.findings import find_duplicates
 from tlcli.images.layout import check_folder_names, place, place_view
 from tlcli.images.loader import PictureLoader
 from tlcli.images.split import HELD_OUT, SMALL_CLASS, assign_splits
-from tlcli.images.worker import Order
+from tlcli.images.worker import MAX_BYTES, Order
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.rows import write_csv
 from tlcli.settings import SPLITS, AugmentSettings, intensity_range
+from tlcli.storage.stored import UnreadableError, opened
 
 BEGUN = "augment.json"
 """Written first: what the data set is made from."""
@@ -279,9 +280,9 @@ def _write_pictures(
 def _original(output: Output) -> bytes | None:
     """The bytes of an original; None where it is gone, or another by now."""
     try:
-        with open(output.sample.path, "rb") as file:  # noqa: PTH123 - a path may be any bytes
+        with opened(output.sample.path, MAX_BYTES) as (file, _, _):
             content = file.read()
-    except OSError:
+    except (OSError, UnreadableError):
         return None
     return content if hashlib.sha256(content).digest() == output.digest else None
 

@@ -23,6 +23,7 @@ from tlcli.progress import Advance, Reporter, Silent
 from tlcli.rows import Journal, Row, check_output, columns, journal_path, read_output, write_csv
 from tlcli.runs import Run, load_run
 from tlcli.settings import EXPLAINED, PredictSettings
+from tlcli.storage.stored import stamp
 
 if TYPE_CHECKING:
     from tlcli.explanation.explain import Explainer
@@ -226,8 +227,8 @@ def _survey(inputs: Inputs, *, exactly: bool) -> tuple[int, str]:
         digest.update(os.fsencode(path) + b"\0")
         if exactly:
             with contextlib.suppress(OSError, ValueError):  # what isn't there has a failed row
-                status = os.stat(path)  # noqa: PTH116 - a path may be any bytes, and there may be a million
-                digest.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
+                size, version = stamp(path)
+                digest.update(f"{size} {version}\0".encode())
         total += 1
     return total, digest.hexdigest()
 

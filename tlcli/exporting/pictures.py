@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tlcli.errors import DataError, UsageError
 from tlcli.files import from_portable_name
-from tlcli.images.dataset import Sample, open_dataset
+from tlcli.images.dataset import Sample, is_there, open_dataset
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.runs import Run
@@ -51,7 +51,7 @@ def data_of(run: Run, data: Path | None) -> Path:
     if data is not None:
         return data
     own = Path(from_portable_name(str(run.info["settings"].get("data") or "")))
-    if own.is_absolute() and own.exists():
+    if own.is_absolute() and is_there(own):
         return own
     raise UsageError(
         f"the pictures that {run.directory} was trained on are no longer at {own}, and an export is compared on real "

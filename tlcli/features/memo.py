@@ -12,6 +12,7 @@ from tlcli.features.parts import read_parts, remove_leftovers, write_part
 from tlcli.images.worker import Picture
 from tlcli.locks import locked
 from tlcli.progress import Reporter
+from tlcli.storage.stored import stamp
 
 RACY_NANOSECONDS = 2_000_000_000
 """A file changed this shortly before it was read may change again within the clock's grain: not remembered."""
@@ -42,10 +43,9 @@ class Memo:
         if known is None:
             return None
         try:
-            status = os.stat(path)  # noqa: PTH116 - a path may be any bytes, and there may be a million
+            return known[2] if known[:2] == stamp(path) else None
         except OSError:
             return None
-        return known[2] if known[:2] == (status.st_size, status.st_mtime_ns) else None
 
     def remember(self, path: str, picture: Picture) -> None:
         """Note what was read at `path`; `save` writes it."""

@@ -1,4 +1,4 @@
-"""DATA: a folder or a table of labelled pictures, as samples with classes and splits.
+"""DATA: a folder, a table or tars of labelled pictures, as samples with classes and splits.
 
 Nothing is decoded here; the pictures' bytes are read later, once.
 """
@@ -13,8 +13,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tlcli.errors import DataError, MachineError, UsageError
-from tlcli.images.tables import SPLIT_NAMES, TABLE_SUFFIXES, Row, read_table
+from tlcli.images.shards import expand, is_shards, open_shards
+from tlcli.images.tables import SPLIT_NAMES, TABLE_SUFFIXES, Row, read_table, with_train
 from tlcli.images.walk import SUFFIXES_FOR_PEOPLE, has_picture_suffix, is_hidden, walk_pictures
+from tlcli.images.webdataset import labelled_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,8 @@ def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str,
     """List the labelled pictures of DATA.
 
     Args:
-        data: `root/<class>/*`, `root/{train,val,test}/<class>/*`, or a .csv, .jsonl or .parquet table.
+        data: `root/<class>/*`, `root/{train,val,test}/<class>/*`, a .csv, .jsonl or .parquet table, or WebDataset's
+            shards, `shards-{000..099}.tar`.
         group_by: A regular expression searched for in each path below DATA; its first capture (or whole match) is the
             group.
         classes: The classes of a run, in its order; None derives them from what is there (see `_class_names`).
@@ -65,10 +68,12 @@ def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str,
         rows = _folder_rows(data, skipped, for_run=classes is not None)
     elif data.is_file() and data.suffix.lower() in TABLE_SUFFIXES:
         rows = read_table(data)
+    elif is_shards(str(data)):
+        rows = _shard_rows(str(data), skipped)
     elif data.exists():
         raise DataError(
-            f"{data} is neither a folder nor a table. Give a folder with one sub-folder a class, or a .csv, "
-            ".jsonl or .parquet file with the columns path and label.",
+            f"{data} is neither a folder nor a table, nor a tar. Give a folder with one sub-folder a class, a .csv, "
+            ".jsonl or .parquet file with the columns path and label, or WebDataset's shards.",
             path=data,
         )
     else:
@@ -79,6 +84,23 @@ def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str,
     if group_by is not None:
         samples = _grouped(samples, group_by, data if data.is_dir() else data.parent)
     return Dataset(root=data, samples=samples, classes=names, skipped={k: n for k, n in skipped.items() if n})
+
+
+def is_there(data: Path) -> bool:
+    """Whether DATA can still be opened, as far as that shows without opening it."""
+    return all(map(os.path.exists, expand(str(data))))
+
+
+def _shard_rows(pattern: str, skipped: Counter[str]) -> list[Row]:
+    rows = with_train([row for shard in open_shards(pattern) for row in labelled_in(shard, skipped)])
+    if not rows:
+        found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items() if count) or "no files"
+        raise DataError(
+            f"{pattern} holds no labelled pictures ({found}). Expected key.jpg beside key.cls, or beside key.json with "
+            "the class under label.",
+            path=pattern,
+        )
+    return rows
 
 
 def _folder_rows(root: Path, skipped: Counter[str], *, for_run: bool) -> list[Row]:

@@ -6,6 +6,8 @@ They are listed once, into a file without a name: memory stays flat, and a pictu
 from __future__ import annotations
 
 import codecs
+import contextlib
+import json
 import os
 import struct
 import tempfile
@@ -16,16 +18,18 @@ from typing import IO
 
 from tlcli.errors import DataError
 from tlcli.files import from_portable_name, portable_name
+from tlcli.images.shards import in_shard, is_shards, open_shards, pictures_in
 from tlcli.images.walk import walk_pictures
+from tlcli.storage.stored import Stored
 
-LENGTH = struct.Struct("<I")
+LENGTHS = struct.Struct("<II")
 
 
 class Inputs:
     """Paths of the pictures to predict, in order. The first iteration lists them.
 
     Args:
-        inputs: Files, folders, `@list.txt` (a path a line) or `-` (the same on standard input).
+        inputs: Files, folders, WebDataset's shards, `@list.txt` (a path a line) or `-` (the same on standard input).
         stdin: Where `-` reads from.
 
     Raises:
@@ -44,7 +48,7 @@ class Inputs:
                 raise DataError(f"an INPUT is {name!r}, which names nothing. Give pictures or folders.", path=name)
             if name == "-":
                 continue
-            if not os.path.exists(name.removeprefix("@") if name.startswith("@") else name):  # noqa: PTH110
+            if not _is_there(name):
                 raise DataError(f"{name.removeprefix('@')} does not exist. Give pictures or folders.", path=name)
             if name.startswith("@") and os.path.isdir(name[1:]):  # noqa: PTH112
                 raise DataError(f"{name[1:]} is a folder; after @ comes a list, a path a line.", path=name)
@@ -56,11 +60,11 @@ class Inputs:
         position = 0
         while True:
             self._listed.seek(position)  # others may be reading it too
-            if not (length := self._listed.read(LENGTH.size)):
+            if not (lengths := self._listed.read(LENGTHS.size)):
                 return
-            path = self._listed.read(LENGTH.unpack(length)[0])
+            path, place = (self._listed.read(length) for length in LENGTHS.unpack(lengths))
             position = self._listed.tell()
-            yield os.fsdecode(path)
+            yield Stored(os.fsdecode(path), *json.loads(place)) if place else os.fsdecode(path)
 
     def _paths(self) -> Iterator[str]:
         typed: list[str] | None = None
@@ -74,23 +78,36 @@ class Inputs:
                     yield from _lines(file)
             elif os.path.isdir(name):  # noqa: PTH112
                 yield from walk_pictures(name, self.skipped, self._unreadable)
+            elif is_shards(name):
+                for shard in open_shards(name):
+                    yield from pictures_in(shard, self.skipped)
             else:
-                yield name
+                yield in_shard(name)
 
     def _unreadable(self, problem: OSError) -> None:
         self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")
 
 
 def _spool(paths: Iterator[str]) -> IO[bytes]:
-    """Paths in a file without a name, each after its length."""
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as its `Inputs`
-    for path in map(os.fsencode, paths):
-        spool.write(LENGTH.pack(len(path)) + path)
+    """Paths in a file without a name, each after its length and that of its place, if it is no file of its own."""
+    with contextlib.ExitStack() as failing:
+        spool = failing.enter_context(tempfile.TemporaryFile())
+        for path in paths:
+            name, place = os.fsencode(path), json.dumps(path.place()).encode() if isinstance(path, Stored) else b""
+            spool.write(LENGTHS.pack(len(name), len(place)) + name + place)
+        failing.pop_all()  # it is open as long as its `Inputs`
     return spool
+
+
+def _is_there(name: str) -> bool:
+    if is_shards(name) and not name.startswith("@"):
+        return True  # `open_shards` says which of them isn't
+    path = in_shard(name.removeprefix("@"))
+    return isinstance(path, Stored) or os.path.exists(path)  # noqa: PTH110
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
     for number, raw in enumerate(file):
         line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
         if path := line.rstrip(b"\r\n"):
-            yield from_portable_name(os.fsdecode(path))
+            yield in_shard(from_portable_name(os.fsdecode(path)))

@@ -1,7 +1,4 @@
-"""DATA as a table: columns path and label, optionally split and group.
-
-Where some rows name a split, those that don't belong to train.
-"""
+"""DATA as a table: columns path and label, optionally split and group."""
 
 from __future__ import annotations
 
@@ -13,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tlcli.errors import DataError
 from tlcli.files import from_portable_name
+from tlcli.images.shards import in_shard
+from tlcli.storage.stored import Stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,10 +50,8 @@ def read_table(path: Path) -> list[Row]:
             "Expected path and label, optionally split and group.",
             path=path,
         )
-    rows = [_row(path, line, record) for line, record in enumerate(table.to_pylist(), start=1)]
-    if any(row.split for row in rows):
-        rows = [row if row.split else replace(row, split="train") for row in rows]
-    absent = [row.path for row in rows if not os.path.isfile(row.path)]  # noqa: PTH113 - many paths
+    rows = with_train([_row(path, line, record) for line, record in enumerate(table.to_pylist(), start=1)])
+    absent = [row.path for row in rows if not isinstance(row.path, Stored) and not os.path.isfile(row.path)]  # noqa: PTH113 - many paths
     if absent:
         raise DataError(
             f"{path}: {len(absent)} of the {len(rows)} paths in it do not exist, such as {', '.join(absent[:3])}. "
@@ -62,6 +59,13 @@ def read_table(path: Path) -> list[Row]:
             path=path,
         )
     return rows
+
+
+def with_train(rows: list[Row]) -> list[Row]:
+    """The rows; where some name a split, those that don't belong to train."""
+    if not any(row.split for row in rows):
+        return rows
+    return [row if row.split else replace(row, split="train") for row in rows]
 
 
 def _load(path: Path) -> pa.Table:
@@ -110,7 +114,7 @@ def _row(table: Path, line: int, record: dict[str, Any]) -> Row:
         )
     group = record.get("group")
     return Row(
-        path=os.path.join(table.parent, from_portable_name(str(record["path"]))),  # noqa: PTH118 - as typed
+        path=in_shard(os.path.join(table.parent, from_portable_name(str(record["path"])))),  # noqa: PTH118 - as typed
         label=str(record["label"]),
         split=SPLIT_NAMES[str(split).lower()] if split else None,
         group=None if group in {None, ""} else str(group),
