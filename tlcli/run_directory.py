@@ -17,6 +17,7 @@ from tlcli.errors import READ_ONLY, MachineError, UsageError
 from tlcli.files import sync_directory
 from tlcli.locks import Held, locked
 from tlcli.progress import Reporter, Silent
+from tlcli.storage.urls import Place
 
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -219,9 +220,12 @@ def _refuse(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def free_name(data: Path) -> Path:
+def free_name(data: Place) -> Path:
     """`runs/<name of data>`, or the first of `-2`, `-3`, ... that doesn't exist."""
-    name = data.resolve().name if data.is_dir() else re.sub(r"\{.*\}", "", data.stem).strip(" -_.")  # of shards
+    if isinstance(data, Path) and data.is_dir():
+        name = data.resolve().name
+    else:
+        name = re.sub(r"\{.*\}", "", data.stem).strip(" -_.")  # braces stand for the numbers of shards
     base = Path("runs") / (name or "run")
     number, path = 1, base
     while path.exists():

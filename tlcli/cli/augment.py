@@ -11,6 +11,7 @@ from tlcli.augmentation import choose_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import AugmentSettings, ComputeSettings
+from tlcli.storage.urls import place
 
 
 @app.command(epilog="Example: tlcli augment photos --out photos-x4 --copies 3 --augment strong --preview look.png")
@@ -78,7 +79,7 @@ def augment(
         color_shift=color_shift,
     )
     settings = AugmentSettings(
-        data=data,
+        data=place(data),
         out=out,
         copies=copies,
         augmentation=AugmentSettings.augmentation if chosen is None else chosen,

@@ -11,6 +11,7 @@ from tlcli.augmentation import choose_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import CacheFeaturesSettings, CacheSettings, ComputeSettings, NetworkSettings
+from tlcli.storage.urls import place
 
 
 @app.command("cache-features", epilog="Example: tlcli cache-features photos --export features.parquet")
@@ -58,7 +59,7 @@ def cache_features(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = CacheFeaturesSettings(
-        data=data,
+        data=place(data),
         export=export,
         overwrite=overwrite,
         augmentation=choose_augmentation(

@@ -10,6 +10,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import CacheSettings, CheckSettings, ComputeSettings, NetworkSettings
+from tlcli.storage.urls import place
 
 
 @app.command(epilog="Example: tlcli check photos --out findings.csv")
@@ -59,7 +60,7 @@ def check(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = CheckSettings(
-        data=data,
+        data=place(data),
         out=out,
         overwrite=overwrite,
         group_by=group_by,

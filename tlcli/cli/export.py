@@ -10,6 +10,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ExportSettings
+from tlcli.storage.urls import place
 
 _NETWORK = "Network"
 _COMPARISON = "Comparison"
@@ -52,7 +53,7 @@ def export(
         ),
     ] = False,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--data",
             metavar="DATA",
@@ -82,7 +83,7 @@ def export(
         form=form,
         out=out,
         overwrite=overwrite,
-        data=data,
+        data=None if data is None else place(data),
         pictures=pictures,
         with_preprocessing=with_preprocessing,
         int8=int8,

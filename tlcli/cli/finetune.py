@@ -11,6 +11,7 @@ from tlcli.augmentation import choose_augmentation, default_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+from tlcli.storage.urls import place
 
 _TRAINING = "Training"
 _LAYERS = "Training of layers (unless --freeze all)"
@@ -131,7 +132,7 @@ def finetune(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = FinetuneSettings(
-        data=data,
+        data=place(data),
         out=out,
         group_by=group_by,
         validation_fraction=validation_fraction,

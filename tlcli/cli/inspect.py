@@ -10,6 +10,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ComputeSettings, InspectSettings
+from tlcli.storage.urls import place
 
 Layer = Annotated[
     list[str] | None,
@@ -80,7 +81,7 @@ def inspect(
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = InspectSettings(
         network=network,
-        data=data,
+        data=place(data),
         layers=tuple(layer or ()),
         units=units,
         out=out,

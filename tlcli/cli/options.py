@@ -15,12 +15,11 @@ _CACHE = "Cache"
 _OUTPUT = "Output"
 
 Data = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="DATA",
-        readable=False,  # said by us, with the contract's exit code
         help="root/CLASS/*.jpg, or root/{train,val,test}/CLASS/*, a .csv, .jsonl or .parquet table with the "
-        "columns path, label[, split][, group], or WebDataset's 'shards-{000..099}.tar'.",
+        "columns path, label[, split][, group], or WebDataset's 'shards-{000..099}.tar'; or the URL of any.",
     ),
 ]
 RunOrBackbone = Annotated[

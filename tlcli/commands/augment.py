@@ -37,6 +37,7 @@ from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.rows import write_csv
 from tlcli.settings import SPLITS, AugmentSettings, intensity_range
 from tlcli.storage.stored import UnreadableError, opened
+from tlcli.storage.urls import lies_in
 
 BEGUN = "augment.json"
 """Written first: what the data set is made from."""
@@ -125,8 +126,7 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
 
 def _check_out(out: Path, settings: AugmentSettings) -> None:
     """Refuse an output that can't be written, before anything is computed for it."""
-    here, data = out.resolve(), settings.data.resolve()
-    if here == data or data in here.parents or here in data.parents:
+    if lies_in(out, settings.data) or lies_in(settings.data, out):
         raise UsageError(
             f"--out {out} and DATA {settings.data} lie in each other; pictures would be mixed. Choose a folder of its "
             "own."

@@ -22,6 +22,7 @@ from tlcli.inference.trained import trained_network
 from tlcli.progress import Reporter, Silent
 from tlcli.runs import Run, load_run
 from tlcli.settings import ComputeSettings, ExportSettings
+from tlcli.storage.urls import Place
 
 CALIBRATION = 256
 """Pictures by which `--int8` measures the ranges of activations."""
@@ -119,7 +120,7 @@ def export(settings: ExportSettings, report: Reporter | None = None) -> ExportRe
     )
 
 
-def _pictures(run: Run, data: Path, settings: ExportSettings, report: Reporter) -> RealPictures:
+def _pictures(run: Run, data: Place, settings: ExportSettings, report: Reporter) -> RealPictures:
     pictures = real_pictures(
         run,
         data,
@@ -129,8 +130,9 @@ def _pictures(run: Run, data: Path, settings: ExportSettings, report: Reporter) 
     )
     count = len(pictures.pixels)
     seen = "" if pictures.held_out == count else f", {count - pictures.held_out:,} of them trained on"
-    shown = data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data
-    report.note(f"Pictures  {count:,} of {portable_name(str(shown))} to compare on{seen}")
+    if isinstance(data, Path) and data.is_relative_to(Path.cwd()):
+        data = data.relative_to(Path.cwd())
+    report.note(f"Pictures  {count:,} of {portable_name(str(data))} to compare on{seen}")
     return pictures
 
 

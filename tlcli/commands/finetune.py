@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from tlcli.reports.run_report import run_report
 from tlcli.run_directory import CHECKPOINTS, RUN_FILE, begun_run, check_out, free_name, new_run, recover
 from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
+from tlcli.storage.urls import absolute
 from tlcli.training.checkpoint import refuse_other
 
 
@@ -145,7 +145,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
             "reused": extraction.reused,
         },
         "data": {
-            "root": portable_name(os.path.abspath(dataset.root)),  # noqa: PTH100 - without dots
+            "root": portable_name(absolute(dataset.root)),
             "fingerprint": data_fingerprint(extraction.digests),
             "skipped": dataset.skipped,
             "failed": [{"path": portable_name(path), "error": reason} for path, reason in failed],

@@ -12,7 +12,8 @@ from tlcli.features.parts import read_parts, remove_leftovers, write_part
 from tlcli.images.worker import Picture
 from tlcli.locks import locked
 from tlcli.progress import Reporter
-from tlcli.storage.stored import stamp
+from tlcli.storage.stored import UNKNOWN, stamp
+from tlcli.storage.urls import absolute
 
 RACY_NANOSECONDS = 2_000_000_000
 """A file changed this shortly before it was read may change again within the clock's grain: not remembered."""
@@ -49,7 +50,9 @@ class Memo:
 
     def remember(self, path: str, picture: Picture) -> None:
         """Note what was read at `path`; `save` writes it."""
-        if picture.digest is not None and picture.read - picture.modified > RACY_NANOSECONDS:
+        if picture.digest is None or picture.modified == UNKNOWN:
+            return
+        if picture.read - picture.modified > RACY_NANOSECONDS:  # entity tags are below zero, and have no grain
             entry = (picture.size, picture.modified, picture.digest)
             if self._known.get(_key(path)) != entry:
                 self._new[_key(path)] = self._known[_key(path)] = entry
@@ -100,7 +103,7 @@ class Memo:
 
 
 def _key(path: str) -> bytes:
-    return os.fsencode(os.path.abspath(path))  # noqa: PTH100
+    return os.fsencode(absolute(path))
 
 
 def _table(entries: dict[bytes, tuple[int, int, bytes]]) -> pa.Table:

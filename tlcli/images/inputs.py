@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import json
 import os
 import struct
@@ -16,11 +17,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import IO
 
-from tlcli.errors import DataError
+from tlcli.errors import DataError, UsageError
 from tlcli.files import from_portable_name, portable_name
 from tlcli.images.shards import in_shard, is_shards, open_shards, pictures_in
+from tlcli.images.trees import ListedTree
 from tlcli.images.walk import walk_pictures
-from tlcli.storage.stored import Stored
+from tlcli.storage.remote import content_of, listing
+from tlcli.storage.stored import UNKNOWN, Stored
+from tlcli.storage.urls import Url, is_url
 
 LENGTHS = struct.Struct("<II")
 
@@ -29,7 +33,8 @@ class Inputs:
     """Paths of the pictures to predict, in order. The first iteration lists them.
 
     Args:
-        inputs: Files, folders, WebDataset's shards, `@list.txt` (a path a line) or `-` (the same on standard input).
+        inputs: Files, folders, WebDataset's shards, `@list.txt` (a path a line) or `-` (the same on standard input);
+            on this machine or at URLs.
         stdin: Where `-` reads from.
 
     Raises:
@@ -74,15 +79,28 @@ class Inputs:
                     typed = list(_lines(self._stdin)) if self._inputs.count("-") > 1 else None
                 yield from _lines(self._stdin) if typed is None else typed
             elif name.startswith("@"):
-                with open(name[1:], "rb") as file:  # noqa: PTH123 - a name as typed
+                with _opened_list(name[1:]) as file:
                     yield from _lines(file)
             elif os.path.isdir(name):  # noqa: PTH112
                 yield from walk_pictures(name, self.skipped, self._unreadable)
             elif is_shards(name):
                 for shard in open_shards(name):
                     yield from pictures_in(shard, self.skipped)
+            elif is_url(name):
+                yield from self._at_url(Url(name))
             else:
                 yield in_shard(name)
+
+    def _at_url(self, url: Url) -> Iterator[str]:
+        path = in_shard(str(url))
+        if isinstance(path, Stored):
+            yield path
+            return
+        found = listing(url)
+        if "" in found:
+            yield found[""]
+        else:
+            yield from ListedTree(str(url), found).pictures(str(url).rstrip("/"), self.skipped)
 
     def _unreadable(self, problem: OSError) -> None:
         self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")
@@ -100,8 +118,8 @@ def _spool(paths: Iterator[str]) -> IO[bytes]:
 
 
 def _is_there(name: str) -> bool:
-    if is_shards(name) and not name.startswith("@"):
-        return True  # `open_shards` says which of them isn't
+    if is_url(name.removeprefix("@")) or (is_shards(name) and not name.startswith("@")):
+        return True  # whoever opens it says what isn't
     path = in_shard(name.removeprefix("@"))
     return isinstance(path, Stored) or os.path.exists(path)  # noqa: PTH110
 
@@ -110,4 +128,20 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
     for number, raw in enumerate(file):
         line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
         if path := line.rstrip(b"\r\n"):
-            yield in_shard(from_portable_name(os.fsdecode(path)))
+            name = from_portable_name(os.fsdecode(path))
+            yield _at_url(name, number) if is_url(name) else in_shard(name)
+
+
+def _at_url(name: str, number: int) -> str:
+    """A URL in a list: its picture, which is looked for when it is read."""
+    try:
+        path = in_shard(str(Url(name)))
+    except UsageError as error:
+        raise DataError(f"line {number + 1:,} of the list: {error.message}") from error
+    return path if isinstance(path, Stored) else Stored(path, path, size=UNKNOWN, version=UNKNOWN)
+
+
+def _opened_list(name: str) -> IO[bytes]:
+    if is_url(name):
+        return io.BytesIO(content_of(Url(name)))
+    return open(name, "rb")  # noqa: PTH123 - a name as typed

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
 from tlcli.errors import DataError, MachineError
 from tlcli.images.walk import has_picture_suffix, is_hidden
-from tlcli.storage.stored import Stored
+from tlcli.storage.remote import CONNECTIONS, RemoteFile
+from tlcli.storage.stored import UNKNOWN, Stored
+from tlcli.storage.urls import Url, is_url
 
 SUFFIX = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".tar.zst")
@@ -65,7 +69,7 @@ def expand(pattern: str) -> list[str]:
         DataError: they are too many.
     """
     match = BRACES.search(pattern)
-    if match is None or os.path.exists(pattern):  # noqa: PTH110
+    if match is None or (not is_url(pattern) and os.path.exists(pattern)):  # noqa: PTH110
         return [pattern]
     first, last, some = match.groups()
     if some is not None:
@@ -83,7 +87,7 @@ def open_shards(pattern: str) -> Iterator[Shard]:
 
     Raises:
         DataError: one is not there, is compressed, or is no whole tar.
-        MachineError: one may not be read.
+        MachineError: one may not be read, or not be reached.
     """
     names = expand(pattern)
     if pattern.lower().endswith(COMPRESSED):
@@ -92,6 +96,8 @@ def open_shards(pattern: str) -> Iterator[Shard]:
             "hardly shrink).",
             path=pattern,
         )
+    if is_url(pattern):
+        return _open_remote([Url(name) for name in names])
     absent = [name for name in names if not os.path.isfile(name)]  # noqa: PTH113
     if absent or not names:
         which = f" ({len(absent):,} of {len(names):,} shards)" if len(names) > 1 else ""
@@ -101,15 +107,21 @@ def open_shards(pattern: str) -> Iterator[Shard]:
     return map(open_shard, names)
 
 
+def _open_remote(urls: list[Url]) -> Iterator[Shard]:
+    """Several at once, since each is waited for again and again."""
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        yield from threads.map(open_shard, map(str, urls))
+
+
 def open_shard(path: str) -> Shard:
-    """List a tar by its headers.
+    """List a tar, a path or a URL, by its headers.
 
     Raises:
-        DataError: it is no whole tar.
-        MachineError: it may not be read.
+        DataError: it is not there, or is no whole tar.
+        MachineError: it may not be read, or not be reached.
     """
     try:
-        return _read_shard(path, os.stat(path).st_mtime_ns)  # noqa: PTH116 - a path may be any bytes
+        return _read_shard(path, UNKNOWN if is_url(path) else os.stat(path).st_mtime_ns)  # noqa: PTH116
     except PermissionError as error:
         raise MachineError(f"{path} cannot be read: {error.strerror}. Grant access to it.", path=path) from error
     except (tarfile.TarError, ValueError, RecursionError, OverflowError) as error:
@@ -118,7 +130,10 @@ def open_shard(path: str) -> Shard:
 
 @functools.lru_cache(maxsize=8)
 def _read_shard(path: str, version: int) -> Shard:
-    with open(path, "rb") as file:  # noqa: PTH123
+    if is_url(path):
+        remote = RemoteFile(Url(path))
+        return _listed(path, remote.stored.version, io.BufferedReader(remote, BLOCK))
+    with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes
         return _listed(path, version, file)
 
 
@@ -197,7 +212,12 @@ def in_shard(path: str) -> str:
     """The picture that `shard.tar/name` names, if there is that file in that tar; else the path as it is."""
     before, found, name = path.partition(SUFFIX + "/")
     archive = before + SUFFIX
-    if not found or isinstance(path, Stored) or not os.path.isfile(archive):  # noqa: PTH113
+    if not found or isinstance(path, Stored) or not (is_url(path) or os.path.isfile(archive)):  # noqa: PTH113
         return path
-    shard = open_shard(archive)
+    try:
+        shard = open_shard(archive)
+    except DataError:
+        if is_url(path):  # a folder may be called so
+            return path
+        raise
     return shard.stored(shard.entries[name]) if name in shard.entries else path

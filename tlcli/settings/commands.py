@@ -18,6 +18,7 @@ from tlcli.settings.shared import (
     intensity_range,
     one_of,
 )
+from tlcli.storage.urls import Place
 
 
 def _check_views(freeze: str, views: int | None, augmentation: Augmentation | None) -> None:
@@ -37,8 +38,8 @@ def _check_views(freeze: str, views: int | None, augmentation: Augmentation | No
 class FinetuneSettings:
     """Everything `finetune` can be told."""
 
-    data: Path
-    """The folder or table of labelled pictures."""
+    data: Place
+    """The folder, table or tars of labelled pictures."""
     out: Path | None = None
     """The run's directory; None takes `runs/<name of data>`, numbered where that exists."""
     group_by: str | None = None
@@ -87,8 +88,8 @@ class FinetuneSettings:
 class CacheFeaturesSettings:
     """Everything `cache-features` can be told."""
 
-    data: Path
-    """The folder or table of labelled pictures."""
+    data: Place
+    """The folder, table or tars of labelled pictures."""
     export: Path | None = None
     """Also write path, label, split, digest and feature to this Parquet file."""
     overwrite: bool = False
@@ -121,8 +122,8 @@ class CacheFeaturesSettings:
 class CheckSettings:
     """Everything `check` can be told."""
 
-    data: Path
-    """The folder or table of labelled pictures."""
+    data: Place
+    """The folder, table or tars of labelled pictures."""
     out: Path | None = None
     """Also write the findings to this CSV file."""
     overwrite: bool = False
@@ -198,8 +199,8 @@ class EvaluateSettings:
 
     run: Path
     """The run's directory."""
-    data: Path
-    """The folder or table of labelled pictures."""
+    data: Place
+    """The folder, table or tars of labelled pictures."""
     split: str | None = None
     """`train`, `validation`, `test` or `all`; None chooses (see `commands.evaluate`)."""
     compute: ComputeSettings = field(default_factory=ComputeSettings)
@@ -215,8 +216,8 @@ class InspectSettings:
 
     network: str
     """A run's directory, or a backbone's name."""
-    data: Path
-    """The folder or table of labelled pictures."""
+    data: Place
+    """The folder, table or tars of labelled pictures."""
     layers: tuple[str, ...] = ()
     """Numbers or names of layers; empty takes five, spread from first to last."""
     units: int = 9
@@ -248,8 +249,8 @@ class InspectSettings:
 class AugmentSettings:
     """Everything `augment` can be told."""
 
-    data: Path
-    """The folder or table of labelled pictures."""
+    data: Place
+    """The folder, table or tars of labelled pictures."""
     out: Path | None = None
     """Folder of the new data set; None only draws the preview."""
     copies: int = 1

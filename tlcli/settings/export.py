@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tlcli.errors import UsageError
 from tlcli.settings.shared import at_least, cores, one_of
+from tlcli.storage.urls import Place
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "timm": "-timm"}
 """The formats, and how what it writes is called after the run."""
@@ -24,7 +25,7 @@ class ExportSettings:
     """The file or folder to write; None names it after the run, in the working directory."""
     overwrite: bool = False
     """Replace what is at `out`."""
-    data: Path | None = None
+    data: Place | None = None
     """Labelled pictures to compare on; None takes those of the run."""
     pictures: int | None = None
     """How many of them; None takes 64, and 400 with `int8`, whose accuracy is measured on them."""

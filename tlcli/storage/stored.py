@@ -9,6 +9,11 @@ import stat
 from collections.abc import Iterator
 from typing import IO
 
+from tlcli.storage.urls import Url, is_url
+
+UNKNOWN = -1
+"""Size or version of what nobody has told yet."""
+
 
 class UnreadableError(Exception):
     """A picture whose bytes cannot be had; its text is the reason, for the picture's row."""
@@ -19,10 +24,11 @@ class Stored(str):
 
     Args:
         path: Such as `shards-000.tar/key.jpg`.
-        where: The file that its bytes lie in.
+        where: The file, or URL, that its bytes lie in.
         offset: Of its first byte there.
-        size: Bytes.
-        version: Time of the last change of `where`, in nanoseconds since 1970.
+        size: Bytes, or `UNKNOWN`.
+        version: Changes with the bytes: the time of the last change of `where`, in nanoseconds since 1970; or a number
+            below `UNKNOWN` made of its entity tag; or `UNKNOWN`.
     """
 
     where: str
@@ -35,6 +41,11 @@ class Stored(str):
         self.where, self.offset, self.size, self.version = where, offset, size, version
         return self
 
+    @property
+    def remote(self) -> bool:
+        """Whether its bytes lie at a URL."""
+        return is_url(self.where)
+
     def place(self) -> tuple[str, int, int, int]:
         """All that `Stored` takes besides the path."""
         return self.where, self.offset, self.size, self.version
@@ -44,9 +55,11 @@ def stamp(path: str) -> tuple[int, int]:
     """Size and version (time of change) of a picture, without opening it: while they stay, so do its bytes.
 
     Raises:
-        OSError, ValueError: there is no such file.
+        OSError, ValueError: there is no such file, or nobody has told.
     """
     if isinstance(path, Stored):
+        if path.version == UNKNOWN:
+            raise OSError("its version is unknown")
         return path.size, path.version
     status = os.stat(path)  # noqa: PTH116 - a path may be any bytes, and there may be a million
     return status.st_size, status.st_mtime_ns
@@ -67,7 +80,8 @@ def opened(path: str, most: int) -> Iterator[tuple[IO[bytes], int, int]]:
     if isinstance(path, Stored):
         if path.size > most:
             raise UnreadableError(f"has {path.size:,} bytes, more than the {most:,} that are read")
-        yield io.BytesIO(_content(path)), path.size, path.version
+        content = _remote_content(path) if path.remote else _content(path)
+        yield io.BytesIO(content), len(content), path.version
         return
     if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
         raise UnreadableError("is a folder, a pipe, a socket or a device, not a file")
@@ -86,3 +100,12 @@ def _content(path: Stored) -> bytes:
     if len(content) < path.size:
         raise UnreadableError(f"{path.where} is truncated")
     return content
+
+
+def _remote_content(path: Stored) -> bytes:
+    from tlcli.storage.remote import read, reason
+
+    try:
+        return read(Url(path.where), path.offset, path.size)
+    except Exception as error:  # fsspec's file systems raise their own
+        raise UnreadableError(f"cannot be read: {reason(error)}") from error
