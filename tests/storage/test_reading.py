@@ -165,8 +165,8 @@ def test_a_table_with_credentials_is_refused(tmp_path):
 
 LISTING = """
 from tlcli.errors import MachineError
-from tlcli.storage import remote
-remote.PAUSE = 0.01
+from tlcli.storage import connection, remote
+connection.PAUSE = 0.01
 try:
     remote.listing(remote.Url("s3://bucket/photos"))
 except MachineError as error:
@@ -205,6 +205,6 @@ def test_who_is_not_allowed_hears_of_credentials(monkeypatch):
     def refuse(*_, **__):
         raise PermissionError("Forbidden")
 
-    monkeypatch.setattr(remote, "_ask", refuse)
+    monkeypatch.setattr(remote, "ask", refuse)
     with pytest.raises(MachineError, match=r"access denied \(Forbidden\). Give credentials: AWS_ACCESS_KEY_ID"):
         remote.listing(place("s3://bucket/photos"))

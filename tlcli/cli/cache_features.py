@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,14 +10,14 @@ from tlcli.augmentation import choose_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import CacheFeaturesSettings, CacheSettings, ComputeSettings, NetworkSettings
-from tlcli.storage.urls import place
+from tlcli.storage.urls import place, place_if
 
 
 @app.command("cache-features", epilog="Example: tlcli cache-features photos --export features.parquet")
 def cache_features(
     data: options.Data,
     export: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--export",
             metavar="FILE.parquet",
@@ -60,7 +59,7 @@ def cache_features(
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = CacheFeaturesSettings(
         data=place(data),
-        export=export,
+        export=place_if(export),
         overwrite=overwrite,
         augmentation=choose_augmentation(
             augment,

@@ -35,7 +35,7 @@ def evaluate(
     """Judge a run on labelled pictures: accuracy with its interval, each class, mistakes, calibration."""
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = EvaluateSettings(
-        run=run,
+        run=place(run),
         data=place(data),
         split=split,
         compute=ComputeSettings(device=device, engine=engine, batch_size=batch_size, workers=workers),

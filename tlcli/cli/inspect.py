@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ComputeSettings, InspectSettings
-from tlcli.storage.urls import place
+from tlcli.storage.urls import place, place_if
 
 Layer = Annotated[
     list[str] | None,
@@ -24,7 +23,7 @@ Units = Annotated[
     int, typer.Option("--units", metavar="N", help="Units of each layer to show, the most selective ones.")
 ]
 Out = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--out",
         metavar="DIR",
@@ -84,7 +83,7 @@ def inspect(
         data=place(data),
         layers=tuple(layer or ()),
         units=units,
-        out=out,
+        out=place_if(out),
         overwrite=overwrite,
         weights=weights,
         size=size,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings, TrainingSettings
+from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings, TrainingSettings, cache_directory
 
 _NETWORK = "Network"
 _COMPUTE = "Hardware"
@@ -25,7 +25,7 @@ Data = Annotated[
 RunOrBackbone = Annotated[
     str, typer.Argument(metavar="RUN_OR_BACKBONE", help="A backbone's name, or a run's directory.")
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="The directory that finetune wrote.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The directory that finetune wrote, or its URL.")]
 
 Backbone = Annotated[
     str,
@@ -128,6 +128,7 @@ CacheDirectory = Annotated[
     typer.Option(
         "--cache",
         metavar="DIR",
+        parser=cache_directory,
         help="Where features are kept.  \\[default: $TLCLI_CACHE, else ~/.cache/tlcli/features]",
         rich_help_panel=_CACHE,
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.errors import UsageError
 from tlcli.settings import EXPLAINED, ComputeSettings, PredictSettings
+from tlcli.storage.urls import place, place_if
 
 _ROWS = "Rows"
 _WHY = "Why"
@@ -47,7 +47,7 @@ def predict(
         ),
     ] = None,
     explain: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--explain",
             metavar="DIR",
@@ -79,7 +79,7 @@ def predict(
     if out == "-" and json_output:
         raise UsageError("--out - and --json would both write to standard output. Choose one, or give --out FILE.")
     settings = PredictSettings(
-        run=run,
+        run=place(run),
         inputs=tuple(inputs),
         out=out or (None if json_output else "-"),
         top=top,
@@ -87,7 +87,7 @@ def predict(
         min_confidence=min_confidence,
         overwrite=overwrite,
         resume=resume,
-        explain=explain,
+        explain=place_if(explain),
         explain_limit=explain_limit,
         compute=ComputeSettings(device=device, engine=engine, batch_size=batch_size, workers=workers),
     )

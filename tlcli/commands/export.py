@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tlcli.inference.trained import trained_network
 from tlcli.progress import Reporter, Silent
 from tlcli.runs import Run, load_run
 from tlcli.settings import ComputeSettings, ExportSettings
+from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import Place
 
 CALIBRATION = 256
@@ -32,7 +33,7 @@ CALIBRATION = 256
 class ExportResult:
     """What was written, and how near it comes."""
 
-    out: Path
+    out: Place
     form: str
     size: int
     """Bytes, of all files."""
@@ -74,14 +75,21 @@ def export(settings: ExportSettings, report: Reporter | None = None) -> ExportRe
         MachineError: no room, no permission, no memory.
     """
     report = report or Silent()
-    started = time.monotonic()
     run = load_run(settings.run)
-    out = settings.out or Path(run.directory.resolve().name + settings.suffix())
+    place = settings.out or Path(run.directory.resolve().name + settings.suffix())
     data = data_of(run, settings.data)
+    for read, what in ((settings.run, "the run"), (data, "DATA")):
+        check_outside("--out", place, read, what)
+    folder = timm_folder.timm_folder(Path(place.name))
+    output = folder.as_target() if settings.form == "timm" else Target(option="--out")
+    with published(place, output, report, overwrite=settings.overwrite) as out:
+        return replace(_export(run, data, settings, out, report), out=place)
+
+
+def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: Reporter) -> ExportResult:
+    started = time.monotonic()
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}. Make it first.")
-    for place, what in ((run.directory, "the run"), (data, "DATA")):
-        check_outside("--out", out, place, what)
     if settings.form == "timm":
         timm_folder.check_known(run)
         timm_folder.timm_folder(out).check(replace=settings.overwrite)

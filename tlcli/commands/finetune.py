@@ -18,11 +18,16 @@ from tlcli.images.split import splits_by_digest
 from tlcli.progress import Reporter, Silent
 from tlcli.provenance import data_fingerprint, settings_to_json, versions
 from tlcli.reports.run_report import run_report
-from tlcli.run_directory import CHECKPOINTS, RUN_FILE, begun_run, check_out, free_name, new_run, recover
+from tlcli.run_directory import CHECKPOINTS, FILES, RUN_FILE, begun_run, check_out, free_name, new_run, recover
 from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
+from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import absolute
 from tlcli.training.checkpoint import refuse_other
+
+RUN = Target(
+    option="--out", last=RUN_FILE, foreign=lambda names: next((name for name in names if name not in FILES), None)
+)
 
 
 def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict[str, Any]:
@@ -40,9 +45,22 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
         MachineError: no room, no permission, no such device, or weights that would need a network.
     """
     report = report or Silent()
-    started = time.monotonic()
     out = settings.out or free_name(settings.data)
     check_outside("--out", out, settings.data, "DATA")
+    with published(out, RUN, report, overwrite=settings.overwrite, resume=settings.resume) as directory:
+        info = _finetune(settings, directory, report)
+    if stopped := (info.get("training") or {}).get("stopped"):
+        raise DataError(
+            f"the loss was no longer a finite number at {stopped}. {out} holds the best weights before that. Try a "
+            "smaller --learning-rate, or --precision fp32.",
+            path=out,
+        )
+    return {"run": str(out)} | info
+
+
+def _finetune(settings: FinetuneSettings, out: Path, report: Reporter) -> dict[str, Any]:
+    """Train and write the run at `out`, or find it finished; what `run.json` says."""
+    started = time.monotonic()
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     if settings.resume:
@@ -65,7 +83,7 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
             "training": round(classifier.training_seconds, 3),
         }
         pictures = classifier.pictures
-        written = write_run(
+        return write_run(
             directory,
             weights=classifier.frozen.network.backbone.model.state_dict(),
             config=timm_config(classifier.frozen.network.backbone, list(dataset.classes)),
@@ -76,9 +94,6 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
             report=run_report(info, classifier, settings, name=out.name, report=report),
             onnx=classifier.onnx,
         )
-    if classifier.stopped:
-        raise DataError(_not_finite(classifier.stopped, out), path=out)
-    return {"run": str(out)} | written
 
 
 def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
@@ -105,9 +120,7 @@ def _finished(out: Path, settings: FinetuneSettings) -> dict[str, Any]:
             "with --overwrite.",
             path=out,
         )
-    if stopped := (info.get("training") or {}).get("stopped"):
-        raise DataError(_not_finite(stopped, out), path=out)
-    return {"run": str(out), "was_finished": True} | info
+    return {"was_finished": True} | info
 
 
 def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) -> dict[str, Any]:
@@ -155,10 +168,3 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
         "test": classifier.test.metrics if classifier.test else None,
         "versions": versions(),
     }
-
-
-def _not_finite(where: str, out: Path) -> str:
-    return (
-        f"the loss was no longer a finite number at {where}. {out} holds the best weights before that. Try a smaller "
-        "--learning-rate, or --precision fp32."
-    )

@@ -68,8 +68,6 @@ class Classifier:
     """Of `metrics.jsonl`."""
     training: dict[str, Any] | None
     """How later layers were trained: depths tried, epochs; None where all was frozen."""
-    stopped: str | None
-    """Where the loss was no longer a number; None where all went well."""
     onnx: bytes | None
     """The network for predicting without torch; None where it has to be torch."""
     feature_seconds: float
@@ -138,7 +136,6 @@ def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, 
         l2=selection.l2,
         lines=selection.sweep,
         training=None,
-        stopped=None,
         onnx=portable_model(frozen, selection.head),
         feature_seconds=feature_seconds,
         training_seconds=time.monotonic() - started - feature_seconds,
@@ -216,7 +213,6 @@ def _train_tail(
         l2=selection.l2 if selection else None,
         lines=outcome.lines,
         training={"tried": outcome.tried, "best": outcome.best, "stopped": outcome.stopped, "recipe": outcome.recipe},
-        stopped=outcome.stopped,
         onnx=portable_model(outcome.frozen, None),
         feature_seconds=feature_seconds + outcome.feature_seconds,
         training_seconds=outcome.seconds + time.monotonic() - started,

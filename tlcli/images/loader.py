@@ -21,7 +21,7 @@ from types import TracebackType
 
 from tlcli.errors import MachineError
 from tlcli.images.worker import Order, Picture, Request, receive_picture
-from tlcli.storage.remote import READ_LIMIT
+from tlcli.storage.connection import READ_LIMIT
 from tlcli.storage.stored import Stored
 
 TIME_LIMIT = 60.0

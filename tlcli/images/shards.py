@@ -15,7 +15,8 @@ from typing import IO, Any, NamedTuple
 
 from tlcli.errors import DataError, MachineError
 from tlcli.images.walk import has_picture_suffix, is_hidden
-from tlcli.storage.remote import CONNECTIONS, RemoteFile
+from tlcli.storage.connection import CONNECTIONS
+from tlcli.storage.remote import RemoteFile
 from tlcli.storage.stored import UNKNOWN, Stored
 from tlcli.storage.urls import Url, is_url
 

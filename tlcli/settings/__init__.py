@@ -21,6 +21,7 @@ from tlcli.settings.shared import (
     ComputeSettings,
     NetworkSettings,
     TrainingSettings,
+    cache_directory,
     default_cache,
     intensity_range,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "NetworkSettings",
     "PredictSettings",
     "TrainingSettings",
+    "cache_directory",
     "default_cache",
     "intensity_range",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.errors import UsageError
@@ -40,7 +39,7 @@ class FinetuneSettings:
 
     data: Place
     """The folder, table or tars of labelled pictures."""
-    out: Path | None = None
+    out: Place | None = None
     """The run's directory; None takes `runs/<name of data>`, numbered where that exists."""
     group_by: str | None = None
     """Regular expression; pictures whose paths give the same capture stay on one side of a split."""
@@ -90,7 +89,7 @@ class CacheFeaturesSettings:
 
     data: Place
     """The folder, table or tars of labelled pictures."""
-    export: Path | None = None
+    export: Place | None = None
     """Also write path, label, split, digest and feature to this Parquet file."""
     overwrite: bool = False
     """Replace the file at `export`."""
@@ -124,7 +123,7 @@ class CheckSettings:
 
     data: Place
     """The folder, table or tars of labelled pictures."""
-    out: Path | None = None
+    out: Place | None = None
     """Also write the findings to this CSV file."""
     overwrite: bool = False
     """Replace the file at `out`."""
@@ -153,7 +152,7 @@ EXPLAINED = 50
 class PredictSettings:
     """Everything `predict` can be told."""
 
-    run: Path
+    run: Place
     """The run's directory."""
     inputs: tuple[str, ...]
     """Files, folders, `@list.txt`, or `-` for a list on standard input."""
@@ -169,7 +168,7 @@ class PredictSettings:
     """Replace the file at `out`."""
     resume: bool = False
     """Go on where an interrupted prediction stopped."""
-    explain: Path | None = None
+    explain: Place | None = None
     """A folder for pictures that show what speaks for the label; None explains nothing."""
     explain_limit: int | None = None
     """Pictures to explain at most, the first ones; None is `EXPLAINED`."""
@@ -197,7 +196,7 @@ class PredictSettings:
 class EvaluateSettings:
     """Everything `evaluate` can be told."""
 
-    run: Path
+    run: Place
     """The run's directory."""
     data: Place
     """The folder, table or tars of labelled pictures."""
@@ -222,7 +221,7 @@ class InspectSettings:
     """Numbers or names of layers; empty takes five, spread from first to last."""
     units: int = 9
     """Units of each layer to show, the most selective ones."""
-    out: Path | None = None
+    out: Place | None = None
     """The folder to write; None takes `inspect/<name of network>`."""
     overwrite: bool = False
     """Replace what an earlier `inspect` wrote to `out`."""
@@ -251,7 +250,7 @@ class AugmentSettings:
 
     data: Place
     """The folder, table or tars of labelled pictures."""
-    out: Path | None = None
+    out: Place | None = None
     """Folder of the new data set; None only draws the preview."""
     copies: int = 1
     """Distorted copies of each training picture."""
@@ -261,7 +260,7 @@ class AugmentSettings:
     """What becomes black and white in copies of grey with more than 8 bits: `LO,HI`; None takes 0 to 65535."""
     seed: int = 0
     """Seed of the distortions, of the split where DATA brings no validation pictures, and of the preview's choice."""
-    preview: Path | None = None
+    preview: Place | None = None
     """A PNG file that shows some originals with their first views."""
     resume: bool = False
     """Go on with what is in `out`; done already is success."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tlcli.errors import UsageError
 from tlcli.settings.shared import at_least, cores, one_of
@@ -17,11 +16,11 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "timm": "-timm"}
 class ExportSettings:
     """Everything `export` can be told."""
 
-    run: Path
+    run: Place
     """The run's directory."""
     form: str
     """`onnx`, `torch` (a `.pt2` file of `torch.export`) or `timm` (a folder)."""
-    out: Path | None = None
+    out: Place | None = None
     """The file or folder to write; None names it after the run, in the working directory."""
     overwrite: bool = False
     """Replace what is at `out`."""

@@ -1,147 +1,21 @@
-"""What lies at URLs, through fsspec: listed at once, read with retries, and whole or not at all. Torch-free.
-
-fsspec is imported when the first URL is opened. Each process has connections of its own.
-"""
+"""What lies at URLs: listed at once, read and written with retries, and whole or not at all. Torch-free."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import io
 import os
-import random
-import time
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
-from tlcli.errors import DataError, MachineError, TlcliError, UsageError
+from tlcli.storage.connection import CHUNK, CONNECTIONS, LONG, IncompleteError, ask, connect, explained, retrying
 from tlcli.storage.stored import UNKNOWN, Stored
 from tlcli.storage.urls import Url
-
-T = TypeVar("T")
-
-ATTEMPTS = 5
-"""Times that something is tried which may go well the next time."""
-PAUSE, LONGEST_PAUSE = 0.5, 8.0
-"""Seconds before the second attempt, doubled before each further one, and at most; half of them are drawn at random, so
-that processes that were throttled together don't come back together."""
-ATTEMPT_LIMIT = 30.0
-"""Seconds for one attempt."""
-READ_LIMIT = 120.0
-"""Seconds for all attempts and pauses together; a picture's time for being decoded begins behind them."""
-CHUNK = 2**20
-"""Bytes that are read at once of what is read from the beginning to the end: tables, runs, headers of tars."""
-CONNECTIONS = 16
-"""Requests under way at the same time, in one process."""
-
-INSTALL = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
-"""The extra of tlcli that brings what a scheme needs."""
-CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_ENDPOINT_URL where it isn't Amazon's S3",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login",
-}
-"""How a person says who they are."""
-
-HOPELESS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ValueError)
-"""What the next attempt would answer, too."""
-NOBODY = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError"}
-"""What packages call it when nobody said who asks."""
-
-
-class IncompleteError(OSError):
-    """Fewer bytes came than there are."""
-
-
-def connect(url: Url) -> Any:  # noqa: ANN401 - fsspec has no types
-    """The file system of a URL.
-
-    Raises:
-        UsageError: there is no such scheme.
-        MachineError: a package is missing.
-    """
-    return _filesystem(url.scheme)
-
-
-@functools.cache
-def _filesystem(scheme: str) -> Any:  # noqa: ANN401
-    import fsspec
-
-    if scheme in {"s3", "s3a"}:
-        os.environ.setdefault("AWS_MAX_ATTEMPTS", "1")  # attempts are counted here
-    if scheme == "memory":
-        raise UsageError("memory:// is the memory of one process, while tlcli works in several. Give another place.")
-    try:
-        found = fsspec.filesystem(scheme, use_listings_cache=False)
-    except ImportError as error:
-        extra = INSTALL.get(scheme)
-        how = f"pip install 'tlcli[{extra}]'" if extra else str(error)
-        raise MachineError(f"{scheme}:// needs a package that isn't installed: {how}.") from error
-    except ValueError as error:
-        raise UsageError(f"{scheme}:// is no scheme that fsspec knows. Expected s3://, gs://, https://, ...") from error
-    if hasattr(found, "retries"):
-        found.retries = 1
-    return found
-
-
-def _ask(url: Url, what: str, limit: float, **options: object) -> Any:  # noqa: ANN401
-    """Call a method of the URL's file system once, for at most so many seconds where it can be interrupted."""
-    system = connect(url)
-    path = system._strip_protocol(str(url))
-    if not system.async_impl:
-        return getattr(system, what)(path, **options)
-    from fsspec.asyn import sync
-
-    return sync(system.loop, getattr(system, f"_{what}"), path, timeout=limit, **options)
-
-
-def retrying(attempt: Callable[[float], T]) -> T:
-    """What `attempt` gives, which is told how many seconds it has; tried again after failures that may pass."""
-    end = time.monotonic() + READ_LIMIT
-    for number in range(ATTEMPTS):
-        try:
-            return attempt(min(ATTEMPT_LIMIT, end - time.monotonic()))
-        except Exception as error:  # packages raise their own
-            pause = min(PAUSE * 2**number, LONGEST_PAUSE) * random.uniform(0.5, 1)
-            last = number + 1 == ATTEMPTS or time.monotonic() + pause >= end
-            if last or isinstance(error, (TlcliError, *HOPELESS)) or type(error).__name__ in NOBODY:
-                raise
-            time.sleep(pause)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def reason(error: Exception) -> str:
-    """Why something failed, in a few words."""
-    if isinstance(error, TlcliError):
-        return error.message
-    if isinstance(error, FileNotFoundError):
-        return "there is no such object"
-    if type(error).__name__ == "FSTimeoutError":
-        return f"no answer within {ATTEMPT_LIMIT:g} s"
-    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def explained(url: Url) -> Iterator[None]:
-    """Make of what goes wrong at a URL an error that says what to do."""
-    try:
-        yield
-    except TlcliError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{url} does not exist. Check the bucket and the name.", path=str(url)) from error
-    except NotImplementedError as error:
-        raise UsageError(f"{url}: this can't be done at {url.scheme}://. Give a place on this machine.") from error
-    except Exception as error:
-        if isinstance(error, PermissionError) or type(error).__name__ in NOBODY:
-            how = CREDENTIALS.get(url.scheme, "those that fsspec expects for this scheme")
-            message = f"{url}: access denied ({reason(error)}). Give credentials: {how}."
-        else:
-            message = f"{url} cannot be reached: {reason(error)}. Check the network and the address, then try again."
-        raise MachineError(message, path=str(url)) from error
 
 
 def listing(url: Url) -> dict[str, Stored]:
@@ -152,10 +26,10 @@ def listing(url: Url) -> dict[str, Stored]:
         MachineError: it cannot be listed.
     """
     with explained(url):
-        info = retrying(lambda limit: _ask(url, "info", limit))
+        info = retrying(lambda limit: ask(url, "info", limit))
         if info["type"] == "file" and not str(url).endswith("/"):
             return {"": _stored(str(url), info)}
-        found = retrying(lambda limit: _ask(url, "find", max(limit, READ_LIMIT), detail=True))
+        found = retrying(lambda limit: ask(url, "find", limit, detail=True), each=LONG, most=LONG)
     root = connect(url)._strip_protocol(str(url)).rstrip("/") + "/"
     keys = {path.removeprefix(root): info for path, info in found.items() if path.startswith(root)}
     base = str(url).rstrip("/")
@@ -164,7 +38,7 @@ def listing(url: Url) -> dict[str, Stored]:
 
 def stat(url: Url) -> Stored:
     """An object by its URL. Raises whatever its file system does."""
-    return _stored(str(url), retrying(lambda limit: _ask(url, "info", limit)))
+    return _stored(str(url), retrying(lambda limit: ask(url, "info", limit)))
 
 
 def stat_all(urls: Sequence[Url]) -> list[Stored | None]:
@@ -204,8 +78,8 @@ def read(url: Url, offset: int, size: int) -> bytes:
 
     def attempt(limit: float) -> bytes:
         if size == UNKNOWN:
-            return bytes(_ask(url, "cat_file", limit))
-        content = bytes(_ask(url, "cat_file", limit, start=offset, end=offset + size))
+            return bytes(ask(url, "cat_file", limit))
+        content = bytes(ask(url, "cat_file", limit, start=offset, end=offset + size))
         if len(content) != size:
             raise IncompleteError(f"{len(content):,} of {size:,} bytes came")
         return content
@@ -263,3 +137,54 @@ def content_of(url: Url) -> bytes:
     """
     with io.BufferedReader(RemoteFile(url), CHUNK) as file:
         return file.read()
+
+
+def download(url: Url, path: Path) -> None:
+    """Copy a whole object to a file.
+
+    Raises:
+        DataError: it is not there.
+        MachineError: it cannot be read.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with RemoteFile(url) as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target, 8 * CHUNK)
+
+
+def upload(path: Path, url: Url) -> None:
+    """Copy a whole file to an object.
+
+    Raises:
+        UsageError: nothing can be written there.
+        MachineError: it cannot be written.
+    """
+
+    def attempt(limit: float) -> None:
+        ask(url, "put_file", limit, str(path))
+        if (size := stat(url).size) not in {path.stat().st_size, UNKNOWN}:
+            raise IncompleteError(f"{size:,} of {path.stat().st_size:,} bytes arrived")
+
+    with explained(url):
+        retrying(attempt, each=LONG, most=LONG)
+
+
+def remove(url: Url) -> None:
+    """Remove an object.
+
+    Raises:
+        MachineError: it cannot be removed.
+    """
+    with explained(url), contextlib.suppress(FileNotFoundError):
+        retrying(lambda limit: ask(url, "rm_file", limit))
+
+
+def check_bucket(url: Url) -> None:
+    """See to it that the bucket (or host) of a URL is there.
+
+    Raises:
+        DataError: it is not there.
+        MachineError: it cannot be reached.
+    """
+    bucket = Url("/".join(str(url).split("/")[:3]))
+    with explained(bucket):
+        stat(bucket)

@@ -103,7 +103,8 @@ def _content(path: Stored) -> bytes:
 
 
 def _remote_content(path: Stored) -> bytes:
-    from tlcli.storage.remote import read, reason
+    from tlcli.storage.connection import reason
+    from tlcli.storage.remote import read
 
     try:
         return read(Url(path.where), path.offset, path.size)

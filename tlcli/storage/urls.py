@@ -94,6 +94,11 @@ def place(name: str) -> Place:
     return Path(name)
 
 
+def place_if(name: str | None) -> Place | None:
+    """What a name stands for, where there is one."""
+    return None if name is None else place(name)
+
+
 def absolute(name: str | Place) -> str:
     """A URL as it is; a path from the root on, without dots."""
     return str(name) if is_url(str(name)) else os.path.abspath(name)  # noqa: PTH100
