@@ -23,7 +23,9 @@ class Held(Exception):
 
 
 @contextlib.contextmanager
-def locked(path: Path, report: Reporter, *, wait: str | None = None, remove: bool = False) -> Iterator[bool]:
+def locked(
+    path: Path, report: Reporter, *, wait: str | None = None, remove: bool = False, shared: bool = False
+) -> Iterator[bool]:
     """Hold the lock of the file `path`, which is made where it isn't there, in a folder that is.
 
     Args:
@@ -31,6 +33,7 @@ def locked(path: Path, report: Reporter, *, wait: str | None = None, remove: boo
         report: Told of waiting, and of a file system without locks.
         wait: What to say while another process holds it, after its name; empty to wait in silence; None to give up.
         remove: Remove the file at the end.
+        shared: Others may hold it too, if they share it.
 
     Yields:
         Whether it is held: not on a file system without locks, where whoever goes on must be safe without.
@@ -38,7 +41,7 @@ def locked(path: Path, report: Reporter, *, wait: str | None = None, remove: boo
     Raises:
         Held: another process has it, and `wait` is None.
     """
-    descriptor, held = _acquire(path, report, wait)
+    descriptor, held = _acquire(path, report, wait, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
         with contextlib.suppress(OSError):  # who holds it is said to people only
             os.ftruncate(descriptor, 0)
@@ -51,11 +54,11 @@ def locked(path: Path, report: Reporter, *, wait: str | None = None, remove: boo
         os.close(descriptor)
 
 
-def _acquire(path: Path, report: Reporter, wait: str | None) -> tuple[int, bool]:
+def _acquire(path: Path, report: Reporter, wait: str | None, kind: int) -> tuple[int, bool]:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            held = _flock(descriptor, path, report, wait)
+            held = _flock(descriptor, path, report, wait, kind)
             if not held or _is_at(descriptor, path):
                 return descriptor, held
         except BaseException:
@@ -64,10 +67,10 @@ def _acquire(path: Path, report: Reporter, wait: str | None) -> tuple[int, bool]
         os.close(descriptor)  # whoever held it has removed the file: others lock the one that is there now
 
 
-def _flock(descriptor: int, path: Path, report: Reporter, wait: str | None) -> bool:
+def _flock(descriptor: int, path: Path, report: Reporter, wait: str | None, kind: int) -> bool:
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             number = os.pread(descriptor, 20, 0).decode("ascii", "replace")
             who = f"process {number}" if number.isdigit() else "another tlcli"
@@ -75,7 +78,7 @@ def _flock(descriptor: int, path: Path, report: Reporter, wait: str | None) -> b
                 raise Held(who) from error
             if wait:
                 report.warn(f"{who} {wait}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, kind)
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise

@@ -172,7 +172,7 @@ class Journal:
         with atomic_write(self._out) as file:
             match self._out.suffix.lower():
                 case ".parquet":
-                    _write_parquet(file, names, self.rows())
+                    write_parquet(file, names, self.rows())
                 case ".jsonl":
                     for row in self.rows():
                         file.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False).encode() + b"\n")
@@ -200,7 +200,7 @@ def read_output(out: Path) -> Iterator[dict[str, Any]]:
         case ".parquet":
             import pyarrow.parquet as pq
 
-            for batch in pq.ParquetFile(out).iter_batches():
+            for batch in pq.ParquetFile(out, page_checksum_verification=True).iter_batches():
                 yield from batch.to_pylist()
         case ".jsonl":
             with out.open(encoding="utf8") as file:
@@ -223,13 +223,14 @@ def write_csv(file: IO[str], names: Sequence[str], rows: Iterable[Row], *, heade
     file.flush()
 
 
-def _write_parquet(file: IO[bytes], names: Sequence[str], rows: Iterator[Row]) -> None:
+def write_parquet(file: IO[bytes], names: Sequence[str], rows: Iterable[Row]) -> None:
+    """Rows as Parquet, each page with its checksum."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = {name for name in names if name.startswith(("confidence", "p:"))}
     schema = pa.schema([(name, pa.float64() if name in number else pa.string()) for name in names])
-    with pq.ParquetWriter(file, schema) as writer:
+    with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
         batch: list[Row] = []
         for row in rows:
             batch.append(row)

@@ -26,13 +26,16 @@ OPTIONS = {
     | {"--precision", "--out", "--group-by", "--balance", "--validation-fraction", "--cache", "--no-cache"}
     | {"--resume", "--overwrite", "--epochs", "--learning-rate", "--weight-decay", "--patience", "--views"}
     | AUGMENTATION,
-    "cache-features": NETWORK | HARDWARE | AUGMENTATION | {"--precision", "--cache", "--verify", "--export", "--views"},
+    "cache-features": NETWORK
+    | HARDWARE
+    | AUGMENTATION
+    | {"--precision", "--cache", "--verify", "--export", "--views", "--shard"},
     "check": (NETWORK - {"--freeze"})
     | HARDWARE
     | {"--precision", "--out", "--overwrite", "--group-by", "--cache", "--no-cache", "--verify"},
     "predict": HARDWARE
     | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"}
-    | {"--explain", "--explain-limit"},
+    | {"--explain", "--explain-limit", "--shard"},
     "evaluate": {"--split", "--device"},
     "export": {
         "--format",
@@ -120,6 +123,9 @@ def test_help_imports_nothing_heavy(arguments):
         (["predict", "nowhere", "x.jpg"], 4, "nowhere is not a directory"),
         (["predict", "nowhere", "x.jpg", "--resume"], 2, "--resume has no effect without --out"),
         (["predict", "nowhere", "x.jpg", "--min-confidence", "7"], 2, "--min-confidence is 7"),
+        (["predict", "nowhere", "x.jpg", "--shard", "0/4"], 2, "--shard is '0/4'; expected I/N with I from 1 to N"),
+        (["predict", "nowhere", "x.jpg", "--shard", "5/4"], 2, "--shard is '5/4'; expected I/N with I from 1 to N"),
+        (["cache-features", "nowhere", "--shard", "x"], 2, "--shard is 'x'; expected I/N with I from 1 to N"),
         (["evaluate", "nowhere", "x", "--split", "holdout"], 2, "--split is 'holdout'"),
         (["export", "nowhere"], 2, "--format"),
         (["export", "nowhere", "--format", "coreml"], 2, "--format is 'coreml'"),

@@ -19,6 +19,8 @@ from tlcli.features.caches import check_space, list_caches, nearest_cache
 from tlcli.features.parts import map_part
 from tlcli.features.rounding import round_as_stored
 from tlcli.features.store import FeatureStore
+from tlcli.locks import Held, locked
+from tlcli.progress import Silent
 
 CONTENT = {"format": 1, "backbone": "tiny", "weights": "ab", "preprocessing": {"fit": "crop", "width": 16}}
 SHAPE = (5,)
@@ -302,6 +304,8 @@ def test_an_unknown_format_is_refused_and_left_alone(tmp_path):
 READER = """
 import sys, json, hashlib, pathlib, random
 from tlcli.features.store import FeatureStore
+from tlcli.locks import Held, locked
+from tlcli.progress import Silent
 
 def anonymous():
     return next(line.split()[1] for line in open("/proc/self/status") if line.startswith("RssAnon"))
@@ -472,3 +476,20 @@ def test_the_size_that_is_announced_is_about_what_is_written(tmp_path):
             store.add(digest(number), 0, np.zeros(1280, np.float32))
     written = sum(path.stat().st_size for path in store.directory.glob("part-*"))
     assert written == pytest.approx(200 * store.row_bytes(), rel=0.02)
+
+
+def test_writers_that_share_write_at_the_same_time_and_keep_others_out(tmp_path):
+    """As shards do, which a job array starts together on one cache."""
+    one, two = (FeatureStore(tmp_path, CONTENT, SHAPE, others_write=True) for _ in range(2))
+    with one.writing(), two.writing():
+        left = one.directory / ".part-other.tmp"  # what the other one is writing just now
+        left.touch()
+        for number in range(6):
+            (one if number % 2 else two).add(digest(number), 0, feature(digest(number)))
+        with pytest.raises(Held), locked(one.directory / ".lock", Silent()):
+            pass
+        with FeatureStore(tmp_path, CONTENT, SHAPE, others_write=True).writing():
+            assert left.exists()
+    check(FeatureStore(tmp_path, CONTENT, SHAPE), range(6))
+    fill(FeatureStore(tmp_path, CONTENT, SHAPE), [6])
+    assert not left.exists()

@@ -64,7 +64,7 @@ def test_a_run_is_written_read_and_replaced(s3, remote_photos, trained, home, fa
     assert not s3.exists("bucket/runs/a/model.onnx"), "what the new run hasn't is gone"
 
 
-def test_a_run_is_fetched_once(remote_run, s3, photos, faults, home, capfd):
+def test_a_run_is_fetched_once(remote_run, trained, s3, photos, faults, home, capfd):
     arguments = ["predict", remote_run, str(photos / "disc"), "--json"]
     assert run(arguments) == 0
     expected = json.loads(capfd.readouterr().out)["rows"]
@@ -79,10 +79,12 @@ def test_a_run_is_fetched_once(remote_run, s3, photos, faults, home, capfd):
     assert "s3://bucket/run/model.onnx was changed" in json.loads(capfd.readouterr().out)["error"]["message"]
     assert run(arguments) == 0, "it is fetched again"
     capfd.readouterr()
-    s3.rm("bucket/run/splits.parquet")
+    kept = next((home / "runs").rglob("model.onnx"))
     kept.unlink()
-    assert run(arguments) == 4
-    assert run(arguments) == 4
+    s3.rm("bucket/run/splits.parquet")
+    assert [run(arguments), run(arguments)] == [4, 4], "neither what was fetched nor what is there is whole"
+    s3.put(str(trained.run / "splits.parquet"), "bucket/run/splits.parquet")
+    assert run(arguments) == 0
     assert run(["layers", "s3://bucket/photos"]) == 4
     assert "it is no run of tlcli" in capfd.readouterr().err.replace("\n", " ")
 

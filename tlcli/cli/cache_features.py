@@ -9,7 +9,14 @@ import typer
 from tlcli.augmentation import choose_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
-from tlcli.settings import CacheFeaturesSettings, CacheSettings, ComputeSettings, NetworkSettings
+from tlcli.settings import (
+    CacheFeaturesSettings,
+    CacheSettings,
+    ComputeSettings,
+    NetworkSettings,
+    choose_cluster,
+    parse_shard,
+)
 from tlcli.storage.urls import place, place_if
 
 
@@ -45,6 +52,10 @@ def cache_features(
     engine: options.Engine = options.COMPUTE.engine,
     batch_size: options.BatchSize = options.COMPUTE.batch_size,
     workers: options.Workers = options.COMPUTE.workers,
+    shard: options.Shard = None,
+    cluster: options.Cluster = None,
+    part_size: options.PartSize = None,
+    cores: options.Cores = None,
     cache: options.CacheDirectory = None,
     verify: options.Verify = options.CACHE.verify,
     overwrite: options.Overwrite = False,
@@ -71,6 +82,8 @@ def cache_features(
             color_shift=color_shift,
         ),
         views=views,
+        shard=parse_shard(shard),
+        cluster=choose_cluster(cluster, part_size=part_size, cores=cores),
         network=NetworkSettings(
             backbone=backbone, weights=weights, freeze=freeze, size=size, fit=fit, intensity=intensity, seed=seed
         ),

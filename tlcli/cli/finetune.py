@@ -9,6 +9,7 @@ import typer
 from tlcli.augmentation import choose_augmentation, default_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
+from tlcli.distributed import launched
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 from tlcli.storage.urls import place, place_if
 
@@ -163,7 +164,10 @@ def finetune(
     from tlcli.console.summaries import finetune_summary
 
     info = run(settings, terminal)
+    if launched().rank:
+        return
     if terminal.summarises:
         finetune_summary(terminal, info)
-    # A run that was finished before had its failures reported then.
-    finish(terminal, info, failed=0 if info.get("was_finished") else info["images"]["failed"])
+    # A run that was finished before had its failures reported then; torchrun would begin again after any code but 0.
+    reported = info.get("was_finished") or launched().size > 1
+    finish(terminal, info, failed=0 if reported else info["images"]["failed"])

@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 
-from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings, TrainingSettings, cache_directory
+from tlcli.settings import (
+    PART_SIZE,
+    CacheSettings,
+    ComputeSettings,
+    NetworkSettings,
+    TrainingSettings,
+    cache_directory,
+)
 
 _NETWORK = "Network"
 _COMPUTE = "Hardware"
 _CACHE = "Cache"
 _OUTPUT = "Output"
+_MACHINES = "More machines"
 
 Data = Annotated[
     str,
@@ -120,6 +128,45 @@ Workers = Annotated[
     int | None,
     typer.Option(
         "--workers", metavar="N", help="Decoding processes.  \\[default: one a core]", rich_help_panel=_COMPUTE
+    ),
+]
+
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only the I-th of N parts of the pictures, in their order: one machine's share.  \\[default: all]",
+        rich_help_panel=_MACHINES,
+    ),
+]
+
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="auto|ADDRESS",
+        help="Have a Ray cluster compute (pip install 'tlcli\\[ray]'); auto is the one that this machine is part of, "
+        "else a new one on it alone.",
+        rich_help_panel=_MACHINES,
+    ),
+]
+PartSize = Annotated[
+    int | None,
+    typer.Option(
+        "--part-size",
+        metavar="P",
+        help=f"Pictures that a worker of the cluster is handed at a time.  \\[default: {PART_SIZE}]",
+        rich_help_panel=_MACHINES,
+    ),
+]
+Cores = Annotated[
+    int | None,
+    typer.Option(
+        "--cores",
+        metavar="N",
+        help="Cores of each worker of the cluster.  \\[default: 4, or the smallest machine's]",
+        rich_help_panel=_MACHINES,
     ),
 ]
 

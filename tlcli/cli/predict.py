@@ -9,7 +9,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.errors import UsageError
-from tlcli.settings import EXPLAINED, ComputeSettings, PredictSettings
+from tlcli.settings import EXPLAINED, ComputeSettings, PredictSettings, choose_cluster, parse_shard
 from tlcli.storage.urls import place, place_if
 
 _ROWS = "Rows"
@@ -68,6 +68,10 @@ def predict(
     engine: options.Engine = options.COMPUTE.engine,
     batch_size: options.BatchSize = options.COMPUTE.batch_size,
     workers: options.Workers = options.COMPUTE.workers,
+    shard: options.Shard = None,
+    cluster: options.Cluster = None,
+    part_size: options.PartSize = None,
+    cores: options.Cores = None,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
@@ -87,6 +91,8 @@ def predict(
         min_confidence=min_confidence,
         overwrite=overwrite,
         resume=resume,
+        shard=parse_shard(shard),
+        cluster=choose_cluster(cluster, part_size=part_size, cores=cores),
         explain=place_if(explain),
         explain_limit=explain_limit,
         compute=ComputeSettings(device=device, engine=engine, batch_size=batch_size, workers=workers),

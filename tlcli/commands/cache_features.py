@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tlcli.features.caches import list_caches
 from tlcli.features.extract import Extraction
-from tlcli.features.frozen import Frozen, describe_cut, freeze_at, known_features, plain_features
+from tlcli.features.frozen import Extractor, Frozen, describe_cut, freeze_at, known_features, plain_features
 from tlcli.features.network import describe_network, open_network
 from tlcli.files import atomic_write, check_new_file, portable_name
 from tlcli.images.dataset import Dataset, open_dataset
@@ -64,14 +66,35 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
         pictures=pictures,
         report=report,
         intensity=intensity,
+        others_write=settings.shard is not None,
     )
+    if settings.shard is not None:  # only now: all pictures together decide what computes, and so the last bits
+        chosen = settings.shard.range(pictures)
+        report.note(f"Shard     {settings.shard}: {len(chosen):,} of {pictures:,} pictures")
+        dataset = replace(dataset, samples=dataset.samples[chosen.start : chosen.stop])
     frozen = freeze_at(network, freeze, report, augmentation=settings.augmentation, seed=seed)
     report.note(describe_network(network, describe_cut(frozen.cut)))
     paths = [sample.path for sample in dataset.samples]
-    extraction, seconds = plain_features(frozen, paths, settings.compute, verify=settings.cache.verify, report=report)
-    describe_failures(dataset, extraction.failures, report)
-    if settings.views:
-        seconds += _compute_views(settings.views, dataset, extraction, frozen, settings, report)
+    with contextlib.ExitStack() as stack:
+        extractor = None
+        if settings.cluster is not None:
+            from tlcli.cluster.features import ClusterExtractor, Recipe
+
+            recipe = Recipe(
+                network=settings.network,
+                compute=settings.compute,
+                classes=classes,
+                pictures=pictures,
+                intensity=intensity,
+                augmentation=settings.augmentation,
+            )
+            extractor = ClusterExtractor(settings.cluster, recipe, stack)
+        extraction, seconds = plain_features(
+            frozen, paths, settings.compute, verify=settings.cache.verify, report=report, extractor=extractor
+        )
+        describe_failures(dataset, extraction.failures, report)
+        if settings.views:
+            seconds += _compute_views(settings.views, dataset, extraction, frozen, settings, report, extractor)
     if export is not None:
         _export(export, dataset, extraction, frozen)
     root = settings.cache.root()
@@ -81,6 +104,7 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     return {
         "cache": str(directory),
         "views_cache": None if views is None else str(views),
+        "shard": None if settings.shard is None else str(settings.shard),
         "images": len(paths),
         "views": settings.views or 0,
         "computed": extraction.computed,
@@ -105,6 +129,7 @@ def _compute_views(
     frozen: Frozen,
     settings: CacheFeaturesSettings,
     report: Reporter,
+    extractor: Extractor | None,
 ) -> float:
     """Views 1 to `views` of the pictures that may be trained on, entered into `extraction`; the seconds it took."""
     train = [
@@ -121,6 +146,7 @@ def _compute_views(
         range(1, views + 1),
         settings.compute,
         report=report,
+        extractor=extractor,
     )
     extraction.computed += found.computed
     extraction.reused += found.reused
@@ -129,7 +155,10 @@ def _compute_views(
 
 
 def _export(out: Path, dataset: Dataset, extraction: Extraction, frozen: Frozen) -> None:
-    """Write path, label, split, digest and feature of each picture to a Parquet file, in the order of DATA."""
+    """Write path, label, split, digest and feature of each picture to a Parquet file, in the order of DATA.
+
+    Features are float16 where the cache holds nothing but that; so of shards' exports of maps, some may be float32.
+    """
     value = pa.float32() if frozen.plain.dtype.itemsize == 4 else pa.float16()
     schema = pa.schema(
         {

@@ -7,51 +7,39 @@ import hashlib
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tlcli.errors import ArtifactError, DataError
+from tlcli.cluster.part_folder import check_part_folder
+from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.explanation.selection import Selection, check_explain, explain_folder
 from tlcli.files import check_outside, portable_name
 from tlcli.images.inputs import Inputs
-from tlcli.inference.predictor import Prediction, Predictor, ranked
+from tlcli.inference.predictor import Predictor
+from tlcli.inference.rows import Tally, rows_of, status_of
 from tlcli.progress import Advance, Reporter, Silent
 from tlcli.rows import Journal, Row, check_output, columns, journal_path, read_output, write_csv
 from tlcli.runs import Run, load_run
 from tlcli.settings import EXPLAINED, PredictSettings
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.stored import stamp
-from tlcli.storage.urls import place
+from tlcli.storage.urls import Url, place
 
 if TYPE_CHECKING:
     from tlcli.explanation.explain import Explainer
 
-FLUSH = 32
-"""Rows written at a time."""
-
 ROWS = Target(option="--out")
-
-SHOWN_FAILURES = 5
-"""Failures that the summary names; the rows have them all."""
 
 
 @dataclass(kw_only=True)
-class PredictResult:
+class PredictResult(Tally):
     """What predict did."""
 
     out: str | None
     """Where the rows went; None where they are in `rows`."""
-    images: int = 0
-    labels: Counter[str] = field(default_factory=Counter)
-    """Pictures for each label, those for review left out."""
-    review: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    """Path and reason of the first few failures."""
-    failed: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     """The rows themselves, by column name, where `out` is None."""
@@ -59,6 +47,8 @@ class PredictResult:
     """Folders that could not be listed, and why."""
     explained: dict[str, Any] | None = None
     """Where the explanations are, for how many pictures, and how many of the first had none; None without."""
+    shard: str | None = None
+    """Which part of the pictures this is, `I/N`; None where it is all."""
     was_finished: bool = False
     """With `resume`: there was nothing left to do."""
     seconds: float = 0.0
@@ -74,6 +64,7 @@ class PredictResult:
             "skipped": self.skipped,
             "unlisted": self.unlisted,
             "explained": self.explained,
+            "shard": self.shard,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images / self.seconds, 1) if self.seconds else None,
         } | ({"rows": self.rows} if self.out is None else {})
@@ -102,6 +93,8 @@ def predict(
     """
     report = report or Silent()
     rows = None if settings.out in {None, "-"} else place(settings.out or "")
+    if isinstance(rows, Url) and settings.cluster is not None:
+        raise UsageError(f"--out {rows}: with --cluster expected a folder that all its machines see, not a URL.")
     for option, chosen in (("--out", rows), ("--explain", settings.explain)):
         if chosen is not None:
             check_outside(option, chosen, settings.run, "the run")
@@ -125,17 +118,34 @@ def _predict(
     started = time.monotonic()
     run = load_run(settings.run)
     result = PredictResult(out=settings.out)
-    if out is not None:
+    if out is not None and settings.cluster is not None:
+        check_part_folder(out, run.directory, replace=settings.overwrite or settings.resume)
+    elif out is not None:
         check_output(out, run.directory, settings.inputs, overwrite=settings.overwrite, resume=settings.resume)
-    inputs = Inputs(settings.inputs, stdin)
+    inputs = Inputs(settings.inputs, stdin, settings.shard)
     total, listing = _survey(inputs, exactly=out is not None)
     result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
     result.unlisted = list(inputs.unlisted)
     for problem in result.unlisted:
         report.warn(f"{problem}; its pictures have no rows.")
-    if not total:
+    if not inputs.total:
         raise DataError(f"no pictures in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
+    if settings.shard is not None:
+        result.shard = str(settings.shard)
+        report.note(f"Shard     {settings.shard}: {total:,} of {inputs.total:,} pictures")
     names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
+    if settings.cluster is not None:
+        from tlcli.cluster.predictions import predict_on_cluster
+
+        signature = _signature(run, settings, listing)
+        tally, result.was_finished = predict_on_cluster(
+            settings, settings.cluster, signature=signature, names=names, paths=inputs, report=report
+        )
+        if result.was_finished:
+            report.note(f"{out} was finished before.")
+        result.add(tally)
+        result.seconds = time.monotonic() - started
+        return result
     finished = out is not None and settings.resume and out.exists() and not journal_path(out).exists()
     explainer = _open_explainer(run, settings, inputs, out, explain, report)
     selection = Selection((settings.explain_limit or EXPLAINED) if explainer else 0)
@@ -230,11 +240,11 @@ def _finished(
                 raise ValueError(f"its columns are {', '.join(row)}")
             if row["path"] != portable_name(path):
                 raise ValueError(f"{row['path']} where {path} is now")
-            if row["status"] != "failed" and row["status"] != _status(float(row["confidence"]), settings):
+            if row["status"] != "failed" and row["status"] != status_of(float(row["confidence"]), settings):
                 raise ValueError(f"{row['path']} has status {row['status']}")
             if row["status"] != "failed" and row["label"] not in classes:
                 raise ValueError(f"the label {row['label']!r}, which the run doesn't know")
-            _tally(result, row["label"], row["status"])
+            result.count(list(row.values()))
             selection.offer(path, row["label"], float(row["confidence"]) if row["status"] != "failed" else None)
     except (ValueError, OSError) as error:  # these, or a file that is no table at all
         raise ArtifactError(
@@ -265,6 +275,7 @@ def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, A
         "probabilities": settings.probabilities,
         "min_confidence": settings.min_confidence,
         "inputs": listing,
+        "shard": None if settings.shard is None else str(settings.shard),
     }
 
 
@@ -284,47 +295,13 @@ def _rows(
     advance: Advance,
 ) -> Iterator[list[Row]]:
     """Rows of the pictures, a few at a time, counted."""
-    predictions = predictor.stream(paths)
-    while some := list(islice(predictions, FLUSH)):
-        rows = [_row(prediction, predictor.run.classes, settings) for prediction in some]
-        for prediction, row in zip(some, rows, strict=True):
+    for some in rows_of(predictor, paths, settings):
+        for prediction, row in some:
             _count(result, selection, prediction.path, row)
-        yield rows
-        advance(len(rows))
-
-
-def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettings) -> Row:
-    """One picture's values, in the order of `rows.columns`."""
-    ranks = min(settings.top, len(classes))
-    found = prediction.probabilities
-    if found is None:
-        width = 2 * (ranks - 1) + (len(classes) if settings.probabilities else 0)
-        return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
-    assert prediction.label is not None, "a picture with probabilities has a label"
-    best = [(classes[label], round(float(found[label]), 6)) for label in ranked(prediction.label, found)[:ranks]]
-    row: Row = [portable_name(prediction.path), *best[0], _status(best[0][1], settings), None]
-    row += [value for pair in best[1:] for value in pair]
-    return row + [round(float(value), 6) for value in found] if settings.probabilities else row
-
-
-def _status(confidence: float, settings: PredictSettings) -> str:
-    low = settings.min_confidence is not None and confidence < settings.min_confidence
-    return "review" if low else "ok"
+        yield [row for _, row in some]
+        advance(len(some))
 
 
 def _count(result: PredictResult, selection: Selection, file: str, row: Row) -> None:
-    path, label, confidence, status, error = row[:5]
-    selection.offer(file, label, confidence)
-    _tally(result, label, status)
-    if status == "failed" and len(result.failures) < SHOWN_FAILURES:
-        result.failures.append((path, error))
-
-
-def _tally(result: PredictResult, label: str, status: str) -> None:
-    result.images += 1
-    if status == "failed":
-        result.failed += 1
-    elif status == "review":
-        result.review += 1
-    else:
-        result.labels[label] += 1
+    selection.offer(file, row[1], row[2])
+    result.count(row)

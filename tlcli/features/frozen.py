@@ -8,7 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from tlcli import distributed
 from tlcli.augmentation import Augmentation
 from tlcli.backbones.cut import Cut, cut_at
 from tlcli.backbones.engine import Runner, map_filled, pick_batch_size
@@ -21,6 +23,7 @@ from tlcli.features.extract import Extraction, extract, missing
 from tlcli.features.fingerprint import ingredients, weights_digest
 from tlcli.features.network import Network
 from tlcli.features.store import FeatureStore
+from tlcli.features.together import extract_together
 from tlcli.files import megabytes
 from tlcli.images.augment import LIMIT
 from tlcli.images.loader import PictureLoader
@@ -146,10 +149,42 @@ def describe_cut(cut: Cut) -> str:
     return f"frozen up to layer {cut.layer} of {cut.of} ({cut.name})"
 
 
+class Extractor(Protocol):
+    """Computes features: here, or elsewhere."""
+
+    def __call__(
+        self,
+        frozen: Frozen,
+        store: FeatureStore,
+        paths: Sequence[str],
+        todo: Sequence[tuple[int, int]],
+        extraction: Extraction,
+        compute: ComputeSettings,
+        report: Reporter,
+        *,
+        name: str,
+    ) -> None:
+        """Compute the features of the pictures and views `todo` into `store`, and complete `extraction`."""
+
+
 def plain_features(
-    frozen: Frozen, paths: Sequence[str], compute: ComputeSettings, *, verify: bool, report: Reporter
+    frozen: Frozen,
+    paths: Sequence[str],
+    compute: ComputeSettings,
+    *,
+    verify: bool,
+    report: Reporter,
+    extractor: Extractor | None = None,
 ) -> tuple[Extraction, float]:
     """See to it that the plain store has the feature of every picture in `paths`.
+
+    Args:
+        frozen: The cut network.
+        paths: Of the pictures.
+        compute: Where it runs.
+        verify: Read every picture again.
+        report: Shown the progress.
+        extractor: Computes what is missing; None is `extract_here`.
 
     Returns:
         What became of each picture, and the seconds it took.
@@ -161,7 +196,7 @@ def plain_features(
     extraction, todo = missing(paths, frozen.plain, frozen.network.memo, verify=verify)
     if not todo:
         report.note(f"Features  {len(paths):,} pictures, all from the cache")
-    _extract(frozen, frozen.plain, paths, todo, extraction, compute, report, name="Features")
+    _extract(frozen, frozen.plain, paths, todo, extraction, compute, report, name="Features", extractor=extractor)
     return extraction, time.monotonic() - started
 
 
@@ -174,6 +209,7 @@ def known_features(
     compute: ComputeSettings,
     *,
     report: Reporter,
+    extractor: Extractor | None = None,
 ) -> tuple[Extraction, float]:
     """See to it that a store has some views of pictures whose digests are known; those it has are not looked at again.
 
@@ -185,6 +221,7 @@ def known_features(
         views: Which.
         compute: Where it runs.
         report: Shown the progress.
+        extractor: Computes what is missing; None is `extract_here`.
 
     Returns:
         What became of the pictures (`reused` and `computed` count views), and the seconds it took.
@@ -193,7 +230,7 @@ def known_features(
     todo = [(index, view) for view in views for index, digest in enumerate(digests) if (digest, view) not in store]
     extraction = Extraction(digests=list(digests), reused=len(paths) * len(views) - len(todo))
     name = "Features" if store is frozen.plain else "Views"
-    _extract(frozen, store, paths, todo, extraction, compute, report, name=name)
+    _extract(frozen, store, paths, todo, extraction, compute, report, name=name, extractor=extractor)
     return extraction, time.monotonic() - started
 
 
@@ -207,12 +244,36 @@ def _extract(
     report: Reporter,
     *,
     name: str,
+    extractor: Extractor | None,
 ) -> None:
-    if not todo:
-        return
+    if distributed.size() > 1:
+        extract_together(
+            store,
+            todo,
+            extraction,
+            ready=lambda: frozen.runner,
+            announce=lambda pictures: _announce(store, frozen.network.root, pictures, report),
+            compute=lambda part, own: extract_here(frozen, store, paths, part, own, compute, report, name=name),
+        )
+    elif todo:
+        _announce(store, frozen.network.root, len(todo), report)
+        (extractor or extract_here)(frozen, store, paths, todo, extraction, compute, report, name=name)
+
+
+def extract_here(
+    frozen: Frozen,
+    store: FeatureStore,
+    paths: Sequence[str],
+    todo: Sequence[tuple[int, int]],
+    extraction: Extraction,
+    compute: ComputeSettings,
+    report: Reporter,
+    *,
+    name: str,
+) -> None:
+    """The `Extractor` of this process."""
     batch_size, workers = pick_batch_size(compute.batch_size, frozen.network.device), compute.worker_count()
     report.detail(f"  {workers} decoding processes, {batch_size} pictures a batch")
-    _announce(store, frozen.network.root, len(todo), report)
     order = frozen.order(store, augmented=store is frozen.augmented)
     ahead = AHEAD_BYTES // math.prod(frozen.network.preprocessing.shape)
     with PictureLoader(order, workers=workers, ahead=ahead) as loader:

@@ -22,6 +22,10 @@ MOST_PARTS = 32
 """More part files than this are merged into one."""
 
 
+Known = dict[bytes, tuple[int, int, bytes]]
+"""By absolute path: size, time of change in nanoseconds, digest."""
+
+
 class Memo:
     """Remembered digests. Lives in `root/memo`; None remembers nothing.
 
@@ -31,8 +35,9 @@ class Memo:
     def __init__(self, root: Path | None, report: Reporter) -> None:
         self._directory = None if root is None else root / "memo"
         self._report = report
-        self._known: dict[bytes, tuple[int, int, bytes]] = {}
-        self._new: dict[bytes, tuple[int, int, bytes]] = {}
+        self._known: Known = {}
+        self.new: Known = {}
+        """What `save` is still to write."""
         self._parts = 0
         self._damaged: set[Path] = set()
         if self._directory is not None:
@@ -55,11 +60,16 @@ class Memo:
         if picture.read - picture.modified > RACY_NANOSECONDS:  # entity tags are below zero, and have no grain
             entry = (picture.size, picture.modified, picture.digest)
             if self._known.get(_key(path)) != entry:
-                self._new[_key(path)] = self._known[_key(path)] = entry
+                self.new[_key(path)] = self._known[_key(path)] = entry
+
+    def take(self, remembered: Known) -> None:
+        """Note what another memo has that is new."""
+        self.new |= remembered
+        self._known |= remembered
 
     def save(self) -> None:
         """Write what is new to disk; what can't be is forgotten, and the pictures are read again next time."""
-        if self._directory is None or not self._new:
+        if self._directory is None or not self.new:
             return
         try:
             self._save(self._directory)
@@ -68,7 +78,7 @@ class Memo:
                 self._report.warn(
                     f"{self._directory} cannot be written ({error.strerror}); the pictures are read again next time."
                 )
-        self._new = {}
+        self.new = {}
 
     def _save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -78,11 +88,11 @@ class Memo:
             for path in self._damaged:
                 path.unlink(missing_ok=True)
             if self._parts < MOST_PARTS:
-                write_part(directory, _table(self._new))
+                write_part(directory, _table(self.new))
                 return
             old = list(directory.glob("part-*.arrow"))
             self._read(directory)  # what others have added since
-            write_part(directory, _table(self._known | self._new))
+            write_part(directory, _table(self._known | self.new))
             for path in old:
                 path.unlink(missing_ok=True)  # without a lock, another may have merged them too
 
@@ -106,7 +116,7 @@ def _key(path: str) -> bytes:
     return os.fsencode(absolute(path))
 
 
-def _table(entries: dict[bytes, tuple[int, int, bytes]]) -> pa.Table:
+def _table(entries: Known) -> pa.Table:
     return pa.table(
         {
             "path": pa.array(entries, pa.binary()),

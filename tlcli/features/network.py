@@ -40,6 +40,8 @@ class Network:
     root: Path | None
     """The cache's directory; None where features stay in memory."""
     report: Reporter
+    others_write: bool = False
+    """Whether other processes may write the same caches at the same time."""
     stores: dict[str, FeatureStore] = field(default_factory=dict)
     """Those that are open, by fingerprint: their checksums are verified once."""
 
@@ -51,7 +53,7 @@ class Network:
         for key, value in content.items():
             report.detail(f"  ingredient {key}: {value}")
         root = self.root if cached else None
-        store = self.stores[name] = FeatureStore(root, content, shape, report)
+        store = self.stores[name] = FeatureStore(root, content, shape, report, others_write=self.others_write)
         if root is not None and not len(store) and (near := nearest_cache(root, content)):
             listing, names = near
             # Another depth is nothing to wonder about; other weights or another size may be.
@@ -84,6 +86,7 @@ def open_network(
     pictures: int | None,
     report: Reporter,
     intensity: Range | None = None,
+    others_write: bool = False,
 ) -> Network:
     """Load the backbone.
 
@@ -95,6 +98,7 @@ def open_network(
         pictures: How many there are, cached or not; None where the frozen part is exported in any case.
         report: Told what was loaded.
         intensity: What becomes black and white of grey with more than 8 bits; None takes the range of 16 bits.
+        others_write: Whether other processes may write the same caches at the same time.
 
     Raises:
         UsageError: no such backbone.
@@ -116,6 +120,7 @@ def open_network(
         memo=Memo(root, report),
         root=root,
         report=report,
+        others_write=others_write,
     )
 
 

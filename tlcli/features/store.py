@@ -43,6 +43,7 @@ class FeatureStore:
         content: The fingerprint's ingredients.
         shape: Shape of one feature.
         report: Told of damage, and of waiting for another writer.
+        others_write: Write at the same time as others that say so too, instead of keeping all others out.
 
     Raises:
         ArtifactError: the folder of this fingerprint holds something else.
@@ -50,13 +51,20 @@ class FeatureStore:
     """
 
     def __init__(
-        self, root: Path | None, content: dict[str, Any], shape: tuple[int, ...], report: Reporter | None = None
+        self,
+        root: Path | None,
+        content: dict[str, Any],
+        shape: tuple[int, ...],
+        report: Reporter | None = None,
+        *,
+        others_write: bool = False,
     ) -> None:
         self.shape = shape
         self.content = content
         self.fingerprint = fingerprint(content)
         self.directory = None if root is None else root / self.fingerprint
         self._report: Reporter = report or Silent()
+        self._others_write = others_write
         self.locked = False
         """Whether we hold the writer's lock."""
         self._damaged: set[str] = set()
@@ -131,8 +139,10 @@ class FeatureStore:
                 with _writable(self.directory):
                     self.make()
                     wait = f"is writing {self.directory}; waiting for it to finish (Ctrl-C gives up)."
-                    if stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait)):
-                        remove_leftovers(self.directory)  # without a lock, they may be somebody's
+                    shared = self._others_write
+                    held = stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait, shared=shared))
+                    if held and not shared:
+                        remove_leftovers(self.directory)  # otherwise they may be somebody's
                 self._read(self.directory, self._remove)  # another writer may have been here since we looked
             self.locked = True
             try:
@@ -140,6 +150,11 @@ class FeatureStore:
             finally:
                 self.locked = False
                 self._flush()
+
+    def refresh(self) -> None:
+        """Take in what other processes have written."""
+        if self.directory is not None:
+            self._read(self.directory, self._warn_of)
 
     def add(self, digest: bytes, view: int, feature: Features) -> None:
         """Keep one picture's feature. Only inside `writing`."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tlcli import distributed
 from tlcli.augmentation import Augmentation, default_augmentation
 from tlcli.backbones.cost import costs_of
 from tlcli.backbones.cut import cut_at
@@ -124,7 +125,7 @@ class Search:
         pictures: To learn from, and to be judged on.
         settings: Of the run.
         report: Shown each epoch and depth.
-        checkpoints: Where the state is saved, and what to go on from.
+        checkpoints: Where the state is saved, and what to go on from; None in processes but the first.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Search:
         pictures: Pictures,
         settings: FinetuneSettings,
         report: Reporter,
-        checkpoints: Checkpoints,
+        checkpoints: Checkpoints | None,
     ) -> None:
         self._network, self._pictures, self._settings = network, pictures, settings
         self._report, self._checkpoints = report, checkpoints
@@ -175,7 +176,7 @@ class Search:
         return self._outcome(stopped)
 
     def _begun(self) -> tuple[State, dict[str, torch.Tensor]] | None:
-        found = self._checkpoints.latest()
+        found = distributed.of_first(lambda: self._checkpoints.latest() if self._checkpoints else None)
         if found is None:
             return None
         content, tensors = found
@@ -222,13 +223,14 @@ class Search:
         )
 
         def save(trainer: TailTrainer, *, now: bool = False) -> None:
-            self._checkpoints.save_if_due(
-                lambda: (
-                    {"progress": asdict(progress), "state": trainer.state.to_json()},
-                    trainer.tensors() | {f"kept.{name}": tensor for name, tensor in self._kept.items()},
-                ),
-                now=now,
-            )
+            if self._checkpoints is not None:
+                self._checkpoints.save_if_due(
+                    lambda: (
+                        {"progress": asdict(progress), "state": trainer.state.to_json()},
+                        trainer.tensors() | {f"kept.{name}": tensor for name, tensor in self._kept.items()},
+                    ),
+                    now=now,
+                )
 
         result = train_tail(frozen, self._pictures, recipe, settings, self._report, save=save, begun=begun)
         self._feature_seconds += result.feature_seconds

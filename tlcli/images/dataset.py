@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tlcli.errors import DataError, UsageError
-from tlcli.images.shards import expand, is_shards, open_shards
 from tlcli.images.tables import SPLIT_NAMES, TABLE_SUFFIXES, Row, read_table, with_train
+from tlcli.images.tars import expand, is_tar, open_tars
 from tlcli.images.trees import ListedTree, LocalTree, Tree, under
 from tlcli.images.walk import SUFFIXES_FOR_PEOPLE, has_picture_suffix, is_hidden
 from tlcli.images.webdataset import labelled_in
@@ -74,8 +74,8 @@ def open_dataset(data: Place, *, group_by: str | None = None, classes: tuple[str
         rows = _folder_rows(tree, skipped, for_run=classes is not None)
     elif data.suffix.lower() in TABLE_SUFFIXES and (isinstance(data, Url) or data.is_file()):
         rows = read_table(data)
-    elif is_shards(str(data)):
-        rows = _shard_rows(str(data), skipped)
+    elif is_tar(str(data)):
+        rows = _tar_rows(str(data), skipped)
     elif isinstance(data, Url) or data.exists():
         raise DataError(
             f"{data} is neither a folder nor a table, nor a tar. Give a folder with one sub-folder a class, a .csv, "
@@ -107,14 +107,14 @@ def _tree(data: Place) -> Tree | None:
     """DATA as a folder; None where it is none."""
     if isinstance(data, Path):
         return LocalTree(str(data)) if data.is_dir() else None
-    if data.suffix.lower() in TABLE_SUFFIXES or is_shards(str(data)):
+    if data.suffix.lower() in TABLE_SUFFIXES or is_tar(str(data)):
         return None
     found = listing(data)
     return ListedTree(str(data), found) if "" not in found else None
 
 
-def _shard_rows(pattern: str, skipped: Counter[str]) -> list[Row]:
-    rows = with_train([row for shard in open_shards(pattern) for row in labelled_in(shard, skipped)])
+def _tar_rows(pattern: str, skipped: Counter[str]) -> list[Row]:
+    rows = with_train([row for shard in open_tars(pattern) for row in labelled_in(shard, skipped)])
     if not rows:
         found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items() if count) or "no files"
         raise DataError(
@@ -136,7 +136,7 @@ def _folder_rows(tree: Tree, skipped: Counter[str], *, for_run: bool) -> list[Ro
     if not split_folders:
         rows = _class_rows(tree, root, None, skipped, may_be_empty=for_run)
         if not rows:
-            shards = next((name for name in tree.names(root) if is_shards(name)), None)
+            shards = next((name for name in tree.names(root) if is_tar(name)), None)
             raise DataError(
                 f"{root} holds no class folders with pictures. Expected {root}/<class>/*.jpg (or .png, ...), or "
                 f"{root}/train/<class>/*.jpg." + (f" Its tars are DATA by their names: {root}/{shards}" * bool(shards)),

@@ -15,13 +15,15 @@ import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import IO
 
 from tlcli.errors import DataError, UsageError
 from tlcli.files import from_portable_name, portable_name
-from tlcli.images.shards import in_shard, is_shards, open_shards, pictures_in
+from tlcli.images.tars import in_tar, is_tar, open_tars, pictures_in
 from tlcli.images.trees import ListedTree
 from tlcli.images.walk import walk_pictures
+from tlcli.settings.machines import Shard
 from tlcli.storage.remote import content_of, listing
 from tlcli.storage.stored import UNKNOWN, Stored
 from tlcli.storage.urls import Url, is_url
@@ -36,18 +38,22 @@ class Inputs:
         inputs: Files, folders, WebDataset's shards, `@list.txt` (a path a line) or `-` (the same on standard input);
             on this machine or at URLs.
         stdin: Where `-` reads from.
+        shard: Only these of them.
 
     Raises:
         DataError: an input does not exist.
     """
 
-    def __init__(self, inputs: tuple[str, ...], stdin: IO[bytes]) -> None:
+    def __init__(self, inputs: tuple[str, ...], stdin: IO[bytes], shard: Shard | None = None) -> None:
         self.skipped: Counter[str] = Counter()
         self.unlisted: list[str] = []
         """Folders that could not be listed, and why."""
         self._inputs = inputs
         self._stdin = stdin
+        self._shard = shard
         self._listed: IO[bytes] | None = None
+        self.total = 0
+        """Pictures of all shards, once they are listed."""
         for name in inputs:
             if name in {"", "@"}:
                 raise DataError(f"an INPUT is {name!r}, which names nothing. Give pictures or folders.", path=name)
@@ -60,16 +66,13 @@ class Inputs:
 
     def __iter__(self) -> Iterator[str]:
         if self._listed is None:
-            self._listed = _spool(self._paths())
+            self._listed, self.total = _spool(self._paths())
+            if self._shard is not None:
+                chosen = self._shard.range(self.total)
+                with self._listed as everything:
+                    self._listed, _ = _spool(islice(_spooled(everything), chosen.start, chosen.stop))
             weakref.finalize(self, self._listed.close)
-        position = 0
-        while True:
-            self._listed.seek(position)  # others may be reading it too
-            if not (lengths := self._listed.read(LENGTHS.size)):
-                return
-            path, place = (self._listed.read(length) for length in LENGTHS.unpack(lengths))
-            position = self._listed.tell()
-            yield Stored(os.fsdecode(path), *json.loads(place)) if place else os.fsdecode(path)
+        return _spooled(self._listed)
 
     def _paths(self) -> Iterator[str]:
         typed: list[str] | None = None
@@ -83,16 +86,16 @@ class Inputs:
                     yield from _lines(file)
             elif os.path.isdir(name):  # noqa: PTH112
                 yield from walk_pictures(name, self.skipped, self._unreadable)
-            elif is_shards(name):
-                for shard in open_shards(name):
+            elif is_tar(name):
+                for shard in open_tars(name):
                     yield from pictures_in(shard, self.skipped)
             elif is_url(name):
                 yield from self._at_url(Url(name))
             else:
-                yield in_shard(name)
+                yield in_tar(name)
 
     def _at_url(self, url: Url) -> Iterator[str]:
-        path = in_shard(str(url))
+        path = in_tar(str(url))
         if isinstance(path, Stored):
             yield path
             return
@@ -106,21 +109,34 @@ class Inputs:
         self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")
 
 
-def _spool(paths: Iterator[str]) -> IO[bytes]:
-    """Paths in a file without a name, each after its length and that of its place, if it is no file of its own."""
+def _spool(paths: Iterator[str]) -> tuple[IO[bytes], int]:
+    """Paths in a file without a name, each after its length and that of its place, if it has one; and how many."""
+    count = 0
     with contextlib.ExitStack() as failing:
         spool = failing.enter_context(tempfile.TemporaryFile())
         for path in paths:
             name, place = os.fsencode(path), json.dumps(path.place()).encode() if isinstance(path, Stored) else b""
             spool.write(LENGTHS.pack(len(name), len(place)) + name + place)
+            count += 1
         failing.pop_all()  # it is open as long as its `Inputs`
-    return spool
+    return spool, count
+
+
+def _spooled(spool: IO[bytes]) -> Iterator[str]:
+    position = 0
+    while True:
+        spool.seek(position)  # others may be reading it too
+        if not (lengths := spool.read(LENGTHS.size)):
+            return
+        path, place = (spool.read(length) for length in LENGTHS.unpack(lengths))
+        position = spool.tell()
+        yield Stored(os.fsdecode(path), *json.loads(place)) if place else os.fsdecode(path)
 
 
 def _is_there(name: str) -> bool:
-    if is_url(name.removeprefix("@")) or (is_shards(name) and not name.startswith("@")):
+    if is_url(name.removeprefix("@")) or (is_tar(name) and not name.startswith("@")):
         return True  # whoever opens it says what isn't
-    path = in_shard(name.removeprefix("@"))
+    path = in_tar(name.removeprefix("@"))
     return isinstance(path, Stored) or os.path.exists(path)  # noqa: PTH110
 
 
@@ -129,13 +145,13 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
         line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
         if path := line.rstrip(b"\r\n"):
             name = from_portable_name(os.fsdecode(path))
-            yield _at_url(name, number) if is_url(name) else in_shard(name)
+            yield _at_url(name, number) if is_url(name) else in_tar(name)
 
 
 def _at_url(name: str, number: int) -> str:
     """A URL in a list: its picture, which is looked for when it is read."""
     try:
-        path = in_shard(str(Url(name)))
+        path = in_tar(str(Url(name)))
     except UsageError as error:
         raise DataError(f"line {number + 1:,} of the list: {error.message}") from error
     return path if isinstance(path, Stored) else Stored(path, path, size=UNKNOWN, version=UNKNOWN)

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tlcli.errors import DataError, UsageError
 from tlcli.files import from_portable_name
-from tlcli.images.shards import in_shard
+from tlcli.images.tars import in_tar
 from tlcli.storage.remote import content_of, stat_all
 from tlcli.storage.stored import Stored
 from tlcli.storage.urls import Place, Url, is_url
@@ -147,9 +147,9 @@ def _joined(table: Place, line: int, path: str) -> str:
     if not is_url(path):
         path = os.path.join(table.parent, path)  # noqa: PTH118 - as typed
     if not is_url(path):
-        return in_shard(path)
+        return in_tar(path)
     try:
         url = Url(path)
     except UsageError as error:
         raise DataError(f"{table}, row {line}: {error.message}", path=table) from error
-    return in_shard(str(url))
+    return in_tar(str(url))

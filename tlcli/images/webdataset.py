@@ -11,27 +11,27 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tlcli.errors import DataError
-from tlcli.images.shards import Entry, Shard, key_of
 from tlcli.images.tables import SPLIT_NAMES, Row
+from tlcli.images.tars import Entry, Tar, key_of
 from tlcli.images.walk import SUFFIXES
 
 LABELS = ("label", "class", "cls")
 """Keys of a `.json` that may name the class; the first that is there counts."""
 
 
-def labelled_in(shard: Shard, skipped: Counter[str]) -> Iterator[Row]:
-    """The samples of a shard, in their order; what is passed over is counted.
+def labelled_in(tar: Tar, skipped: Counter[str]) -> Iterator[Row]:
+    """The samples of a tar, in their order; what is passed over is counted.
 
     Raises:
         DataError: a sample's split is none.
     """
-    skipped += shard.skipped
+    skipped += tar.skipped
     labels: dict[str, dict[str, bytes]] = defaultdict(dict)
-    for name, content in shard.labels.items():
+    for name, content in tar.labels.items():
         key, suffix = key_of(name)
         labels[key][suffix] = content
     pictures: dict[str, list[Entry]] = defaultdict(list)
-    for entry in shard.entries.values():
+    for entry in tar.entries.values():
         key, suffix = key_of(entry.name)
         if "." + suffix in SUFFIXES:
             pictures[key].append(entry)
@@ -44,7 +44,7 @@ def labelled_in(shard: Shard, skipped: Counter[str]) -> Iterator[Row]:
         elif (label := about.get("label")) is None:
             skipped["pictures without a class"] += 1
         else:
-            path = shard.stored(entries[0])
+            path = tar.stored(entries[0])
             split = about.get("split")
             if split and split.lower() not in SPLIT_NAMES:
                 raise DataError(f"{path}: split is {split!r}; expected train, validation, test, or nothing.", path=path)

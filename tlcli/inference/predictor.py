@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -106,10 +107,19 @@ class Predictor:
         """Logits [B, k] to calibrated probabilities [B, k]."""
         return probabilities(logits, self.run.temperature, self.run.log_prior)
 
-    def stream(self, paths: Iterator[str]) -> Iterator[Prediction]:
-        """A `Prediction` for each path, in order; memory doesn't grow with their number."""
-        with PictureLoader(Order(preprocessing=self.run.preprocessing), workers=self._workers) as loader:
-            yield from chain.from_iterable(self._predict(loader, paths))
+    def open_loader(self) -> PictureLoader:
+        """Decoding processes for `stream`, for whoever calls that several times."""
+        return PictureLoader(Order(preprocessing=self.run.preprocessing), workers=self._workers)
+
+    def stream(self, paths: Iterator[str], loader: PictureLoader | None = None) -> Iterator[Prediction]:
+        """A `Prediction` for each path, in order; memory doesn't grow with their number.
+
+        Args:
+            paths: Of the pictures.
+            loader: From `open_loader`, and left open; None opens one for these paths.
+        """
+        with contextlib.nullcontext(loader) if loader else self.open_loader() as opened:
+            yield from chain.from_iterable(self._predict(opened, paths))
 
     def _predict(self, loader: PictureLoader, paths: Iterator[str]) -> Iterator[list[Prediction]]:
         asked: deque[str] = deque()

@@ -14,6 +14,7 @@ from tlcli.settings.commands import (
     PredictSettings,
 )
 from tlcli.settings.export import ExportSettings
+from tlcli.settings.machines import PART_SIZE, ClusterSettings, Shard, choose_cluster, parse_shard
 from tlcli.settings.shared import (
     DEFAULT_BACKBONE,
     SPLITS,
@@ -29,11 +30,13 @@ from tlcli.settings.shared import (
 __all__ = [
     "DEFAULT_BACKBONE",
     "EXPLAINED",
+    "PART_SIZE",
     "SPLITS",
     "AugmentSettings",
     "CacheFeaturesSettings",
     "CacheSettings",
     "CheckSettings",
+    "ClusterSettings",
     "ComputeSettings",
     "EvaluateSettings",
     "ExportSettings",
@@ -41,8 +44,11 @@ __all__ = [
     "InspectSettings",
     "NetworkSettings",
     "PredictSettings",
+    "Shard",
     "TrainingSettings",
     "cache_directory",
+    "choose_cluster",
     "default_cache",
     "intensity_range",
+    "parse_shard",
 ]

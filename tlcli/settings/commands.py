@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.errors import UsageError
+from tlcli.settings.machines import ClusterSettings, Shard, check_spread
 from tlcli.settings.shared import (
     FITS,
     SPLITS,
@@ -97,6 +98,10 @@ class CacheFeaturesSettings:
     """How the views above 0 are distorted."""
     views: int | None = None
     """Augmented views of each training picture to compute, beside the plain one."""
+    shard: Shard | None = None
+    """Only this part of the pictures, while other processes compute the others; None is all."""
+    cluster: ClusterSettings | None = None
+    """Have the features computed there; None computes here."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
@@ -108,6 +113,7 @@ class CacheFeaturesSettings:
                 "what one frozen part gives."
             )
         at_least("--views", self.views, 1)
+        check_spread(self.shard, self.cluster, self.compute.device)
         _check_views(self.network.freeze, self.views, self.augmentation)
         if self.views is None and self.augmentation is not None and self.augmentation.enabled:
             raise UsageError("augmentation has no effect on a cache without --views K: only augmented views differ.")
@@ -168,6 +174,10 @@ class PredictSettings:
     """Replace the file at `out`."""
     resume: bool = False
     """Go on where an interrupted prediction stopped."""
+    shard: Shard | None = None
+    """Only this part of the pictures; None is all."""
+    cluster: ClusterSettings | None = None
+    """Have the pictures predicted there, with `out` a folder for parts; None predicts here."""
     explain: Place | None = None
     """A folder for pictures that show what speaks for the label; None explains nothing."""
     explain_limit: int | None = None
@@ -190,6 +200,11 @@ class PredictSettings:
         at_least("--explain-limit", self.explain_limit, 1)
         if self.explain_limit is not None and self.explain is None:
             raise UsageError("--explain-limit has no effect without --explain DIR.")
+        check_spread(self.shard, self.cluster, self.compute.device)
+        if self.cluster is not None and self.out in {None, "-"}:
+            raise UsageError("--cluster needs --out DIR, a folder for the parts.")
+        if self.cluster is not None and self.explain is not None:
+            raise UsageError("--explain has no effect with --cluster. Explain some pictures by themselves.")
 
 
 @dataclass(frozen=True, kw_only=True)

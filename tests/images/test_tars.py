@@ -12,7 +12,7 @@ import pytest
 from tlcli.errors import DataError
 from tlcli.images.dataset import open_dataset
 from tlcli.images.inputs import Inputs
-from tlcli.images.shards import expand
+from tlcli.images.tars import expand
 from tlcli.images.worker import Order, read_picture
 from tlcli.storage.stored import opened
 

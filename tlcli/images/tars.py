@@ -24,7 +24,7 @@ SUFFIX = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".tar.zst")
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 """`{000..099}` and `{a,b}`."""
-MOST_SHARDS = 100_000
+MOST_TARS = 100_000
 """More than these in one name are a slip of the hand."""
 MOST_HEADER = 2**20
 """Bytes of the longest header and the longest label; a damaged header may ask for any number."""
@@ -33,7 +33,7 @@ BLOCK = 512
 
 
 class Entry(NamedTuple):
-    """A file in a shard."""
+    """A file in a tar."""
 
     name: str
     offset: int
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shard:
+class Tar:
     """What one tar holds."""
 
     path: str
@@ -54,11 +54,11 @@ class Shard:
     skipped: Counter[str]
 
     def stored(self, entry: Entry) -> Stored:
-        """The path of a file in it, `shard.tar/name`."""
+        """The path of a file in it, `tar.tar/name`."""
         return Stored(f"{self.path}/{entry.name}", self.path, entry.offset, entry.size, self.version)
 
 
-def is_shards(name: str) -> bool:
+def is_tar(name: str) -> bool:
     """Whether this names a tar, or several by `{000..099}`."""
     return name.lower().endswith((SUFFIX, *COMPRESSED))
 
@@ -77,13 +77,13 @@ def expand(pattern: str) -> list[str]:
         inner = some.split(",")
     else:
         width = max(len(first), len(last)) if "0" in {first[0], last[0]} else 0
-        if int(last) - int(first) >= MOST_SHARDS:
-            raise DataError(f"{pattern} stands for more than {MOST_SHARDS:,} shards. Is it a slip?", path=pattern)
+        if int(last) - int(first) >= MOST_TARS:
+            raise DataError(f"{pattern} stands for more than {MOST_TARS:,} shards. Is it a slip?", path=pattern)
         inner = [f"{number:0{width}}" for number in range(int(first), int(last) + 1)]
     return [name for text in inner for name in expand(pattern[: match.start()] + text + pattern[match.end() :])]
 
 
-def open_shards(pattern: str) -> Iterator[Shard]:
+def open_tars(pattern: str) -> Iterator[Tar]:
     """The shards that a name stands for, one after the other.
 
     Raises:
@@ -105,16 +105,16 @@ def open_shards(pattern: str) -> Iterator[Shard]:
         raise DataError(
             f"{(absent or [pattern])[0]} does not exist{which}. Give pictures, folders or tars.", path=pattern
         )
-    return map(open_shard, names)
+    return map(open_tar, names)
 
 
-def _open_remote(urls: list[Url]) -> Iterator[Shard]:
+def _open_remote(urls: list[Url]) -> Iterator[Tar]:
     """Several at once, since each is waited for again and again."""
     with ThreadPoolExecutor(CONNECTIONS) as threads:
-        yield from threads.map(open_shard, map(str, urls))
+        yield from threads.map(open_tar, map(str, urls))
 
 
-def open_shard(path: str) -> Shard:
+def open_tar(path: str) -> Tar:
     """List a tar, a path or a URL, by its headers.
 
     Raises:
@@ -122,7 +122,7 @@ def open_shard(path: str) -> Shard:
         MachineError: it may not be read, or not be reached.
     """
     try:
-        return _read_shard(path, UNKNOWN if is_url(path) else os.stat(path).st_mtime_ns)  # noqa: PTH116
+        return _read_tar(path, UNKNOWN if is_url(path) else os.stat(path).st_mtime_ns)  # noqa: PTH116
     except PermissionError as error:
         raise MachineError(f"{path} cannot be read: {error.strerror}. Grant access to it.", path=path) from error
     except (tarfile.TarError, ValueError, RecursionError, OverflowError) as error:
@@ -130,7 +130,7 @@ def open_shard(path: str) -> Shard:
 
 
 @functools.lru_cache(maxsize=8)
-def _read_shard(path: str, version: int) -> Shard:
+def _read_tar(path: str, version: int) -> Tar:
     if is_url(path):
         remote = RemoteFile(Url(path))
         return _listed(path, remote.stored.version, io.BufferedReader(remote, BLOCK))
@@ -138,7 +138,7 @@ def _read_shard(path: str, version: int) -> Shard:
         return _listed(path, version, file)
 
 
-def _listed(path: str, version: int, file: IO[bytes]) -> Shard:
+def _listed(path: str, version: int, file: IO[bytes]) -> Tar:
     skipped: Counter[str] = Counter()
     entries: dict[str, Entry] = {}
     labels: dict[str, bytes] = {}
@@ -159,7 +159,7 @@ def _listed(path: str, version: int, file: IO[bytes]) -> Shard:
             labels[info.name] = file.read(info.size) if info.size <= MOST_HEADER else b""
         else:
             entries[info.name] = Entry(info.name, info.offset_data, info.size)
-    return Shard(path=path, version=version, entries=entries, labels=labels, skipped=skipped)
+    return Tar(path=path, version=version, entries=entries, labels=labels, skipped=skipped)
 
 
 class _Bounded:
@@ -199,26 +199,26 @@ def key_of(name: str) -> tuple[str, str]:
     return folder + slash + stem, suffix.lower()
 
 
-def pictures_in(shard: Shard, skipped: Counter[str]) -> Iterator[Stored]:
-    """The paths of a shard's pictures, in their order; what is passed over is counted."""
-    skipped += shard.skipped
-    for entry in shard.entries.values():
+def pictures_in(tar: Tar, skipped: Counter[str]) -> Iterator[Stored]:
+    """The paths of a tar's pictures, in their order; what is passed over is counted."""
+    skipped += tar.skipped
+    for entry in tar.entries.values():
         if has_picture_suffix(entry.name):
-            yield shard.stored(entry)
+            yield tar.stored(entry)
         else:
             skipped["not pictures by their suffix"] += 1
 
 
-def in_shard(path: str) -> str:
-    """The picture that `shard.tar/name` names, if there is that file in that tar; else the path as it is."""
+def in_tar(path: str) -> str:
+    """The picture that `tar.tar/name` names, if there is that file in that tar; else the path as it is."""
     before, found, name = path.partition(SUFFIX + "/")
     archive = before + SUFFIX
     if not found or isinstance(path, Stored) or not (is_url(path) or os.path.isfile(archive)):  # noqa: PTH113
         return path
     try:
-        shard = open_shard(archive)
+        tar = open_tar(archive)
     except DataError:
         if is_url(path):  # a folder may be called so
             return path
         raise
-    return shard.stored(shard.entries[name]) if name in shard.entries else path
+    return tar.stored(tar.entries[name]) if name in tar.entries else path
