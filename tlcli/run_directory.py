@@ -7,7 +7,9 @@ unfinished one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from tlcli.errors import READ_ONLY, MachineError, UsageError
 from tlcli.files import sync_directory
 from tlcli.locks import Held, locked
 from tlcli.progress import Reporter, Silent
+from tlcli.storage.urls import Place
 
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -48,6 +51,12 @@ def begun_run(out: Path) -> Path | None:
     return None
 
 
+def begun_by(out: Path) -> str | None:
+    """The job that began the unfinished run for `out`, as `new_run` was told; None where there is none."""
+    found = [directory for directory in (staging_of(out), out) if _unfinished(directory)]
+    return (found[0] / UNFINISHED).read_text("utf8") if found else None
+
+
 def _unfinished(directory: Path) -> bool:
     return (directory / UNFINISHED).exists() and not (directory / RUN_FILE).exists()
 
@@ -58,7 +67,9 @@ def staging_of(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def new_run(out: Path, *, overwrite: bool, resume: bool = False, report: Reporter | None = None) -> Iterator[Path]:
+def new_run(
+    out: Path, *, overwrite: bool, resume: bool = False, report: Reporter | None = None, job: str = ""
+) -> Iterator[Path]:
     """A directory to write a run into, which is `out` when the block has ended well.
 
     A run that is overwritten stays whole until the new one is; when the block fails, a directory with checkpoints is
@@ -69,6 +80,7 @@ def new_run(out: Path, *, overwrite: bool, resume: bool = False, report: Reporte
         overwrite: Replace what is there.
         resume: Go on with what was begun, if there are checkpoints; else as with `overwrite`.
         report: Told of a file system without locks.
+        job: Who writes it, for `begun_by`.
 
     Raises:
         UsageError: `out` exists and may not be replaced, or it is something else than a run.
@@ -85,7 +97,7 @@ def new_run(out: Path, *, overwrite: bool, resume: bool = False, report: Reporte
         marker, checkpoints = directory / UNFINISHED, directory / CHECKPOINTS
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            marker.touch()
+            marker.write_text(job, "utf8")
             sync_directory(directory)
             for leftover in directory.glob(".*.tmp"):
                 leftover.unlink()  # of a process that was killed
@@ -218,12 +230,23 @@ def _refuse(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def free_name(data: Path) -> Path:
+def free_name(data: Place) -> Path:
     """`runs/<name of data>`, or the first of `-2`, `-3`, ... that doesn't exist."""
-    name = data.absolute().stem if data.is_file() else data.resolve().name
+    return next(path for path in _names(data) if not path.exists())
+
+
+def begun_name(data: Place, job: str) -> Path | None:
+    """The first of these names that holds an unfinished run of a job; None where none does."""
+    return next((path for path in itertools.takewhile(Path.exists, _names(data)) if begun_by(path) == job), None)
+
+
+def _names(data: Place) -> Iterator[Path]:
+    """`runs/<name of data>`, and then the same with `-2`, `-3`, ..."""
+    if isinstance(data, Path) and data.is_dir():
+        name = data.resolve().name
+    else:
+        name = re.sub(r"\{.*\}", "", data.stem).strip(" -_.")  # braces stand for the numbers of shards
     base = Path("runs") / (name or "run")
-    number, path = 1, base
-    while path.exists():
-        number += 1
-        path = base.with_name(f"{base.name}-{number}")
-    return path
+    yield base
+    for number in itertools.count(2):
+        yield base.with_name(f"{base.name}-{number}")

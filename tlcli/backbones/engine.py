@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tlcli import distributed
 from tlcli.backbones.halving import Halving
 from tlcli.backbones.streams import map_batches
 from tlcli.errors import MachineError, UsageError
@@ -29,11 +30,14 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one; anything else must be there.
+    """`auto` is CUDA where there is one; anything else must be there. Of several processes each has a GPU of its own.
 
     Raises:
         MachineError: the device asked for isn't on this machine.
     """
+    local_rank = distributed.local_rank()
+    if local_rank is not None and device in {"auto", "cuda"} and torch.cuda.is_available():
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = device.partition(":")
@@ -45,6 +49,11 @@ def pick_device(device: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise MachineError("--device mps: torch finds no Apple GPU here. Use --device cpu (or auto).")
     return torch.device(device)
+
+
+def uses_cuda(device: str) -> bool:
+    """Whether `pick_device` would give a CUDA device."""
+    return torch.cuda.is_available() and device.partition(":")[0] in {"auto", "cuda"}
 
 
 def pick_precision(precision: str, device: torch.device) -> str:

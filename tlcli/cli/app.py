@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlcli.distributed import launched
+from tlcli.errors import UsageError
+
 if TYPE_CHECKING:
     from tlcli.console.terminal import Terminal
 
@@ -31,11 +34,17 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
     """Transfer learning from the command line: a folder of pictures in, a good classifier out."""
+    if context.invoked_subcommand != "finetune" and launched().size > 1:
+        raise UsageError(
+            f"{context.invoked_subcommand} was started {launched().size} times, by torchrun; only finetune shares its "
+            "work that way. Start it once."
+        )
 
 
 def open_terminal(*, quiet: bool, verbose: bool, json_output: bool) -> Terminal:

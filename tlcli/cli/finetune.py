@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,9 @@ import typer
 from tlcli.augmentation import choose_augmentation, default_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
+from tlcli.distributed import launched
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+from tlcli.storage.urls import place, place_if
 
 _TRAINING = "Training"
 _LAYERS = "Training of layers (unless --freeze all)"
@@ -20,7 +21,7 @@ _LAYERS = "Training of layers (unless --freeze all)"
 def finetune(
     data: options.Data,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             metavar="RUN",
@@ -118,6 +119,15 @@ def finetune(
         ),
     ] = False,
     verify: options.Verify = options.CACHE.verify,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            metavar="tensorboard|mlflow|wandb",
+            help="Report to this tracker, too, through its own client; may be given several times.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
@@ -131,13 +141,14 @@ def finetune(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = FinetuneSettings(
-        data=data,
-        out=out,
+        data=place(data),
+        out=place_if(out),
         group_by=group_by,
         validation_fraction=validation_fraction,
         balance=balance,
         overwrite=overwrite,
         resume=resume,
+        track=tuple(track or ()),
         augmentation=choose_augmentation(
             augment,
             rotate=rotate,
@@ -163,7 +174,10 @@ def finetune(
     from tlcli.console.summaries import finetune_summary
 
     info = run(settings, terminal)
+    if launched().rank:
+        return
     if terminal.summarises:
         finetune_summary(terminal, info)
-    # A run that was finished before had its failures reported then.
-    finish(terminal, info, failed=0 if info.get("was_finished") else info["images"]["failed"])
+    # A run that was finished before had its failures reported then; torchrun would begin again after any code but 0.
+    reported = info.get("was_finished") or launched().size > 1
+    finish(terminal, info, failed=0 if reported else info["images"]["failed"])

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from types import FrameType
@@ -26,6 +27,7 @@ from tlcli.cli import (  # noqa: F401 - they register
     predict,
 )
 from tlcli.cli.app import app, open_terminal
+from tlcli.distributed import Elsewhere, launched
 from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error
 from tlcli.interrupts import stop
 
@@ -39,6 +41,11 @@ GO_ON = {
     "predict": "With --out, rows made so far are kept: repeat the command with --resume.",
 }
 
+
+FIRST_SAVES = 10
+"""Seconds that the first of several processes has, after Ctrl-C, for the step that it is in and for saving."""
+FIRST_SPEAKS = 3.0
+"""Seconds after which another one of them says what stopped it."""
 
 # Newer Typers carry a click of their own, so this is how to find the one that counts.
 CLICK_ERROR: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -72,6 +79,10 @@ def _open_streams() -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
     signal.signal(number, signal.SIG_DFL)  # a second one stops at once
+    if launched().rank:  # the first process saves at the end of its step, for which it needs the others
+        signal.signal(signal.SIGALRM, lambda *_: stop(Stopped(number)))
+        signal.alarm(FIRST_SAVES)
+        return
     stop(Stopped(number))
 
 
@@ -102,14 +113,31 @@ def run(arguments: Sequence[str]) -> int:
         notes = [*getattr(error, "__notes__", []), *getattr(error.__cause__, "__notes__", [])]
         if not isinstance(error, Interrupted):
             error.message = " ".join([error.message, *notes])
-        if "--verbose" in arguments and error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)
-        try:
-            open_terminal(quiet=False, verbose=False, json_output="--json" in arguments).error(error)
-        except OSError:  # it goes where there is no room: the exit code is all that can be told
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _tell(error, arguments)
         return error.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _tell(error: TlcliError, arguments: Sequence[str]) -> None:
+    """Say why the command stops."""
+    if isinstance(error, Elsewhere):
+        return
+    if "--verbose" in arguments and error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)
+    if (place := launched()).rank:
+        _let_the_first_speak()
+        error.message = f"rank {place.rank} of {place.size}: {error.message}"
+    try:
+        open_terminal(quiet=False, verbose=False, json_output="--json" in arguments and not place.rank).error(error)
+    except OSError:  # it goes where there is no room: the exit code is all that can be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _let_the_first_speak() -> None:
+    """Wait to be ended by torchrun, as happens where all processes fail for one reason: the first one says it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(FIRST_SPEAKS)
 
 
 def _out_of_memory(error: MemoryError | RuntimeError) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import tlcli
+from tlcli import distributed
+from tlcli.backbones.engine import uses_cuda
 from tlcli.backbones.zoo import head_modules, timm_config
 from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.files import check_outside, portable_name
@@ -19,14 +22,34 @@ from tlcli.images.split import splits_by_digest
 from tlcli.progress import Reporter, Silent
 from tlcli.provenance import data_fingerprint, settings_to_json, versions
 from tlcli.reports.run_report import run_report
-from tlcli.run_directory import CHECKPOINTS, RUN_FILE, begun_run, check_out, free_name, new_run, recover
+from tlcli.run_directory import (
+    CHECKPOINTS,
+    FILES,
+    RUN_FILE,
+    begun_by,
+    begun_name,
+    begun_run,
+    check_out,
+    free_name,
+    new_run,
+    recover,
+)
 from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
+from tlcli.storage.outputs import Target, published
+from tlcli.storage.urls import Place, Url, absolute
+from tlcli.tracking.tracking import Tracking
 from tlcli.training.checkpoint import refuse_other
+
+RUN = Target(
+    option="--out", last=RUN_FILE, foreign=lambda names: next((name for name in names if name not in FILES), None)
+)
 
 
 def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict[str, Any]:
     """Train a classifier on DATA and write the run directory.
+
+    Where torchrun started several processes, they train together, and each returns the same; the first one writes.
 
     Returns:
         The content of `run.json`, with the run's path under `run`, and `was_finished` where `resume` found nothing to
@@ -37,12 +60,61 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
         DataError: DATA is missing or unusable, or training stopped at a loss that is no number (the run then holds the
             best weights before).
         ArtifactError: weights, cache, checkpoint or run are broken, or the unfinished run has other settings.
-        MachineError: no room, no permission, no such device, or weights that would need a network.
+        MachineError: no room, no permission, no such device, weights that would need a network, or a
+            tracker's library that is not installed.
     """
     report = report or Silent()
+    with distributed.joined(cuda=uses_cuda(settings.compute.device)):
+        return _finetune(settings, report if distributed.rank() == 0 else Silent())
+
+
+def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     started = time.monotonic()
-    out = settings.out or free_name(settings.data)
-    check_outside("--out", out, settings.data, "DATA")
+    tracking = distributed.only_first(lambda: Tracking(settings.track, report)) or Tracking((), report)
+    with tracking, contextlib.ExitStack() as publishing:
+        settings, out, dataset = distributed.of_first(lambda: _begin(settings, report, publishing))
+        if dataset is None:
+            return {"run": str(settings.out)} | distributed.of_first(lambda: _finished(out, settings))
+        if distributed.size() > 1:
+            report.note(f"{distributed.size()} processes train together, with a part of every batch each")
+        with contextlib.ExitStack() as writing:
+            directory = distributed.only_first(lambda: writing.enter_context(_new_run(settings, out, report)))
+            if directory is not None:
+                tracking.start(out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume)
+            classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
+
+            def write() -> dict[str, Any]:
+                assert directory is not None  # the first process has one
+                return _write(directory, settings, dataset, classifier, report, name=out.name, started=started)
+
+            written = distributed.of_first(write)
+        tracking.finish(out, written, classifier.lines)
+    if classifier.stopped:
+        raise DataError(_not_finite(classifier.stopped, settings.out), path=settings.out)
+    return {"run": str(settings.out)} | written
+
+
+def _new_run(settings: FinetuneSettings, out: Path, report: Reporter) -> contextlib.AbstractContextManager[Path]:
+    job = distributed.launched().job
+    return new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=job)
+
+
+def _begin(
+    settings: FinetuneSettings, report: Reporter, publishing: contextlib.ExitStack
+) -> tuple[FinetuneSettings, Path, Dataset | None]:
+    """See whether there is something to do.
+
+    Returns:
+        The settings, which say where the run goes; where it is written, which is the same unless that is a URL; and the
+        pictures, None where it was finished before.
+    """
+    settings = _gone_on_with(settings)
+    settings = replace(settings, out=settings.out or free_name(settings.data))
+    assert settings.out is not None
+    check_outside("--out", settings.out, settings.data, "DATA")
+    out = publishing.enter_context(
+        published(settings.out, RUN, report, overwrite=settings.overwrite, resume=settings.resume)
+    )
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     if settings.resume:
@@ -51,34 +123,55 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
     if begun is not None:
         refuse_other(begun / CHECKPOINTS, settings_to_json(settings))
     elif settings.resume and (out / RUN_FILE).exists():
-        return _finished(out, settings)
+        return settings, out, None
     check_out(out, overwrite=settings.overwrite or settings.resume)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     _check_split(settings, dataset)
     describe_dataset(dataset, report)
-    with new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report) as directory:
-        classifier = train_classifier(settings, dataset, directory, report)
-        info = _info(settings, dataset, classifier)
-        info["seconds"] = {
-            "total": round(time.monotonic() - started, 3),
-            "features": round(classifier.feature_seconds, 3),
-            "training": round(classifier.training_seconds, 3),
-        }
-        pictures = classifier.pictures
-        written = write_run(
-            directory,
-            weights=classifier.frozen.network.backbone.model.state_dict(),
-            config=timm_config(classifier.frozen.network.backbone, list(dataset.classes)),
-            info=info,
-            epochs=classifier.lines,
-            predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
-            splits=splits_by_digest(pictures.settled, pictures.extraction.digests),
-            report=run_report(info, classifier, settings, name=out.name, report=report),
-            onnx=classifier.onnx,
-        )
-    if classifier.stopped:
-        raise DataError(_not_finite(classifier.stopped, out), path=out)
-    return {"run": str(out)} | written
+    return settings, out, dataset
+
+
+def _gone_on_with(settings: FinetuneSettings) -> FinetuneSettings:
+    """What torchrun means by the same command line once more: go on, also where the user said to replace a run."""
+    job, restarts = distributed.launched().job, distributed.launched().restarts
+    out = settings.out or (begun_name(settings.data, job) if job or restarts else None)
+    if isinstance(out, Url):
+        return replace(settings, resume=True, overwrite=False) if restarts else settings
+    if out is None or (begun_by(out) != job if job else not restarts):
+        return settings
+    resume = begun_run(out) is not None or not settings.overwrite
+    return replace(settings, out=out, resume=resume, overwrite=not resume)
+
+
+def _write(
+    directory: Path,
+    settings: FinetuneSettings,
+    dataset: Dataset,
+    classifier: Classifier,
+    report: Reporter,
+    *,
+    name: str,
+    started: float,
+) -> dict[str, Any]:
+    """Write the run; the content of its `run.json`."""
+    info = _info(settings, dataset, classifier)
+    info["seconds"] = {
+        "total": round(time.monotonic() - started, 3),
+        "features": round(classifier.feature_seconds, 3),
+        "training": round(classifier.training_seconds, 3),
+    }
+    pictures = classifier.pictures
+    return write_run(
+        directory,
+        weights=classifier.frozen.network.backbone.model.state_dict(),
+        config=timm_config(classifier.frozen.network.backbone, list(dataset.classes)),
+        info=info,
+        epochs=classifier.lines,
+        predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
+        splits=splits_by_digest(pictures.settled, pictures.extraction.digests),
+        report=run_report(info, classifier, settings, name=name, report=report),
+        onnx=classifier.onnx,
+    )
 
 
 def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
@@ -106,8 +199,8 @@ def _finished(out: Path, settings: FinetuneSettings) -> dict[str, Any]:
             path=out,
         )
     if stopped := (info.get("training") or {}).get("stopped"):
-        raise DataError(_not_finite(stopped, out), path=out)
-    return {"run": str(out), "was_finished": True} | info
+        raise DataError(_not_finite(stopped, settings.out), path=settings.out)
+    return {"was_finished": True} | info
 
 
 def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) -> dict[str, Any]:
@@ -128,6 +221,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
         "device": str(network.device),
         "precision": network.precision,
         "engine": network.engine,
+        "processes": distributed.size(),
         "cache": frozen.plain.fingerprint,
         "feature_shape": list(cut.feature_shape),
         "head": {
@@ -145,7 +239,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
             "reused": extraction.reused,
         },
         "data": {
-            "root": portable_name(os.path.abspath(dataset.root)),  # noqa: PTH100 - without dots
+            "root": portable_name(absolute(dataset.root)),
             "fingerprint": data_fingerprint(extraction.digests),
             "skipped": dataset.skipped,
             "failed": [{"path": portable_name(path), "error": reason} for path, reason in failed],
@@ -157,7 +251,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
     }
 
 
-def _not_finite(where: str, out: Path) -> str:
+def _not_finite(where: str, out: Place | None) -> str:
     return (
         f"the loss was no longer a finite number at {where}. {out} holds the best weights before that. Try a smaller "
         "--learning-rate, or --precision fp32."

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tlcli import distributed
 from tlcli.augmentation import Augmentation
 from tlcli.backbones.cut import Cut, cut_at
 from tlcli.backbones.engine import Runner, map_filled, pick_batch_size
@@ -22,6 +23,7 @@ from tlcli.features.extract import Extraction, extract, missing
 from tlcli.features.fingerprint import ingredients, weights_digest
 from tlcli.features.network import Network
 from tlcli.features.store import FeatureStore
+from tlcli.features.together import extract_together
 from tlcli.files import megabytes
 from tlcli.images.augment import LIMIT
 from tlcli.images.loader import PictureLoader
@@ -244,10 +246,18 @@ def _extract(
     name: str,
     extractor: Extractor | None,
 ) -> None:
-    if not todo:
-        return
-    _announce(store, frozen.network.root, len(todo), report)
-    (extractor or extract_here)(frozen, store, paths, todo, extraction, compute, report, name=name)
+    if distributed.size() > 1:
+        extract_together(
+            store,
+            todo,
+            extraction,
+            ready=lambda: frozen.runner,
+            announce=lambda pictures: _announce(store, frozen.network.root, pictures, report),
+            compute=lambda part, own: extract_here(frozen, store, paths, part, own, compute, report, name=name),
+        )
+    elif todo:
+        _announce(store, frozen.network.root, len(todo), report)
+        (extractor or extract_here)(frozen, store, paths, todo, extraction, compute, report, name=name)
 
 
 def extract_here(

@@ -151,6 +151,11 @@ class FeatureStore:
                 self.locked = False
                 self._flush()
 
+    def refresh(self) -> None:
+        """Take in what other processes have written."""
+        if self.directory is not None:
+            self._read(self.directory, self._warn_of)
+
     def add(self, digest: bytes, view: int, feature: Features) -> None:
         """Keep one picture's feature. Only inside `writing`."""
         self._pending.append((digest, view, as_stored(feature)))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tlcli import distributed
 from tlcli.backbones.zoo import head_modules, set_head
 from tlcli.errors import UsageError
 from tlcli.features.fingerprint import weights_digest
@@ -35,7 +36,7 @@ from tlcli.training.precision import training_precision
 from tlcli.training.selection import Selection
 
 if TYPE_CHECKING:
-    from tlcli.finetuning.search import Outcome
+    from tlcli.finetuning.search import Outcome, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +77,17 @@ class Classifier:
     training_seconds: float
 
 
-def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Path, report: Reporter) -> Classifier:
-    """Train at the depth that the settings say.
+def train_classifier(
+    settings: FinetuneSettings, dataset: Dataset, directory: Path | None, report: Reporter, watch: Watch
+) -> Classifier:
+    """Train at the depth that the settings say; of several processes each gets the same.
 
     Args:
         settings: Of the run.
         dataset: The pictures.
-        directory: The run's, for checkpoints.
+        directory: The run's, for checkpoints; None for processes but the first.
         report: Shown the progress.
+        watch: Where layers are trained, told all lines of `metrics.jsonl` so far.
 
     Raises:
         UsageError: the network can't be cut there.
@@ -92,13 +96,15 @@ def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Pa
         MachineError: no room, no such device, or weights that would need a network.
     """
     freeze = settings.network.freeze
-    intensity = choose_intensity(
-        settings.network.intensity,
-        dataset,
-        fraction=held_out(dataset, settings),
-        seed=settings.network.seed,
-        workers=settings.compute.worker_count(),
-        report=report,
+    intensity = distributed.of_first(
+        lambda: choose_intensity(
+            settings.network.intensity,
+            dataset,
+            fraction=held_out(dataset, settings),
+            seed=settings.network.seed,
+            workers=settings.compute.worker_count(),
+            report=report,
+        )
     )
     network = open_network(
         settings.network,
@@ -108,14 +114,15 @@ def train_classifier(settings: FinetuneSettings, dataset: Dataset, directory: Pa
         pictures=None if freeze == "all" else len(dataset.samples),
         report=report,
         intensity=intensity,
+        others_write=distributed.size() > 1,
     )
     if freeze == "auto":
         report.note(describe_network(network, "as much frozen as serves"))
-        return _train_tail(settings, dataset, network, directory, report)
+        return _train_tail(settings, dataset, network, directory, report, watch)
     cut = freeze_at(network, freeze, report).cut  # before any work: what can't be cut is refused here
     report.note(describe_network(network, describe_cut(cut)))
     if cut.layer < cut.of:
-        return _train_tail(settings, dataset, network, directory, report)
+        return _train_tail(settings, dataset, network, directory, report, watch)
     return _train_head(replace(settings, network=replace(settings.network, freeze="all")), dataset, network, report)
 
 
@@ -124,10 +131,14 @@ def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, 
     started = time.monotonic()
     frozen, pictures, selection, feature_seconds = _fit_head(settings, dataset, network, report)
     rows, test = pictures.rows("train" if pictures.settled.folded else "validation"), pictures.rows("test")
-    test_logits = None
-    if test:
+
+    def judge_test() -> npt.NDArray[np.float32] | None:
+        if not test:
+            return None
         features = torch.from_numpy(frozen.plain.gather(pictures.digests(test)))
-        test_logits = selection.head.logits(features).numpy()
+        return selection.head.logits(features).numpy()
+
+    test_logits = distributed.of_first(judge_test)
     return Classifier(
         frozen=frozen,
         pictures=pictures,
@@ -139,7 +150,7 @@ def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, 
         lines=selection.sweep,
         training=None,
         stopped=None,
-        onnx=portable_model(frozen, selection.head),
+        onnx=distributed.only_first(lambda: portable_model(frozen, selection.head)),
         feature_seconds=feature_seconds,
         training_seconds=time.monotonic() - started - feature_seconds,
     )
@@ -165,13 +176,18 @@ def _fit_head(
         )
         refuse_lost(distorted, pictures.digests(train))
         seconds += more
-    selection = fit_head(frozen, pictures, settings, views or 0, report)
+    selection = distributed.of_first(lambda: fit_head(frozen, pictures, settings, views or 0, report))
     set_head(network.backbone.model, selection.head.weight, selection.head.bias)
     return frozen, pictures, selection, seconds
 
 
 def _train_tail(
-    settings: FinetuneSettings, dataset: Dataset, network: Network, directory: Path, report: Reporter
+    settings: FinetuneSettings,
+    dataset: Dataset,
+    network: Network,
+    directory: Path | None,
+    report: Reporter,
+    watch: Watch,
 ) -> Classifier:
     """Later layers too, starting from the exact head (probing, then fine-tuning: Kumar et al. 2022)."""
     from tlcli.finetuning.search import Search  # with optimizers and compilers, which take a while to import
@@ -187,8 +203,7 @@ def _train_tail(
         selection = None
         extraction, feature_seconds = scan(dataset, network, settings.compute.worker_count(), report)
         pictures = settle_pictures(dataset, extraction, settings, report)
-    checkpoints = Checkpoints(
-        directory / CHECKPOINTS,
+    origin = (
         settings_to_json(settings)
         | versions()
         | {
@@ -196,12 +211,18 @@ def _train_tail(
             "first weights": start,
             "trained in": training_precision(settings.compute.precision, network.device),
             "on": network.device.type,
-            "threads": torch.get_num_threads(),
-        },
-        resume=settings.resume,
-        report=report,
+            # Several processes may be more or fewer when they go on: the same to rounding.
+            "threads": torch.get_num_threads() if distributed.size() == 1 else "of several processes",
+        }
     )
-    outcome = Search(network, pictures, settings, report, checkpoints).run(selection.logits if selection else None)
+
+    def open_checkpoints() -> Checkpoints:
+        assert directory is not None  # the first process has one
+        return Checkpoints(directory / CHECKPOINTS, origin, resume=settings.resume, report=report)
+
+    checkpoints = distributed.only_first(open_checkpoints)
+    search = Search(network, pictures, settings, report, checkpoints, watch)
+    outcome = search.run(selection.logits if selection else None)
     started = time.monotonic()
     validation, test = pictures.rows("validation"), pictures.rows("test")
     if test:
@@ -217,7 +238,7 @@ def _train_tail(
         lines=outcome.lines,
         training={"tried": outcome.tried, "best": outcome.best, "stopped": outcome.stopped, "recipe": outcome.recipe},
         stopped=outcome.stopped,
-        onnx=portable_model(outcome.frozen, None),
+        onnx=distributed.only_first(lambda: portable_model(outcome.frozen, None)),
         feature_seconds=feature_seconds + outcome.feature_seconds,
         training_seconds=outcome.seconds + time.monotonic() - started,
     )

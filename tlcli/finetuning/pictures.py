@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from tlcli import distributed
 from tlcli.errors import DataError
 from tlcli.features.extract import Extraction
 from tlcli.features.network import Network
@@ -87,9 +88,12 @@ def settle_pictures(dataset: Dataset, extraction: Extraction, settings: Finetune
 
 
 def scan(dataset: Dataset, network: Network, workers: int, report: Reporter) -> tuple[Extraction, float]:
-    """Read and decode every picture, for its digest and whether it can be used; the seconds it took."""
+    """Read and decode every picture, for its digest and whether it can be used; the seconds it took.
+
+    Several processes share the pictures; each gets what all found.
+    """
     started = time.monotonic()
-    paths = [sample.path for sample in dataset.samples]
+    paths = distributed.share([sample.path for sample in dataset.samples])
     extraction = Extraction(digests=[None] * len(paths))
     with (
         PictureLoader(Order(preprocessing=network.preprocessing), workers=workers) as loader,
@@ -102,7 +106,11 @@ def scan(dataset: Dataset, network: Network, workers: int, report: Reporter) -> 
             network.memo.remember(paths[index], picture)
             advance(1)
     network.memo.save()
-    return extraction, time.monotonic() - started
+    whole = Extraction(digests=[])
+    for part in distributed.gather(extraction):
+        whole.failures |= {len(whole.digests) + index: reason for index, reason in part.failures.items()}
+        whole.digests += part.digests
+    return whole, time.monotonic() - started
 
 
 def refuse_lost(extraction: Extraction, digests: Sequence[bytes]) -> None:

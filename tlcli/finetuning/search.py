@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tlcli import distributed
 from tlcli.augmentation import Augmentation, default_augmentation
 from tlcli.backbones.cost import costs_of
 from tlcli.backbones.cut import cut_at
@@ -27,6 +28,9 @@ from tlcli.training.judging import Judgement, judge
 from tlcli.training.loop import State, TailTrainer
 from tlcli.training.precision import training_precision
 from tlcli.training.recipe import BUDGET, EPOCHS, EPOCHS_EACH, EPOCHS_FROM_SCRATCH, make_recipe, stretch
+
+Watch = Callable[[Sequence[dict[str, Any]]], None]
+"""Told all lines of `metrics.jsonl` so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +107,12 @@ def candidates_for(network: Network, freeze: str) -> list[Candidate]:
     return [Candidate(freeze=str(layer or "none"), share=share) for layer, share in zip(layers, shares, strict=True)]
 
 
-def _finite(line: dict[str, Any]) -> dict[str, Any]:
-    """What JSON has no number for becomes None."""
-    return {name: value if np.isfinite(value) else None for name, value in line.items()}
+def _at_depth(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of `metrics.jsonl`, in which what JSON has no number for is None."""
+    return [
+        {"layer": layer} | {name: value if np.isfinite(value) else None for name, value in line.items()}
+        for line in lines
+    ]
 
 
 def _can_cut(network: Network, layer: int) -> bool:
@@ -124,7 +131,8 @@ class Search:
         pictures: To learn from, and to be judged on.
         settings: Of the run.
         report: Shown each epoch and depth.
-        checkpoints: Where the state is saved, and what to go on from.
+        checkpoints: Where the state is saved, and what to go on from; None in processes but the first.
+        watch: Told all lines of `metrics.jsonl` so far, after each epoch and to begin with.
     """
 
     def __init__(
@@ -133,10 +141,11 @@ class Search:
         pictures: Pictures,
         settings: FinetuneSettings,
         report: Reporter,
-        checkpoints: Checkpoints,
+        checkpoints: Checkpoints | None,
+        watch: Watch,
     ) -> None:
         self._network, self._pictures, self._settings = network, pictures, settings
-        self._report, self._checkpoints = report, checkpoints
+        self._report, self._checkpoints, self._watch = report, checkpoints, watch
         self._auto = settings.network.freeze == "auto"
         self._pretrained = settings.network.weights != "none"
         self._stretch = stretch(len(pictures.rows("train")), settings.compute.batch_size)
@@ -161,6 +170,7 @@ class Search:
         """
         candidates = candidates_for(self._network, self._settings.network.freeze)
         begun = self._begun()
+        self._watch(self._progress.lines)
         if begun is None and head is not None and self._auto:
             self._enter_head(head)
         budget = self._settings.training.epochs or round(BUDGET * self._stretch)
@@ -175,7 +185,7 @@ class Search:
         return self._outcome(stopped)
 
     def _begun(self) -> tuple[State, dict[str, torch.Tensor]] | None:
-        found = self._checkpoints.latest()
+        found = distributed.of_first(lambda: self._checkpoints.latest() if self._checkpoints else None)
         if found is None:
             return None
         content, tensors = found
@@ -222,21 +232,27 @@ class Search:
         )
 
         def save(trainer: TailTrainer, *, now: bool = False) -> None:
-            self._checkpoints.save_if_due(
-                lambda: (
-                    {"progress": asdict(progress), "state": trainer.state.to_json()},
-                    trainer.tensors() | {f"kept.{name}": tensor for name, tensor in self._kept.items()},
-                ),
-                now=now,
-            )
+            if self._checkpoints is not None:
+                self._checkpoints.save_if_due(
+                    lambda: (
+                        {"progress": asdict(progress), "state": trainer.state.to_json()},
+                        trainer.tensors() | {f"kept.{name}": tensor for name, tensor in self._kept.items()},
+                    ),
+                    now=now,
+                )
 
-        result = train_tail(frozen, self._pictures, recipe, settings, self._report, save=save, begun=begun)
+        def finished(lines: list[dict[str, Any]]) -> None:
+            self._watch([*progress.lines, *_at_depth(frozen.cut.layer, lines)])
+
+        result = train_tail(
+            frozen, self._pictures, recipe, settings, self._report, save=save, finished=finished, begun=begun
+        )
         self._feature_seconds += result.feature_seconds
         self._seconds += result.seconds
         progress.stage += 1
         progress.spent += result.share * len(result.lines)
         cut = frozen.cut
-        progress.lines += [{"layer": cut.layer, **_finite(line)} for line in result.lines]
+        progress.lines += _at_depth(cut.layer, result.lines)
         self._enter(
             {
                 "freeze": candidate.freeze,

@@ -116,7 +116,8 @@ class StreamedSource:
             good = [(row, picture) for row, picture in zip(batch, arrived, strict=True) if self._usable(row, picture)]
             rows = torch.tensor([row for row, _ in good], dtype=torch.int64)
             # Also where nothing is left: whoever goes on from a step counts batches.
-            yield rows, self._features([picture for _, picture in good]) if good else torch.empty(0)
+            none = torch.empty(0, *self._frozen.cut.feature_shape)
+            yield rows, self._features([picture for _, picture in good]) if good else none
 
     def _usable(self, row: int, picture: Picture) -> bool:
         if picture.pixels is not None and picture.digest == self._digests[row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tlcli import distributed
 from tlcli.backbones.cost import multiply_adds
 from tlcli.features.frozen import Frozen, known_features
 from tlcli.finetuning.pictures import Pictures, refuse_lost
@@ -68,6 +69,7 @@ def train_tail(
     report: Reporter,
     *,
     save: Save,
+    finished: Callable[[list[dict[str, Any]]], None],
     begun: tuple[State, Tensors] | None = None,
 ) -> TailResult:
     """Train the tail of a cut network, and leave its best weights in the network.
@@ -79,6 +81,7 @@ def train_tail(
         settings: Of the run.
         report: Shown each epoch.
         save: Where its state goes.
+        finished: Told after each epoch the lines of all so far.
         begun: State and tensors to go on from; None begins.
 
     Raises:
@@ -114,17 +117,23 @@ def train_tail(
         if begun is not None:
             trainer.load(*begun)
         advice = _advice(frozen, settings)
+
+        def tell(line: dict[str, Any]) -> None:
+            _tell(line, recipe, advice, report)
+            finished(trainer.state.lines)
+
         try:
             with report.task("Train", trainer.steps_left(), "steps") as advance:
                 judgement, stopped = trainer.fit(
                     save=lambda: save(trainer),
                     stepped=advance,
-                    finished=lambda line: _tell(line, recipe, advice, report),
+                    finished=tell,
                 )
         except BaseException as error:
             if trainer.resumable and not isinstance(error, Exception):  # Ctrl-C or a termination signal
                 save(trainer, now=True)
             raise
+        _share_losses(pictures, report)
         if not stopped:  # or a training that went on from there would not stop where this one did
             save(trainer, now=True)
     return TailResult(
@@ -137,6 +146,15 @@ def train_tail(
         feature_seconds=ready - started,
         seconds=time.monotonic() - ready,
     )
+
+
+def _share_losses(pictures: Pictures, report: Reporter) -> None:
+    """Have every process know which pictures the others could not read again; each has told of its own."""
+    told = set(pictures.lost)
+    for others in distributed.gather(dict(pictures.lost)):
+        pictures.lost.update(others)
+    for path in pictures.lost.keys() - told:
+        report.warn(f"{path} was left out: {pictures.lost[path]}")
 
 
 def tail_share(frozen: Frozen) -> float:
@@ -157,6 +175,7 @@ def evaluate_tail(
     """Those of the rows whose pictures are still there, and their logits [M, k] of plain pictures."""
     with open_source(frozen, pictures, rows, settings, report) as source:
         found, logits = logits_of(frozen.cut.tail, source, len(rows), frozen.network.device)
+    _share_losses(pictures, report)
     return [rows[index] for index in found], logits
 
 

@@ -18,10 +18,12 @@ from tlcli.settings.machines import PART_SIZE, ClusterSettings, Shard, choose_cl
 from tlcli.settings.shared import (
     DEFAULT_BACKBONE,
     SPLITS,
+    TRACKERS,
     CacheSettings,
     ComputeSettings,
     NetworkSettings,
     TrainingSettings,
+    cache_directory,
     default_cache,
     intensity_range,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "EXPLAINED",
     "PART_SIZE",
     "SPLITS",
+    "TRACKERS",
     "AugmentSettings",
     "CacheFeaturesSettings",
     "CacheSettings",
@@ -45,6 +48,7 @@ __all__ = [
     "PredictSettings",
     "Shard",
     "TrainingSettings",
+    "cache_directory",
     "choose_cluster",
     "default_cache",
     "intensity_range",

@@ -22,13 +22,21 @@ class Source(Protocol):
         """Rows int64 [B'] and inputs float32 [B', ...] of each batch; rows whose pictures failed are left out."""
 
 
-def batches_of(count: int, size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """All of 0 .. count - 1 in a random order, in batches; none of a single picture, which BatchNorm can't take."""
+def batches_of(count: int, size: int, *, seed: int, epoch: int, least: int = 2) -> list[list[int]]:
+    """All of 0 .. count - 1 in a random order, in batches.
+
+    Args:
+        count: Pictures.
+        size: Of a batch.
+        seed: Of the order.
+        epoch: Each has its own order.
+        least: The last batch is joined to the one before where it has fewer pictures: BatchNorm can't take one alone.
+    """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
     batches = [order[start : start + size] for start in range(0, count, size)]
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        single = batches.pop()
-        batches[-1] += single
+    if len(batches) > 1 and len(batches[-1]) < least:
+        rest = batches.pop()
+        batches[-1] += rest
     return batches
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tlcli import distributed
 from tlcli.backbones.halving import Halving
 from tlcli.errors import DataError
 from tlcli.training.batches import Source, to_device
@@ -63,6 +64,8 @@ def logits_of(
 ) -> tuple[list[int], NDArray[np.float32]]:
     """What a tail says of the rows 0 .. count - 1 of a source, in full precision, as prediction does.
 
+    Several processes share the rows; each gets what all found.
+
     Returns:
         The rows whose pictures can still be read, M of them, and their logits float32 [M, k].
 
@@ -74,11 +77,13 @@ def logits_of(
     starts = range(0, count, EVALUATED_AT_ONCE)
     batches = [list(range(start, min(start + EVALUATED_AT_ONCE, count))) for start in starts]
     found: list[int] = []
-    logits = []
-    for rows, inputs in source.load(batches, 0):
+    logits: list[NDArray[np.float32]] = []
+    for rows, inputs in source.load(distributed.share(batches), 0):
         if len(rows):
             found += rows.tolist()
             logits += halving.run(functools.partial(_logits, tail, to_device(inputs, device)), len(rows))
+    parts = distributed.gather((found, logits))
+    found, logits = [row for rows, _ in parts for row in rows], [some for _, arrays in parts for some in arrays]
     if not found:
         raise DataError(
             f"all {count:,} pictures to judge by changed or vanished since the run began. Put them back and go on with "

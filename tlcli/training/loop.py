@@ -17,15 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from tlcli.backbones.engine import autocast
-from tlcli.backbones.halving import Halving
+from tlcli import distributed
 from tlcli.errors import ArtifactError, DataError
 from tlcli.interrupts import unbroken
 from tlcli.training.batches import Source, batches_of, to_device
-from tlcli.training.compiling import CompiledOrNot, Forward
+from tlcli.training.gradients import Gradients, SharedGradients
 from tlcli.training.judging import Judgement, judge, logits_of
 from tlcli.training.optimizer import make_optimizer, schedule, set_learning_rate
 from tlcli.training.precision import depthwise_in_fp32
@@ -99,15 +96,22 @@ class TailTrainer:
         self.state = State()
         self.recipe = recipe
         self._tail = tail.to(device).to(memory_format=torch.channels_last)
-        self._training_pass = CompiledOrNot(self._tail, compiled=compiled, warn=warn)
-        self._halving = Halving(device, warn, least=2)
         self._optimizer = make_optimizer(network, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self._train, self._labels = train, labels
         self._validation, self._validation_labels = validation, validation_labels
         self._log_prior = log_prior
-        self._prior = None if log_prior is None else torch.from_numpy(log_prior).float().to(device)
+        kind = Gradients if distributed.size() == 1 else SharedGradients
+        self._gradients = kind(
+            self._tail,
+            recipe=recipe,
+            prior=None if log_prior is None else torch.from_numpy(log_prior).float().to(device),
+            scaler=self._scaler,
+            device=device,
+            compiled=compiled,
+            warn=warn,
+        )
         self._device = device
         self._best: dict[str, Tensor] = {}
         self.resumable = False
@@ -115,8 +119,11 @@ class TailTrainer:
 
     def steps_left(self) -> int:
         """Steps still to do, if no patience ends it before."""
-        an_epoch = len(batches_of(len(self._labels), self.recipe.batch_size, seed=0, epoch=0))
-        return (self.recipe.epochs - self.state.epoch) * an_epoch - self.state.step
+        return (self.recipe.epochs - self.state.epoch) * len(self._batches(0)) - self.state.step
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        size, seed = self.recipe.batch_size, self.recipe.seed
+        return batches_of(len(self._labels), size, seed=seed, epoch=epoch, least=self._gradients.least)
 
     def fit(
         self,
@@ -163,26 +170,28 @@ class TailTrainer:
     def _one_epoch(self, save: Callable[[], None], stepped: Callable[[int], None]) -> None:
         state, recipe = self.state, self.recipe
         number = recipe.first_epoch + state.epoch
-        batches = batches_of(len(self._labels), recipe.batch_size, seed=recipe.seed, epoch=number)
+        batches = self._batches(number)
         steps, before_it = recipe.epochs * len(batches), state.epoch * len(batches)
 
         def rate_at(step: int) -> float:
             return recipe.learning_rate * schedule(step, steps, max(1, round(recipe.warmup * steps)))
 
-        self._train_mode()
+        self._gradients.train_mode()
         before, waited, mark = state.seconds, self._train.waited - state.waited, time.monotonic()
-        for rows, inputs in self._train.load(batches[state.step :], number):
+        for rows, inputs in self._train.load([distributed.share(batch) for batch in batches[state.step :]], number):
             step = before_it + state.step
             with unbroken():
                 self.resumable = False
-                if len(rows) > 1:  # the others' pictures vanished since the run began
-                    self._step(rows, inputs, rate_at(step), number * 1_000_003 + state.step)
+                pictures = self._gradients.count(len(rows))
+                if pictures > 1:  # the others' pictures vanished since the run began
+                    self._step(rows, inputs, pictures, rate_at(step), number * 1_000_003 + state.step)
                 state.step += 1
                 self.resumable = True
             state.seconds = before + time.monotonic() - mark
             state.waited = self._train.waited - waited
             stepped(1)
             save()
+        self._gradients.settle()
         judgement = self.evaluate()
         with unbroken():
             self._end_epoch(judgement, rate_at(before_it + len(batches) - 1))
@@ -205,22 +214,14 @@ class TailTrainer:
         state.epoch += 1
         state.step, state.loss, state.pictures, state.seconds, state.waited = 0, 0.0, 0, 0.0, 0.0
 
-    def _train_mode(self) -> None:
-        self._tail.train()
-        if self.recipe.fixed_statistics:
-            for module in self._tail.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-
-    def _step(self, rows: Tensor, inputs: Tensor, rate: float, step: int) -> None:
-        recipe = self.recipe
+    def _step(self, rows: Tensor, inputs: Tensor, pictures: int, rate: float, step: int) -> None:
         labels, inputs = self._labels[rows].to(self._device, non_blocking=True), to_device(inputs, self._device)
-        value = self._training_pass.run(lambda tail: self._gradients(tail, inputs, labels, step))
+        value = self._gradients.of(inputs, labels, pictures, step)
         where = f"epoch {self.state.epoch + 1}, step {self.state.step + 1}"
         if not np.isfinite(value):
             raise _NotFinite(where)
         self._scaler.unscale_(self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self._parameters, recipe.clip)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self.recipe.clip)
         if not self._scaler.is_enabled() and not torch.isfinite(norm):  # the scaler lowers its scale and goes on
             raise _NotFinite(where)
         set_learning_rate(self._optimizer, rate)
@@ -228,32 +229,8 @@ class TailTrainer:
         self._scaler.update()
         if self._scaler.is_enabled() and self._scaler.get_scale() < SMALLEST_SCALE:
             raise _NotFinite(where)
-        self.state.loss += value * len(rows)
-        self.state.pictures += len(rows)
-
-    def _gradients(self, tail: Forward, inputs: Tensor, labels: Tensor, step: int) -> float:
-        """Leave the gradients of a batch in the parameters, unless its loss, which is returned, is no number."""
-
-        def of_part(part: slice) -> float:
-            if part.start == 0:
-                self._optimizer.zero_grad(set_to_none=True)
-            share = len(labels[part]) / len(labels)
-            return self._gradients_of_part(tail, inputs[part], labels[part], share, step + part.start * 1_000_000_007)
-
-        return sum(self._halving.run(of_part, len(labels)))
-
-    def _gradients_of_part(self, tail: Forward, inputs: Tensor, labels: Tensor, share: float, step: int) -> float:
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed((self.recipe.seed * 1_000_003 + step) % 2**63)  # dropout and stochastic depth
-            with autocast(self.recipe.precision, self._device):
-                logits = tail(inputs).float()
-        if self._prior is not None:
-            logits = logits + self._prior
-        loss = share * functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        value = loss.item()
-        if np.isfinite(value):
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return value
+        self.state.loss += value * pictures
+        self.state.pictures += pictures
 
     def evaluate(self) -> Judgement:
         """Judge the weights that are in the tail on the validation pictures, as prediction will.
@@ -268,7 +245,7 @@ class TailTrainer:
                 f"{lost:,} of {count:,} validation pictures changed or vanished since the run began. Put them back and "
                 "go on with --resume, or start again with --overwrite for what is there now."
             )
-        return judge(logits, self._validation_labels, self._log_prior)
+        return distributed.of_first(lambda: judge(logits, self._validation_labels, self._log_prior))
 
     def _keep_if_best(self, judgement: Judgement, epoch: int) -> None:
         if judgement.loss < self.state.best_loss:
