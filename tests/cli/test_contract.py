@@ -24,7 +24,7 @@ OPTIONS = {
     "finetune": NETWORK
     | HARDWARE
     | {"--precision", "--out", "--group-by", "--balance", "--validation-fraction", "--cache", "--no-cache"}
-    | {"--resume", "--overwrite", "--epochs", "--learning-rate", "--weight-decay", "--patience", "--views"}
+    | {"--track", "--resume", "--overwrite", "--epochs", "--learning-rate", "--weight-decay", "--patience", "--views"}
     | AUGMENTATION,
     "cache-features": NETWORK
     | HARDWARE
@@ -94,6 +94,7 @@ def test_readme_names_every_command(command):
 def test_readme_names_no_option_that_is_not_there():
     known = {flag for command in OPTIONS for flag in options_of(command)}
     known |= {"--version", "--help", "--install-completion"}
+    known |= {"--logdir"}  # TensorBoard's
     text = "\n".join(line for line in README.read_text().splitlines() if "git clone" not in line)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= known
 

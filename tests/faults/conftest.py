@@ -94,6 +94,16 @@ def made(laboratory, pictures, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def known_to_timm(laboratory, pictures, tmp_path_factory) -> Path:
+    """A run of a small network that timm has."""
+    folder = tmp_path_factory.mktemp("known")
+    network = ("--backbone", "test_resnet", "--size", "32", "--weights", "none", "--engine", "torch", "--no-cache")
+    command = ["finetune", str(pictures), "--out", "{}/run", "--workers", "1", *network]
+    assert (ended := laboratory.servers[0].run(command, folder)).code == 0, ended.output
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
 def tally() -> Counter[str]:
     return counts
 

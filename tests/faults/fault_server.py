@@ -23,7 +23,9 @@ import torch
 
 import tlcli.cli.main as cli
 from tlcli.backbones import onnx_engine
-from tlcli.commands import predict
+from tlcli.commands import export, predict
+from tlcli.exporting import onnx_file
+from tlcli.exporting.calibrated import input_name
 from tlcli.features import store
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images import loader
@@ -63,12 +65,27 @@ def keep_exports(folder: Path):
     onnx_engine._export = kept
 
 
+def keep_exported(folder: Path):
+    """The same for `export`, whose networks are made once, but compared each time."""
+    make = export._onnx
+
+    def kept(run, backbone, settings, pictures, report):
+        path = folder / f"{run.info['sha256']}.exported"
+        if not path.exists():
+            path.write_bytes(make(run, backbone, settings, pictures, report)[0])
+        content = path.read_bytes()
+        return content, onnx_file.run_onnx_file(content, input_name(with_preprocessing=False), run.preprocessing)
+
+    export._onnx = kept
+
+
 def make_cheap(folder: Path):
     loader._Child = Inline
     store.FLUSH_BYTES = 2000
     predict.FLUSH = 2
     checkpoint.EVERY, checkpoint.SHARE = 0.0, 1e9
     keep_exports(folder)
+    keep_exported(folder)
 
 
 def obey(library: ctypes.CDLL, order: dict[str, Any]):

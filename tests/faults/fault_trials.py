@@ -235,7 +235,7 @@ SPARED = re.compile(
     r"""(?x)
       /memo(/|$)               # digests are forgotten, and the pictures read again
     | \.lock$                  # who holds a lock is said to people only; a lock's file may stay
-    | \.run\.old(/|$)          # the run that was replaced, and what a finished one needs no more,
+    | /\.(run|hub)\.old(/|$)    # what was replaced, and what a finished run needs no more,
     | /checkpoint(/|$)         # are removed by the next command
     | /\.unfinished$
     """
@@ -255,7 +255,7 @@ def one_message(ended: Ended) -> str | None:
 
 def litter(folder: Path) -> list[str]:
     """What no finished command should leave: temporary files, unfinished or replaced runs, checkpoints, journals."""
-    known = re.compile(r"\.tmp$|\.partial$|\.unfinished$|/\.run\.(new|old)$|/checkpoint$")
+    known = re.compile(r"\.tmp$|\.partial$|\.unfinished$|/\.(run|hub)\.(new|old)$|/checkpoint$")
     # One that is killed while cache.json or an export is written leaves its temporary file to `cache prune`.
     mine = re.compile(r"/\.(cache\.json|(prefix|overview)-.*)\.\w{8}\.tmp$")
     below = (path.removeprefix(str(folder)) for path in tree(folder))

@@ -75,7 +75,7 @@ def data_set_in(folder):
 
 
 @pytest.fixture
-def cases(pictures, few, inbox, empty, made, tmp_path):
+def cases(pictures, few, inbox, empty, made, known_to_timm, tmp_path):
     """The commands, by name."""
     finetune = ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache"]
     tail = [*finetune, *QUICK, *TAIL]
@@ -86,6 +86,24 @@ def cases(pictures, few, inbox, empty, made, tmp_path):
 
     def predicted(form, *flags):
         return ["predict", str(made / "run"), str(inbox), "--out", f"{{}}/rows.{form}", "--workers", "1", *flags]
+
+    def exported(run, form, out):
+        return ["export", str(run), "--format", form, "--data", str(pictures), "--out", f"{{}}/{out}", "--overwrite"]
+
+    exports = tmp_path / "exports"
+    (exports / "hub").mkdir(parents=True)
+    (exports / "model.onnx").write_text("an older export")
+    (exports / "hub/config.json").write_text("an older one")
+
+    def whole_file(folder):
+        content = (folder / "model.onnx").read_bytes()
+        assert content == b"an older export" or len(content) > 10_000
+
+    def whole_folder(folder):
+        # Between two renames it stands beside its name, and gets it back from the next command.
+        there = folder / "hub" if (folder / "hub").exists() else folder / ".hub.old"
+        names = sorted(path.name for path in there.iterdir())
+        assert names in (["config.json"], ["README.md", "config.json", "model.safetensors"])
 
     overwriting = tmp_path / "rows"
     overwriting.mkdir()
@@ -129,6 +147,22 @@ def cases(pictures, few, inbox, empty, made, tmp_path):
                 **failed,
             ),
             case("augment", augment, lambda folder: data_set_in(folder / "set")),
+            case(
+                "export-onnx",
+                exported(made / "run", "onnx", "model.onnx"),
+                data_set_in,
+                again=(),
+                start=exports,
+                held=whole_file,
+            ),
+            case(
+                "export-timm",
+                exported(known_to_timm, "timm", "hub"),
+                data_set_in,
+                again=(),
+                start=exports,
+                held=whole_folder,
+            ),
             case("cache-prune", ["cache", "prune", "--cache", "{}/cache"], data_set_in, again=(), start=made),
         ]
     )
@@ -143,6 +177,8 @@ NAMED = [
     "predict-parquet",
     "predict-csv-overwrite",
     "augment",
+    "export-onnx",
+    "export-timm",
     "cache-prune",
 ]
 

@@ -54,7 +54,7 @@ def settings_for(data, cache, *, freeze="auto", backbone="lenet5", epochs=2, res
 
 def train(settings, directory, report=None):
     directory.mkdir(exist_ok=True)
-    return train_classifier(settings, open_dataset(settings.data), directory, report or Silent())
+    return train_classifier(settings, open_dataset(settings.data), directory, report or Silent(), lambda _: None)
 
 
 def weights_of(classifier):

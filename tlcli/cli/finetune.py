@@ -119,6 +119,15 @@ def finetune(
         ),
     ] = False,
     verify: options.Verify = options.CACHE.verify,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            metavar="tensorboard|mlflow|wandb",
+            help="Report to this tracker, too, through its own client; may be given several times.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
@@ -139,6 +148,7 @@ def finetune(
         balance=balance,
         overwrite=overwrite,
         resume=resume,
+        track=tuple(track or ()),
         augmentation=choose_augmentation(
             augment,
             rotate=rotate,

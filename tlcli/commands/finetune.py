@@ -38,6 +38,7 @@ from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
 from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import Place, Url, absolute
+from tlcli.tracking.tracking import Tracking
 from tlcli.training.checkpoint import refuse_other
 
 RUN = Target(
@@ -59,7 +60,8 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
         DataError: DATA is missing or unusable, or training stopped at a loss that is no number (the run then holds the
             best weights before).
         ArtifactError: weights, cache, checkpoint or run are broken, or the unfinished run has other settings.
-        MachineError: no room, no permission, no such device, or weights that would need a network.
+        MachineError: no room, no permission, no such device, weights that would need a network, or a
+            tracker's library that is not installed.
     """
     report = report or Silent()
     with distributed.joined(cuda=uses_cuda(settings.compute.device)):
@@ -68,37 +70,37 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
 
 def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     started = time.monotonic()
-    with contextlib.ExitStack() as writing:
-        settings, out, dataset = distributed.of_first(lambda: _begin(settings, report, writing))
+    tracking = distributed.only_first(lambda: Tracking(settings.track, report)) or Tracking((), report)
+    with tracking, contextlib.ExitStack() as publishing:
+        settings, out, dataset = distributed.of_first(lambda: _begin(settings, report, publishing))
         if dataset is None:
             return {"run": str(settings.out)} | distributed.of_first(lambda: _finished(out, settings))
         if distributed.size() > 1:
             report.note(f"{distributed.size()} processes train together, with a part of every batch each")
-        directory = distributed.only_first(
-            lambda: writing.enter_context(
-                new_run(
-                    out,
-                    overwrite=settings.overwrite,
-                    resume=settings.resume,
-                    report=report,
-                    job=distributed.launched().job,
-                )
-            )
-        )
-        classifier = train_classifier(settings, dataset, directory, report)
+        with contextlib.ExitStack() as writing:
+            directory = distributed.only_first(lambda: writing.enter_context(_new_run(settings, out, report)))
+            if directory is not None:
+                tracking.start(out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume)
+            classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
 
-        def write() -> dict[str, Any]:
-            assert directory is not None  # the first process has one
-            return _write(directory, settings, dataset, classifier, report, name=out.name, started=started)
+            def write() -> dict[str, Any]:
+                assert directory is not None  # the first process has one
+                return _write(directory, settings, dataset, classifier, report, name=out.name, started=started)
 
-        written = distributed.of_first(write)
+            written = distributed.of_first(write)
+        tracking.finish(out, written, classifier.lines)
     if classifier.stopped:
         raise DataError(_not_finite(classifier.stopped, settings.out), path=settings.out)
     return {"run": str(settings.out)} | written
 
 
+def _new_run(settings: FinetuneSettings, out: Path, report: Reporter) -> contextlib.AbstractContextManager[Path]:
+    job = distributed.launched().job
+    return new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=job)
+
+
 def _begin(
-    settings: FinetuneSettings, report: Reporter, writing: contextlib.ExitStack
+    settings: FinetuneSettings, report: Reporter, publishing: contextlib.ExitStack
 ) -> tuple[FinetuneSettings, Path, Dataset | None]:
     """See whether there is something to do.
 
@@ -110,8 +112,9 @@ def _begin(
     settings = replace(settings, out=settings.out or free_name(settings.data))
     assert settings.out is not None
     check_outside("--out", settings.out, settings.data, "DATA")
-    publishing = published(settings.out, RUN, report, overwrite=settings.overwrite, resume=settings.resume)
-    out = writing.enter_context(publishing)
+    out = publishing.enter_context(
+        published(settings.out, RUN, report, overwrite=settings.overwrite, resume=settings.resume)
+    )
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     if settings.resume:

@@ -36,7 +36,7 @@ from tlcli.training.precision import training_precision
 from tlcli.training.selection import Selection
 
 if TYPE_CHECKING:
-    from tlcli.finetuning.search import Outcome
+    from tlcli.finetuning.search import Outcome, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Classifier:
 
 
 def train_classifier(
-    settings: FinetuneSettings, dataset: Dataset, directory: Path | None, report: Reporter
+    settings: FinetuneSettings, dataset: Dataset, directory: Path | None, report: Reporter, watch: Watch
 ) -> Classifier:
     """Train at the depth that the settings say; of several processes each gets the same.
 
@@ -87,6 +87,7 @@ def train_classifier(
         dataset: The pictures.
         directory: The run's, for checkpoints; None for processes but the first.
         report: Shown the progress.
+        watch: Where layers are trained, told all lines of `metrics.jsonl` so far.
 
     Raises:
         UsageError: the network can't be cut there.
@@ -117,11 +118,11 @@ def train_classifier(
     )
     if freeze == "auto":
         report.note(describe_network(network, "as much frozen as serves"))
-        return _train_tail(settings, dataset, network, directory, report)
+        return _train_tail(settings, dataset, network, directory, report, watch)
     cut = freeze_at(network, freeze, report).cut  # before any work: what can't be cut is refused here
     report.note(describe_network(network, describe_cut(cut)))
     if cut.layer < cut.of:
-        return _train_tail(settings, dataset, network, directory, report)
+        return _train_tail(settings, dataset, network, directory, report, watch)
     return _train_head(replace(settings, network=replace(settings.network, freeze="all")), dataset, network, report)
 
 
@@ -181,7 +182,12 @@ def _fit_head(
 
 
 def _train_tail(
-    settings: FinetuneSettings, dataset: Dataset, network: Network, directory: Path | None, report: Reporter
+    settings: FinetuneSettings,
+    dataset: Dataset,
+    network: Network,
+    directory: Path | None,
+    report: Reporter,
+    watch: Watch,
 ) -> Classifier:
     """Later layers too, starting from the exact head (probing, then fine-tuning: Kumar et al. 2022)."""
     from tlcli.finetuning.search import Search  # with optimizers and compilers, which take a while to import
@@ -215,7 +221,8 @@ def _train_tail(
         return Checkpoints(directory / CHECKPOINTS, origin, resume=settings.resume, report=report)
 
     checkpoints = distributed.only_first(open_checkpoints)
-    outcome = Search(network, pictures, settings, report, checkpoints).run(selection.logits if selection else None)
+    search = Search(network, pictures, settings, report, checkpoints, watch)
+    outcome = search.run(selection.logits if selection else None)
     started = time.monotonic()
     validation, test = pictures.rows("validation"), pictures.rows("test")
     if test:

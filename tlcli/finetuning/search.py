@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,9 @@ from tlcli.training.judging import Judgement, judge
 from tlcli.training.loop import State, TailTrainer
 from tlcli.training.precision import training_precision
 from tlcli.training.recipe import BUDGET, EPOCHS, EPOCHS_EACH, EPOCHS_FROM_SCRATCH, make_recipe, stretch
+
+Watch = Callable[[Sequence[dict[str, Any]]], None]
+"""Told all lines of `metrics.jsonl` so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +107,12 @@ def candidates_for(network: Network, freeze: str) -> list[Candidate]:
     return [Candidate(freeze=str(layer or "none"), share=share) for layer, share in zip(layers, shares, strict=True)]
 
 
-def _finite(line: dict[str, Any]) -> dict[str, Any]:
-    """What JSON has no number for becomes None."""
-    return {name: value if np.isfinite(value) else None for name, value in line.items()}
+def _at_depth(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of `metrics.jsonl`, in which what JSON has no number for is None."""
+    return [
+        {"layer": layer} | {name: value if np.isfinite(value) else None for name, value in line.items()}
+        for line in lines
+    ]
 
 
 def _can_cut(network: Network, layer: int) -> bool:
@@ -126,6 +132,7 @@ class Search:
         settings: Of the run.
         report: Shown each epoch and depth.
         checkpoints: Where the state is saved, and what to go on from; None in processes but the first.
+        watch: Told all lines of `metrics.jsonl` so far, after each epoch and to begin with.
     """
 
     def __init__(
@@ -135,9 +142,10 @@ class Search:
         settings: FinetuneSettings,
         report: Reporter,
         checkpoints: Checkpoints | None,
+        watch: Watch,
     ) -> None:
         self._network, self._pictures, self._settings = network, pictures, settings
-        self._report, self._checkpoints = report, checkpoints
+        self._report, self._checkpoints, self._watch = report, checkpoints, watch
         self._auto = settings.network.freeze == "auto"
         self._pretrained = settings.network.weights != "none"
         self._stretch = stretch(len(pictures.rows("train")), settings.compute.batch_size)
@@ -162,6 +170,7 @@ class Search:
         """
         candidates = candidates_for(self._network, self._settings.network.freeze)
         begun = self._begun()
+        self._watch(self._progress.lines)
         if begun is None and head is not None and self._auto:
             self._enter_head(head)
         budget = self._settings.training.epochs or round(BUDGET * self._stretch)
@@ -232,13 +241,18 @@ class Search:
                     now=now,
                 )
 
-        result = train_tail(frozen, self._pictures, recipe, settings, self._report, save=save, begun=begun)
+        def finished(lines: list[dict[str, Any]]) -> None:
+            self._watch([*progress.lines, *_at_depth(frozen.cut.layer, lines)])
+
+        result = train_tail(
+            frozen, self._pictures, recipe, settings, self._report, save=save, finished=finished, begun=begun
+        )
         self._feature_seconds += result.feature_seconds
         self._seconds += result.seconds
         progress.stage += 1
         progress.spent += result.share * len(result.lines)
         cut = frozen.cut
-        progress.lines += [{"layer": cut.layer, **_finite(line)} for line in result.lines]
+        progress.lines += _at_depth(cut.layer, result.lines)
         self._enter(
             {
                 "freeze": candidate.freeze,

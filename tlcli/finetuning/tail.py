@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,6 +69,7 @@ def train_tail(
     report: Reporter,
     *,
     save: Save,
+    finished: Callable[[list[dict[str, Any]]], None],
     begun: tuple[State, Tensors] | None = None,
 ) -> TailResult:
     """Train the tail of a cut network, and leave its best weights in the network.
@@ -80,6 +81,7 @@ def train_tail(
         settings: Of the run.
         report: Shown each epoch.
         save: Where its state goes.
+        finished: Told after each epoch the lines of all so far.
         begun: State and tensors to go on from; None begins.
 
     Raises:
@@ -115,12 +117,17 @@ def train_tail(
         if begun is not None:
             trainer.load(*begun)
         advice = _advice(frozen, settings)
+
+        def tell(line: dict[str, Any]) -> None:
+            _tell(line, recipe, advice, report)
+            finished(trainer.state.lines)
+
         try:
             with report.task("Train", trainer.steps_left(), "steps") as advance:
                 judgement, stopped = trainer.fit(
                     save=lambda: save(trainer),
                     stepped=advance,
-                    finished=lambda line: _tell(line, recipe, advice, report),
+                    finished=tell,
                 )
         except BaseException as error:
             if trainer.resumable and not isinstance(error, Exception):  # Ctrl-C or a termination signal

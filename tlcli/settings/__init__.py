@@ -18,6 +18,7 @@ from tlcli.settings.machines import PART_SIZE, ClusterSettings, Shard, choose_cl
 from tlcli.settings.shared import (
     DEFAULT_BACKBONE,
     SPLITS,
+    TRACKERS,
     CacheSettings,
     ComputeSettings,
     NetworkSettings,
@@ -32,6 +33,7 @@ __all__ = [
     "EXPLAINED",
     "PART_SIZE",
     "SPLITS",
+    "TRACKERS",
     "AugmentSettings",
     "CacheFeaturesSettings",
     "CacheSettings",

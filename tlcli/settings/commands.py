@@ -10,6 +10,7 @@ from tlcli.settings.machines import ClusterSettings, Shard, check_spread
 from tlcli.settings.shared import (
     FITS,
     SPLITS,
+    TRACKERS,
     CacheSettings,
     ComputeSettings,
     NetworkSettings,
@@ -54,6 +55,8 @@ class FinetuneSettings:
     """Go on with the run at `out`; done already is success."""
     augmentation: Augmentation | None = None
     """How pictures are distorted in training; None is what `default_augmentation` says."""
+    track: tuple[str, ...] = ()
+    """Trackers to report to: `tensorboard`, `mlflow`, `wandb`."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
@@ -82,6 +85,10 @@ class FinetuneSettings:
         if self.out is None and (self.overwrite or self.resume):
             flag = "--overwrite" if self.overwrite else "--resume"
             raise UsageError(f"{flag} needs --out RUN: without it every run gets a new directory.")
+        for tracker in self.track:
+            one_of("--track", tracker, TRACKERS)
+            if self.track.count(tracker) > 1:
+                raise UsageError(f"--track {tracker} is given twice. Leave one of them out.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ FITS = ("crop", "pad", "squash")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 ENGINES = ("auto", "torch", "onnx")
 SPLITS = ("train", "validation", "test")
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

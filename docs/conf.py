@@ -1,0 +1,51 @@
+"""How Sphinx renders these pages and the docstrings: `make docs`."""
+
+import re
+
+from docutils import nodes
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
+import tlcli
+
+project = "tlcli"
+author = project_copyright = "The tlcli authors"
+release = tlcli.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_markdown_builder"]
+# reference.md is what `make docs` renders reference.rst to, for readers on a code hosting site.
+exclude_patterns = ["reference.md"]
+html_theme = "alabaster"
+html_theme_options = {
+    "page_width": "1200px",
+    "body_max_width": "none",
+    "description": "Transfer learning from the command line",
+}
+html_show_sourcelink = html_copy_source = False
+default_role = "literal"  # so that `name` is code in all docstrings
+highlight_language = "none"  # unless a block says so
+toc_object_entries_show_parents = "hide"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
+myst_heading_anchors = 3
+markdown_anchor_sections = markdown_anchor_signatures = True
+
+
+def google(app, what, name, obj, options, lines):
+    """Sections of docstrings; not of attributes, of which Napoleon would take all before a colon for a type."""
+    if what not in {"attribute", "property"}:
+        lines[:] = GoogleDocstring(list(lines), Config(), app, what, name, obj, options).lines()
+
+
+def to_source(app, name, source):
+    """Pages link to the rendered reference, which is none of Sphinx's own, and to files beyond docs/: no links here."""
+    source[0] = re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", source[0].replace("(reference.md)", "(reference.rst)"))
+
+
+def through(self, node):
+    """The Markdown builder doesn't know the node that a lone * in a signature is."""
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", google)
+    app.connect("source-read", to_source)
+    app.add_node(nodes.abbreviation, override=True, markdown=(through, through))

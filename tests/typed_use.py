@@ -1,0 +1,13 @@
+"""A program that uses the package, for `make lint`: mypy must see through what is imported late. Nothing runs it."""
+
+from pathlib import Path
+from typing import Any, assert_type
+
+import tlcli
+from tlcli import FinetuneSettings, NetworkSettings, PredictSettings, finetune, predict
+
+assert_type(finetune(FinetuneSettings(data=Path("photos"))), dict[str, Any])
+assert_type(predict(PredictSettings(run=Path("run"), inputs=("photos",))), tlcli.PredictResult)
+assert_type(NetworkSettings().seed, int)
+assert_type(tlcli.__version__, str)
+print(tlcli.train)  # type: ignore[attr-defined]  # not Any, as what `__getattr__` gives would be
