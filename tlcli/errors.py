@@ -27,6 +27,15 @@ class TlcliError(Exception):
         self.path = None if path is None else os.fspath(path)
 
 
+def rename(error: BaseException, path: str, name: str) -> None:
+    """Have an error, and the notes on it, say `name` where they say `path`, which stands for it."""
+    if isinstance(error, TlcliError):
+        error.message = error.message.replace(path, name)
+        error.path = None if error.path is None else error.path.replace(path, name)
+    if notes := getattr(error, "__notes__", None):
+        notes[:] = [note.replace(path, name) for note in notes]
+
+
 class UsageError(TlcliError):
     """The command line (or the settings) asks for something that cannot be."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tlcli.errors import READ_ONLY, ArtifactError, UsageError
+from tlcli.storage.urls import Place, Url, lies_in
 
 
 @contextlib.contextmanager
@@ -106,14 +107,13 @@ def check_new_file(option: str, path: Path, *, replace: bool, inputs: Iterable[s
         raise UsageError(f"{option} {path}: there is no folder {path.parent}. Make it first.")
 
 
-def check_outside(option: str, path: Path, folder: Path, what: str) -> None:
+def check_outside(option: str, path: Place, folder: Place, what: str) -> None:
     """Refuse to write within a folder that is read.
 
     Raises:
         UsageError: `path` is `folder`, or lies in it.
     """
-    here, there = path.resolve(), folder.resolve()
-    if there.is_dir() and (here == there or there in here.parents):
+    if lies_in(path, folder) and (isinstance(folder, Url) or folder.is_dir()):
         raise UsageError(f"{option} {path} lies in {what} {folder}, which is only read. Choose a place outside of it.")
 
 

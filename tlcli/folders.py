@@ -14,6 +14,7 @@ from tlcli.errors import UsageError
 from tlcli.files import sync_directory
 from tlcli.progress import Silent
 from tlcli.run_directory import lock_out, old_of, staging_of, swap
+from tlcli.storage.outputs import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,12 @@ class WholeFolder:
             foreign = names
         if foreign:
             raise self._refusal(self.path, foreign[0])
+
+    def as_target(self) -> Target:
+        """The same at a URL."""
+        return Target(
+            option=self.option, last=self.index, foreign=lambda names: next(iter(self._foreign_of(sorted(names))), None)
+        )
 
     def names(self) -> list[str]:
         """What is there, sorted."""
@@ -101,7 +108,9 @@ class WholeFolder:
 
     def _foreign(self, folder: Path) -> list[str]:
         """What in a folder is not of such a folder, whole or half written."""
-        names = sorted(os.listdir(folder))  # noqa: PTH208
+        return self._foreign_of(sorted(os.listdir(folder)))  # noqa: PTH208
+
+    def _foreign_of(self, names: list[str]) -> list[str]:
         return [name for name in names if name != self.index and not self.others.fullmatch(name)]
 
     def _refusal(self, folder: Path, name: str) -> UsageError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tlcli.errors import READ_ONLY, MachineError, UsageError
 from tlcli.files import sync_directory
 from tlcli.locks import Held, locked
 from tlcli.progress import Reporter, Silent
+from tlcli.storage.urls import Place
 
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -228,19 +230,22 @@ def _refuse(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def free_name(data: Path) -> Path:
+def free_name(data: Place) -> Path:
     """`runs/<name of data>`, or the first of `-2`, `-3`, ... that doesn't exist."""
     return next(path for path in _names(data) if not path.exists())
 
 
-def begun_name(data: Path, job: str) -> Path | None:
+def begun_name(data: Place, job: str) -> Path | None:
     """The first of these names that holds an unfinished run of a job; None where none does."""
     return next((path for path in itertools.takewhile(Path.exists, _names(data)) if begun_by(path) == job), None)
 
 
-def _names(data: Path) -> Iterator[Path]:
+def _names(data: Place) -> Iterator[Path]:
     """`runs/<name of data>`, and then the same with `-2`, `-3`, ..."""
-    name = data.absolute().stem if data.is_file() else data.resolve().name
+    if isinstance(data, Path) and data.is_dir():
+        name = data.resolve().name
+    else:
+        name = re.sub(r"\{.*\}", "", data.stem).strip(" -_.")  # braces stand for the numbers of shards
     base = Path("runs") / (name or "run")
     yield base
     for number in itertools.count(2):

@@ -6,9 +6,12 @@ file and of itself; whatever fails its checksum is refused. Nothing in a run is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.errors import ArtifactError
+from tlcli.errors import ArtifactError, DataError, rename
 from tlcli.files import as_json, atomic_write, is_sealed, read_json, sealed, sha256_file, write_json
 from tlcli.images.preprocess import Preprocessing
 from tlcli.run_directory import CONFIG_FILE, ONNX_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
 from tlcli.run_info import check_info
+from tlcli.settings import default_cache
+from tlcli.storage.remote import content_of, download
+from tlcli.storage.urls import Place, Url
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,12 +94,16 @@ class Run:
             raise ArtifactError(f"{path} is not a readable safetensors file: {error}", path=path) from error
 
 
-def load_run(directory: Path) -> Run:
-    """Open a run and verify every file of it.
+def load_run(place: Place) -> Run:
+    """Open a run and verify every file of it. One at a URL is fetched once, and again when its `run.json` changes.
 
     Raises:
         ArtifactError: it is no run, an unfinished one, of another format, or damaged.
+        MachineError: its URL can't be reached.
     """
+    if isinstance(place, Url):
+        return _load_fetched(place)
+    directory = place
     if not directory.exists():
         recover(directory)
     if not directory.is_dir():
@@ -106,6 +116,18 @@ def load_run(directory: Path) -> Run:
             "tlcli finetune DATA --out RUN --resume.",
             path=directory,
         )
+    info = _checked_info(directory)
+    for name, digest in info["files"].items():
+        path = directory / name
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing. Restore it, or train again with --overwrite.", path=path)
+        if sha256_file(path) != digest:
+            raise ArtifactError(_damaged(path), path=path)
+    return Run(directory=directory, info=info, config=read_json(directory / CONFIG_FILE, "a run's network"))
+
+
+def _checked_info(directory: Path) -> dict[str, Any]:
+    """The content of `run.json`, which names files of a run and no others."""
     info = read_json(directory / RUN_FILE, "a run of tlcli")
     if info.get("format") != FORMAT:
         raise ArtifactError(
@@ -114,13 +136,46 @@ def load_run(directory: Path) -> Run:
     if not is_sealed(info):
         raise ArtifactError(_damaged(directory / RUN_FILE), path=directory / RUN_FILE)
     check_info(info, directory / RUN_FILE)
-    for name, digest in info["files"].items():
-        path = directory / name
-        if not path.is_file():
-            raise ArtifactError(f"{path} is missing. Restore it, or train again with --overwrite.", path=path)
-        if sha256_file(path) != digest:
-            raise ArtifactError(_damaged(path), path=path)
-    return Run(directory=directory, info=info, config=read_json(directory / CONFIG_FILE, "a run's network"))
+    return info
+
+
+def _load_fetched(url: Url) -> Run:
+    try:
+        content = content_of(url / RUN_FILE)
+    except DataError as error:
+        raise ArtifactError(
+            f"{url} has no {RUN_FILE}: it is no run of tlcli, or one that did not finish.", path=url
+        ) from error
+    key = hashlib.sha256(f"{url}\n".encode() + content).hexdigest()[:32]
+    directory = default_cache() / "runs" / key / url.name
+    try:
+        if not directory.is_dir():
+            _fetch(url, content, directory)
+        return load_run(directory)
+    except ArtifactError as error:
+        shutil.rmtree(directory.parent, ignore_errors=True)  # it is fetched again next time
+        rename(error, str(directory), str(url))
+        raise
+
+
+def _fetch(url: Url, content: bytes, directory: Path) -> None:
+    """Copy a run to a directory of this machine, which appears whole."""
+    runs = directory.parent.parent
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=runs, prefix=".", suffix=".tmp", ignore_cleanup_errors=True) as name:
+        staging = Path(name) / "run" / url.name
+        staging.mkdir(parents=True)
+        (staging / RUN_FILE).write_bytes(content)
+        try:
+            for file in _checked_info(staging)["files"]:
+                download(url / file, staging / file)
+        except ArtifactError as error:
+            rename(error, str(staging), str(url))
+            raise
+        except DataError as error:
+            raise ArtifactError(f"{error.message} The run is not whole.", path=error.path) from error
+        with contextlib.suppress(OSError):  # another process has fetched it meanwhile
+            staging.parent.rename(directory.parent)
 
 
 def _damaged(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,13 +10,14 @@ from tlcli.augmentation import choose_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import AugmentSettings, ComputeSettings
+from tlcli.storage.urls import place, place_if
 
 
 @app.command(epilog="Example: tlcli augment photos --out photos-x4 --copies 3 --augment strong --preview look.png")
 def augment(
     data: options.Data,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--out", metavar="DIR", help="Folder of the new data set.", rich_help_panel="Output"),
     ] = None,
     copies: Annotated[
@@ -46,7 +46,7 @@ def augment(
     ] = AugmentSettings.seed,
     workers: options.Workers = options.COMPUTE.workers,
     preview: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--preview",
             metavar="FILE.png",
@@ -78,13 +78,13 @@ def augment(
         color_shift=color_shift,
     )
     settings = AugmentSettings(
-        data=data,
-        out=out,
+        data=place(data),
+        out=place_if(out),
         copies=copies,
         augmentation=AugmentSettings.augmentation if chosen is None else chosen,
         intensity=intensity,
         seed=seed,
-        preview=preview,
+        preview=place_if(preview),
         resume=resume,
         overwrite=overwrite,
         compute=ComputeSettings(workers=workers),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,13 +17,14 @@ from tlcli.settings import (
     choose_cluster,
     parse_shard,
 )
+from tlcli.storage.urls import place, place_if
 
 
 @app.command("cache-features", epilog="Example: tlcli cache-features photos --export features.parquet")
 def cache_features(
     data: options.Data,
     export: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--export",
             metavar="FILE.parquet",
@@ -69,8 +69,8 @@ def cache_features(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = CacheFeaturesSettings(
-        data=data,
-        export=export,
+        data=place(data),
+        export=place_if(export),
         overwrite=overwrite,
         augmentation=choose_augmentation(
             augment,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,13 +9,14 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import CacheSettings, CheckSettings, ComputeSettings, NetworkSettings
+from tlcli.storage.urls import place, place_if
 
 
 @app.command(epilog="Example: tlcli check photos --out findings.csv")
 def check(
     data: options.Data,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             metavar="FILE.csv",
@@ -59,8 +59,8 @@ def check(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = CheckSettings(
-        data=data,
-        out=out,
+        data=place(data),
+        out=place_if(out),
         overwrite=overwrite,
         group_by=group_by,
         network=NetworkSettings(backbone=backbone, weights=weights, size=size, fit=fit, intensity=intensity, seed=seed),

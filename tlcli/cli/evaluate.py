@@ -9,6 +9,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ComputeSettings, EvaluateSettings
+from tlcli.storage.urls import place
 
 
 @app.command(epilog="Example: tlcli evaluate runs/photos photos --split test")
@@ -34,8 +35,8 @@ def evaluate(
     """Judge a run on labelled pictures: accuracy with its interval, each class, mistakes, calibration."""
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = EvaluateSettings(
-        run=run,
-        data=data,
+        run=place(run),
+        data=place(data),
         split=split,
         compute=ComputeSettings(device=device, engine=engine, batch_size=batch_size, workers=workers),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ExportSettings
+from tlcli.storage.urls import place, place_if
 
 _NETWORK = "Network"
 _COMPARISON = "Comparison"
@@ -27,7 +27,7 @@ def export(
         ),
     ],
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             metavar="PATH",
@@ -52,7 +52,7 @@ def export(
         ),
     ] = False,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--data",
             metavar="DATA",
@@ -78,11 +78,11 @@ def export(
     """Write a run for use without tlcli, once it has said the same as the run on real pictures."""
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = ExportSettings(
-        run=run,
+        run=place(run),
         form=form,
-        out=out,
+        out=place_if(out),
         overwrite=overwrite,
-        data=data,
+        data=place_if(data),
         pictures=pictures,
         with_preprocessing=with_preprocessing,
         int8=int8,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.distributed import launched
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+from tlcli.storage.urls import place, place_if
 
 _TRAINING = "Training"
 _LAYERS = "Training of layers (unless --freeze all)"
@@ -21,7 +21,7 @@ _LAYERS = "Training of layers (unless --freeze all)"
 def finetune(
     data: options.Data,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             metavar="RUN",
@@ -141,8 +141,8 @@ def finetune(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = FinetuneSettings(
-        data=data,
-        out=out,
+        data=place(data),
+        out=place_if(out),
         group_by=group_by,
         validation_fraction=validation_fraction,
         balance=balance,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ComputeSettings, InspectSettings
+from tlcli.storage.urls import place, place_if
 
 Layer = Annotated[
     list[str] | None,
@@ -23,7 +23,7 @@ Units = Annotated[
     int, typer.Option("--units", metavar="N", help="Units of each layer to show, the most selective ones.")
 ]
 Out = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--out",
         metavar="DIR",
@@ -80,10 +80,10 @@ def inspect(
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = InspectSettings(
         network=network,
-        data=data,
+        data=place(data),
         layers=tuple(layer or ()),
         units=units,
-        out=out,
+        out=place_if(out),
         overwrite=overwrite,
         weights=weights,
         size=size,

@@ -126,7 +126,7 @@ def _tell(error: TlcliError, arguments: Sequence[str]) -> None:
         traceback.print_exception(error.__cause__)
     if (place := launched()).rank:
         _let_the_first_speak()
-        error.message = f"process {place.rank} of 0 to {place.size - 1}: {error.message}"
+        error.message = f"rank {place.rank} of {place.size}: {error.message}"
     try:
         open_terminal(quiet=False, verbose=False, json_output="--json" in arguments and not place.rank).error(error)
     except OSError:  # it goes where there is no room: the exit code is all that can be told

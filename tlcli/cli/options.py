@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from tlcli.settings import PART_SIZE, CacheSettings, ComputeSettings, NetworkSettings, TrainingSettings
+from tlcli.settings import (
+    PART_SIZE,
+    CacheSettings,
+    ComputeSettings,
+    NetworkSettings,
+    TrainingSettings,
+    cache_directory,
+)
 
 _NETWORK = "Network"
 _COMPUTE = "Hardware"
@@ -16,18 +23,17 @@ _OUTPUT = "Output"
 _MACHINES = "More machines"
 
 Data = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="DATA",
-        readable=False,  # said by us, with the contract's exit code
-        help="root/CLASS/*.jpg, or root/{train,val,test}/CLASS/*, or a .csv, .jsonl or .parquet table with the "
-        "columns path, label[, split][, group].",
+        help="root/CLASS/*.jpg, or root/{train,val,test}/CLASS/*, a .csv, .jsonl or .parquet table with the "
+        "columns path, label[, split][, group], or WebDataset's 'shards-{000..099}.tar'; or the URL of any.",
     ),
 ]
 RunOrBackbone = Annotated[
     str, typer.Argument(metavar="RUN_OR_BACKBONE", help="A backbone's name, or a run's directory.")
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="The directory that finetune wrote.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The directory that finetune wrote, or its URL.")]
 
 Backbone = Annotated[
     str,
@@ -169,6 +175,7 @@ CacheDirectory = Annotated[
     typer.Option(
         "--cache",
         metavar="DIR",
+        parser=cache_directory,
         help="Where features are kept.  \\[default: $TLCLI_CACHE, else ~/.cache/tlcli/features]",
         rich_help_panel=_CACHE,
     ),

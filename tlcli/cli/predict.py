@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.errors import UsageError
 from tlcli.settings import EXPLAINED, ComputeSettings, PredictSettings, choose_cluster, parse_shard
+from tlcli.storage.urls import place, place_if
 
 _ROWS = "Rows"
 _WHY = "Why"
@@ -21,7 +21,9 @@ def predict(
     run: options.RunArgument,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Pictures, folders, @list.txt, or - for a list on standard input."),
+        typer.Argument(
+            metavar="INPUT...", help="Pictures, folders, tars, @list.txt, or - for a list on standard input."
+        ),
     ],
     out: Annotated[
         str | None,
@@ -45,7 +47,7 @@ def predict(
         ),
     ] = None,
     explain: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--explain",
             metavar="DIR",
@@ -81,7 +83,7 @@ def predict(
     if out == "-" and json_output:
         raise UsageError("--out - and --json would both write to standard output. Choose one, or give --out FILE.")
     settings = PredictSettings(
-        run=run,
+        run=place(run),
         inputs=tuple(inputs),
         out=out or (None if json_output else "-"),
         top=top,
@@ -91,7 +93,7 @@ def predict(
         resume=resume,
         shard=parse_shard(shard),
         cluster=choose_cluster(cluster, part_size=part_size, cores=cores),
-        explain=explain,
+        explain=place_if(explain),
         explain_limit=explain_limit,
         compute=ComputeSettings(device=device, engine=engine, batch_size=batch_size, workers=workers),
     )

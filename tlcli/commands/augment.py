@@ -31,11 +31,14 @@ from tlcli.images.findings import find_duplicates
 from tlcli.images.layout import check_folder_names, place, place_view
 from tlcli.images.loader import PictureLoader
 from tlcli.images.split import HELD_OUT, SMALL_CLASS, assign_splits
-from tlcli.images.worker import Order
+from tlcli.images.worker import MAX_BYTES, Order
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.rows import write_csv
 from tlcli.settings import SPLITS, AugmentSettings, intensity_range
+from tlcli.storage.outputs import Target, published_if
+from tlcli.storage.stored import UnreadableError, opened
+from tlcli.storage.urls import lies_in
 
 BEGUN = "augment.json"
 """Written first: what the data set is made from."""
@@ -47,6 +50,15 @@ BEGUN_BY = "a data set that tlcli augment began"
 
 MANIFEST = "manifest.csv"
 """Written last: a row for each picture. A data set without it is unfinished."""
+
+DATA_SET = Target(
+    option="--out",
+    last=MANIFEST,
+    foreign=lambda names: next(
+        (name for name in names if name.partition("/")[0] not in {*SPLITS, BEGUN, MANIFEST}), None
+    ),
+    wanted={BEGUN, MANIFEST}.__contains__,
+)
 
 COLUMNS = ("path", "label", "split", "source", "digest", "view", "parameters")
 
@@ -78,16 +90,31 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
         MachineError: no room, no permission.
     """
     report = report or Silent()
-    started = time.monotonic()
     if settings.preview is not None:
         check_outside("--preview", settings.preview, settings.data, "DATA")
-        check_new_file("--preview", settings.preview, replace=settings.overwrite or settings.resume)
-    if settings.out is not None:
-        _check_out(settings.out, settings)
+    if settings.out is not None and (lies_in(settings.out, settings.data) or lies_in(settings.data, settings.out)):
+        raise UsageError(
+            f"--out {settings.out} and DATA {settings.data} lie in each other; pictures would be mixed. Choose a "
+            "folder of its own."
+        )
+    again = settings.overwrite or settings.resume
+    with (
+        published_if(settings.preview, Target(option="--preview"), report, overwrite=again) as preview,
+        published_if(settings.out, DATA_SET, report, resume=settings.resume) as out,
+    ):
+        return _augment(settings, out, preview, report)
+
+
+def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, report: Reporter) -> dict[str, Any]:
+    started = time.monotonic()
+    if preview is not None:
+        check_new_file("--preview", preview, replace=settings.overwrite or settings.resume)
+    if out is not None:
+        _check_out(out, settings)
     dataset = open_dataset(settings.data)
-    if settings.preview is not None:  # a table may name pictures anywhere
+    if preview is not None:  # a table may name pictures anywhere
         pictures = (sample.path for sample in dataset.samples)
-        check_new_file("--preview", settings.preview, replace=True, inputs=pictures)
+        check_new_file("--preview", preview, replace=True, inputs=pictures)
     result: dict[str, Any] = {
         "out": None if settings.out is None else str(settings.out),
         "images": len(dataset.samples),
@@ -97,19 +124,19 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
         "failed": 0,
         "failures": [],
     }
-    if settings.out is not None:
-        if (settings.out / MANIFEST).exists():
+    if out is not None:
+        if (out / MANIFEST).exists():
             result["was_finished"] = True
         else:
             describe_dataset(dataset, report)
-            failures = _write_data_set(settings.out, dataset, settings, report)
+            failures = _write_data_set(out, dataset, settings, report)
             result["failed"] = len(failures)
             result["failures"] = [
                 {"path": portable_name(dataset.samples[index].path), "error": reason}
                 for index, reason in sorted(failures.items())
             ]
-        result |= _survey(settings.out)
-    if settings.preview is not None:
+        result |= _survey(out)
+    if preview is not None:
         sheet = contact_sheet(
             dataset,
             settings.augmentation,
@@ -117,19 +144,13 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
             workers=settings.compute.worker_count(),
             intensity=intensity_range(settings.intensity),
         )
-        with atomic_write(settings.preview) as file:
+        with atomic_write(preview) as file:
             sheet.save(file, "PNG", optimize=True)
     return result | {"seconds": round(time.monotonic() - started, 3)}
 
 
 def _check_out(out: Path, settings: AugmentSettings) -> None:
     """Refuse an output that can't be written, before anything is computed for it."""
-    here, data = out.resolve(), settings.data.resolve()
-    if here == data or data in here.parents or here in data.parents:
-        raise UsageError(
-            f"--out {out} and DATA {settings.data} lie in each other; pictures would be mixed. Choose a folder of its "
-            "own."
-        )
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; expected a folder, new or empty.")
     if not out.is_dir() or all(
@@ -279,9 +300,9 @@ def _write_pictures(
 def _original(output: Output) -> bytes | None:
     """The bytes of an original; None where it is gone, or another by now."""
     try:
-        with open(output.sample.path, "rb") as file:  # noqa: PTH123 - a path may be any bytes
+        with opened(output.sample.path, MAX_BYTES) as (file, _, _):
             content = file.read()
-    except OSError:
+    except (OSError, UnreadableError):
         return None
     return content if hashlib.sha256(content).digest() == output.digest else None
 

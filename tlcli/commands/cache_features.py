@@ -21,6 +21,7 @@ from tlcli.images.describe import describe_dataset, describe_failures
 from tlcli.images.measure import choose_intensity
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CacheFeaturesSettings
+from tlcli.storage.outputs import Target, published_if
 
 EXPORT_ROWS = 4096
 """Rows exported at a time, so that memory stays flat."""
@@ -40,7 +41,11 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
         MachineError: no room, no permission, no such device, or weights that would need a network.
     """
     report = report or Silent()
-    export = settings.export
+    with published_if(settings.export, Target(option="--export"), report, overwrite=settings.overwrite) as export:
+        return _cache_features(settings, export, report)
+
+
+def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report: Reporter) -> dict[str, Any]:
     if export is not None:
         check_new_file("--export", export, replace=settings.overwrite, inputs=[settings.data])
     dataset = open_dataset(settings.data)

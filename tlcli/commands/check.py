@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tlcli.checking.copies import Copies, connected, copy_findings, distinct
@@ -33,6 +34,7 @@ from tlcli.images.describe import describe_dataset
 from tlcli.images.measure import choose_intensity
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CheckSettings
+from tlcli.storage.outputs import Target, published_if
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +99,14 @@ def check(settings: CheckSettings, report: Reporter | None = None) -> CheckResul
         MachineError: no room, no permission, no such device, or weights that would need a network.
     """
     report = report or Silent()
+    with published_if(settings.out, Target(option="--out"), report, overwrite=settings.overwrite) as out:
+        return _check(settings, out, report)
+
+
+def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> CheckResult:
     started = time.monotonic()
-    if settings.out is not None:
-        check_new_file("--out", settings.out, replace=settings.overwrite, inputs=[settings.data])
+    if out is not None:
+        check_new_file("--out", out, replace=settings.overwrite, inputs=[settings.data])
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     describe_dataset(dataset, report)
     frozen = _open(settings, dataset, report)
@@ -131,8 +138,8 @@ def check(settings: CheckSettings, report: Reporter | None = None) -> CheckResul
         *balance_findings(counts),
     ]
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
-    if settings.out is not None:
-        write_findings(settings.out, findings)
+    if out is not None:
+        write_findings(out, findings)
     return CheckResult(
         dataset=dataset,
         findings=tuple(findings),

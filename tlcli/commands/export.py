@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from tlcli.progress import Reporter, Silent
 from tlcli.run_directory import lock_out
 from tlcli.runs import Run, load_run
 from tlcli.settings import ComputeSettings, ExportSettings
+from tlcli.storage.outputs import Target, published
+from tlcli.storage.urls import Place
 
 CALIBRATION = 256
 """Pictures by which `--int8` measures the ranges of activations."""
@@ -32,7 +34,7 @@ CALIBRATION = 256
 class ExportResult:
     """What was written, and how near it comes."""
 
-    out: Path
+    out: Place
     form: str
     size: int
     """Bytes, of all files."""
@@ -74,14 +76,21 @@ def export(settings: ExportSettings, report: Reporter | None = None) -> ExportRe
         MachineError: no room, no permission, no memory.
     """
     report = report or Silent()
-    started = time.monotonic()
     run = load_run(settings.run)
-    out = settings.out or Path(run.directory.resolve().name + settings.suffix())
+    place = settings.out or Path(run.directory.resolve().name + settings.suffix())
     data = data_of(run, settings.data)
+    for read, what in ((settings.run, "the run"), (data, "DATA")):
+        check_outside("--out", place, read, what)
+    folder = timm_folder.timm_folder(Path(place.name))
+    output = folder.as_target() if settings.form == "timm" else Target(option="--out")
+    with published(place, output, report, overwrite=settings.overwrite) as out:
+        return replace(_export(run, data, settings, out, report), out=place)
+
+
+def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: Reporter) -> ExportResult:
+    started = time.monotonic()
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}. Make it first.")
-    for place, what in ((run.directory, "the run"), (data, "DATA")):
-        check_outside("--out", out, place, what)
     if settings.form == "timm":
         timm_folder.check_known(run)
         timm_folder.timm_folder(out).check(replace=settings.overwrite)
@@ -122,7 +131,7 @@ def export(settings: ExportSettings, report: Reporter | None = None) -> ExportRe
     )
 
 
-def _pictures(run: Run, data: Path, settings: ExportSettings, report: Reporter) -> RealPictures:
+def _pictures(run: Run, data: Place, settings: ExportSettings, report: Reporter) -> RealPictures:
     pictures = real_pictures(
         run,
         data,
@@ -132,8 +141,9 @@ def _pictures(run: Run, data: Path, settings: ExportSettings, report: Reporter) 
     )
     count = len(pictures.pixels)
     seen = "" if pictures.held_out == count else f", {count - pictures.held_out:,} of them trained on"
-    shown = data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data
-    report.note(f"Pictures  {count:,} of {portable_name(str(shown))} to compare on{seen}")
+    if isinstance(data, Path) and data.is_relative_to(Path.cwd()):
+        data = data.relative_to(Path.cwd())
+    report.note(f"Pictures  {count:,} of {portable_name(str(data))} to compare on{seen}")
     return pictures
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from tlcli.provenance import data_fingerprint, settings_to_json, versions
 from tlcli.reports.run_report import run_report
 from tlcli.run_directory import (
     CHECKPOINTS,
+    FILES,
     RUN_FILE,
     begun_by,
     begun_name,
@@ -36,8 +36,14 @@ from tlcli.run_directory import (
 )
 from tlcli.runs import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
+from tlcli.storage.outputs import Target, published
+from tlcli.storage.urls import Place, Url, absolute
 from tlcli.tracking.tracking import Tracking
 from tlcli.training.checkpoint import refuse_other
+
+RUN = Target(
+    option="--out", last=RUN_FILE, foreign=lambda names: next((name for name in names if name not in FILES), None)
+)
 
 
 def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict[str, Any]:
@@ -65,43 +71,50 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
 def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     started = time.monotonic()
     tracking = distributed.only_first(lambda: Tracking(settings.track, report)) or Tracking((), report)
-    settings, out, dataset = distributed.of_first(lambda: _begin(settings, report))
-    if dataset is None:
-        return distributed.of_first(lambda: _finished(out, settings))
-    if distributed.size() > 1:
-        report.note(f"{distributed.size()} processes train together, with a part of every batch each")
-    with tracking, contextlib.ExitStack() as writing:
-        directory = distributed.only_first(
-            lambda: writing.enter_context(
-                new_run(
-                    out,
-                    overwrite=settings.overwrite,
-                    resume=settings.resume,
-                    report=report,
-                    job=distributed.launched().job,
-                )
-            )
-        )
-        if directory is not None:
-            tracking.start(out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume)
-        classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
+    with tracking, contextlib.ExitStack() as publishing:
+        settings, out, dataset = distributed.of_first(lambda: _begin(settings, report, publishing))
+        if dataset is None:
+            return {"run": str(settings.out)} | distributed.of_first(lambda: _finished(out, settings))
+        if distributed.size() > 1:
+            report.note(f"{distributed.size()} processes train together, with a part of every batch each")
+        with contextlib.ExitStack() as writing:
+            directory = distributed.only_first(lambda: writing.enter_context(_new_run(settings, out, report)))
+            if directory is not None:
+                tracking.start(out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume)
+            classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
 
-        def write() -> dict[str, Any]:
-            assert directory is not None  # the first process has one
-            return _write(directory, settings, dataset, classifier, report, name=out.name, started=started)
+            def write() -> dict[str, Any]:
+                assert directory is not None  # the first process has one
+                return _write(directory, settings, dataset, classifier, report, name=out.name, started=started)
 
-        written = distributed.of_first(write)
-    tracking.finish(out, written, classifier.lines)
+            written = distributed.of_first(write)
+        tracking.finish(out, written, classifier.lines)
     if classifier.stopped:
-        raise DataError(_not_finite(classifier.stopped, out), path=out)
-    return {"run": str(out)} | written
+        raise DataError(_not_finite(classifier.stopped, settings.out), path=settings.out)
+    return {"run": str(settings.out)} | written
 
 
-def _begin(settings: FinetuneSettings, report: Reporter) -> tuple[FinetuneSettings, Path, Dataset | None]:
-    """See whether there is something to do; where the run goes, and the pictures, None where it was finished before."""
+def _new_run(settings: FinetuneSettings, out: Path, report: Reporter) -> contextlib.AbstractContextManager[Path]:
+    job = distributed.launched().job
+    return new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=job)
+
+
+def _begin(
+    settings: FinetuneSettings, report: Reporter, publishing: contextlib.ExitStack
+) -> tuple[FinetuneSettings, Path, Dataset | None]:
+    """See whether there is something to do.
+
+    Returns:
+        The settings, which say where the run goes; where it is written, which is the same unless that is a URL; and the
+        pictures, None where it was finished before.
+    """
     settings = _gone_on_with(settings)
-    out = settings.out or free_name(settings.data)
-    check_outside("--out", out, settings.data, "DATA")
+    settings = replace(settings, out=settings.out or free_name(settings.data))
+    assert settings.out is not None
+    check_outside("--out", settings.out, settings.data, "DATA")
+    out = publishing.enter_context(
+        published(settings.out, RUN, report, overwrite=settings.overwrite, resume=settings.resume)
+    )
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     if settings.resume:
@@ -122,6 +135,8 @@ def _gone_on_with(settings: FinetuneSettings) -> FinetuneSettings:
     """What torchrun means by the same command line once more: go on, also where the user said to replace a run."""
     job, restarts = distributed.launched().job, distributed.launched().restarts
     out = settings.out or (begun_name(settings.data, job) if job or restarts else None)
+    if isinstance(out, Url):
+        return replace(settings, resume=True, overwrite=False) if restarts else settings
     if out is None or (begun_by(out) != job if job else not restarts):
         return settings
     resume = begun_run(out) is not None or not settings.overwrite
@@ -184,8 +199,8 @@ def _finished(out: Path, settings: FinetuneSettings) -> dict[str, Any]:
             path=out,
         )
     if stopped := (info.get("training") or {}).get("stopped"):
-        raise DataError(_not_finite(stopped, out), path=out)
-    return {"run": str(out), "was_finished": True} | info
+        raise DataError(_not_finite(stopped, settings.out), path=settings.out)
+    return {"was_finished": True} | info
 
 
 def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) -> dict[str, Any]:
@@ -224,7 +239,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
             "reused": extraction.reused,
         },
         "data": {
-            "root": portable_name(os.path.abspath(dataset.root)),  # noqa: PTH100 - without dots
+            "root": portable_name(absolute(dataset.root)),
             "fingerprint": data_fingerprint(extraction.digests),
             "skipped": dataset.skipped,
             "failed": [{"path": portable_name(path), "error": reason} for path, reason in failed],
@@ -236,7 +251,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
     }
 
 
-def _not_finite(where: str, out: Path) -> str:
+def _not_finite(where: str, out: Place | None) -> str:
     return (
         f"the loss was no longer a finite number at {where}. {out} holds the best weights before that. Try a smaller "
         "--learning-rate, or --precision fp32."

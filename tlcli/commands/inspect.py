@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from tlcli.inspection.units import choose_taps, stages
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.studio import Studio
 from tlcli.settings import InspectSettings
+from tlcli.storage.outputs import published
+from tlcli.storage.urls import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class InspectedLayer:
 class InspectResult:
     """What was looked at, and where it lies."""
 
-    out: Path
+    out: Place
     network: str
     layers: tuple[InspectedLayer, ...]
     images: int
@@ -89,11 +91,17 @@ def inspect(settings: InspectSettings, report: Reporter | None = None) -> Inspec
         MachineError: no room, no permission, no such device, or weights that would need a network.
     """
     report = report or Silent()
+    place = settings.out or Path("inspect") / subject_name(settings.network)
+    check_outside("--out", place, settings.data, "DATA")
+    output = inspect_folder(Path(place.name)).as_target()
+    with published(place, output, report, overwrite=settings.overwrite) as out:
+        return replace(_inspect(settings, out, report), out=place)
+
+
+def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectResult:
     started = time.monotonic()
-    out = settings.out or Path("inspect") / subject_name(settings.network)
     target = inspect_folder(out)
     refuse_options_of_backbones(settings)
-    check_outside("--out", out, settings.data, "DATA")
     target.check(replace=settings.overwrite)
     dataset = open_dataset(settings.data)
     describe_dataset(dataset, report)

@@ -11,6 +11,7 @@ from tlcli.backbones.zoo import rebuild
 from tlcli.errors import UsageError
 from tlcli.run_directory import RUN_FILE, UNFINISHED
 from tlcli.runs import load_run
+from tlcli.storage.urls import is_url, place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,10 @@ def layers(name: str, *, size: int | None = None) -> LayersResult:
         ArtifactError: the run is broken.
     """
     path = Path(name)
-    if (path / RUN_FILE).exists() or (path / UNFINISHED).exists():
+    if is_url(name) or (path / RUN_FILE).exists() or (path / UNFINISHED).exists():
         if size is not None:
             raise UsageError("--size has no effect on a run, which has its own. Leave it out.")
-        run = load_run(path)
+        run = load_run(place(name))
         backbone = rebuild(run.config)
         table, frozen = layer_table(backbone), run.layer
     else:

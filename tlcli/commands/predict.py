@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tlcli.cluster.part_folder import check_part_folder
-from tlcli.errors import ArtifactError, DataError
+from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.explanation.selection import Selection, check_explain, explain_folder
-from tlcli.files import portable_name
+from tlcli.files import check_outside, portable_name
 from tlcli.images.inputs import Inputs
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.rows import Tally, rows_of, status_of
@@ -24,9 +24,14 @@ from tlcli.progress import Advance, Reporter, Silent
 from tlcli.rows import Journal, Row, check_output, columns, journal_path, read_output, write_csv
 from tlcli.runs import Run, load_run
 from tlcli.settings import EXPLAINED, PredictSettings
+from tlcli.storage.outputs import Target, published_if
+from tlcli.storage.stored import stamp
+from tlcli.storage.urls import Url, place
 
 if TYPE_CHECKING:
     from tlcli.explanation.explain import Explainer
+
+ROWS = Target(option="--out")
 
 
 @dataclass(kw_only=True)
@@ -87,15 +92,37 @@ def predict(
         MachineError: no such device, no memory, no room, no permission.
     """
     report = report or Silent()
+    rows = None if settings.out in {None, "-"} else place(settings.out or "")
+    if isinstance(rows, Url) and settings.cluster is not None:
+        raise UsageError(f"--out {rows}: with --cluster expected a folder that all its machines see, not a URL.")
+    for option, chosen in (("--out", rows), ("--explain", settings.explain)):
+        if chosen is not None:
+            check_outside(option, chosen, settings.run, "the run")
+    again, explanations = settings.overwrite or settings.resume, explain_folder(Path("explain")).as_target()
+    with (
+        published_if(rows, ROWS, report, overwrite=settings.overwrite, resume=settings.resume) as out,
+        published_if(settings.explain, explanations, report, overwrite=again) as explain,
+    ):
+        return _predict(settings, out, explain, report, stdin or sys.stdin.buffer, stdout or sys.stdout)
+
+
+def _predict(
+    settings: PredictSettings,
+    out: Path | None,
+    explain: Path | None,
+    report: Reporter,
+    stdin: IO[bytes],
+    stdout: IO[str],
+) -> PredictResult:
+    """Predict, with the rows to the file `out`, if there is one, and explanations to the folder `explain`."""
     started = time.monotonic()
     run = load_run(settings.run)
     result = PredictResult(out=settings.out)
-    out = None if settings.out in {None, "-"} else Path(settings.out or "")
     if out is not None and settings.cluster is not None:
         check_part_folder(out, run.directory, replace=settings.overwrite or settings.resume)
     elif out is not None:
         check_output(out, run.directory, settings.inputs, overwrite=settings.overwrite, resume=settings.resume)
-    inputs = Inputs(settings.inputs, stdin or sys.stdin.buffer, settings.shard)
+    inputs = Inputs(settings.inputs, stdin, settings.shard)
     total, listing = _survey(inputs, exactly=out is not None)
     result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
     result.unlisted = list(inputs.unlisted)
@@ -120,7 +147,7 @@ def predict(
         result.seconds = time.monotonic() - started
         return result
     finished = out is not None and settings.resume and out.exists() and not journal_path(out).exists()
-    explainer = _open_explainer(run, settings, inputs, out, report)
+    explainer = _open_explainer(run, settings, inputs, out, explain, report)
     selection = Selection((settings.explain_limit or EXPLAINED) if explainer else 0)
     if out is not None and finished:
         report.note(f"{out} was finished before.")
@@ -130,9 +157,9 @@ def predict(
     predictor = Predictor(run, settings.compute, report)
     if not finished:
         with report.task("Predict", total) as advance:
-            _write(predictor, inputs, names, listing, settings, stdout, report, result, selection, advance)
-    if explainer is not None and settings.explain is not None:
-        with explain_folder(settings.explain).filled(replace=settings.overwrite or settings.resume) as folder:
+            _write(predictor, inputs, names, listing, settings, out or stdout, report, result, selection, advance)
+    if explainer is not None and explain is not None:
+        with explain_folder(explain).filled(replace=settings.overwrite or settings.resume) as folder:
             images = explainer.write(folder, selection, predictor)
         result.explained = {
             "out": portable_name(str(settings.explain)),
@@ -144,13 +171,13 @@ def predict(
 
 
 def _open_explainer(
-    run: Run, settings: PredictSettings, inputs: Inputs, out: Path | None, report: Reporter
+    run: Run, settings: PredictSettings, inputs: Inputs, out: Path | None, explain: Path | None, report: Reporter
 ) -> Explainer | None:
     """What explains, if that is wanted; it is opened before anything is predicted, since it may be impossible."""
-    if settings.explain is None:
+    if explain is None:
         return None
     check_explain(
-        settings.explain,
+        explain,
         run=run.directory,
         rows=out,
         inputs=settings.inputs,
@@ -168,15 +195,15 @@ def _write(
     names: Sequence[str],
     listing: str,
     settings: PredictSettings,
-    stdout: IO[str] | None,
+    out: Path | IO[str],
     report: Reporter,
     result: PredictResult,
     selection: Selection,
     advance: Advance,
 ) -> None:
-    """Predict, and write the rows where they go."""
-    if settings.out in {None, "-"}:
-        file = stdout or sys.stdout if settings.out == "-" else None
+    """Predict, and write the rows where they go: to a file; to a stream, with `-`; or into the result."""
+    if not isinstance(out, Path):
+        file = out if settings.out == "-" else None
         if file:
             write_csv(file, names, (), header=True)
         for rows in _rows(predictor, iter(inputs), settings, result, selection, advance):
@@ -185,7 +212,7 @@ def _write(
             else:
                 result.rows += [dict(zip(names, row, strict=True)) for row in rows]
         return
-    out, signature = Path(settings.out or ""), _signature(predictor.run, settings, listing)
+    signature = _signature(predictor.run, settings, listing)
     with Journal(out, signature, resume=settings.resume, report=report) as journal:
         paths = _after(journal, iter(inputs), result, selection)
         advance(journal.done)
@@ -234,8 +261,8 @@ def _survey(inputs: Inputs, *, exactly: bool) -> tuple[int, str]:
         digest.update(os.fsencode(path) + b"\0")
         if exactly:
             with contextlib.suppress(OSError, ValueError):  # what isn't there has a failed row
-                status = os.stat(path)  # noqa: PTH116 - a path may be any bytes, and there may be a million
-                digest.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
+                size, version = stamp(path)
+                digest.update(f"{size} {version}\0".encode())
         total += 1
     return total, digest.hexdigest()
 

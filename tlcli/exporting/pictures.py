@@ -9,17 +9,16 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from tlcli.errors import DataError, UsageError
-from tlcli.files import from_portable_name
-from tlcli.images.dataset import Sample, open_dataset
+from tlcli.images.dataset import Sample, is_there, open_dataset
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.runs import Run
+from tlcli.storage.urls import Place, place
 
 READ_AT_MOST = 20
 """Pictures that are read for one that is wanted, in search of some that the run wasn't trained on."""
@@ -42,7 +41,7 @@ class RealPictures:
     """uint8 [M, H, W, C]: pictures that the run was trained on."""
 
 
-def data_of(run: Run, data: Path | None) -> Path:
+def data_of(run: Run, data: Place | None) -> Place:
     """Where the pictures are: `data`, else where they were when the run was trained.
 
     Raises:
@@ -50,8 +49,8 @@ def data_of(run: Run, data: Path | None) -> Path:
     """
     if data is not None:
         return data
-    own = Path(from_portable_name(str(run.info["settings"].get("data") or "")))
-    if own.is_absolute() and own.exists():
+    own = place(str(run.info["settings"].get("data") or ""))
+    if own.absolute() == own and is_there(own):
         return own
     raise UsageError(
         f"the pictures that {run.directory} was trained on are no longer at {own}, and an export is compared on real "
@@ -59,7 +58,7 @@ def data_of(run: Run, data: Path | None) -> Path:
     )
 
 
-def real_pictures(run: Run, data: Path, *, wanted: int, calibrating: int, workers: int) -> RealPictures:
+def real_pictures(run: Run, data: Place, *, wanted: int, calibrating: int, workers: int) -> RealPictures:
     """Draw pictures of all classes, the same ones each time; those that the run wasn't trained on first.
 
     Args:

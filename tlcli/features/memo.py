@@ -12,6 +12,8 @@ from tlcli.features.parts import read_parts, remove_leftovers, write_part
 from tlcli.images.worker import Picture
 from tlcli.locks import locked
 from tlcli.progress import Reporter
+from tlcli.storage.stored import UNKNOWN, stamp
+from tlcli.storage.urls import absolute
 
 RACY_NANOSECONDS = 2_000_000_000
 """A file changed this shortly before it was read may change again within the clock's grain: not remembered."""
@@ -47,14 +49,15 @@ class Memo:
         if known is None:
             return None
         try:
-            status = os.stat(path)  # noqa: PTH116 - a path may be any bytes, and there may be a million
+            return known[2] if known[:2] == stamp(path) else None
         except OSError:
             return None
-        return known[2] if known[:2] == (status.st_size, status.st_mtime_ns) else None
 
     def remember(self, path: str, picture: Picture) -> None:
         """Note what was read at `path`; `save` writes it."""
-        if picture.digest is not None and picture.read - picture.modified > RACY_NANOSECONDS:
+        if picture.digest is None or picture.modified == UNKNOWN:
+            return
+        if picture.read - picture.modified > RACY_NANOSECONDS:  # entity tags are below zero, and have no grain
             entry = (picture.size, picture.modified, picture.digest)
             if self._known.get(_key(path)) != entry:
                 self.new[_key(path)] = self._known[_key(path)] = entry
@@ -110,7 +113,7 @@ class Memo:
 
 
 def _key(path: str) -> bytes:
-    return os.fsencode(os.path.abspath(path))  # noqa: PTH100
+    return os.fsencode(absolute(path))
 
 
 def _table(entries: Known) -> pa.Table:

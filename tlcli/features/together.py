@@ -71,9 +71,10 @@ def _share(
 ) -> None:
     members = _who_sees(store)
     todo, begun = distributed.gather((todo, extraction))[members[0]]  # memos may differ from machine to machine
-    announce(len(todo))
-    if distributed.rank() == members[0]:
-        ready()
+    if todo:  # others, who see another cache, may have some
+        announce(len(todo))
+        if distributed.rank() == members[0]:
+            ready()
     distributed.gather(None)
     part = distributed.share(todo, among=members)
     own = Extraction(digests=list(begun.digests))

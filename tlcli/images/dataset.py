@@ -1,4 +1,4 @@
-"""DATA: a folder or a table of labelled pictures, as samples with classes and splits.
+"""DATA: a folder, a table or tars of labelled pictures, as samples with classes and splits.
 
 Nothing is decoded here; the pictures' bytes are read later, once.
 """
@@ -12,9 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from tlcli.errors import DataError, MachineError, UsageError
-from tlcli.images.tables import SPLIT_NAMES, TABLE_SUFFIXES, Row, read_table
-from tlcli.images.walk import SUFFIXES_FOR_PEOPLE, has_picture_suffix, is_hidden, walk_pictures
+from tlcli.errors import DataError, UsageError
+from tlcli.images.tables import SPLIT_NAMES, TABLE_SUFFIXES, Row, read_table, with_train
+from tlcli.images.tars import expand, is_tar, open_tars
+from tlcli.images.trees import ListedTree, LocalTree, Tree, under
+from tlcli.images.walk import SUFFIXES_FOR_PEOPLE, has_picture_suffix, is_hidden
+from tlcli.images.webdataset import labelled_in
+from tlcli.storage.remote import listing
+from tlcli.storage.urls import Place, Url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,22 +40,25 @@ class Sample:
 class Dataset:
     """What DATA holds."""
 
-    root: Path
+    root: Place
     samples: tuple[Sample, ...]
     classes: tuple[str, ...]
     skipped: dict[str, int]
     """Files that were passed over, by reason."""
+    in_folders: bool = False
+    """Whether folders below `root` name the classes."""
 
     def has_split(self, split: str) -> bool:
         """Whether DATA itself names pictures of `split`."""
         return any(sample.split == split for sample in self.samples)
 
 
-def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str, ...] | None = None) -> Dataset:
+def open_dataset(data: Place, *, group_by: str | None = None, classes: tuple[str, ...] | None = None) -> Dataset:
     """List the labelled pictures of DATA.
 
     Args:
-        data: `root/<class>/*`, `root/{train,val,test}/<class>/*`, or a .csv, .jsonl or .parquet table.
+        data: `root/<class>/*`, `root/{train,val,test}/<class>/*`, a .csv, .jsonl or .parquet table, or WebDataset's
+            shards, `shards-{000..099}.tar`; on this machine or at a URL.
         group_by: A regular expression searched for in each path below DATA; its first capture (or whole match) is the
             group.
         classes: The classes of a run, in its order; None derives them from what is there (see `_class_names`).
@@ -58,17 +66,20 @@ def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str,
     Raises:
         DataError: there is no such DATA, or it is not of a known form, or a class is empty or unknown.
         UsageError: `group_by` is no regular expression, or matches none of the paths.
-        MachineError: a folder cannot be listed.
+        MachineError: a folder cannot be listed, or a URL not be reached.
     """
     skipped: Counter[str] = Counter()
-    if data.is_dir():
-        rows = _folder_rows(data, skipped, for_run=classes is not None)
-    elif data.is_file() and data.suffix.lower() in TABLE_SUFFIXES:
+    tree = _tree(data)
+    if tree is not None:
+        rows = _folder_rows(tree, skipped, for_run=classes is not None)
+    elif data.suffix.lower() in TABLE_SUFFIXES and (isinstance(data, Url) or data.is_file()):
         rows = read_table(data)
-    elif data.exists():
+    elif is_tar(str(data)):
+        rows = _tar_rows(str(data), skipped)
+    elif isinstance(data, Url) or data.exists():
         raise DataError(
-            f"{data} is neither a folder nor a table. Give a folder with one sub-folder a class, or a .csv, "
-            ".jsonl or .parquet file with the columns path and label.",
+            f"{data} is neither a folder nor a table, nor a tar. Give a folder with one sub-folder a class, a .csv, "
+            ".jsonl or .parquet file with the columns path and label, or WebDataset's shards.",
             path=data,
         )
     else:
@@ -77,87 +88,108 @@ def open_dataset(data: Path, *, group_by: str | None = None, classes: tuple[str,
     number = {name: index for index, name in enumerate(names)}
     samples = tuple(Sample(path=row.path, label=number[row.label], split=row.split, group=row.group) for row in rows)
     if group_by is not None:
-        samples = _grouped(samples, group_by, data if data.is_dir() else data.parent)
-    return Dataset(root=data, samples=samples, classes=names, skipped={k: n for k, n in skipped.items() if n})
+        samples = _grouped(samples, group_by, data if tree is not None else data.parent)
+    return Dataset(
+        root=data,
+        in_folders=tree is not None,
+        samples=samples,
+        classes=names,
+        skipped={k: n for k, n in skipped.items() if n},
+    )
 
 
-def _folder_rows(root: Path, skipped: Counter[str], *, for_run: bool) -> list[Row]:
+def is_there(data: Place) -> bool:
+    """Whether DATA can still be opened, as far as that shows without opening it."""
+    return isinstance(data, Url) or all(map(os.path.exists, expand(str(data))))
+
+
+def _tree(data: Place) -> Tree | None:
+    """DATA as a folder; None where it is none."""
+    if isinstance(data, Path):
+        return LocalTree(str(data)) if data.is_dir() else None
+    if data.suffix.lower() in TABLE_SUFFIXES or is_tar(str(data)):
+        return None
+    found = listing(data)
+    return ListedTree(str(data), found) if "" not in found else None
+
+
+def _tar_rows(pattern: str, skipped: Counter[str]) -> list[Row]:
+    rows = with_train([row for shard in open_tars(pattern) for row in labelled_in(shard, skipped)])
+    if not rows:
+        found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items() if count) or "no files"
+        raise DataError(
+            f"{pattern} holds no labelled pictures ({found}). Expected key.jpg beside key.cls, or beside key.json with "
+            "the class under label.",
+            path=pattern,
+        )
+    return rows
+
+
+def _folder_rows(tree: Tree, skipped: Counter[str], *, for_run: bool) -> list[Row]:
     """Rows of a folder; `for_run` takes DATA without train or with empty classes, since a run knows its classes."""
-    split_folders = _split_folders(root)
+    root, split_folders = tree.root, _split_folders(tree)
     if split_folders and "train" not in split_folders and not for_run:
-        names = ", ".join(folder.name for folder in split_folders.values())
+        names = ", ".join(split_folders.values())
         raise DataError(
             f"{root} has no train folder, only {names}. Expected {root}/train/<class>/*.jpg beside it.", path=root
         )
     if not split_folders:
-        rows = _class_rows(root, None, skipped, may_be_empty=for_run)
+        rows = _class_rows(tree, root, None, skipped, may_be_empty=for_run)
         if not rows:
+            shards = next((name for name in tree.names(root) if is_tar(name)), None)
             raise DataError(
                 f"{root} holds no class folders with pictures. Expected {root}/<class>/*.jpg (or .png, ...), or "
-                f"{root}/train/<class>/*.jpg.",
+                f"{root}/train/<class>/*.jpg." + (f" Its tars are DATA by their names: {root}/{shards}" * bool(shards)),
                 path=root,
             )
         return rows
-    for entry in os.scandir(root):
-        if entry.name not in {folder.name for folder in split_folders.values()} and not is_hidden(entry.name):
+    for name in tree.names(root):
+        if name not in split_folders.values() and not is_hidden(name):
             skipped["beside the split folders"] += 1
     return [
         row
-        for split, folder in split_folders.items()
-        for row in _class_rows(folder, split, skipped, may_be_empty=for_run or split != "train")
+        for split, name in split_folders.items()
+        for row in _class_rows(tree, under(root, name), split, skipped, may_be_empty=for_run or split != "train")
     ]
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders of train, validation and test with class folders in them.
+def _split_folders(tree: Tree) -> dict[str, str]:
+    """The names of the folders of train, validation and test with class folders in them.
 
-    Empty where `root` holds classes: where it has no train, and another folder beside those named like splits.
+    Empty where the root holds classes: where it has no train, and another folder beside those named like splits.
     """
-    found: dict[str, Path] = {}
-    for name in _listed(root):
+    found: dict[str, str] = {}
+    folders = [name for name in tree.names(tree.root) if tree.is_folder(under(tree.root, name))]
+    for name in folders:
         split = SPLIT_NAMES.get(name.lower())
-        folder = root / name
-        if split is None or not folder.is_dir():
+        if split is None:
             continue
-        if not any((folder / inner).is_dir() for inner in _listed(folder) if not is_hidden(inner)):
+        folder = under(tree.root, name)
+        if not any(tree.is_folder(under(folder, inner)) for inner in tree.names(folder) if not is_hidden(inner)):
             continue
         if split in found:
             raise DataError(
-                f"{root} has two folders for {split}: {found[split].name} and {name}. Keep one of them.", path=root
+                f"{tree.root} has two folders for {split}: {found[split]} and {name}. Keep one of them.", path=tree.root
             )
-        found[split] = folder
-    folders = [name for name in _listed(root) if not is_hidden(name) and (root / name).is_dir()]
-    if "train" not in found and len(folders) > len(found):
+        found[split] = name
+    if "train" not in found and sum(not is_hidden(name) for name in folders) > len(found):
         return {}
     return {split: found[split] for split in ("train", "validation", "test") if split in found}
 
 
-def _listed(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 - names, not paths
-    except PermissionError as error:
-        raise MachineError(f"{folder} cannot be listed: {error.strerror}. Grant access to it.", path=folder) from error
-
-
-def _class_rows(root: Path, split: str | None, skipped: Counter[str], *, may_be_empty: bool) -> list[Row]:
-    def unreadable(problem: OSError) -> None:
-        raise MachineError(
-            f"{problem.filename} cannot be listed: {problem.strerror}. Grant access to it, or move it out of {root}.",
-            path=problem.filename,
-        )
-
+def _class_rows(tree: Tree, root: str, split: str | None, skipped: Counter[str], *, may_be_empty: bool) -> list[Row]:
     rows: list[Row] = []
-    for name in _listed(root):
-        folder = root / name
+    for name in tree.names(root):
+        folder = under(root, name)
         if is_hidden(name):
-            skipped["hidden folders" if folder.is_dir() else "hidden files"] += 1
-        elif not folder.is_dir():
+            skipped["hidden folders" if tree.is_folder(folder) else "hidden files"] += 1
+        elif not tree.is_folder(folder):
             reason = (
                 "pictures outside the class folders" if has_picture_suffix(name) else "not pictures by their suffix"
             )
             skipped[reason] += 1
         else:
-            paths = list(walk_pictures(str(folder), skipped, unreadable))
+            paths = list(tree.pictures(folder, skipped))
             if not paths and not may_be_empty:
                 raise DataError(
                     f"{folder} holds no images (looked for {SUFFIXES_FOR_PEOPLE}). Add some or remove the folder.",
@@ -177,7 +209,7 @@ def _text(name: str) -> str:
     return name
 
 
-def _class_names(data: Path, rows: list[Row], given: tuple[str, ...] | None) -> tuple[str, ...]:
+def _class_names(data: Place, rows: list[Row], given: tuple[str, ...] | None) -> tuple[str, ...]:
     """The classes of train, sorted as plain strings (DESIGN: nobody re-derives them)."""
     split_made = any(row.split is not None for row in rows)
     if rows and split_made and not any(row.split == "train" for row in rows) and not given:
@@ -206,7 +238,7 @@ def _class_names(data: Path, rows: list[Row], given: tuple[str, ...] | None) -> 
     return known
 
 
-def _grouped(samples: tuple[Sample, ...], group_by: str, root: Path) -> tuple[Sample, ...]:
+def _grouped(samples: tuple[Sample, ...], group_by: str, root: Place) -> tuple[Sample, ...]:
     """Search each path below `root`, so that it doesn't matter where DATA lies or how it was typed."""
     try:
         pattern = re.compile(group_by)

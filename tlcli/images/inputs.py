@@ -6,6 +6,9 @@ They are listed once, into a file without a name: memory stays flat, and a pictu
 from __future__ import annotations
 
 import codecs
+import contextlib
+import io
+import json
 import os
 import struct
 import tempfile
@@ -15,19 +18,25 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import IO
 
-from tlcli.errors import DataError
+from tlcli.errors import DataError, UsageError
 from tlcli.files import from_portable_name, portable_name
+from tlcli.images.tars import in_tar, is_tar, open_tars, pictures_in
+from tlcli.images.trees import ListedTree
 from tlcli.images.walk import walk_pictures
 from tlcli.settings.machines import Shard
+from tlcli.storage.remote import content_of, listing
+from tlcli.storage.stored import UNKNOWN, Stored
+from tlcli.storage.urls import Url, is_url
 
-LENGTH = struct.Struct("<I")
+LENGTHS = struct.Struct("<II")
 
 
 class Inputs:
     """Paths of the pictures to predict, in order. The first iteration lists them.
 
     Args:
-        inputs: Files, folders, `@list.txt` (a path a line) or `-` (the same on standard input).
+        inputs: Files, folders, WebDataset's shards, `@list.txt` (a path a line) or `-` (the same on standard input);
+            on this machine or at URLs.
         stdin: Where `-` reads from.
         shard: Only these of them.
 
@@ -50,7 +59,7 @@ class Inputs:
                 raise DataError(f"an INPUT is {name!r}, which names nothing. Give pictures or folders.", path=name)
             if name == "-":
                 continue
-            if not os.path.exists(name.removeprefix("@") if name.startswith("@") else name):  # noqa: PTH110
+            if not _is_there(name):
                 raise DataError(f"{name.removeprefix('@')} does not exist. Give pictures or folders.", path=name)
             if name.startswith("@") and os.path.isdir(name[1:]):  # noqa: PTH112
                 raise DataError(f"{name[1:]} is a folder; after @ comes a list, a path a line.", path=name)
@@ -73,24 +82,43 @@ class Inputs:
                     typed = list(_lines(self._stdin)) if self._inputs.count("-") > 1 else None
                 yield from _lines(self._stdin) if typed is None else typed
             elif name.startswith("@"):
-                with open(name[1:], "rb") as file:  # noqa: PTH123 - a name as typed
+                with _opened_list(name[1:]) as file:
                     yield from _lines(file)
             elif os.path.isdir(name):  # noqa: PTH112
                 yield from walk_pictures(name, self.skipped, self._unreadable)
+            elif is_tar(name):
+                for shard in open_tars(name):
+                    yield from pictures_in(shard, self.skipped)
+            elif is_url(name):
+                yield from self._at_url(Url(name))
             else:
-                yield name
+                yield in_tar(name)
+
+    def _at_url(self, url: Url) -> Iterator[str]:
+        path = in_tar(str(url))
+        if isinstance(path, Stored):
+            yield path
+            return
+        found = listing(url)
+        if "" in found:
+            yield found[""]
+        else:
+            yield from ListedTree(str(url), found).pictures(str(url).rstrip("/"), self.skipped)
 
     def _unreadable(self, problem: OSError) -> None:
         self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")
 
 
 def _spool(paths: Iterator[str]) -> tuple[IO[bytes], int]:
-    """Paths in a file without a name, each after its length; and how many."""
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as its `Inputs`
+    """Paths in a file without a name, each after its length and that of its place, if it has one; and how many."""
     count = 0
-    for path in map(os.fsencode, paths):
-        spool.write(LENGTH.pack(len(path)) + path)
-        count += 1
+    with contextlib.ExitStack() as failing:
+        spool = failing.enter_context(tempfile.TemporaryFile())
+        for path in paths:
+            name, place = os.fsencode(path), json.dumps(path.place()).encode() if isinstance(path, Stored) else b""
+            spool.write(LENGTHS.pack(len(name), len(place)) + name + place)
+            count += 1
+        failing.pop_all()  # it is open as long as its `Inputs`
     return spool, count
 
 
@@ -98,15 +126,38 @@ def _spooled(spool: IO[bytes]) -> Iterator[str]:
     position = 0
     while True:
         spool.seek(position)  # others may be reading it too
-        if not (length := spool.read(LENGTH.size)):
+        if not (lengths := spool.read(LENGTHS.size)):
             return
-        path = spool.read(LENGTH.unpack(length)[0])
+        path, place = (spool.read(length) for length in LENGTHS.unpack(lengths))
         position = spool.tell()
-        yield os.fsdecode(path)
+        yield Stored(os.fsdecode(path), *json.loads(place)) if place else os.fsdecode(path)
+
+
+def _is_there(name: str) -> bool:
+    if is_url(name.removeprefix("@")) or (is_tar(name) and not name.startswith("@")):
+        return True  # whoever opens it says what isn't
+    path = in_tar(name.removeprefix("@"))
+    return isinstance(path, Stored) or os.path.exists(path)  # noqa: PTH110
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
     for number, raw in enumerate(file):
         line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
         if path := line.rstrip(b"\r\n"):
-            yield from_portable_name(os.fsdecode(path))
+            name = from_portable_name(os.fsdecode(path))
+            yield _at_url(name, number) if is_url(name) else in_tar(name)
+
+
+def _at_url(name: str, number: int) -> str:
+    """A URL in a list: its picture, which is looked for when it is read."""
+    try:
+        path = in_tar(str(Url(name)))
+    except UsageError as error:
+        raise DataError(f"line {number + 1:,} of the list: {error.message}") from error
+    return path if isinstance(path, Stored) else Stored(path, path, size=UNKNOWN, version=UNKNOWN)
+
+
+def _opened_list(name: str) -> IO[bytes]:
+    if is_url(name):
+        return io.BytesIO(content_of(Url(name)))
+    return open(name, "rb")  # noqa: PTH123 - a name as typed

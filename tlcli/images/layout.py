@@ -37,7 +37,7 @@ def place(dataset: Dataset, sample: Sample, digest: bytes) -> str:
     From a folder, it keeps its path below its class. From a table, whose pictures may lie anywhere, it gets a name
     that begins with its digest.
     """
-    if dataset.root.is_dir():
+    if dataset.in_folders:
         parts = PurePath(os.path.relpath(sample.path, dataset.root)).parts
         below = PurePath(*parts[1 if dataset.samples[0].split is None else 2 :])
     else:

@@ -21,9 +21,11 @@ from types import TracebackType
 
 from tlcli.errors import MachineError
 from tlcli.images.worker import Order, Picture, Request, receive_picture
+from tlcli.storage.connection import READ_LIMIT
+from tlcli.storage.stored import Stored
 
 TIME_LIMIT = 60.0
-"""Seconds that reading and decoding one picture may take."""
+"""Seconds that reading and decoding one picture may take; at a URL, `READ_LIMIT` more."""
 
 START_LIMIT = 60.0
 """Seconds that a process may take to start."""
@@ -113,10 +115,13 @@ class PictureLoader:
         child: _Child = getattr(self._own, "child", None) or self._new_child()
         if self._closed.is_set():  # nobody ended a child that started just now
             return Picture(error="stopped")
+        path, _ = request
+        # Retries end before this limit does, so that a slow service costs a row and not its process.
+        limit = self._time_limit + (READ_LIMIT if isinstance(path, Stored) and path.remote else 0)
         try:
-            return child.ask(request, self._time_limit)
+            return child.ask(request, limit)
         except TimeoutError:
-            reason = f"took longer than {self._time_limit:g} s to read and decode"
+            reason = f"took longer than {limit:g} s to read and decode"
         except (EOFError, OSError):
             if self._closed.is_set():
                 return Picture(error="stopped")

@@ -1,18 +1,20 @@
-"""DATA as a table: columns path and label, optionally split and group.
-
-Where some rows name a split, those that don't belong to train.
-"""
+"""DATA as a table: columns path and label, optionally split and group."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from tlcli.errors import DataError
+from tlcli.errors import DataError, UsageError
 from tlcli.files import from_portable_name
+from tlcli.images.tars import in_tar
+from tlcli.storage.remote import content_of, stat_all
+from tlcli.storage.stored import Stored
+from tlcli.storage.urls import Place, Url, is_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +39,7 @@ class Row:
     group: str | None = None
 
 
-def read_table(path: Path) -> list[Row]:
+def read_table(path: Place) -> list[Row]:
     """The rows of a .csv, .jsonl or .parquet table; paths in it are relative to the table's folder.
 
     Raises:
@@ -51,10 +53,8 @@ def read_table(path: Path) -> list[Row]:
             "Expected path and label, optionally split and group.",
             path=path,
         )
-    rows = [_row(path, line, record) for line, record in enumerate(table.to_pylist(), start=1)]
-    if any(row.split for row in rows):
-        rows = [row if row.split else replace(row, split="train") for row in rows]
-    absent = [row.path for row in rows if not os.path.isfile(row.path)]  # noqa: PTH113 - many paths
+    rows = with_train([_row(path, line, record) for line, record in enumerate(table.to_pylist(), start=1)])
+    rows, absent = _found(rows)
     if absent:
         raise DataError(
             f"{path}: {len(absent)} of the {len(rows)} paths in it do not exist, such as {', '.join(absent[:3])}. "
@@ -64,34 +64,59 @@ def read_table(path: Path) -> list[Row]:
     return rows
 
 
-def _load(path: Path) -> pa.Table:
+def _found(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """The rows, those at URLs with what is to be known of them, and the paths that don't exist."""
+    remote = [row.path for row in rows if is_url(row.path) and not isinstance(row.path, Stored)]
+    known = dict(zip(remote, stat_all([Url(path) for path in remote]), strict=True)) if remote else {}
+    absent = [
+        row.path
+        for row in rows
+        if (known[row.path] is None if row.path in known else not os.path.isfile(row.path))  # noqa: PTH113 - many paths
+        and not isinstance(row.path, Stored)
+    ]
+    return [replace(row, path=known.get(row.path) or row.path) for row in rows] if known else rows, absent
+
+
+def with_train(rows: list[Row]) -> list[Row]:
+    """The rows; where some name a split, those that don't belong to train."""
+    if not any(row.split for row in rows):
+        return rows
+    return [row if row.split else replace(row, split="train") for row in rows]
+
+
+def _load(path: Place) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
+
+    content = content_of(path) if isinstance(path, Url) else b""
+
+    def source() -> Path | IO[bytes]:
+        return io.BytesIO(content) if isinstance(path, Url) else path
 
     try:
         match path.suffix.lower():
             case ".csv":
                 # Every column as text: a label "007" is no number, and "NA" is a fine class.
-                with pyarrow.csv.open_csv(path) as reader:
+                with pyarrow.csv.open_csv(source()) as reader:
                     names = reader.schema.names
                 types = dict.fromkeys(names, pa.string())
                 convert = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)
                 parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-                return pyarrow.csv.read_csv(path, convert_options=convert, parse_options=parse)
+                return pyarrow.csv.read_csv(source(), convert_options=convert, parse_options=parse)
             case ".jsonl":
-                return _load_jsonl(path)
+                return _load_jsonl(content if isinstance(path, Url) else path.read_bytes())
             case _:
-                return pyarrow.parquet.read_table(path)
+                return pyarrow.parquet.read_table(source())
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a {path.suffix} table: {error}", path=path) from error
 
 
-def _load_jsonl(path: Path) -> pa.Table:
+def _load_jsonl(content: bytes) -> pa.Table:
     """Every column as text; pyarrow's own reader takes a label like 2024-01-02 for a time."""
     import pyarrow as pa
 
-    records = [json.loads(line) for line in path.read_bytes().split(b"\n") if line.strip()]
+    records = [json.loads(line) for line in content.split(b"\n") if line.strip()]
     if any(not isinstance(record, dict) for record in records):
         raise ValueError("a line is no JSON object")
     columns = {name: [record.get(name) for record in records] for name in dict.fromkeys(k for r in records for k in r)}
@@ -99,7 +124,7 @@ def _load_jsonl(path: Path) -> pa.Table:
     return pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
 
 
-def _row(table: Path, line: int, record: dict[str, Any]) -> Row:
+def _row(table: Place, line: int, record: dict[str, Any]) -> Row:
     for column in ("path", "label"):
         if record[column] is None or record[column] == "":
             raise DataError(f"{table}, row {line}: {column} is empty.", path=table)
@@ -110,8 +135,21 @@ def _row(table: Path, line: int, record: dict[str, Any]) -> Row:
         )
     group = record.get("group")
     return Row(
-        path=os.path.join(table.parent, from_portable_name(str(record["path"]))),  # noqa: PTH118 - as typed
+        path=_joined(table, line, from_portable_name(str(record["path"]))),
         label=str(record["label"]),
         split=SPLIT_NAMES[str(split).lower()] if split else None,
         group=None if group in {None, ""} else str(group),
     )
+
+
+def _joined(table: Place, line: int, path: str) -> str:
+    """A path in a table: as it is where it is absolute or a URL, else behind the table's folder."""
+    if not is_url(path):
+        path = os.path.join(table.parent, path)  # noqa: PTH118 - as typed
+    if not is_url(path):
+        return in_tar(path)
+    try:
+        url = Url(path)
+    except UsageError as error:
+        raise DataError(f"{table}, row {line}: {error.message}", path=table) from error
+    return in_tar(str(url))

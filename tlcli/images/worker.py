@@ -15,7 +15,6 @@ import json
 import os
 import resource
 import signal
-import stat
 import sys
 import time
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from tlcli.images import augment
 from tlcli.images.decode import Size, UndecodableError, decode, dimensions, intensity_of, upright_dimensions
 from tlcli.images.intensity import Range
 from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
+from tlcli.storage.stored import UnreadableError, opened
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class Picture(NamedTuple):
     modified: int = 0
     """Time of the last change, in nanoseconds since 1970."""
     read: int = 0
-    """When it was read, in nanoseconds since 1970."""
+    """When reading it began, in nanoseconds since 1970."""
     pixels: bytes | None = None
     """uint8 [H, W, C], row by row, or a PNG file; None for what is known, and for failures."""
     error: str | None = None
@@ -94,30 +94,26 @@ class Picture(NamedTuple):
 
 def read_picture(path: str, order: Order, view: int = 0) -> Picture:
     """Read the file at `path` once, for its digest and its view's pixels; whatever is wrong becomes `error`."""
+    read = time.time_ns()
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
-            return Picture(error="is a folder, a pipe, a socket or a device, not a file")
-        # Without waiting, should it have become a pipe meanwhile.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
-            status = os.fstat(file.fileno())
+        with opened(path, MAX_BYTES) as (file, size, modified):
             if order.measure == "size":
                 return Picture(dimensions=dimensions(file))
             if order.measure == "upright":
                 return Picture(dimensions=upright_dimensions(file))
-            if status.st_size > MAX_BYTES:
-                return Picture(error=f"has {status.st_size:,} bytes, more than the {MAX_BYTES:,} that are read")
-            read = time.time_ns()
+            if size > MAX_BYTES:
+                return Picture(error=f"has {size:,} bytes, more than the {MAX_BYTES:,} that are read")
             data = file.read()
     except OSError as error:
         return Picture(error=f"cannot be read: {error.strerror}")
     except MemoryError:
         return Picture(error="cannot be read: not enough memory")
-    except UndecodableError as error:  # while measuring
+    except (UndecodableError, UnreadableError) as error:  # the first while measuring
         return Picture(error=str(error))
     except ValueError as error:  # a NUL in the name
         return Picture(error=f"cannot be read: {error}")
     digest = hashlib.sha256(data).digest()
-    picture = Picture(digest=digest, size=status.st_size, modified=status.st_mtime_ns, read=read)
+    picture = Picture(digest=digest, size=size, modified=modified, read=read)
     if (digest, view) in order.known:
         return picture
     try:

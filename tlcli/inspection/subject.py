@@ -23,6 +23,7 @@ from tlcli.inspection.units import Tap, several
 from tlcli.run_directory import RUN_FILE, UNFINISHED
 from tlcli.runs import Run, load_run
 from tlcli.settings import InspectSettings
+from tlcli.storage.urls import Url, is_url, place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +53,16 @@ class Subject:
 
 def is_run(name: str) -> bool:
     """Whether this is a run's directory and not a backbone's name."""
+    if is_url(name):
+        return True
     path = Path(name)
     return (path / RUN_FILE).exists() or (path / UNFINISHED).exists()
 
 
 def subject_name(network: str) -> str:
     """A name for people and for a folder: the run's own, or the backbone's."""
+    if is_url(network):
+        return Url(network).name
     return Path(network).resolve().name if is_run(network) else network.replace("/", "-").replace(":", "-")
 
 
@@ -75,7 +80,7 @@ def open_subject(settings: InspectSettings, intensity: Range | None = None) -> S
     """
     device = pick_device(settings.compute.device)
     if is_run(settings.network):
-        return _of_run(load_run(Path(settings.network)), subject_name(settings.network), device)
+        return _of_run(load_run(place(settings.network)), subject_name(settings.network), device)
     backbone = load_backbone(settings.network, settings.weights or "pretrained", size=settings.size)
     _settle(backbone.model, device)
     return Subject(

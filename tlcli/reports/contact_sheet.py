@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice, zip_longest
-from pathlib import PurePath
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -54,7 +53,7 @@ def contact_sheet(
             f"none of {len(candidates)} pictures of {dataset.root} that were tried for --preview can be read.",
             path=dataset.root,
         )
-    return _draw(f"{PurePath(dataset.root).name or dataset.root}: {augmentation.describe()}, seed {seed}", rows)
+    return _draw(f"{dataset.root.name or dataset.root}: {augmentation.describe()}, seed {seed}", rows)
 
 
 def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:

@@ -16,6 +16,7 @@ from tlcli.reports.overview import Overview, draw_overview, kept_overview
 from tlcli.reports.page import LIKELIEST, Part, Shown, run_page
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.command_line import finetune_command
+from tlcli.storage.urls import absolute
 
 MOST = 4000
 """Pictures with a thumbnail."""
@@ -39,7 +40,7 @@ def run_report(
     judged = [("Test", classifier.test)] if classifier.test else []
     judged.append(("Validation", classifier.validation))
     chosen = choose([evaluation for _, evaluation in judged])
-    root = portable_name(f"{os.path.abspath(classifier.pictures.dataset.root)}{os.sep}")  # noqa: PTH100
+    root = portable_name(f"{absolute(classifier.pictures.dataset.root)}{os.sep}")
     return run_page(
         info,
         name=name,
@@ -85,7 +86,7 @@ def _shown(part: int, evaluation: Evaluation, row: int, classifier: Classifier, 
         part=part,
         truth=sample.label,
         said=likeliest[0],
-        path=portable_name(os.path.abspath(sample.path)).removeprefix(root),  # noqa: PTH100
+        path=portable_name(absolute(sample.path)).removeprefix(root),
         likeliest=[(label, shares[label]) for label in likeliest],
     )
 

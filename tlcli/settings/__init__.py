@@ -23,6 +23,7 @@ from tlcli.settings.shared import (
     ComputeSettings,
     NetworkSettings,
     TrainingSettings,
+    cache_directory,
     default_cache,
     intensity_range,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "PredictSettings",
     "Shard",
     "TrainingSettings",
+    "cache_directory",
     "choose_cluster",
     "default_cache",
     "intensity_range",

@@ -9,11 +9,12 @@ import shlex
 from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.files import portable_name
 from tlcli.settings.commands import FinetuneSettings
+from tlcli.storage.urls import absolute
 
 
 def finetune_command(settings: FinetuneSettings) -> str:
     """`tlcli finetune DATA ...`, for a shell, with all that isn't as it is by itself; but not where the run goes."""
-    words = ["tlcli", "finetune", portable_name(os.path.abspath(settings.data))]  # noqa: PTH100
+    words = ["tlcli", "finetune", portable_name(absolute(settings.data))]
     for group in (settings, settings.network, settings.training, settings.compute, settings.cache):
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.errors import UsageError
@@ -20,6 +19,7 @@ from tlcli.settings.shared import (
     intensity_range,
     one_of,
 )
+from tlcli.storage.urls import Place
 
 
 def _check_views(freeze: str, views: int | None, augmentation: Augmentation | None) -> None:
@@ -39,9 +39,9 @@ def _check_views(freeze: str, views: int | None, augmentation: Augmentation | No
 class FinetuneSettings:
     """Everything `finetune` can be told."""
 
-    data: Path
-    """The folder or table of labelled pictures."""
-    out: Path | None = None
+    data: Place
+    """The folder, table or tars of labelled pictures."""
+    out: Place | None = None
     """The run's directory; None takes `runs/<name of data>`, numbered where that exists."""
     group_by: str | None = None
     """Regular expression; pictures whose paths give the same capture stay on one side of a split."""
@@ -95,9 +95,9 @@ class FinetuneSettings:
 class CacheFeaturesSettings:
     """Everything `cache-features` can be told."""
 
-    data: Path
-    """The folder or table of labelled pictures."""
-    export: Path | None = None
+    data: Place
+    """The folder, table or tars of labelled pictures."""
+    export: Place | None = None
     """Also write path, label, split, digest and feature to this Parquet file."""
     overwrite: bool = False
     """Replace the file at `export`."""
@@ -134,9 +134,9 @@ class CacheFeaturesSettings:
 class CheckSettings:
     """Everything `check` can be told."""
 
-    data: Path
-    """The folder or table of labelled pictures."""
-    out: Path | None = None
+    data: Place
+    """The folder, table or tars of labelled pictures."""
+    out: Place | None = None
     """Also write the findings to this CSV file."""
     overwrite: bool = False
     """Replace the file at `out`."""
@@ -165,7 +165,7 @@ EXPLAINED = 50
 class PredictSettings:
     """Everything `predict` can be told."""
 
-    run: Path
+    run: Place
     """The run's directory."""
     inputs: tuple[str, ...]
     """Files, folders, `@list.txt`, or `-` for a list on standard input."""
@@ -185,7 +185,7 @@ class PredictSettings:
     """Only this part of the pictures; None is all."""
     cluster: ClusterSettings | None = None
     """Have the pictures predicted there, with `out` a folder for parts; None predicts here."""
-    explain: Path | None = None
+    explain: Place | None = None
     """A folder for pictures that show what speaks for the label; None explains nothing."""
     explain_limit: int | None = None
     """Pictures to explain at most, the first ones; None is `EXPLAINED`."""
@@ -218,10 +218,10 @@ class PredictSettings:
 class EvaluateSettings:
     """Everything `evaluate` can be told."""
 
-    run: Path
+    run: Place
     """The run's directory."""
-    data: Path
-    """The folder or table of labelled pictures."""
+    data: Place
+    """The folder, table or tars of labelled pictures."""
     split: str | None = None
     """`train`, `validation`, `test` or `all`; None chooses (see `commands.evaluate`)."""
     compute: ComputeSettings = field(default_factory=ComputeSettings)
@@ -237,13 +237,13 @@ class InspectSettings:
 
     network: str
     """A run's directory, or a backbone's name."""
-    data: Path
-    """The folder or table of labelled pictures."""
+    data: Place
+    """The folder, table or tars of labelled pictures."""
     layers: tuple[str, ...] = ()
     """Numbers or names of layers; empty takes five, spread from first to last."""
     units: int = 9
     """Units of each layer to show, the most selective ones."""
-    out: Path | None = None
+    out: Place | None = None
     """The folder to write; None takes `inspect/<name of network>`."""
     overwrite: bool = False
     """Replace what an earlier `inspect` wrote to `out`."""
@@ -270,9 +270,9 @@ class InspectSettings:
 class AugmentSettings:
     """Everything `augment` can be told."""
 
-    data: Path
-    """The folder or table of labelled pictures."""
-    out: Path | None = None
+    data: Place
+    """The folder, table or tars of labelled pictures."""
+    out: Place | None = None
     """Folder of the new data set; None only draws the preview."""
     copies: int = 1
     """Distorted copies of each training picture."""
@@ -282,7 +282,7 @@ class AugmentSettings:
     """What becomes black and white in copies of grey with more than 8 bits: `LO,HI`; None takes 0 to 65535."""
     seed: int = 0
     """Seed of the distortions, of the split where DATA brings no validation pictures, and of the preview's choice."""
-    preview: Path | None = None
+    preview: Place | None = None
     """A PNG file that shows some originals with their first views."""
     resume: bool = False
     """Go on with what is in `out`; done already is success."""

@@ -1,0 +1,141 @@
+"""What an object store does on a bad day: retries give what a good day gives, and what they can't mend costs a row."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from tlcli.cli.main import run
+from tlcli.images.dataset import open_dataset
+from tlcli.images.inputs import Inputs
+from tlcli.images.loader import PictureLoader
+from tlcli.images.worker import Order, read_picture
+from tlcli.storage import connection, remote
+from tlcli.storage.stored import UNKNOWN, Stored
+from tlcli.storage.urls import Url, place
+
+
+def disc(number):
+    return f"bucket/photos/disc/{number:02d}.jpg"
+
+
+def predicted(trained, name, capfd):
+    code = run(["predict", str(trained.run), name, "--json"])
+    return code, json.loads(capfd.readouterr().out)["rows"]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Short pauses, in this process."""
+    monkeypatch.setattr(connection, "PAUSE", 0.01)
+
+
+def test_what_passes_changes_nothing_and_what_stays_costs_a_row(trained, remote_photos, photos, faults, capfd):
+    _, expected = predicted(trained, str(photos / "disc"), capfd)
+    faults.latency = 0.02
+    faults.throttled.update({disc(0): 2, disc(1): 1, disc(2): 99})
+    faults.reset.update({disc(3): 1, disc(4): 2, disc(5): 99})
+    faults.missing.add(disc(6))
+    code, rows = predicted(trained, f"{remote_photos}/disc", capfd)
+    assert code == 3
+    failed = {"02": "reduce your request rate", "05": "", "06": "there is no such object"}
+    assert [row["path"].removeprefix("s3://bucket/photos") for row in rows] == [
+        row["path"].removeprefix(str(photos)) for row in expected
+    ]
+    for row, whole in zip(rows, expected, strict=True):
+        number = row["path"][-6:-4]
+        assert row["status"] == ("failed" if number in failed else "ok")
+        if number in failed:
+            assert row["error"].startswith("cannot be read: ")
+            assert failed[number] in row["error"]
+            assert row["label"] is None
+        else:
+            assert row["confidence"] == whole["confidence"]
+    attempts = [key for method, key in faults.requests if method == "GET"]
+    assert attempts.count(disc(2)) == attempts.count(disc(5)) == connection.ATTEMPTS
+    assert attempts.count(disc(6)) == 1, "what isn't there isn't asked for again"
+
+
+def test_tables_runs_and_shards_are_tried_again(s3, faults, impatient):
+    s3.pipe_file("bucket/big.bin", content := bytes(range(256)) * 12_000)
+    faults.throttled["bucket/big.bin"] = 2
+    faults.reset["bucket/big.bin"] = 2
+    assert remote.content_of(Url("s3://bucket/big.bin")) == content
+    faults.throttled["bucket/big.bin"] = 99
+    with pytest.raises(Exception, match="cannot be reached: Please reduce your request rate"):
+        remote.content_of(Url("s3://bucket/big.bin"))
+
+
+def test_a_picture_that_changes_size_after_the_listing_fails(s3, faults, impatient):
+    s3.pipe_file("bucket/changing/a/1.jpg", b"x" * 100)
+    s3.pipe_file("bucket/changing/b/1.jpg", b"x" * 100)
+    dataset = open_dataset(place("s3://bucket/changing"))
+    s3.pipe_file("bucket/changing/a/1.jpg", b"x" * 90)
+    assert "90 of 100 bytes came" in read_picture(dataset.samples[0].path, Order()).error
+
+
+def test_waiting_for_a_picture_is_not_its_time_for_being_decoded(remote_photos, faults):
+    faults.latency = 1.0
+    path = f"s3://{disc(0)}"
+    with PictureLoader(Order(), workers=1, time_limit=0.9) as loader:
+        (picture,) = loader.load([Stored(path, path, size=UNKNOWN, version=UNKNOWN)])
+    assert picture.digest is not None
+
+
+def test_an_attempt_that_hangs_is_given_up(s3, faults):
+    s3.pipe_file("bucket/slow.jpg", b"x" * 10)
+    faults.latency = 1.0
+    with pytest.raises(Exception) as hung:
+        connection.ask(Url("s3://bucket/slow.jpg"), "cat_file", 0.2, start=0, end=10)
+    assert "no answer within" in connection.reason(hung.value)
+
+
+def test_pauses_grow_and_end(monkeypatch):
+    now, pauses = [0.0], []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(connection.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(connection.time, "sleep", sleep)
+
+    def failing(seconds):
+        def attempt(limit):
+            now[0] += seconds
+            raise TimeoutError
+
+        return attempt
+
+    with pytest.raises(TimeoutError):
+        connection.retrying(failing(0))
+    assert [0.25 * 2**n <= pause <= 0.5 * 2**n for n, pause in enumerate(pauses)] == [True] * 4
+    now[0] = 0
+    with pytest.raises(TimeoutError):
+        connection.retrying(failing(50))
+    assert now[0] <= connection.READ_LIMIT + 50, "no attempt begins when the time is over"
+
+
+def test_training_lists_what_could_not_be_read(trained, remote_photos, faults, tmp_path, capfd):
+    faults.missing.add(disc(14))
+    faults.reset[disc(13)] = 1
+    arguments = ["finetune", remote_photos, "--out", str(tmp_path / "run"), "--cache", str(trained.cache), "--json"]
+    assert run([*arguments, "--size", "64"]) == 3
+    data = json.loads(capfd.readouterr().out)["data"]
+    assert data["failed"] == [{"path": f"s3://{disc(14)}", "error": "cannot be read: there is no such object"}]
+
+
+def test_rows_of_lists_that_name_what_is_not_there(trained, s3, faults, tmp_path, capfd):
+    (tmp_path / "list.txt").write_text("s3://bucket/no.jpg\ngs://bucket/no.jpg\n")
+    code, rows = predicted(trained, f"@{tmp_path / 'list.txt'}", capfd)
+    assert code == 3
+    assert "no such object" in rows[0]["error"]
+    assert "pip install 'tlcli[gcs]'" in rows[1]["error"]
+
+
+def test_inputs_are_listed_once(faults, remote_photos):
+    found = Inputs((f"{remote_photos}/disc",), io.BytesIO())
+    assert list(found) == list(found)
+    assert sum(method == "?" for method, _ in faults.requests) <= 2

@@ -1,0 +1,112 @@
+"""URLs as places of pictures, runs and outputs. Imports nothing heavy: the command line needs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlcli.errors import UsageError
+
+SCHEME = re.compile(r"(?!file://)[A-Za-z][A-Za-z0-9+.-]+://")
+SECRETS = re.compile(r"[?&][^=&]*(sig|token|password|secret|credential|key)[^=&]*=", re.IGNORECASE)
+"""What the query of a web address says where it carries a permission."""
+
+
+@dataclass(frozen=True)
+class Url:
+    """A place that isn't on this machine, with as much of a `Path` as both are asked for.
+
+    Raises:
+        UsageError: there is a password or a permission in it, which would stand in every row and report.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        scheme, _, rest = self.text.partition("://")
+        if "@" in rest.partition("/")[0] or (scheme.lower().startswith("http") and SECRETS.search(rest)):
+            raise UsageError(
+                f"a URL of {scheme}:// has credentials in it, which rows, runs and reports would repeat. Give them to "
+                "fsspec by its configuration or by environment variables, and leave them out here."
+            )
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __fspath__(self) -> str:
+        return self.text  # errors and tables take it as they take a path
+
+    def __truediv__(self, name: str) -> Url:
+        return Url(f"{self.text.rstrip('/')}/{name}")
+
+    @property
+    def scheme(self) -> str:
+        """In small letters, such as `s3`."""
+        return self.text.partition("://")[0].lower()
+
+    @property
+    def name(self) -> str:
+        """The last part, that of a bucket where there is no other."""
+        return self.text.rstrip("/").rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return Path(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The name's last dot and what comes behind it."""
+        return Path(self.name).suffix
+
+    @property
+    def parent(self) -> Url:
+        """The folder that it lies in."""
+        return Url(self.text.rstrip("/").rpartition("/")[0])
+
+    def absolute(self) -> Url:
+        """Itself."""
+        return self
+
+
+Place = Path | Url
+"""Where something is."""
+
+
+def is_url(name: str) -> bool:
+    """Whether this names a place by its URL; a `file://` URI is a path."""
+    return SCHEME.match(name) is not None
+
+
+def place(name: str) -> Place:
+    """What a name stands for: a URL, or a path, percent-encoded behind `file://`.
+
+    Raises:
+        UsageError: see `Url`.
+    """
+    if is_url(name):
+        return Url(name)
+    if name.startswith("file://"):
+        name = os.fsdecode(urllib.parse.unquote_to_bytes(name.removeprefix("file://")))
+    return Path(name)
+
+
+def place_if(name: str | None) -> Place | None:
+    """What a name stands for, where there is one."""
+    return None if name is None else place(name)
+
+
+def absolute(name: str | Place) -> str:
+    """A URL as it is; a path from the root on, without dots."""
+    return str(name) if is_url(str(name)) else os.path.abspath(name)  # noqa: PTH100
+
+
+def lies_in(inner: Place, outer: Place) -> bool:
+    """Whether a place is another one, or in it, as far as their names tell."""
+    if isinstance(inner, Path) and isinstance(outer, Path):
+        inner, outer = inner.resolve(), outer.resolve()
+        return inner == outer or outer in inner.parents
+    return f"{str(inner).rstrip('/')}/".startswith(f"{str(outer).rstrip('/')}/")
