@@ -95,6 +95,14 @@ def test_readme_names_no_option_that_is_not_there():
     known = {flag for command in OPTIONS for flag in options_of(command)}
     known |= {"--version", "--help", "--install-completion"}
     known |= {"--logdir"}  # TensorBoard's
+    known |= {
+        "--nproc-per-node",
+        "--nnodes",
+        "--rdzv-id",
+        "--rdzv-backend",
+        "--rdzv-endpoint",
+        "--max-restarts",
+    }  # torchrun's
     text = "\n".join(line for line in README.read_text().splitlines() if "git clone" not in line)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= known
 
