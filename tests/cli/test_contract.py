@@ -96,13 +96,14 @@ def test_readme_names_no_option_that_is_not_there():
     known |= {"--version", "--help", "--install-completion"}
     known |= {"--logdir"}  # TensorBoard's
     known |= {
-        "--nproc-per-node",
         "--nnodes",
-        "--rdzv-id",
-        "--rdzv-backend",
-        "--rdzv-endpoint",
+        "--nproc-per-node",
         "--max-restarts",
+        "--rdzv-backend",
+        "--rdzv-id",
+        "--rdzv-endpoint",
     }  # torchrun's
+    known |= {"--tag", "--build-arg", "--rm", "--user", "--volume", "--gpus"}  # Docker's
     text = "\n".join(line for line in README.read_text().splitlines() if "git clone" not in line)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= known
 

@@ -26,7 +26,8 @@ def service():
 def faults(service):
     """What goes wrong during this test; nothing at first."""
     service.faults = Faults()
-    return service.faults
+    yield service.faults
+    service.faults = Faults()
 
 
 @pytest.fixture(scope="session")

@@ -76,6 +76,16 @@ def test_a_picture_that_changes_size_after_the_listing_fails(s3, faults, impatie
     assert "90 of 100 bytes came" in read_picture(dataset.samples[0].path, Order()).error
 
 
+def test_sizes_are_heeded_before_anything_is_read(s3, faults, monkeypatch):
+    monkeypatch.setattr("tlcli.images.worker.MAX_BYTES", 8)
+    s3.pipe_file("bucket/large.jpg", b"x" * 10)
+    faults.requests.clear()
+    for size in (10, UNKNOWN):
+        path = Stored("s3://bucket/large.jpg", "s3://bucket/large.jpg", size=size, version=UNKNOWN)
+        assert "more than the 8 that are read" in read_picture(path, Order()).error
+    assert "GET" not in dict(faults.requests)
+
+
 def test_waiting_for_a_picture_is_not_its_time_for_being_decoded(remote_photos, faults):
     faults.latency = 1.0
     path = f"s3://{disc(0)}"
@@ -118,13 +128,12 @@ def test_pauses_grow_and_end(monkeypatch):
     assert now[0] <= connection.READ_LIMIT + 50, "no attempt begins when the time is over"
 
 
-def test_training_lists_what_could_not_be_read(trained, remote_photos, faults, tmp_path, capfd):
+def test_features_list_what_could_not_be_read(remote_photos, faults, tmp_path, capfd):
     faults.missing.add(disc(14))
     faults.reset[disc(13)] = 1
-    arguments = ["finetune", remote_photos, "--out", str(tmp_path / "run"), "--cache", str(trained.cache), "--json"]
-    assert run([*arguments, "--size", "64"]) == 3
-    data = json.loads(capfd.readouterr().out)["data"]
-    assert data["failed"] == [{"path": f"s3://{disc(14)}", "error": "cannot be read: there is no such object"}]
+    assert run(["cache-features", remote_photos, "--size", "64", "--cache", str(tmp_path), "--json"]) == 3
+    failures = json.loads(capfd.readouterr().out)["failures"]
+    assert failures == [{"path": f"s3://{disc(14)}", "error": "cannot be read: there is no such object"}]
 
 
 def test_rows_of_lists_that_name_what_is_not_there(trained, s3, faults, tmp_path, capfd):

@@ -84,7 +84,7 @@ def export(settings: ExportSettings, report: Reporter | None = None) -> ExportRe
     folder = timm_folder.timm_folder(Path(place.name))
     output = folder.as_target() if settings.form == "timm" else Target(option="--out")
     with published(place, output, report, overwrite=settings.overwrite) as out:
-        return replace(_export(run, data, settings, out, report), out=place)
+        return replace(_export(run, data, replace(settings, out=place), out, report), out=place)
 
 
 def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: Reporter) -> ExportResult:
@@ -99,7 +99,9 @@ def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: 
     backbone = trained_network(run)
     if settings.form == "onnx":
         onnx_file.check_size(backbone.model)
-    report.note(f"{run.info['backbone']}, {len(run.classes)} classes, to {settings.form}: {portable_name(str(out))}")
+    report.note(
+        f"{run.info['backbone']}, {len(run.classes)} classes, to {settings.form}: {portable_name(str(settings.out))}"
+    )
     pictures = _pictures(run, data, settings, report)
     limits = tolerance(run, int8=settings.int8)
 

@@ -142,7 +142,7 @@ def _predict(
             settings, settings.cluster, signature=signature, names=names, paths=inputs, report=report
         )
         if result.was_finished:
-            report.note(f"{out} was finished before.")
+            report.note(f"{settings.out} was finished before.")
         result.add(tally)
         result.seconds = time.monotonic() - started
         return result
@@ -150,7 +150,7 @@ def _predict(
     explainer = _open_explainer(run, settings, inputs, out, explain, report)
     selection = Selection((settings.explain_limit or EXPLAINED) if explainer else 0)
     if out is not None and finished:
-        report.note(f"{out} was finished before.")
+        report.note(f"{settings.out} was finished before.")
         _finished(out, names, inputs, settings, run.classes, result, selection)
         if explainer is None:
             return result

@@ -144,12 +144,10 @@ def _row(table: Place, line: int, record: dict[str, Any]) -> Row:
 
 def _joined(table: Place, line: int, path: str) -> str:
     """A path in a table: as it is where it is absolute or a URL, else behind the table's folder."""
-    if not is_url(path):
-        path = os.path.join(table.parent, path)  # noqa: PTH118 - as typed
-    if not is_url(path):
-        return in_tar(path)
+    if not is_url(path) and (isinstance(table, Path) or path.startswith("/")):
+        return in_tar(os.path.join(table.parent, path))  # noqa: PTH118 - as typed
     try:
-        url = Url(path)
+        url = Url(path) if is_url(path) or isinstance(table, Path) else table.parent / path
     except UsageError as error:
         raise DataError(f"{table}, row {line}: {error.message}", path=table) from error
     return in_tar(str(url))

@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 
 from tlcli.errors import DataError, MachineError
 from tlcli.images.walk import has_picture_suffix, is_hidden
-from tlcli.storage.connection import CONNECTIONS
+from tlcli.storage.connection import CHUNK, CONNECTIONS
 from tlcli.storage.remote import RemoteFile
 from tlcli.storage.stored import UNKNOWN, Stored
 from tlcli.storage.urls import Url, is_url
@@ -133,7 +133,7 @@ def open_tar(path: str) -> Tar:
 def _read_tar(path: str, version: int) -> Tar:
     if is_url(path):
         remote = RemoteFile(Url(path))
-        return _listed(path, remote.stored.version, io.BufferedReader(remote, BLOCK))
+        return _listed(path, remote.stored.version, io.BufferedReader(remote, CHUNK))
     with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes
         return _listed(path, version, file)
 

@@ -80,7 +80,7 @@ def open_subject(settings: InspectSettings, intensity: Range | None = None) -> S
     """
     device = pick_device(settings.compute.device)
     if is_run(settings.network):
-        return _of_run(load_run(place(settings.network)), subject_name(settings.network), device)
+        return _of_run(load_run(place(settings.network)), settings.network, device)
     backbone = load_backbone(settings.network, settings.weights or "pretrained", size=settings.size)
     _settle(backbone.model, device)
     return Subject(
@@ -113,16 +113,16 @@ def _settle(model: nn.Module, device: torch.device) -> None:
     model.eval().requires_grad_(False).to(device)
 
 
-def _of_run(run: Run, name: str, device: torch.device) -> Subject:
+def _of_run(run: Run, network: str, device: torch.device) -> Subject:
     backbone = trained_network(run)
     start = start_of(run, backbone)
     for model in (backbone.model, start.model):
         if model is not None:
             _settle(model, device)
     return Subject(
-        name=name,
+        name=subject_name(network),
         backbone=backbone,
-        origin=f"as trained in {run.directory}",
+        origin=f"as trained in {place(network)}",
         preprocessing=run.preprocessing,
         device=device,
         frozen=start.frozen,

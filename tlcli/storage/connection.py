@@ -42,7 +42,16 @@ CREDENTIALS = {
 }
 """How a person says who they are."""
 
-HOPELESS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ValueError)
+HOPELESS = (
+    TlcliError,
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    NotImplementedError,
+    ValueError,
+    MemoryError,
+)
 """What the next attempt would answer, too."""
 NOBODY = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError"}
 """What packages call it when nobody said who asks."""
@@ -109,7 +118,7 @@ def retrying(attempt: Callable[[float], T], *, each: float = ATTEMPT_LIMIT, most
         except Exception as error:  # packages raise their own
             pause = min(PAUSE * 2**number, LONGEST_PAUSE) * random.uniform(0.5, 1)
             last = number + 1 == ATTEMPTS or time.monotonic() + pause >= end
-            if last or isinstance(error, (TlcliError, *HOPELESS)) or type(error).__name__ in NOBODY:
+            if last or isinstance(error, HOPELESS) or type(error).__name__ in NOBODY:
                 raise
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
@@ -121,6 +130,8 @@ def reason(error: Exception) -> str:
         return error.message
     if isinstance(error, FileNotFoundError):
         return "there is no such object"
+    if isinstance(error, MemoryError):
+        return "not enough memory"
     if type(error).__name__ == "FSTimeoutError":
         return f"no answer within {ATTEMPT_LIMIT:g} s"
     text = str(error.strerror if isinstance(error, OSError) and error.strerror else error).strip().splitlines()

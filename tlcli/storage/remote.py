@@ -73,8 +73,6 @@ def _version(info: dict[str, Any]) -> int:
 
 def read(url: Url, offset: int, size: int) -> bytes:
     """Some bytes of an object, or all of one whose size is unknown. Raises whatever its file system does."""
-    if size == UNKNOWN:
-        size = stat(url).size
 
     def attempt(limit: float) -> bytes:
         if size == UNKNOWN:
@@ -88,17 +86,15 @@ def read(url: Url, offset: int, size: int) -> bytes:
 
 
 class RemoteFile(io.RawIOBase):
-    """An object as a file to read from the beginning to the end, or with leaps; errors are those of `explained`."""
+    """An object as a file, for a `BufferedReader` of `CHUNK` bytes. Errors are those of `explained`."""
 
     def __init__(self, url: Url) -> None:
         self._url = url
-        self._at = self._start = 0
-        self._buffer = b""
+        self._at = 0
         with explained(url):
             self.stored = stat(url)
             if self.stored.size == UNKNOWN:
-                self._buffer = read(url, 0, UNKNOWN)
-                self.stored.size = len(self._buffer)
+                raise IncompleteError("the service doesn't tell its size")
 
     def readable(self) -> bool:  # noqa: D102
         return True
@@ -115,17 +111,11 @@ class RemoteFile(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401, D102 - a writable buffer
-        if not self._start <= self._at < self._start + len(self._buffer):
-            size = min(max(CHUNK, len(buffer)), self.stored.size - self._at)
-            if size <= 0:
-                return 0
-            with explained(self._url):
-                self._start, self._buffer = self._at, read(self._url, self._at, size)
-        begin = self._at - self._start
-        content = self._buffer[begin : begin + len(buffer)]
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
+        size = max(0, min(len(buffer), self.stored.size - self._at))
+        with explained(self._url):
+            buffer[:size] = read(self._url, self._at, size)
+        self._at += size
+        return size
 
 
 def content_of(url: Url) -> bytes:

@@ -31,6 +31,8 @@ class Stored(str):
             below `UNKNOWN` made of its entity tag; or `UNKNOWN`.
     """
 
+    __slots__ = ("offset", "size", "version", "where")
+
     where: str
     offset: int
     size: int
@@ -78,9 +80,8 @@ def opened(path: str, most: int) -> Iterator[tuple[IO[bytes], int, int]]:
         OSError, ValueError: there is no such file.
     """
     if isinstance(path, Stored):
-        if path.size > most:
-            raise UnreadableError(f"has {path.size:,} bytes, more than the {most:,} that are read")
-        content = _remote_content(path) if path.remote else _content(path)
+        _check_size(path.size, most)
+        content = _remote_content(path, most) if path.remote else _content(path)
         yield io.BytesIO(content), len(content), path.version
         return
     if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
@@ -89,6 +90,11 @@ def opened(path: str, most: int) -> Iterator[tuple[IO[bytes], int, int]]:
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
         status = os.fstat(file.fileno())
         yield file, status.st_size, status.st_mtime_ns
+
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise UnreadableError(f"has {size:,} bytes, more than the {most:,} that are read")
 
 
 def _content(path: Stored) -> bytes:
@@ -102,11 +108,16 @@ def _content(path: Stored) -> bytes:
     return content
 
 
-def _remote_content(path: Stored) -> bytes:
+def _remote_content(path: Stored, most: int) -> bytes:
     from tlcli.storage.connection import reason
-    from tlcli.storage.remote import read
+    from tlcli.storage.remote import read, stat
 
     try:
-        return read(Url(path.where), path.offset, path.size)
+        url = Url(path.where)
+        size = stat(url).size if path.size == UNKNOWN else path.size
+        _check_size(size, most)
+        return read(url, path.offset, size)
+    except UnreadableError:
+        raise
     except Exception as error:  # fsspec's file systems raise their own
         raise UnreadableError(f"cannot be read: {reason(error)}") from error

@@ -11,7 +11,9 @@ from pathlib import Path
 from tlcli.errors import UsageError
 
 SCHEME = re.compile(r"(?!file://)[A-Za-z][A-Za-z0-9+.-]+://")
-SECRETS = re.compile(r"[?&][^=&]*(sig|token|password|secret|credential|key)[^=&]*=", re.IGNORECASE)
+SECRETS = re.compile(
+    r"[?&]([^=&]*[-_])?(sig|signature|token|accesstoken|pass|password|secret|credential|key|apikey)=", re.IGNORECASE
+)
 """What the query of a web address says where it carries a permission."""
 
 
@@ -20,18 +22,22 @@ class Url:
     """A place that isn't on this machine, with as much of a `Path` as both are asked for.
 
     Raises:
-        UsageError: there is a password or a permission in it, which would stand in every row and report.
+        UsageError: there is a password or a permission in it, which would stand in every row and report; or `..`, by
+            which object stores don't go up.
     """
 
     text: str
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.text.partition("://")
-        if "@" in rest.partition("/")[0] or (scheme.lower().startswith("http") and SECRETS.search(rest)):
+        user, at, _ = rest.partition("/")[0].rpartition("@")
+        if (at and ":" in user) or (scheme.lower().startswith("http") and SECRETS.search(rest)):
             raise UsageError(
                 f"a URL of {scheme}:// has credentials in it, which rows, runs and reports would repeat. Give them to "
                 "fsspec by its configuration or by environment variables, and leave them out here."
             )
+        if ".." in rest.split("/"):
+            raise UsageError(f"{self.text}: .. doesn't lead up in a URL. Give the whole name.")
 
     def __str__(self) -> str:
         return self.text
@@ -39,8 +45,12 @@ class Url:
     def __fspath__(self) -> str:
         return self.text  # errors and tables take it as they take a path
 
-    def __truediv__(self, name: str) -> Url:
-        return Url(f"{self.text.rstrip('/')}/{name}")
+    def __truediv__(self, path: str) -> Url:
+        """What lies behind a path from here, which may lead up by `..` as far as the bucket."""
+        bucket, _, folder = self.text.partition("://")[2].rstrip("/").partition("/")
+        if ".." in path.split("/"):
+            path, folder = os.path.normpath(f"/{folder}/{path}").lstrip("/"), ""
+        return Url("/".join(filter(None, (f"{self.text.partition('://')[0]}://{bucket}", folder, path))))
 
     @property
     def scheme(self) -> str:
