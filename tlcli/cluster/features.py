@@ -168,27 +168,37 @@ class ClusterExtractor:
             )
             for part in parts
         ]
-        kept: set[tuple[bytes, int]] = set()
         memo = frozen.network.memo
         with contextlib.ExitStack() as writing, report.task(name, len(todo)) as advance:
             try:
+                kept: set[tuple[bytes, int]] = set()
                 for number, answer in stream(self._cluster, worker, tasks):
                     if not store.locked:
                         writing.enter_context(store.writing())
-                    new = 0
-                    for key, feature in zip(answer.keys, answer.features, strict=True):
-                        if key not in kept and key not in store:  # a copy of a picture in another part
-                            store.add(*key, feature)
-                            kept.add(key)
-                            new += 1
-                    extraction.computed += new
-                    extraction.reused += answer.extraction.reused + len(answer.keys) - new
-                    for place, (index, view) in enumerate(parts[number]):
-                        if not view:
-                            extraction.digests[index] = answer.extraction.digests[place]
-                        if place in answer.extraction.failures:
-                            extraction.failures[index] = answer.extraction.failures[place]
+                    _keep(answer, store, kept, extraction)
+                    _tell(answer, parts[number], extraction)
                     memo.take(answer.remembered)
                     advance(len(parts[number]))
             finally:
                 memo.save()
+
+
+def _keep(answer: FeatureAnswer, store: FeatureStore, kept: set[tuple[bytes, int]], extraction: Extraction) -> None:
+    """Store an answer's features, but for copies of what is there or `kept` by now."""
+    new = 0
+    for key, feature in zip(answer.keys, answer.features, strict=True):
+        if key not in kept and key not in store:
+            store.add(*key, feature)
+            kept.add(key)
+            new += 1
+    extraction.computed += new
+    extraction.reused += answer.extraction.reused + len(answer.keys) - new
+
+
+def _tell(answer: FeatureAnswer, part: Sequence[tuple[int, int]], extraction: Extraction) -> None:
+    """Enter what became of a part's pictures and views."""
+    for place, (index, view) in enumerate(part):
+        if not view:
+            extraction.digests[index] = answer.extraction.digests[place]
+        if place in answer.extraction.failures:
+            extraction.failures[index] = answer.extraction.failures[place]
