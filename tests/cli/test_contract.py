@@ -29,13 +29,13 @@ OPTIONS = {
     "cache-features": NETWORK
     | HARDWARE
     | AUGMENTATION
-    | {"--precision", "--cache", "--verify", "--export", "--views", "--shard"},
+    | {"--precision", "--cache", "--verify", "--export", "--views", "--shard", "--cluster", "--cores"},
     "check": (NETWORK - {"--freeze"})
     | HARDWARE
     | {"--precision", "--out", "--overwrite", "--group-by", "--cache", "--no-cache", "--verify"},
     "predict": HARDWARE
     | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"}
-    | {"--explain", "--explain-limit", "--shard"},
+    | {"--explain", "--explain-limit", "--shard", "--cluster", "--part-size", "--cores"},
     "evaluate": {"--split", "--device"},
     "export": {
         "--format",
@@ -95,6 +95,15 @@ def test_readme_names_no_option_that_is_not_there():
     known = {flag for command in OPTIONS for flag in options_of(command)}
     known |= {"--version", "--help", "--install-completion"}
     known |= {"--logdir"}  # TensorBoard's
+    known |= {
+        "--nnodes",
+        "--nproc-per-node",
+        "--max-restarts",
+        "--rdzv-backend",
+        "--rdzv-id",
+        "--rdzv-endpoint",
+    }  # torchrun's
+    known |= {"--tag", "--build-arg", "--rm", "--user", "--volume", "--gpus"}  # Docker's
     text = "\n".join(line for line in README.read_text().splitlines() if "git clone" not in line)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= known
 
@@ -127,6 +136,12 @@ def test_help_imports_nothing_heavy(arguments):
         (["predict", "nowhere", "x.jpg", "--shard", "0/4"], 2, "--shard is '0/4'; expected I/N with I from 1 to N"),
         (["predict", "nowhere", "x.jpg", "--shard", "5/4"], 2, "--shard is '5/4'; expected I/N with I from 1 to N"),
         (["cache-features", "nowhere", "--shard", "x"], 2, "--shard is 'x'; expected I/N with I from 1 to N"),
+        (["cache-features", "nowhere", "--shard", "1/2", "--cluster", "auto"], 2, "--shard and --cluster exclude"),
+        (["cache-features", "nowhere", "--cluster", "auto", "--device", "cuda:1"], 2, "expected auto, cpu or cuda"),
+        (["cache-features", "nowhere", "--part-size", "9"], 2, "--part-size has no effect without --cluster"),
+        (["predict", "nowhere", "x.jpg", "--cores", "1"], 2, "--cores has no effect without --cluster"),
+        (["predict", "nowhere", "x.jpg", "--cluster", "auto"], 2, "--cluster needs --out DIR"),
+        (["predict", "nowhere", "x.jpg", "--cluster", "", "--out", "x"], 2, "--cluster is empty"),
         (["evaluate", "nowhere", "x", "--split", "holdout"], 2, "--split is 'holdout'"),
         (["export", "nowhere"], 2, "--format"),
         (["export", "nowhere", "--format", "coreml"], 2, "--format is 'coreml'"),

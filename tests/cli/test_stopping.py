@@ -70,7 +70,7 @@ def test_while_decoders_are_busy_with_pictures_that_take_long(trained, largest, 
     os.killpg(process.pid, number)
     code, said = ended(process)
     assert code == 128 + number
-    assert said.count("stopped. With --out FILE, rows made so far are kept: repeat the command with --resume.") == 1
+    assert said.count("stopped. With --out, rows made so far are kept: repeat the command with --resume.") == 1
     assert "Traceback" not in said
     assert not (tmp_path / "rows.csv").exists()
 

@@ -15,9 +15,10 @@ from tlcli.errors import MachineError, UsageError
 from tlcli.files import sha256_file
 from tlcli.runs import load_run
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+from tlcli.storage.urls import Url
 from tlcli.tracking import tracking
 from tlcli.tracking.tracker import ARTIFACTS, curve_points
-from tlcli.tracking.tracking import MEMORY, Tracking
+from tlcli.tracking.tracking import MEMORY, Tracking, open_tracker
 
 pytest.importorskip("tensorboard")
 pytest.importorskip("mlflow")
@@ -179,7 +180,7 @@ def tail_settings(photos, **changes):
         out=Path("runs/tail"),
         network=NetworkSettings(backbone="lenet5", weights="none", freeze="none"),
         training=TrainingSettings(epochs=4),
-        compute=ComputeSettings(workers=1),
+        compute=ComputeSettings(workers=1, engine="torch"),  # without an export
         cache=CacheSettings(enabled=False),
         **changes,
     )
@@ -294,6 +295,18 @@ def test_a_missing_library_is_named_before_any_work(here, photos, monkeypatch):
     with pytest.raises(MachineError, match=r"pip install 'tlcli\[mlflow\]'"):
         finetune(tail_settings(photos, track=("mlflow",)))
     assert not (here / "runs").exists()
+
+
+def test_each_training_has_logs_of_its_own_those_for_a_url_here(here):
+    tracker = open_tracker("tensorboard")
+    for out, name in ((Url("s3://bucket/street"), "street"), (Path("runs/street"), "street-2")):
+        assert tracker.start(out, {}, None)[0] == name
+        tracker.stop()
+        assert list((here / "runs/tensorboard" / name).iterdir())
+    assert tracker.start(Path("runs/street"), {}, "street")[0] == "street"
+    tracker.stop()
+    with pytest.raises(UsageError, match="would hold its own logs"):
+        tracker.start(Path("runs/tensorboard"), {}, None)
 
 
 @pytest.mark.parametrize(("track", "message"), [(("neptune",), "expected one of"), (("wandb", "wandb"), "given twice")])

@@ -38,7 +38,7 @@ GO_ON = {
     "export": "Nothing was written: repeat the command.",
     "inspect": "Nothing was written: repeat the command.",
     "augment": "With --out DIR, pictures made so far are kept: repeat the command with --resume.",
-    "predict": "With --out FILE, rows made so far are kept: repeat the command with --resume.",
+    "predict": "With --out, rows made so far are kept: repeat the command with --resume.",
 }
 
 

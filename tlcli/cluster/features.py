@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
-import torch
 
 from tlcli.augmentation import Augmentation
 from tlcli.backbones.engine import map_filled, pick_batch_size
-from tlcli.cluster.ray_cluster import Cluster, joined
+from tlcli.cluster.joining import Cluster, joined
+from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError
 from tlcli.features.extract import Extraction, extract
 from tlcli.features.fingerprint import differences, fingerprint
@@ -30,7 +30,6 @@ from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CacheSettings, ClusterSettings, ComputeSettings, NetworkSettings
-from tlcli.settings.shared import cores
 
 PART_BYTES = 64 * 2**20
 """Of features in an answer, at most, which passes through the memory of worker, Ray and driver."""
@@ -85,7 +84,6 @@ class FeatureWorker:
     """
 
     def __init__(self, recipe: Recipe, content: dict[str, Any], order: Order) -> None:
-        torch.set_num_threads(cores())
         network = open_network(
             recipe.network,
             recipe.compute,
@@ -174,7 +172,7 @@ class ClusterExtractor:
         memo = frozen.network.memo
         with contextlib.ExitStack() as writing, report.task(name, len(todo)) as advance:
             try:
-                for number, answer in self._cluster.stream(worker, tasks):
+                for number, answer in stream(self._cluster, worker, tasks):
                     if not store.locked:
                         writing.enter_context(store.writing())
                     new = 0

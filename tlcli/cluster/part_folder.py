@@ -22,6 +22,9 @@ INDEX = "_parts.json"
 FORMAT = 1
 """Version of it."""
 
+MOST_PARTS = 100_000
+"""As many as have names that sort in their order."""
+
 _PART = r"part-\d{5,}\.parquet"
 _OTHERS = re.compile(rf"{_PART}|\.{_PART}\.\w+\.tmp")
 

@@ -11,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tlcli.cluster.part_folder import open_part_folder, part_path, read_part
-from tlcli.cluster.ray_cluster import joined
-from tlcli.errors import ArtifactError, MachineError
+from tlcli.cluster.joining import joined
+from tlcli.cluster.part_folder import MOST_PARTS, open_part_folder, part_path, read_part
+from tlcli.cluster.streaming import stream
+from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.files import atomic_write, remove_leftovers
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.rows import Tally, rows_of
@@ -89,6 +90,7 @@ def predict_on_cluster(
         The counts of all rows, and whether none were missing.
 
     Raises:
+        UsageError: there would be too many parts.
         ArtifactError: the folder was begun with another signature.
         MachineError: the cluster isn't there or failed, or its machines don't see the folder.
     """
@@ -108,7 +110,7 @@ def predict_on_cluster(
         total = tally.images + sum(len(task.paths) for task in tasks)
         advance = stack.enter_context(report.task("Predict", total))
         advance(tally.images)
-        for _, part in found.stream(worker, tasks):
+        for _, part in stream(found, worker, tasks):
             tally.add(part)
             advance(part.images)
         there = {path.name for path in out.iterdir()}
@@ -129,6 +131,8 @@ def _missing(
     rest = iter(paths)
     number = 0
     while some := list(islice(rest, size)):
+        if number == MOST_PARTS:
+            raise UsageError(f"--part-size {size} makes more than {MOST_PARTS:,} parts. Give a larger one.")
         part = read_part(part_path(out, number), names, some, report)
         if part is None:
             tasks.append(PartTask(number=number, paths=some))

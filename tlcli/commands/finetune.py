@@ -80,7 +80,9 @@ def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
         with contextlib.ExitStack() as writing:
             directory = distributed.only_first(lambda: writing.enter_context(_new_run(settings, out, report)))
             if directory is not None:
-                tracking.start(out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume)
+                tracking.start(
+                    settings.out or out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume
+                )
             classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
 
             def write() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from tlcli.errors import UsageError
+from tlcli.storage.urls import Place, absolute
 from tlcli.tracking.tracker import ARTIFACTS
 
 LOGS = "tensorboard"
@@ -18,16 +19,16 @@ LOGS = "tensorboard"
 
 
 class TensorBoard:
-    """Writes to `tensorboard/RUN` beside RUN, or `RUN-2` and so on where that is another training's."""
+    """Writes to `tensorboard/RUN` beside RUN, in `runs` for one at a URL; to `RUN-2` where that is another's."""
 
-    def start(self, out: Path, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
+    def start(self, out: Place, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
         """See `Tracker`."""
         if out.name == LOGS:
             raise UsageError(f"a run called {LOGS} would hold its own logs. Choose another --out.")
-        logs = out.parent / LOGS
+        logs = (out.parent if isinstance(out, Path) else Path("runs")) / LOGS
         names = chain([out.name], (f"{out.name}-{number}" for number in count(2)))
         folder = logs / (known or next(name for name in names if not (logs / name).exists()))
-        self._settings = dict(settings)
+        self._run, self._settings = absolute(out), dict(settings)
         self._writer = SummaryWriter(str(folder))
         return folder.name, f"{folder}, see tensorboard --logdir {shlex.quote(str(logs))}"
 
@@ -43,7 +44,7 @@ class TensorBoard:
             name: value if isinstance(value, (bool, int, float, str)) else str(value)
             for name, value in (self._settings | dict(found)).items()
         }
-        paths = "\n".join(f"- `{run.absolute() / name}`" for name in ARTIFACTS)
+        paths = "\n".join(f"- `{self._run.rstrip('/')}/{name}`" for name in ARTIFACTS)
         self._writer.add_text("run", paths)
         self._writer.add_hparams(said, dict(figures), run_name=".")
         self._writer.close()

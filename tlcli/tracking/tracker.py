@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from tlcli.storage.urls import Place
+
 ARTIFACTS = ("report.html", "model.safetensors", "config.json", "run.json")
 """Files of a run that are handed over."""
 _FOUND = ("tlcli", "backbone", "weights", "freeze", "device", "precision", "engine", "head", "versions")
@@ -16,11 +18,11 @@ _FIGURES = ("validation", "test", "images", "seconds", "temperature")
 class Tracker(Protocol):
     """One library's run. Whatever a method raises, the training goes on without the tracker."""
 
-    def start(self, out: Path, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
+    def start(self, out: Place, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
         """Begin, or go on.
 
         Args:
-            out: The run's directory, after which the tracker's run is named.
+            out: Where the run will be in the end; the tracker's run is named after it.
             settings: By name, flat.
             known: What `start` returned for this run before; None begins a new one.
 

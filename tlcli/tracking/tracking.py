@@ -12,6 +12,7 @@ from typing import Any
 from tlcli.errors import ArtifactError, MachineError, TlcliError
 from tlcli.files import read_sealed, sealed, write_json
 from tlcli.progress import Reporter
+from tlcli.storage.urls import Place
 from tlcli.tracking.tracker import Tracker, curve_points, figures_of, flat, found_by
 
 FORMAT = 1
@@ -75,11 +76,11 @@ class Tracking:
         if kind is not None:
             self._each(lambda _, tracker: tracker.stop())
 
-    def start(self, out: Path, settings: dict[str, Any], checkpoints: Path, *, resume: bool) -> None:
+    def start(self, out: Place, settings: dict[str, Any], checkpoints: Path, *, resume: bool) -> None:
         """Begin the trackers' runs, or go on with them.
 
         Args:
-            out: The run.
+            out: Where the run will be in the end.
             settings: As `run.json` has them.
             checkpoints: The folder of the run's checkpoints; it needn't be there.
             resume: Go on with what was begun.
@@ -122,7 +123,7 @@ class Tracking:
             self._tell(lines)
             self._each(lambda _, tracker: tracker.finish(run, found_by(info), figures_of(info)))
         except BaseException as error:
-            error.add_note(f"{run} is finished; what was stopped is telling its trackers.")
+            error.add_note("The training is finished; what was stopped is telling its trackers.")
             raise
 
     def _tell(self, lines: Sequence[Line]) -> None:

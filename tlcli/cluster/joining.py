@@ -1,45 +1,42 @@
-"""A Ray cluster, joined or started, and pieces of work streamed through its workers by Ray Data.
-
-The only place that imports ray, and only when somebody asks for a cluster.
-"""
+"""A Ray cluster, joined or started, and what it has for us. Ray is imported when somebody asks for a cluster."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
-import pickle
-import platform
 import secrets
+import socket
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
-from tlcli import __version__
-from tlcli.errors import MachineError, TlcliError
+from tlcli.errors import MachineError
 from tlcli.interrupts import unbroken
 from tlcli.progress import Reporter
 from tlcli.settings import ClusterSettings
-from tlcli.settings.shared import cores, limit_cores
+from tlcli.settings.shared import cores
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 CORES = 4
 """Cores of a worker where nobody said how many: one process that feeds more of them becomes the narrowest place."""
 
-LONGEST = 6 * 3600.0
-"""Seconds that a piece of work may take. Ray hands it out anew whenever its worker dies, so something must end that."""
+KNOCK_SECONDS = 10.0
+"""How long a cluster may take to take a connection."""
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # or what still asks it for something while it ends starts it again
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # which makes a crash of SIGTERM
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # or the deaths of workers are told on standard output
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of what it will do one day
 }
 """What keeps Ray to itself."""
 
@@ -63,104 +60,6 @@ class Cluster:
         """Where a worker's network runs."""
         return "cuda" if self.gpus else "cpu"
 
-    def stream(self, worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
-        """What workers answer to tasks, with the task's number, as it comes: in any order, few ahead.
-
-        Args:
-            worker: Makes what answers; called once in each worker's process, which is kept for all its tasks.
-            tasks: Each goes to one worker, and again to another one where that dies.
-
-        Raises:
-            TlcliError: as a worker raised it.
-            MachineError: workers die of a task, or the cluster went away.
-        """
-        import ray.data
-
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # whose progress and stack traces are ours to tell
-        actor = _Place(cores=self.cores, directory=os.getcwd(), host=platform.node(), version=__version__)  # noqa: PTH109
-        items = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
-        asked = ray.data.from_items(items, override_num_blocks=len(items))
-        asked.context.enable_progress_bars = False
-        asked.context.execution_no_progress_timeout_s = LONGEST
-        answers = asked.map_batches(
-            _Actor,
-            fn_constructor_args=(actor, worker),
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(tasks))),
-            num_cpus=self.cores,
-            num_gpus=self.gpus,
-        )
-        try:
-            for batch in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for number, answer in zip(batch["number"], batch["answer"], strict=True):
-                    yield number.as_py(), pickle.loads(answer.as_py())
-        except Exception as error:
-            cause = _cause(error)
-            if type(cause).__module__.startswith("ray."):
-                raise MachineError(
-                    f"the Ray cluster failed ({_first_line(cause)}). Is its memory short? Try fewer --cores, or a "
-                    "smaller --part-size."
-                ) from error
-            raise cause from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Where a worker's process has to find itself."""
-
-    cores: int
-    directory: str
-    host: str
-    """Whose driver it is."""
-    version: str
-
-    def settle(self) -> None:
-        """Take the share of cores, and the driver's folder, so that a path means the same file."""
-        if self.version != __version__:
-            raise MachineError(f"it has tlcli {__version__} instead of {self.version}. Install the same everywhere.")
-        limit_cores(self.cores)
-        try:
-            os.chdir(self.directory)
-        except OSError as error:
-            raise MachineError(
-                f"it has no folder {self.directory} ({error.strerror}). Start tlcli in a folder that all machines see.",
-                path=self.directory,
-            ) from error
-
-
-class _Actor:
-    """What Ray Data keeps in each worker's process."""
-
-    def __init__(self, place: _Place, worker: Callable[[], Callable[[Any], Any]]) -> None:
-        self._place = place
-        self._make = worker
-        self._worker: Callable[[Any], Any] | None = None
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        try:
-            if self._worker is None:  # not before, since Ray tries again where an actor can't be made
-                self._place.settle()
-                self._worker = self._make()
-            answers = [pickle.dumps(self._worker(pickle.loads(task.as_py()))) for task in batch["task"]]
-        except (TlcliError, OSError) as error:
-            if platform.node() != self._place.host:
-                error.add_note(f"This was on {platform.node()}.")
-            raise
-        return pa.table({"number": batch["number"], "answer": pa.array(answers, pa.large_binary())})
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What a worker raised, out of what Ray wrapped it in; `error` itself where Ray raised it."""
-    found = error
-    while (inner := getattr(found, "cause", None) or found.__cause__) is not None:
-        found = inner
-    return found
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
 
 @contextlib.contextmanager
 def joined(settings: ClusterSettings, device: str, report: Reporter) -> Iterator[Cluster]:
@@ -175,7 +74,7 @@ def joined(settings: ClusterSettings, device: str, report: Reporter) -> Iterator
         MachineError: Ray isn't installed, the cluster isn't there, or has nothing for us.
     """
     address = _address() if settings.address == "auto" else settings.address
-    with _environment(QUIET if address else QUIET | ALONE):  # which Ray reads when it is imported
+    with _environment(_told(QUIET if address else QUIET | ALONE)):
         try:
             import ray
         except ImportError as error:
@@ -189,6 +88,17 @@ def joined(settings: ClusterSettings, device: str, report: Reporter) -> Iterator
                 f"{'core' if cluster.cores == 1 else 'cores'}"
             )
             yield cluster
+
+
+_first: list[Mapping[str, str]] = []
+"""What Ray was told when it was imported."""
+
+
+def _told(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """What Ray is told by the environment: what it was told first, since it heeds that; nothing where others did it."""
+    if not _first:
+        _first.append({} if "ray" in sys.modules else variables)
+    return _first[0]
 
 
 def _address() -> str | None:
@@ -208,22 +118,33 @@ def _connected(address: str | None) -> Iterator[None]:
     """A connection to the cluster at `address`; None starts one, and ends it."""
     import ray
 
+    over = threading.Event()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     with contextlib.ExitStack() as stack:
         if address is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tlcli-", ignore_cleanup_errors=True))
             options |= {"num_cpus": cores(), "include_dashboard": False, "_temp_dir": folder}
         try:
-            with _hushed():
-                ray.init(address or "local", **options)
-        except (OSError, RuntimeError, ValueError, ImportError) as error:
-            what = f"the Ray cluster {address} can't be joined" if address else "Ray can't be started here"
-            raise MachineError(f"{what} ({_first_line(error)}). See ray status, and --cluster.") from error
-        try:
+            try:
+                if address is not None:
+                    _knock(address)
+                with unbroken(), _hushed():
+                    aside(functools.partial(ray.init, address or "local", **options), until=over)
+            except (OSError, RuntimeError, ValueError, ImportError) as error:
+                what = f"the Ray cluster {address} can't be joined" if address else "Ray can't be started here"
+                raise MachineError(f"{what} ({first_line(error)}). See ray status, and --cluster.") from error
             yield
         finally:
-            with unbroken():
-                ray.shutdown()
+            with unbroken(), _hushed():
+                aside(ray.shutdown)
+            over.set()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at `address`, which Ray would go on trying for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
 def _share_out(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, device: str) -> Cluster:
@@ -243,9 +164,33 @@ def _share_out(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, de
     return Cluster(workers=workers, cores=most, gpus=gpus)
 
 
+def aside(function: Callable[[], T], until: threading.Event | None = None) -> T:
+    """Call a function in a thread of its own, and wait for it.
+
+    In the main thread, what a signal's handler raises would be raised within Ray's C++ part, which aborts the process
+    then; and Ray would have a handler of its own there.
+
+    Args:
+        function: What to call.
+        until: Keep the thread until then; the processes that a thread started end with it.
+    """
+    done: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            done.set_exception(error)
+        if until is not None:
+            until.wait()
+
+    threading.Thread(target=call, daemon=True).start()
+    return done.result()
+
+
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Nothing on standard error: Ray's C++ part says there what it takes from the environment, told to be quiet."""
+    """Nothing on standard error: there Ray's C++ part says that it was told to be quiet, and threads that it goes."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -267,3 +212,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in ours:
             os.environ.pop(name, None)
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,226 @@
+"""--cluster: a local cluster of two workers gives what one process gives, whoever dies."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tlcli.cluster.joining import joined
+from tlcli.cluster.part_folder import INDEX, part_path
+from tlcli.cluster.streaming import stream
+from tlcli.commands.cache_features import cache_features
+from tlcli.commands.predict import predict
+from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
+from tlcli.progress import Silent
+from tlcli.settings import (
+    CacheFeaturesSettings,
+    CacheSettings,
+    ClusterSettings,
+    NetworkSettings,
+    PredictSettings,
+)
+
+# Ray Data copies its own settings, deprecated ones too.
+pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context")
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
+"""127.0.0.1 in /proc/net/tcp, and in tcp6."""
+LISTENING = "0A"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers of a core each, for all tests here."""
+    if importlib.util.find_spec("ray") is None:  # not by importing it, before it was told to be quiet
+        pytest.skip("needs ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setattr("tlcli.cluster.joining.cores", lambda: 2)
+        with joined(ClusterSettings(cores=1), "cpu", Silent()) as found:
+            assert (found.workers, found.cores, found.gpus) == (2, 1, 0)
+            yield found
+
+
+@pytest.fixture
+def inbox(photos, tmp_path, monkeypatch):
+    """Twenty-three pictures, one of them broken, relative to the working directory."""
+    for path in sorted(photos.rglob("*.jpg"))[::2]:
+        target = tmp_path / "inbox" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    (tmp_path / "inbox" / "disc" / "00.jpg").write_bytes(b"no picture")
+    monkeypatch.chdir(tmp_path)
+    return "inbox"
+
+
+def spread(trained, inbox, report=None, out="parts", size=4, **changes):
+    settings = ClusterSettings(cores=1, part_size=size)
+    return predict(PredictSettings(run=trained.run, inputs=(inbox,), out=out, cluster=settings, **changes), report)
+
+
+def processes_below(ancestor):
+    """Process numbers of all descendants, and what each calls itself."""
+    parents, names = {}, {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            names[int(entry.name)] = (entry / "cmdline").read_bytes().decode(errors="replace")
+
+    def is_below(process):
+        while process in parents:
+            process = parents[process]
+            if process == ancestor:
+                return True
+        return False
+
+    return {process: names[process] for process in parents if is_below(process)}
+
+
+class Killing(Silent):
+    """Kills a worker when the first part is done."""
+
+    def __init__(self):
+        self.killed = None
+
+    @contextlib.contextmanager
+    def task(self, name, total, unit="pictures"):
+        def advance(more):
+            if more and self.killed is None:
+                found = processes_below(os.getpid())
+                self.killed = next(process for process, name in found.items() if name.startswith("ray::MapWorker"))
+                os.kill(self.killed, signal.SIGKILL)
+
+        yield advance
+
+
+def test_rows_are_those_of_one_machine_though_a_worker_dies(cluster, trained, inbox, capfd):
+    del cluster
+    whole = predict(PredictSettings(run=trained.run, inputs=(inbox,), out="whole.parquet", min_confidence=0.9))
+    report = Killing()
+    result = spread(trained, inbox, report, min_confidence=0.9)
+    assert report.killed
+    assert sorted(path.name for path in Path("parts").iterdir()) == [
+        INDEX,
+        *(f"part-{number:05d}.parquet" for number in range(6)),
+    ]
+    expected = pq.read_table("whole.parquet")
+    assert pq.read_table("parts").equals(expected), "readers of folders take the parts in order, and nothing else"
+    assert [pq.read_metadata(part_path(Path("parts"), number)).num_rows for number in range(6)] == [4] * 5 + [3]
+    for field in ("images", "labels", "review", "failed", "failures"):
+        assert getattr(result, field) == getattr(whole, field)
+    assert capfd.readouterr() == ("", ""), "Ray keeps to itself"
+
+
+def test_resume_makes_only_what_is_missing_or_damaged(cluster, trained, inbox, report):
+    del cluster
+    first = spread(trained, inbox)
+    parts = [part_path(Path("parts"), number) for number in range(6)]
+    before = [pq.read_table(part) for part in parts]
+    times = [part.stat().st_mtime_ns for part in parts]
+    parts[1].unlink()
+    damaged = bytearray(parts[4].read_bytes())
+    damaged[damaged.index(b"inbox")] ^= 1
+    parts[4].write_bytes(damaged)
+    (parts[2].with_name(".part-00002.parquet.killed.tmp")).touch()
+
+    with pytest.raises(UsageError, match="is not empty"):
+        spread(trained, inbox)
+    with pytest.raises(ArtifactError, match="top"):
+        spread(trained, inbox, top=2, resume=True)
+    with pytest.raises(ArtifactError, match="part_size"):
+        spread(trained, inbox, size=5, resume=True)
+    again = spread(trained, inbox, report, resume=True)
+    assert (again.images, again.labels, again.failed) == (first.images, first.labels, first.failed)
+    assert [pq.read_table(part) for part in parts] == before
+    assert [part.stat().st_mtime_ns == time for part, time in zip(parts, times, strict=True)] == [
+        number not in {1, 4} for number in range(6)
+    ]
+    assert any("part-00004.parquet is damaged" in text for text in report.warnings)
+
+    assert spread(trained, inbox, resume=True).was_finished
+    Path("inbox/disc/00.jpg").unlink()
+    with pytest.raises(ArtifactError, match="inputs"):
+        spread(trained, inbox, resume=True)
+    assert spread(trained, inbox, overwrite=True).images == first.images - 1
+
+
+def test_features_are_those_of_one_machine(cluster, photos, tmp_path):
+    del cluster
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    shutil.copy(data / "disc" / "00.jpg", data / "disc" / "copy.jpg")
+    (data / "stripes" / "broken.jpg").write_bytes(b"no picture")
+
+    def features(name, **changes):
+        return cache_features(
+            CacheFeaturesSettings(
+                data=data,
+                network=NetworkSettings(size=64),
+                cache=CacheSettings(directory=tmp_path / name),
+                export=tmp_path / f"{name}.parquet",
+                overwrite=True,
+                **changes,
+            )
+        )
+
+    one = features("one")
+    settings = ClusterSettings(cores=1, part_size=12)
+    many = features("many", cluster=settings)
+    for key in ("images", "computed", "reused", "failed", "failures", "feature_shape"):
+        assert many[key] == one[key], key
+    assert (many["computed"], many["reused"], many["failed"]) == (45, 1, 1)
+    assert pq.read_table(tmp_path / "many.parquet").equals(pq.read_table(tmp_path / "one.parquet"))
+    (data / "stripes" / "broken.jpg").unlink()
+    again = features("many", cluster=settings)
+    assert (again["computed"], again["reused"], again["failed"]) == (0, 46, 0)
+
+
+def test_what_a_worker_raises_arrives(cluster):
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+    def worker():
+        def answer(task):
+            raise DataError("the disk of this machine is upside down.", path=task)
+
+        return answer
+
+    with pytest.raises(DataError, match="upside down") as caught:
+        list(stream(cluster, worker, ["/somewhere"]))
+    assert caught.value.path == "/somewhere"
+
+
+def test_nobody_else_can_reach_a_cluster_of_one_machine(cluster):
+    """Its processes listen on the loopback address, if at all."""
+    del cluster
+    ours = {
+        str(link.readlink())
+        for process in [os.getpid(), *processes_below(os.getpid())]
+        for link in Path(f"/proc/{process}/fd").glob("*")
+        if os.path.lexists(link)
+    }
+    rows = [row.split() for table in ("tcp", "tcp6") for row in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    listening = [row[1].split(":")[0] for row in rows if row[3] == LISTENING and f"socket:[{row[9]}]" in ours]
+    assert listening
+    assert set(listening) <= LOOPBACK
+
+
+def test_without_ray_it_says_what_to_install(trained, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MachineError, match=r"pip install 'tlcli\[ray\]'"):
+        spread(trained, str(photos), out=str(tmp_path / "parts"))
+
+
+@pytest.mark.parametrize(("out", "message"), [("rows.csv", "expected a folder"), ("no/parts", "there is no folder")])
+def test_a_folder_that_cannot_be_is_refused_before_any_work(trained, photos, tmp_path, out, message):
+    with pytest.raises(UsageError, match=message):
+        spread(trained, str(photos), out=str(tmp_path / out))
