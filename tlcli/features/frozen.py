@@ -23,7 +23,7 @@ from tlcli.features.extract import Extraction, extract, missing
 from tlcli.features.fingerprint import ingredients, weights_digest
 from tlcli.features.network import Network
 from tlcli.features.store import FeatureStore
-from tlcli.features.together import extract_together
+from tlcli.features.together import Work, extract_together
 from tlcli.files import megabytes
 from tlcli.images.augment import LIMIT
 from tlcli.images.loader import PictureLoader
@@ -251,9 +251,11 @@ def _extract(
             store,
             todo,
             extraction,
-            ready=lambda: frozen.runner,
-            announce=lambda pictures: _announce(store, frozen.network.root, pictures, report),
-            compute=lambda part, own: extract_here(frozen, store, paths, part, own, compute, report, name=name),
+            Work(
+                ready=lambda: frozen.runner,
+                announce=lambda pictures: _announce(store, frozen.network.root, pictures, report),
+                compute=lambda part, own: extract_here(frozen, store, paths, part, own, compute, report, name=name),
+            ),
         )
     elif todo:
         _announce(store, frozen.network.root, len(todo), report)

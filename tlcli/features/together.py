@@ -15,12 +15,25 @@ from tlcli.features.store import FeatureStore
 Todo = Sequence[tuple[int, int]]
 """Pictures, by their index, and views."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """How features are computed, for those who share a cache."""
+
+    ready: Callable[[], object]
+    """Makes ready what only one of them should make."""
+    announce: Callable[[int], None]
+    """Told how much there is to compute."""
+    compute: Callable[[Todo, Extraction], None]
+    """Computes some of it into the store, and enters what became of it."""
+
+
 SLOWEST = 120.0
 """Seconds that a network drive may take to show files that were written on another machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
+class _Done:
     """What one process did: `Extraction`, of its part."""
 
     digests: dict[int, bytes | None]
@@ -29,59 +42,42 @@ class _Work:
     reused: int
 
 
-def extract_together(
-    store: FeatureStore,
-    todo: Todo,
-    extraction: Extraction,
-    *,
-    ready: Callable[[], object],
-    announce: Callable[[int], None],
-    compute: Callable[[Todo, Extraction], None],
-) -> None:
+def extract_together(store: FeatureStore, todo: Todo, extraction: Extraction, work: Work) -> None:
     """Compute what a store lacks, and complete `extraction`, which is the same in all processes then.
 
     Args:
         store: In each process its own; where it is in memory only, the first process computes all, and it alone has it.
         todo: What this process finds missing.
         extraction: What is known so far.
-        ready: Makes ready what only one of those who share a cache should make.
-        announce: Told how much there is to compute for those who share a cache.
-        compute: Computes some of it into the store, and enters what became of it.
+        work: How it is done.
 
     Raises:
         MachineError: what others computed doesn't show up in this process's cache.
     """
     if store.directory is None:
         if distributed.rank() == 0 and todo:
-            compute(todo, extraction)
+            work.compute(todo, extraction)
     elif any(distributed.gather(bool(todo))):
-        _share(store, todo, extraction, ready, announce, compute)
+        _share(store, todo, extraction, work)
     found = distributed.of_first(lambda: extraction)
     extraction.digests, extraction.failures = found.digests, found.failures
     extraction.computed, extraction.reused = found.computed, found.reused
 
 
-def _share(
-    store: FeatureStore,
-    todo: Todo,
-    extraction: Extraction,
-    ready: Callable[[], object],
-    announce: Callable[[int], None],
-    compute: Callable[[Todo, Extraction], None],
-) -> None:
+def _share(store: FeatureStore, todo: Todo, extraction: Extraction, work: Work) -> None:
     members = _who_sees(store)
     todo, begun = distributed.gather((todo, extraction))[members[0]]  # memos may differ from machine to machine
     if todo:  # others, who see another cache, may have some
-        announce(len(todo))
+        work.announce(len(todo))
         if distributed.rank() == members[0]:
-            ready()
+            work.ready()
     distributed.gather(None)
     part = distributed.share(todo, among=members)
     own = Extraction(digests=list(begun.digests))
     if part:
-        compute(part, own)
+        work.compute(part, own)
     done_by = distributed.gather(
-        _Work(
+        _Done(
             digests={index: own.digests[index] for index, _ in part},
             failures=own.failures,
             computed=own.computed,

@@ -62,6 +62,10 @@ class Gradients:
         self._halving = Halving(device, warn, least=2)
         self.least = 2
         """Pictures that a batch has at least, where there are enough."""
+        self._begin(warn)
+
+    def _begin(self, warn: Callable[[str], None]) -> None:
+        """Make ready what several processes need."""
 
     def train_mode(self) -> None:
         """Have dropout drop, and BatchNorm take the statistics of batches, unless the recipe fixes them."""
@@ -119,20 +123,9 @@ class SharedGradients(Gradients):
     part, and `settle` keeps the first one's running averages.
     """
 
-    def __init__(
-        self,
-        tail: nn.Module,
-        *,
-        recipe: Recipe,
-        prior: Tensor | None,
-        scaler: torch.amp.GradScaler,
-        device: torch.device,
-        compiled: bool,
-        warn: Callable[[str], None],
-    ) -> None:
-        del compiled  # what fails to compile in one process could not be done again by all
-        super().__init__(tail, recipe=recipe, prior=prior, scaler=scaler, device=device, compiled=False, warn=warn)
-        moving = not recipe.fixed_statistics and any(isinstance(module, _BatchNorm) for module in tail.modules())
+    def _begin(self, warn: Callable[[str], None]) -> None:
+        tail, device, fixed = self._tail, self._device, self._recipe.fixed_statistics
+        moving = not fixed and any(isinstance(module, _BatchNorm) for module in tail.modules())
         synchronised = moving and device.type == "cuda"
         if moving and not synchronised:
             self.least = 2 * distributed.size()  # two for each

@@ -109,7 +109,7 @@ class TailTrainer:
             prior=None if log_prior is None else torch.from_numpy(log_prior).float().to(device),
             scaler=self._scaler,
             device=device,
-            compiled=compiled,
+            compiled=compiled and distributed.size() == 1,  # what fails to compile in one, all could not do again
             warn=warn,
         )
         self._device = device
