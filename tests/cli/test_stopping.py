@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 TLCLI = [sys.executable, "-m", "tlcli"]
 PATIENCE = 5.0
@@ -87,6 +88,82 @@ def test_a_second_one_ends_it_at_once(trained, largest, tmp_path):
     assert code in {-signal.SIGINT, 128 + signal.SIGINT}
     assert time.monotonic() - started < 2
     assert "Traceback" not in said
+
+
+SWALLOWING = """
+import os, signal, sys, time
+from tlcli.cli import main
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+def command(*arguments, **options):
+    Finalized()  # what the signal's handler raises is dropped by Python here
+    print("going on", flush=True)
+    time.sleep(30)
+
+main.app = command
+main.main()
+"""
+
+
+def test_what_a_finalizer_swallows_is_raised_again():
+    started = time.monotonic()
+    process = subprocess.run([sys.executable, "-c", SWALLOWING, "predict"], capture_output=True, text=True, check=False)
+    assert process.returncode == 128 + signal.SIGINT
+    assert process.stdout == "going on\n"
+    assert "interrupted: stopped. With --out, rows made so far are kept" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert time.monotonic() - started < PATIENCE
+
+
+class Signal(BaseException):
+    """Raised by a signal's handler."""
+
+
+class Signalling(torch.nn.Linear):
+    """A network during whose tracing a signal arrives, in a finalizer, where an exception would be lost."""
+
+    def forward(self, pixels):
+        class Finalized:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(0.1)
+
+        Finalized()
+        return super().forward(pixels.mean((2, 3)))
+
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def to_onnx(network):
+    from tlcli.backbones.onnx_engine import export
+
+    export(network, (8, 8, 3), HALF, HALF)
+
+
+def to_torch(network):
+    from tlcli.exporting.program import trace
+    from tlcli.images.preprocess import Preprocessing
+
+    preprocessing = Preprocessing(
+        height=8, width=8, channels=3, fit="squash", crop_fraction=1.0, interpolation="bicubic", mean=HALF, std=HALF
+    )
+    trace(network, preprocessing, with_preprocessing=False)
+
+
+@pytest.mark.parametrize("export", [to_onnx, to_torch])
+def test_torchs_exporters_lose_no_signal(export, request):
+    def handler(*_):
+        raise Signal
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGUSR1, before))
+    with pytest.raises(Signal):
+        export(Signalling(3, 2))
 
 
 @pytest.mark.parametrize("moment", [0.4, 2.0, 4.0])

@@ -334,6 +334,33 @@ def test_decoders_end_with_a_parent_that_is_killed(numbered, largest):
     assert all_end(decoders)
 
 
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from tlcli.images.loader import PictureLoader
+from tlcli.images.worker import Order
+
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+over = threading.Event()
+
+def press():
+    while not over.wait(0.02):
+        os.killpg(0, signal.SIGINT)
+
+threading.Thread(target=press, daemon=True).start()
+with PictureLoader(Order(png=True), workers=4) as loader:
+    read = [picture.digest is not None for picture in loader.load([sys.argv[1]] * 8)]
+over.set()
+print(all(read), len(heard) > 5)
+"""
+
+
+def test_decoders_do_not_hear_ctrl_c_even_while_they_start(numbered):
+    asked = [sys.executable, "-c", INTERRUPTED, numbered[0]]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, start_new_session=True)
+    assert (done.stdout, done.stderr) == ("True True\n", "")
+
+
 def test_the_modules_of_a_decoder_import_no_torch():
     code = "import sys, tlcli.images.worker; sys.exit(bool({'torch', 'numpy', 'pyarrow', 'timm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tlcli.backbones.engine import normalisation
 from tlcli.backbones.session import OnnxSession, UnloadableError
 from tlcli.files import keep, kept
+from tlcli.interrupts import aside
 
 TOLERANCE = 0.01
 """Largest difference between what ONNX Runtime and torch give for a picture, as a share of its norm: the cosine is at
@@ -170,16 +171,20 @@ def with_head(prefix: bytes, weight: npt.NDArray[np.float32], bias: npt.NDArray[
 
 def _export(network: nn.Module, pixels: Tensor) -> bytes:
     """The network as an ONNX file, for one picture: with a free number of them, the export takes twice as long."""
+
+    def exporting() -> bytes:
+        program: Any = torch.onnx.export(
+            network, (pixels,), input_names=["pixels"], output_names=["features"], dynamo=True, verbose=False
+        )
+        file = io.BytesIO()
+        program.save(file)
+        return file.getvalue()
+
     try:
         with quietly():
-            program: Any = torch.onnx.export(
-                network, (pixels,), input_names=["pixels"], output_names=["features"], dynamo=True, verbose=False
-            )
-            file = io.BytesIO()
-            program.save(file)
+            return aside(exporting)
     except Exception as error:  # whatever a network's forward and torch's exporter raise
         raise ExportError(f"torch can't export it: {type(error).__name__}") from error
-    return file.getvalue()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import io
 import os
 import signal
@@ -51,6 +53,10 @@ FIRST_SPEAKS = 3.0
 CLICK_ERROR: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
+AGAIN = 0.05
+"""Seconds after which what was raised in a finalizer, and lost with it, is raised again."""
+
+
 class Stopped(BaseException):
     """Ctrl-C or SIGTERM. Not a KeyboardInterrupt, which Typer would swallow before we can say how to go on."""
 
@@ -61,12 +67,25 @@ class Stopped(BaseException):
 
 def main() -> None:
     """Run tlcli with the process's own arguments, and exit."""
+    codes: list[int] = []
+    atexit.register(_leave, codes)  # the first to register is the last that is called
+    sys.unraisablehook = _lost
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     _open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf8")  # rows are UTF-8, whatever the terminal's locale
-    sys.exit(run(sys.argv[1:]))
+    codes.append(run(sys.argv[1:]))
+    sys.exit(codes[0])
+
+
+def _leave(codes: Sequence[int]) -> None:
+    """End the process without taking everything apart, which takes torch two seconds. A bug's traceback has no code."""
+    if codes:
+        with contextlib.suppress(OSError):  # Python tells of it while it ends the usual way
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(codes[0])
 
 
 def _open_streams() -> None:
@@ -79,11 +98,19 @@ def _open_streams() -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
     signal.signal(number, signal.SIG_DFL)  # a second one stops at once
+    signal.signal(signal.SIGALRM, lambda *_: stop(Stopped(number)))
     if launched().rank:  # the first process saves at the end of its step, for which it needs the others
-        signal.signal(signal.SIGALRM, lambda *_: stop(Stopped(number)))
         signal.alarm(FIRST_SAVES)
-        return
-    stop(Stopped(number))
+    else:
+        stop(Stopped(number))
+
+
+def _lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised while a finalizer runs, of which torch has many: SIGALRM raises it again."""
+    if isinstance(unraisable.exc_value, Stopped):
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def run(arguments: Sequence[str]) -> int:

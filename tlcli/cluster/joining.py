@@ -11,14 +11,13 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tlcli.errors import MachineError
-from tlcli.interrupts import unbroken
+from tlcli.interrupts import aside, unbroken
 from tlcli.progress import Reporter
 from tlcli.settings import ClusterSettings
 from tlcli.settings.shared import cores
@@ -162,30 +161,6 @@ def _share_out(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, de
     if not workers:
         raise MachineError(f"no machine of the Ray cluster has {most} cores for a worker. Give fewer --cores.")
     return Cluster(workers=workers, cores=most, gpus=gpus)
-
-
-def aside(function: Callable[[], T], until: threading.Event | None = None) -> T:
-    """Call a function in a thread of its own, and wait for it.
-
-    In the main thread, what a signal's handler raises would be raised within Ray's C++ part, which aborts the process
-    then; and Ray would have a handler of its own there.
-
-    Args:
-        function: What to call.
-        until: Keep the thread until then; the processes that a thread started end with it.
-    """
-    done: Future[T] = Future()
-
-    def call() -> None:
-        try:
-            done.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-            done.set_exception(error)
-        if until is not None:
-            until.wait()
-
-    threading.Thread(target=call, daemon=True).start()
-    return done.result()
 
 
 @contextlib.contextmanager

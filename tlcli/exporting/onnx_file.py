@@ -20,6 +20,7 @@ from tlcli.exporting.comparison import Exported, Pixels, Values
 from tlcli.exporting.program import taken
 from tlcli.exporting.refusing import refusing
 from tlcli.images.preprocess import Preprocessing
+from tlcli.interrupts import aside
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -49,13 +50,16 @@ def onnx_model(traced: ExportedProgram, entry: str) -> ModelProto:
     """
     import onnx
 
-    file = io.BytesIO()
-    with refusing("torch can't say this network in ONNX", "Try --format torch or timm."), quietly():
+    def exporting() -> bytes:
         program: Any = torch.onnx.export(
             traced, input_names=[entry], output_names=list(OUTPUTS), dynamo=True, verbose=False
         )
+        file = io.BytesIO()
         program.save(file)
-    model = onnx.load_from_string(file.getvalue())
+        return file.getvalue()
+
+    with refusing("torch can't say this network in ONNX", "Try --format torch or timm."), quietly():
+        model = onnx.load_from_string(aside(exporting))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
         del value.metadata_props[:]

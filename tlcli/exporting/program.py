@@ -17,6 +17,7 @@ from tlcli.exporting.calibrated import Calibrated
 from tlcli.exporting.comparison import Exported, Pixels, Values, normalised
 from tlcli.exporting.refusing import refusing
 from tlcli.images.preprocess import Preprocessing
+from tlcli.interrupts import aside
 
 ABOUT = "tlcli.json"
 """The file, within a `.pt2`, that describes it."""
@@ -35,7 +36,8 @@ def trace(network: Calibrated, preprocessing: Preprocessing, *, with_preprocessi
     if with_preprocessing:
         example = torch.zeros(EXAMPLES, height, width, channels, dtype=torch.uint8)
     with refusing("torch can't export this network for any number of pictures", "Try --format timm."), quietly():
-        traced = torch.export.export(network.eval(), (example,), dynamic_shapes=({0: Dim("batch")},))
+        batches = ({0: Dim("batch")},)
+        traced = aside(lambda: torch.export.export(network.eval(), (example,), dynamic_shapes=batches))
     for module in traced.graph_module.modules():
         if isinstance(module, GraphModule):
             for node in module.graph.nodes:
@@ -47,14 +49,14 @@ def torch_file(traced: ExportedProgram, about: dict[str, object]) -> bytes:
     """The content of a `.pt2` file."""
     file = io.BytesIO()
     with refusing("torch can't save this network", "Try --format timm."), quietly():
-        torch.export.save(traced, file, extra_files={ABOUT: json.dumps(about)})
+        aside(lambda: torch.export.save(traced, file, extra_files={ABOUT: json.dumps(about)}))
     return file.getvalue()
 
 
 def run_torch_file(content: bytes, preprocessing: Preprocessing, *, with_preprocessing: bool) -> Exported:
     """What a `.pt2` file says, once it is loaded."""
     with refusing("torch can't load what it saved of this network", "Try --format timm."), quietly():
-        network = torch.export.load(io.BytesIO(content)).module()
+        network = aside(lambda: torch.export.load(io.BytesIO(content)).module())
 
     def run(pixels: Pixels) -> tuple[Values, Values]:
         images = taken(pixels, preprocessing, with_preprocessing=with_preprocessing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -54,7 +55,9 @@ class PictureLoader:
         self._time_limit = time_limit
         self._window = max(32 + 8 * workers, ahead or 0)
         self._workers = workers
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        # Ctrl-C is ours to handle: processes that these threads start don't hear it from their first moment on.
+        hold = (signal.SIG_BLOCK, {signal.SIGINT})
+        self._threads = ThreadPoolExecutor(workers, "decode", signal.pthread_sigmask, hold)
         self._own = threading.local()
         self._children: set[_Child] = set()
         self._closed = threading.Event()

@@ -202,7 +202,6 @@ def _prepare_augmenting() -> None:
 
 def main() -> None:
     """Entry of the process: `requests` and `answers` are the file descriptors in its arguments."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         most = resource.getrlimit(resource.RLIMIT_DATA)[1]
