@@ -13,8 +13,8 @@ import torch
 from tlcli.augmentation import FROM_SCRATCH, Augmentation
 from tlcli.errors import ArtifactError
 from tlcli.features.network import open_network
+from tlcli.finetuning.candidates import candidates_for
 from tlcli.finetuning.classifier import train_classifier
-from tlcli.finetuning.search import candidates_for
 from tlcli.images.dataset import open_dataset
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings

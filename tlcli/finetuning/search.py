@@ -12,18 +12,15 @@ import torch
 
 from tlcli import distributed
 from tlcli.augmentation import Augmentation, default_augmentation
-from tlcli.backbones.cost import costs_of
-from tlcli.backbones.cut import cut_at
-from tlcli.backbones.rows import plan_of
-from tlcli.errors import UsageError
 from tlcli.features.frozen import Frozen, describe_cut, freeze_at
 from tlcli.features.network import Network
+from tlcli.finetuning.candidates import Candidate, candidates_for
 from tlcli.finetuning.pictures import Pictures
 from tlcli.finetuning.tail import TailResult, log_prior_of, train_tail
 from tlcli.progress import Reporter
 from tlcli.settings import FinetuneSettings
 from tlcli.training.checkpoint import Checkpoints
-from tlcli.training.freeze import AUGMENTED_FROM, PATIENCE, SLOWER, depths, epochs_for, gain
+from tlcli.training.freeze import AUGMENTED_FROM, PATIENCE, SLOWER, epochs_for, gain
 from tlcli.training.judging import Judgement, judge
 from tlcli.training.loop import State, TailTrainer
 from tlcli.training.precision import training_precision
@@ -31,16 +28,6 @@ from tlcli.training.recipe import BUDGET, EPOCHS, EPOCHS_EACH, EPOCHS_FROM_SCRAT
 
 Watch = Callable[[Sequence[dict[str, Any]]], None]
 """Told all lines of `metrics.jsonl` so far."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A depth to try."""
-
-    freeze: str
-    """As for `--freeze`."""
-    share: float
-    """Of the network's multiply-adds that the tail takes, about; 1 where nobody counts."""
 
 
 @dataclass(kw_only=True)
@@ -92,35 +79,12 @@ class Outcome:
         return self.judgement.temperature
 
 
-def candidates_for(network: Network, freeze: str) -> list[Candidate]:
-    """The depths to try for `--freeze`, deepest first; that of the head alone is left out."""
-    if freeze != "auto":
-        return [Candidate(freeze=freeze, share=1.0)]
-    plan = plan_of(network.backbone)
-    if plan is None:
-        return [Candidate(freeze="none", share=1.0)]
-    costs = costs_of(network.backbone, [row.name for row in plan.rows])
-    whole = max(1, sum(costs))
-    layers = [layer for layer in depths(costs) if not layer or _can_cut(network, layer)]
-    # Layers whose cost nobody could count must not look free.
-    shares = [max(0.01, sum(costs[layer:]) / whole) if layer else 1.0 for layer in layers]
-    return [Candidate(freeze=str(layer or "none"), share=share) for layer, share in zip(layers, shares, strict=True)]
-
-
 def _at_depth(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Lines of `metrics.jsonl`, in which what JSON has no number for is None."""
     return [
         {"layer": layer} | {name: value if np.isfinite(value) else None for name, value in line.items()}
         for line in lines
     ]
-
-
-def _can_cut(network: Network, layer: int) -> bool:
-    try:
-        cut_at(network.backbone, str(layer))
-    except UsageError:
-        return False
-    return True
 
 
 class Search:
