@@ -105,7 +105,12 @@ def joined(*, cuda: bool) -> Iterator[None]:
     from torch import distributed
 
     if cuda:
-        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
+        if place.local_rank >= torch.cuda.device_count():
+            raise MachineError(
+                f"process {place.local_rank + 1} of this machine has no GPU: there are {torch.cuda.device_count()}. "
+                "Start as many processes as there are GPUs (--nproc-per-node), or use --device cpu."
+            )
+        torch.cuda.set_device(place.local_rank)
     with _lost_is_an_error(place):
         whole = _open_store()
         store = distributed.PrefixStore(_meet(whole, place), whole)  # type: ignore[attr-defined]

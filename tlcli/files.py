@@ -16,6 +16,9 @@ from typing import IO, Any
 from tlcli.errors import READ_ONLY, ArtifactError, UsageError
 from tlcli.storage.urls import Place, Url, lies_in
 
+SLOWEST = 120.0
+"""Seconds that a network drive may take to show files that were written on another machine."""
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:

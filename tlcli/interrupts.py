@@ -23,8 +23,8 @@ def unbroken() -> Iterator[None]:
         yield
     finally:
         _depth -= 1
-    if _waiting and not _depth:
-        raise _waiting.pop()
+        if _waiting and not _depth:  # also where the block raised, which is the context then
+            raise _waiting.pop()
 
 
 def stop(error: BaseException) -> None:

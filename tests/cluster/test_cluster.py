@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from tlcli.cluster.joining import joined
 from tlcli.cluster.part_folder import INDEX, part_path
-from tlcli.cluster.streaming import stream
+from tlcli.cluster.streaming import _portable, stream
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.predict import predict
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
@@ -181,6 +182,21 @@ def test_features_are_those_of_one_machine(cluster, photos, tmp_path):
     (data / "stripes" / "broken.jpg").unlink()
     again = features("many", cluster=settings)
     assert (again["computed"], again["reused"], again["failed"]) == (0, 46, 0)
+
+
+class PickyError(Exception):
+    """It can be pickled, and can't be made again."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def test_errors_that_cannot_be_pickled_arrive_as_what_they_say():
+    error = PickyError("this", "that")
+    error.add_note("where it was")
+    sent = pickle.loads(pickle.dumps(_portable(error)))
+    assert str(sent) == "PickyError: this and that"
+    assert sent.__notes__ == ["where it was"]
 
 
 def test_what_a_worker_raises_arrives(cluster):

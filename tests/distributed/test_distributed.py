@@ -16,6 +16,8 @@ from torch.distributed import HashStore
 
 from tlcli import distributed
 from tlcli.distributed import ALONE, Place, launched, share
+from tlcli.features.extract import Extraction
+from tlcli.features.together import _differences
 from tlcli.run_directory import begun_by, begun_name, new_run
 
 PAIR = """
@@ -108,6 +110,13 @@ def test_processes_meet_in_spite_of_what_a_store_remembers():
     for thread in threads:
         thread.join(20)
     assert met[0] == met[1]
+
+
+def test_pictures_that_differ_from_machine_to_machine_are_named():
+    first = Extraction(digests=[b"a", b"b", b"c", None], failures={3: "truncated"})
+    other = Extraction(digests=[b"a", b"x", None, b"d"], failures={2: "cannot be read"})
+    assert _differences(first, first) == {}
+    assert _differences(other, first) == {1: "is another picture on another machine", 2: "cannot be read"}
 
 
 def test_alone_is_one_of_one(monkeypatch):

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tlcli.errors import DataError
+from tlcli.images import tars
 from tlcli.images.dataset import open_dataset
 from tlcli.images.inputs import Inputs
-from tlcli.images.tars import expand
+from tlcli.images.tars import expand, in_tar
 from tlcli.images.worker import Order, read_picture
 from tlcli.storage.stored import opened
 
@@ -47,6 +48,7 @@ def labels_of(dataset):
     [
         ("s-{008..010}.tar", ["s-008.tar", "s-009.tar", "s-010.tar"]),
         ("s-{8..10}.tar", ["s-8.tar", "s-9.tar", "s-10.tar"]),
+        ("s-{0..10}.tar", [f"s-{number}.tar" for number in range(11)]),
         ("{a,b}-{0..1}.tar", ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"]),
         ("s.tar", ["s.tar"]),
         ("{x}.tar", ["{x}.tar"]),
@@ -56,9 +58,23 @@ def test_braces_stand_for_several_shards(typed, names):
     assert expand(typed) == names
 
 
-def test_a_slip_of_the_hand_is_no_million_shards():
+@pytest.mark.parametrize("typed", ["s-{0..99999999}.tar", "{0..9999}-{0..9999}-{0..9999}.tar"])
+def test_a_slip_of_the_hand_is_no_million_shards(typed):
     with pytest.raises(DataError, match="slip"):
-        expand("s-{0..99999999}.tar")
+        expand(typed)
+
+
+def test_names_from_many_tars_have_each_listed_once(shard, monkeypatch):
+    some = [shard(f"s-{number}.tar", [(f"{number}.jpg", b"x")]) for number in range(12)]
+    whole, listed = tars._listed, []
+    monkeypatch.setattr(tars, "_listed", lambda *given: listed.append(given[0]) or whole(*given))
+    for _ in range(2):
+        for number, tar in enumerate(some):
+            assert in_tar(f"{tar}/{number}.jpg").size > 0
+    assert sorted(listed) == sorted(map(str, some))
+    monkeypatch.setattr(tars, "MOST_KEPT", 3)
+    in_tar(f"{shard('other.tar', [('a.jpg', b'x')])}/a.jpg")
+    assert len(tars._listings) <= 4
 
 
 def test_a_sample_is_a_picture_and_its_class(shard):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tlcli.cli.main import run
+from tlcli.errors import DataError, MachineError
 from tlcli.images.dataset import open_dataset
 from tlcli.images.inputs import Inputs
 from tlcli.images.loader import PictureLoader
@@ -126,6 +130,42 @@ def test_pauses_grow_and_end(monkeypatch):
     with pytest.raises(TimeoutError):
         connection.retrying(failing(50))
     assert now[0] <= connection.READ_LIMIT + 50, "no attempt begins when the time is over"
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "message", "requests"),
+    [
+        ([503, 503, 200], None, "", 3),
+        ([404], DataError, "does not exist", 2),
+        ([403], MachineError, "access denied", 2),
+        ([503] * 20, MachineError, "cannot be reached", 10),
+    ],
+)
+def test_what_a_web_server_answers_is_told_apart(answers, kind, message, requests, monkeypatch):
+    monkeypatch.setattr(connection, "PAUSE", 0.01)
+    asked = []
+
+    class Answering(BaseHTTPRequestHandler):
+        def answer(self):
+            asked.append(self.command)
+            self.send_response(answers[min(len(asked), len(answers)) - 1])
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(b"hello")
+
+        do_HEAD = do_GET = answer  # noqa: N815 - their names are the protocol's
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = Url(f"http://127.0.0.1:{server.server_port}/list.txt")
+        with pytest.raises(kind, match=message) if kind else contextlib.nullcontext():
+            assert remote.RemoteFile(url).stored.size == 5
+        server.shutdown()
+    assert len(asked) == requests
 
 
 def test_features_list_what_could_not_be_read(remote_photos, faults, tmp_path, capfd):

@@ -145,6 +145,8 @@ def test_shards(trained, s3, photos, faults):
         ("memory://photos", 2, "in several"),
         ("https://me:hidden@host/photos/", 2, "credentials in it"),
         ("https://host/a.jpg?X-Amz-Signature=hidden", 2, "credentials in it"),
+        ("https://hidden@host/photos/", 2, "credentials in it"),
+        ("s3://me:hid/hidden@bucket/photos", 2, "credentials in it"),
     ],
 )
 def test_what_cannot_be_is_said(service, trained, name, code, message, capfd):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 
 import pytest
 
 from tlcli.cli.main import run
 from tlcli.errors import MachineError
-from tlcli.storage import connection
+from tlcli.storage import connection, outputs
 from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import place
 
@@ -136,6 +137,32 @@ def test_data_sets_and_features(trained, remote_photos, s3, capfd, home):
     assert run(["cache-features", remote_photos, *cache, "--export", "s3://bucket/features.parquet"]) == 0
     assert s3.cat("bucket/features.parquet").startswith(b"PAR1")
     assert not waiting(home)
+
+
+def test_what_was_fetched_to_be_looked_at_is_never_uploaded(remote_photos, s3, capfd, home, faults, photos, tmp_path):
+    there = tmp_path / "there"
+    shutil.copytree(photos, there)
+    write = ["augment", str(there), "--out", "s3://bucket/looked"]
+    assert run(write) == 0
+    before = s3.find("bucket/looked", detail=True)
+    resume = [*write, "--resume"]
+    there.rename(tmp_path / "away")
+    assert run(resume) == 4
+    (tmp_path / "away").rename(there)
+    faults.requests.clear()
+    assert run(resume) == 0
+    assert not {(method, key) for method, key in faults.requests if method in {"PUT", "POST", "DELETE"}}
+    assert {name: info["ETag"] for name, info in s3.find("bucket/looked", detail=True).items()} == {
+        name: info["ETag"] for name, info in before.items()
+    }
+    assert not waiting(home)
+
+
+def test_names_in_a_bucket_lead_nowhere_else(s3, photos, home, capfd, monkeypatch):
+    names = {"run.json": None, "../../../planted": None}
+    monkeypatch.setattr(outputs, "listing", lambda _: names)
+    assert run(["finetune", str(photos), "--out", "s3://bucket/shared", "--resume"]) == 2
+    assert "a name that leads out of it" in capfd.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,31 @@ def test_a_tracker_that_failed_catches_up_when_the_run_is_resumed(tmp_path, repo
     assert "begin new runs" in report.warnings[-1]
 
 
+def test_a_tracker_that_has_finished_is_not_stopped_by_what_comes_then(trained, tmp_path, report, monkeypatch):
+    told = []
+
+    class Telling(Failing):
+        def finish(self, *_):
+            told.append("finish")
+
+        def stop(self):
+            told.append("stop")
+
+    monkeypatch.setattr(tracking, "open_tracker", lambda _: Telling())
+
+    def upload_that_fails(finished):
+        with Tracking(["mlflow"], report) as trackers:
+            trackers.start(tmp_path / "run", {}, tmp_path, resume=False)
+            if finished:
+                trackers.finish(trained.run, trained.info, [])
+            raise OSError
+
+    for finished in (True, False):
+        with pytest.raises(OSError):
+            upload_that_fails(finished)
+    assert told == ["finish", "stop"]
+
+
 def test_a_missing_library_is_named_before_any_work(here, photos, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.delitem(sys.modules, "tlcli.tracking.mlflow", raising=False)

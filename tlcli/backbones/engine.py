@@ -34,10 +34,13 @@ def pick_device(device: str) -> torch.device:
 
     Raises:
         MachineError: the device asked for isn't on this machine.
+        UsageError: one GPU is asked for by several processes.
     """
     local_rank = distributed.local_rank()
     if local_rank is not None and device in {"auto", "cuda"} and torch.cuda.is_available():
-        return torch.device("cuda", local_rank % torch.cuda.device_count())
+        return torch.device("cuda", local_rank)
+    if local_rank is not None and device.startswith("cuda:"):
+        raise UsageError(f"--device {device}: each process of torchrun has a GPU of its own. Use --device cuda.")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = device.partition(":")

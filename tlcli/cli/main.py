@@ -130,7 +130,9 @@ def run(arguments: Sequence[str]) -> int:
             if not _out_of_memory(error):
                 raise
             raise MachineError("out of memory. Use a smaller --batch-size, or fewer --workers.") from error
-        except (BrokenPipeError, SystemExit):
+        except (BrokenPipeError, SystemExit) as error:
+            if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+                raise  # a library's, or that of a shell's completion
             # Whoever read our output has gone (| head), which Typer makes a SystemExit: nobody is left to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE

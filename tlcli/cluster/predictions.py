@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import platform
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,7 +16,7 @@ from tlcli.cluster.joining import joined
 from tlcli.cluster.part_folder import MOST_PARTS, open_part_folder, part_path, read_part
 from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError, MachineError, UsageError
-from tlcli.files import atomic_write, remove_leftovers
+from tlcli.files import SLOWEST, atomic_write, remove_leftovers
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.rows import Tally, rows_of
 from tlcli.progress import Reporter
@@ -113,14 +114,24 @@ def predict_on_cluster(
         for _, part in stream(found, worker, tasks):
             tally.add(part)
             advance(part.images)
-        there = {path.name for path in out.iterdir()}
-        if lacking := [task.number for task in tasks if part_path(out, task.number).name not in there]:
+        if lacking := _lacking(out, tasks):
             raise MachineError(
                 f"{part_path(out, lacking[0])} was written by a worker, but isn't here. All machines of the cluster "
                 "must see the same file system.",
                 path=out,
             )
     return tally, False
+
+
+def _lacking(out: Path, tasks: Sequence[PartTask]) -> list[int]:
+    """Parts that don't show up, by their number; a network drive takes its time to show them."""
+    ends = time.monotonic() + SLOWEST
+    while True:
+        there = {path.name for path in out.iterdir()}
+        lacking = [task.number for task in tasks if part_path(out, task.number).name not in there]
+        if not lacking or time.monotonic() > ends:
+            return lacking
+        time.sleep(1)
 
 
 def _missing(

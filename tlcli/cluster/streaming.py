@@ -134,4 +134,16 @@ class _Actor:
                 error.add_note(traceback.format_exc())
             elif platform.node() != self._place.host:
                 error.add_note(f"This was on {platform.node()}.")
-            return _Failure(error)
+            return _Failure(_portable(error))
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that survives being pickled: itself, or what it says."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - whatever its class makes of it
+        said = RuntimeError(f"{type(error).__name__}: {first_line(error)}")
+        for note in getattr(error, "__notes__", []):
+            said.add_note(note)
+        return said
+    return error

@@ -11,6 +11,7 @@ from tlcli import distributed
 from tlcli.errors import MachineError
 from tlcli.features.extract import Extraction
 from tlcli.features.store import FeatureStore
+from tlcli.files import SLOWEST
 
 Todo = Sequence[tuple[int, int]]
 """Pictures, by their index, and views."""
@@ -26,10 +27,6 @@ class Work:
     """Told how much there is to compute."""
     compute: Callable[[Todo, Extraction], None]
     """Computes some of it into the store, and enters what became of it."""
-
-
-SLOWEST = 120.0
-"""Seconds that a network drive may take to show files that were written on another machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +57,21 @@ def extract_together(store: FeatureStore, todo: Todo, extraction: Extraction, wo
     elif any(distributed.gather(bool(todo))):
         _share(store, todo, extraction, work)
     found = distributed.of_first(lambda: extraction)
+    if store.directory is not None:  # machines with copies of their own may have other pictures
+        for differences in distributed.gather(_differences(extraction, found)):
+            found.failures = differences | found.failures
     extraction.digests, extraction.failures = found.digests, found.failures
     extraction.computed, extraction.reused = found.computed, found.reused
+
+
+def _differences(own: Extraction, first: Extraction) -> dict[int, str]:
+    """Why pictures that the first process has features of can't be used here."""
+    other = {
+        index: "is another picture on another machine"
+        for index, (digest, expected) in enumerate(zip(own.digests, first.digests, strict=True))
+        if digest != expected and index not in first.failures
+    }
+    return other | {index: reason for index, reason in own.failures.items() if index not in first.failures}
 
 
 def _share(store: FeatureStore, todo: Todo, extraction: Extraction, work: Work) -> None:

@@ -70,7 +70,7 @@ class CachedSource:
 
     def _read(self, batch: Sequence[int], view: int) -> tuple[Tensor, Tensor]:
         features = self._store.gather([self._digests[row] for row in batch], view)
-        return torch.tensor(batch), torch.from_numpy(features)
+        return torch.tensor(batch, dtype=torch.int64), torch.from_numpy(features)
 
 
 class StreamedSource:

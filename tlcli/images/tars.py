@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Any, NamedTuple
 
 from tlcli.errors import DataError, MachineError
@@ -30,6 +30,8 @@ MOST_HEADER = 2**20
 """Bytes of the longest header and the longest label; a damaged header may ask for any number."""
 BLOCK = 512
 """Bytes of a tar's blocks; one of zeros ends it."""
+MOST_KEPT = 1_000_000
+"""Files in the tars whose lists are kept, about: some hundred bytes each."""
 
 
 class Entry(NamedTuple):
@@ -69,18 +71,27 @@ def expand(pattern: str) -> list[str]:
     Raises:
         DataError: they are too many.
     """
+    names = list(islice(_expand(pattern), MOST_TARS + 1))
+    if len(names) > MOST_TARS:
+        raise DataError(f"{pattern} stands for more than {MOST_TARS:,} shards. Is it a slip?", path=pattern)
+    return names
+
+
+def _expand(pattern: str) -> Iterator[str]:
     match = BRACES.search(pattern)
     if match is None or (not is_url(pattern) and os.path.exists(pattern)):  # noqa: PTH110
-        return [pattern]
+        yield pattern
+        return
     first, last, some = match.groups()
+    inner: Iterable[str]
     if some is not None:
         inner = some.split(",")
     else:
-        width = max(len(first), len(last)) if "0" in {first[0], last[0]} else 0
-        if int(last) - int(first) >= MOST_TARS:
-            raise DataError(f"{pattern} stands for more than {MOST_TARS:,} shards. Is it a slip?", path=pattern)
-        inner = [f"{number:0{width}}" for number in range(int(first), int(last) + 1)]
-    return [name for text in inner for name in expand(pattern[: match.start()] + text + pattern[match.end() :])]
+        padded = any(len(end) > 1 and end[0] == "0" for end in (first, last))
+        width = max(len(first), len(last)) if padded else 0
+        inner = (f"{number:0{width}}" for number in range(int(first), int(last) + 1))
+    for text in inner:
+        yield from _expand(pattern[: match.start()] + text + pattern[match.end() :])
 
 
 def open_tars(pattern: str) -> Iterator[Tar]:
@@ -129,13 +140,22 @@ def open_tar(path: str) -> Tar:
         raise DataError(f"{path} is no whole tar: {error}. Fetch or make it again.", path=path) from error
 
 
-@functools.lru_cache(maxsize=8)
+_listings: dict[tuple[str, int], Tar] = {}
+"""Of tars, by path and version, so that names which come from many of them don't have each listed again and again."""
+
+
 def _read_tar(path: str, version: int) -> Tar:
-    if is_url(path):
-        remote = RemoteFile(Url(path))
-        return _listed(path, remote.stored.version, io.BufferedReader(remote, CHUNK))
-    with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes
-        return _listed(path, version, file)
+    if (known := _listings.pop((path, version), None)) is None:
+        if is_url(path):
+            remote = RemoteFile(Url(path))
+            known = _listed(path, remote.stored.version, io.BufferedReader(remote, CHUNK))
+        else:
+            with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes
+                known = _listed(path, version, file)
+        while _listings and sum(len(tar.entries) for tar in list(_listings.values())) > MOST_KEPT:
+            _listings.pop(next(iter(list(_listings))), None)
+    _listings[path, version] = known  # the last is the one used last
+    return known
 
 
 def _listed(path: str, version: int, file: IO[bytes]) -> Tar:

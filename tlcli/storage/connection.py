@@ -55,6 +55,12 @@ HOPELESS = (
 """What the next attempt would answer, too."""
 NOBODY = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError"}
 """What packages call it when nobody said who asks."""
+DENIED = {401, 403}
+"""What web servers answer to somebody who may not."""
+GONE = {404, 410}
+"""What they answer where there is nothing."""
+PASSING = {408, 425, 429}
+"""What they answer, among the errors that are the asker's, where the next attempt may go well."""
 
 
 class IncompleteError(OSError):
@@ -100,7 +106,27 @@ def ask(url: Url, what: str, limit: float, *before: object, **options: object) -
         return getattr(system, what)(*before, path, **options)
     from fsspec.asyn import sync
 
-    return sync(system.loop, getattr(system, f"_{what}"), *before, path, timeout=limit, **options)
+    try:
+        return sync(system.loop, getattr(system, f"_{what}"), *before, path, timeout=limit, **options)
+    except FileNotFoundError as error:
+        # fsspec makes it of whatever a web server answers to the question for a size, or doesn't.
+        cause = error.__cause__
+        if INSTALL.get(url.scheme) == "http" and isinstance(cause, Exception) and _status(cause) not in GONE:
+            raise cause from None
+        raise
+
+
+def _status(error: BaseException) -> int | None:
+    """The number of a web server's answer."""
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) else None
+
+
+def _hopeless(error: Exception) -> bool:
+    """Whether the next attempt would end so, too."""
+    status = _status(error)
+    refused = status is not None and 400 <= status < 500 and status not in PASSING
+    return refused or isinstance(error, HOPELESS) or type(error).__name__ in NOBODY
 
 
 def retrying(attempt: Callable[[float], T], *, each: float = ATTEMPT_LIMIT, most: float = READ_LIMIT) -> T:
@@ -118,7 +144,7 @@ def retrying(attempt: Callable[[float], T], *, each: float = ATTEMPT_LIMIT, most
         except Exception as error:  # packages raise their own
             pause = min(PAUSE * 2**number, LONGEST_PAUSE) * random.uniform(0.5, 1)
             last = number + 1 == ATTEMPTS or time.monotonic() + pause >= end
-            if last or isinstance(error, HOPELESS) or type(error).__name__ in NOBODY:
+            if last or _hopeless(error):
                 raise
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
@@ -150,7 +176,7 @@ def explained(url: Url) -> Iterator[None]:
     except NotImplementedError as error:
         raise UsageError(f"{url}: this can't be done at {url.scheme}://. Give a place on this machine.") from error
     except Exception as error:
-        if isinstance(error, PermissionError) or type(error).__name__ in NOBODY:
+        if isinstance(error, PermissionError) or type(error).__name__ in NOBODY or _status(error) in DENIED:
             how = CREDENTIALS.get(url.scheme, "those that fsspec expects for this scheme")
             message = f"{url}: access denied ({reason(error)}). Give credentials: {how}."
         else:

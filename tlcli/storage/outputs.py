@@ -65,29 +65,31 @@ def published(
         raise UsageError(f"{target.option} {out}: nothing is written to {out.scheme}://. Choose another place.")
     stage = default_cache() / "outputs" / hashlib.sha256(str(out).rstrip("/").encode()).hexdigest()[:32]
     stage.mkdir(parents=True, exist_ok=True)
-    path = stage / out.name
+    made, fetched = stage / "made", stage / "fetched"
     with _alone(stage, out, report):
+        shutil.rmtree(fetched, ignore_errors=True)  # of a command that was killed
         if not resume:
-            _clear(stage)
-        kept = any(entry.name != LOCK for entry in stage.iterdir())
-        there = _there(out)
-        finished = bool(there) and (target.last in there)
-        if resume and finished and not kept:
-            for name in filter(target.wanted, there) if target.last else ("",):
-                download(out / name if name else out, path / name)
-        else:
+            shutil.rmtree(made, ignore_errors=True)
+        there = _there(out, target)
+        begun = made.is_dir() and any(made.iterdir())
+        finished = resume and not begun and bool(there) and target.last in there
+        if not finished:
             _refuse(out, there, target, replace=overwrite or bool(resume))
-            if resume and not kept:
+            if resume and not begun:
                 report.note(f"{out}: nothing was begun here, so this starts afresh.")
-            kept = True
+        path = (fetched if finished else made) / out.name
+        path.parent.mkdir(exist_ok=True)
         try:
+            if finished:  # to be looked at, and never uploaded
+                for name in filter(target.wanted, there) if target.last else ("",):
+                    download(out / name if name else out, path / name)
             yield path
-            if kept:
+            if path.parent == made:
                 with _kept(resumable=resume is not None):
                     _upload(path, out, there, target, report)
         except BaseException as error:
             rename(error, str(path), str(out))
-            if resume is None or all(entry.name == LOCK for entry in stage.iterdir()):
+            if resume is None or path.parent == fetched or not any(made.iterdir()):
                 shutil.rmtree(stage, ignore_errors=True)  # what went wrong first is what is told
             raise
         shutil.rmtree(stage, ignore_errors=True)  # else the next one removes it
@@ -113,21 +115,19 @@ def _kept(*, resumable: bool) -> Iterator[None]:
         raise
 
 
-def _clear(stage: Path) -> None:
-    for entry in stage.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != LOCK:
-            entry.unlink()
-
-
-def _there(out: Url) -> set[str]:
-    """Names below a URL; "" for a file."""
+def _there(out: Url, target: Target) -> set[str]:
+    """Names below a URL, none of which leads out of it; "" for a file."""
     try:
-        return set(listing(out))
+        there = set(listing(out))
     except DataError:
         check_bucket(out)
         return set()
+    if out_of_it := sorted(name for name in there if name and {"", ".", ".."} & set(name.split("/"))):
+        raise UsageError(
+            f"{out} holds {out_of_it[0]}, a name that leads out of it, so nothing of it is read or replaced. Choose "
+            f"another {target.option}."
+        )
+    return there
 
 
 def _refuse(out: Url, there: set[str], target: Target, *, replace: bool) -> None:

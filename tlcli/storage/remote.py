@@ -151,7 +151,7 @@ def upload(path: Path, url: Url) -> None:
 
     def attempt(limit: float) -> None:
         ask(url, "put_file", limit, str(path))
-        if (size := stat(url).size) not in {path.stat().st_size, UNKNOWN}:
+        if (size := _stored(str(url), ask(url, "info", limit)).size) not in {path.stat().st_size, UNKNOWN}:
             raise IncompleteError(f"{size:,} of {path.stat().st_size:,} bytes arrived")
 
     with explained(url):

@@ -12,9 +12,12 @@ from tlcli.errors import UsageError
 
 SCHEME = re.compile(r"(?!file://)[A-Za-z][A-Za-z0-9+.-]+://")
 SECRETS = re.compile(
-    r"[?&]([^=&]*[-_])?(sig|signature|token|accesstoken|pass|password|secret|credential|key|apikey)=", re.IGNORECASE
+    r"[?&]([^=&]*[-_])?(sig|signature|token|accesstoken|auth|pass|password|secret|credential|key|apikey)=",
+    re.IGNORECASE,
 )
 """What the query of a web address says where it carries a permission."""
+PASSWORD = re.compile(r"[^/@]*:(?!\d+(/|$))[^?]*@")
+"""How what comes behind `://` begins where it has a password, in which a slash may be."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,10 @@ class Url:
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.text.partition("://")
-        user, at, _ = rest.partition("/")[0].rpartition("@")
-        if (at and ":" in user) or (scheme.lower().startswith("http") and SECRETS.search(rest)):
+        web = scheme.lower().startswith("http")
+        # In github://organisation:repository@branch neither is a password.
+        secret = "@" in rest.partition("/")[0] or SECRETS.search(rest) if web else PASSWORD.match(rest)
+        if secret and scheme.lower() != "github":
             raise UsageError(
                 f"a URL of {scheme}:// has credentials in it, which rows, runs and reports would repeat. Give them to "
                 "fsspec by its configuration or by environment variables, and leave them out here."

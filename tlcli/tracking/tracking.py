@@ -121,7 +121,7 @@ class Tracking:
         """
         try:
             self._tell(lines)
-            self._each(lambda _, tracker: tracker.finish(run, found_by(info), figures_of(info)))
+            self._each(lambda name, _: self._trackers.pop(name).finish(run, found_by(info), figures_of(info)))
         except BaseException as error:
             error.add_note("The training is finished; what was stopped is telling its trackers.")
             raise

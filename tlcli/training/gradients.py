@@ -62,6 +62,7 @@ class Gradients:
         self._halving = Halving(device, warn, least=2)
         self.least = 2
         """Pictures that a batch has at least, where there are enough."""
+        self.batch_size = recipe.batch_size
         self._begin(warn)
 
     def _begin(self, warn: Callable[[str], None]) -> None:
@@ -127,8 +128,12 @@ class SharedGradients(Gradients):
         tail, device, fixed = self._tail, self._device, self._recipe.fixed_statistics
         moving = not fixed and any(isinstance(module, _BatchNorm) for module in tail.modules())
         synchronised = moving and device.type == "cuda"
+        if moving:
+            self.least = 2 * distributed.size()  # two for each, or what comes instead would enter the statistics
+            if self.batch_size < self.least:
+                warn(f"batches have {self.least} pictures, two for each process, since BatchNorm can't take fewer.")
+                self.batch_size = self.least
         if moving and not synchronised:
-            self.least = 2 * distributed.size()  # two for each
             warn(
                 "BatchNorm's statistics are those of each process's part of a batch, since torch can't synchronise "
                 "them on a CPU; the running averages of the first process are kept."

@@ -122,7 +122,7 @@ class TailTrainer:
         return (self.recipe.epochs - self.state.epoch) * len(self._batches(0)) - self.state.step
 
     def _batches(self, epoch: int) -> list[list[int]]:
-        size, seed = self.recipe.batch_size, self.recipe.seed
+        size, seed = self._gradients.batch_size, self.recipe.seed
         return batches_of(len(self._labels), size, seed=seed, epoch=epoch, least=self._gradients.least)
 
     def fit(
