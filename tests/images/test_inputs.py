@@ -112,6 +112,16 @@ def test_odd_names_can_be_typed(tmp_path):
     assert list(inputs(*names)) == names
 
 
+def test_inputs_may_be_file_uris(tmp_path):
+    photos = tmp_path / "photos"
+    (tmp_path / "a list.txt").write_text("x.jpg\n")
+    assert list(inputs(f"file://{photos}/b.jpg", f"@{(tmp_path / 'a list.txt').as_uri()}")) == [
+        f"{photos}/b.jpg",
+        "x.jpg",
+    ]
+    assert list(inputs((photos / "in").as_uri())) == [f"{photos}/in/c.jpg"]
+
+
 @pytest.mark.parametrize("name", ["missing", "photos/missing.jpg", "@missing.txt"])
 def test_an_input_that_is_not_there(name):
     with pytest.raises(DataError, match=r"^(photos/)?missing\S* does not exist"):

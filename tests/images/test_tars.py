@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -139,6 +140,7 @@ def test_damaged_and_compressed_tars_are_refused(shard, tmp_path):
         ("text.tar", b"not a tar" * 99, "no whole tar"),
         ("empty.tar", b"", "no whole tar"),
         ("packed.tar.gz", b"\x1f\x8b", "compressed"),
+        ("packed.tar", gzip.compress(whole), "compressed"),
     ]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=message):

@@ -74,6 +74,8 @@ def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     with tracking, contextlib.ExitStack() as publishing:
         settings, out, dataset = distributed.of_first(lambda: _begin(settings, report, publishing))
         if dataset is None:
+            if settings.track:
+                report.warn(f"{', '.join(settings.track)} was told nothing, since the run was finished before.")
             return {"run": str(settings.out)} | distributed.of_first(lambda: _finished(out, settings))
         if distributed.size() > 1:
             report.note(f"{distributed.size()} processes train together, with a part of every batch each")

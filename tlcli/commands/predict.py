@@ -150,8 +150,8 @@ def _predict(
     explainer = _open_explainer(run, settings, inputs, out, explain, report)
     selection = Selection((settings.explain_limit or EXPLAINED) if explainer else 0)
     if out is not None and finished:
-        report.note(f"{settings.out} was finished before.")
         _finished(out, names, inputs, settings, run.classes, result, selection)
+        report.note(f"{settings.out} was finished before.")
         if explainer is None:
             return result
     predictor = Predictor(run, settings.compute, report)

@@ -48,7 +48,7 @@ class Inputs:
         self.skipped: Counter[str] = Counter()
         self.unlisted: list[str] = []
         """Folders that could not be listed, and why."""
-        self._inputs = inputs
+        self._inputs = inputs = tuple(map(_typed, inputs))
         self._stdin = stdin
         self._shard = shard
         self._listed: IO[bytes] | None = None
@@ -131,6 +131,12 @@ def _spooled(spool: IO[bytes]) -> Iterator[str]:
         path, place = (spool.read(length) for length in LENGTHS.unpack(lengths))
         position = spool.tell()
         yield Stored(os.fsdecode(path), *json.loads(place)) if place else os.fsdecode(path)
+
+
+def _typed(name: str) -> str:
+    """An INPUT with the path that a `file://` URI stands for."""
+    at = "@" if name.startswith("@") else ""
+    return at + from_portable_name(name.removeprefix(at))
 
 
 def _is_there(name: str) -> bool:

@@ -22,6 +22,8 @@ from tlcli.storage.urls import Url, is_url
 
 SUFFIX = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".tar.zst")
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+"""How the content of such a file begins: gzip, bzip2, xz, Zstandard."""
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 """`{000..099}` and `{a,b}`."""
 MOST_TARS = 100_000
@@ -103,11 +105,7 @@ def open_tars(pattern: str) -> Iterator[Tar]:
     """
     names = expand(pattern)
     if pattern.lower().endswith(COMPRESSED):
-        raise DataError(
-            f"{pattern} is compressed, so its pictures can't be read one by one. Decompress it to a .tar (pictures "
-            "hardly shrink).",
-            path=pattern,
-        )
+        raise _packed(pattern)
     if is_url(pattern):
         return _open_remote([Url(name) for name in names])
     absent = [name for name in names if not os.path.isfile(name)]  # noqa: PTH113
@@ -137,7 +135,25 @@ def open_tar(path: str) -> Tar:
     except PermissionError as error:
         raise MachineError(f"{path} cannot be read: {error.strerror}. Grant access to it.", path=path) from error
     except (tarfile.TarError, ValueError, RecursionError, OverflowError) as error:
+        if _is_packed(path):
+            raise _packed(path) from error
         raise DataError(f"{path} is no whole tar: {error}. Fetch or make it again.", path=path) from error
+
+
+def _packed(path: str) -> DataError:
+    return DataError(
+        f"{path} is compressed, so its pictures can't be read one by one. Decompress it to a .tar (pictures hardly "
+        "shrink).",
+        path=path,
+    )
+
+
+def _is_packed(path: str) -> bool:
+    """Whether a file on this machine is compressed, whatever its name."""
+    if is_url(path):
+        return False
+    with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes
+        return file.read(6).startswith(PACKED)
 
 
 _listings: dict[tuple[str, int], Tar] = {}

@@ -93,6 +93,8 @@ def _filesystem(scheme: str) -> Any:  # noqa: ANN401
         raise MachineError(f"{scheme}:// needs a package that isn't installed: {how}.") from error
     except ValueError as error:
         raise UsageError(f"{scheme}:// is no scheme that fsspec knows. Expected s3://, gs://, https://, ...") from error
+    except TypeError as error:  # a server, say, that is named by fsspec's configuration only
+        raise UsageError(f"{scheme}:// needs settings in fsspec's configuration: {error}.") from error
     if hasattr(found, "retries"):
         found.retries = 1
     return found

@@ -153,7 +153,7 @@ def _upload(path: Path, out: Url, there: set[str], target: Target, report: Repor
     last = files.pop(target.last)
     if target.last in there:
         remove(out / target.last)
-    with report.task("Upload", len(files) + 1) as advance, ThreadPoolExecutor(CONNECTIONS) as threads:
+    with report.task("Upload", len(files) + 1, "files") as advance, ThreadPoolExecutor(CONNECTIONS) as threads:
         for _ in threads.map(lambda name: upload(files[name], out / name), files):
             advance(1)
         upload(last, out / target.last)

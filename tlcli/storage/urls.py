@@ -33,10 +33,11 @@ class Url:
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.text.partition("://")
-        web = scheme.lower().startswith("http")
+        object.__setattr__(self, "text", f"{scheme.lower()}://{rest}")
+        web = self.scheme.startswith("http")
         # In github://organisation:repository@branch neither is a password.
         secret = "@" in rest.partition("/")[0] or SECRETS.search(rest) if web else PASSWORD.match(rest)
-        if secret and scheme.lower() != "github":
+        if secret and self.scheme != "github":
             raise UsageError(
                 f"a URL of {scheme}:// has credentials in it, which rows, runs and reports would repeat. Give them to "
                 "fsspec by its configuration or by environment variables, and leave them out here."
@@ -60,7 +61,7 @@ class Url:
     @property
     def scheme(self) -> str:
         """In small letters, such as `s3`."""
-        return self.text.partition("://")[0].lower()
+        return self.text.partition("://")[0]
 
     @property
     def name(self) -> str:
