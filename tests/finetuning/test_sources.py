@@ -89,6 +89,12 @@ def test_cache_and_pictures_give_the_same_bits(frozen, digests, stream, size, wo
     assert_same(cached, stream(batches, workers=workers)[0])
 
 
+def test_a_share_of_a_batch_without_pictures(frozen, digests):
+    _, (rows, features) = CachedSource(frozen.plain, digests, plain).load([[0, 1], []], 0)
+    assert (rows.dtype, rows.shape) == (torch.int64, (0,))
+    assert features.shape == (0, *frozen.cut.feature_shape)
+
+
 def test_cached_views_are_the_streamed_ones(frozen, digests, stream):
     batches = batches_of(COUNT, 6, seed=2, epoch=0)
     source = CachedSource(frozen.augmented, digests, cycled)
