@@ -72,6 +72,11 @@ def pick_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
+def numerics(precision: str) -> str:
+    """What of a precision tells features apart: fp16 is used only where it agrees with fp32 (`open_runner`)."""
+    return "fp32" if precision == "fp16" else precision
+
+
 def pick_engine(engine: str, device: torch.device, precision: str, pictures: int | None) -> str:
     """`auto` is ONNX Runtime on a CPU where there are enough pictures to make up for the export, and torch elsewhere.
 
@@ -125,6 +130,7 @@ class Runner(Protocol):
 
     engine: str
     device: torch.device
+    precision: str
 
     def features(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 [B, H, W, C] to features float32 [B, ...], on the device."""

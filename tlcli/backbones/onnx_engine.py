@@ -47,6 +47,7 @@ class OnnxRunner:
 
     engine = "onnx"
     device = torch.device("cpu")
+    precision = "fp32"
 
     def __init__(self, model: bytes) -> None:
         self._session = OnnxSession(model)

@@ -19,6 +19,7 @@ from tlcli.explanation.card import card
 from tlcli.explanation.gradcam import GradCam
 from tlcli.explanation.selection import INDEX, Explained, Selection, card_name
 from tlcli.files import portable_name
+from tlcli.images.batch import stacked
 from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import Placement
 from tlcli.images.worker import Order, Picture
@@ -103,8 +104,7 @@ class Explainer:
         ]
         if not good:
             return
-        pixels = np.frombuffer(bytearray().join(data for _, data, _ in good), np.uint8)
-        pixels = pixels.reshape(-1, *self._run.preprocessing.shape)
+        pixels = stacked([data for _, data, _ in good], self._run.preprocessing.shape)
         labels = [self._run.classes.index(row.label) for row, _, _ in good]
         shares = np.concatenate(
             [

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tlcli.errors import ArtifactError
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
+from tlcli.images.batch import stacked
 from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import Preprocessing
 from tlcli.images.worker import Picture
@@ -73,9 +74,7 @@ def extract(
             needed = _needed(zip(todo, pictures, strict=True), paths, extraction, memo, advance, begin)
             while batch := list(islice(needed, batch_size)):
                 waiting.append([key for key, _ in batch])
-                # A bytearray, since torch wants memory that it could write to.
-                pixels = np.frombuffer(bytearray().join(picture for _, picture in batch), np.uint8)
-                yield pixels.reshape(-1, *preprocessing.shape)
+                yield stacked([picture for _, picture in batch], preprocessing.shape)
 
         def begin(key: tuple[bytes, int]) -> bool:
             """Take the writer's lock before the first picture is computed; whether this one still is to be."""

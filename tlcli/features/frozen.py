@@ -13,7 +13,7 @@ from typing import Protocol
 from tlcli import distributed
 from tlcli.augmentation import Augmentation
 from tlcli.backbones.cut import Cut, cut_at
-from tlcli.backbones.engine import Runner, map_filled, pick_batch_size
+from tlcli.backbones.engine import Runner, map_filled, numerics, pick_batch_size
 from tlcli.backbones.onnx_engine import exported
 from tlcli.backbones.runner import open_runner
 from tlcli.backbones.zoo import head_modules
@@ -66,7 +66,7 @@ class Frozen:
             report=network.report,
         )
         if self.cut.layer:
-            network.engine = runner.engine
+            network.engine, network.precision = runner.engine, runner.precision
         return runner
 
     def exported(self) -> bytes:
@@ -124,7 +124,7 @@ def freeze_at(
         layer=cut.layer,
         layer_name=cut.name,
         preprocessing=network.preprocessing,
-        numerics=network.precision,
+        numerics=numerics(network.precision),
     )
     cached = cut.layer > 0  # pictures themselves are not
     plain = network.store(content, cut.feature_shape, report, cached=cached)

@@ -31,8 +31,9 @@ def as_stored(feature: Features) -> Features:
         In `stored_dtype`; in float32 where a value is too large for that. Row by row in memory, also where a
         channels-last network gave another order, so that a reader who ignores strides finds [C, H, W].
     """
-    fits = np.abs(feature).max(initial=0) <= LARGEST
-    return feature.astype(stored_dtype(feature.shape) if fits else np.float32, order="C")
+    dtype = stored_dtype(feature.shape)
+    fits = dtype == np.float32 or np.abs(feature).max(initial=0) <= LARGEST
+    return feature.astype(dtype if fits else np.float32, order="C")
 
 
 def round_as_stored(features: Tensor) -> Tensor:

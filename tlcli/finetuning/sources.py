@@ -20,6 +20,7 @@ from tlcli.features.extract import CHANGED
 from tlcli.features.frozen import Frozen
 from tlcli.features.rounding import round_as_stored
 from tlcli.features.store import FeatureStore
+from tlcli.images.batch import stacked
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Picture
 from tlcli.progress import Reporter
@@ -129,10 +130,8 @@ class StreamedSource:
         return False
 
     def _features(self, pictures: Sequence[Picture]) -> Tensor:
-        preprocessing = self._frozen.network.preprocessing
-        # A bytearray, since torch wants memory that it could write to.
-        pixels = np.frombuffer(bytearray().join(picture.pixels or b"" for picture in pictures), np.uint8)
-        pixels = pixels.reshape(-1, *preprocessing.shape)
+        shape = self._frozen.network.preprocessing.shape
+        pixels = stacked([picture.pixels or b"" for picture in pictures], shape)
         runner = self._frozen.runner
         if self._frozen.cut.layer == 0:
             return runner.features(pixels).clone()  # no longer an inference tensor, so that gradients may pass

@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -150,12 +150,13 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def serve(requests: Connection, answers: Connection) -> None:
-    """Answer requests until the parent closes its end. The first message is the `Order`, answered by True."""
+def serve(requests: Connection, answers: BinaryIO) -> None:
+    """Answer requests until the parent closes its end. The first message is the `Order`, answered by an empty line."""
     order: Order = requests.recv()
     if order.augmentation is not None:
         _prepare_augmenting()
-    answers.send(True)
+    answers.write(b"\n")
+    answers.flush()
     while True:
         try:
             path, view = requests.recv()
@@ -164,26 +165,32 @@ def serve(requests: Connection, answers: Connection) -> None:
         send_picture(answers, read_picture(path, order, view))
 
 
-def send_picture(connection: Connection, picture: Picture) -> None:
-    """Send a picture: its fields as a JSON array, then its pixels, if it has any."""
+def send_picture(stream: BinaryIO, picture: Picture) -> None:
+    """Send a picture: its fields as a JSON array in a line, then its pixels, if it has any."""
     digest = None if picture.digest is None else picture.digest.hex()
-    connection.send_bytes(
-        json.dumps([*picture._replace(digest=None, pixels=None), digest, picture.pixels is not None]).encode()
-    )
+    length = None if picture.pixels is None else len(picture.pixels)
+    stream.write(json.dumps([*picture._replace(digest=None, pixels=None), digest, length]).encode() + b"\n")
     if picture.pixels is not None:
-        connection.send_bytes(picture.pixels)
+        stream.write(picture.pixels)
+    stream.flush()
 
 
-def receive_picture(connection: Connection) -> Picture:
-    """What `send_picture` sent. Raises EOFError or OSError where the other side is gone."""
-    *fields, digest, has_pixels = json.loads(connection.recv_bytes())
-    picture = Picture(*fields)
-    return picture._replace(
-        digest=None if digest is None else bytes.fromhex(digest),
-        pixels=connection.recv_bytes() if has_pixels else None,
-        intensity=_pair(picture.intensity),
-        dimensions=_pair(picture.dimensions),
-    )
+def receive_picture(stream: BinaryIO) -> Picture:
+    """What `send_picture` sent. Raises EOFError where that doesn't come whole, or is something else."""
+    try:
+        *fields, digest, length = json.loads(stream.readline())
+        picture = Picture(*fields)
+        picture = picture._replace(
+            digest=None if digest is None else bytes.fromhex(digest),
+            pixels=None if length is None else stream.read(length),
+            intensity=_pair(picture.intensity),
+            dimensions=_pair(picture.dimensions),
+        )
+    except (ValueError, TypeError) as error:
+        raise EOFError from error
+    if picture.pixels is not None and len(picture.pixels) < length:
+        raise EOFError
+    return picture
 
 
 def _pair(values: tuple[T, T] | None) -> tuple[T, T] | None:
@@ -211,8 +218,8 @@ def main() -> None:
     # C libraries (libtiff) write to descriptor 2 about odd files; the reason is in the answer already.
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
-    requests, answers = (Connection(int(number)) for number in sys.argv[-2:])
+    requests, answers = (int(number) for number in sys.argv[-2:])
     try:
-        serve(requests, answers)
+        serve(Connection(requests), os.fdopen(answers, "wb"))
     except BrokenPipeError:
         os._exit(0)  # the parent is gone; nobody is left to tell

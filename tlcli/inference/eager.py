@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import PrefixRunner, filled, map_in_torch, pick_batch_size, pick_device
+from tlcli.backbones.engine import filled, map_in_torch, pick_batch_size, pick_device
 from tlcli.backbones.halving import Halving
+from tlcli.backbones.runner import open_runner
 from tlcli.features.rounding import round_as_stored
 from tlcli.inference.trained import trained_network
 from tlcli.progress import Reporter
@@ -34,9 +35,16 @@ class EagerNetwork:
         made_in = run.info["precision"]
         precision = "fp32" if made_in == "fp16" and self._device.type == "cpu" else made_in
         self.batch_size = pick_batch_size(compute.batch_size, self._device)
-        self.name = f"{self._device}, {precision}, torch"
-        mean, std = run.preprocessing.mean, run.preprocessing.std
-        self._prefix = PrefixRunner(cut.prefix, mean, std, device=self._device, precision=precision, warn=report.warn)
+        self._prefix = open_runner(
+            cut.prefix,
+            run.preprocessing,
+            exported=None,
+            required=False,
+            device=self._device,
+            precision=precision,
+            report=report,
+        )
+        self.name = f"{self._device}, {self._prefix.precision}, torch"
         self._halving = Halving(self._device, report.warn)
         self._tail = cut.tail.to(self._device).to(memory_format=torch.channels_last).eval()
         self._rounded = cut.layer > 0  # what enters a network that isn't frozen at all is never stored

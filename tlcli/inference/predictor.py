@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tlcli.backbones.session import OnnxSession, UnloadableError
 from tlcli.errors import UsageError
+from tlcli.images.batch import stacked
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order, Picture
 from tlcli.progress import Reporter, Silent
@@ -134,9 +135,9 @@ class Predictor:
             pictures = loader.load(remembered())
             while some := list(islice(pictures, self.network.batch_size)):
                 waiting.append([(asked.popleft(), picture) for picture in some])
-                pixels = bytearray().join(picture.pixels for picture in some if picture.pixels)
-                if pixels:  # else these are told with the next batch
-                    yield np.frombuffer(pixels, np.uint8).reshape(-1, *self.run.preprocessing.shape)
+                good = [picture.pixels for picture in some if picture.pixels]
+                if good:  # else these are told with the next batch
+                    yield stacked(good, self.run.preprocessing.shape)
 
         for logits in self.network.map(batches()):
             while not any(picture.pixels for _, picture in waiting[0]):

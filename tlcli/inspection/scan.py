@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tlcli.backbones.engine import Runner, map_filled, pick_batch_size, pick_engine
 from tlcli.backbones.onnx_engine import export
 from tlcli.backbones.runner import open_runner
+from tlcli.images.batch import stacked
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.inspection.subject import Subject
@@ -115,7 +116,7 @@ def _batches(pixels: Iterable[bytes], size: int, shape: tuple[int, int, int]) ->
     for one in pixels:
         some.append(one)
         if len(some) == size:
-            yield np.frombuffer(bytearray().join(some), np.uint8).reshape(-1, *shape)
+            yield stacked(some, shape)
             some = []
     if some:
-        yield np.frombuffer(bytearray().join(some), np.uint8).reshape(-1, *shape)
+        yield stacked(some, shape)

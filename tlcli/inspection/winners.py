@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tlcli.backbones.engine import normalisation, pick_batch_size
 from tlcli.backbones.halving import Halving
+from tlcli.images.batch import stacked
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.inspection.boxes import Box
@@ -132,8 +133,7 @@ class Winners:
     def _patches(self, network: torch.nn.Module, tap: Tap, given: Sequence[tuple[_Request, bytes]]) -> Iterator[Patch]:
         for start in range(0, len(given), self._batch_size):
             part = given[start : start + self._batch_size]
-            shape = self._subject.preprocessing.shape
-            pixels = np.frombuffer(bytearray().join(data for _, data in part), np.uint8).reshape(-1, *shape)
+            pixels = stacked([data for _, data in part], self._subject.preprocessing.shape)
             units = torch.tensor([request.unit for request, _ in part], device=self._subject.device)
             found = self._halving.run(partial(self._look, network, tap, pixels, units), len(part))
             rows = [row for piece in found for row in piece]

@@ -1,0 +1,153 @@
+"""On a CUDA GPU, whatever was computed there agrees with a CPU; skipped where there is none.
+
+`TLCLI_TEST_DEVICE=cpu` runs them on a CPU, to see that the tests themselves hold.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from tlcli.augmentation import PRESETS
+from tlcli.backbones.cut import cut_at
+from tlcli.backbones.engine import pick_device, pick_precision
+from tlcli.backbones.runner import open_runner
+from tlcli.backbones.zoo import load_backbone
+from tlcli.commands.cache_features import cache_features
+from tlcli.commands.finetune import finetune
+from tlcli.commands.inspect import inspect
+from tlcli.commands.predict import predict
+from tlcli.features.network import make_preprocessing
+from tlcli.settings import (
+    CacheFeaturesSettings,
+    CacheSettings,
+    ComputeSettings,
+    FinetuneSettings,
+    InspectSettings,
+    NetworkSettings,
+    PredictSettings,
+    TrainingSettings,
+)
+from tlcli.training import compiling
+from tlcli.training.softmax import fit_paths
+
+DEVICE = os.environ.get("TLCLI_TEST_DEVICE", "cuda")
+pytestmark = pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="there is no CUDA GPU")
+only_cuda = pytest.mark.skipif(DEVICE != "cuda", reason="there is nothing like it on a CPU")
+HERE, CPU = ComputeSettings(device=DEVICE, workers=1), ComputeSettings(device="cpu", workers=1)
+
+
+def train(photos, folder, freeze, report=None, *, name="run", **settings):
+    """A run on the device."""
+    given = FinetuneSettings(
+        data=photos,
+        out=folder / name,
+        network=NetworkSettings(size=64, freeze=freeze),
+        compute=HERE,
+        cache=CacheSettings(directory=folder / "cache"),
+    )
+    return finetune(replace(given, **settings), report)
+
+
+def rows_of(run, photos, compute):
+    """Labels and confidences of all pictures."""
+    rows = list(predict(PredictSettings(run=run, inputs=(str(photos),), compute=compute)).rows)
+    return [row["label"] for row in rows], np.array([row["confidence"] for row in rows])
+
+
+def test_features_in_the_devices_own_precision_agree(report):
+    backbone = load_backbone(classes=3)
+    preprocessing = make_preprocessing(backbone, "crop")
+    pixels = np.random.default_rng(0).integers(0, 256, (9, *preprocessing.shape), np.uint8)
+    for freeze in ("all", "blocks.3.0", "conv_stem"):
+        features = []
+        for device in (torch.device("cpu"), pick_device(DEVICE)):
+            runner = open_runner(
+                cut_at(backbone, freeze).prefix,
+                preprocessing,
+                exported=None,
+                required=False,
+                device=device,
+                precision=pick_precision("auto", device),
+                report=report,
+            )
+            features += map(torch.from_numpy, runner.map([pixels]))
+            torch.testing.assert_close(runner.features(pixels[:2]).cpu(), features[-1][:2], atol=0.05, rtol=0.05)
+        ours, theirs = (found.flatten(1) for found in features)
+        assert functional.cosine_similarity(ours, theirs).min() >= 0.9999
+    assert not report.warnings
+
+
+def test_one_cache_serves_both(photos, tmp_path, report):
+    cache, network = CacheSettings(directory=tmp_path), NetworkSettings(size=64)
+    settings = CacheFeaturesSettings(data=photos, network=network, compute=HERE, cache=cache)
+    assert cache_features(settings, report)["computed"] == 45
+    again = cache_features(replace(settings, compute=CPU), report)
+    assert (again["computed"], again["reused"]) == (0, 45)
+
+
+@pytest.mark.parametrize("freeze", ["all", "blocks.4", "none"])
+def test_a_run_trained_there_predicts_the_same_on_a_cpu(photos, tmp_path, report, freeze):
+    train(photos, tmp_path, freeze, report, training=TrainingSettings(epochs=None if freeze == "all" else 1))
+    labels, confidences = rows_of(tmp_path / "run", photos, HERE)
+    others, other_confidences = rows_of(tmp_path / "run", photos, CPU)
+    assert labels == others
+    np.testing.assert_allclose(confidences, other_confidences, atol=0.02)
+    assert not [warning for warning in report.warnings if "fp16" in warning or "memory" in warning]
+
+
+def test_views_are_streamed_and_a_finished_run_resumes(photos, tmp_path, report):
+    how = {"training": TrainingSettings(epochs=2), "augmentation": PRESETS["light"]}
+    assert train(photos, tmp_path, "blocks.5", report, **how)["validation"]["accuracy"] > 0.5
+    assert train(photos, tmp_path, "blocks.5", report, **how, resume=True)["was_finished"]
+
+
+def test_the_head_finds_the_same_minimum():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 4
+    features = torch.randn(400, 60, generator=generator) + torch.randn(4, 60, generator=generator)[labels]
+    heads = []
+    for device in ("cpu", DEVICE):
+        (fitted,) = fit_paths(features, labels, [torch.ones(400)], classes=4, l2s=[0.01], device=device)
+        heads.append(fitted[0])
+    logits = [features @ head.weight.T + head.bias for head in heads]
+    losses = [functional.cross_entropy(values, labels).item() for values in logits]
+    assert losses[-1] == pytest.approx(losses[0], rel=1e-3)
+    assert torch.equal(logits[0].argmax(1), logits[-1].argmax(1))
+
+
+@only_cuda
+def test_a_compiled_tail_trains(photos, tmp_path, report, monkeypatch):
+    monkeypatch.setattr(compiling, "COMPILE_FROM", 0)
+    train(photos, tmp_path, "blocks.5", report, training=TrainingSettings(epochs=2))
+    assert not [warning for warning in report.warnings if "compile" in warning]
+
+
+@only_cuda
+def test_memory_that_runs_out_halves_the_batch(photos, tmp_path, report):
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(2e8 / total)
+    try:
+        compute = replace(HERE, batch_size=4096)
+        network = NetworkSettings(size=448)
+        settings = CacheFeaturesSettings(
+            data=photos, network=network, compute=compute, cache=CacheSettings(directory=tmp_path)
+        )
+        assert cache_features(settings, report)["computed"] == 45
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert [warning for warning in report.warnings if "ran out of memory; going on with" in warning]
+
+
+def test_units_are_inspected_there(photos, tmp_path, report):
+    settings = InspectSettings(
+        network="tf_efficientnet_lite0", data=photos, out=tmp_path / "units", units=2, compute=HERE
+    )
+    inspect(settings, report)
+    assert (tmp_path / "units" / "units.jsonl").read_text()
