@@ -30,6 +30,7 @@ PREDICTIONS = [
 @pytest.fixture
 def info(small):
     return {
+        "created": "2026-11-23T15:00:00+00:00",
         "classes": ["cat", "dög"],
         "preprocessing": small.to_json(),
         "temperature": 1.25,
@@ -152,6 +153,25 @@ def test_a_missing_file_is_named(run, name):
     (run / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name} is missing"):
         load_run(run)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "splits.parquet", "model.onnx"])
+def test_a_run_that_another_takes_the_place_of_is_not_mixed_with_it(run, info, name):
+    """As `finetune --overwrite` does while a command that opened the run before still reads its list of pictures."""
+    opened = load_run(run)
+    read = {"model.safetensors": opened.weights, "splits.parquet": opened.splits}.get(
+        name, lambda: opened.content(name)
+    )
+    assert read()
+    other = run.with_name("other")
+    write(other, info | {"temperature": 2.0})
+    (other / name).write_bytes((other / name).read_bytes() + b"\0")
+    (other / name).replace(run / name)
+    with pytest.raises(ArtifactError, match=f"{name} was changed since"):
+        read()
+    (run / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name} is missing"):
+        read()
 
 
 def test_what_is_no_run_says_so(tmp_path, run):

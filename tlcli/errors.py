@@ -102,6 +102,26 @@ _REMEDIES = {
 }
 
 
+_SIGNS_OF_NO_MEMORY = (
+    "DefaultCPUAllocator",  # torch on a CPU
+    "could not create a primitive",  # oneDNN, beneath it
+    "AllocateRaw",  # ONNX Runtime, here and in the next two
+    "bad_alloc",
+    "Failed to allocate memory",
+    "Failed to launch worker thread",  # Arrow
+    "failed to map segment",  # whoever loads a library
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is Python's, or some library's, way to say that memory ran out. None of them is imported."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch on a GPU
+        or any(sign in str(error) for sign in _SIGNS_OF_NO_MEMORY)
+    )
+
+
 def from_os_error(error: OSError) -> MachineError:
     """What the operating system refused, as a message with a remedy.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def _files(info: Info) -> bool:
 
 
 CHECKS: dict[str, Callable[[Info], bool]] = {
+    "created": lambda info: datetime.fromisoformat(info["created"]).timestamp() > 0,
     "classes": lambda info: (
         isinstance(info["classes"], list)
         and 2 <= len(info["classes"]) == len(set(info["classes"]))

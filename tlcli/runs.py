@@ -71,26 +71,45 @@ class Run:
         """Number of the last frozen layer."""
         return int(self.info["freeze"]["layer"])
 
+    def content(self, name: str) -> bytes:
+        """The bytes of one of its files, checked again: another run may have taken this one's place meanwhile.
+
+        Raises:
+            ArtifactError: the file is gone, or another one.
+        """
+        path = self.directory / name
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise ArtifactError(_missing(path), path=path) from error
+        if hashlib.sha256(content).hexdigest() != self.info["files"][name]:
+            raise ArtifactError(_damaged(path), path=path)
+        return content
+
     def splits(self) -> dict[bytes, str]:
-        """The split of every picture that the run learnt from or was judged on, by the digest of its bytes."""
+        """The split of every picture that the run learnt from or was judged on, by the digest of its bytes.
+
+        Raises:
+            ArtifactError: the file is gone, or another one.
+        """
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.directory / SPLITS_FILE)
+        table = pq.read_table(io.BytesIO(self.content(SPLITS_FILE)))
         return dict(zip(table["digest"].to_pylist(), table["split"].to_pylist(), strict=True))
 
     def weights(self) -> dict[str, Tensor]:
         """The network's state dict.
 
         Raises:
-            ArtifactError: the file is no safetensors file.
+            ArtifactError: the file is gone, another one, or no safetensors file.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
-        path = self.directory / WEIGHTS_FILE
         try:
-            return load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
+            return load(self.content(WEIGHTS_FILE))
+        except (SafetensorError, ValueError) as error:
+            path = self.directory / WEIGHTS_FILE
             raise ArtifactError(f"{path} is not a readable safetensors file: {error}", path=path) from error
 
 
@@ -120,7 +139,7 @@ def load_run(place: Place) -> Run:
     for name, digest in info["files"].items():
         path = directory / name
         if not path.is_file():
-            raise ArtifactError(f"{path} is missing. Restore it, or train again with --overwrite.", path=path)
+            raise ArtifactError(_missing(path), path=path)
         if sha256_file(path) != digest:
             raise ArtifactError(_damaged(path), path=path)
     return Run(directory=directory, info=info, config=read_json(directory / CONFIG_FILE, "a run's network"))
@@ -176,6 +195,10 @@ def _fetch(url: Url, content: bytes, directory: Path) -> None:
             raise ArtifactError(f"{error.message} The run is not whole.", path=error.path) from error
         with contextlib.suppress(OSError):  # another process has fetched it meanwhile
             staging.parent.rename(directory.parent)
+
+
+def _missing(path: Path) -> str:
+    return f"{path} is missing. Restore it, or train again with --overwrite."
 
 
 def _damaged(path: Path) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tlcli.cli.main import run
+
 TLCLI = [sys.executable, "-m", "tlcli"]
 MOUNTS = (
     shutil.which("unshare") is not None
@@ -141,3 +143,30 @@ def test_no_temporary_folder_at_all(photos, trained, tmp_path):
     done = call("predict", trained.run, photos, environment=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not list(Path(tmp_path).iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("could not create a primitive"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+    ids=["python", "onednn", "loader"],
+)
+def test_memory_that_runs_out_anywhere_is_no_bug(monkeypatch, capsys, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("tlcli.commands.layers.layers", fail)
+    assert run(["layers", "lenet5"]) == 5
+    assert "out of memory. Use a smaller --batch-size" in capsys.readouterr().err
+
+
+def test_other_errors_keep_their_traceback(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("tlcli.commands.layers.layers", fail)
+    with pytest.raises(RuntimeError, match="ours"):
+        run(["layers", "lenet5"])

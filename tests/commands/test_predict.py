@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 
 import pytest
@@ -112,6 +113,22 @@ def test_resume_refuses_an_output_of_other_inputs_or_options(trained, inbox, tmp
     ]:
         with pytest.raises(ArtifactError, match=message):
             predict(PredictSettings(**settings, **changes, resume=True))
+
+
+def test_resume_refuses_an_output_that_is_older_than_a_picture_or_the_run(trained, inbox, tmp_path):
+    out = tmp_path / "rows.csv"
+    settings = PredictSettings(run=trained.run, inputs=(str(inbox),), out=str(out), resume=True)
+    predict(settings)
+    picture = next(path for path in sorted(inbox.rglob("*")) if path.is_file())
+    before = picture.stat()
+    os.utime(picture, ns=(out.stat().st_mtime_ns + 1, out.stat().st_mtime_ns + 1))
+    with pytest.raises(ArtifactError, match=f"{picture.name} was changed after that"):
+        predict(settings)
+    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert predict(settings).was_finished
+    os.utime(out, (0, 0))
+    with pytest.raises(ArtifactError, match="was trained after that"):
+        predict(settings)
 
 
 def test_errors_come_before_any_work(trained, inbox, tmp_path):

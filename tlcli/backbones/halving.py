@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from tlcli.errors import MachineError
+from tlcli.errors import MachineError, out_of_memory
 
 R = TypeVar("R")
 
@@ -60,8 +60,3 @@ class Halving:
         number = min(math.ceil(count / (self._most or count)), max(1, count // self._least))
         bounds = [count * index // number for index in range(number + 1)]
         return [slice(start, end) for start, end in itertools.pairwise(bounds)]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error is Python's or torch's way to say so."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.backbones.streams import map_batches
+from tlcli.errors import out_of_memory
 from tlcli.settings.shared import cores
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float32]
-
-
-OUT_OF_MEMORY = ("AllocateRaw", "bad_alloc", "Failed to allocate memory")
-"""How ONNX Runtime says that memory ran out."""
 
 
 class UnloadableError(Exception):
@@ -76,8 +73,7 @@ class OnnxSession:
         try:
             return np.concatenate([self._session.run(None, {"pixels": picture[None]})[0] for picture in pixels])
         except Exception as error:
-            # Its types have no common base, and none for this.
-            if any(sign in str(error) for sign in OUT_OF_MEMORY):
+            if out_of_memory(error):  # which has no type of its own
                 raise MemoryError(str(error)) from error
             raise
 

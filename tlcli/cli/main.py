@@ -30,7 +30,7 @@ from tlcli.cli import (  # noqa: F401 - they register
 )
 from tlcli.cli.app import app, open_terminal
 from tlcli.distributed import Elsewhere, launched
-from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error
+from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error, out_of_memory
 from tlcli.interrupts import stop
 
 GO_ON = {
@@ -126,10 +126,6 @@ def run(arguments: Sequence[str]) -> int:
             known = [GO_ON[name] for name in arguments if name in GO_ON]
             hint = " ".join(getattr(error, "__notes__", known[:1]))
             raise Interrupted(f"stopped. {hint}", exit_code=error.exit_code) from error
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            raise MachineError("out of memory. Use a smaller --batch-size, or fewer --workers.") from error
         except (BrokenPipeError, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
                 raise  # a library's, or that of a shell's completion
@@ -138,6 +134,10 @@ def run(arguments: Sequence[str]) -> int:
             return 128 + signal.SIGPIPE
         except OSError as error:
             raise from_os_error(error) from error
+        except Exception as error:
+            if isinstance(error, TlcliError) or not out_of_memory(error):
+                raise
+            raise MachineError("out of memory. Use a smaller --batch-size, or fewer --workers.") from error
     except TlcliError as error:
         notes = [*getattr(error, "__notes__", []), *getattr(error.__cause__, "__notes__", [])]
         if not isinstance(error, Interrupted):
@@ -167,15 +167,6 @@ def _let_the_first_speak() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     time.sleep(FIRST_SPEAKS)
-
-
-def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    """Whether it is Python's or torch's way to say so; torch itself is not imported here."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "DefaultCPUAllocator" in str(error)
-    )
 
 
 def _usage(error: Exception, arguments: Sequence[str]) -> str:

@@ -9,19 +9,20 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, zip_longest
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tlcli.cluster.part_folder import check_part_folder
-from tlcli.errors import ArtifactError, DataError, UsageError
+from tlcli.errors import DataError, UsageError
 from tlcli.explanation.selection import Selection, check_explain, explain_folder
 from tlcli.files import check_outside, portable_name
 from tlcli.images.inputs import Inputs
+from tlcli.inference.finished import count_finished
 from tlcli.inference.predictor import Predictor
-from tlcli.inference.rows import Tally, rows_of, status_of
+from tlcli.inference.rows import Tally, rows_of
 from tlcli.progress import Advance, Reporter, Silent
-from tlcli.rows import Journal, Row, check_output, columns, journal_path, read_output, write_csv
+from tlcli.rows import Journal, Row, check_output, columns, journal_path, write_csv
 from tlcli.runs import Run, load_run
 from tlcli.settings import EXPLAINED, PredictSettings
 from tlcli.storage.outputs import Target, published_if
@@ -150,7 +151,8 @@ def _predict(
     explainer = _open_explainer(run, settings, inputs, out, explain, report)
     selection = Selection((settings.explain_limit or EXPLAINED) if explainer else 0)
     if out is not None and finished:
-        _finished(out, names, inputs, settings, run.classes, result, selection)
+        result.was_finished = True
+        count_finished(out, names, inputs, settings, run, result, selection)
         report.note(f"{settings.out} was finished before.")
         if explainer is None:
             return result
@@ -219,39 +221,6 @@ def _write(
         for rows in _rows(predictor, paths, settings, result, selection, advance):
             journal.add(rows)
         journal.finish(names)
-
-
-def _finished(
-    out: Path,
-    names: Sequence[str],
-    inputs: Inputs,
-    settings: PredictSettings,
-    classes: Sequence[str],
-    result: PredictResult,
-    selection: Selection,
-) -> None:
-    """Count what a finished output says, if its rows are those of these inputs and options, as far as they show it."""
-    result.was_finished = True
-    try:
-        for row, path in zip_longest(read_output(out), inputs):
-            if row is None or path is None:
-                raise ValueError("another number of pictures")
-            if list(row) != list(names):
-                raise ValueError(f"its columns are {', '.join(row)}")
-            if row["path"] != portable_name(path):
-                raise ValueError(f"{row['path']} where {path} is now")
-            if row["status"] != "failed" and row["status"] != status_of(float(row["confidence"]), settings):
-                raise ValueError(f"{row['path']} has status {row['status']}")
-            if row["status"] != "failed" and row["label"] not in classes:
-                raise ValueError(f"the label {row['label']!r}, which the run doesn't know")
-            result.count(list(row.values()))
-            selection.offer(path, row["label"], float(row["confidence"]) if row["status"] != "failed" else None)
-    except (ValueError, OSError) as error:  # these, or a file that is no table at all
-        raise ArtifactError(
-            f"{out} was finished with other inputs or options ({error}). Choose another --out, or replace it with "
-            "--overwrite.",
-            path=out,
-        ) from error
 
 
 def _survey(inputs: Inputs, *, exactly: bool) -> tuple[int, str]:

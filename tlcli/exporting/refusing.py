@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from tlcli.backbones.session import OUT_OF_MEMORY
-from tlcli.errors import ArtifactError, TlcliError
+from tlcli.errors import ArtifactError, TlcliError, out_of_memory
 
 
 @contextlib.contextmanager
@@ -22,9 +21,7 @@ def refusing(what: str, instead: str) -> Iterator[None]:
     except (OSError, TlcliError):  # which say what to do
         raise
     except Exception as error:  # their types have no common base
-        if isinstance(error, MemoryError) or any(
-            sign in str(error) for sign in (*OUT_OF_MEMORY, "DefaultCPUAllocator")
-        ):
+        if out_of_memory(error):
             raise MemoryError(str(error)) from error
         raise ArtifactError(f"{what} ({_reason(error)}). Nothing was written. {instead}") from error
 

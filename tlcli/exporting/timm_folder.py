@@ -53,7 +53,7 @@ def timm_config(run: Run, about: dict[str, object]) -> dict[str, Any]:
 
 def fill(folder: Path, run: Run, config: dict[str, Any], card: str) -> None:
     """Write all files."""
-    (folder / WEIGHTS_FILE).write_bytes((run.directory / WEIGHTS_FILE).read_bytes())
+    (folder / WEIGHTS_FILE).write_bytes(run.content(WEIGHTS_FILE))
     (folder / CONFIG_FILE).write_bytes(as_json(config))
     (folder / CARD).write_bytes(card.encode("utf8", "backslashreplace"))
 

@@ -166,8 +166,8 @@ def open_network(run: Run, compute: ComputeSettings, report: Reporter) -> Networ
         MachineError: the device isn't there.
     """
     required = compute.engine == "onnx"
-    model = run.directory / ONNX_FILE if ONNX_FILE in run.info["files"] else None
-    if required and model is None:
+    exported = ONNX_FILE in run.info["files"]
+    if required and not exported:
         raise UsageError(
             f"--engine onnx: {run.directory} has no {ONNX_FILE}: it was trained with --engine torch or in bf16, or its "
             "network can't be exported. Use --engine torch."
@@ -175,9 +175,9 @@ def open_network(run: Run, compute: ComputeSettings, report: Reporter) -> Networ
     on_cpu = compute.device == "cpu" or (compute.device == "auto" and (required or not _gpu_driver()))
     if required and not on_cpu:
         raise UsageError(f"--engine onnx runs on a CPU, not on {compute.device}. Use --engine torch.")
-    if model is not None and on_cpu and compute.engine != "torch":
+    if exported and on_cpu and compute.engine != "torch":
         try:
-            return OnnxNetwork(model.read_bytes(), compute.batch_size)
+            return OnnxNetwork(run.content(ONNX_FILE), compute.batch_size)
         except UnloadableError as error:
             if required:
                 raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
