@@ -40,6 +40,7 @@ FEATURES := $(shell mktemp -u).parquet
 bench: $(VENV)/.tested
 	$(BIN)/python benchmarks/digits.py
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/receive.py
 	$(BIN)/python benchmarks/head.py --scale 1000000
 	if [ -n "$(DATA)" ]; then for script in startup decode steady linear epoch overlap memory freeze; do \
 		$(BIN)/python benchmarks/$$script.py "$(DATA)" || exit 1; done; \
