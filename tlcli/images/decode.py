@@ -15,7 +15,7 @@ from typing import IO
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tlcli.images.intensity import NoRangeError, Range, is_deep, range_of, to_eight_bits
-from tlcli.images.signatures import HEAD, is_heic, what_is
+from tlcli.images.signatures import HEAD, is_heic, what_is, what_is_lost
 
 # Formats that Pillow reads itself. EPS is left out since Pillow would start Ghostscript for it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
@@ -121,6 +121,8 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
                     raise UndecodableError(
                         f"{picture.width} x {picture.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
                     )
+                if reason := what_is_lost(picture):
+                    raise UndecodableError(reason)
                 yield picture
     except UndecodableError:
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 HEAD = 1000
 """Bytes of a file that it is told by."""
@@ -68,14 +68,32 @@ def what_is(data: bytes, file: IO[bytes]) -> str:
     return "not a picture of a known format"
 
 
+def what_is_lost(picture: Image.Image) -> str | None:
+    """What Pillow would leave out of a TIFF without a word, as a reason to refuse it; None for other pictures.
+
+    Channels that the file says nothing of are no transparency, and of several it takes as many as it knows.
+    """
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return None
+    tags = picture.tag_v2
+    if 0 in tags.get(338, ()) and tags.get(277, 1) > len(picture.getbands()):
+        return _channels(tags)
+    return None
+
+
 def _tiff_channels(data: bytes, file: IO[bytes]) -> str | None:
     """What is uncommon about a TIFF that Pillow doesn't know; None where even that can't be read."""
     try:
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
         file.seek(tags.next)
         tags.load(file)
-        channels, bits = int(tags.get(277, 1)), tags.get(258, (1,))
+        return _channels(tags)
     except Exception:  # noqa: BLE001 - hostile bytes; the caller has a reason without this
         return None
-    depths = "/".join(str(depth) for depth in sorted(set(bits)))
-    return f"a TIFF with {channels} channels of {depths} bits, which can't be decoded; save it as RGB or grey"
+
+
+def _channels(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
+    depths = "/".join(str(depth) for depth in sorted(set(tags.get(258, (1,)))))
+    return (
+        f"a TIFF with {int(tags.get(277, 1))} channels of {depths} bits, which can't be decoded; save it as RGB or grey"
+    )
