@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from tlcli.images.decode import UndecodableError, decode, dimensions
+from tlcli.images.decode import UndecodableError, decode, dimensions, intensity_of
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 6)).astype(np.uint8)
 
@@ -46,3 +46,12 @@ def test_transparency_is_no_such_channel(alpha):
     opaque = np.concatenate([colours, np.full_like(colours[..., :1], 255)], axis=-1)
     np.testing.assert_array_equal(decode(tiff(opaque, 2, extra=[alpha]), 3), colours)
     np.testing.assert_array_equal(decode(tiff(colours, 2), 3), colours)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_where_zero_is_white_grey_is_no_negative(kind):
+    values = np.linspace(0, np.iinfo(kind).max, 256).astype(kind).reshape(16, 16, 1)
+    negative, positive = tiff(np.invert(values), 0), tiff(values, 1)
+    for intensity in (None, (1000, 3000)):
+        np.testing.assert_array_equal(*(decode(data, 1, intensity=intensity) for data in (negative, positive)))
+    assert intensity_of(tiff(values[:4].copy(), 0)) == (None if kind is np.uint8 else (49344, 65535))
