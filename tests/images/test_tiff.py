@@ -55,3 +55,11 @@ def test_where_zero_is_white_grey_is_no_negative(kind):
     for intensity in (None, (1000, 3000)):
         np.testing.assert_array_equal(*(decode(data, 1, intensity=intensity) for data in (negative, positive)))
     assert intensity_of(tiff(values[:4].copy(), 0)) == (None if kind is np.uint8 else (49344, 65535))
+
+
+def test_a_truncated_file_is_called_so_and_not_by_channels_that_nobody_told():
+    data = tiff(COLOURS[..., :3].copy(), 2)
+    directory = struct.unpack("<I", data[4:8])[0]
+    for length in (6, 50, directory, directory + 1, directory + 2, directory + 14):  # before and after the width
+        with pytest.raises(UndecodableError, match="a truncated or damaged TIFF"):
+            decode(data[:length], 3)

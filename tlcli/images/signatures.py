@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from typing import IO
 
 from PIL import Image, TiffImagePlugin
@@ -63,8 +65,8 @@ def what_is(data: bytes, file: IO[bytes]) -> str:
     for beginning, name in TEXTS:
         if start.startswith(beginning) or (beginning == b"<svg" and beginning in start):
             return name
-    if data[:4] in {b"II*\0", b"MM\0*"} and (channels := _tiff_channels(data, file)):
-        return channels
+    if data[:4] in {b"II*\0", b"MM\0*"}:
+        return _what_tiff(data, file)
     return "not a picture of a known format"
 
 
@@ -81,15 +83,17 @@ def what_is_lost(picture: Image.Image) -> str | None:
     return None
 
 
-def _tiff_channels(data: bytes, file: IO[bytes]) -> str | None:
-    """What is uncommon about a TIFF that Pillow doesn't know; None where even that can't be read."""
-    try:
+def _what_tiff(data: bytes, file: IO[bytes]) -> str:
+    """What is uncommon about a TIFF that Pillow doesn't know; its tags often lie at its end."""
+    # Hostile bytes raise anything, and Pillow warns of tags that end too early.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
         file.seek(tags.next)
         tags.load(file)
-        return _channels(tags)
-    except Exception:  # noqa: BLE001 - hostile bytes; the caller has a reason without this
-        return None
+        if 256 in tags and 257 in tags:  # width and height
+            return _channels(tags)
+    return "a truncated or damaged TIFF; copy it again"
 
 
 def _channels(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
