@@ -57,6 +57,13 @@ def test_where_zero_is_white_grey_is_no_negative(kind):
     assert intensity_of(tiff(values[:4].copy(), 0)) == (None if kind is np.uint8 else (49344, 65535))
 
 
+def test_signed_values_of_8_bits_are_refused_rather_than_wrapped_around():
+    values = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1)
+    with pytest.raises(UndecodableError, match="a TIFF with signed values of 8 bits"):
+        decode(tiff(values, 1, form=[2]), 3)
+    assert intensity_of(tiff(values.astype(np.int16), 1, form=[2])) == (-128, 127)
+
+
 def test_a_truncated_file_is_called_so_and_not_by_channels_that_nobody_told():
     data = tiff(COLOURS[..., :3].copy(), 2)
     directory = struct.unpack("<I", data[4:8])[0]

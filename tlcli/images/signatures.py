@@ -73,13 +73,16 @@ def what_is(data: bytes, file: IO[bytes]) -> str:
 def what_is_lost(picture: Image.Image) -> str | None:
     """What Pillow would leave out of a TIFF without a word, as a reason to refuse it; None for other pictures.
 
-    Channels that the file says nothing of are no transparency, and of several it takes as many as it knows.
+    Channels that the file says nothing of are no transparency, and of several it takes as many as it knows. Of signed
+    values with 8 bits it takes no sign.
     """
     if not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return None
     tags = picture.tag_v2
     if 0 in tags.get(338, ()) and tags.get(277, 1) > len(picture.getbands()):
         return _channels(tags)
+    if 2 in tags.get(339, ()) and 8 in tags.get(258, ()):
+        return "a TIFF with signed values of 8 bits, which can't be decoded; save them unsigned"
     return None
 
 
