@@ -105,6 +105,14 @@ def test_a_truncated_file_is_refused_or_nothing_of_the_picture_is_missing(kind):
     assert refused > 40
 
 
+def test_a_cut_jpeg_that_was_ended_anew_is_filled_with_grey():
+    """What SECURITY.md has to say as long as libjpeg takes such a file for a whole one."""
+    data = encode(NOISE, "JPEG")
+    found = np.asarray(decode(data[: len(data) * 2 // 3] + b"\xff\xd9", 3), np.int16)
+    assert found[:8].std() > 30
+    assert found[-4:].std() < 5
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [
