@@ -130,6 +130,32 @@ def test_weights_of_another_network_name_the_first_keys(tmp_path):
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda weight: weight.to_sparse(), r"conv1.weight \(sparse_coo\)"),
+        (lambda weight: weight.to("meta"), r"conv1.weight \(without values, on meta\)"),
+        (lambda weight: weight.to(torch.complex64), r"conv1.weight \(complex\)"),
+        (lambda weight: weight.to(torch.int8), r"1 tensors of another kind \(conv1.weight int8 instead of float32\)"),
+        (lambda weight: weight.bool(), r"conv1.weight bool instead of float32"),
+    ],
+)
+def test_tensors_that_would_not_be_copied_as_they_are_are_refused_by_name(change, said, tmp_path):
+    state, path = load_backbone("resnet18", "none").model.state_dict(), tmp_path / "odd.pth"
+    torch.save(state | {"conv1.weight": change(state["conv1.weight"])}, path)
+    with pytest.raises(ArtifactError, match=rf"odd\.pth .*{said}"):
+        load_backbone("resnet18", str(path))
+
+
+def test_numbers_where_the_network_counts_are_refused_and_half_precision_is_not(tmp_path):
+    state, path = load_backbone("resnet18", "none").model.state_dict(), tmp_path / "odd.safetensors"
+    save_file({key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}, path)
+    assert load_backbone("resnet18", str(path)).model.conv1.weight.dtype == torch.float32
+    save_file(state | {"bn1.num_batches_tracked": torch.tensor(0.5)}, path)
+    with pytest.raises(ArtifactError, match=r"bn1\.num_batches_tracked float32 instead of int64"):
+        load_backbone("resnet18", str(path))
+
+
 class Hostile:
     def __init__(self, sentinel):
         self.sentinel = sentinel

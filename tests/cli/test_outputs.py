@@ -55,6 +55,21 @@ def test_an_output_in_the_place_of_an_input_is_refused(command, why, world, trai
     assert contents(world) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "name"), [("check", "--out", "x.csv"), ("cache-features", "--export", "x.parquet")]
+)
+def test_where_nothing_can_be_written_is_known_before_anything_is_computed(
+    command, option, name, public_path, unprivileged, capsys
+):
+    out = public_path / name
+    assert run([command, str(public_path / "nowhere"), option, str(out)]) == 4
+    capsys.readouterr()
+    with unprivileged():
+        assert run([command, str(public_path / "nowhere"), option, str(out)]) == 5
+    assert f"{out}: permission denied" in capsys.readouterr().err, "before DATA, which isn't there, is looked at"
+    assert list(public_path.iterdir()) == []
+
+
 def test_an_export_in_the_place_of_its_table_is_refused(world, monkeypatch, capsys):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -44,6 +44,19 @@ def test_classes_are_sorted_as_plain_strings(tmp_path):
     assert open_dataset(tmp_path).classes == ("10", "9", "B", "b", "z", "é")
 
 
+@pytest.mark.parametrize("splits", [("", ""), ("train/", "train/"), ("train/", "val/")])
+def test_two_folders_that_would_be_one_class_are_refused_by_name(tmp_path, splits):
+    touch(tmp_path, f"{splits[0]}%FF/1.jpg", f"{splits[1]}{os.fsdecode(bytes([255]))}/1.jpg", f"{splits[0]}a/1.jpg")
+    with pytest.raises(DataError, match=rf"{splits[0]}%FF and .*/{splits[1]}\udcff would be one class, '%FF'"):
+        open_dataset(tmp_path)
+
+
+def test_one_folder_in_every_split_is_one_class(tmp_path):
+    odd = os.fsdecode(b"\xff")
+    touch(tmp_path, f"train/{odd}/1.jpg", "train/a/1.jpg", f"val/{odd}/2.jpg")
+    assert open_dataset(tmp_path).classes == ("%FF", "a")
+
+
 @pytest.mark.parametrize("validation", ["val", "valid", "validation", "VAL"])
 def test_split_folders(tmp_path, validation):
     touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"{validation}/a/2.jpg", "test/b/3.jpg")

@@ -1,5 +1,6 @@
 """Files that are damaged, or no pictures at all: a picture or a reason for each, whatever is in them."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -16,7 +17,7 @@ from PIL import Image, features
 
 from tlcli.images.decode import FORMATS, UndecodableError, decode
 from tlcli.images.loader import PictureLoader
-from tlcli.images.worker import MAX_BYTES, MEMORY, Order, read_picture
+from tlcli.images.worker import MAX_BYTES, MEMORY, Order, Picture, read_picture
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
@@ -102,6 +103,14 @@ def test_a_truncated_file_is_refused_or_nothing_of_the_picture_is_missing(kind):
         else:
             np.testing.assert_array_equal(found, whole)
     assert refused > 40
+
+
+def test_a_cut_jpeg_that_was_ended_anew_is_filled_with_grey():
+    """What SECURITY.md has to say as long as libjpeg takes such a file for a whole one."""
+    data = encode(NOISE, "JPEG")
+    found = np.asarray(decode(data[: len(data) * 2 // 3] + b"\xff\xd9", 3), np.int16)
+    assert found[:8].std() > 30
+    assert found[-4:].std() < 5
 
 
 @pytest.mark.parametrize(
@@ -221,3 +230,11 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path):
         server.bind(str(tmp_path / "socket.jpg"))
         for path in (*tmp_path.iterdir(), Path("/dev/zero")):
             assert "is a folder, a pipe, a socket or a device" in read_picture(str(path), Order()).error
+
+
+def test_a_file_that_has_nothing_to_give_is_no_end_of_the_process(monkeypatch):
+    """Some of /proc are ordinary files, and read like a pipe."""
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb"):
+        monkeypatch.setattr("tlcli.images.worker.opened", lambda *_: contextlib.nullcontext((file, 0, 0)))
+        assert read_picture("/proc/kmsg", Order()) == Picture(error="cannot be read: it has nothing to give now")

@@ -145,3 +145,12 @@ def test_a_line_of_jsonl_that_is_no_object(folder, line):
     (folder / "data.jsonl").write_text(f'{{"path": "1.jpg", "label": "a"}}\n{line}\n')
     with pytest.raises(DataError):
         read_table(folder / "data.jsonl")
+
+
+def test_a_picture_in_a_folder_that_may_not_be_entered_is_there(public_path, unprivileged):
+    (public_path / "shut").mkdir()
+    (public_path / "shut" / "a.jpg").write_bytes(b"")
+    (public_path / "shut").chmod(0o744)
+    table = write(public_path / "data.csv", [{"path": "shut/a.jpg", "label": "x"}])
+    with unprivileged():
+        assert read_table(table) == [Row(path=str(public_path / "shut/a.jpg"), label="x")]

@@ -99,6 +99,16 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_goes_on(public_path
     assert [problem.filename for problem in problems] == [str(public_path / "a")]
 
 
+def test_what_lies_in_a_folder_that_may_not_be_entered_is_named_and_cannot_be_read(public_path, unprivileged):
+    touch(public_path / "shut" / "a.jpg", public_path / "shut" / "notes.txt")
+    (public_path / "shut").chmod(0o744)
+    with unprivileged():
+        found, skipped = walk(public_path)
+        assert read_picture(str(public_path / "shut" / "a.jpg"), Order()).error == "cannot be read: Permission denied"
+    assert found == [str(public_path / "shut" / "a.jpg")]
+    assert skipped == {"not pictures by their suffix": 1}
+
+
 def test_hidden_names_begin_with_a_dot():
     assert is_hidden("._a.jpg")
     assert not is_hidden("a.jpg")

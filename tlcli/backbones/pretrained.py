@@ -14,7 +14,7 @@ from torch import nn
 from tlcli.backbones import bundled, hub
 from tlcli.backbones.heads import head_names
 from tlcli.backbones.network import OWN, Backbone
-from tlcli.backbones.weights import load_weights, read_state_dict
+from tlcli.backbones.weights import check_kinds, load_weights, read_state_dict
 from tlcli.errors import ArtifactError
 
 
@@ -62,12 +62,14 @@ def _fill_from_file(backbone: Backbone, path: Path) -> None:
     """Weights from a file in the network's own naming, or one that timm (or the bundled wheel) can convert."""
     model, heads = backbone.model, head_names(backbone.model)
     state = read_state_dict(path)
+    check_kinds(model, state, path)
     try:
         load_weights(model, state, heads, path)
     except ArtifactError:
         converted = _converted(backbone, state, path)
         if converted is None:
             raise
+        check_kinds(model, converted, path)
         load_weights(model, converted, heads, path)
 
 

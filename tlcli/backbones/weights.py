@@ -25,13 +25,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Raises:
         DataError: There is no such file.
-        ArtifactError: It is not a weights file, or one that wants to run code.
+        ArtifactError: It is not a weights file, or one that wants to run code, or its tensors are sparse, complex or
+            without values.
     """
     if not path.is_file():
         raise DataError(f"There is no weights file {path}.", path=path)
     try:
         if path.suffix == ".safetensors":
-            return load_file(path, device="cpu")
+            return _plain(load_file(path, device="cpu"), path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol of files that are then refused
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -47,7 +48,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path} is not a weights file that can be read ({reason}). Expected .safetensors, .pth or .pt.",
             path=path,
         ) from error
-    return _tensors_of(loaded, path)
+    return _plain(_tensors_of(loaded, path), path)
 
 
 def _tensors_of(loaded: object, path: Path) -> dict[str, Tensor]:
@@ -65,6 +66,45 @@ def _tensors_of(loaded: object, path: Path) -> dict[str, Tensor]:
             path=path,
         )
     return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+
+
+def _plain(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The state dict, if all its tensors can be copied into a network."""
+    odd = [f"{key} ({what})" for key, tensor in state.items() if (what := _oddity(tensor))]
+    if odd:
+        raise ArtifactError(
+            f"{path} holds {len(odd):,} tensors that no network takes: {', '.join(odd[:SHOWN])}. Expected dense "
+            "tensors of real numbers.",
+            path=path,
+        )
+    return state
+
+
+def _oddity(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "without values, on meta"
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    return "complex" if tensor.is_complex() else ""
+
+
+def check_kinds(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse whole numbers where the network has others, such as those of a quantized one, which copying would cast.
+
+    Raises:
+        ArtifactError: with the first few keys.
+    """
+    other = [
+        f"{key} {str(state[key].dtype).removeprefix('torch.')} instead of {str(own.dtype).removeprefix('torch.')}"
+        for key, own in model.state_dict().items()
+        if key in state and state[key].is_floating_point() != own.is_floating_point()
+    ]
+    if other:
+        raise ArtifactError(
+            f"{path} does not fit {type(model).__name__}: {len(other):,} tensors of another kind "
+            f"({', '.join(other[:SHOWN])}).",
+            path=path,
+        )
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], heads: Collection[str], path: Path) -> None:

@@ -21,7 +21,7 @@ from tlcli.images.describe import describe_dataset, describe_failures
 from tlcli.images.measure import choose_intensity
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CacheFeaturesSettings
-from tlcli.storage.outputs import Target, published_if
+from tlcli.storage.outputs import Target, check_writable, published_if
 
 EXPORT_ROWS = 4096
 """Rows exported at a time, so that memory stays flat."""
@@ -48,6 +48,7 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
 def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report: Reporter) -> dict[str, Any]:
     if export is not None:
         check_new_file("--export", export, replace=settings.overwrite, inputs=[settings.data])
+        check_writable(export)
     dataset = open_dataset(settings.data)
     describe_dataset(dataset, report)
     # A head of the right size, since some networks come without one and can't be cut before it.

@@ -34,7 +34,7 @@ from tlcli.images.describe import describe_dataset
 from tlcli.images.measure import choose_intensity
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CheckSettings
-from tlcli.storage.outputs import Target, published_if
+from tlcli.storage.outputs import Target, check_writable, published_if
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
     started = time.monotonic()
     if out is not None:
         check_new_file("--out", out, replace=settings.overwrite, inputs=[settings.data])
+        check_writable(out)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     describe_dataset(dataset, report)
     frozen = _open(settings, dataset, report)

@@ -12,7 +12,7 @@ from tlcli.images.preprocess import Preprocessing
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = 2
+FORMAT = 3
 """Version of the cache's layout and of the pixels that preprocessing makes."""
 
 

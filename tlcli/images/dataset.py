@@ -128,13 +128,14 @@ def _tar_rows(pattern: str, skipped: Counter[str]) -> list[Row]:
 def _folder_rows(tree: Tree, skipped: Counter[str], *, for_run: bool) -> list[Row]:
     """Rows of a folder; `for_run` takes DATA without train or with empty classes, since a run knows its classes."""
     root, split_folders = tree.root, _split_folders(tree)
+    named: dict[str, str] = {}
     if split_folders and "train" not in split_folders and not for_run:
         names = ", ".join(split_folders.values())
         raise DataError(
             f"{root} has no train folder, only {names}. Expected {root}/train/<class>/*.jpg beside it.", path=root
         )
     if not split_folders:
-        rows = _class_rows(tree, root, None, skipped, may_be_empty=for_run)
+        rows = _class_rows(tree, root, None, skipped, named, may_be_empty=for_run)
         if not rows:
             shards = next((name for name in tree.names(root) if is_tar(name)), None)
             raise DataError(
@@ -149,7 +150,7 @@ def _folder_rows(tree: Tree, skipped: Counter[str], *, for_run: bool) -> list[Ro
     return [
         row
         for split, name in split_folders.items()
-        for row in _class_rows(tree, under(root, name), split, skipped, may_be_empty=for_run or split != "train")
+        for row in _class_rows(tree, under(root, name), split, skipped, named, may_be_empty=for_run or split != "train")
     ]
 
 
@@ -177,7 +178,10 @@ def _split_folders(tree: Tree) -> dict[str, str]:
     return {split: found[split] for split in ("train", "validation", "test") if split in found}
 
 
-def _class_rows(tree: Tree, root: str, split: str | None, skipped: Counter[str], *, may_be_empty: bool) -> list[Row]:
+def _class_rows(
+    tree: Tree, root: str, split: str | None, skipped: Counter[str], named: dict[str, str], *, may_be_empty: bool
+) -> list[Row]:
+    """Rows of a folder of class folders; `named` has the first folder of each class, in any split."""
     rows: list[Row] = []
     for name in tree.names(root):
         folder = under(root, name)
@@ -196,6 +200,12 @@ def _class_rows(tree: Tree, root: str, split: str | None, skipped: Counter[str],
                     path=folder,
                 )
             label = _text(name)
+            if os.path.basename(other := named.setdefault(label, folder)) != name:  # noqa: PTH119 - may be any bytes
+                raise DataError(
+                    f"{other} and {folder} would be one class, {label!r}, since a name that isn't UTF-8 is "
+                    "percent-encoded. Rename one of them.",
+                    path=folder,
+                )
             rows.extend(Row(path=path, label=label, split=split) for path in paths)
     return rows
 

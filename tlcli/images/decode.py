@@ -14,8 +14,8 @@ from typing import IO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tlcli.images.intensity import NoRangeError, Range, is_deep, range_of, to_eight_bits
-from tlcli.images.signatures import HEAD, is_heic, what_is
+from tlcli.images.intensity import NoRangeError, Range, black_is_zero, is_deep, range_of, to_eight_bits
+from tlcli.images.signatures import HEAD, is_heic, what_is, what_is_lost
 
 # Formats that Pillow reads itself. EPS is left out since Pillow would start Ghostscript for it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
@@ -69,7 +69,8 @@ def decode(
             _scale_down(picture, surplus(picture.size[::-1] if _turn(picture) in SIDEWAYS else picture.size))
         picture.load()
         turn = _turn(picture)  # after loading, by which Pillow has turned a TIFF itself
-        return _to_mode(picture if turn is None else picture.transpose(turn), channels, intensity)
+        positive = black_is_zero(picture)
+        return _to_mode(positive if turn is None else positive.transpose(turn), channels, intensity)
 
 
 def intensity_of(data: bytes) -> Range | None:
@@ -79,7 +80,7 @@ def intensity_of(data: bytes) -> Range | None:
         UndecodableError: with the reason.
     """
     with _opened(io.BytesIO(data)) as picture:
-        return range_of(picture) if is_deep(picture) else None
+        return range_of(black_is_zero(picture)) if is_deep(picture) else None
 
 
 def dimensions(file: IO[bytes]) -> Size:
@@ -121,6 +122,8 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
                     raise UndecodableError(
                         f"{picture.width} x {picture.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
                     )
+                if reason := what_is_lost(picture):
+                    raise UndecodableError(reason)
                 yield picture
     except UndecodableError:
         raise

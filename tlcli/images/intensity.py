@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,16 @@ class NoRangeError(Exception):
 def is_deep(picture: Image.Image) -> bool:
     """Whether a picture is grey with more than 8 bits; nothing is decoded for that."""
     return picture.mode.startswith("I") or picture.mode == "F"
+
+
+def black_is_zero(picture: Image.Image) -> Image.Image:
+    """The picture; inverted where it is a 16-bit TIFF whose zero is white, which Pillow heeds with 8 bits only."""
+    white_is_zero = isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(262) == 0
+    if not white_is_zero or not picture.mode.startswith("I;16"):
+        return picture
+    import numpy as np
+
+    return Image.fromarray(np.invert(np.asarray(picture, np.uint16)))
 
 
 def range_of(picture: Image.Image) -> Range:

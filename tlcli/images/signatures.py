@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from typing import IO
 
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 HEAD = 1000
 """Bytes of a file that it is told by."""
@@ -63,19 +65,42 @@ def what_is(data: bytes, file: IO[bytes]) -> str:
     for beginning, name in TEXTS:
         if start.startswith(beginning) or (beginning == b"<svg" and beginning in start):
             return name
-    if data[:4] in {b"II*\0", b"MM\0*"} and (channels := _tiff_channels(data, file)):
-        return channels
+    if data[:4] in {b"II*\0", b"MM\0*"}:
+        return _what_tiff(data, file)
     return "not a picture of a known format"
 
 
-def _tiff_channels(data: bytes, file: IO[bytes]) -> str | None:
-    """What is uncommon about a TIFF that Pillow doesn't know; None where even that can't be read."""
-    try:
+def what_is_lost(picture: Image.Image) -> str | None:
+    """What Pillow would leave out of a TIFF without a word, as a reason to refuse it; None for other pictures.
+
+    Channels that the file says nothing of are no transparency, and of several it takes as many as it knows. Of signed
+    values with 8 bits it takes no sign.
+    """
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return None
+    tags = picture.tag_v2
+    if 0 in tags.get(338, ()) and tags.get(277, 1) > len(picture.getbands()):
+        return _channels(tags)
+    if 2 in tags.get(339, ()) and 8 in tags.get(258, ()):
+        return "a TIFF with signed values of 8 bits, which can't be decoded; save them unsigned"
+    return None
+
+
+def _what_tiff(data: bytes, file: IO[bytes]) -> str:
+    """What is uncommon about a TIFF that Pillow doesn't know; its tags often lie at its end."""
+    # Hostile bytes raise anything, and Pillow warns of tags that end too early.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
         file.seek(tags.next)
         tags.load(file)
-        channels, bits = int(tags.get(277, 1)), tags.get(258, (1,))
-    except Exception:  # noqa: BLE001 - hostile bytes; the caller has a reason without this
-        return None
-    depths = "/".join(str(depth) for depth in sorted(set(bits)))
-    return f"a TIFF with {channels} channels of {depths} bits, which can't be decoded; save it as RGB or grey"
+        if 256 in tags and 257 in tags:  # width and height
+            return _channels(tags)
+    return "a truncated or damaged TIFF; copy it again"
+
+
+def _channels(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
+    depths = "/".join(str(depth) for depth in sorted(set(tags.get(258, (1,)))))
+    return (
+        f"a TIFF with {int(tags.get(277, 1))} channels of {depths} bits, which can't be decoded; save it as RGB or grey"
+    )

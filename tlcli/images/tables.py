@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -71,10 +73,19 @@ def _found(rows: list[Row]) -> tuple[list[Row], list[str]]:
     absent = [
         row.path
         for row in rows
-        if (known[row.path] is None if row.path in known else not os.path.isfile(row.path))  # noqa: PTH113 - many paths
-        and not isinstance(row.path, Stored)
+        if (known[row.path] is None if row.path in known else _is_absent(row.path)) and not isinstance(row.path, Stored)
     ]
     return [replace(row, path=known.get(row.path) or row.path) for row in rows] if known else rows, absent
+
+
+def _is_absent(path: str) -> bool:
+    """Whether there is no such file for sure; of what cannot be looked at, whoever reads it says why."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - many paths
+    except OSError as error:
+        return error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+    except ValueError:  # a NUL in the name
+        return True
 
 
 def with_train(rows: list[Row]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -25,9 +26,9 @@ def has_picture_suffix(name: str) -> bool:
 def walk_pictures(root: str, skipped: Counter[str], unreadable: Callable[[OSError], None]) -> Iterator[str]:
     """Paths of the picture files below `root`, sorted, folders after the files beside them.
 
-    Links to files are followed, links to folders are not (they could loop); a link that leads nowhere is a picture that
-    can't be read. What is passed over is counted in `skipped` by reason; a folder that cannot be listed goes to
-    `unreadable`.
+    Links to files are followed, links to folders are not (they could loop); a link that leads nowhere, or a name in a
+    folder that may be listed but not entered, is a picture that can't be read. What is passed over is counted in
+    `skipped` by reason; a folder that cannot be listed goes to `unreadable`.
     """
     for folder, folders, files in os.walk(root, onerror=unreadable):
         linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]  # noqa: PTH114, PTH118
@@ -41,11 +42,15 @@ def walk_pictures(root: str, skipped: Counter[str], unreadable: Callable[[OSErro
                 skipped["hidden files"] += 1
             elif not has_picture_suffix(name):
                 skipped["not pictures by their suffix"] += 1
-            elif not os.path.isfile(path) and not _leads_nowhere(path):  # noqa: PTH113
+            elif _is_something_else(path):
                 skipped["no ordinary files"] += 1
             else:
                 yield path
 
 
-def _leads_nowhere(path: str) -> bool:
-    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114
+def _is_something_else(path: str) -> bool:
+    """Whether this is no ordinary file for sure; of what cannot be looked at, whoever reads it says why."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - pathlib is slow a million times
+    except OSError:
+        return False

@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar, cast
 
 from PIL import Image
 
@@ -103,7 +103,9 @@ def read_picture(path: str, order: Order, view: int = 0) -> Picture:
                 return Picture(dimensions=upright_dimensions(file))
             if size > MAX_BYTES:
                 return Picture(error=f"has {size:,} bytes, more than the {MAX_BYTES:,} that are read")
-            data = file.read()
+            data = cast("bytes | None", file.read())
+            if data is None:  # such as /proc/kmsg, opened without waiting
+                return Picture(error="cannot be read: it has nothing to give now")
     except OSError as error:
         return Picture(error=f"cannot be read: {error.strerror}")
     except MemoryError:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from tlcli.errors import DataError, MachineError, TlcliError, UsageError, rename
+from tlcli.files import naming
 from tlcli.locks import Held, locked
 from tlcli.progress import Reporter
 from tlcli.settings.shared import default_cache
@@ -21,6 +23,16 @@ from tlcli.storage.urls import Place, Url
 READ_ONLY = {"http", "https"}
 """Schemes that nothing is written to."""
 LOCK = ".lock"
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether a file can be written, before anything is computed for it, by one without a name beside it.
+
+    Raises:
+        OSError: it can't; for who shows errors, which says of `path` what to do.
+    """
+    with naming(path), tempfile.TemporaryFile(suffix=".tmp", dir=path.parent):
+        pass
 
 
 def _nothing(_: Iterable[str]) -> str | None:

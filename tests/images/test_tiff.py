@@ -1,0 +1,72 @@
+"""TIFFs in which Pillow passes over something without a word: read rightly, or refused by name."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+
+from tlcli.images.decode import UndecodableError, decode, dimensions, intensity_of
+
+COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 6)).astype(np.uint8)
+
+
+def tiff(pixels, photometric, *, extra=(), form=()):
+    """Of [H, W, C] pixels; `extra` says what surplus channels are, `form` what the values are (2: signed)."""
+    height, width, channels = pixels.shape
+    tags = {256: [width], 257: [height], 258: [8 * pixels.itemsize] * channels, 259: [1], 262: [photometric]}
+    tags |= {273: [8], 277: [channels], 279: [pixels.nbytes], 338: extra, 339: form}
+    tags = {tag: values for tag, values in tags.items() if values}
+    directory = 8 + pixels.nbytes
+    entries, rest = b"", b""
+    for tag, values in tags.items():
+        packed = struct.pack(f"<{len(values)}H", *values)
+        if len(packed) > 4:
+            place = struct.pack("<I", directory + 2 + 12 * len(tags) + 4 + len(rest))
+            rest += packed
+        else:
+            place = packed.ljust(4, b"\0")
+        entries += struct.pack("<HHI", tag, 3, len(values)) + place
+    head = b"II*\0" + struct.pack("<I", directory)
+    return head + pixels.tobytes() + struct.pack("<H", len(tags)) + entries + bytes(4) + rest
+
+
+@pytest.mark.parametrize(("channels", "photometric"), [(2, 1), (4, 2), (5, 2), (6, 2)])
+def test_channels_of_no_known_meaning_are_refused_rather_than_left_out(channels, photometric):
+    extra = [0] * (channels - (1 if photometric == 1 else 3))
+    data = tiff(COLOURS[..., :channels].copy(), photometric, extra=extra)
+    for read in (lambda: decode(data, 3), lambda: dimensions(io.BytesIO(data))):
+        with pytest.raises(UndecodableError, match=rf"a TIFF with {channels} channels of 8 bits"):
+            read()
+
+
+@pytest.mark.parametrize("alpha", [1, 2])
+def test_transparency_is_no_such_channel(alpha):
+    colours = COLOURS[..., :3].copy()
+    opaque = np.concatenate([colours, np.full_like(colours[..., :1], 255)], axis=-1)
+    np.testing.assert_array_equal(decode(tiff(opaque, 2, extra=[alpha]), 3), colours)
+    np.testing.assert_array_equal(decode(tiff(colours, 2), 3), colours)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_where_zero_is_white_grey_is_no_negative(kind):
+    values = np.linspace(0, np.iinfo(kind).max, 256).astype(kind).reshape(16, 16, 1)
+    negative, positive = tiff(np.invert(values), 0), tiff(values, 1)
+    for intensity in (None, (1000, 3000)):
+        np.testing.assert_array_equal(*(decode(data, 1, intensity=intensity) for data in (negative, positive)))
+    assert intensity_of(tiff(values[:4].copy(), 0)) == (None if kind is np.uint8 else (49344, 65535))
+
+
+def test_signed_values_of_8_bits_are_refused_rather_than_wrapped_around():
+    values = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1)
+    with pytest.raises(UndecodableError, match="a TIFF with signed values of 8 bits"):
+        decode(tiff(values, 1, form=[2]), 3)
+    assert intensity_of(tiff(values.astype(np.int16), 1, form=[2])) == (-128, 127)
+
+
+def test_a_truncated_file_is_called_so_and_not_by_channels_that_nobody_told():
+    data = tiff(COLOURS[..., :3].copy(), 2)
+    directory = struct.unpack("<I", data[4:8])[0]
+    for length in (6, 50, directory, directory + 1, directory + 2, directory + 14):  # before and after the width
+        with pytest.raises(UndecodableError, match="a truncated or damaged TIFF"):
+            decode(data[:length], 3)
