@@ -174,14 +174,18 @@ def old_of(out: Path) -> Path:
 
 def recover(out: Path) -> None:
     """Finish an overwriting that was killed at its very end, unless somebody is writing the run now."""
+    with contextlib.suppress(MachineError):
+        _recover_alone(out)
+
+
+def _recover_alone(out: Path) -> None:
+    """`recover`, which raises a MachineError where somebody is writing the run now."""
     left = [old_of(out), staging_of(out) / RUN_FILE, out / CHECKPOINTS, out / UNFINISHED] if out.name else []
     if not any(path.exists() for path in left):
         return
     try:
         with lock_out(out, Silent()):
             _finish_swap(out)
-    except MachineError:
-        return
     except OSError as error:
         if error.errno not in READ_ONLY:  # there, nobody was killed while overwriting
             raise
@@ -205,8 +209,9 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
     Raises:
         UsageError: see `new_run`.
+        MachineError: another process is writing it, so that it is unfinished only now.
     """
-    recover(out)
+    _recover_alone(out)
     _refuse(out, overwrite=overwrite)
 
 
