@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -33,6 +34,7 @@ from tlcli.images.worker import MAX_BYTES, Order
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.rows import write_csv
+from tlcli.run_directory import lock_out
 from tlcli.settings import SPLITS, AugmentSettings, intensity_range
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.stored import UnreadableError, opened
@@ -72,7 +74,7 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
         UsageError: `out` or `preview` exists already, or `out` lies in DATA.
         DataError: DATA is missing or unusable, or nothing of it could be held out.
         ArtifactError: what is resumed was begun otherwise.
-        MachineError: no room, no permission.
+        MachineError: no room, no permission, or another process is writing `out`.
     """
     report = report or Silent()
     if settings.preview is not None:
@@ -86,6 +88,7 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
     with (
         published_if(settings.preview, Target(option="--preview"), report, overwrite=again) as preview,
         published_if(settings.out, DATA_SET, report, resume=settings.resume) as out,
+        _alone(out, report),
     ):
         return _augment(settings, out, preview, report)
 
@@ -132,6 +135,13 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         with atomic_write(preview) as file:
             sheet.save(file, "PNG", optimize=True)
     return result | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def _alone(out: Path | None, report: Reporter) -> contextlib.AbstractContextManager[object]:
+    """Let nobody else write `out`. Of a finished data set nothing is written, so it may be read-only."""
+    if out is None or out.is_file() or (out / MANIFEST).exists():
+        return contextlib.nullcontext()
+    return lock_out(out, report)
 
 
 def _check_out(out: Path, settings: AugmentSettings) -> None:
