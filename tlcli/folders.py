@@ -1,4 +1,4 @@
-"""Folders that a command writes as a whole: under its name, one is complete or not there. Torch-free."""
+"""Folders and files that a command writes as a whole: under its name, one is complete or not there. Torch-free."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tlcli.errors import UsageError
-from tlcli.files import sync_directory
-from tlcli.progress import Silent
+from tlcli.files import atomic_write, remove_leftovers, sync_directory
+from tlcli.progress import Reporter, Silent
 from tlcli.run_directory import lock_out, old_of, staging_of, swap
 from tlcli.storage.outputs import Target
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, report: Reporter) -> Iterator[IO[bytes]]:
+    """`atomic_write` by one process at a time, which first removes what killed ones left beside `path`.
+
+    Raises:
+        MachineError: another process is writing it.
+    """
+    with lock_out(path, report) as held:
+        if held:
+            remove_leftovers(path)
+        with atomic_write(path) as file:
+            yield file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tlcli.errors import READ_ONLY, MachineError, UsageError
-from tlcli.files import sync_directory
+from tlcli.files import hidden_prefix, sync_directory
 from tlcli.locks import Held, locked
 from tlcli.progress import Reporter, Silent
 from tlcli.storage.urls import Place
@@ -120,20 +120,23 @@ def _how_to_go_on(out: Path, checkpoints: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock_out(out: Path, report: Reporter) -> Iterator[None]:
-    """Let nobody else write this directory.
+def lock_out(out: Path, report: Reporter) -> Iterator[bool]:
+    """Let nobody else write this directory or file.
+
+    Yields:
+        Whether that is so: on a file system without locks it isn't.
 
     Raises:
         MachineError: somebody does.
     """
-    path = out.absolute().with_name(f".{out.absolute().name}.lock")
+    path = out.absolute().with_name(f"{hidden_prefix(out.absolute())}lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(path, report, remove=True))
+            held = stack.enter_context(locked(path, report, remove=True))
         except Held as error:
             raise MachineError(f"{out} is locked: {error} is writing it. Wait for it to end.", path=out) from error
-        yield
+        yield held
 
 
 def swap(staging: Path, out: Path) -> None:

@@ -24,6 +24,7 @@ from tlcli.files import (
     sealed,
     write_json,
 )
+from tlcli.folders import whole_file
 from tlcli.images.augment import draw_amounts
 from tlcli.images.augmented import Output, plan
 from tlcli.images.dataset import Dataset, open_dataset
@@ -132,7 +133,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
             workers=settings.compute.worker_count(),
             intensity=intensity_range(settings.intensity),
         )
-        with atomic_write(preview) as file:
+        with whole_file(preview, report) as file:
             sheet.save(file, "PNG", optimize=True)
     return result | {"seconds": round(time.monotonic() - started, 3)}
 
