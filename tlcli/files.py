@@ -71,7 +71,7 @@ def _checksum(content: bytes) -> str:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an OSError from writing `path` by a temporary file say `path`, not that file or nothing."""
+    """Have an OSError from writing `path`, maybe by a temporary file, say `path`, not that file or nothing."""
     try:
         yield
     except OSError as error:
@@ -136,10 +136,11 @@ def give_usual_permissions(path: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renames within `directory` survive a power cut."""
+    """Make renames within `directory` survive a power cut. An OSError names `directory`."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(directory):
+            os.fsync(descriptor)
     except OSError as error:
         if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:  # some network drives can't, and needn't
             raise

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from tlcli.errors import UsageError
-from tlcli.files import atomic_write, remove_leftovers, sync_directory
+from tlcli.files import atomic_write, naming, remove_leftovers, sync_directory
 from tlcli.progress import Reporter, Silent
 from tlcli.run_directory import lock_out, old_of, staging_of, swap
 from tlcli.storage.outputs import Target
@@ -84,7 +84,7 @@ class WholeFolder:
     def filled(self, *, replace: bool) -> Iterator[Path]:
         """A folder to write into, which takes its name when the block has ended well, and else is removed.
 
-        What a killed process left of its own beside it is removed first.
+        What a killed process left of its own beside it is removed first. An OSError without a name gets the folder's.
 
         Raises:
             UsageError: see `check`, which is asked again at the end.
@@ -95,10 +95,11 @@ class WholeFolder:
             staging = staging_of(self.path)
             staging.mkdir()
             try:
-                yield staging
-                for path in staging.iterdir():
-                    with path.open("rb") as file:
-                        os.fsync(file.fileno())
+                with naming(self.path):
+                    yield staging
+                    for path in staging.iterdir():
+                        with path.open("rb") as file:
+                            os.fsync(file.fileno())
                 sync_directory(staging)
                 self.check(replace=replace)
                 if self.path.exists():

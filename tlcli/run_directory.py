@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tlcli.errors import READ_ONLY, MachineError, UsageError
-from tlcli.files import hidden_prefix, sync_directory
+from tlcli.files import hidden_prefix, naming, sync_directory
 from tlcli.locks import Held, locked
 from tlcli.progress import Reporter, Silent
 from tlcli.storage.urls import Place
@@ -97,7 +97,8 @@ def new_run(
         marker, checkpoints = directory / UNFINISHED, directory / CHECKPOINTS
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            marker.write_text(job, "utf8")
+            with naming(out):
+                marker.write_text(job, "utf8")
             sync_directory(directory)
             for leftover in directory.glob(".*.tmp"):
                 leftover.unlink()  # of a process that was killed
