@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and names that survive any encoding."""
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from tlcli.files import (
     portable_name,
     read_json,
     sha256_file,
+    sync_directory,
     write_json,
 )
 
@@ -60,6 +62,17 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
         file.write(bytes(5000))
     assert path.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_folder_that_cannot_be_synced_is_named(tmp_path, monkeypatch):
+    def broken(descriptor):
+        del descriptor
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError) as failed:
+        sync_directory(tmp_path)
+    assert failed.value.filename == str(tmp_path)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])

@@ -148,6 +148,9 @@ def test_an_output_is_there_only_when_it_is_whole(tmp_path, full_disk):
     assert out.read_bytes() == before
     write(out, ROWS * 10, resume=True)
     assert len(read(out)) == 50
+    with full_disk(100), pytest.raises(OSError) as full:
+        write(tmp_path / "other.jsonl", ROWS * 10)
+    assert full.value.filename == str(tmp_path / "other.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -351,6 +351,9 @@ def test_checkpoints_left_in_a_finished_run_are_removed(run):
 def test_a_run_has_one_writer_at_a_time(tmp_path, info):
     out = tmp_path / "run"
     with new_run(out, overwrite=False) as directory:
+        for overwrite in (False, True):  # not told of an unfinished run, with which one could go on
+            with pytest.raises(MachineError, match=f"is locked: process {os.getpid()} is writing"):
+                check_out(out, overwrite=overwrite)
         write(directory, info)
         with pytest.raises(MachineError, match=f"process {os.getpid()} is writing"), new_run(out, overwrite=True):
             pass

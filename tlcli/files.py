@@ -27,7 +27,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     An exception leaves `path` as it was and no temporary file behind; an OSError names `path`.
     """
     with naming(path):
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", suffix=".tmp", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=hidden_prefix(path), suffix=".tmp", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
@@ -71,7 +71,7 @@ def _checksum(content: bytes) -> str:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an OSError from writing `path` by a temporary file say `path`, not that file or nothing."""
+    """Have an OSError from writing `path`, maybe by a temporary file, say `path`, not that file or nothing."""
     try:
         yield
     except OSError as error:
@@ -80,9 +80,17 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def hidden_prefix(path: Path) -> str:
+    """What the names of hidden files beside `path`, and of no other file, begin with; short enough for any name."""
+    name = path.name
+    if len(name) > 50:
+        name = f"{name[:33]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return f".{name}."
+
+
 def remove_leftovers(path: Path) -> None:
     """Delete what killed writers of `path` left beside it. Only for who keeps other writers away."""
-    prefix = f".{path.name}."
+    prefix = hidden_prefix(path)
     for other in path.parent.iterdir():
         if other.name.startswith(prefix) and len(other.name) == len(prefix) + 12 and other.suffix == ".tmp":
             other.unlink(missing_ok=True)
@@ -128,10 +136,11 @@ def give_usual_permissions(path: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renames within `directory` survive a power cut."""
+    """Make renames within `directory` survive a power cut. An OSError names `directory`."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(directory):
+            os.fsync(descriptor)
     except OSError as error:
         if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:  # some network drives can't, and needn't
             raise

@@ -1,4 +1,4 @@
-"""Folders that a command writes as a whole: under its name, one is complete or not there. Torch-free."""
+"""Folders and files that a command writes as a whole: under its name, one is complete or not there. Torch-free."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tlcli.errors import UsageError
-from tlcli.files import sync_directory
-from tlcli.progress import Silent
+from tlcli.files import atomic_write, naming, remove_leftovers, sync_directory
+from tlcli.progress import Reporter, Silent
 from tlcli.run_directory import lock_out, old_of, staging_of, swap
 from tlcli.storage.outputs import Target
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, report: Reporter) -> Iterator[IO[bytes]]:
+    """`atomic_write` by one process at a time, which first removes what killed ones left beside `path`.
+
+    Raises:
+        MachineError: another process is writing it.
+    """
+    with lock_out(path, report) as held:
+        if held:
+            remove_leftovers(path)
+        with atomic_write(path) as file:
+            yield file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +84,7 @@ class WholeFolder:
     def filled(self, *, replace: bool) -> Iterator[Path]:
         """A folder to write into, which takes its name when the block has ended well, and else is removed.
 
-        What a killed process left of its own beside it is removed first.
+        What a killed process left of its own beside it is removed first. An OSError without a name gets the folder's.
 
         Raises:
             UsageError: see `check`, which is asked again at the end.
@@ -80,10 +95,11 @@ class WholeFolder:
             staging = staging_of(self.path)
             staging.mkdir()
             try:
-                yield staging
-                for path in staging.iterdir():
-                    with path.open("rb") as file:
-                        os.fsync(file.fileno())
+                with naming(self.path):
+                    yield staging
+                    for path in staging.iterdir():
+                        with path.open("rb") as file:
+                            os.fsync(file.fileno())
                 sync_directory(staging)
                 self.check(replace=replace)
                 if self.path.exists():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tlcli.errors import ArtifactError, MachineError, UsageError
-from tlcli.files import atomic_write, check_new_file, check_outside, remove_leftovers
+from tlcli.files import atomic_write, check_new_file, check_outside, hidden_prefix, naming, remove_leftovers
 from tlcli.locks import Held, locked
 from tlcli.progress import Reporter, Silent
 
@@ -81,9 +81,10 @@ class Journal:
         self.done = 0
         header = json.dumps({"format": FORMAT} | signature, sort_keys=True).encode()
         self._header = _line(header, b"")
-        with contextlib.ExitStack() as stack:
+        lock = out.with_name(f"{hidden_prefix(out)}lock")
+        with naming(out), contextlib.ExitStack() as stack:
             try:
-                held = stack.enter_context(locked(out.with_name(f".{out.name}.lock"), self._report, remove=True))
+                held = stack.enter_context(locked(lock, self._report, remove=True))
             except Held as error:
                 message = f"{error} is writing {out}. Wait for it, or choose another --out."
                 raise MachineError(message, path=out) from error
@@ -135,15 +136,17 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        with naming(self._out):
+            self._open.close()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append rows; they survive the process."""
         places = map(self._place, range(self._rows, self._rows + len(rows)))
-        self._file.write(
-            b"".join(_line(json.dumps(row).encode(), place) for row, place in zip(rows, places, strict=True))
-        )
-        self._file.flush()
+        with naming(self._out):
+            self._file.write(
+                b"".join(_line(json.dumps(row).encode(), place) for row, place in zip(rows, places, strict=True))
+            )
+            self._file.flush()
         self._rows += len(rows)
 
     def rows(self) -> Iterator[Row]:

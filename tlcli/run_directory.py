@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tlcli.errors import READ_ONLY, MachineError, UsageError
-from tlcli.files import sync_directory
+from tlcli.files import hidden_prefix, naming, sync_directory
 from tlcli.locks import Held, locked
 from tlcli.progress import Reporter, Silent
 from tlcli.storage.urls import Place
@@ -97,7 +97,8 @@ def new_run(
         marker, checkpoints = directory / UNFINISHED, directory / CHECKPOINTS
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            marker.write_text(job, "utf8")
+            with naming(out):
+                marker.write_text(job, "utf8")
             sync_directory(directory)
             for leftover in directory.glob(".*.tmp"):
                 leftover.unlink()  # of a process that was killed
@@ -120,20 +121,23 @@ def _how_to_go_on(out: Path, checkpoints: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock_out(out: Path, report: Reporter) -> Iterator[None]:
-    """Let nobody else write this directory.
+def lock_out(out: Path, report: Reporter) -> Iterator[bool]:
+    """Let nobody else write this directory or file.
+
+    Yields:
+        Whether that is so: on a file system without locks it isn't.
 
     Raises:
         MachineError: somebody does.
     """
-    path = out.absolute().with_name(f".{out.absolute().name}.lock")
+    path = out.absolute().with_name(f"{hidden_prefix(out.absolute())}lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(path, report, remove=True))
+            held = stack.enter_context(locked(path, report, remove=True))
         except Held as error:
             raise MachineError(f"{out} is locked: {error} is writing it. Wait for it to end.", path=out) from error
-        yield
+        yield held
 
 
 def swap(staging: Path, out: Path) -> None:
@@ -174,14 +178,18 @@ def old_of(out: Path) -> Path:
 
 def recover(out: Path) -> None:
     """Finish an overwriting that was killed at its very end, unless somebody is writing the run now."""
+    with contextlib.suppress(MachineError):
+        _recover_alone(out)
+
+
+def _recover_alone(out: Path) -> None:
+    """`recover`, which raises a MachineError where somebody is writing the run now."""
     left = [old_of(out), staging_of(out) / RUN_FILE, out / CHECKPOINTS, out / UNFINISHED] if out.name else []
     if not any(path.exists() for path in left):
         return
     try:
         with lock_out(out, Silent()):
             _finish_swap(out)
-    except MachineError:
-        return
     except OSError as error:
         if error.errno not in READ_ONLY:  # there, nobody was killed while overwriting
             raise
@@ -205,8 +213,9 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
     Raises:
         UsageError: see `new_run`.
+        MachineError: another process is writing it, so that it is unfinished only now.
     """
-    recover(out)
+    _recover_alone(out)
     _refuse(out, overwrite=overwrite)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from tlcli.cli.main import run
+from tlcli.files import atomic_write
+from tlcli.progress import Silent
+from tlcli.run_directory import lock_out
 
 NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
 
@@ -81,6 +85,32 @@ def test_an_export_in_the_place_of_its_table_is_refused(world, monkeypatch, caps
     assert run(["cache-features", str(table), "--export", str(table), "--overwrite", *NETWORK]) == 2
     assert "is what is read here" in capsys.readouterr().err
     assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["cache-features", "photos", "--cache", "cache", *NETWORK, "--export"], "found.parquet"),
+        (["augment", "photos", "--workers", "1", "--preview"], "found.png"),
+        (["augment", "photos", "--workers", "1", "--preview"], "x" * 251 + ".png"),
+        (["check", "photos", "--cache", "cache", *NETWORK, "--out"], "found.csv"),
+        (["export", "RUN", "--format", "onnx", "--data", "photos", "--out"], "found.onnx"),
+    ],
+)
+def test_what_a_killed_writer_of_a_file_left_is_removed(command, name, world, trained, monkeypatch, capsys):
+    """Nothing is, while somebody else writes the file."""
+    monkeypatch.chdir(world)
+    (world / "cache").mkdir()
+    before = set(world.iterdir())
+    command = [*(word.replace("RUN", str(trained.run)) for word in command), name]
+    killed = atomic_write(world / name)
+    killed.__enter__()
+    with lock_out(world / name, Silent()):
+        assert run(command) == 5
+        assert f"{name} is locked: process {os.getpid()} is writing it" in capsys.readouterr().err
+        assert len(set(world.iterdir()) - before) == 2
+    assert run(command) in {0, 3}  # check finds something
+    assert set(world.iterdir()) - before == {world / name}
 
 
 def test_test_pictures_that_were_trained_on_are_told(trained, photos, tmp_path, capsys):

@@ -17,6 +17,8 @@ from tlcli.commands.augment import augment
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
 from tlcli.images.dataset import open_dataset
 from tlcli.images.worker import Order, read_picture
+from tlcli.progress import Silent
+from tlcli.run_directory import lock_out
 from tlcli.settings import AugmentSettings, ComputeSettings
 
 ONE_WORKER = ComputeSettings(workers=1)
@@ -172,6 +174,32 @@ def test_resumed_it_becomes_the_same_tree(split, tmp_path):
     assert again["written"] == 35
     assert augmented(split, tmp_path / "fresh", copies=2, resume=True)["written"] == 35
     assert tree(tmp_path / "fresh") == whole
+
+
+def test_two_at_once_are_refused(split, tmp_path):
+    out = tmp_path / "out"
+    augmented(split, out)
+    (out / "manifest.csv").unlink()
+    (out / "train" / "cat" / ".1.jpg.x.tmp").write_bytes(b"half of it")
+    before = tree(out)
+    with lock_out(out, Silent()):
+        for resume in (False, True):
+            with pytest.raises(MachineError, match=f"{out} is locked: process {os.getpid()} is writing"):
+                augmented(split, out, resume=resume)
+        assert tree(out) == before
+    assert augmented(split, out, resume=True)["written"] == 26
+    with lock_out(out, Silent()):
+        assert augmented(split, out, resume=True)["was_finished"]
+
+
+def test_a_finished_data_set_of_other_pictures_is_refused(split, tmp_path, draw):
+    out = tmp_path / "out"
+    augmented(split, out)
+    before = tree(out)
+    draw(split / "train" / "cat" / "another.jpg", 99)
+    with pytest.raises(ArtifactError, match="begun with other pictures"):
+        augmented(split, out, resume=True)
+    assert tree(out) == before
 
 
 def test_resuming_with_other_settings_or_pictures_is_refused(split, tmp_path, draw):

@@ -243,13 +243,15 @@ SPARED = re.compile(
 """Paths of operations whose failure does not matter, so that the command may end well."""
 
 
-def one_message(ended: Ended) -> str | None:
-    """What is wrong with how a command that failed says so."""
+def one_message(ended: Ended, folder: Path) -> str | None:
+    """What is wrong with how a command that failed below a folder says so, and where."""
     said = [line for line in ended.output.splitlines() if line.startswith("environment: ")]
     if "Traceback" in ended.output or "Exception ignored" in ended.output:
         return "a traceback"
     if len(said) != 1 or len(said[0]) > 400:
         return f"{len(said)} messages"
+    if str(folder) not in said[0]:
+        return f"nothing of {folder}"
     return None
 
 

@@ -218,7 +218,7 @@ def one_trial(laboratory, case, expected, kind, number):
         operation = ended.trace[number]
         where = f"{folder}: {NAMES[kind]} at {number}, {operation.name} {operation.path.removeprefix(str(folder))}"
         try:
-            check_end(ended, kind, spared=bool(SPARED.search(operation.path)), code=case.code)
+            check_end(ended, kind, folder, spared=bool(SPARED.search(operation.path)), code=case.code)
             case.held(folder)
             again = server.run(case.again, folder)
             finished = "finished before" in again.output  # and failures were listed then
@@ -231,7 +231,7 @@ def one_trial(laboratory, case, expected, kind, number):
     return None
 
 
-def check_end(ended, kind, *, spared, code):
+def check_end(ended, kind, folder, *, spared, code):
     """That a command with a fault ended as it may."""
     if kind in {KILL, TEAR}:
         assert ended.code == KILLED, f"ended with {ended.code}"
@@ -241,4 +241,4 @@ def check_end(ended, kind, *, spared, code):
         assert "Traceback" not in ended.output
         return
     assert ended.code == DISK, f"ended with {ended.code}"
-    assert one_message(ended) is None, one_message(ended)
+    assert one_message(ended, folder) is None, one_message(ended, folder)

@@ -35,7 +35,7 @@ def disk(tmp_path):
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-@pytest.mark.parametrize("what", ["cache-features", "finetune-tail", "predict"])
+@pytest.mark.parametrize("what", ["cache-features", "finetune-tail", "predict", "explain"])
 def test_a_full_disk_ends_with_a_message_and_room_lets_it_go_on(laboratory, disk, empty, made, pictures, inbox, what):
     command, again, result, usual = {
         "cache-features": (
@@ -56,6 +56,12 @@ def test_a_full_disk_ends_with_a_message_and_room_lets_it_go_on(laboratory, disk
             lambda folder: (folder / "rows.parquet").read_bytes(),
             SOME_FAILED,
         ),
+        "explain": (
+            ["predict", str(made / "run"), str(inbox), "--explain", "{}/cards", "--workers", "1"],
+            [],
+            lambda folder: sorted(path.name for path in (folder / "cards").iterdir()),
+            SOME_FAILED,
+        ),
     }[what]
     with laboratory.bench(empty) as (server, folder):
         whole = server.run(command, folder)
@@ -68,7 +74,7 @@ def test_a_full_disk_ends_with_a_message_and_room_lets_it_go_on(laboratory, disk
         if ended.code != usual:
             failures += 1
             assert ended.code == DISK, ended.output
-            assert one_message(ended) is None, f"{one_message(ended)}: {ended.output}"
+            assert one_message(ended, place) is None, f"{one_message(ended, place)}: {ended.output}"
             assert "full" in ended.output or "are free there" in ended.output
             disk(20_000)
             ended = server.run([*command, *again], place)

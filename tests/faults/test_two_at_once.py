@@ -150,7 +150,7 @@ def test_a_cache_and_a_run_that_can_only_be_read_serve(laboratory, made, picture
             ended = server.run(command, folder, kind=READ_ONLY)
             assert ended.code == DISK, ended.output
             assert message in ended.output
-            assert one_message(ended) is None, ended.output
+            assert one_message(ended, folder) is None, ended.output
         assert data_set_in(folder) == before
     assert run_in(mine / "run")[2] == run_in(made / "run")[2]
 

@@ -3,11 +3,12 @@
 import io
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from tlcli.errors import DataError
+from tlcli.errors import DataError, MachineError
 from tlcli.files import portable_name
 from tlcli.images.inputs import Inputs
 from tlcli.images.worker import Order, read_picture
@@ -54,6 +55,14 @@ def test_going_through_again_gives_the_same():
     skipped = found.skipped.copy()
     assert list(found) == first
     assert found.skipped == skipped
+
+
+@pytest.mark.parametrize("count", [3, 3000])
+def test_a_full_temporary_folder_is_named_with_what_to_do(count, tmp_path, monkeypatch, full_disk):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = inputs("-", stdin=b"picture.jpg\n" * count)
+    with full_disk(20), pytest.raises(MachineError, match=f"file in {tmp_path}: File too large.* TMPDIR"):
+        list(found)
 
 
 def test_a_file_given_by_name_is_taken_whatever_its_suffix():

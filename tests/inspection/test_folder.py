@@ -22,6 +22,17 @@ def test_a_failure_leaves_no_half_made_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_told_with_the_folder(tmp_path, full_disk):
+    with (
+        full_disk(1000),
+        pytest.raises(OSError) as full,
+        inspect_folder(tmp_path / "out").filled(replace=False) as folder,
+    ):
+        (folder / "units.jsonl").write_bytes(bytes(5000))
+    assert full.value.filename == str(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
     out = tmp_path / "out"
     for text in ("first", "second"):

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tlcli.files import atomic_write, portable_name
+from tlcli.files import portable_name
+from tlcli.folders import whole_file
 from tlcli.images.dataset import Dataset
+from tlcli.progress import Reporter
 from tlcli.rows import write_csv
 
 UNREADABLE, LEAK, CONFLICT, SUSPECT = "unreadable", "leak", "conflict", "suspect"
@@ -82,10 +84,10 @@ def of_pair(dataset: Dataset, index: int, other: int, *, kind: str, detail: str,
     )
 
 
-def write_findings(out: Path, findings: Sequence[Finding]) -> None:
+def write_findings(out: Path, findings: Sequence[Finding], report: Reporter) -> None:
     """Write a CSV file with one row for each finding; it appears whole or not at all."""
     rows = [list(finding.to_json().values()) for finding in findings]
-    with atomic_write(out) as file:
+    with whole_file(out, report) as file:
         text = io.TextIOWrapper(file, "utf8", errors="backslashreplace", newline="")
         write_csv(text, COLUMNS, rows, header=True)
         text.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -23,6 +24,7 @@ from tlcli.files import (
     sealed,
     write_json,
 )
+from tlcli.folders import whole_file
 from tlcli.images.augment import draw_amounts
 from tlcli.images.augmented import Output, plan
 from tlcli.images.dataset import Dataset, open_dataset
@@ -33,6 +35,7 @@ from tlcli.images.worker import MAX_BYTES, Order
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.rows import write_csv
+from tlcli.run_directory import lock_out
 from tlcli.settings import SPLITS, AugmentSettings, intensity_range
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.stored import UnreadableError, opened
@@ -72,7 +75,7 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
         UsageError: `out` or `preview` exists already, or `out` lies in DATA.
         DataError: DATA is missing or unusable, or nothing of it could be held out.
         ArtifactError: what is resumed was begun otherwise.
-        MachineError: no room, no permission.
+        MachineError: no room, no permission, or another process is writing `out`.
     """
     report = report or Silent()
     if settings.preview is not None:
@@ -86,6 +89,7 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
     with (
         published_if(settings.preview, Target(option="--preview"), report, overwrite=again) as preview,
         published_if(settings.out, DATA_SET, report, resume=settings.resume) as out,
+        _alone(out, report),
     ):
         return _augment(settings, out, preview, report)
 
@@ -110,11 +114,17 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         "failures": [],
     }
     if out is not None:
+        describe_dataset(dataset, report)
+        check_folder_names(dataset.classes)
+        outputs, failures = plan(dataset, settings, report)
+        signature = _signature(settings) | _pictures(outputs)
         if (out / MANIFEST).exists():
+            _check_begun(out, signature, settings)
             result["was_finished"] = True
         else:
-            describe_dataset(dataset, report)
-            failures = _write_data_set(out, dataset, settings, report)
+            failures |= _write_data_set(out, outputs, signature, settings, report)
+            describe_failures(dataset, failures, report)
+            _write_manifest(out, dataset, outputs, settings)
             result["failed"] = len(failures)
             result["failures"] = [
                 {"path": portable_name(dataset.samples[index].path), "error": reason}
@@ -129,9 +139,16 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
             workers=settings.compute.worker_count(),
             intensity=intensity_range(settings.intensity),
         )
-        with atomic_write(preview) as file:
+        with whole_file(preview, report) as file:
             sheet.save(file, "PNG", optimize=True)
     return result | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def _alone(out: Path | None, report: Reporter) -> contextlib.AbstractContextManager[object]:
+    """Let nobody else write `out`. Of a finished data set nothing is written, so it may be read-only."""
+    if out is None or out.is_file() or (out / MANIFEST).exists():
+        return contextlib.nullcontext()
+    return lock_out(out, report)
 
 
 def _check_out(out: Path, settings: AugmentSettings) -> None:
@@ -167,25 +184,32 @@ def _signature(settings: AugmentSettings) -> dict[str, Any]:
     } | ({"intensity": settings.intensity} if settings.intensity else {})
 
 
-def _write_data_set(out: Path, dataset: Dataset, settings: AugmentSettings, report: Reporter) -> dict[int, str]:
-    """Write what `out` lacks, and at last its manifest. Gives the reason for each sample that failed, by its index."""
-    check_folder_names(dataset.classes)
-    outputs, failures = plan(dataset, settings, report)
+def _pictures(outputs: Sequence[Output]) -> dict[str, Any]:
+    """All of DATA that decides what is written."""
     listing = [(output.path, output.digest.hex(), output.view) for output in outputs]
-    signature = _signature(settings) | {"pictures": hashlib.sha256(canonical_json(listing)).hexdigest()}
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / BEGUN).exists():
-        write_json(out / BEGUN, sealed(signature))
-    elif read_sealed(out / BEGUN, BEGUN_BY, form=FORMAT) != signature:
+    return {"pictures": hashlib.sha256(canonical_json(listing)).hexdigest()}
+
+
+def _check_begun(out: Path, signature: dict[str, Any], settings: AugmentSettings) -> None:
+    """Refuse to go on with other pictures."""
+    if read_sealed(out / BEGUN, BEGUN_BY, form=FORMAT) != signature:
         raise ArtifactError(
             f"{out} was begun with other pictures: {settings.data} has changed since. Choose another --out.", path=out
         )
+
+
+def _write_data_set(
+    out: Path, outputs: Sequence[Output], signature: dict[str, Any], settings: AugmentSettings, report: Reporter
+) -> dict[int, str]:
+    """Write the pictures that `out` lacks. Gives the reason for each sample that failed, by its index."""
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / BEGUN).exists():
+        _check_begun(out, signature, settings)
+    else:
+        write_json(out / BEGUN, sealed(signature))
     for leftover in out.rglob(".*.tmp"):
         leftover.unlink()  # of a process that was killed
-    failures |= _write_pictures(out, outputs, settings, report)
-    describe_failures(dataset, failures, report)
-    _write_manifest(out, dataset, outputs, settings)
-    return failures
+    return _write_pictures(out, outputs, settings, report)
 
 
 def _write_pictures(

@@ -15,7 +15,8 @@ from tlcli.features.caches import list_caches
 from tlcli.features.extract import Extraction
 from tlcli.features.frozen import Extractor, Frozen, describe_cut, freeze_at, known_features, plain_features
 from tlcli.features.network import describe_network, open_network
-from tlcli.files import atomic_write, check_new_file, portable_name
+from tlcli.files import check_new_file, portable_name
+from tlcli.folders import whole_file
 from tlcli.images.dataset import Dataset, open_dataset
 from tlcli.images.describe import describe_dataset, describe_failures
 from tlcli.images.measure import choose_intensity
@@ -97,7 +98,7 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
         if settings.views:
             seconds += _compute_views(settings.views, dataset, extraction, frozen, settings, report, extractor)
     if export is not None:
-        _export(export, dataset, extraction, frozen)
+        _export(export, dataset, extraction, frozen, report)
     root = settings.cache.root()
     directory = root / frozen.plain.fingerprint
     views = None if frozen.augmented is None else root / frozen.augmented.fingerprint
@@ -155,7 +156,7 @@ def _compute_views(
     return seconds
 
 
-def _export(out: Path, dataset: Dataset, extraction: Extraction, frozen: Frozen) -> None:
+def _export(out: Path, dataset: Dataset, extraction: Extraction, frozen: Frozen, report: Reporter) -> None:
     """Write path, label, split, digest and feature of each picture to a Parquet file, in the order of DATA.
 
     Features are float16 where the cache holds nothing but that; so of shards' exports of maps, some may be float32.
@@ -171,7 +172,7 @@ def _export(out: Path, dataset: Dataset, extraction: Extraction, frozen: Frozen)
         }
     )
     good = [index for index in range(len(dataset.samples)) if index not in extraction.failures]
-    with atomic_write(out) as file, pq.ParquetWriter(file, schema) as writer:
+    with whole_file(out, report) as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, len(good), EXPORT_ROWS):
             writer.write_table(_rows(good[start : start + EXPORT_ROWS], dataset, extraction, frozen, schema))
 

@@ -140,7 +140,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
     ]
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
     if out is not None:
-        write_findings(out, findings)
+        write_findings(out, findings, report)
     return CheckResult(
         dataset=dataset,
         findings=tuple(findings),

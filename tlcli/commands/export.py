@@ -16,11 +16,11 @@ from tlcli.exporting.card import model_card
 from tlcli.exporting.comparison import Comparison, Exported, Tolerance, check, compare, tolerance
 from tlcli.exporting.int8 import quantised
 from tlcli.exporting.pictures import RealPictures, data_of, real_pictures
-from tlcli.files import atomic_write, check_new_file, check_outside, portable_name, remove_leftovers
+from tlcli.files import check_new_file, check_outside, portable_name
+from tlcli.folders import whole_file
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.trained import trained_network
 from tlcli.progress import Reporter, Silent
-from tlcli.run_directory import lock_out
 from tlcli.runs import Run, load_run
 from tlcli.settings import ComputeSettings, ExportSettings
 from tlcli.storage.outputs import Target, published
@@ -118,10 +118,8 @@ def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: 
         make = _onnx if settings.form == "onnx" else _torch
         content, exported = make(run, backbone, settings, pictures, report)
         found, size = judge(exported), len(content)
-        with lock_out(out, report):
-            remove_leftovers(out)
-            with atomic_write(out) as file:
-                file.write(content)
+        with whole_file(out, report) as file:
+            file.write(content)
     return ExportResult(
         out=out,
         form=settings.form,

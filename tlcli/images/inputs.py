@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import IO
 
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import DataError, MachineError, UsageError
 from tlcli.files import from_portable_name, portable_name
 from tlcli.images.tars import in_tar, is_tar, open_tars, pictures_in
 from tlcli.images.trees import ListedTree
@@ -113,13 +113,37 @@ def _spool(paths: Iterator[str]) -> tuple[IO[bytes], int]:
     """Paths in a file without a name, each after its length and that of its place, if it has one; and how many."""
     count = 0
     with contextlib.ExitStack() as failing:
-        spool = failing.enter_context(tempfile.TemporaryFile())
+        with _told():
+            spool = tempfile.TemporaryFile()  # noqa: SIM115
+        failing.callback(_drop, spool)
         for path in paths:
             name, place = os.fsencode(path), json.dumps(path.place()).encode() if isinstance(path, Stored) else b""
-            spool.write(LENGTHS.pack(len(name), len(place)) + name + place)
+            with _told():
+                spool.write(LENGTHS.pack(len(name), len(place)) + name + place)
             count += 1
+        with _told():
+            spool.flush()
         failing.pop_all()  # it is open as long as its `Inputs`
     return spool, count
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Have an OSError of this file say where it is, since nobody has named that place."""
+    try:
+        yield
+    except OSError as error:
+        where = f" in {tempfile.tempdir}" if tempfile.tempdir else ""
+        raise MachineError(
+            f"the list of pictures can't be kept in a temporary file{where}: {error.strerror}. Make room there, or let "
+            "the environment variable TMPDIR name another folder.",
+            path=tempfile.tempdir,
+        ) from error
+
+
+def _drop(spool: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # what went wrong first is what is told
+        spool.close()
 
 
 def _spooled(spool: IO[bytes]) -> Iterator[str]:
