@@ -22,7 +22,7 @@ from tlcli.cli.main import run
 from tlcli.errors import ArtifactError
 from tlcli.features.parts import write_part
 from tlcli.files import sealed, sha256_file
-from tlcli.images.worker import receive_picture
+from tlcli.images.worker import Picture, receive_picture, send_picture
 from tlcli.runs import load_run
 
 NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
@@ -365,3 +365,14 @@ def test_a_decoder_is_never_unpickled():
     """What it answers is JSON and bytes: a pickle in its place is no picture."""
     with pytest.raises(EOFError):
         receive_picture(io.BytesIO(pickle.dumps(Runs("/dev/null"))))
+
+
+@pytest.mark.parametrize("length", [-1, 4, 2**40, "3", 1.5, [3]])
+def test_a_decoder_that_sends_less_than_it_says_is_gone(length):
+    stream = io.BytesIO()
+    send_picture(stream, Picture(digest=bytes(32), pixels=b"abc"))
+    whole = stream.getvalue()
+    assert receive_picture(io.BytesIO(whole)).pixels == b"abc"
+    assert whole.count(b", 3]\n") == 1
+    with pytest.raises(EOFError):
+        receive_picture(io.BytesIO(whole.replace(b", 3]\n", f", {json.dumps(length)}]\n".encode())))

@@ -181,6 +181,8 @@ def receive_picture(stream: BinaryIO) -> Picture:
     """What `send_picture` sent. Raises EOFError where that doesn't come whole, or is something else."""
     try:
         *fields, digest, length = json.loads(stream.readline())
+        if length is not None and not 0 <= length <= MEMORY:
+            raise ValueError
         picture = Picture(*fields)
         picture = picture._replace(
             digest=None if digest is None else bytes.fromhex(digest),

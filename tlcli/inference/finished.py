@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import zip_longest
@@ -15,7 +14,7 @@ from tlcli.inference.rows import Tally, status_of
 from tlcli.rows import read_output
 from tlcli.runs import Run
 from tlcli.settings import PredictSettings
-from tlcli.storage.stored import stamp
+from tlcli.storage.stored import UNKNOWN, stamp
 
 
 def count_finished(
@@ -52,9 +51,8 @@ def count_finished(
                 raise ValueError(f"its columns are {', '.join(row)}")
             if row["path"] != portable_name(path):
                 raise ValueError(f"{row['path']} where {path} is now")
-            with contextlib.suppress(OSError):  # it is gone, or nobody tells
-                if stamp(path)[1] > written:
-                    raise ValueError(f"{row['path']} was changed after that")
+            if _version(path) > written:
+                raise ValueError(f"{row['path']} was changed after that")
             if row["status"] != "failed" and row["status"] != status_of(float(row["confidence"]), settings):
                 raise ValueError(f"{row['path']} has status {row['status']}")
             if row["status"] != "failed" and row["label"] not in run.classes:
@@ -67,3 +65,11 @@ def count_finished(
             "--overwrite.",
             path=out,
         ) from error
+
+
+def _version(path: str) -> int:
+    """When a picture was changed, in nanoseconds since 1970; below zero where nobody tells."""
+    try:
+        return stamp(path)[1]
+    except (OSError, ValueError):
+        return UNKNOWN
