@@ -76,15 +76,16 @@ def test_the_first_that_can_be_read_are_explained(trained, inbox, tmp_path):
 def test_nothing_is_left_of_a_picture_that_changed_since_its_row(trained, inbox, tmp_path, capsys):
     out = tmp_path / "rows.csv"
     assert run(["predict", str(trained.run), str(inbox), "--out", str(out), "--quiet"]) == 3
-    shutil.copy(inbox / "-rf.jpg", tmp_path / "keep.jpg")
+    shutil.copy2(inbox / "-rf.jpg", tmp_path / "keep.jpg")
     (inbox / "-rf.jpg").write_bytes(b"gone")
+    os.utime(inbox / "-rf.jpg", (1e9, 1e9))  # one that is newer than the rows is refused before
     command = ["predict", str(trained.run), str(inbox), "--out", str(out), "--explain", str(tmp_path / "why")]
     assert run([*command, "--resume"]) == 0
     said = capsys.readouterr().err
     assert "1 picture changed since the prediction" in said
     assert "6 of 9 pictures explained, 3 skipped" in said
     assert not any(line["path"].endswith("-rf.jpg") for line in lines_of(tmp_path / "why"))
-    shutil.copy(tmp_path / "keep.jpg", inbox / "-rf.jpg")
+    shutil.copy2(tmp_path / "keep.jpg", inbox / "-rf.jpg")
     assert run([*command, "--resume"]) == 0, "what --explain wrote is written again"
     assert len(lines_of(tmp_path / "why")) == 7
 
