@@ -22,12 +22,12 @@ from measure import machine, table
 from PIL import Image
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import PrefixRunner
 from tlcli.backbones.zoo import load_backbone
-from tlcli.images.dataset import open_dataset
+from tlcli.datasets.dataset import open_dataset
+from tlcli.engines.torch_engine import PrefixRunner
 from tlcli.images.decode import decode
 from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
-from tlcli.training.selection import select_holdout
+from tlcli.training.head.l2_selection import select_holdout
 
 NETWORK = Preprocessing(
     height=224,

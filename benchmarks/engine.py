@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import PrefixRunner, pick_batch_size
-from tlcli.backbones.onnx_engine import OnnxRunner, exported
 from tlcli.backbones.zoo import load_backbone
+from tlcli.engines.onnx_export import OnnxRunner, exported
+from tlcli.engines.torch_engine import PrefixRunner, pick_batch_size
 
 PICTURES = 256
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tlcli.images.dataset import open_dataset
+from tlcli.datasets.dataset import open_dataset
 
 SIZES = (100, 300, 1000, None)
 DEPTHS = ("all", "blocks.5.0", "blocks.3.2", "none")

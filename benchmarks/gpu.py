@@ -17,10 +17,10 @@ import torch
 from measure import TLCLI, machine, run, table
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import PrefixRunner, pick_batch_size, pick_precision
 from tlcli.backbones.zoo import load_backbone
+from tlcli.datasets.dataset import open_dataset
+from tlcli.engines.torch_engine import PrefixRunner, pick_batch_size, pick_precision
 from tlcli.features.network import make_preprocessing
-from tlcli.images.dataset import open_dataset
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.settings.shared import cores

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tlcli.training.selection import L2S, select_folds
-from tlcli.training.softmax import fit_paths
+from tlcli.training.head.l2_selection import L2S, select_folds
+from tlcli.training.head.softmax_regression import fit_paths
 
 CLASSES, FEATURES, RUNS = 10, 1280, 5
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import torch
 
-from tlcli.augmentation import PRESETS
-from tlcli.backbones.engine import autocast
+from tlcli.datasets.dataset import open_dataset
+from tlcli.engines.torch_engine import autocast
 from tlcli.features.frozen import freeze_at
 from tlcli.features.network import open_network
-from tlcli.finetuning.sources import StreamedSource
-from tlcli.images.dataset import open_dataset
 from tlcli.images.loader import PictureLoader
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
-from tlcli.training.batches import batches_of
-from tlcli.training.optimizer import make_optimizer, set_learning_rate
-from tlcli.training.precision import depthwise_in_fp32, training_precision
+from tlcli.settings.augmentation import PRESETS
+from tlcli.training.tail.batches import batches_of
+from tlcli.training.tail.optimizer import make_optimizer, set_learning_rate
+from tlcli.training.tail.precision import depthwise_in_fp32, training_precision
+from tlcli.training.tail.sources import StreamedSource
 
 data, layer, count = [*sys.argv[1:], *["blocks.5.3", "600"][len(sys.argv) - 2 :]]
 torch.set_num_threads(1)

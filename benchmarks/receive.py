@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 from measure import machine, table
 
-from tlcli.backbones.engine import map_in_torch
+from tlcli.engines.torch_engine import map_in_torch
 from tlcli.features.extract import Extraction, extract
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore

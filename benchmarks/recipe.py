@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from tlcli.commands.finetune import finetune
-from tlcli.finetuning import search
 from tlcli.settings import FinetuneSettings, NetworkSettings, TrainingSettings
-from tlcli.training.recipe import make_recipe
+from tlcli.training.tail import search
+from tlcli.training.tail.recipe import make_recipe
 
 VARIANTS = {
     "as it is": {},

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from measure import TLCLI, machine, table
 
-from tlcli.images.dataset import open_dataset
+from tlcli.datasets.dataset import open_dataset
 from tlcli.settings.shared import cores
 
 FEW = 60

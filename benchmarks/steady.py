@@ -19,10 +19,10 @@ from copies import copy_pictures
 from measure import machine, table
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.onnx_engine import exported
-from tlcli.backbones.session import OnnxSession
 from tlcli.backbones.zoo import load_backbone
 from tlcli.commands.cache_features import cache_features
+from tlcli.engines.onnx_export import exported
+from tlcli.engines.onnx_session import OnnxSession
 from tlcli.features.network import make_preprocessing
 from tlcli.images.worker import Order, read_picture
 from tlcli.progress import Silent

@@ -13,15 +13,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tlcli.augmentation import PRESETS
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import pick_device, pick_precision
-from tlcli.backbones.runner import open_runner
 from tlcli.backbones.zoo import load_backbone
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.finetune import finetune
 from tlcli.commands.inspect import inspect
 from tlcli.commands.predict import predict
+from tlcli.engines.selection import open_runner
+from tlcli.engines.torch_engine import pick_device, pick_precision
 from tlcli.features.network import make_preprocessing
 from tlcli.settings import (
     CacheFeaturesSettings,
@@ -33,8 +32,9 @@ from tlcli.settings import (
     PredictSettings,
     TrainingSettings,
 )
-from tlcli.training import compiling
-from tlcli.training.softmax import fit_paths
+from tlcli.settings.augmentation import PRESETS
+from tlcli.training.head.softmax_regression import fit_paths
+from tlcli.training.tail import compilation
 
 DEVICE = os.environ.get("TLCLI_TEST_DEVICE", "cuda")
 pytestmark = pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="there is no CUDA GPU")
@@ -123,7 +123,7 @@ def test_the_head_finds_the_same_minimum():
 
 @only_cuda
 def test_a_compiled_tail_trains(photos, tmp_path, report, monkeypatch):
-    monkeypatch.setattr(compiling, "COMPILE_FROM", 0)
+    monkeypatch.setattr(compilation, "COMPILE_FROM", 0)
     train(photos, tmp_path, "blocks.5", report, training=TrainingSettings(epochs=2))
     assert not [warning for warning in report.warnings if "compile" in warning]
 

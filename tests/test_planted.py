@@ -21,9 +21,9 @@ import torch
 from tlcli.cli.main import run
 from tlcli.errors import ArtifactError
 from tlcli.features.parts import write_part
-from tlcli.files import sealed, sha256_file
 from tlcli.images.worker import Picture, receive_picture, send_picture
-from tlcli.runs import load_run
+from tlcli.runs.run import load_run
+from tlcli.storage.files import sealed, sha256_file
 
 NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tlcli.augmentation import Augmentation
     from tlcli.backbones.zoo import BackboneListing, list_backbones
     from tlcli.commands.augment import augment
     from tlcli.commands.cache import cache_list, cache_prune
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from tlcli.commands.layers import LayersResult, layers
     from tlcli.commands.predict import PredictResult, predict
     from tlcli.errors import ArtifactError, DataError, MachineError, TlcliError, UsageError
-    from tlcli.features.caches import CacheListing
+    from tlcli.features.listing import CacheListing
     from tlcli.progress import Reporter
     from tlcli.settings import (
         AugmentSettings,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
         PredictSettings,
         TrainingSettings,
     )
+    from tlcli.settings.augmentation import Augmentation
 
     __version__: str
 
@@ -82,9 +82,9 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "Augmentation": "augmentation",
+    "Augmentation": "settings.augmentation",
     "BackboneListing": "backbones.zoo",
-    "CacheListing": "features.caches",
+    "CacheListing": "features.listing",
     "CheckResult": "commands.check",
     "ExportResult": "commands.export",
     "InspectResult": "commands.inspect",

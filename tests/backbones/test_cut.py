@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tlcli.backbones.build import Backbone, build, config_of
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.engine import PrefixRunner
 from tlcli.backbones.heads import head_modules
-from tlcli.backbones.network import Backbone, build, config_of
 from tlcli.backbones.zoo import load_backbone, rebuild, set_head, timm_config
+from tlcli.engines.torch_engine import PrefixRunner
 from tlcli.errors import UsageError
 
 FAMILIES = [

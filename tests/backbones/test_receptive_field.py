@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tlcli.backbones.layers import layer_table
+from tlcli.backbones.cut_points import plan_of
+from tlcli.backbones.layer_table import layer_table
 from tlcli.backbones.receptive_field import track
-from tlcli.backbones.rows import plan_of
 from tlcli.backbones.zoo import load_backbone
 
 

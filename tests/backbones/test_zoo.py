@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tlcli.backbones import bundled, hub
+from tlcli.backbones import bundled_weights, hub
 from tlcli.backbones.zoo import head_modules, list_backbones, load_backbone, rebuild
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
 
@@ -25,7 +25,7 @@ def _offline(monkeypatch, tmp_path):
 def test_the_default_has_its_weights_without_a_network():
     backbone = load_backbone()
     assert backbone.origin == "ImageNet weights (local)"
-    source = torch.load(bundled.weights_file(), weights_only=True)
+    source = torch.load(bundled_weights.weights_file(), weights_only=True)
     state = backbone.model.state_dict()
     assert len(state) == len(source) == 296
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(state.values(), source.values(), strict=True))
@@ -106,7 +106,7 @@ def test_weights_from_a_pth(wrap, tmp_path):
 
 
 def test_weights_in_the_other_naming_of_the_default(tmp_path):
-    backbone = load_backbone(weights=str(bundled.weights_file()), classes=2)
+    backbone = load_backbone(weights=str(bundled_weights.weights_file()), classes=2)
     assert torch.equal(backbone.model.conv_stem.weight, load_backbone().model.conv_stem.weight)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tlcli.checking.copies import Copies, connected, copy_findings, distinct
-from tlcli.images.dataset import Dataset, Sample
+from tlcli.datasets.dataset import Dataset, Sample
 
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
 

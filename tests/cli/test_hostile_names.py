@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from tlcli.cli.main import run
-from tlcli.files import from_portable_name
+from tlcli.storage.files import from_portable_name
 
 CLASSES = ["<script>alert(1)", "[red]\x1b[31m", "=cmd()", "-rf", 'quo"te, comma', "two\nlines", "\udcff\udcfe"]
 NAMES = [

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tlcli.cli.main import run
-from tlcli.files import atomic_write
 from tlcli.progress import Silent
-from tlcli.run_directory import lock_out
+from tlcli.runs.directory import lock_out
+from tlcli.storage.files import atomic_write
 
 NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
 

@@ -121,8 +121,8 @@ def test_what_a_finalizer_swallows_is_raised_again():
 SIGNALLING = """
 import os, signal, sys, time
 import torch
-from tlcli.backbones.onnx_engine import export
-from tlcli.exporting.program import trace
+from tlcli.engines.onnx_export import export
+from tlcli.exporting.torch_program import trace
 from tlcli.images.preprocess import Preprocessing
 
 class Signal(BaseException):

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.commands.augment import augment
+from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
-from tlcli.images.dataset import open_dataset
 from tlcli.images.worker import Order, read_picture
 from tlcli.progress import Silent
-from tlcli.run_directory import lock_out
+from tlcli.runs.directory import lock_out
 from tlcli.settings import AugmentSettings, ComputeSettings
+from tlcli.settings.augmentation import PRESETS, Augmentation
 
 ONE_WORKER = ComputeSettings(workers=1)
 

@@ -16,7 +16,7 @@ from tlcli.commands.cache_features import cache_features
 from tlcli.errors import UsageError
 from tlcli.images.worker import Order, read_picture
 from tlcli.progress import Silent
-from tlcli.runs import load_run
+from tlcli.runs.run import load_run
 from tlcli.settings import CacheFeaturesSettings, CacheSettings, NetworkSettings
 
 

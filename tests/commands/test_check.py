@@ -12,8 +12,8 @@ from PIL import Image, ImageEnhance
 
 from tlcli.cli.main import run
 from tlcli.commands.check import check
+from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import DataError, UsageError
-from tlcli.images.dataset import open_dataset
 from tlcli.settings import CacheSettings, CheckSettings, NetworkSettings
 
 CLASSES = ("checks", "dots", "stripes")
@@ -172,7 +172,7 @@ def test_small_classes_are_named_and_their_labels_not_judged(data, cache):
 
 
 def test_a_class_that_drowns_another_is_a_finding_only_where_it_is_extreme(tmp_path, cache):
-    from tlcli.checking.pictures import balance_findings
+    from tlcli.checking.image_checks import balance_findings
 
     assert balance_findings({"a": 1000, "b": 10}) == []
     (finding,) = balance_findings({"a": 1001, "b": 10})
@@ -181,7 +181,7 @@ def test_a_class_that_drowns_another_is_a_finding_only_where_it_is_extreme(tmp_p
 
 
 def test_where_most_pictures_are_small_that_is_what_they_are_like(clean):
-    from tlcli.checking.pictures import tiny_findings
+    from tlcli.checking.image_checks import tiny_findings
 
     samples = open_dataset(clean)
     some = {0: (111, 500), 1: (500, 111), 2: (112, 500), 3: (500, 500), 4: (300, 300)}

@@ -6,14 +6,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tlcli.augmentation import Augmentation
-from tlcli.backbones import engine, onnx_engine
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
+from tlcli.engines import onnx_export, torch_engine
 from tlcli.errors import UsageError
-from tlcli.features.caches import list_caches
-from tlcli.runs import load_run
+from tlcli.features.listing import list_caches
+from tlcli.runs.run import load_run
 from tlcli.settings import (
     CacheFeaturesSettings,
     CacheSettings,
@@ -23,6 +22,7 @@ from tlcli.settings import (
     PredictSettings,
     TrainingSettings,
 )
+from tlcli.settings.augmentation import Augmentation
 
 NETWORK = NetworkSettings(size=64)
 
@@ -83,7 +83,7 @@ def test_runs_agree_and_say_what_they_were_made_by(photos, tmp_path, freeze):
 
 
 def test_auto_takes_onnx_where_there_are_many_pictures(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "ONNX_FROM", 10)
+    monkeypatch.setattr(torch_engine, "ONNX_FROM", 10)
     features_of(photos, tmp_path / "many", cache=tmp_path / "cache")
     (export,) = (tmp_path / "cache").glob("*/prefix-*.onnx")
     (listed,) = list_caches(tmp_path / "cache")
@@ -91,7 +91,7 @@ def test_auto_takes_onnx_where_there_are_many_pictures(photos, tmp_path, monkeyp
 
 
 def test_nothing_frozen_is_nothing_to_export(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "ONNX_FROM", 10)
+    monkeypatch.setattr(torch_engine, "ONNX_FROM", 10)
     settings = FinetuneSettings(
         data=photos,
         out=tmp_path / "run",
@@ -106,10 +106,10 @@ def test_nothing_frozen_is_nothing_to_export(photos, tmp_path, monkeypatch):
 
 def test_auto_falls_back_and_a_choice_does_not(photos, tmp_path, monkeypatch):
     def no_export(*_):
-        raise onnx_engine.ExportError("torch can't export it")
+        raise onnx_export.ExportError("torch can't export it")
 
-    monkeypatch.setattr(onnx_engine, "_export", no_export)
-    monkeypatch.setattr(engine, "ONNX_FROM", 10)
+    monkeypatch.setattr(onnx_export, "_export", no_export)
+    monkeypatch.setattr(torch_engine, "ONNX_FROM", 10)
     found, _ = features_of(photos, tmp_path / "auto", cache=tmp_path / "one")
     assert np.isfinite(found).all()
     with pytest.raises(UsageError, match="--engine onnx: torch can't export it"):

@@ -22,11 +22,11 @@ from tlcli.commands import export as command
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
 from tlcli.exporting import comparison, onnx_file, timm_folder
-from tlcli.exporting.card import model_card
-from tlcli.exporting.pictures import real_pictures
+from tlcli.exporting.comparison_images import real_pictures
+from tlcli.exporting.model_card import model_card
 from tlcli.images.preprocess import Preprocessing, fit_picture
 from tlcli.inference.predictor import Predictor
-from tlcli.runs import load_run
+from tlcli.runs.run import load_run
 from tlcli.settings import (
     CacheSettings,
     ComputeSettings,

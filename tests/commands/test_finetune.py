@@ -14,7 +14,7 @@ from PIL import Image
 
 from tlcli.commands.finetune import finetune
 from tlcli.errors import ArtifactError, DataError, UsageError
-from tlcli.runs import load_run
+from tlcli.runs.run import load_run
 from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
 
 

@@ -17,7 +17,6 @@ import pytest
 import timm
 import torch
 
-from tlcli.augmentation import PRESETS
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.commands.evaluate import evaluate
@@ -25,7 +24,7 @@ from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
 from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.progress import Silent
-from tlcli.runs import load_run
+from tlcli.runs.run import load_run
 from tlcli.settings import (
     CacheSettings,
     ComputeSettings,
@@ -35,6 +34,7 @@ from tlcli.settings import (
     PredictSettings,
     TrainingSettings,
 )
+from tlcli.settings.augmentation import PRESETS
 
 SIZE = 32
 
@@ -307,8 +307,8 @@ def test_depths_that_are_none_leave_nothing_behind(photos, cache, tmp_path, free
 
 DRIVER = """
 import sys
-from tlcli.training import checkpoint
-checkpoint.EVERY, checkpoint.SHARE = 0.0, 1e9
+from tlcli.training.tail import checkpoints
+checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9
 from tlcli.cli.main import main
 main()
 """

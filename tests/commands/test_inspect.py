@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tlcli.backbones.network import Backbone, InputSpec
+from tlcli.backbones.build import Backbone, InputSpec
 from tlcli.cli.main import run
 from tlcli.commands import inspect as command
 from tlcli.commands.inspect import inspect
 from tlcli.errors import DataError, UsageError
 from tlcli.images.preprocess import Preprocessing
-from tlcli.inspection.subject import Subject
+from tlcli.insight.subject import Subject
 from tlcli.settings import ComputeSettings, InspectSettings
 
 SIDE = 32

@@ -9,13 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from tlcli.augmentation import Augmentation
-from tlcli.backbones import onnx_engine
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
+from tlcli.engines import onnx_export
 from tlcli.errors import ArtifactError, UsageError
 from tlcli.inference import predictor
-from tlcli.runs import load_run
+from tlcli.runs.run import load_run
 from tlcli.settings import (
     CacheSettings,
     ComputeSettings,
@@ -24,6 +23,7 @@ from tlcli.settings import (
     PredictSettings,
     TrainingSettings,
 )
+from tlcli.settings.augmentation import Augmentation
 
 LENET = {"backbone": "lenet5", "weights": "none"}
 
@@ -96,9 +96,9 @@ def test_where_torch_was_asked_for_it_stays_with_torch(photos, tmp_path, compute
 
 def test_a_network_that_can_t_be_exported_predicts_in_torch(photos, tmp_path, monkeypatch):
     def no_export(*_):
-        raise onnx_engine.ExportError("torch can't export it")
+        raise onnx_export.ExportError("torch can't export it")
 
-    monkeypatch.setattr(onnx_engine, "_export", no_export)
+    monkeypatch.setattr(onnx_export, "_export", no_export)
     run = train(photos, tmp_path, network=LENET)
     assert not (run / "model.onnx").exists()
     assert load_run(run).info["engine"] == "torch"

@@ -11,8 +11,8 @@ import pytest
 
 from tlcli.commands.predict import predict
 from tlcli.errors import ArtifactError, DataError, UsageError
+from tlcli.inference.journal import journal_path
 from tlcli.inference.predictor import Predictor
-from tlcli.rows import journal_path
 from tlcli.settings import ComputeSettings, PredictSettings
 
 

@@ -11,7 +11,7 @@ import pytest
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.predict import predict
 from tlcli.errors import ArtifactError, DataError
-from tlcli.rows import journal_path
+from tlcli.inference.journal import journal_path
 from tlcli.settings import CacheFeaturesSettings, CacheSettings, NetworkSettings, PredictSettings, Shard
 
 
@@ -89,7 +89,7 @@ def test_resume_of_another_shard_is_refused(trained, inputs, tmp_path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tlcli.rows.Journal.finish", interrupted)
+        patch.setattr("tlcli.inference.journal.Journal.finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             predict_into(out, trained, inputs, shard=Shard(number=1, of=2))
     assert journal_path(out).exists()

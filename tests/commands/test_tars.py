@@ -13,7 +13,7 @@ from tlcli.commands.cache_features import cache_features
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
-from tlcli.run_directory import free_name
+from tlcli.runs.directory import free_name
 from tlcli.settings import (
     CacheFeaturesSettings,
     CacheSettings,

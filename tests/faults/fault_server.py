@@ -22,15 +22,15 @@ from typing import Any
 import torch
 
 import tlcli.cli.main as cli
-from tlcli.backbones import onnx_engine
 from tlcli.commands import export, predict
+from tlcli.engines import onnx_export
 from tlcli.exporting import onnx_file
-from tlcli.exporting.calibrated import input_name
+from tlcli.exporting.calibrated_network import input_name
 from tlcli.features import store
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images import loader
 from tlcli.images.worker import Picture, read_picture
-from tlcli.training import checkpoint
+from tlcli.training.tail import checkpoints
 
 LIMIT = 120
 """Seconds after which a command is taken to hang."""
@@ -54,7 +54,7 @@ class Inline:
 
 def keep_exports(folder: Path):
     """Have each network exported to ONNX once: that takes seconds, and writes nothing."""
-    export = onnx_engine._export
+    export = onnx_export._export
 
     def kept(network: torch.nn.Module, pixels: torch.Tensor) -> bytes:
         path = folder / f"{hashlib.sha256(weights_digest(network).encode()).hexdigest()}.onnx"
@@ -62,7 +62,7 @@ def keep_exports(folder: Path):
             path.write_bytes(export(network, pixels))
         return path.read_bytes()
 
-    onnx_engine._export = kept
+    onnx_export._export = kept
 
 
 def keep_exported(folder: Path):
@@ -83,7 +83,7 @@ def make_cheap(folder: Path):
     loader._Child = Inline
     store.FLUSH_BYTES = 2000
     predict.FLUSH = 2
-    checkpoint.EVERY, checkpoint.SHARE = 0.0, 1e9
+    checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9
     keep_exports(folder)
     keep_exported(folder)
 

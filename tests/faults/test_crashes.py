@@ -36,7 +36,7 @@ from fault_trials import (
     unsafe_renames,
 )
 
-from tlcli.runs import load_run
+from tlcli.runs.run import load_run
 
 EVERYTHING = os.environ.get("TLCLI_FAULTS") == "all"
 CHANGING = {"seconds", "waited", "created", "sha256", "files", "computed", "reused"}

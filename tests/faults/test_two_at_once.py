@@ -12,7 +12,7 @@ import pytest
 from fault_trials import DISK, DONE, NETWORK, QUICK, READ_ONLY, SOME_FAILED, TAIL, one_message
 from test_crashes import data_set_in, features_in, run_in
 
-from tlcli.locks import Held, locked
+from tlcli.storage.locks import Held, locked
 
 WITHOUT = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
 

@@ -15,12 +15,12 @@ import torch
 
 from tlcli.errors import ArtifactError, MachineError
 from tlcli.features import store as module
-from tlcli.features.caches import check_space, list_caches, nearest_cache
+from tlcli.features.listing import check_space, list_caches, nearest_cache
 from tlcli.features.parts import map_part
 from tlcli.features.rounding import round_as_stored
 from tlcli.features.store import FeatureStore
-from tlcli.locks import Held, locked
 from tlcli.progress import Silent
+from tlcli.storage.locks import Held, locked
 
 CONTENT = {"format": 1, "backbone": "tiny", "weights": "ab", "preprocessing": {"fit": "crop", "width": 16}}
 SHAPE = (5,)
@@ -304,7 +304,7 @@ def test_an_unknown_format_is_refused_and_left_alone(tmp_path):
 READER = """
 import sys, json, hashlib, pathlib, random
 from tlcli.features.store import FeatureStore
-from tlcli.locks import Held, locked
+from tlcli.storage.locks import Held, locked
 from tlcli.progress import Silent
 
 def anonymous():

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.images.augment import LIMIT, Amounts, draw_amounts, view
+from tlcli.settings.augmentation import PRESETS, Augmentation
 
 augmentations = st.builds(
     Augmentation,
@@ -211,7 +211,7 @@ def test_amounts_for_people():
 
 def test_the_modules_of_augmentation_import_no_torch():
     code = (
-        "import sys, tlcli.augmentation, tlcli.images.augment, tlcli.images.worker; "
+        "import sys, tlcli.settings.augmentation, tlcli.images.augment, tlcli.images.worker; "
         "sys.exit(bool({'torch', 'torchvision', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from tlcli.cli.main import run
+from tlcli.datasets.dataset import open_dataset
+from tlcli.datasets.intensity_range import choose_intensity
 from tlcli.errors import DataError, UsageError
-from tlcli.images.dataset import open_dataset
 from tlcli.images.decode import UndecodableError, decode, intensity_of
-from tlcli.images.measure import choose_intensity
 from tlcli.progress import Silent
 from tlcli.settings import NetworkSettings
 

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlcli.augmentation import PRESETS
 from tlcli.images.augment import view
 from tlcli.images.decode import decode
 from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import fit_picture
 from tlcli.images.worker import Order, Picture, read_picture
+from tlcli.settings.augmentation import PRESETS
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 

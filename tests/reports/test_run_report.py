@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tlcli.commands.finetune import finetune
-from tlcli.finetuning.classifier import Evaluation
 from tlcli.reports.run_report import choose
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+from tlcli.training.classifier import Evaluation
 
 
 def evaluation(confidences, right):

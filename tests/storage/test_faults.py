@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tlcli.cli.main import run
+from tlcli.datasets.dataset import open_dataset
+from tlcli.datasets.inputs import Inputs
 from tlcli.errors import DataError, MachineError
-from tlcli.images.dataset import open_dataset
-from tlcli.images.inputs import Inputs
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order, read_picture
 from tlcli.storage import connection, remote

@@ -16,9 +16,9 @@ from tlcli.commands.cache_features import cache_features
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
+from tlcli.datasets.dataset import open_dataset
+from tlcli.datasets.inputs import Inputs
 from tlcli.errors import DataError, MachineError, UsageError
-from tlcli.images.dataset import open_dataset
-from tlcli.images.inputs import Inputs
 from tlcli.images.worker import Order, read_picture
 from tlcli.settings import (
     CacheFeaturesSettings,

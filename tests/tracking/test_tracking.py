@@ -12,9 +12,9 @@ import pytest
 
 from tlcli.commands.finetune import finetune
 from tlcli.errors import MachineError, UsageError
-from tlcli.files import sha256_file
-from tlcli.runs import load_run
+from tlcli.runs.run import load_run
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+from tlcli.storage.files import sha256_file
 from tlcli.storage.urls import Url
 from tlcli.tracking import tracking
 from tlcli.tracking.tracker import ARTIFACTS, curve_points

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
+from tlcli.backbones.build import Backbone
+from tlcli.backbones.cut_points import Plan, drops, plan_of
 from tlcli.backbones.graph import TRACE_ERRORS, block_names, input_node, places, trace
 from tlcli.backbones.heads import Head, HeadInput, MeanOfHeads, head_modules
-from tlcli.backbones.network import Backbone
-from tlcli.backbones.rows import Plan, drops, plan_of
 from tlcli.errors import UsageError
 
 

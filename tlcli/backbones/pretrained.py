@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from tlcli.backbones import bundled, hub
+from tlcli.backbones import bundled_weights, hub
+from tlcli.backbones.build import OWN, Backbone
 from tlcli.backbones.heads import head_names
-from tlcli.backbones.network import OWN, Backbone
-from tlcli.backbones.weights import check_kinds, load_weights, read_state_dict
+from tlcli.backbones.weights_file import check_kinds, load_weights, read_state_dict
 from tlcli.errors import ArtifactError
 
 
@@ -26,9 +26,9 @@ def fill(backbone: Backbone, name: str, weights: str) -> str:
         path = Path(weights)
         _fill_from_file(backbone, path)
         return f"weights from {path}"
-    if name in (bundled.NAME, f"{bundled.NAME}.in1k"):
-        state = bundled.bundled_state_dict(model.state_dict())
-        load_weights(model, state, head_names(model), Path(bundled.weights_file() or name))
+    if name in (bundled_weights.NAME, f"{bundled_weights.NAME}.in1k"):
+        state = bundled_weights.bundled_state_dict(model.state_dict())
+        load_weights(model, state, head_names(model), Path(bundled_weights.weights_file() or name))
         return "ImageNet weights (local)"
     cached = hub.cached_weights(config)
     if name in OWN:
@@ -76,8 +76,8 @@ def _fill_from_file(backbone: Backbone, path: Path) -> None:
 def _converted(backbone: Backbone, state: dict[str, Any], path: Path) -> dict[str, Any] | None:
     """The state dict under the network's own names and sizes, or None where nobody knows how."""
     model = backbone.model
-    if backbone.name == bundled.NAME and len(state) == len(model.state_dict()):
-        return bundled.rename(state, model.state_dict(), path)
+    if backbone.name == bundled_weights.NAME and len(state) == len(model.state_dict()):
+        return bundled_weights.rename(state, model.state_dict(), path)
     if backbone.name in OWN:
         return None
     heads = head_names(model)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules import activation, batchnorm, dropout
 
-from tlcli.backbones.arithmetic import Pair, Window, window_of
+from tlcli.backbones.convolution_arithmetic import Pair, Window, window_of
 from tlcli.backbones.graph import TRACE_ERRORS, run_without_weights, trace
 
 Places = tuple[float, float]

@@ -11,11 +11,11 @@ from pathlib import Path
 import timm
 import torch
 
-from tlcli.backbones import bundled, hub
-from tlcli.backbones.config import read_config, rebuild, timm_config, weights_in
+from tlcli.backbones import bundled_weights, hub
+from tlcli.backbones.build import OWN, Backbone, InputSpec, build, config_of, create
 from tlcli.backbones.heads import head_modules, refresh_head, set_head
-from tlcli.backbones.network import OWN, Backbone, InputSpec, build, config_of, create
 from tlcli.backbones.pretrained import fill
+from tlcli.backbones.timm_config import read_config, rebuild, timm_config, weights_in
 
 __all__ = [
     "DEFAULT",
@@ -30,7 +30,7 @@ __all__ = [
     "timm_config",
 ]
 
-DEFAULT = bundled.NAME
+DEFAULT = bundled_weights.NAME
 LOCAL_DIR = "local-dir:"
 COUNTED = 100  # parameters are counted for listings up to this long: each network must be built for it
 
@@ -125,7 +125,7 @@ def list_backbones(pattern: str | None = None) -> list[BackboneListing]:
 def _listing(name: str, *, count: bool) -> BackboneListing:
     config = config_of(name)
     local = hub.cached_weights(config) is not None
-    local = local or (name == bundled.NAME and bundled.weights_file() is not None)
+    local = local or (name == bundled_weights.NAME and bundled_weights.weights_file() is not None)
     parameters = None
     if count:
         with torch.device("meta"):

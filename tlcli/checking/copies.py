@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tlcli.checking.finding import CONFLICT, DUPLICATE, LEAK, NEAR_DUPLICATE, Finding, of_pair
-from tlcli.checking.near import Links
-from tlcli.images.dataset import Dataset
+from tlcli.checking.near_duplicates import Links
+from tlcli.datasets.dataset import Dataset
 from tlcli.settings import SPLITS
 
 SAME = "the same bytes"

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tlcli.files import portable_name
-from tlcli.folders import whole_file
-from tlcli.images.dataset import Dataset
+from tlcli.datasets.dataset import Dataset
+from tlcli.inference.journal import write_csv
 from tlcli.progress import Reporter
-from tlcli.rows import write_csv
+from tlcli.storage.files import portable_name
+from tlcli.storage.folders import whole_file
 
 UNREADABLE, LEAK, CONFLICT, SUSPECT = "unreadable", "leak", "conflict", "suspect"
 DUPLICATE, NEAR_DUPLICATE, TINY, SMALL_CLASS, IMBALANCE = (

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from tlcli.checking.confident_learning import judgeable, suspected
 from tlcli.checking.copies import Copies
 from tlcli.checking.finding import SUSPECT, Finding, of_sample
+from tlcli.datasets.dataset import Dataset, Sample
+from tlcli.datasets.splits import FOLDS, folds, unit_keys
 from tlcli.features.frozen import Frozen
-from tlcli.finetuning.head import IN_MEMORY, StoredRows
-from tlcli.images.dataset import Dataset, Sample
-from tlcli.images.split import FOLDS, folds, unit_keys
+from tlcli.inference.calibration import probabilities
 from tlcli.progress import Reporter
-from tlcli.training.calibration import probabilities
-from tlcli.training.labels import judgeable, suspected
-from tlcli.training.selection import L2S, select_folds
+from tlcli.training.head.fit import IN_MEMORY, StoredRows
+from tlcli.training.head.l2_selection import L2S, select_folds
 
 LEAST_KNOWN = FOLDS - 1
 """Pictures of a class that a head must have learnt from before its doubts about one more count."""

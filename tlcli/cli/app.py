@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlcli.distributed import launched
 from tlcli.errors import UsageError
+from tlcli.processes import launched
 
 if TYPE_CHECKING:
     from tlcli.console.terminal import Terminal

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from tlcli.augmentation import choose_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import AugmentSettings, ComputeSettings
+from tlcli.settings.augmentation import choose_augmentation
 from tlcli.storage.urls import place, place_if
 
 

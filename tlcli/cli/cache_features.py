@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from tlcli.augmentation import choose_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import (
@@ -17,6 +16,7 @@ from tlcli.settings import (
     choose_cluster,
     parse_shard,
 )
+from tlcli.settings.augmentation import choose_augmentation
 from tlcli.storage.urls import place, place_if
 
 

@@ -70,7 +70,7 @@ def check(
         cache=CacheSettings(directory=cache, enabled=not no_cache, verify=verify),
     )
     from tlcli.commands.check import check as run
-    from tlcli.console.checks import check_summary
+    from tlcli.console.check import check_summary
 
     result = run(settings, terminal)
     if terminal.summarises:

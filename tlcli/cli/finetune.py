@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from tlcli.augmentation import choose_augmentation, default_augmentation
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
-from tlcli.distributed import launched
+from tlcli.processes import launched
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+from tlcli.settings.augmentation import choose_augmentation, default_augmentation
 from tlcli.storage.urls import place, place_if
 
 _TRAINING = "Training"

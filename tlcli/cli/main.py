@@ -29,9 +29,9 @@ from tlcli.cli import (  # noqa: F401 - they register
     predict,
 )
 from tlcli.cli.app import app, open_terminal
-from tlcli.distributed import Elsewhere, launched
 from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error, out_of_memory
 from tlcli.interrupts import stop
+from tlcli.processes import Elsewhere, launched
 
 GO_ON = {
     "finetune": "Features computed so far are in the cache: the same command goes on from there.",

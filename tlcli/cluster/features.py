@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tlcli.augmentation import Augmentation
-from tlcli.backbones.engine import map_filled, pick_batch_size
-from tlcli.cluster.joining import Cluster, joined
+from tlcli.cluster.connection import Cluster, joined
 from tlcli.cluster.streaming import stream
+from tlcli.engines.torch_engine import map_filled, pick_batch_size
 from tlcli.errors import ArtifactError
 from tlcli.features.extract import Extraction, extract
 from tlcli.features.fingerprint import differences, fingerprint
@@ -30,6 +29,7 @@ from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CacheSettings, ClusterSettings, ComputeSettings, NetworkSettings
+from tlcli.settings.augmentation import Augmentation
 
 PART_BYTES = 64 * 2**20
 """Of features in an answer, at most, which passes through the memory of worker, Ray and driver."""

@@ -12,17 +12,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tlcli.cluster.joining import joined
-from tlcli.cluster.part_folder import MOST_PARTS, open_part_folder, part_path, read_part
+from tlcli.cluster.connection import joined
+from tlcli.cluster.parts import MOST_PARTS, open_part_folder, part_path, read_part
 from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError, MachineError, UsageError
-from tlcli.files import SLOWEST, atomic_write, remove_leftovers
+from tlcli.inference.journal import write_parquet
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.rows import Tally, rows_of
 from tlcli.progress import Reporter
-from tlcli.rows import write_parquet
-from tlcli.runs import load_run
+from tlcli.runs.run import load_run
 from tlcli.settings import ClusterSettings, PredictSettings
+from tlcli.storage.files import SLOWEST, atomic_write, remove_leftovers
 
 
 @dataclass(frozen=True, kw_only=True)

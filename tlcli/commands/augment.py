@@ -13,8 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tlcli.datasets.augmented_layout import check_folder_names
+from tlcli.datasets.augmented_plan import Output, plan
+from tlcli.datasets.dataset import Dataset, open_dataset
+from tlcli.datasets.summary import describe_dataset, describe_failures
 from tlcli.errors import ArtifactError, UsageError
-from tlcli.files import (
+from tlcli.images.augment import draw_amounts
+from tlcli.images.loader import PictureLoader
+from tlcli.images.worker import MAX_BYTES, Order
+from tlcli.inference.journal import write_csv
+from tlcli.progress import Reporter, Silent
+from tlcli.reports.contact_sheet import contact_sheet
+from tlcli.runs.directory import lock_out
+from tlcli.settings import SPLITS, AugmentSettings, intensity_range
+from tlcli.storage.files import (
     atomic_write,
     canonical_json,
     check_new_file,
@@ -24,19 +36,7 @@ from tlcli.files import (
     sealed,
     write_json,
 )
-from tlcli.folders import whole_file
-from tlcli.images.augment import draw_amounts
-from tlcli.images.augmented import Output, plan
-from tlcli.images.dataset import Dataset, open_dataset
-from tlcli.images.describe import describe_dataset, describe_failures
-from tlcli.images.layout import check_folder_names
-from tlcli.images.loader import PictureLoader
-from tlcli.images.worker import MAX_BYTES, Order
-from tlcli.progress import Reporter, Silent
-from tlcli.reports.contact_sheet import contact_sheet
-from tlcli.rows import write_csv
-from tlcli.run_directory import lock_out
-from tlcli.settings import SPLITS, AugmentSettings, intensity_range
+from tlcli.storage.folders import whole_file
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.stored import UnreadableError, opened
 from tlcli.storage.urls import lies_in

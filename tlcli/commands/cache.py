@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from tlcli.errors import MachineError
-from tlcli.features.caches import CacheListing, list_caches
-from tlcli.locks import Held, locked
+from tlcli.features.listing import CacheListing, list_caches
 from tlcli.progress import Silent
 from tlcli.settings import default_cache
+from tlcli.storage.locks import Held, locked
 
 SECONDS_A_DAY = 86_400.0
 

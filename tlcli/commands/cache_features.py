@@ -11,17 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tlcli.features.caches import list_caches
+from tlcli.datasets.dataset import Dataset, open_dataset
+from tlcli.datasets.intensity_range import choose_intensity
+from tlcli.datasets.summary import describe_dataset, describe_failures
 from tlcli.features.extract import Extraction
 from tlcli.features.frozen import Extractor, Frozen, describe_cut, freeze_at, known_features, plain_features
+from tlcli.features.listing import list_caches
 from tlcli.features.network import describe_network, open_network
-from tlcli.files import check_new_file, portable_name
-from tlcli.folders import whole_file
-from tlcli.images.dataset import Dataset, open_dataset
-from tlcli.images.describe import describe_dataset, describe_failures
-from tlcli.images.measure import choose_intensity
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CacheFeaturesSettings
+from tlcli.storage.files import check_new_file, portable_name
+from tlcli.storage.folders import whole_file
 from tlcli.storage.outputs import Target, check_writable, published_if
 
 EXPORT_ROWS = 4096

@@ -22,18 +22,18 @@ from tlcli.checking.finding import (
     Finding,
     write_findings,
 )
-from tlcli.checking.near import near_duplicates
-from tlcli.checking.pictures import balance_findings, class_counts, measure, tiny_findings, unreadable_findings
+from tlcli.checking.image_checks import balance_findings, class_counts, measure, tiny_findings, unreadable_findings
+from tlcli.checking.near_duplicates import near_duplicates
 from tlcli.checking.suspects import LabelCheck, check_labels
+from tlcli.datasets.dataset import Dataset, open_dataset
+from tlcli.datasets.intensity_range import choose_intensity
+from tlcli.datasets.summary import describe_dataset
 from tlcli.features.frozen import Frozen, describe_cut, freeze_at, plain_features
 from tlcli.features.network import describe_network, open_network
-from tlcli.files import check_new_file
-from tlcli.images.dataset import Dataset, open_dataset
 from tlcli.images.decode import Size
-from tlcli.images.describe import describe_dataset
-from tlcli.images.measure import choose_intensity
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CheckSettings
+from tlcli.storage.files import check_new_file
 from tlcli.storage.outputs import Target, check_writable, published_if
 
 

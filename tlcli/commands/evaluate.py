@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from tlcli.datasets.dataset import Dataset, Sample, open_dataset
 from tlcli.errors import DataError
-from tlcli.files import portable_name
-from tlcli.images.dataset import Dataset, Sample, open_dataset
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
+from tlcli.inference.metrics import Metrics
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
-from tlcli.runs import Run, load_run
+from tlcli.runs.run import Run, load_run
 from tlcli.settings import SPLITS, EvaluateSettings
-from tlcli.training.metrics import Metrics
+from tlcli.storage.files import portable_name
 
 
 def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict[str, Any]:

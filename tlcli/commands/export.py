@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlcli.backbones.network import Backbone
+from tlcli.backbones.build import Backbone
 from tlcli.errors import UsageError
-from tlcli.exporting import onnx_file, program, timm_folder
-from tlcli.exporting.calibrated import Calibrated, describe, input_name
-from tlcli.exporting.card import model_card
+from tlcli.exporting import onnx_file, timm_folder, torch_program
+from tlcli.exporting.calibrated_network import Calibrated, describe, input_name
 from tlcli.exporting.comparison import Comparison, Exported, Tolerance, check, compare, tolerance
+from tlcli.exporting.comparison_images import RealPictures, data_of, real_pictures
 from tlcli.exporting.int8 import quantised
-from tlcli.exporting.pictures import RealPictures, data_of, real_pictures
-from tlcli.files import check_new_file, check_outside, portable_name
-from tlcli.folders import whole_file
+from tlcli.exporting.model_card import model_card
+from tlcli.inference.load_network import trained_network
 from tlcli.inference.predictor import Predictor
-from tlcli.inference.trained import trained_network
 from tlcli.progress import Reporter, Silent
-from tlcli.runs import Run, load_run
+from tlcli.runs.run import Run, load_run
 from tlcli.settings import ComputeSettings, ExportSettings
+from tlcli.storage.files import check_new_file, check_outside, portable_name
+from tlcli.storage.folders import whole_file
 from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import Place
 
@@ -155,7 +155,7 @@ def _onnx(run: Run, backbone: Backbone, settings: ExportSettings, pictures: Real
     asked, entry = settings.with_preprocessing, input_name(with_preprocessing=settings.with_preprocessing)
     report.note("Export    the network, for ONNX")
     network = Calibrated(backbone, run, with_preprocessing=asked)
-    traced = program.trace(network, run.preprocessing, with_preprocessing=asked)
+    traced = torch_program.trace(network, run.preprocessing, with_preprocessing=asked)
     model = onnx_file.onnx_model(traced, entry)
     if settings.int8:
         report.note(f"Quantise  to 8 bits, calibrated on {len(pictures.calibration):,} training pictures")
@@ -169,9 +169,9 @@ def _torch(run: Run, backbone: Backbone, settings: ExportSettings, pictures: Rea
     asked = settings.with_preprocessing
     report.note("Export    the network, by torch.export")
     network = Calibrated(backbone, run, with_preprocessing=asked)
-    traced = program.trace(network, run.preprocessing, with_preprocessing=asked)
-    content = program.torch_file(traced, describe(run, with_preprocessing=asked))
-    return content, program.run_torch_file(content, run.preprocessing, with_preprocessing=asked)
+    traced = torch_program.trace(network, run.preprocessing, with_preprocessing=asked)
+    content = torch_program.torch_file(traced, describe(run, with_preprocessing=asked))
+    return content, torch_program.run_torch_file(content, run.preprocessing, with_preprocessing=asked)
 
 
 def _to_timm(

@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import tlcli
-from tlcli import distributed
-from tlcli.backbones.engine import uses_cuda
+from tlcli import processes
 from tlcli.backbones.zoo import head_modules, timm_config
+from tlcli.datasets.dataset import Dataset, open_dataset
+from tlcli.datasets.splits import splits_by_digest
+from tlcli.datasets.summary import describe_dataset
+from tlcli.engines.torch_engine import uses_cuda
 from tlcli.errors import ArtifactError, DataError, UsageError
-from tlcli.files import check_outside, portable_name
-from tlcli.finetuning.classifier import Classifier, train_classifier
-from tlcli.images.dataset import Dataset, open_dataset
-from tlcli.images.describe import describe_dataset
-from tlcli.images.split import splits_by_digest
 from tlcli.progress import Reporter, Silent
-from tlcli.provenance import data_fingerprint, settings_to_json, versions
 from tlcli.reports.run_report import run_report
-from tlcli.run_directory import (
+from tlcli.runs.directory import (
     CHECKPOINTS,
     FILES,
     RUN_FILE,
@@ -34,12 +31,15 @@ from tlcli.run_directory import (
     new_run,
     recover,
 )
-from tlcli.runs import load_run, write_run
+from tlcli.runs.provenance import data_fingerprint, settings_to_json, versions
+from tlcli.runs.run import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
+from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import Place, Url, absolute
 from tlcli.tracking.tracking import Tracking
-from tlcli.training.checkpoint import refuse_other
+from tlcli.training.classifier import Classifier, train_classifier
+from tlcli.training.tail.checkpoints import refuse_other
 
 RUN = Target(
     option="--out", last=RUN_FILE, foreign=lambda names: next((name for name in names if name not in FILES), None)
@@ -64,23 +64,23 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
             tracker's library that is not installed.
     """
     report = report or Silent()
-    with distributed.joined(cuda=uses_cuda(settings.compute.device)):
-        return _finetune(settings, report if distributed.rank() == 0 else Silent())
+    with processes.joined(cuda=uses_cuda(settings.compute.device)):
+        return _finetune(settings, report if processes.rank() == 0 else Silent())
 
 
 def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     started = time.monotonic()
-    tracking = distributed.only_first(lambda: Tracking(settings.track, report)) or Tracking((), report)
+    tracking = processes.only_first(lambda: Tracking(settings.track, report)) or Tracking((), report)
     with tracking, contextlib.ExitStack() as publishing:
-        settings, out, dataset = distributed.of_first(lambda: _begin(settings, report, publishing))
+        settings, out, dataset = processes.of_first(lambda: _begin(settings, report, publishing))
         if dataset is None:
             if settings.track:
                 report.warn(f"{', '.join(settings.track)} was told nothing, since the run was finished before.")
-            return {"run": str(settings.out)} | distributed.of_first(lambda: _finished(out, settings))
-        if distributed.size() > 1:
-            report.note(f"{distributed.size()} processes train together, with a part of every batch each")
+            return {"run": str(settings.out)} | processes.of_first(lambda: _finished(out, settings))
+        if processes.size() > 1:
+            report.note(f"{processes.size()} processes train together, with a part of every batch each")
         with contextlib.ExitStack() as writing:
-            directory = distributed.only_first(lambda: writing.enter_context(_new_run(settings, out, report)))
+            directory = processes.only_first(lambda: writing.enter_context(_new_run(settings, out, report)))
             if directory is not None:
                 tracking.start(
                     settings.out or out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume
@@ -91,7 +91,7 @@ def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
                 assert directory is not None  # the first process has one
                 return _write(directory, settings, dataset, classifier, report, name=out.name, started=started)
 
-            written = distributed.of_first(write)
+            written = processes.of_first(write)
         tracking.finish(out, written, classifier.lines)
     if classifier.stopped:
         raise DataError(_not_finite(classifier.stopped, settings.out), path=settings.out)
@@ -99,7 +99,7 @@ def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
 
 
 def _new_run(settings: FinetuneSettings, out: Path, report: Reporter) -> contextlib.AbstractContextManager[Path]:
-    job = distributed.launched().job
+    job = processes.launched().job
     return new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=job)
 
 
@@ -137,7 +137,7 @@ def _begin(
 
 def _gone_on_with(settings: FinetuneSettings) -> FinetuneSettings:
     """What torchrun means by the same command line once more: go on, also where the user said to replace a run."""
-    job, restarts = distributed.launched().job, distributed.launched().restarts
+    job, restarts = processes.launched().job, processes.launched().restarts
     out = settings.out or (begun_name(settings.data, job) if job or restarts else None)
     if isinstance(out, Url):
         return replace(settings, resume=True, overwrite=False) if restarts else settings
@@ -225,7 +225,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
         "device": str(network.device),
         "precision": network.precision,
         "engine": network.engine,
-        "processes": distributed.size(),
+        "processes": processes.size(),
         "cache": frozen.plain.fingerprint,
         "feature_shape": list(cut.feature_shape),
         "head": {

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tlcli.datasets.dataset import Dataset, open_dataset
+from tlcli.datasets.intensity_range import choose_intensity
+from tlcli.datasets.summary import describe_dataset, describe_failures
 from tlcli.errors import DataError
-from tlcli.files import check_outside, portable_name
-from tlcli.images.dataset import Dataset, open_dataset
-from tlcli.images.describe import describe_dataset, describe_failures
-from tlcli.images.measure import choose_intensity
-from tlcli.inspection.folder import inspect_folder, sheet_name
-from tlcli.inspection.scan import scan
-from tlcli.inspection.subject import open_subject, refuse_options_of_backbones, subject_name
-from tlcli.inspection.units import choose_taps, stages
+from tlcli.insight.output_folder import inspect_folder, sheet_name
+from tlcli.insight.report import Studio
+from tlcli.insight.scan import scan
+from tlcli.insight.subject import open_subject, refuse_options_of_backbones, subject_name
+from tlcli.insight.units import choose_taps, stages
 from tlcli.progress import Reporter, Silent
-from tlcli.reports.studio import Studio
 from tlcli.settings import InspectSettings
+from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import published
 from tlcli.storage.urls import Place
 

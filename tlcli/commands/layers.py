@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlcli.backbones.layers import LayerTable, describe, layer_table
+from tlcli.backbones.layer_table import LayerTable, describe, layer_table
 from tlcli.backbones.zoo import rebuild
 from tlcli.errors import UsageError
-from tlcli.run_directory import RUN_FILE, UNFINISHED
-from tlcli.runs import load_run
+from tlcli.runs.directory import RUN_FILE, UNFINISHED
+from tlcli.runs.run import load_run
 from tlcli.storage.urls import is_url, place
 
 

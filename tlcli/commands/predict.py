@@ -13,24 +13,24 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tlcli.cluster.part_folder import check_part_folder
+from tlcli.cluster.parts import check_part_folder
+from tlcli.datasets.inputs import Inputs
 from tlcli.errors import DataError, UsageError
-from tlcli.explanation.selection import Selection, check_explain, explain_folder
-from tlcli.files import check_outside, portable_name
-from tlcli.images.inputs import Inputs
-from tlcli.inference.finished import count_finished
+from tlcli.inference.journal import Journal, Row, check_output, columns, journal_path, write_csv
 from tlcli.inference.predictor import Predictor
+from tlcli.inference.resume import count_finished
 from tlcli.inference.rows import Tally, rows_of
+from tlcli.insight.explanation_rows import Selection, check_explain, explain_folder
 from tlcli.progress import Advance, Reporter, Silent
-from tlcli.rows import Journal, Row, check_output, columns, journal_path, write_csv
-from tlcli.runs import Run, load_run
+from tlcli.runs.run import Run, load_run
 from tlcli.settings import EXPLAINED, PredictSettings
+from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.stored import stamp
 from tlcli.storage.urls import Url, place
 
 if TYPE_CHECKING:
-    from tlcli.explanation.explain import Explainer
+    from tlcli.insight.explain import Explainer
 
 ROWS = Target(option="--out")
 
@@ -186,7 +186,7 @@ def _open_explainer(
         pictures=inputs,
         replace=settings.overwrite or settings.resume,
     )
-    from tlcli.explanation.explain import Explainer
+    from tlcli.insight.explain import Explainer
 
     return Explainer(run, settings.compute, report)
 

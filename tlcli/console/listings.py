@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tlcli.console.terminal import Terminal
-from tlcli.files import megabytes
+from tlcli.storage.files import megabytes
 
 UNBOUNDED = 1000
 """Columns of a pipe: nothing is cut off there."""
 
 if TYPE_CHECKING:
-    from tlcli.backbones.layers import Layer
+    from tlcli.backbones.layer_table import Layer
     from tlcli.commands.inspect import InspectResult
     from tlcli.commands.layers import LayersResult
 

@@ -9,9 +9,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tlcli.console.judgement import calibration, confusion_table
+from tlcli.console.evaluation import calibration, confusion_table
 from tlcli.console.terminal import Terminal, printable
-from tlcli.files import megabytes
+from tlcli.storage.files import megabytes
 
 SHOWN_CLASSES = 30
 SHOWN_CONFUSIONS = 5

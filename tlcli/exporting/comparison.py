@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.errors import ArtifactError
-from tlcli.exporting.pictures import RealPictures
-from tlcli.exporting.refusing import refusing
+from tlcli.exporting.comparison_images import RealPictures
+from tlcli.exporting.errors import refusing
 from tlcli.images.preprocess import Preprocessing
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Advance
-from tlcli.runs import Run
+from tlcli.runs.run import Run
 
 EXACT = 1e-4
 """Largest difference of a probability between two computations in fp32."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcli.backbones.onnx_engine import quietly
+from tlcli.engines.onnx_export import quietly
 from tlcli.exporting.comparison import Pixels, Values
-from tlcli.exporting.program import taken
-from tlcli.exporting.refusing import refusing
+from tlcli.exporting.errors import refusing
+from tlcli.exporting.torch_program import taken
 from tlcli.images.preprocess import Preprocessing
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from tlcli.backbones.onnx_engine import LARGEST, quietly
-from tlcli.backbones.session import open_session
+from tlcli.engines.onnx_export import LARGEST, quietly
+from tlcli.engines.onnx_session import open_session
 from tlcli.errors import UsageError
 from tlcli.exporting.comparison import Exported, Pixels, Values
-from tlcli.exporting.program import taken
-from tlcli.exporting.refusing import refusing
+from tlcli.exporting.errors import refusing
+from tlcli.exporting.torch_program import taken
 from tlcli.images.preprocess import Preprocessing
 from tlcli.interrupts import aside
 

@@ -10,16 +10,16 @@ from typing import Any
 import timm
 import torch
 
-from tlcli.backbones.network import OWN
-from tlcli.backbones.onnx_engine import quietly
+from tlcli.backbones.build import OWN
+from tlcli.engines.onnx_export import quietly
 from tlcli.errors import UsageError
 from tlcli.exporting.comparison import Exported, Pixels, Values, normalised
-from tlcli.exporting.refusing import refusing
-from tlcli.files import as_json
-from tlcli.folders import WholeFolder
-from tlcli.run_directory import CONFIG_FILE, WEIGHTS_FILE
-from tlcli.runs import Run
-from tlcli.training.calibration import probabilities
+from tlcli.exporting.errors import refusing
+from tlcli.inference.calibration import probabilities
+from tlcli.runs.directory import CONFIG_FILE, WEIGHTS_FILE
+from tlcli.runs.run import Run
+from tlcli.storage.files import as_json
+from tlcli.storage.folders import WholeFolder
 
 CARD = "README.md"
 CROP_MODES = {"crop": "center", "pad": "border", "squash": "squash"}

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from tlcli.files import canonical_json
 from tlcli.images.preprocess import Preprocessing
+from tlcli.storage.files import canonical_json
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,26 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tlcli import distributed
-from tlcli.augmentation import Augmentation
+from tlcli import processes
 from tlcli.backbones.cut import Cut, cut_at
-from tlcli.backbones.engine import Runner, map_filled, numerics, pick_batch_size
-from tlcli.backbones.onnx_engine import exported
-from tlcli.backbones.runner import open_runner
 from tlcli.backbones.zoo import head_modules
+from tlcli.engines.onnx_export import exported
+from tlcli.engines.selection import open_runner
+from tlcli.engines.torch_engine import Runner, map_filled, numerics, pick_batch_size
 from tlcli.errors import MachineError
-from tlcli.features.caches import check_space
 from tlcli.features.extract import Extraction, extract, missing
 from tlcli.features.fingerprint import ingredients, weights_digest
+from tlcli.features.listing import check_space
 from tlcli.features.network import Network
+from tlcli.features.shared_extraction import Work, extract_together
 from tlcli.features.store import FeatureStore
-from tlcli.features.together import Work, extract_together
-from tlcli.files import megabytes
 from tlcli.images.augment import LIMIT
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
 from tlcli.settings import ComputeSettings
+from tlcli.settings.augmentation import Augmentation
+from tlcli.storage.files import megabytes
 
 AHEAD_BYTES = 2**28
 """Of decoded pictures that may wait for the network: two seconds' work of two cores, done while it is exported."""
@@ -246,7 +246,7 @@ def _extract(
     name: str,
     extractor: Extractor | None,
 ) -> None:
-    if distributed.size() > 1:
+    if processes.size() > 1:
         extract_together(
             store,
             todo,

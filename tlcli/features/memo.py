@@ -10,8 +10,8 @@ import pyarrow as pa
 from tlcli.errors import READ_ONLY
 from tlcli.features.parts import read_parts, remove_leftovers, write_part
 from tlcli.images.worker import Picture
-from tlcli.locks import locked
 from tlcli.progress import Reporter
+from tlcli.storage.locks import locked
 from tlcli.storage.stored import UNKNOWN, stamp
 from tlcli.storage.urls import absolute
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from tlcli.backbones.engine import pick_device, pick_engine, pick_precision
 from tlcli.backbones.zoo import Backbone, load_backbone
-from tlcli.features.caches import nearest_cache
+from tlcli.engines.torch_engine import pick_device, pick_engine, pick_precision
 from tlcli.features.fingerprint import fingerprint
+from tlcli.features.listing import nearest_cache
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images.intensity import Range

@@ -16,7 +16,7 @@ from typing import IO, cast
 
 import pyarrow as pa
 
-from tlcli.files import give_usual_permissions, naming, sync_directory
+from tlcli.storage.files import give_usual_permissions, naming, sync_directory
 
 _NAME = re.compile(r"part-(\d+)-([0-9a-f]{32})\.arrow")
 

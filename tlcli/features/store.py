@@ -23,9 +23,9 @@ from tlcli.errors import READ_ONLY, ArtifactError, MachineError
 from tlcli.features.fingerprint import FORMAT, fingerprint
 from tlcli.features.parts import map_part, read_parts, remove_leftovers, write_part
 from tlcli.features.rounding import Features, as_stored, stored_dtype
-from tlcli.files import is_sealed, read_json, sealed, write_json
-from tlcli.locks import locked
 from tlcli.progress import Reporter, Silent
+from tlcli.storage.files import is_sealed, read_json, sealed, write_json
+from tlcli.storage.locks import locked
 
 Places = npt.NDArray[np.int64]
 """Numbers of parts, and of rows in them."""

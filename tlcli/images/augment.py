@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from tlcli.augmentation import Augmentation
+from tlcli.settings.augmentation import Augmentation
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, as shares of a picture's width and height."""

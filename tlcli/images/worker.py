@@ -23,11 +23,11 @@ from typing import BinaryIO, NamedTuple, TypeVar, cast
 
 from PIL import Image
 
-from tlcli.augmentation import Augmentation
 from tlcli.images import augment
 from tlcli.images.decode import Size, UndecodableError, decode, dimensions, intensity_of, upright_dimensions
 from tlcli.images.intensity import Range
 from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
+from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.stored import UnreadableError, opened
 
 T = TypeVar("T")

@@ -12,16 +12,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.backbones.session import OnnxSession, UnloadableError
+from tlcli.engines.onnx_session import OnnxSession, UnloadableError
 from tlcli.errors import UsageError
 from tlcli.images.batch import stacked
 from tlcli.images.loader import PictureLoader
 from tlcli.images.worker import Order, Picture
+from tlcli.inference.calibration import probabilities
 from tlcli.progress import Reporter, Silent
-from tlcli.run_directory import ONNX_FILE
-from tlcli.runs import Run
+from tlcli.runs.directory import ONNX_FILE
+from tlcli.runs.run import Run
 from tlcli.settings import ComputeSettings
-from tlcli.training.calibration import probabilities
 
 ONNX_BATCH_SIZE = 4
 """Pictures that go to ONNX Runtime together; it takes them one by one."""
@@ -182,7 +182,7 @@ def open_network(run: Run, compute: ComputeSettings, report: Reporter) -> Networ
             if required:
                 raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
             report.note(f"Engine    torch: {error}")
-    from tlcli.inference.eager import EagerNetwork
+    from tlcli.inference.torch_network import EagerNetwork
 
     return EagerNetwork(run, compute, report)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tlcli.files import portable_name
 from tlcli.images.loader import PictureLoader
+from tlcli.inference.journal import Row
 from tlcli.inference.predictor import Prediction, Predictor, ranked
-from tlcli.rows import Row
 from tlcli.settings import PredictSettings
+from tlcli.storage.files import portable_name
 
 FLUSH = 32
 """Rows made at a time."""

@@ -8,16 +8,16 @@ from itertools import chain, islice, zip_longest
 
 from PIL import Image, ImageDraw, ImageFont
 
-from tlcli.augmentation import Augmentation
+from tlcli.datasets.dataset import Dataset, Sample
+from tlcli.datasets.splits import draw
 from tlcli.errors import DataError
-from tlcli.files import portable_name
 from tlcli.images.augment import draw_amounts
-from tlcli.images.dataset import Dataset, Sample
 from tlcli.images.intensity import Range
 from tlcli.images.loader import PictureLoader
 from tlcli.images.preprocess import whole_picture
-from tlcli.images.split import draw
 from tlcli.images.worker import Order
+from tlcli.settings.augmentation import Augmentation
+from tlcli.storage.files import portable_name
 
 ROWS = 5
 VIEWS = 5

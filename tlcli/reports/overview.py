@@ -15,11 +15,11 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from tlcli.files import canonical_json, keep, kept
 from tlcli.images.intensity import Range
 from tlcli.progress import Reporter
 from tlcli.reports.projection import project
 from tlcli.reports.thumbnails import Sheet, draw_sheet, layout
+from tlcli.storage.files import canonical_json, keep, kept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.files import portable_name
-from tlcli.finetuning.classifier import Classifier, Evaluation
 from tlcli.inference.predictor import ranked
 from tlcli.progress import Reporter
 from tlcli.reports.overview import Overview, draw_overview, kept_overview
 from tlcli.reports.page import LIKELIEST, Part, Shown, run_page
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.command_line import finetune_command
+from tlcli.storage.files import portable_name
 from tlcli.storage.urls import absolute
+from tlcli.training.classifier import Classifier, Evaluation
 
 MOST = 4000
 """Pictures with a thumbnail."""

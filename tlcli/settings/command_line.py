@@ -6,9 +6,9 @@ import dataclasses
 import os
 import shlex
 
-from tlcli.augmentation import PRESETS, Augmentation
-from tlcli.files import portable_name
+from tlcli.settings.augmentation import PRESETS, Augmentation
 from tlcli.settings.commands import FinetuneSettings
+from tlcli.storage.files import portable_name
 from tlcli.storage.urls import absolute
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tlcli.augmentation import PRESETS, Augmentation
 from tlcli.errors import UsageError
+from tlcli.settings.augmentation import PRESETS, Augmentation
 from tlcli.settings.machines import ClusterSettings, Shard, check_spread
 from tlcli.settings.shared import (
     FITS,

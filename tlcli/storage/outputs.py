@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlcli.errors import DataError, MachineError, TlcliError, UsageError, rename
-from tlcli.files import naming
-from tlcli.locks import Held, locked
 from tlcli.progress import Reporter
 from tlcli.settings.shared import default_cache
 from tlcli.storage.connection import CONNECTIONS
+from tlcli.storage.files import naming
+from tlcli.storage.locks import Held, locked
 from tlcli.storage.remote import check_bucket, download, listing, remove, upload
 from tlcli.storage.urls import Place, Url
 

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from tlcli.errors import ArtifactError, MachineError, TlcliError
-from tlcli.files import read_sealed, sealed, write_json
 from tlcli.progress import Reporter
+from tlcli.storage.files import read_sealed, sealed, write_json
 from tlcli.storage.urls import Place
 from tlcli.tracking.tracker import Tracker, curve_points, figures_of, flat, found_by
 

@@ -1,0 +1,216 @@
+"""DATA in its folder forms: samples, classes, splits, groups, and a clear error for each way to get it wrong."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tlcli.datasets.dataset import open_dataset
+from tlcli.errors import DataError, MachineError, UsageError
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return root
+
+
+def listed(dataset):
+    """(path below the root, class name, split) of each sample."""
+    return [
+        (os.path.relpath(sample.path, dataset.root), dataset.classes[sample.label], sample.split)
+        for sample in dataset.samples
+    ]
+
+
+def test_a_folder_a_class(tmp_path):
+    touch(tmp_path, "cat/2.jpg", "cat/1.PNG", "cat/more/3.jpg", "dog/1.jpg")
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert listed(dataset) == [
+        ("cat/1.PNG", "cat", None),
+        ("cat/2.jpg", "cat", None),
+        ("cat/more/3.jpg", "cat", None),
+        ("dog/1.jpg", "dog", None),
+    ]
+    assert dataset.skipped == {}
+    assert not dataset.has_split("train")
+
+
+def test_classes_are_sorted_as_plain_strings(tmp_path):
+    touch(tmp_path, *(f"{name}/1.jpg" for name in ["b", "10", "9", "B", "é", "z"]))
+    assert open_dataset(tmp_path).classes == ("10", "9", "B", "b", "z", "é")
+
+
+@pytest.mark.parametrize("splits", [("", ""), ("train/", "train/"), ("train/", "val/")])
+def test_two_folders_that_would_be_one_class_are_refused_by_name(tmp_path, splits):
+    touch(tmp_path, f"{splits[0]}%FF/1.jpg", f"{splits[1]}{os.fsdecode(bytes([255]))}/1.jpg", f"{splits[0]}a/1.jpg")
+    with pytest.raises(DataError, match=rf"{splits[0]}%FF and .*/{splits[1]}\udcff would be one class, '%FF'"):
+        open_dataset(tmp_path)
+
+
+def test_one_folder_in_every_split_is_one_class(tmp_path):
+    odd = os.fsdecode(b"\xff")
+    touch(tmp_path, f"train/{odd}/1.jpg", "train/a/1.jpg", f"val/{odd}/2.jpg")
+    assert open_dataset(tmp_path).classes == ("%FF", "a")
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", "VAL"])
+def test_split_folders(tmp_path, validation):
+    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"{validation}/a/2.jpg", "test/b/3.jpg")
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("a", "b")
+    assert [split for _, _, split in listed(dataset)] == ["train", "train", "validation", "test"]
+    assert dataset.has_split("validation")
+    assert dataset.has_split("test")
+
+
+def test_validation_and_test_may_be_missing_or_lack_a_class(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg")
+    (tmp_path / "test" / "b").mkdir()
+    dataset = open_dataset(tmp_path)
+    assert not dataset.has_split("validation")
+    assert [split for _, _, split in listed(dataset)] == ["train", "train", "test"]
+
+
+def test_classes_may_be_called_train_and_test(tmp_path):
+    touch(tmp_path, "train/1.jpg", "test/1.jpg", "bus/1.jpg")
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("bus", "test", "train")
+    assert {split for _, _, split in listed(dataset)} == {None}
+
+
+def test_what_is_skipped_is_counted_by_reason(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/notes.txt", "a/._1.jpg", "b/1.jpg", "loose.jpg", "readme.md", ".DS_Store")
+    touch(tmp_path, ".ipynb_checkpoints/1.jpg")
+    assert open_dataset(tmp_path).skipped == {
+        "hidden files": 2,
+        "hidden folders": 1,
+        "not pictures by their suffix": 2,
+        "pictures outside the class folders": 1,
+    }
+
+
+def test_what_is_beside_the_split_folders_is_counted(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "extra/a/1.jpg", "readme.md")
+    assert open_dataset(tmp_path).skipped == {"beside the split folders": 2}
+
+
+def test_a_class_folder_may_be_a_link(tmp_path):
+    touch(tmp_path / "elsewhere", "1.jpg")
+    root = touch(tmp_path / "data", "a/1.jpg")
+    (root / "b").symlink_to(tmp_path / "elsewhere")
+    assert listed(open_dataset(root)) == [("a/1.jpg", "a", None), ("b/1.jpg", "b", None)]
+
+
+def test_a_class_name_that_is_not_utf8_is_percent_encoded(tmp_path):
+    touch(tmp_path, "a/1.jpg")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    Path(odd).mkdir()
+    Path(odd, "1.jpg").write_bytes(b"")
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("a", "caf%E9")
+    assert Path(dataset.samples[1].path).is_file()
+
+
+def test_paths_begin_as_data_was_typed(tmp_path, monkeypatch):
+    touch(tmp_path / "photos", "a/1.jpg", "b/1.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert [sample.path for sample in open_dataset(Path("photos")).samples] == ["photos/a/1.jpg", "photos/b/1.jpg"]
+
+
+def test_a_table_is_data_too(tmp_path):
+    touch(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "data.CSV").write_text("path,label,split\n1.jpg,b,train\n2.jpg,a,\n")
+    dataset = open_dataset(tmp_path / "data.CSV")
+    assert dataset.classes == ("a", "b")
+    assert [(sample.label, sample.split) for sample in dataset.samples] == [(1, "train"), (0, "train")]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "no class folders"),
+        (["1.jpg", "2.jpg"], "no class folders"),
+        (["a/1.jpg", "b/notes.txt"], r"/b holds no images .*\.jpg.*remove the folder"),
+        (["train/a/1.jpg", "train/b/readme"], "/train/b holds no images"),
+        (["a/1.jpg", "a/2.jpg"], "only one class, 'a'"),
+        (["train/a/1.jpg", "val/a/1.jpg"], "only one class, 'a'"),
+        (["train/a/1.jpg", "train/b/1.jpg", "val/c/1.jpg"], r"class 'c' of .*val/c/1.jpg.*of train: a, b"),
+        (["train/a/1.jpg", "train/b/1.jpg", "test/c/1.jpg"], r"class 'c' of .*test/c/1.jpg"),
+        (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "valid/a/1.jpg"], "two folders for validation"),
+    ],
+)
+def test_folders_that_are_no_data_say_why(tmp_path, names, message):
+    with pytest.raises(DataError, match=message):
+        open_dataset(touch(tmp_path, *names))
+
+
+def test_data_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match="does not exist") as caught:
+        open_dataset(tmp_path / "nowhere")
+    assert caught.value.path == str(tmp_path / "nowhere")
+    assert caught.value.exit_code == 4
+
+
+def test_a_file_that_is_no_table(tmp_path):
+    touch(tmp_path, "picture.jpg")
+    with pytest.raises(DataError, match="neither a folder nor a table"):
+        open_dataset(tmp_path / "picture.jpg")
+
+
+def test_a_table_without_train(tmp_path):
+    touch(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "data.csv").write_text("path,label,split\n1.jpg,b,test\n2.jpg,a,test\n")
+    with pytest.raises(DataError, match="no pictures of train"):
+        open_dataset(tmp_path / "data.csv")
+
+
+def test_a_table_without_rows(tmp_path):
+    (tmp_path / "data.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match="lists no pictures"):
+        open_dataset(tmp_path / "data.csv")
+
+
+def test_the_classes_of_a_run_keep_their_order_and_may_lack_pictures(tmp_path):
+    touch(tmp_path, "b/1.jpg", "a/1.jpg")
+    dataset = open_dataset(tmp_path, classes=("z", "b", "a"))
+    assert dataset.classes == ("z", "b", "a")
+    assert listed(dataset) == [("a/1.jpg", "a", None), ("b/1.jpg", "b", None)]
+
+
+def test_one_class_is_enough_to_evaluate_a_run(tmp_path):
+    touch(tmp_path, "a/1.jpg")
+    assert listed(open_dataset(tmp_path, classes=("a", "b"))) == [("a/1.jpg", "a", None)]
+
+
+def test_a_class_that_the_run_does_not_know(tmp_path):
+    touch(tmp_path, "a/1.jpg", "c/1.jpg")
+    with pytest.raises(DataError, match=r"class 'c'.*the run: a, b"):
+        open_dataset(tmp_path, classes=("a", "b"))
+
+
+def test_group_by_takes_the_first_capture_or_the_whole_match(tmp_path):
+    touch(tmp_path, "a/p1_x.jpg", "a/p1_y.jpg", "b/p2_x.jpg", "b/other.jpg")
+    by_capture = open_dataset(tmp_path, group_by=r"p(\d)_")
+    assert [sample.group for sample in by_capture.samples] == ["1", "1", None, "2"]
+    whole = open_dataset(tmp_path, group_by=r"p\d")
+    assert [sample.group for sample in whole.samples] == ["p1", "p1", None, "p2"]
+
+
+@pytest.mark.parametrize(("pattern", "message"), [("(", "no regular expression"), ("nothing", "matches none of the 2")])
+def test_a_group_by_of_no_use(tmp_path, pattern, message):
+    touch(tmp_path, "a/1.jpg", "b/1.jpg")
+    with pytest.raises(UsageError, match=message):
+        open_dataset(tmp_path, group_by=pattern)
+
+
+@pytest.mark.parametrize("closed", [".", "a", "a/in"])
+def test_a_folder_that_cannot_be_listed(public_path, unprivileged, closed):
+    root = touch(public_path / "data", "a/1.jpg", "a/in/2.jpg", "b/1.jpg")
+    (root / closed).chmod(0)
+    with unprivileged(), pytest.raises(MachineError, match="cannot be listed") as caught:
+        open_dataset(root)
+    assert Path(caught.value.path) == root / closed

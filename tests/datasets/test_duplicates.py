@@ -1,0 +1,67 @@
+"""Byte-identical pictures, and what is said of a data set."""
+
+from pathlib import Path
+
+from tlcli.datasets.dataset import Dataset, Sample
+from tlcli.datasets.duplicates import find_duplicates
+from tlcli.datasets.splits import Settled
+from tlcli.datasets.summary import describe_balance, describe_dataset, describe_duplicates, describe_failures
+
+SAMPLES = [
+    Sample(path="a/1", label=0, split="train"),
+    Sample(path="a/2", label=0, split="train"),
+    Sample(path="b/1", label=1, split="train"),
+    Sample(path="b/2", label=1, split="test"),
+    Sample(path="b/3", label=1, split="train"),
+]
+
+
+def test_copies_are_counted_and_those_across_classes_or_splits_named():
+    found = find_duplicates(SAMPLES, [b"x", b"x", b"x", b"y", b"y"])
+    assert found.extra == 3
+    assert found.across_classes == (("a/1", "a/2", "b/1"),)
+    assert found.across_splits == (("b/2", "b/3"),)
+
+
+def test_pictures_that_could_not_be_read_are_no_copies_of_each_other():
+    found = find_duplicates(SAMPLES, [None, None, None, b"y", b"z"])
+    assert (found.extra, found.across_classes, found.across_splits) == (0, (), ())
+
+
+def test_a_picture_in_two_classes_is_named(report):
+    describe_duplicates(find_duplicates(SAMPLES, [b"x", b"1", b"x", b"2", b"3"]), report)
+    assert [warning for warning in report.warnings if "a/1 = b/1" in warning and "class" in warning]
+
+
+def settled(sizes, *, folded):
+    samples = [Sample(path="", label=label, split="train") for label, size in enumerate(sizes) for _ in range(size)]
+    return Settled(samples=tuple(samples), digests=(b"",) * len(samples), folded=folded)
+
+
+def dataset(*classes):
+    return Dataset(root=Path("photos"), samples=tuple(SAMPLES), classes=classes, skipped={"hidden files": 2})
+
+
+def test_small_classes_and_imbalance_are_warned_of(report):
+    describe_balance(dataset("many", "few"), settled([80, 7], folded=False), report, balanced=False)
+    assert len(report.warnings) == 2
+    assert "few" in report.warnings[0]
+    assert "--balance" in report.warnings[1]
+
+
+def test_classes_of_like_size_need_no_warning(report):
+    describe_balance(dataset("a", "b"), settled([80, 20], folded=False), report, balanced=False)
+    assert report.warnings == []
+
+
+def test_a_line_says_what_data_holds(report):
+    describe_dataset(dataset("a", "b"), report)
+    assert "photos: 5 pictures" in report.notes[0]
+    assert "a 2, b 3" in report.notes[0]
+    assert "2 hidden files" in report.notes[1]
+
+
+def test_failures_are_named_with_their_reasons(report):
+    describe_failures(dataset("a", "b"), {2: "truncated", 0: "empty"}, report)
+    assert "2 of 5" in report.warnings[0]
+    assert report.notes == ["  a/1: empty", "  b/1: truncated"]

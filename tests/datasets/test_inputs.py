@@ -1,0 +1,168 @@
+"""INPUT of predict: what is given as files, folders and lists, path by path as `find` prints them."""
+
+import io
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tlcli.datasets.inputs import Inputs
+from tlcli.errors import DataError, MachineError
+from tlcli.images.worker import Order, read_picture
+from tlcli.storage.files import portable_name
+
+ODD = [
+    "new\nline.jpg",
+    "emoji 🚗.jpg",
+    'it\'s "quoted".jpg',
+    "comma, tab\t.jpg",
+    "-dash.jpg",
+    "@at.jpg",
+    "\udcff\udce9.jpg",
+]
+
+
+@pytest.fixture(autouse=True)
+def photos(tmp_path, monkeypatch):
+    """A folder `photos` in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.jpg", "a.PNG", "in/c.jpg", "in/.hidden.jpg", "notes.txt"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def inputs(*names, stdin=b""):
+    return Inputs(names, io.BytesIO(stdin))
+
+
+def test_a_folder_is_walked_sorted_and_what_is_passed_over_counted():
+    found = inputs("photos")
+    assert list(found) == ["photos/a.PNG", "photos/b.jpg", "photos/in/c.jpg"]
+    assert +found.skipped == {"hidden files": 1, "not pictures by their suffix": 1}
+
+
+def test_files_and_folders_come_in_the_order_given():
+    found = inputs("photos/in/c.jpg", "photos", "photos/a.PNG")
+    assert list(found) == ["photos/in/c.jpg", "photos/a.PNG", "photos/b.jpg", "photos/in/c.jpg", "photos/a.PNG"]
+
+
+def test_going_through_again_gives_the_same():
+    found = inputs("photos", "-", stdin=b"x.jpg\n")
+    first = list(found)
+    skipped = found.skipped.copy()
+    assert list(found) == first
+    assert found.skipped == skipped
+
+
+@pytest.mark.parametrize("count", [3, 3000])
+def test_a_full_temporary_folder_is_named_with_what_to_do(count, tmp_path, monkeypatch, full_disk):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = inputs("-", stdin=b"picture.jpg\n" * count)
+    with full_disk(20), pytest.raises(MachineError, match=f"file in {tmp_path}: File too large.* TMPDIR"):
+        list(found)
+
+
+def test_a_file_given_by_name_is_taken_whatever_its_suffix():
+    assert list(inputs("photos/notes.txt")) == ["photos/notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "typed", ["photos", "photos/", "./photos", "photos//", "../{}/photos", ".", "./", "photos/in/.."]
+)
+def test_paths_are_what_find_prints(tmp_path, typed):
+    for name in ODD:
+        (tmp_path / "photos" / name).write_bytes(b"")
+    typed = typed.format(tmp_path.name)
+    printed = subprocess.run(["find", typed, "-type", "f", "-print0"], capture_output=True, check=True).stdout
+    expected = [os.fsdecode(path) for path in printed.split(b"\0")[:-1]]
+    expected = [path for path in expected if not path.endswith(("notes.txt", ".hidden.jpg"))]
+    found = list(inputs(typed))
+    assert sorted(found) == sorted(expected)
+    assert len(found) == 10
+
+
+def test_an_absolute_folder_gives_absolute_paths(tmp_path):
+    assert list(inputs(str(tmp_path / "photos" / "in"))) == [str(tmp_path / "photos/in/c.jpg")]
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+def test_a_list_gives_its_lines_in_their_order(tmp_path, ending):
+    (tmp_path / "list.txt").write_bytes(ending.join([b"photos/b.jpg", b"", b" spaced .jpg", b"missing.jpg", b"last"]))
+    assert list(inputs("@list.txt")) == ["photos/b.jpg", " spaced .jpg", "missing.jpg", "last"]
+
+
+def test_a_list_on_standard_input():
+    assert list(inputs("-", "photos/b.jpg", stdin=b"one.jpg\ntwo.jpg")) == ["one.jpg", "two.jpg", "photos/b.jpg"]
+
+
+def test_standard_input_is_read_once_for_all():
+    assert list(inputs("-", "-", stdin=b"one.jpg\n")) == ["one.jpg", "one.jpg"]
+
+
+def test_a_list_holds_any_name(tmp_path):
+    paths = [str(tmp_path / name) for name in ODD]
+    for path in paths:
+        Path(path).write_bytes(b"")
+    plain = b"\n".join(os.fsencode(path) for path in paths[1:])
+    assert list(inputs("-", stdin=plain)) == paths[1:]
+    # As predict writes them; a name with a newline needs a URI of its own.
+    newline = "file://" + paths[0].replace("\n", "%0A")
+    written = [newline] + [portable_name(path) for path in paths[1:]]
+    assert list(inputs("-", stdin="\n".join(written).encode())) == paths
+
+
+def test_odd_names_can_be_typed(tmp_path):
+    names = [f"./{name}" for name in ODD]
+    for name in names:
+        Path(name).write_bytes(b"")
+    assert list(inputs(*names)) == names
+
+
+def test_inputs_may_be_file_uris(tmp_path):
+    photos = tmp_path / "photos"
+    (tmp_path / "a list.txt").write_text("x.jpg\n")
+    assert list(inputs(f"file://{photos}/b.jpg", f"@{(tmp_path / 'a list.txt').as_uri()}")) == [
+        f"{photos}/b.jpg",
+        "x.jpg",
+    ]
+    assert list(inputs((photos / "in").as_uri())) == [f"{photos}/in/c.jpg"]
+
+
+@pytest.mark.parametrize("name", ["missing", "photos/missing.jpg", "@missing.txt"])
+def test_an_input_that_is_not_there(name):
+    with pytest.raises(DataError, match=r"^(photos/)?missing\S* does not exist"):
+        inputs("photos", name)
+
+
+def test_a_folder_as_a_list():
+    with pytest.raises(DataError, match="photos"):
+        list(inputs("@photos"))
+
+
+def test_a_folder_that_cannot_be_listed_is_counted(public_path, unprivileged):
+    for name in ("a", "b"):
+        (public_path / name).mkdir()
+        (public_path / name / "1.jpg").write_bytes(b"")
+    (public_path / "a").chmod(0)
+    found = inputs(str(public_path))
+    with unprivileged():
+        assert list(found) == [str(public_path / "b/1.jpg")]
+    assert found.unlisted == [f"{public_path / 'a'} cannot be listed: Permission denied"]
+
+
+def test_what_vanishes_after_it_was_listed_keeps_its_place_and_what_appears_has_none(tmp_path):
+    listed = inputs("photos")
+    before = list(listed)
+    (tmp_path / before[0]).unlink()
+    (tmp_path / "photos" / "later.jpg").write_bytes(b"")
+    assert list(listed) == before
+    assert "No such file" in read_picture(before[0], Order()).error
+
+
+def test_two_may_go_through_a_listing_at_the_same_time():
+    listed = inputs("photos", "-", stdin=b"one.jpg\ntwo.jpg\n")
+    assert [one == other for one, other in zip(listed, listed, strict=True)] == [True] * len(list(listed))
+    assert len(list(listed)) > 2

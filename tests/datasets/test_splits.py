@@ -1,0 +1,198 @@
+"""The rules of the split that we make, for any pictures."""
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlcli.datasets.dataset import Dataset, Sample
+from tlcli.datasets.splits import FOLDS, SMALL_CLASS, assign_splits, folds, hold_out, settle, unit_keys
+from tlcli.errors import DataError
+
+fractions = st.floats(0.05, 0.95)
+seeds = st.integers(0, 2**31)
+
+
+def digest(number):
+    return hashlib.sha256(str(number).encode()).digest()
+
+
+@st.composite
+def collections(draw, *, duplicates=True, least=0, most=40):
+    """(samples, digests): three classes, some pictures in groups, some identical."""
+    count = draw(st.integers(least, most))
+    groups = st.one_of(st.none(), st.sampled_from(["p", "q", "r", digest(0).hex(), "\udce9"]))
+    samples = [Sample(path=str(i), label=draw(st.integers(0, 2)), group=draw(groups)) for i in range(count)]
+    numbers = [draw(st.integers(0, 30)) if duplicates else i for i in range(count)]
+    return samples, [digest(number) for number in numbers]
+
+
+def held_out(samples, digests, *, seed=0, fraction=0.2):
+    return hold_out(samples, unit_keys(samples, digests), seed=seed, fraction=fraction)
+
+
+@given(collections(), seeds, fractions)
+def test_identical_pictures_and_groups_stay_together(pictures, seed, fraction):
+    samples, digests = pictures
+    out = held_out(samples, digests, seed=seed, fraction=fraction)
+    fold = folds(unit_keys(samples, digests), seed=seed)
+    for i, one in enumerate(samples):
+        for j, two in enumerate(samples[:i]):
+            if digests[i] == digests[j] or (one.group is not None and one.group == two.group):
+                assert out[i] == out[j]
+                assert fold[i] == fold[j]
+
+
+@given(collections())
+def test_pictures_that_share_nothing_are_drawn_apart(pictures):
+    samples, digests = pictures
+    alone = [
+        index for index, sample in enumerate(samples) if sample.group is None and Counter(digests)[digests[index]] == 1
+    ]
+    keys = unit_keys(samples, digests)
+    assert len({keys[index] for index in alone}) == len(alone)
+
+
+@given(st.data(), seeds, fractions)
+def test_adding_pictures_moves_no_other(data, seed, fraction):
+    samples, digests = data.draw(collections(duplicates=False, least=50, most=70))
+    count = data.draw(st.integers(30, 50))
+    # Classes that are large enough from the start; one that grows past SMALL_CLASS begins to be split.
+    large = [label for label, n in Counter(sample.label for sample in samples[:count]).items() if n >= SMALL_CLASS]
+    kept = [index for index, sample in enumerate(samples) if sample.label in large]
+    samples, digests = [samples[index] for index in kept], [digests[index] for index in kept]
+    before = sum(index < count for index in kept)
+    order = data.draw(st.permutations(range(len(samples))))
+    everything = held_out(
+        [samples[index] for index in order], [digests[index] for index in order], seed=seed, fraction=fraction
+    )
+    now = dict(zip(order, everything, strict=True))
+    then = held_out(samples[:before], digests[:before], seed=seed, fraction=fraction)
+    assert then == [now[index] for index in range(before)]
+
+
+@given(collections(), seeds, fractions)
+def test_small_classes_stay_in_train_with_all_that_goes_with_them(pictures, seed, fraction):
+    samples, digests = pictures
+    out = held_out(samples, digests, seed=seed, fraction=fraction)
+    size = Counter(sample.label for sample in samples)
+    for index, sample in enumerate(samples):
+        if size[sample.label] < SMALL_CLASS:
+            assert not out[index]
+            assert not any(o for o, d in zip(out, digests, strict=True) if d == digests[index])
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_fraction_is_roughly_met(fraction, seed):
+    samples = [Sample(path="", label=0)] * 4000
+    share = np.mean(held_out(samples, [digest(i) for i in range(4000)], seed=seed, fraction=fraction))
+    assert abs(share - fraction) < 0.035  # more than four standard errors at worst
+
+
+def test_a_larger_fraction_holds_out_the_same_pictures_and_more():
+    samples, digests = [Sample(path="", label=0)] * 500, [digest(i) for i in range(500)]
+    small, large = (held_out(samples, digests, fraction=fraction) for fraction in (0.1, 0.3))
+    assert sum(small) < sum(large)
+    assert all(after for before, after in zip(small, large, strict=True) if before)
+
+
+def test_another_seed_is_another_split():
+    samples, digests = [Sample(path="", label=0)] * 500, [digest(i) for i in range(500)]
+    assert held_out(samples, digests, seed=0) != held_out(samples, digests, seed=1)
+
+
+def test_a_group_goes_by_its_name_whatever_is_in_it():
+    one = [Sample(path="", label=0, group=f"patient {i}") for i in range(200)]
+    assert held_out(one, [digest(i) for i in range(200)]) == held_out(one, [digest(-i) for i in range(200)])
+
+
+def test_identical_pictures_join_their_groups():
+    samples = [Sample(path=name, label=0, group=group) for name, group in zip("abcd", "ppqq", strict=True)]
+    keys = unit_keys(samples, [digest(number) for number in (1, 2, 2, 3)])
+    assert len(set(keys)) == 1
+
+
+def test_folds_are_of_like_size():
+    counts = Counter(folds([digest(i).hex() for i in range(5000)], seed=0))
+    assert sorted(counts) == list(range(FOLDS))
+    assert all(abs(count - 1000) < 120 for count in counts.values())
+
+
+# What `settle` makes of DATA.
+
+
+def dataset(*splits_and_sizes):
+    """Two classes; `sizes` pictures of each in each split."""
+    samples = [
+        Sample(path=f"{split}/{label}/{i}", label=label, split=split)
+        for split, size in splits_and_sizes
+        for label in (0, 1)
+        for i in range(size)
+    ]
+    whole = Dataset(root=Path("photos"), samples=tuple(samples), classes=("cat", "dog"), skipped={})
+    return whole, [digest(sample.path) for sample in samples]
+
+
+def test_pictures_without_a_split_are_held_out_by_fraction():
+    data, digests = dataset((None, 100))
+    settled = settle(data, digests, (), fraction=0.2, seed=0)
+    assert not settled.folded
+    assert settled.digests == tuple(digests)
+    assert len(settled.indices("train")) + len(settled.indices("validation")) == 200
+    assert 20 <= len(settled.indices("validation")) <= 60
+
+
+def test_the_own_splits_of_data_are_kept():
+    data, digests = dataset(("train", 20), ("validation", 5), ("test", 7))
+    settled = settle(data, digests, (), fraction=None, seed=0)
+    assert [sample.split for sample in settled.samples] == [sample.split for sample in data.samples]
+    assert not settled.folded
+
+
+def test_only_train_gives_to_validation():
+    data, digests = dataset(("train", 100), ("test", 100))
+    settled = settle(data, digests, (), fraction=0.3, seed=0)
+    assert len(settled.indices("test")) == 200
+    assert settled.indices("validation")
+    assert all(sample.path.startswith("test") for sample in settled.samples if sample.split == "test")
+
+
+def test_without_fraction_and_validation_folds_will_judge():
+    settled = settle(*dataset((None, 5)), (), fraction=None, seed=0)
+    assert settled.folded
+    assert len(settled.indices("train")) == 10
+
+
+def test_pictures_that_cannot_be_used_are_left_out_and_move_no_other():
+    data, digests = dataset((None, 60))
+    whole = settle(data, digests, (), fraction=0.2, seed=0)
+    unread = [None if index == 3 else digest for index, digest in enumerate(digests)]
+    part = settle(data, unread, {7, 90}, fraction=0.2, seed=0)
+    left = [sample for index, sample in enumerate(whole.samples) if index not in {3, 7, 90}]
+    assert list(part.samples) == left
+    assert part.digests == tuple(digest for index, digest in enumerate(digests) if index not in {3, 7, 90})
+
+
+def test_a_class_without_a_usable_picture():
+    data, digests = dataset((None, 12))
+    with pytest.raises(DataError, match="class 'dog' has no usable picture"):
+        settle(data, digests, set(range(12, 24)), fraction=0.2, seed=0)
+
+
+def test_nothing_held_out():
+    with pytest.raises(DataError, match="classes under 10 pictures stay in train"):
+        settle(*dataset((None, 5)), (), fraction=0.2, seed=0)
+
+
+def test_the_same_samples_split_the_same_way_in_any_order():
+    data, digests = dataset((None, 40))
+    samples = [replace(sample, group=str(index % 7)) for index, sample in enumerate(data.samples)]
+    there = assign_splits(samples, digests, fraction=0.4, seed=5)
+    back = assign_splits(samples[::-1], digests[::-1], fraction=0.4, seed=5)
+    assert there == back[::-1]

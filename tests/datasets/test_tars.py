@@ -1,0 +1,195 @@
+"""WebDataset's shards: pictures and labels in tars, read where they lie."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tlcli.datasets import tars
+from tlcli.datasets.dataset import open_dataset
+from tlcli.datasets.inputs import Inputs
+from tlcli.datasets.tars import expand, in_tar
+from tlcli.errors import DataError
+from tlcli.images.worker import Order, read_picture
+from tlcli.storage.stored import opened
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """Write a tar of some files; a `TarInfo` stands for itself."""
+
+    def write(name, files):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for member, content in files:
+                info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        return tmp_path / name
+
+    return write
+
+
+def special(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def labels_of(dataset):
+    return [dataset.classes[sample.label] for sample in dataset.samples]
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("s-{008..010}.tar", ["s-008.tar", "s-009.tar", "s-010.tar"]),
+        ("s-{8..10}.tar", ["s-8.tar", "s-9.tar", "s-10.tar"]),
+        ("s-{0..10}.tar", [f"s-{number}.tar" for number in range(11)]),
+        ("{a,b}-{0..1}.tar", ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"]),
+        ("s.tar", ["s.tar"]),
+        ("{x}.tar", ["{x}.tar"]),
+    ],
+)
+def test_braces_stand_for_several_shards(typed, names):
+    assert expand(typed) == names
+
+
+@pytest.mark.parametrize("typed", ["s-{0..99999999}.tar", "{0..9999}-{0..9999}-{0..9999}.tar"])
+def test_a_slip_of_the_hand_is_no_million_shards(typed):
+    with pytest.raises(DataError, match="slip"):
+        expand(typed)
+
+
+def test_names_from_many_tars_have_each_listed_once(shard, monkeypatch):
+    some = [shard(f"s-{number}.tar", [(f"{number}.jpg", b"x")]) for number in range(12)]
+    whole, listed = tars._listed, []
+    monkeypatch.setattr(tars, "_listed", lambda *given: listed.append(given[0]) or whole(*given))
+    for _ in range(2):
+        for number, tar in enumerate(some):
+            assert in_tar(f"{tar}/{number}.jpg").size > 0
+    assert sorted(listed) == sorted(map(str, some))
+    monkeypatch.setattr(tars, "MOST_KEPT", 3)
+    in_tar(f"{shard('other.tar', [('a.jpg', b'x')])}/a.jpg")
+    assert len(tars._listings) <= 4
+
+
+def test_a_sample_is_a_picture_and_its_class(shard):
+    shard(
+        "s-0.tar",
+        [
+            ("b/1.JPG", b"1"),
+            ("b/1.cls", b" cat\n"),
+            ("b/2.jpg", b"2"),
+            ("b/2.json", json.dumps({"label": "dog", "split": "val", "group": 7}).encode()),
+            ("b/2.txt", b"a caption"),
+        ],
+    )
+    data = shard("s-1.tar", [("3.png", b"3"), ("3.json", b'{"cls": "cat"}'), ("4.webp", b"4"), ("4.cls", b"dog")])
+    dataset = open_dataset(data.with_name("s-{0..1}.tar"))
+    names = [sample.path.removeprefix(str(data.parent)) for sample in dataset.samples]
+    assert names == ["/s-0.tar/b/1.JPG", "/s-0.tar/b/2.jpg", "/s-1.tar/3.png", "/s-1.tar/4.webp"]
+    assert labels_of(dataset) == ["cat", "dog", "cat", "dog"]
+    assert [sample.split for sample in dataset.samples] == ["train", "validation", "train", "train"]
+    assert [sample.group for sample in dataset.samples] == [None, "7", None, None]
+    assert dataset.skipped == {"not pictures by their suffix": 1}
+    with opened(dataset.samples[2].path, 100) as (file, size, _):
+        assert (file.read(), size) == (b"3", 1)
+
+
+def test_what_is_odd_is_passed_over_and_counted(shard):
+    good = [(f"{label}{number}{suffix}", content) for label in "ab" for number in range(2)
+            for suffix, content in ((".jpg", b"x"), (".cls", label.encode()))]  # fmt: skip
+    odd = [
+        (special("link.jpg", tarfile.SYMTYPE, "/etc/passwd"), b""),
+        (special("device.jpg", tarfile.CHRTYPE), b""),
+        (special("folder", tarfile.DIRTYPE), b""),
+        ("../out.jpg", b"x"),
+        ("/root.jpg", b"x"),
+        ("._a0.jpg", b"x"),
+        ("a0.jpg", b"another"),
+        ("unlabelled.jpg", b"x"),
+        ("two.jpg", b"x"),
+        ("two.png", b"x"),
+        ("odd.jpg", b"x"),
+        ("odd.json", b'{"label": [1, 2]}'),
+    ]
+    dataset = open_dataset(shard("s.tar", good + odd))
+    assert labels_of(dataset) == ["a", "a", "b", "b"]
+    assert dataset.skipped == {
+        "no ordinary files": 2,
+        "names that lead out of their tar": 2,
+        "hidden files": 1,
+        "names that come twice": 1,
+        "pictures without a class": 2,
+        "pictures that share a key": 2,
+    }
+
+
+def test_damaged_and_compressed_tars_are_refused(shard, tmp_path):
+    whole = shard("whole.tar", [(f"{number}.jpg", b"x" * 600) for number in range(9)]).read_bytes()
+    for name, content, message in [
+        ("inside.tar", whole[:700], "no whole tar"),
+        ("header.tar", whole[:1800], "no whole tar"),
+        ("between.tar", whole[: 9 * 1536], "truncated or damaged at byte"),
+        ("flipped.tar", whole[:1540] + b"~" + whole[1541:], "truncated or damaged at byte"),
+        ("text.tar", b"not a tar" * 99, "no whole tar"),
+        ("empty.tar", b"", "no whole tar"),
+        ("packed.tar.gz", b"\x1f\x8b", "compressed"),
+        ("packed.tar", gzip.compress(whole), "compressed"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            open_dataset(tmp_path / name)
+        with pytest.raises(DataError, match=message):
+            list(Inputs((str(tmp_path / name),), io.BytesIO()))
+
+
+def test_a_header_may_not_ask_for_any_amount_of_memory(tmp_path):
+    info = special("x", tarfile.XHDTYPE)
+    info.size = 2**33
+    (tmp_path / "s.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+    with pytest.raises(DataError, match="a header of"):
+        open_dataset(tmp_path / "s.tar")
+
+
+def test_missing_shards_are_counted(shard):
+    data = shard("s-0.tar", [("1.jpg", b"x")])
+    with pytest.raises(DataError, match=r"s-1.tar does not exist \(2 of 3 shards\)"):
+        list(Inputs((str(data.with_name("s-{0..2}.tar")),), io.BytesIO()))
+
+
+def test_paths_lead_back_to_the_pictures(shard, draw, tmp_path):
+    names = ["plain.jpg", "deep/er.jpg", "new\nline.jpg", "\udcff.jpg", "x" * 150 + ".jpg"]
+    files = [(name, draw(tmp_path / "one.jpg", seed).read_bytes()) for seed, name in enumerate(names)]
+    path = str(shard("s.tar", files))
+    listed = list(Inputs((path,), io.BytesIO()))
+    assert listed == [f"{path}/{name}" for name in names]
+    digests = [read_picture(picture, Order()).digest for picture in listed]
+    assert len(set(digests) - {None}) == len(names)
+    for picture, digest in zip(listed, digests, strict=True):
+        (again,) = Inputs((str(picture),), io.BytesIO())
+        assert read_picture(again, Order()).digest == digest
+    (gone,) = Inputs(("-",), io.BytesIO(f"{path}/gone.jpg\n".encode()))
+    assert "cannot be read" in read_picture(gone, Order()).error
+
+
+def test_a_table_may_name_pictures_in_shards(shard, tmp_path):
+    shard("s.tar", [("a.jpg", b"1"), ("b.jpg", b"2")])
+    (tmp_path / "table.csv").write_text("path,label\ns.tar/a.jpg,x\ns.tar/b.jpg,y\n")
+    dataset = open_dataset(tmp_path / "table.csv")
+    assert [read_picture(sample.path, Order()).size for sample in dataset.samples] == [1, 1]
+    (tmp_path / "table.csv").write_text("path,label\ns.tar/a.jpg,x\ns.tar/c.jpg,y\n")
+    with pytest.raises(DataError, match="1 of the 2 paths"):
+        open_dataset(tmp_path / "table.csv")
+
+
+def test_a_tar_that_changes_is_noticed(shard, tmp_path):
+    path = shard("s.tar", [("a.jpg", b"1")])
+    (picture,) = Inputs((str(path),), io.BytesIO())
+    Path(path).write_bytes(path.read_bytes())
+    assert "was changed while it was read" in read_picture(picture, Order()).error

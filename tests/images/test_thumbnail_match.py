@@ -1,0 +1,72 @@
+"""Thumbnails laid over each other: copies resemble, other pictures don't, and nor does one with something added."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+
+from tlcli.images.preprocess import fit_picture
+from tlcli.images.thumbnail_match import THUMBNAIL, crops, resemblance, whole
+
+
+def scene(seed):
+    """Blobs of many colours."""
+    generator = np.random.default_rng(seed)
+    picture = Image.new("RGB", (240, 180), tuple(generator.integers(0, 256, 3).tolist()))
+    pen = ImageDraw.Draw(picture)
+    for _ in range(25):
+        left, top, width, height = generator.integers(0, (200, 140, 90, 90)).tolist()
+        pen.ellipse((left, top, left + width, top + height), fill=tuple(generator.integers(0, 256, 3).tolist()))
+    return picture
+
+
+def thumbnail(picture):
+    return np.asarray(fit_picture(picture, THUMBNAIL))
+
+
+def alike(one, other):
+    """As `near_duplicates` does: either may be a crop of the other."""
+    one, other = thumbnail(one), thumbnail(other)
+    return max(resemblance(crops(one), whole(other)[None])[0], resemblance(crops(other), whole(one)[None])[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda picture: picture,
+        lambda picture: picture.resize((100, 75)),
+        lambda picture: ImageEnhance.Brightness(picture).enhance(0.7),
+        ImageOps.mirror,
+        lambda picture: picture.crop((12, 9, 228, 171)),
+        lambda picture: picture.crop((0, 0, 222, 180)),
+        lambda picture: ImageOps.mirror(picture.crop((0, 10, 240, 175))),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_copy_resembles(change, seed):
+    assert alike(scene(seed), change(scene(seed))) > 0.95
+
+
+def test_other_pictures_do_not():
+    assert max(alike(scene(seed), scene(seed + 1)) for seed in range(10)) < 0.6
+
+
+def test_something_small_that_is_only_in_one_counts():
+    """A fixed camera: the same street, with and without somebody in it."""
+    street = scene(0).convert("L").convert("RGB")
+    visited = street.copy()
+    ImageDraw.Draw(visited).rectangle((100, 60, 124, 110), fill=(255, 255, 255))
+    assert alike(street, visited) < 0.9
+
+
+def test_blank_pictures_resemble_nothing():
+    blank = Image.new("RGB", (60, 60), (200, 200, 200))
+    assert alike(blank, blank) == 0
+    assert alike(blank, scene(1)) <= 0
+
+
+def test_each_of_several_is_judged_by_itself():
+    others = np.stack([whole(thumbnail(scene(seed))) for seed in range(4)])
+    scores = resemblance(crops(thumbnail(scene(2))), others)
+    assert scores.shape == (4,)
+    assert scores.argmax() == 2
+    assert scores[2] == pytest.approx(1, abs=1e-5)

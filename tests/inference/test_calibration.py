@@ -1,0 +1,95 @@
+"""Temperature and probabilities."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.optimize import minimize_scalar
+
+from tlcli.inference.calibration import fit_temperature, probabilities
+
+
+def loss(logits, labels, temperature) -> float:
+    likelihood = probabilities(logits, temperature)[np.arange(len(labels)), labels].astype(float)
+    return float(-np.log(likelihood).mean())
+
+
+def drawn(count: int, classes: int, *, temperature: float, seed: int = 0):
+    """Logits, and labels drawn from softmax(logits / temperature)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(count, classes)) * 3 * temperature
+    noise = rng.gumbel(size=(count, classes))
+    return logits, (logits / temperature + noise).argmax(axis=1)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_recovers_the_temperature_that_labels_were_drawn_with(temperature):
+    assert fit_temperature(*drawn(20_000, 5, temperature=temperature)) == pytest.approx(temperature, rel=0.03)
+
+
+def test_with_many_pictures_it_is_the_plain_minimum_of_guo():
+    logits, labels = drawn(20_000, 3, temperature=2.0)
+    plain = minimize_scalar(lambda t: loss(logits, labels, t), bounds=(0.05, 20), method="bounded").x
+    assert fit_temperature(logits, labels) == pytest.approx(plain, rel=1e-3)
+
+
+@pytest.mark.parametrize("margin", [0.2, 3.0, 100.0])
+def test_fifteen_pictures_all_right_do_not_make_certainty(margin):
+    labels = np.arange(15) % 3
+    logits = margin * np.eye(3)[labels]
+    confidence = probabilities(logits, fit_temperature(logits, labels)).max(axis=1)
+    assert (confidence < 0.99).all()
+    # Laplace's rule, (15 + 1) / (15 + 2), shared between two rivals; the bounds on T keep margins of 0.2 and 100 away.
+    if margin == 3.0:
+        assert confidence == pytest.approx(np.full(15, 0.89), abs=0.06)
+
+
+def test_all_wrong_ends_near_indifference():
+    labels = np.arange(30) % 3
+    logits = 5 * np.eye(3)[(labels + 1) % 3]
+    temperature = fit_temperature(logits, labels)
+    assert temperature == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 1)])
+def test_nothing_to_learn_from_gives_one(shape):
+    assert fit_temperature(np.zeros(shape), np.zeros(shape[0], dtype=int)) == 1.0
+
+
+def test_equal_logits_give_one():
+    assert fit_temperature(np.zeros((6, 3)), np.arange(6) % 3) == 1.0
+
+
+@settings(deadline=None)
+@given(
+    logits=hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 12), st.integers(2, 5)), elements=st.floats(-1e6, 1e6, width=32)
+    ),
+    seed=st.integers(0, 99),
+)
+def test_always_within_bounds_and_the_same_twice(logits, seed):
+    labels = np.random.default_rng(seed).integers(logits.shape[1], size=len(logits))
+    temperature = fit_temperature(logits, labels)
+    assert 0.05 <= temperature <= 20
+    assert temperature == fit_temperature(logits, labels)
+
+
+@given(
+    logits=hnp.arrays(
+        np.float32, st.tuples(st.integers(0, 8), st.integers(1, 6)), elements=st.floats(-(2.0**100), 2.0**100, width=32)
+    ),
+    temperature=st.floats(0.05, 20),
+)
+def test_probabilities_add_up_to_one_and_keep_the_order(logits, temperature):
+    result = probabilities(logits, temperature)
+    assert result.dtype == np.float32
+    assert result.shape == logits.shape
+    assert result.sum(axis=1) == pytest.approx(np.ones(len(logits)), abs=1e-5)
+    for row, scores in zip(result, logits, strict=True):
+        assert row[scores.argmax()] == row.max()
+
+
+def test_probabilities_of_known_logits():
+    result = probabilities(np.log([[1.0, 2.0, 5.0]]) * 2, 2.0)
+    assert result[0].tolist() == pytest.approx([0.125, 0.25, 0.625])

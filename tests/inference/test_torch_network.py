@@ -1,0 +1,31 @@
+"""A run's network in torch."""
+
+import numpy as np
+from torch import nn
+
+from tlcli.inference.torch_network import EagerNetwork
+from tlcli.runs.run import load_run
+from tlcli.settings import ComputeSettings
+
+
+class Narrow(nn.Module):
+    """What has room for so many pictures."""
+
+    def __init__(self, inner, room):
+        super().__init__()
+        self.inner, self.room = inner, room
+
+    def forward(self, batch):
+        if len(batch) > self.room:
+            raise MemoryError
+        return self.inner(batch)
+
+
+def test_prediction_goes_on_in_parts_where_memory_runs_out(trained, report):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3)).astype(np.uint8)
+    network = EagerNetwork(load_run(trained.run), ComputeSettings(engine="torch"), report)
+    whole = network.run(pixels)
+    network._tail, network._prefix._prefix = Narrow(network._tail, 2), Narrow(network._prefix._prefix, 4)
+    np.testing.assert_allclose(network.run(pixels), whole, atol=1e-5)
+    sizes = [int(warning.split("going on with ")[1].split()[0]) for warning in report.warnings]
+    assert sizes == [4, 4, 1], "once for the prefix, twice for the tail"

@@ -1,0 +1,172 @@
+"""The network before fine-tuning: both in one pass, and only where it is what the training began with."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tlcli.backbones.cut_points import plan_of
+from tlcli.backbones.zoo import load_backbone
+from tlcli.commands.finetune import finetune
+from tlcli.commands.inspect import inspect
+from tlcli.insight.subject import open_subject
+from tlcli.insight.units import choose_taps, several, stages
+from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, InspectSettings, NetworkSettings
+from tlcli.settings import TrainingSettings as Training
+from tlcli.storage.files import sealed, sha256_file, write_json
+
+COMPUTE = ComputeSettings(workers=1, device="cpu")
+
+
+def tune(photos, root, epochs=6, **network):
+    settings = FinetuneSettings(
+        data=photos,
+        out=root / "run",
+        network=NetworkSettings(**network),
+        training=Training(epochs=epochs, learning_rate=0.003),
+        compute=COMPUTE,
+        cache=CacheSettings(directory=root / "cache"),
+    )
+    finetune(settings)
+    return root / "run"
+
+
+def look(network, photos, out, **changes):
+    result = inspect(InspectSettings(network=str(network), data=photos, out=out, compute=COMPUTE, **changes))
+    return result, [json.loads(line) for line in (out / "units.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def lenet(photos, tmp_path_factory):
+    """A run of LeNet-5 from random weights, its first layer frozen."""
+    return tune(photos, tmp_path_factory.mktemp("lenet"), backbone="lenet5", weights="none", freeze="1", seed=0)
+
+
+def test_before_is_what_the_backbone_shows_and_frozen_layers_are_shown_once(lenet, photos, tmp_path):
+    layers = ("1", "2")
+    result, lines = look(lenet, photos, tmp_path / "run", layers=layers, units=3)
+    _, untrained = look("lenet5", photos, tmp_path / "backbone", layers=layers, units=1000, weights="none")
+    assert [layer.compared for layer in result.layers] == [False, True]
+    assert {line["finetuning"] for line in untrained} == {None}
+    assert {line["finetuning"] for line in lines if line["layer"] == 1} == {None}
+
+    def rows(lines, layer, unit, *stages):
+        return [
+            {key: line[key] for key in ("rank", "path", "position", "box", "activation")}
+            for line in lines
+            if (line["layer"], line["unit"]) == (layer, unit) and line["finetuning"] in stages
+        ]
+
+    for layer in result.layers:
+        for unit in layer.units:
+            expected = rows(untrained, layer.number, unit, None)
+            for row, own in zip(rows(lines, layer.number, unit, None, "before"), expected, strict=True):
+                assert row | {"activation": pytest.approx(row["activation"], rel=1e-4)} == own
+            after = rows(lines, layer.number, unit, "after")
+            assert len(after) == (9 if layer.compared else 0)
+            assert after != expected
+    page = (tmp_path / "run" / "inspect.html").read_text()
+    assert page.count("before fine-tuning: ") == 3
+    assert page.count("It was frozen") == 1
+    assert "Before: random weights (seed 0)." in page
+
+
+def test_both_networks_in_one_pass_share_what_is_frozen(photos, lenet):
+    subject = open_subject(InspectSettings(network=str(lenet), data=photos, compute=COMPUTE))
+    assert subject.start is not None
+    taps = stages(choose_taps(subject.backbone, ("1", "2", "4")), frozen=1, compare=True)
+    assert [(tap.layer.number, tap.stage) for tap in taps] == [
+        (1, None), (2, "before"), (2, "after"), (4, "before"), (4, "after"),
+    ]  # fmt: skip
+    first, second = (next(iter(model.children())) for model in (subject.backbone.model, subject.start))
+    calls = []
+    for module in (first, second):
+        module.register_forward_hook(lambda module, given, value: calls.append(module))
+    spec = subject.backbone.input
+    images = torch.randn(2, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together = subject.look_into(taps)(images)
+        assert calls == [first]
+        for tap, value in zip(taps, together, strict=True):
+            model = subject.start if tap.before else subject.backbone.model
+            (alone,) = several(model, plan_of(subject.backbone), [tap])(images)
+            assert torch.equal(value, alone)
+    assert not torch.equal(together[1], together[2])
+
+
+def test_weights_that_changed_since_are_not_passed_off_as_before(photos, tmp_path, report):
+    file = tmp_path / "weights.pth"
+    torch.save(load_backbone("lenet5", "none", seed=3).model.state_dict(), file)
+    run = tune(photos, tmp_path, backbone="lenet5", weights=str(file), freeze="1")
+
+    def remark():
+        return open_subject(InspectSettings(network=str(run), data=photos, compute=COMPUTE)).remark
+
+    assert remark() == f"Before: weights from {file}."
+    torch.save(load_backbone("lenet5", "none", seed=4).model.state_dict(), file)
+    assert "are not what they were" in remark()
+    file.unlink()
+    assert "can't be shown" in remark()
+    result, lines = look(run, photos, tmp_path / "out", layers=("2",), units=1)
+    assert not result.layers[0].compared
+    assert {line["finetuning"] for line in lines} == {"after"}
+    assert "t be shown" in (tmp_path / "out" / "inspect.html").read_text()
+
+
+def rewritten(run, to, *, layer, package="numpy", changed=()):
+    """The run as if it had frozen up to `layer`, with another version of a package, and other weights behind."""
+    shutil.copytree(run, to)
+    info = json.loads((to / "run.json").read_text())
+    info["freeze"]["layer"] = layer
+    info["versions"][package] = "0.1"
+    weights = load_file(to / "model.safetensors")
+    save_file({name: value + (name in changed) for name, value in weights.items()}, to / "model.safetensors")
+    info["files"]["model.safetensors"] = sha256_file(to / "model.safetensors")
+    write_json(to / "run.json", sealed(info))
+    return to
+
+
+@pytest.mark.parametrize(("package", "shown"), [("numpy", True), ("torch", False)])
+def test_random_weights_of_another_torch_are_not_guessed(package, shown, lenet, tmp_path):
+    """With nothing frozen there is nothing to tell by."""
+    run = rewritten(lenet, tmp_path / "run", layer=0, package=package)
+    subject = open_subject(InspectSettings(network=str(run), data=run, compute=COMPUTE))
+    assert (subject.start is not None) == shown
+    assert ("another version of torch" in subject.remark) != shown
+
+
+def test_the_bundled_backbone_before_and_after(trained, photos, tmp_path):
+    run = rewritten(trained.run, tmp_path / "run", layer=16, changed={"bn2.bias"})
+    result, lines = look(run, photos, tmp_path / "out", layers=("16", "18"), units=2)
+    assert [layer.compared for layer in result.layers] == [False, True]
+    found = {line["finetuning"]: line["activation"] for line in lines if line["rank"] == 1 and line["layer"] == 18}
+    assert found["after"] == pytest.approx(found["before"] + 1, rel=1e-4)
+
+
+def test_training_that_found_nothing_better(photos, tmp_path, monkeypatch):
+    """The best weights may be those it began with."""
+    monkeypatch.setattr("torch.optim.AdamW.step", lambda *_, **__: None)
+    run = tune(photos, tmp_path, epochs=1, backbone="lenet5", weights="none", freeze="1")
+    subject = open_subject(InspectSettings(network=str(run), data=photos, compute=COMPUTE))
+    assert subject.start is None
+    assert "Training changed no layer" in subject.remark
+    assert {tap.stage for tap in stages(choose_taps(subject.backbone, ()), frozen=subject.frozen, compare=False)} == {
+        None
+    }
+
+
+def test_only_the_head_was_trained(trained, photos):
+    subject = open_subject(InspectSettings(network=str(trained.run), data=photos, compute=COMPUTE))
+    assert subject.start is None
+    assert "as before fine-tuning" in subject.remark
+
+
+def test_onnx_runtime_finds_the_same(lenet, photos, tmp_path, monkeypatch):
+    """From some hundreds of pictures on, the first pass runs there."""
+    _, expected = look(lenet, photos, tmp_path / "torch", layers=("1", "2"), units=2)
+    monkeypatch.setattr("tlcli.engines.torch_engine.ONNX_FROM", 1)
+    monkeypatch.setattr("tlcli.engines.selection.PrefixRunner", None)
+    _, found = look(lenet, photos, tmp_path / "onnx", layers=("1", "2"), units=2)
+    assert [line | {"activation": pytest.approx(line["activation"], rel=1e-3, abs=1e-5)} for line in expected] == found

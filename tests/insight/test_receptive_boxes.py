@@ -1,0 +1,108 @@
+"""Boxes against what pixels do: outside the box nothing changes a place's value, and the box is no larger than that."""
+
+import pytest
+import torch
+from torch import nn
+
+from tlcli.backbones.cut_points import plan_of
+from tlcli.backbones.zoo import load_backbone
+from tlcli.insight.receptive_boxes import Sight
+from tlcli.insight.units import choose_taps, several
+
+
+def reached(network, tap, spec, row, column):
+    """Bounds [x0, y0, x1, y1) of the pixels that have a gradient to a place, all units together."""
+    generator = torch.Generator().manual_seed(row + column)
+    images = torch.randn(4, spec.channels, spec.height, spec.width, generator=generator).requires_grad_()
+    maps = tap.layout.maps(network(images)[0])
+    (gradient,) = torch.autograd.grad(maps[:, :, row, column].square().sum() + maps[:, :, row, column].sum(), images)
+    rows, columns = (gradient.abs().sum((0, 1)).sum(axis).nonzero().flatten() for axis in (1, 0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def clipped(box, spec):
+    return max(box[0], 0), max(box[1], 0), min(box[2], spec.width), min(box[3], spec.height)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "layers"),
+    [
+        ("lenet5", None, ("1", "2")),
+        ("torchvision/alexnet", 224, ("1", "2", "3")),
+        ("vgg11", 96, ("1", "2", "4", "6")),
+        ("resnet18", 96, ("1", "2", "4")),
+        ("tf_efficientnet_lite0", 96, ("1", "3", "5")),
+        ("convnext_atto", 96, ("1", "2")),
+        ("mobilenetv2_050", 64, ("1", "3", "6")),
+        ("regnetx_002", 96, ("1", "2", "4", "6")),
+        ("densenet121", 64, ("1", "3")),
+        ("inception_v3", 107, ("1", "5")),  # of a size that leaves no pixel over beside its strides
+    ],
+)
+def test_box_is_what_has_a_gradient(name, size, layers):
+    backbone = load_backbone(name, "none", classes=2, size=size)
+    for module in backbone.model.modules():  # some networks begin with branches that give zero
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    spec = backbone.input
+    for tap in choose_taps(backbone, layers):
+        network = several(backbone.model, plan_of(backbone), [tap])
+        height, width = tap.sight.places
+        for row, column in {(0, 0), (height // 2, width // 2), (height - 1, width - 1), (0, width - 1)}:
+            box = clipped(tap.sight.box(row, column), spec)
+            assert reached(network, tap, spec, row, column) == box, (tap.layer.name, row, column)
+
+
+def test_first_layer_box_by_hand():
+    """AlexNet's first convolution: 11 x 11, stride 4, padding 2; then pooling of 3 at a stride of 2."""
+    tap = choose_taps(load_backbone("torchvision/alexnet", "none", classes=2), ("1",))[0]
+    assert tap.layout.units == 64
+    assert tap.sight.box(0, 0) == (-2, -2, 17, 17)
+    assert tap.sight.box(1, 3) == (22, 6, 41, 25)
+
+
+def test_attention_sees_everything():
+    backbone = load_backbone("vit_tiny_patch16_224", "none", classes=2, size=64)
+    first, last = choose_taps(backbone, ("1", "blocks.11"))
+    assert first.layout.places == last.layout.places == (4, 4)
+    assert last.layout.units == 192
+    assert last.sight.box(1, 2) == (0, 0, 64, 64)
+    assert last.sight.cell(1, 2) == (32, 16, 48, 32)
+    assert last.sight.covers((0, 0, 64, 64))
+
+
+def test_tokens_become_maps_in_reading_order():
+    backbone = load_backbone("vit_tiny_patch16_224", "none", classes=2, size=64)
+    tap = choose_taps(backbone, ("blocks.3",))[0]
+    tokens = torch.arange(17.0)[None, :, None].expand(1, 17, 192)
+    assert tap.layout.maps(tokens)[0, 0].tolist() == torch.arange(1.0, 17.0).reshape(4, 4).tolist()
+
+
+def test_a_vector_has_no_place():
+    sight = Sight(picture=(32, 32), places=(1, 1), field=None)
+    assert sight.cell(0, 0) is None
+    assert sight.box(0, 0) == (0, 0, 32, 32)
+
+
+def test_five_layers_from_first_to_last():
+    taps = choose_taps(load_backbone("tf_efficientnet_lite0", "none", classes=2), ())
+    assert [tap.layer.number for tap in taps] == [1, 5, 9, 14, 18]
+    assert taps[-1].layout.places == (7, 7)  # the maps before pooling
+
+
+@pytest.mark.parametrize("layer", ["1", "18"])
+def test_relu6_ends_without_its_limit_and_passes_it_on(layer):
+    backbone = load_backbone("tf_efficientnet_lite0", "none", classes=2, size=64)
+    norm = backbone.model.bn1 if layer == "1" else backbone.model.bn2
+    nn.init.constant_(norm.bias, 5.0)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    tap, last = choose_taps(backbone, (layer,))[0], choose_taps(backbone, ("17",))[0]
+    kept = []
+    norm.register_forward_hook(lambda module, given, value: kept.append(value))
+    with torch.no_grad():
+        free, later = several(backbone.model, plan_of(backbone), [tap, last])(images)
+        (alone,) = several(backbone.model, plan_of(backbone), [last])(images)
+    assert free.max() > 6
+    assert kept[0].max() == 6
+    assert torch.equal(free.clamp(max=6), kept[0])
+    assert torch.equal(later, alone)

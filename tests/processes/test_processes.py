@@ -1,0 +1,152 @@
+"""Processes that meet, tell each other things, and share a batch: the pieces of a training by several."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from torch.distributed import HashStore
+
+from tlcli import processes
+from tlcli.features.extract import Extraction
+from tlcli.features.shared_extraction import _differences
+from tlcli.processes import ALONE, Place, launched, share
+from tlcli.runs.directory import begun_by, begun_name, new_run
+
+PAIR = """
+import json, sys
+import torch
+from torch import nn
+from tlcli import processes
+from tlcli.training.tail.loop import TailTrainer
+from tlcli.training.tail.recipe import Recipe
+
+class Lossy:
+    "Rows as they are; in the second epoch the first batch has lost all of its pictures that are process 1's."
+    waited = 0.0
+    def __init__(self, inputs):
+        self.inputs = inputs
+    def load(self, batches, epoch):
+        for number, batch in enumerate(batches):
+            rows = [] if (epoch, number, processes.rank()) == (1, 0, 1) else list(batch)
+            yield torch.tensor(rows, dtype=torch.int64), self.inputs[rows]
+
+torch.manual_seed(0)
+tail = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(4, 3))
+inputs, labels = torch.randn(21, 2, 6, 6), torch.arange(21) % 3
+recipe = Recipe(epochs=3, batch_size=6, learning_rate=0.01, weight_decay=0.0, layer_decay=1.0, label_smoothing=0.0,
+                warmup=0.1, clip=1.0, patience=None, seed=0, precision="fp32", fixed_statistics=False)
+warnings = []
+with processes.joined(cuda=False):
+    trainer = TailTrainer(tail, tail, train=Lossy(inputs), labels=labels, validation=Lossy(inputs[:5]),
+                          validation_labels=labels[:5].numpy(), log_prior=None, recipe=recipe,
+                          device=torch.device("cpu"), warn=warnings.append)
+    judgement, _ = trainer.fit(save=lambda: None, stepped=lambda _: None, finished=lambda _: None)
+    state = [float(value.double().sum()) for value in tail.state_dict().values()]
+    everybody = processes.gather([state, trainer.state.lines, judgement.logits.tolist()])
+    first = processes.of_first(lambda: processes.rank())
+    if processes.rank() == 0:
+        print(json.dumps({"everybody": everybody, "warnings": warnings, "first": first}))
+"""
+
+
+def run_together(script, count=2):
+    """What processes that know of each other by their environment print, each; nobody but us starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0] * count, said
+    return [out for out, _ in said]
+
+
+def test_batchnorms_of_its_own_and_lost_pictures_leave_all_processes_alike():
+    told, silent = run_together(PAIR)
+    assert silent == ""
+    told = json.loads(told)
+    one, other = told["everybody"]
+    assert one[0] == other[0], "weights, and the running averages of the first"
+    assert one[2] == other[2], "what is said of the validation pictures"
+    assert len(one[2]) == 5, "each is judged once"
+    assert [line["train_loss"] for line in one[1]] == [line["train_loss"] for line in other[1]]
+    # 21 in batches of 6: the last three are joined to the batch before, so that nobody has a single picture.
+    assert [line["pictures"] for line in one[1]] == [21, 18, 21]
+    assert "those of each process's part" in told["warnings"][0]
+    assert told["first"] == 0
+
+
+def test_processes_meet_in_spite_of_what_a_store_remembers():
+    store, met = HashStore(), {}
+    store.set("here/1", "of before a restart")
+    store.set("met/0", "old")
+    store.set("all", "gone of-before")
+
+    def meet(rank):
+        met[rank] = processes._meet(store, Place(rank=rank, size=2, local_rank=rank, job="", restarts=0))
+
+    threads = [threading.Thread(target=meet, args=(rank,)) for rank in (0, 1)]
+    threads[0].start()
+    threads[0].join(0.2)
+    assert not met, "nobody goes on with those who are gone"
+    threads[1].start()
+    for thread in threads:
+        thread.join(20)
+    assert met[0] == met[1]
+
+
+def test_pictures_that_differ_from_machine_to_machine_are_named():
+    first = Extraction(digests=[b"a", b"b", b"c", None], failures={3: "truncated"})
+    other = Extraction(digests=[b"a", b"x", None, b"d"], failures={2: "cannot be read"})
+    assert _differences(first, first) == {}
+    assert _differences(other, first) == {1: "is another picture on another machine", 2: "cannot be read"}
+
+
+def test_alone_is_one_of_one(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert launched() == ALONE
+    with processes.joined(cuda=False):
+        assert (processes.rank(), processes.size(), processes.local_rank()) == (0, 1, None)
+        assert processes.gather("x") == ["x"]
+        assert processes.of_first(lambda: "y") == "y"
+        assert processes.total([1, 2.5]) == [1, 2.5]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 12, 13])
+def test_shares_are_all_of_it_in_order(monkeypatch, count):
+    parts = []
+    for rank in range(5):
+        monkeypatch.setattr(processes, "_place", Place(rank=rank, size=5, local_rank=rank, job="", restarts=0))
+        parts.append(share(range(count)))
+    assert [item for part in parts for item in part] == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_an_unfinished_run_knows_the_job_that_began_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    assert begun_name(tmp_path / "photos", "job 7") is None
+    with contextlib.suppress(KeyboardInterrupt), new_run(Path("runs/photos"), overwrite=False, job="job 7") as run:
+        (run / "checkpoint").mkdir()
+        raise KeyboardInterrupt
+    assert begun_by(Path("runs/photos")) == "job 7"
+    assert begun_name(tmp_path / "photos", "job 7").name == "photos"
+    assert begun_name(tmp_path / "photos", "job 8") is None

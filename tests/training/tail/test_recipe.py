@@ -1,0 +1,20 @@
+"""How long training takes where nobody says."""
+
+import math
+
+import pytest
+
+from tlcli.training.tail.recipe import BATCH_SIZE, EPOCHS, STEPS, STRETCH, stretch
+
+
+@pytest.mark.parametrize("pictures", [1, 31, 100, 300, 1000, 1199, 1200, 3068, 100_000])
+def test_few_pictures_are_seen_more_often_until_the_steps_suffice(pictures):
+    times = stretch(pictures, None)
+    steps = EPOCHS * math.ceil(pictures / BATCH_SIZE)
+    assert 1 <= times <= STRETCH
+    assert times == 1 or steps * times <= STEPS + 1e-6, "no more than it takes"
+    assert times == STRETCH or steps * times >= STEPS - 1e-6, "and no less"
+
+
+def test_smaller_batches_make_more_steps():
+    assert stretch(300, 8) < stretch(300, 32) < stretch(300, 64)

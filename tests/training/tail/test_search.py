@@ -1,0 +1,198 @@
+"""Which depths are tried, which is kept, and that an interrupted search ends like another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from tlcli.datasets.dataset import open_dataset
+from tlcli.errors import ArtifactError
+from tlcli.features.network import open_network
+from tlcli.progress import Silent
+from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+from tlcli.settings.augmentation import FROM_SCRATCH, Augmentation
+from tlcli.training.classifier import train_classifier
+from tlcli.training.tail import checkpoints
+from tlcli.training.tail.candidates import candidates_for
+from tlcli.training.tail.depths import AUGMENTED_FROM
+
+
+class Stop(Exception):
+    """Somebody interrupts."""
+
+
+class Stopping(Silent):
+    """A reporter that interrupts after some steps of training; None never does."""
+
+    def __init__(self, after=None):
+        self.left = after
+
+    def note(self, text):
+        if text.startswith("  epoch") and self.left is not None:
+            if not self.left:
+                raise Stop
+            self.left -= 1
+
+
+def settings_for(data, cache, *, freeze="auto", backbone="lenet5", epochs=2, resume=False, **changes):
+    return FinetuneSettings(
+        data=data,
+        out=cache / "run",
+        resume=resume,
+        network=NetworkSettings(backbone=backbone, weights="none", freeze=freeze),
+        training=TrainingSettings(epochs=epochs, **changes),
+        compute=ComputeSettings(batch_size=8, workers=1),
+        augmentation=Augmentation(),
+        cache=CacheSettings(directory=cache),
+    )
+
+
+def train(settings, directory, report=None):
+    directory.mkdir(exist_ok=True)
+    return train_classifier(settings, open_dataset(settings.data), directory, report or Silent(), lambda _: None)
+
+
+def weights_of(classifier):
+    return classifier.frozen.network.backbone.model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def searched(photos, tmp_path_factory):
+    """`--freeze auto`, uninterrupted."""
+    root = tmp_path_factory.mktemp("searched")
+    settings = settings_for(photos, root, epochs=4)
+    return train(settings, root / "run"), settings
+
+
+def open_lite():
+    network = NetworkSettings(weights="none", size=32)
+    return open_network(
+        network, ComputeSettings(), CacheSettings(enabled=False), classes=3, pictures=0, report=Silent()
+    )
+
+
+def test_a_given_depth_is_the_only_candidate():
+    (only,) = candidates_for(open_lite(), "7")
+    assert only.freeze == "7"
+
+
+def test_auto_goes_from_deep_to_nothing_frozen():
+    found = candidates_for(open_lite(), "auto")
+    assert found[-1].freeze == "none"
+    assert found[-1].share == 1
+    layers = [int(candidate.freeze) for candidate in found[:-1]]
+    assert layers == sorted(set(layers), reverse=True)
+    shares = [candidate.share for candidate in found]
+    assert shares == sorted(shares)
+    assert all(share >= least for share, least in zip(shares, (0.1, 0.25, 0.5, 1.0), strict=True))
+
+
+def test_what_was_tried_is_told(searched):
+    classifier, _ = searched
+    tried = classifier.training["tried"]
+    assert tried[0]["epochs"] == 0, "the head alone comes first"
+    assert tried[0]["gain"] is None
+    layers = [row["layer"] for row in tried]
+    assert layers == sorted(set(layers), reverse=True)
+    for row in tried:
+        assert row.keys() >= {"name", "parameters", "share", "accuracy", "error", "loss", "gain", "gain_error"}
+        assert np.isfinite(row["loss"])
+    assert all(before["parameters"] < after["parameters"] for before, after in pairwise(tried))
+    assert sum(row["epochs"] for row in tried) == len(classifier.lines)
+    assert [line["layer"] for line in classifier.lines] == [row["layer"] for row in tried for _ in range(row["epochs"])]
+    json.dumps(classifier.training)
+
+
+def test_the_depth_with_the_lowest_validation_loss_is_kept(searched):
+    classifier, _ = searched
+    tried = classifier.training["tried"]
+    best = min(range(len(tried)), key=lambda index: tried[index]["loss"])
+    assert classifier.training["best"] == best
+    kept = tried[best]
+    assert classifier.frozen.cut.layer == kept["layer"]
+    assert classifier.validation.metrics["accuracy"] == pytest.approx(kept["accuracy"])
+    assert classifier.validation.metrics["loss"] == pytest.approx(kept["loss"], abs=1e-5)
+
+
+def test_the_budget_is_kept(searched):
+    classifier, settings = searched
+    spent = sum(row["share"] * row["epochs"] for row in classifier.training["tried"])
+    assert spent <= settings.training.epochs * 1.05
+
+
+def test_an_interrupted_search_ends_like_another(searched, tmp_path, monkeypatch):
+    """Stopped again and again, within a depth and between depths."""
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", 1e9)
+    whole, settings = searched
+    stopped = 0
+    for after in (0, 1, 0, 2):
+        settings = replace(settings, resume=True)
+        try:
+            train(settings, tmp_path / "run", Stopping(after))
+        except Stop:
+            stopped += 1
+    assert stopped > 1
+    again = train(settings, tmp_path / "run")
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(again)[name]), name
+    assert timeless(again.lines) == timeless(whole.lines)
+    assert timeless(again.training["tried"]) == timeless(whole.training["tried"])
+    assert again.training["best"] == whole.training["best"]
+    assert again.temperature == whole.temperature
+    assert again.validation.metrics == whole.validation.metrics
+
+
+def timeless(rows):
+    return [{name: row[name] for name in row if name not in {"seconds", "waited"}} for row in rows]
+
+
+def test_another_depth_is_no_continuation(photos, tmp_path):
+    settings = settings_for(photos, tmp_path, freeze="2", epochs=1)
+    train(settings, tmp_path / "run")
+    deeper = replace(settings, resume=True, network=replace(settings.network, freeze="3"))
+    with pytest.raises(ArtifactError, match="freeze was '2' and is '3'"):
+        train(deeper, tmp_path / "run")
+
+
+def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tmp_path):
+    """twins can't be traced."""
+    settings = settings_for(photos, tmp_path, backbone="twins_svt_small", epochs=1)
+    settings = replace(settings, network=replace(settings.network, size=32))
+    classifier = train(settings, tmp_path / "run")
+    assert [row["freeze"] for row in classifier.training["tried"]] == ["all", "none"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        (None, None, FROM_SCRATCH),
+        (Augmentation(), Augmentation(), Augmentation()),
+    ],
+)
+def test_auto_augments_where_that_is_dear_anyway_unless_told(photos, tmp_path, asked, first, last):
+    settings = replace(settings_for(photos, tmp_path, epochs=4), augmentation=asked)
+    tried = train(settings, tmp_path / "run").training["tried"]
+    assert tried[0]["augmentation"] is None, "the head is fitted on plain pictures"
+    assert tried[1]["share"] < AUGMENTED_FROM
+    assert tried[1]["augmentation"] == (first and first.to_json())
+    deep = [row for row in tried if row["share"] >= AUGMENTED_FROM]
+    assert deep
+    assert all(row["augmentation"] == last.to_json() for row in deep)
+
+
+def test_a_loss_that_is_no_number_leaves_the_best_weights(photos, tmp_path):
+    """A network without norms, and a learning rate at which it bursts."""
+    settings = settings_for(photos, tmp_path, freeze="none", backbone="test_nfnet", epochs=12, learning_rate=10.0)
+    settings = replace(settings, network=replace(settings.network, size=32))
+    classifier = train(settings, tmp_path / "run")
+    assert classifier.stopped is not None
+    assert classifier.stopped.startswith("epoch ")
+    assert classifier.training["stopped"] == classifier.stopped
+    assert all(torch.isfinite(tensor).all() for tensor in weights_of(classifier).values())
+    assert np.isfinite(classifier.validation.metrics["loss"])

@@ -1,0 +1,183 @@
+"""Where batches come from makes no difference to what is in them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tlcli.features.frozen import freeze_at, known_features, plain_features
+from tlcli.features.network import open_network
+from tlcli.images.loader import PictureLoader
+from tlcli.progress import Silent
+from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings
+from tlcli.settings.augmentation import PRESETS
+from tlcli.training.tail.batches import batches_of
+from tlcli.training.tail.sources import CachedSource, StreamedSource
+
+COUNT, VIEWS, SEED = 23, 2, 7
+
+
+@pytest.fixture(scope="module")
+def paths(photos, tmp_path_factory):
+    """Some of the drawn pictures, in a folder of their own."""
+    root = tmp_path_factory.mktemp("sources")
+    chosen = sorted(photos.rglob("*.jpg"))[::2]
+    return [str(shutil.copy(path, root / f"{index:02d}.jpg")) for index, path in enumerate(chosen)]
+
+
+def open_frozen(root, freeze="blocks.2", *, backbone="tf_efficientnet_lite0", weights="pretrained", **compute):
+    network = NetworkSettings(backbone=backbone, weights=weights, size=32)
+    settings = ComputeSettings(**compute)
+    opened = open_network(network, settings, CacheSettings(directory=root), classes=3, pictures=0, report=Silent())
+    return freeze_at(opened, freeze, Silent(), augmentation=PRESETS["light"], seed=SEED), settings
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+    """The default network at 32 pixels, cut in its third stage."""
+    return open_frozen(tmp_path_factory.mktemp("cache"))[0]
+
+
+@pytest.fixture(scope="module")
+def digests(frozen, paths):
+    """Of the pictures, whose features are in the cache from here."""
+    extraction, _ = plain_features(frozen, paths, ComputeSettings(), verify=False, report=Silent())
+    views = range(1, VIEWS + 1)
+    known_features(frozen, frozen.augmented, paths, extraction.digests, views, ComputeSettings(), report=Silent())
+    return extraction.digests
+
+
+def plain(_):
+    return 0
+
+
+def cycled(epoch):
+    return 1 + epoch % VIEWS
+
+
+@pytest.fixture
+def stream(frozen, paths, digests, report):
+    """What a source that decodes pictures gives for some batches, in each epoch."""
+
+    def load(batches, view_of=plain, *, epochs=(0,), workers=2, given=frozen, files=paths):
+        order = given.order(augmented=view_of is not plain)
+        with PictureLoader(order, workers=workers) as loader:
+            source = StreamedSource(given, loader, files, digests, view_of, {}, report)
+            return [list(source.load(batches, epoch)) for epoch in epochs]
+
+    return load
+
+
+def assert_same(one, other):
+    for (rows, features), (other_rows, other_features) in zip(one, other, strict=True):
+        assert torch.equal(rows, other_rows)
+        assert rows.dtype == torch.int64
+        assert features.dtype == other_features.dtype == torch.float32
+        assert torch.equal(features, other_features)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("size", [5, 8, 23])
+def test_cache_and_pictures_give_the_same_bits(frozen, digests, stream, size, workers):
+    batches = batches_of(COUNT, size, seed=1, epoch=0)
+    cached = list(CachedSource(frozen.plain, digests, plain).load(batches, 0))
+    assert [rows.tolist() for rows, _ in cached] == batches
+    assert cached[0][1].shape[1:] == frozen.cut.feature_shape
+    assert_same(cached, stream(batches, workers=workers)[0])
+
+
+def test_a_share_of_a_batch_without_pictures(frozen, digests):
+    _, (rows, features) = CachedSource(frozen.plain, digests, plain).load([[0, 1], []], 0)
+    assert (rows.dtype, rows.shape) == (torch.int64, (0,))
+    assert features.shape == (0, *frozen.cut.feature_shape)
+
+
+def test_cached_views_are_the_streamed_ones(frozen, digests, stream):
+    batches = batches_of(COUNT, 6, seed=2, epoch=0)
+    source = CachedSource(frozen.augmented, digests, cycled)
+    streamed = stream(batches, cycled, epochs=range(4), workers=1)
+    for epoch in range(4):
+        assert_same(list(source.load(batches, epoch)), streamed[epoch])
+    assert_same(streamed[0], streamed[2])
+    assert not torch.equal(streamed[0][0][1], streamed[1][0][1]), "another view"
+    assert not torch.equal(streamed[0][0][1], stream(batches)[0][0][1]), "not the plain picture"
+
+
+@pytest.mark.parametrize("batch_size", [2, 7, 16])
+def test_a_batch_size_of_the_users_changes_no_bit(paths, digests, tmp_path, stream, batch_size):
+    """It decides how pictures go through the prefix into the cache, too."""
+    other, compute = open_frozen(tmp_path, batch_size=batch_size)
+    settings = FinetuneSettings(data=tmp_path, network=NetworkSettings(freeze="7"), compute=compute)
+    plain_features(other, paths, other.network.for_features(settings.compute), verify=False, report=Silent())
+    batches = batches_of(COUNT, batch_size, seed=3, epoch=0)
+    assert_same(list(CachedSource(other.plain, digests, plain).load(batches, 0)), stream(batches)[0])
+
+
+def test_what_is_left_of_an_epoch_is_as_in_the_whole(frozen, digests, stream):
+    batches = batches_of(COUNT, 6, seed=2, epoch=0)
+    assert_same(stream(batches)[0][2:], stream(batches[2:])[0])
+    source = CachedSource(frozen.plain, digests, plain)
+    assert_same(list(source.load(batches, 0))[2:], list(source.load(batches[2:], 0)))
+    assert list(source.load([], 0)) == stream([])[0] == []
+
+
+def test_where_nothing_is_frozen_gradients_may_pass(paths, stream, tmp_path):
+    whole, _ = open_frozen(tmp_path, "none", backbone="lenet5", weights="none")
+    (rows, images), *_ = stream([[3, 1, 2]], given=whole)[0]
+    assert rows.tolist() == [3, 1, 2]
+    assert images.shape == (3, 1, 32, 32)
+    assert -1 <= images.min() < images.max() <= 1
+    whole.cut.tail.train()(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in whole.cut.tail.parameters())
+
+
+def test_features_of_a_streamed_batch_can_be_learnt_from(frozen, stream):
+    (_, features), *_ = stream([[0, 1, 2, 3, 4]])[0]
+    frozen.cut.tail.train()(features).sum().backward()
+    frozen.cut.tail.eval()
+
+
+def by_row(epoch):
+    """The feature of each row."""
+    return {int(row): feature for rows, features in epoch for row, feature in zip(rows, features, strict=True)}
+
+
+@pytest.fixture
+def files(paths, tmp_path):
+    """Copies of the pictures, to be harmed."""
+    return [str(shutil.copy(path, tmp_path)) for path in paths]
+
+
+def test_a_picture_deleted_in_mid_run_is_left_out_with_one_warning(files, stream, report):
+    Path(files[4]).unlink()
+    batches = batches_of(COUNT, 6, seed=2, epoch=0)
+    whole, again = stream(batches, epochs=(0, 1), files=files)
+    (warning,) = report.warnings
+    assert files[4] in warning
+    assert "left out" in warning
+    for epoch in (whole, again):
+        rows = [int(row) for rows, _ in epoch for row in rows]
+        assert sorted(rows) == [row for row in range(COUNT) if row != 4]
+        assert all(len(rows) == len(features) for rows, features in epoch)
+    sound = by_row(stream(batches)[0])
+    for row, feature in by_row(whole).items():
+        assert torch.equal(feature, sound[row])
+
+
+def test_a_picture_that_became_another_is_left_out(files, stream, report):
+    shutil.copy(files[1], files[0])
+    (batch,) = stream([[0, 1, 2]], files=files)[0]
+    assert batch[0].tolist() == [1, 2]
+    (warning,) = report.warnings
+    assert "changed since the run began" in warning
+
+
+def test_every_batch_arrives_even_if_nothing_is_left_of_it(files, stream):
+    """Steps are counted by batches: a training that goes on must find its place."""
+    for path in files[3:6]:
+        Path(path).unlink()
+    loaded = stream([[0, 1, 2], [3, 4, 5], [6, 7, 8]], files=files)[0]
+    assert [rows.tolist() for rows, _ in loaded] == [[0, 1, 2], [], [6, 7, 8]]

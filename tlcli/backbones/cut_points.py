@@ -1,0 +1,187 @@
+"""Which places of a network can be cut, and the numbered rows between them.
+
+A row ends at the last place before the next weights where exactly one floating-point tensor crosses; so norm,
+activation, pooling and flattening belong to the row before. Dropout belongs to what comes after it: it must stay
+alive when that is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from tlcli.backbones.build import Backbone
+from tlcli.backbones.graph import (
+    TRACE_ERRORS,
+    block_names,
+    crossings,
+    input_node,
+    trace,
+    values_of,
+)
+from tlcli.backbones.heads import head_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A layer of `tlcli layers`: a run of nodes, behind which the network can be cut."""
+
+    name: str
+    nodes: tuple[fx.Node, ...]
+    weighted: tuple[str, ...]
+    """the modules with weight matrices, in order"""
+    end: fx.Node
+    """whose value is the one that crosses"""
+    constants: dict[fx.Node, Any]
+    """numbers that cross beside it and are the same for every picture"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A traced network: its graph, what each node gives for one picture, its rows and its heads."""
+
+    graph: fx.Graph
+    values: dict[fx.Node, Any]
+    rows: tuple[Row, ...]
+    heads: tuple[fx.Node, ...]
+
+
+def plan_of(backbone: Backbone) -> Plan | None:
+    """Trace the network in eval mode, once, and find its rows; None where it can't be traced."""
+    if "plan" not in backbone.traced:
+        backbone.traced["plan"] = _plan(backbone)
+    plan: Plan | None = backbone.traced["plan"]
+    return plan
+
+
+def _plan(backbone: Backbone) -> Plan | None:
+    model, spec = backbone.model, backbone.input
+    shape = (1, spec.channels, spec.height, spec.width)
+    try:
+        graph = trace(model, block_names(model))
+        values = values_of(model, graph, shape)
+    except TRACE_ERRORS:
+        return None
+    names = head_names(model)
+    heads = tuple(node for node in graph.nodes if node.op == "call_module" and node.target in names)
+    if len(heads) != len(names):
+        return None
+    return Plan(graph=graph, values=values, rows=_rows(model, graph, values, heads, shape), heads=heads)
+
+
+def _rows(
+    model: nn.Module, graph: fx.Graph, values: dict[fx.Node, Any], heads: tuple[fx.Node, ...], shape: tuple[int, ...]
+) -> tuple[Row, ...]:
+    nodes = list(graph.nodes)
+    order = {node: index for index, node in enumerate(nodes)}
+    stop = min((order[head] for head in heads), default=len(nodes) - 1)
+    starts = [index for index in range(stop) if _has_matrix(model, nodes[index])]
+    cuts = _cuts(graph, values, model, shape)
+    rows: list[Row] = []
+    names: set[str] = set()
+    begin, pending = 0, list[str]()
+    for start, following in zip(starts, [*starts[1:], stop], strict=True):
+        pending.append(str(nodes[start].target))
+        gap = range(start, following)
+        dropout = next((index for index in gap if drops(model, nodes[index])), following)
+        last = next((index for index in reversed(range(start, dropout)) if index in cuts), None)
+        if last is None:
+            continue
+        end, constants = cuts[last]
+        name = _row_name(pending, names)
+        names.add(name)
+        rows.append(
+            Row(
+                name=name,
+                nodes=tuple(nodes[begin : last + 1]),
+                weighted=tuple(pending),
+                end=end,
+                constants=constants,
+            )
+        )
+        begin, pending = last + 1, []
+    return tuple(rows)
+
+
+def _cuts(
+    graph: fx.Graph, values: dict[fx.Node, Any], model: nn.Module, shape: tuple[int, ...]
+) -> dict[int, tuple[fx.Node, dict[fx.Node, Any]]]:
+    """By position in the graph: the only tensor that crosses behind it, and the constant numbers beside it."""
+    doubled: dict[fx.Node, Any] | None = None
+    found = {}
+    for index, crossing in enumerate(crossings(graph)):
+        tensors = [node for node in crossing if not _is_number(values[node])]
+        if len(tensors) != 1 or not _is_feature(values[tensors[0]]) or tensors[0] is input_node(graph):
+            continue
+        numbers = {node: values[node] for node in crossing if node is not tensors[0]}
+        if numbers:
+            doubled = doubled or values_of(model, graph, (2, *shape[1:]))
+            if any(doubled[node] != value for node, value in numbers.items()):
+                continue  # it counts the pictures
+        found[index] = (tensors[0], numbers)
+    return found
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401
+    """A number, or sizes: a sequence of numbers."""
+    return isinstance(value, int | float) or (isinstance(value, list | tuple) and all(map(_is_number, value)))
+
+
+def _is_feature(value: Any) -> bool:  # noqa: ANN401
+    """A floating-point tensor with one entry a picture."""
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2 and value.shape[0] == 1
+
+
+def _has_matrix(model: nn.Module, node: fx.Node) -> bool:
+    """Whether the node runs a module with a weight matrix or filters; norms and scales have vectors only."""
+    if node.op != "call_module":
+        return False
+    parameters = model.get_submodule(str(node.target)).parameters()
+    return any(p.ndim >= 2 and p.numel() > max(p.shape) for p in parameters)
+
+
+def drops(model: nn.Module, node: fx.Node) -> bool:
+    """Whether the node is dropout or the like, with a rate above 0."""
+    if node.op == "call_function":
+        return "dropout" in getattr(node.target, "__name__", "")
+    if node.op != "call_module":
+        return False
+    module = model.get_submodule(str(node.target))
+    if isinstance(module, _DropoutNd):
+        return module.p > 0
+    return any(bool(getattr(module, rate, 0.0)) for rate in ("drop_prob", "prob") if "Drop" in type(module).__name__)
+
+
+def _row_name(weighted: list[str], taken: set[str]) -> str:
+    """The module of the row, or the longest path that its modules share."""
+    if len(weighted) == 1:
+        common = weighted[0]
+    else:
+        paths = [name.split(".") for name in weighted]
+        common = ".".join(
+            parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+        )
+    ambiguous = any(other == common or other.startswith(f"{common}.") for other in taken)
+    return weighted[-1] if not common or ambiguous else common
+
+
+def parameter_count(model: nn.Module, nodes: tuple[fx.Node, ...]) -> int:
+    """Parameters that these nodes use, each counted once."""
+    found: dict[int, int] = {}
+    for node in nodes:
+        if node.op == "call_module":
+            for parameter in model.get_submodule(str(node.target)).parameters():
+                found[id(parameter)] = parameter.numel()
+        elif node.op == "get_attr" and isinstance(value := _attribute(model, str(node.target)), nn.Parameter):
+            found[id(value)] = math.prod(value.shape)
+    return sum(found.values())
+
+
+def _attribute(model: nn.Module, path: str) -> Any:  # noqa: ANN401
+    owner, _, name = path.rpartition(".")
+    return getattr(model.get_submodule(owner), name)

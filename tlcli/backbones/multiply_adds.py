@@ -1,0 +1,28 @@
+"""What a pass through a network costs, in multiply-adds: of the whole, and of each layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tlcli.backbones.build import Backbone
+
+
+def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-adds of one input of `shape` through a network (convolutions, matrix products, attention)."""
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, *shape, device=device))
+    return int(counter.get_total_flops()) // 2
+
+
+def costs_of(backbone: Backbone, names: list[str]) -> list[int]:
+    """Multiply-adds of each of the modules `names`, for one picture."""
+    spec = backbone.input
+    device = next(backbone.model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone.model(torch.zeros(1, spec.channels, spec.height, spec.width, device=device))
+    counts = counter.get_flop_counts()
+    root = type(backbone.model).__name__
+    return [sum(counts.get(f"{root}.{name}", {}).values()) // 2 for name in names]

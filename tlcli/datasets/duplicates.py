@@ -1,0 +1,48 @@
+"""What stands out among the pictures of a data set, once their digests are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tlcli.datasets.dataset import Sample
+from tlcli.storage.files import portable_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """Byte-identical pictures."""
+
+    extra: int
+    """Pictures that are a copy of another one."""
+    across_classes: tuple[tuple[str, ...], ...]
+    """Paths of each picture that stands in more than one class."""
+    across_splits: tuple[tuple[str, ...], ...]
+    """Paths of each picture that stands in more than one split."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "extra": self.extra,
+            "across_classes": [[portable_name(path) for path in paths] for paths in self.across_classes],
+            "across_splits": [[portable_name(path) for path in paths] for paths in self.across_splits],
+        }
+
+
+def find_duplicates(samples: Sequence[Sample], digests: Sequence[bytes | None]) -> Duplicates:
+    """Group samples by digest; pictures that could not be read (None) are left out."""
+    groups: dict[bytes, list[Sample]] = {}
+    for sample, digest in zip(samples, digests, strict=True):
+        if digest is not None:
+            groups.setdefault(digest, []).append(sample)
+    repeated = [group for group in groups.values() if len(group) > 1]
+
+    def paths(differing: list[list[Sample]]) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(sample.path for sample in group) for group in differing)
+
+    return Duplicates(
+        extra=sum(len(group) - 1 for group in repeated),
+        across_classes=paths([group for group in repeated if len({sample.label for sample in group}) > 1]),
+        across_splits=paths([group for group in repeated if len({sample.split for sample in group}) > 1]),
+    )

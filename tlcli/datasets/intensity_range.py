@@ -1,0 +1,63 @@
+"""The range of grey pictures with more than 8 bits, measured once on the pictures of train."""
+
+from __future__ import annotations
+
+from tlcli.datasets.dataset import Dataset
+from tlcli.datasets.splits import assign_splits
+from tlcli.errors import DataError, UsageError
+from tlcli.images.intensity import Range, widest
+from tlcli.images.loader import PictureLoader
+from tlcli.images.worker import Order
+from tlcli.progress import Reporter
+from tlcli.settings import intensity_range
+
+
+def choose_intensity(
+    asked: str | None, dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter
+) -> Range | None:
+    """What becomes black and white in deep pictures: as `--intensity` says, which may be to measure it.
+
+    Args:
+        asked: `LO,HI`, `auto`, or None for the range of 16 bits.
+        dataset: The pictures.
+        fraction: Share of train that will be held out; None holds nothing out.
+        seed: Of the split.
+        workers: Decoding processes.
+        report: Shown the progress.
+
+    Raises:
+        UsageError: it is to be measured, and no picture of train is grey with more than 8 bits.
+        DataError: they have one value only.
+    """
+    if asked != "auto":
+        return intensity_range(asked)
+    return _measure(dataset, fraction=fraction, seed=seed, workers=workers, report=report)
+
+
+def _measure(dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter) -> Range:
+    """Least and greatest value in the deep pictures of train."""
+    paths = [sample.path for sample in dataset.samples]
+    with (
+        PictureLoader(Order(measure="intensity"), workers=workers) as loader,
+        report.task("Intensity", len(paths)) as advance,
+    ):
+        pictures = [picture for picture in loader.load(paths) if advance(1) is None]
+    read = [index for index, picture in enumerate(pictures) if picture.digest is not None]
+    digests = [pictures[index].digest or b"" for index in read]
+    samples = assign_splits([dataset.samples[index] for index in read], digests, fraction=fraction, seed=seed)
+    train = [pictures[index] for index, sample in zip(read, samples, strict=True) if sample.split == "train"]
+    ranges = [picture.intensity for picture in train if picture.intensity is not None]
+    if not ranges:
+        raise UsageError(
+            f"--intensity auto has no effect: none of the {len(train):,} training pictures of {dataset.root} is grey "
+            "with more than 8 bits. Leave it out."
+        )
+    low, high = widest(ranges)
+    if low == high:
+        raise DataError(
+            f"the {len(ranges):,} training pictures of {dataset.root} with more than 8 bits hold one value, {low:g}. "
+            "Give the range of your instrument: --intensity LO,HI.",
+            path=dataset.root,
+        )
+    report.note(f"Intensity {low:g} to {high:g}, of {len(ranges):,} training pictures with more than 8 bits")
+    return low, high

@@ -1,1 +1,0 @@
-"""Why a run says what it says of a picture."""

@@ -1,0 +1,22 @@
+"""A run's network in torch, with the weights that were trained."""
+
+from __future__ import annotations
+
+from tlcli.backbones.build import Backbone
+from tlcli.backbones.zoo import rebuild
+from tlcli.errors import ArtifactError
+from tlcli.runs.run import Run
+
+
+def trained_network(run: Run) -> Backbone:
+    """Build a run's network, in eval mode on the CPU.
+
+    Raises:
+        ArtifactError: its weights don't fit its architecture.
+    """
+    backbone = rebuild(run.config)
+    try:
+        backbone.model.load_state_dict(run.weights(), strict=True)
+    except RuntimeError as error:
+        raise ArtifactError(f"the weights in {run.directory} don't fit {backbone.name}: {error}") from error
+    return backbone

@@ -1,0 +1,131 @@
+"""The pictures of a run: read once, each with its digest, its split, or the reason why it can't be used."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tlcli import processes
+from tlcli.datasets.dataset import Dataset
+from tlcli.datasets.duplicates import Duplicates, find_duplicates
+from tlcli.datasets.splits import HELD_OUT, Settled, settle
+from tlcli.datasets.summary import describe_balance, describe_duplicates, describe_failures
+from tlcli.errors import DataError
+from tlcli.features.extract import Extraction
+from tlcli.features.network import Network
+from tlcli.images.loader import PictureLoader
+from tlcli.images.worker import Order
+from tlcli.progress import Reporter
+from tlcli.settings import FinetuneSettings
+from tlcli.storage.files import portable_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What there is to learn from and to be judged on."""
+
+    dataset: Dataset
+    extraction: Extraction
+    duplicates: Duplicates
+    settled: Settled
+    lost: dict[str, str] = field(default_factory=dict)
+    """Why a picture, by its path, could not be read again during the run; grows while pictures are streamed."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.dataset.classes)
+
+    def rows(self, split: str) -> list[int]:
+        """Positions in `settled` of the pictures of a split."""
+        return self.settled.indices(split)
+
+    def readable(self, split: str) -> list[int]:
+        """Those of a split that were not lost."""
+        return [row for row in self.rows(split) if self.settled.samples[row].path not in self.lost]
+
+    def labels(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
+        """int64 [len(rows)]."""
+        return np.array([self.settled.samples[row].label for row in rows], np.int64)
+
+    def paths(self, rows: Sequence[int]) -> list[str]:
+        """The files of some rows."""
+        return [self.settled.samples[row].path for row in rows]
+
+    def digests(self, rows: Sequence[int]) -> list[bytes]:
+        """SHA-256 of the files of some rows."""
+        return [self.settled.digests[row] for row in rows]
+
+
+def held_out(dataset: Dataset, settings: FinetuneSettings) -> float | None:
+    """The share of train that judges; None where DATA brings validation pictures, or folds will judge."""
+    fraction = settings.validation_fraction
+    if fraction is None and settings.network.freeze != "all" and not dataset.has_split("validation"):
+        return HELD_OUT  # folds would mean to train five tails
+    return fraction
+
+
+def settle_pictures(dataset: Dataset, extraction: Extraction, settings: FinetuneSettings, report: Reporter) -> Pictures:
+    """Split the usable pictures, and tell of the others.
+
+    Raises:
+        DataError: a class has no usable picture in train, or nothing was held out.
+    """
+    duplicates = find_duplicates(dataset.samples, extraction.digests)
+    describe_duplicates(duplicates, report)
+    describe_failures(dataset, extraction.failures, report)
+    if duplicates.extra or extraction.failures:
+        report.note(f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}")
+    fraction = held_out(dataset, settings)
+    settled = settle(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=settings.network.seed)
+    describe_balance(dataset, settled, report, balanced=settings.balance)
+    return Pictures(dataset=dataset, extraction=extraction, duplicates=duplicates, settled=settled)
+
+
+def scan(dataset: Dataset, network: Network, workers: int, report: Reporter) -> tuple[Extraction, float]:
+    """Read and decode every picture, for its digest and whether it can be used; the seconds it took.
+
+    Several processes share the pictures; each gets what all found.
+    """
+    started = time.monotonic()
+    paths = processes.share([sample.path for sample in dataset.samples])
+    extraction = Extraction(digests=[None] * len(paths))
+    with (
+        PictureLoader(Order(preprocessing=network.preprocessing), workers=workers) as loader,
+        report.task("Pictures", len(paths)) as advance,
+    ):
+        for index, picture in enumerate(loader.load(paths)):
+            extraction.digests[index] = picture.digest
+            if picture.error is not None:
+                extraction.failures[index] = picture.error
+            network.memo.remember(paths[index], picture)
+            advance(1)
+    network.memo.save()
+    whole = Extraction(digests=[])
+    for part in processes.gather(extraction):
+        whole.failures |= {len(whole.digests) + index: reason for index, reason in part.failures.items()}
+        whole.digests += part.digests
+    return whole, time.monotonic() - started
+
+
+def refuse_lost(extraction: Extraction, digests: Sequence[bytes]) -> None:
+    """Stop where pictures that were there when the run began are not what they were.
+
+    Args:
+        extraction: What became of them.
+        digests: What they were.
+
+    Raises:
+        DataError: how many.
+    """
+    changed = {index for index, (now, was) in enumerate(zip(extraction.digests, digests, strict=True)) if now != was}
+    if lost := changed | extraction.failures.keys():
+        raise DataError(
+            f"{len(lost):,} pictures changed or vanished since the run began. Start again with --overwrite for what is "
+            "there now."
+        )
