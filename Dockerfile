@@ -2,7 +2,7 @@
 # docker run --rm --gpus all --user "$(id -u):$(id -g)" --volume "$PWD:/data" --volume tlcli:/cache tlcli finetune photos
 #
 # Without --gpus all it computes on the CPU. CUDA comes with torch's wheels: the host needs its driver and NVIDIA's container
-# toolkit, the image nothing. Decoders send pictures through pipes, so no --shm-size is needed.
+# toolkit, the image nothing. Decoders send images through pipes, so no --shm-size is needed.
 FROM python:3.13-slim
 
 # A compiler, since torch.compile makes kernels for a GPU as it runs; a font, for the class names on explanations.

@@ -1,4 +1,4 @@
-# make demo: everything from nothing to labelled pictures. make test: all tests. make lint: linters and types. make docs: pages.
+# make demo: everything from nothing to labeled images. make test: all tests. make lint: linters and types. make docs: pages.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,7 +48,7 @@ bench: $(VENV)/.tested
 		$(BIN)/python benchmarks/head.py $(FEATURES); rm $(FEATURES); fi
 	if [ -n "$(OTHERS)" ]; then benchmarks/others/beside.sh "$(DATA)" "$(OTHERS)" "$(TIMM)"; fi
 
-# The pictures in README.md, from sample_data; needs Chromium.
+# The images in README.md, from sample_data; needs Chromium.
 gallery: $(VENV)/.tested
 	$(BIN)/python docs/gallery.py
 

@@ -1,13 +1,13 @@
-"""As many distinct pictures as a benchmark needs: copies of a few, with unique bytes after a JPEG's end."""
+"""As many distinct images as a benchmark needs: copies of a few, with unique bytes after a JPEG's end."""
 
 from itertools import count
 from pathlib import Path
 
 
-def copy_pictures(data, folder, times=None, *, pictures=None):
-    """Write copies of DATA's JPEGs into class folders: each `times` times, or as many as make `pictures` together."""
+def copy_images(data, folder, times=None, *, images=None):
+    """Write copies of DATA's JPEGs into class folders: each `times` times, or as many as make `images` together."""
     sources = sorted(path for path in Path(data).rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
-    wanted = times * len(sources) if pictures is None else pictures
+    wanted = times * len(sources) if images is None else images
     written = []
     for number in count():
         for path in sources:

@@ -1,7 +1,7 @@
 """How fast each way from a JPEG's bytes to the network's pixels is, and how far its pixels are from the reference's.
 
-usage: python benchmarks/decode.py DATA [PICTURES]      (300 unless given)
-One core. The reference decodes all pixels with Pillow and resizes them. Large pictures are sheets of 3,024 x 4,032
+usage: python benchmarks/decode.py DATA [IMAGES]      (300 unless given)
+One core. The reference decodes all pixels with Pillow and resizes them. Large images are sheets of 3,024 x 4,032
 pixels pasted together from DATA's, as large as a phone's and with detail at every scale. Other decoders are measured
 where they are installed: `pip install simplejpeg torchcodec`.
 """
@@ -26,7 +26,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
 from tlcli.engines.torch_engine import PrefixRunner
 from tlcli.images.decode import decode
-from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
+from tlcli.images.preprocess import Preprocessing, fit_image, surplus
 from tlcli.training.head.l2_selection import select_holdout
 
 NETWORK = Preprocessing(
@@ -46,34 +46,34 @@ SMALL = 50
 
 def whole(data, network):
     """The reference."""
-    return fit_picture(decode(data, 3), network)
+    return fit_image(decode(data, 3), network)
 
 
 def ours(data, network):
     """What the decoding processes do."""
-    return fit_picture(decode(data, 3, functools.partial(surplus, preprocessing=network)), network)
+    return fit_image(decode(data, 3, functools.partial(surplus, preprocessing=network)), network)
 
 
 def simplejpeg(data, network):
     import simplejpeg
 
-    return fit_picture(Image.fromarray(simplejpeg.decode_jpeg(data, "RGB")), network)
+    return fit_image(Image.fromarray(simplejpeg.decode_jpeg(data, "RGB")), network)
 
 
 def torchcodec(data, network):
     from torchcodec.decoders import decode_image
 
-    return fit_picture(Image.fromarray(decode_image(data).permute(1, 2, 0).numpy()), network)
+    return fit_image(Image.fromarray(decode_image(data).permute(1, 2, 0).numpy()), network)
 
 
 def sheets(files):
-    """Large pictures made of small ones."""
-    pictures = cycle(files)
+    """Large images made of small ones."""
+    images = cycle(files)
     for _ in range(SHEETS):
         sheet = Image.new("RGB", SHEET)
         for top in range(0, SHEET[1], 500):
             for left in range(0, SHEET[0], 400):
-                sheet.paste(Image.open(io.BytesIO(next(pictures))).convert("RGB"), (left, top))
+                sheet.paste(Image.open(io.BytesIO(next(images))).convert("RGB"), (left, top))
         file = io.BytesIO()
         sheet.save(file, "JPEG", quality=90)
         yield file.getvalue()
@@ -136,6 +136,6 @@ for fit in ("crop", "pad", "squash"):
 small = replace(NETWORK, height=SMALL, width=SMALL)
 rows += measure(f"as they are, to {SMALL}", files, small, ways[:2])
 print(machine("simplejpeg", "torchcodec"), end="\n\n")
-print(table(["pictures", "way", "core-time a picture", "a second", "mean difference, levels", "worst picture"], rows))
-print(f"\nHeads on features of the default backbone at {SMALL} pixels, for which DATA's pictures are decoded small:\n")
-print(table(["way", "test pictures right"], accuracies(data, small)))
+print(table(["images", "way", "core-time an image", "a second", "mean difference, levels", "worst image"], rows))
+print(f"\nHeads on features of the default backbone at {SMALL} pixels, for which DATA's images are decoded small:\n")
+print(table(["way", "test images right"], accuracies(data, small)))

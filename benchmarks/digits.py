@@ -1,7 +1,7 @@
 """scikit-learn's handwritten digits (8x8) with LeNet-5 from scratch: a random fifth, and the last 360 (other writers).
 
 usage: python benchmarks/digits.py [SEED]
-       python benchmarks/digits.py --write FOLDER     (only the pictures, a fifth each for test and validation)
+       python benchmarks/digits.py --write FOLDER     (only the images, a fifth each for test and validation)
 """
 
 import json
@@ -19,10 +19,10 @@ def write(folder, *, test, validation=()):
     """The digits, scaled up to 32 pixels, as FOLDER/SPLIT/DIGIT/NUMBER.png."""
     digits = load_digits()
     split_of = dict.fromkeys(test, "test") | dict.fromkeys(validation, "validation")
-    for index, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+    for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = Path(folder) / split_of.get(index, "train") / str(label) / f"{index:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = (picture * 255 / 16).round().astype(np.uint8)
+        pixels = (image * 255 / 16).round().astype(np.uint8)
         Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC).save(path)
 
 

@@ -1,4 +1,4 @@
-"""What runs the frozen part fastest, and from how many pictures on its export pays.
+"""What runs the frozen part fastest, and from how many images on its export pays.
 
 usage: python benchmarks/engine.py [BACKBONE] [FREEZE]      (tf_efficientnet_lite0 and all unless given)
 Random pixels, no decoding: the network alone, in the batches and streams of cache-features. Medians of five.
@@ -16,7 +16,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.onnx_export import OnnxRunner, exported
 from tlcli.engines.torch_engine import PrefixRunner, pick_batch_size
 
-PICTURES = 256
+IMAGES = 256
 
 name, freeze = [*sys.argv[1:], *["tf_efficientnet_lite0", "all"][len(sys.argv) - 1 :]]
 backbone = load_backbone(name, "none", classes=10, size=None, seed=0)
@@ -27,18 +27,18 @@ onnx = OnnxRunner(exported(prefix, shape, spec.mean, spec.std, None, lambda: Non
 export = time.monotonic() - started
 plain = PrefixRunner(prefix, spec.mean, spec.std, device=torch.device("cpu"), precision="fp32")
 size = pick_batch_size(None, torch.device("cpu"))
-pixels = np.random.default_rng(0).integers(0, 256, (PICTURES, *shape), np.uint8)
-batches = [pixels[start : start + size] for start in range(0, PICTURES, size)]
+pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape), np.uint8)
+batches = [pixels[start : start + size] for start in range(0, IMAGES, size)]
 seconds = {"torch": [], "onnx": []}
 for _ in range(6):
     for engine, runner in (("torch", plain), ("onnx", onnx)):
         started = time.monotonic()
         features = np.concatenate(list(runner.map(batches)))
         seconds[engine].append(time.monotonic() - started)
-rates = {engine: PICTURES / statistics.median(taken[1:]) for engine, taken in seconds.items()}  # the first warms up
-print("| engine | pictures a second |\n|---|---|")
+rates = {engine: IMAGES / statistics.median(taken[1:]) for engine, taken in seconds.items()}  # the first warms up
+print("| engine | images a second |\n|---|---|")
 for engine, rate in rates.items():
     print(f"| {engine} | {rate:.0f} |")
 gained = 1 / rates["torch"] - 1 / rates["onnx"]
-pays = f"pays from {export / gained:,.0f} pictures on" if gained > 0 else "never pays"
+pays = f"pays from {export / gained:,.0f} images on" if gained > 0 else "never pays"
 print(f"\nThe export takes {export:.1f} s and {pays} ({name}, {freeze}, {torch.get_num_threads()} threads).")

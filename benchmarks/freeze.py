@@ -1,8 +1,8 @@
-"""How much to freeze: test accuracy by the number of training pictures and the depth of freezing.
+"""How much to freeze: test accuracy by the number of training images and the depth of freezing.
 
 usage: python benchmarks/freeze.py DATA [EPOCHS]     (DATA with train, validation and test; default epochs unless given)
-Each row of the table takes the first N training pictures in an order of their own (the hash of their names); validation
-and test are the same for all. Depths that are cut train on cached plain features, `none` on plain pictures.
+Each row of the table takes the first N training images in an order of their own (the hash of their names); validation
+and test are the same for all. Depths that are cut train on cached plain features, `none` on plain images.
 """
 
 import csv
@@ -24,7 +24,7 @@ train = [sample for sample in dataset.samples if sample.split == "train"]
 others = [sample for sample in dataset.samples if sample.split != "train"]
 train.sort(key=lambda sample: hashlib.sha256(Path(sample.path).name.encode()).digest())
 
-print("| training pictures | " + " | ".join(DEPTHS) + " |\n" + "|---" * (len(DEPTHS) + 1) + "|")
+print("| training images | " + " | ".join(DEPTHS) + " |\n" + "|---" * (len(DEPTHS) + 1) + "|")
 for size in SIZES:
     chosen = train[:size]
     cells = []

@@ -1,7 +1,7 @@
 """On a CUDA GPU: cache-features beside its parts and timm's inference.py, and the training of tails.
 
 usage: python benchmarks/gpu.py DATA [TIMM_COMMAND]
-Pictures a second of: decoding alone, the forward pass alone (fp16, channels-last), cache-features (its own figure and
+Images a second of: decoding alone, the forward pass alone (fp16, channels-last), cache-features (its own figure and
 the whole process), and tail training behind two depths. TIMM_COMMAND, such as timm's inference.py with its best flags
 over one folder of DATA's classes, goes to a shell, and its whole duration counts.
 """
@@ -21,7 +21,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
 from tlcli.engines.torch_engine import PrefixRunner, pick_batch_size, pick_precision
 from tlcli.features.network import make_preprocessing
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.settings.shared import cores
 
@@ -39,10 +39,10 @@ def add(name, count, seconds):
     rows.append([name, f"{count / seconds:,.0f}", f"{seconds:.1f} s"])
 
 
-with PictureLoader(Order(preprocessing=preprocessing), workers=cores()) as loader:
+with ImageLoader(Order(preprocessing=preprocessing), workers=cores()) as loader:
     loader.start()
     started = time.monotonic()
-    good = [picture.pixels for picture in loader.load(paths) if picture.pixels]
+    good = [image.pixels for image in loader.load(paths) if image.pixels]
     add(f"decoding alone, {cores()} processes", len(good), time.monotonic() - started)
 size, prefix = pick_batch_size(None, device), cut_at(backbone, "all").prefix
 precision = pick_precision("auto", device)
@@ -69,4 +69,4 @@ if len(sys.argv) > 2:
     seconds, _ = run(["bash", "-c", sys.argv[2]])
     add("timm's inference.py, whole process", len(paths), seconds)
 print(f"{torch.cuda.get_device_name()}. {machine()}", end="\n\n")
-print(table(["", "pictures a second", "took"], rows))
+print(table(["", "images a second", "took"], rows))

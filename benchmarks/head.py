@@ -52,14 +52,14 @@ def scale(rows):
     memory.start()
     generator = np.random.default_rng(0)
     labels = generator.integers(0, CLASSES, rows)
-    centres = generator.normal(size=(CLASSES, FEATURES)).astype(np.float32)
+    centers = generator.normal(size=(CLASSES, FEATURES)).astype(np.float32)
     mixing = (generator.normal(size=(FEATURES, FEATURES)) / np.sqrt(FEATURES)).astype(np.float32)
     folder = os.environ.get("TMPDIR", "/tmp")
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         for start in range(0, rows, 8192):
             some = labels[start : start + 8192]
             noise = generator.standard_normal((len(some), FEATURES), np.float32) @ mixing
-            (0.05 * centres[some] + noise).astype(np.float32).tofile(file)
+            (0.05 * centers[some] + noise).astype(np.float32).tofile(file)
         file.flush()
         features, targets = Mapped(file.name, rows), torch.from_numpy(labels)
         started = time.monotonic()
@@ -100,14 +100,14 @@ def beside_scikit_learn(path):
         taken["tlcli"].append(time.monotonic() - started)
         started = time.monotonic()
         scaler = StandardScaler().fit(features)
-        standardised = scaler.transform(features)
+        standardized = scaler.transform(features)
         # Its C weighs the sum of losses, our L2 the mean.
-        peer = LogisticRegression(C=1 / (l2 * count), max_iter=1000).fit(standardised, labels)
+        peer = LogisticRegression(C=1 / (l2 * count), max_iter=1000).fit(standardized, labels)
         taken["scikit-learn"].append(time.monotonic() - started)
     scale_ = scaler.scale_.astype(np.float64)
     weight, raw = head.weight.double().numpy() * scale_, features.astype(np.float64)
     losses["tlcli"] = objective(raw @ head.weight.double().numpy().T + head.bias.double().numpy(), labels, weight, l2)
-    scores = standardised.astype(np.float64) @ peer.coef_.T + peer.intercept_
+    scores = standardized.astype(np.float64) @ peer.coef_.T + peer.intercept_
     losses["scikit-learn"] = objective(scores, labels, peer.coef_, l2)
     print(f"{count:,} x {features.shape[1]:,}, {len(classes)} classes, L2 {l2}, medians of {RUNS} that alternate\n")
     print("| | seconds | objective |\n|---|---|---|")

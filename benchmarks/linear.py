@@ -1,6 +1,6 @@
-"""Time and memory of cache-features from a thousand pictures to a hundred thousand: the first linear, the second flat.
+"""Time and memory of cache-features from a thousand images to a hundred thousand: the first linear, the second flat.
 
-usage: python benchmarks/linear.py DATA [PICTURES...]      (1000 10000 100000 unless given)
+usage: python benchmarks/linear.py DATA [IMAGES...]      (1000 10000 100000 unless given)
 Whole processes on an empty cache. Peak memory is that of the main process: VmHWM, with what is mapped from the cache,
 and RssAnon, without.
 """
@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from copies import copy_pictures
+from copies import copy_images
 from measure import TLCLI, machine, table
 
 
@@ -29,7 +29,7 @@ data, counts = sys.argv[1], [int(word) for word in sys.argv[2:]] or [1_000, 10_0
 rows = []
 for count in counts:
     with tempfile.TemporaryDirectory() as folder:
-        copy_pictures(data, f"{folder}/data", pictures=count)
+        copy_images(data, f"{folder}/data", images=count)
         started = time.monotonic()
         process = subprocess.Popen(
             [*TLCLI, "cache-features", f"{folder}/data", "--cache", f"{folder}/cache", "--quiet"]
@@ -54,4 +54,4 @@ for count in counts:
     rows.append(cells)
     print(cells, process.returncode, file=sys.stderr)
 print(machine(), end="\n\n")
-print(table(["pictures", "cold", "pictures a second", "again", "peak VmHWM", "peak RssAnon"], rows))
+print(table(["images", "cold", "images a second", "again", "peak VmHWM", "peak RssAnon"], rows))

@@ -1,6 +1,6 @@
 """Anonymous memory of training on a cache that is larger than memory might be.
 
-usage: python benchmarks/memory.py DATA [LAYER] [VIEWS]     (blocks.2.1, 15 views: 3 GB for 3,000 pictures)
+usage: python benchmarks/memory.py DATA [LAYER] [VIEWS]     (blocks.2.1, 15 views: 3 GB for 3,000 images)
 Fills the cache with augmented views, then trains one epoch on them and samples RssAnon of the training process.
 """
 

@@ -1,7 +1,7 @@
 """predict over a million paths: how soon the first rows are on disk, how fast it is, and that memory stays flat.
 
 usage: python benchmarks/million.py [PATHS]      (1000000 unless given)
-Pictures of 32 x 32 pixels, a thousand different ones under links, and a run of LeNet-5. Memory is the main process's.
+Images of 32 x 32 pixels, a thousand different ones under links, and a run of LeNet-5. Memory is the main process's.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from PIL import Image
 
 
 def draw(folder):
-    """A thousand pictures in two classes: dark and bright noise."""
+    """A thousand images in two classes: dark and bright noise."""
     generator = np.random.default_rng(0)
     for number in range(1000):
         path = folder / ("bright" if number % 2 else "dark") / f"{number:03d}.jpg"

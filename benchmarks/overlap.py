@@ -1,6 +1,6 @@
 """Whether augmenting and training overlap: an epoch should take about the longer of the two alone, not their sum.
 
-usage: python benchmarks/overlap.py DATA [LAYER] [PICTURES]      (blocks.5.3 and 600 unless given)
+usage: python benchmarks/overlap.py DATA [LAYER] [IMAGES]      (blocks.5.3 and 600 unless given)
 One process augments and one thread trains, so that on two cores neither takes the other's. Needs a table or folder that
 finetune takes.
 """
@@ -16,7 +16,7 @@ from tlcli.datasets.dataset import open_dataset
 from tlcli.engines.torch_engine import autocast
 from tlcli.features.frozen import freeze_at
 from tlcli.features.network import open_network
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import PRESETS
@@ -35,7 +35,7 @@ with tempfile.TemporaryDirectory() as cache:
         ComputeSettings(device="cpu"),
         CacheSettings(directory=Path(cache)),
         classes=int(labels.max()) + 1,
-        pictures=len(paths),
+        images=len(paths),
         report=Silent(),
     )
     frozen = freeze_at(network, layer, Silent(), augmentation=PRESETS["strong"])
@@ -43,14 +43,14 @@ batches = batches_of(len(paths), 32, seed=0, epoch=0)
 
 
 class InMemory:
-    """A loader whose pictures are there already."""
+    """A loader whose images are there already."""
 
-    def __init__(self, pictures):
-        self._pictures = pictures
+    def __init__(self, images):
+        self._images = images
 
     def load_views(self, requests):
-        """The picture of each request, whatever the view."""
-        return (self._pictures[path] for path, _ in requests)
+        """The image of each request, whatever the view."""
+        return (self._images[path] for path, _ in requests)
 
 
 def train(loader, digests):
@@ -70,13 +70,13 @@ def train(loader, digests):
     return time.monotonic() - started, source.waited
 
 
-with PictureLoader(frozen.order(augmented=True), workers=1, ahead=96) as loader:
+with ImageLoader(frozen.order(augmented=True), workers=1, ahead=96) as loader:
     loader.start()
     started = time.monotonic()
-    pictures = list(loader.load_views((path, 1) for path in paths))
+    images = list(loader.load_views((path, 1) for path in paths))
     augmenting = time.monotonic() - started
-    digests = [picture.digest or b"" for picture in pictures]
-    ready = InMemory(dict(zip(paths, pictures, strict=True)))
+    digests = [image.digest or b"" for image in images]
+    ready = InMemory(dict(zip(paths, images, strict=True)))
     train(ready, digests)  # the first time, kernels are picked
     alone, _ = train(ready, digests)
     together, waited = train(loader, digests)

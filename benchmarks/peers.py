@@ -44,14 +44,14 @@ def peer(command):
 
 
 def predicting():
-    """`predict` of every picture of DATA, with a run that exists."""
+    """`predict` of every image of DATA, with a run that exists."""
     folder = tempfile.mkdtemp()
     run([*TLCLI, "finetune", data, "--out", f"{folder}/run", "--quiet"])
-    pictures = [str(path) for path in Path(data).iterdir() if path.is_dir()]
+    images = [str(path) for path in Path(data).iterdir() if path.is_dir()]
 
     def once():
         seconds, printed = run(
-            [*TLCLI, "predict", f"{folder}/run", *pictures, "--out", f"{folder}/rows.csv", "--overwrite", "--json"]
+            [*TLCLI, "predict", f"{folder}/run", *images, "--out", f"{folder}/rows.csv", "--overwrite", "--json"]
         )
         notes.append({"predict": json.loads(printed)["images_per_second"]})
         return seconds

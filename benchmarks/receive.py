@@ -1,8 +1,8 @@
-"""How many pictures a second one process takes from its decoders, batches them and keeps features: a GPU's upper limit.
+"""How many images a second one process takes from its decoders, batches them and keeps features: a GPU's upper limit.
 
 usage: python benchmarks/receive.py [DECODERS...]
 The decoders here take no core: each waits for as long as decoding takes (1.84 ms) and sends the same pixels; and the
-network gives zeros. What is left is what cache-features' own process does for every picture: its core-time is printed.
+network gives zeros. What is left is what cache-features' own process does for every image: its core-time is printed.
 """
 
 import resource
@@ -20,20 +20,20 @@ from tlcli.features.extract import Extraction, extract
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images import loader
-from tlcli.images.preprocess import whole_picture
+from tlcli.images.preprocess import whole_image
 from tlcli.images.worker import Order
 from tlcli.progress import Silent
 
-DECODING, PICTURES, SIZE, WIDTH = 0.00184, 8000, 224, 1280
+DECODING, IMAGES, SIZE, WIDTH = 0.00184, 8000, 224, 1280
 WAITING = f"""
 import hashlib, os, sys, time
 sys.path[:] = {{path!r}}
 from tlcli.images import worker
 pixels = os.urandom({SIZE} * {SIZE} * 3)
-def read_picture(path, order, view=0):
+def read_image(path, order, view=0):
     time.sleep({DECODING})
-    return worker.Picture(digest=hashlib.sha256(path.encode()).digest(), size=1, modified=2, read=3, pixels=pixels)
-worker.read_picture = read_picture
+    return worker.DecodedImage(digest=hashlib.sha256(path.encode()).digest(), size=1, modified=2, read=3, pixels=pixels)
+worker.read_image = read_image
 worker.main()
 """
 
@@ -45,21 +45,21 @@ def core_time():
 
 
 loader._BOOT = WAITING
-rows, gpu = [], SimpleNamespace(type="cuda")  # in one stream, 256 pictures a batch
-paths = [str(number) for number in range(PICTURES)]
+rows, gpu = [], SimpleNamespace(type="cuda")  # in one stream, 256 images a batch
+paths = [str(number) for number in range(IMAGES)]
 for decoders in [int(word) for word in sys.argv[1:]] or [2, 8, 16]:
-    size = whole_picture(SIZE)
+    size = whole_image(SIZE)
     with (
         tempfile.TemporaryDirectory() as folder,
-        loader.PictureLoader(Order(preprocessing=size), workers=decoders, ahead=1783) as opened,
+        loader.ImageLoader(Order(preprocessing=size), workers=decoders, ahead=1783) as opened,
     ):
         opened.start()
         store = FeatureStore(Path(folder), {"of": "nothing"}, (WIDTH,))
         started, before = time.monotonic(), core_time()
         extract(
             paths,
-            [(number, 0) for number in range(PICTURES)],
-            Extraction(digests=[None] * PICTURES),
+            [(number, 0) for number in range(IMAGES)],
+            Extraction(digests=[None] * IMAGES),
             prefix=lambda: lambda batches: map_in_torch(lambda b: np.zeros((len(b), WIDTH), np.float32), batches, gpu),
             loader=opened,
             preprocessing=size,
@@ -69,8 +69,8 @@ for decoders in [int(word) for word in sys.argv[1:]] or [2, 8, 16]:
             report=Silent(),
         )
         taken = time.monotonic() - started
-        own, system = (1e6 * (now - then) / PICTURES for now, then in zip(core_time(), before, strict=True))
+        own, system = (1e6 * (now - then) / IMAGES for now, then in zip(core_time(), before, strict=True))
     ideal = f"{decoders / DECODING:,.0f}"
-    rows.append([decoders, f"{PICTURES / taken:,.0f}", ideal, f"{own:.0f} + {system:.0f} µs"])
+    rows.append([decoders, f"{IMAGES / taken:,.0f}", ideal, f"{own:.0f} + {system:.0f} µs"])
 print(machine(), end="\n\n")
-print(table(["decoders", "pictures a second", "if nothing else took time", "core-time a picture (own + system)"], rows))
+print(table(["decoders", "images a second", "if nothing else took time", "core-time an image (own + system)"], rows))

@@ -2,7 +2,7 @@
 
 usage: python benchmarks/scale.py DATA [ROUNDS]      (1 unless given; DATA has train and validation)
 All of them share the cores that one process has, so nothing is faster than it but by accident: what is lost is what
-sharing the work costs. Each way also runs on a few pictures, for what it costs before it gets to work. Ways take turns.
+sharing the work costs. Each way also runs on a few images, for what it costs before it gets to work. Ways take turns.
 """
 
 import json
@@ -21,7 +21,7 @@ from tlcli.datasets.dataset import open_dataset
 from tlcli.settings.shared import cores
 
 FEW = 60
-"""Pictures, half of them to train on, that take next to no time."""
+"""Images, half of them to train on, that take next to no time."""
 TAIL = ("--freeze", "blocks.5.0", "--augment", "none", "--epochs", "3", "--precision", "fp32")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tlcli"]
 CLUSTER = ("--cluster", "auto", "--cores", str(max(1, cores() // 2)), "--part-size", "250")
@@ -47,7 +47,7 @@ def alone(command, place):
 
 
 def shards(command, place):
-    """Two processes at the same time, each with half of the pictures and of the cores."""
+    """Two processes at the same time, each with half of the images and of the cores."""
     own = sorted(os.sched_getaffinity(0))
     halves = own[: len(own) // 2], own[len(own) // 2 :]
     finished(
@@ -84,7 +84,7 @@ def seconds(way, command):
 
 
 def compared(title, ways, many, few, command, rounds):
-    """A table of ways to do a command on many pictures and on few."""
+    """A table of ways to do a command on many images and on few."""
     whole, start = ({name: [] for name in ways} for _ in range(2))
     for _ in range(rounds):
         for name, way in ways.items():
@@ -98,7 +98,7 @@ def compared(title, ways, many, few, command, rounds):
         first = next(iter(rates.values()))
         rows.append([name, f"{at_all:.1f} s", f"{at_least:.1f} s", f"{rates[name]:.0f}", f"{rates[name] / first:.2f}"])
     print(f"\n{title}\n")
-    print(table(["", "whole", f"with {few[1]} pictures", "pictures a second between", "times one process"], rows))
+    print(table(["", "whole", f"with {few[1]} images", "images a second between", "times one process"], rows))
 
 
 def training(data, rounds):
@@ -124,11 +124,11 @@ def training(data, rounds):
         [name, f"{statistics.median(wholes[name]):.1f} s", f"{rate:.0f}", f"{rate / first:.2f}"]
         for name, rate in rates.items()
     ]
-    print(table(["", "whole process", "pictures a second", "times one process"], rows))
+    print(table(["", "whole process", "images a second", "times one process"], rows))
 
 
 def few_of(data, folder):
-    """A folder with links to a few pictures of each split, and how many."""
+    """A folder with links to a few images of each split, and how many."""
     dataset = open_dataset(data)
     for split in ("train", "validation"):
         samples = [sample for sample in dataset.samples if sample.split == split]

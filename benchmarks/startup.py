@@ -15,7 +15,7 @@ with tempfile.TemporaryDirectory() as folder:
     run, cache = Path(folder) / "run", ["--cache", f"{folder}/cache"]
     finetune = [*TLCLI, "finetune", data, "--out", run, *cache, "--overwrite", "--quiet"]
     subprocess.run(finetune, check=True)
-    picture = next(path for path in sorted(Path(data).rglob("*")) if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    image = next(path for path in sorted(Path(data).rglob("*")) if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
 
     def process(command):
         """Its duration is what counts."""
@@ -25,8 +25,8 @@ with tempfile.TemporaryDirectory() as folder:
         {
             "import timm": process([sys.executable, "-c", "import timm"]),
             "tlcli --help": process([*TLCLI, "--help"]),
-            "tlcli predict, one picture": process([*TLCLI, "predict", run, picture]),
-            "tlcli predict --engine torch": process([*TLCLI, "predict", run, picture, "--engine", "torch"]),
+            "tlcli predict, one image": process([*TLCLI, "predict", run, image]),
+            "tlcli predict --engine torch": process([*TLCLI, "predict", run, image, "--engine", "torch"]),
             "tlcli finetune, warm cache": process(finetune),
         },
         rounds,

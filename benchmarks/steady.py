@@ -1,9 +1,9 @@
 """How near cache-features comes to the limit of the machine once it is under way.
 
 usage: python benchmarks/steady.py DATA [ROUNDS]      (3 unless given)
-The limit is cores / (core-seconds to decode a picture + core-seconds for its forward pass), each measured alone, in
-turn with the whole. Start-up and export are left out, and pictures that wait decoded at the beginning or the end too:
-DATA is copied with bytes appended, so that there are four times as many distinct pictures, and the middle half counts.
+The limit is cores / (core-seconds to decode an image + core-seconds for its forward pass), each measured alone, in
+turn with the whole. Start-up and export are left out, and images that wait decoded at the beginning or the end too:
+DATA is copied with bytes appended, so that there are four times as many distinct images, and the middle half counts.
 """
 
 import functools
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from copies import copy_pictures
+from copies import copy_images
 from measure import machine, table
 
 from tlcli.backbones.cut import cut_at
@@ -24,23 +24,23 @@ from tlcli.commands.cache_features import cache_features
 from tlcli.engines.onnx_export import exported
 from tlcli.engines.onnx_session import OnnxSession
 from tlcli.features.network import make_preprocessing
-from tlcli.images.worker import Order, read_picture
+from tlcli.images.worker import Order, read_image
 from tlcli.progress import Silent
 from tlcli.settings import CacheFeaturesSettings, CacheSettings
 from tlcli.settings.shared import cores
 
 ALONE = 300
-"""Pictures that decoding and network are measured on alone."""
+"""Images that decoding and network are measured on alone."""
 
 
 class Clock(Silent):
-    """Remembers when how many pictures were done."""
+    """Remembers when how many images were done."""
 
     def __init__(self):
         self.ticks = []
 
     @contextmanager
-    def task(self, name, total, unit="pictures"):
+    def task(self, name, total, unit="images"):
         """Count what is done."""
         done = 0
 
@@ -53,7 +53,7 @@ class Clock(Silent):
 
 
 def steady(folder):
-    """Pictures a second in the middle half."""
+    """Images a second in the middle half."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as cache:
         cache_features(CacheFeaturesSettings(data=folder, cache=CacheSettings(directory=Path(cache))), clock)
@@ -69,8 +69,8 @@ preprocessing = make_preprocessing(backbone, "crop")
 prefix = cut_at(backbone, "all").prefix
 session = OnnxSession(exported(prefix, preprocessing.shape, preprocessing.mean, preprocessing.std, None, lambda: None))
 with tempfile.TemporaryDirectory() as folder:
-    paths = copy_pictures(data, folder, 4)
-    read = functools.partial(read_picture, order=Order(preprocessing=preprocessing))
+    paths = copy_images(data, folder, 4)
+    read = functools.partial(read_image, order=Order(preprocessing=preprocessing))
     found = {"decode": [], "forward": [], "steady": []}
     for _ in range(rounds):
         started = time.process_time()

@@ -1,7 +1,7 @@
 """An epoch of tail training, from the cache and with online augmentation, beside the same in fastai.
 
 usage: python benchmarks/tails.py DATA FASTAI_PYTHON [STAGE]       (frozen up to blocks.5 unless given)
-Second epochs are compared, each with its validation. fastai has no cache: there its epoch on plain pictures counts.
+Second epochs are compared, each with its validation. fastai has no cache: there its epoch on plain images counts.
 """
 
 import json
@@ -34,7 +34,7 @@ def theirs(kind):
 print(machine(), end="\n\n")
 print(table(["an epoch behind blocks." + stage, "tlcli", "fastai", "times faster"], []))
 for name, options, kind in (
-    ("plain pictures, tlcli from its cache", (), "plain"),
+    ("plain images, tlcli from its cache", (), "plain"),
     ("online augmentation", ("--augment", "light"), "augmented"),
 ):
     mine, peer = ours(*options), theirs(kind)

@@ -1,4 +1,4 @@
-"""Makes the pictures in README.md from sample_data: `make gallery`. Needs Chromium, and Playwright (the test extra)."""
+"""Makes the images in README.md from sample_data: `make gallery`. Needs Chromium, and Playwright (the test extra)."""
 
 import io
 import shutil
@@ -19,11 +19,9 @@ def tlcli(*arguments):
     subprocess.run([*TLCLI, *map(str, arguments)], check=True)
 
 
-def save(picture, name, width):
-    """As a PNG of 256 colours, which are enough and a third of the bytes."""
-    small = picture.convert("RGB").resize(
-        (width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS
-    )
+def save(image, name, width):
+    """As a PNG of 256 colors, which are enough and a third of the bytes."""
+    small = image.convert("RGB").resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     small.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(DOCS / name, optimize=True)
 
 
@@ -42,20 +40,20 @@ def report(page, run):
 
 
 def inspection(page, folder):
-    """The three units of the last block looked at that tell pictures apart best, before and after fine-tuning."""
+    """The three units of the last block looked at that tell images apart best, before and after fine-tuning."""
     page.goto((folder / "inspect.html").absolute().as_uri())
     cards = page.locator("#layer-14 article")
     shots = [Image.open(io.BytesIO(cards.nth(number).screenshot())) for number in range(3)]
     below(shots, "inspect.png", 1280)
 
 
-def below(pictures, name, width):
-    """Some pictures, one below the other."""
-    sheet = Image.new("RGB", (max(one.width for one in pictures), sum(one.height + 12 for one in pictures)), "white")
+def below(images, name, width):
+    """Some images, one below the other."""
+    sheet = Image.new("RGB", (max(one.width for one in images), sum(one.height + 12 for one in images)), "white")
     top = 0
-    for picture in pictures:
-        sheet.paste(picture, (0, top))
-        top += picture.height + 12
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height + 12
     save(sheet, name, width)
 
 

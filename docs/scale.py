@@ -1,4 +1,4 @@
-"""What a billion pictures take: the arithmetic behind docs/scale.md, from rates that were measured.
+"""What a billion images take: the arithmetic behind docs/scale.md, from rates that were measured.
 
 usage: python docs/scale.py            prints the tables
        python docs/scale.py --write    puts them into docs/scale.md, which a test compares with this
@@ -15,8 +15,8 @@ from tlcli.features.store import FeatureStore
 BILLION, MILLION, HOUR, DAY = 10**9, 10**6, 3600, 86_400
 
 # Measured on two cores of a server, default backbone at 224 pixels (benchmarks/RESULTS.md says how and when).
-PICTURE = 28_142
-"""Bytes of a picture: the mean of 3,781 photographs, most of them 400 x 534 pixels."""
+IMAGE = 28_142
+"""Bytes of an image: the mean of 3,781 photographs, most of them 400 x 534 pixels."""
 DECODE = 2.18e-3
 """Core-seconds to read and decode one (steady.py)."""
 DECODE_LARGE = 39.0e-3
@@ -26,9 +26,9 @@ NETWORK = 6.16e-3
 SHARE = 0.95
 """Of the limit that these two set, what `cache-features` runs at (steady.py)."""
 EPOCH, EPOCH_AUGMENTED, EPOCH_OF = 3.4, 16.9, 3_068
-"""Seconds of two cores for an epoch of so many pictures behind `blocks.5`, from the cache and augmented (tails.py)."""
+"""Seconds of two cores for an epoch of so many images behind `blocks.5`, from the cache and augmented (tails.py)."""
 HELD = 1500
-"""Bytes of memory that `cache-features` and `finetune` hold for each picture: path, digest, place (linear.py)."""
+"""Bytes of memory that `cache-features` and `finetune` hold for each image: path, digest, place (linear.py)."""
 LISTED = 1_000_000 / 15.4
 """Paths a second until the first rows of `predict` are written, so at least the speed of listing (million.py)."""
 HEAD, HEAD_ROWS = 22.0, 1_000_000
@@ -36,7 +36,7 @@ HEAD, HEAD_ROWS = 22.0, 1_000_000
 ROW = 49
 """Bytes of a row of predictions in Parquet: 3,781 rows of `predict --out labels.parquet` took 186 kB."""
 
-# Measured by others: timm's own table, results/benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv, pictures a second of
+# Measured by others: timm's own table, results/benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv, images a second of
 # tf_efficientnet_lite0 on an RTX 4090, 16 bits, channels-last, without decoding. We had no GPU to measure on.
 GPU = 9_765.0
 
@@ -52,7 +52,7 @@ DISK = 1e9
 
 @dataclass(frozen=True)
 class Machines:
-    """One way to compute features: core-seconds and GPU-seconds a picture."""
+    """One way to compute features: core-seconds and GPU-seconds an image."""
 
     name: str
     core: float
@@ -60,14 +60,14 @@ class Machines:
 
     @property
     def cost(self) -> float:
-        """Dollars for a million pictures."""
+        """Dollars for a million images."""
         return MILLION * (self.core * CORE_HOUR + self.gpu * GPU_HOUR) / HOUR
 
 
 WAYS = [
-    Machines("CPU, small pictures", (DECODE + NETWORK) / SHARE, 0.0),
+    Machines("CPU, small images", (DECODE + NETWORK) / SHARE, 0.0),
     Machines("CPU, 12 megapixels", (DECODE_LARGE + NETWORK) / SHARE, 0.0),
-    Machines("GPU, small pictures", DECODE / SHARE, 1 / GPU),
+    Machines("GPU, small images", DECODE / SHARE, 1 / GPU),
     Machines("GPU, 12 megapixels", DECODE_LARGE / SHARE, 1 / GPU),
 ]
 
@@ -90,7 +90,7 @@ def amount(number, unit, per=1000):
 def compute():
     """Hours and dollars of a billion features, and machines for a day."""
     return table(
-        ["a billion features", "core-hours", "GPU-hours", "machines to be done in a day", "dollars a million pictures"],
+        ["a billion features", "core-hours", "GPU-hours", "machines to be done in a day", "dollars a million images"],
         [
             [
                 way.name,
@@ -106,9 +106,9 @@ def compute():
 
 
 def training():
-    """Hours of an epoch over a billion pictures."""
+    """Hours of an epoch over a billion images."""
     return table(
-        ["an epoch over a billion, two layers trained", "core-hours", "dollars a million pictures"],
+        ["an epoch over a billion, two layers trained", "core-hours", "dollars a million images"],
         [
             [
                 name,
@@ -134,11 +134,11 @@ def caches():
                 f"{' x '.join(map(str, cut.feature_shape))} {store.dtype}",
                 amount(size, "B"),
                 amount(size * BILLION, "B"),
-                f"{size / PICTURE:.1f}",
+                f"{size / IMAGE:.1f}",
                 f"{size * MILLION / 1e9 * STORED:.2f}",
             ]
         )
-    names = ["cut", "feature", "a picture", "a billion", "times the picture's file", "dollars a million a month"]
+    names = ["cut", "feature", "an image", "a billion", "times the image's file", "dollars a million a month"]
     return table(names, rows)
 
 
@@ -146,11 +146,11 @@ def network():
     """What has to flow, and how fast."""
     core = SHARE / (DECODE + NETWORK)
     return table(
-        ["", "pictures a second", "reads", "decoding cores it needs"],
+        ["", "images a second", "reads", "decoding cores it needs"],
         [
-            ["one core, decoding and network", f"{core:,.0f}", amount(core * PICTURE * 8, "bit/s"), "-"],
-            ["a machine of 64 cores", f"{64 * core:,.0f}", amount(64 * core * PICTURE * 8, "bit/s"), "-"],
-            ["one GPU, fed", f"{GPU:,.0f}", amount(GPU * PICTURE * 8, "bit/s"), f"{GPU * DECODE / SHARE:,.0f}"],
+            ["one core, decoding and network", f"{core:,.0f}", amount(core * IMAGE * 8, "bit/s"), "-"],
+            ["a machine of 64 cores", f"{64 * core:,.0f}", amount(64 * core * IMAGE * 8, "bit/s"), "-"],
+            ["one GPU, fed", f"{GPU:,.0f}", amount(GPU * IMAGE * 8, "bit/s"), f"{GPU * DECODE / SHARE:,.0f}"],
             [
                 "one GPU, fed with 12 megapixels",
                 f"{GPU:,.0f}",
@@ -162,7 +162,7 @@ def network():
 
 
 def limits():
-    """What a single process could not do, and at how many pictures."""
+    """What a single process could not do, and at how many images."""
     row = FeatureStore(None, {}, (1280,)).row_bytes()
     return table(
         ["what", "for a billion", "so, in one process, at most about"],

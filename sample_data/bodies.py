@@ -1,4 +1,4 @@
-"""The kinds of car of the sample pictures, as side profiles in metres."""
+"""The kinds of car of the sample images, as side profiles in metres."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The drawing tools of the sample pictures: colours, smooth curves and a pen with its own coordinates.
+"""The drawing tools of the sample images: colors, smooth curves and a pen with its own coordinates.
 
-Everything is painted three times as large as the finished picture and scaled down at the end, so that
+Everything is painted three times as large as the finished image and scaled down at the end, so that
 Pillow's hard-edged shapes come out smooth.
 """
 
@@ -15,34 +15,34 @@ from PIL import Image, ImageDraw, ImageFilter
 
 SUPERSAMPLING = 3
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Point = tuple[float, float]
 
 
-def mix(a: Colour, b: Colour, share: float) -> Colour:
-    """The colour `share` of the way from `a` to `b`."""
+def mix(a: Color, b: Color, share: float) -> Color:
+    """The color `share` of the way from `a` to `b`."""
     red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return red, green, blue
 
 
-def shade(colour: Colour, factor: float) -> Colour:
-    """A darker (below 1) or lighter (above 1) version of a colour."""
+def shade(color: Color, factor: float) -> Color:
+    """A darker (below 1) or lighter (above 1) version of a color."""
     if factor <= 1:
-        return mix((0, 0, 0), colour, max(factor, 0.0))
-    return mix(colour, (255, 255, 255), min((factor - 1) * 0.9, 1.0))
+        return mix((0, 0, 0), color, max(factor, 0.0))
+    return mix(color, (255, 255, 255), min((factor - 1) * 0.9, 1.0))
 
 
-def pick(rng: np.random.Generator, colours: Sequence[Colour], spread: float = 10) -> Colour:
-    """One of some colours, a little off."""
+def pick(rng: np.random.Generator, colors: Sequence[Color], spread: float = 10) -> Color:
+    """One of some colors, a little off."""
     lighter, hue = rng.normal(0, spread), rng.normal(0, spread * 0.45, 3)
-    chosen = np.array(colours[int(rng.integers(len(colours)))]) + lighter + hue
+    chosen = np.array(colors[int(rng.integers(len(colors)))]) + lighter + hue
     red, green, blue = (int(value) for value in np.clip(chosen, 0, 255))
     return red, green, blue
 
 
-def paint_colour(rng: np.random.Generator) -> Colour:
-    """A colour for a car, a coat, a bin or a door: all classes draw from the same ones."""
-    colours = [
+def paint_color(rng: np.random.Generator) -> Color:
+    """A color for a car, a coat, a bin or a door: all classes draw from the same ones."""
+    colors = [
         (178, 38, 40),
         (42, 78, 150),
         (226, 226, 222),
@@ -56,7 +56,7 @@ def paint_colour(rng: np.random.Generator) -> Colour:
         (176, 158, 128),
         (92, 66, 52),
     ]
-    return pick(rng, colours)
+    return pick(rng, colors)
 
 
 def smooth(points: Sequence[Point], steps: int = 6, closed: bool = True) -> list[Point]:
@@ -107,33 +107,33 @@ class Pen:
     def _place(self, points: Sequence[Point]) -> list[Point]:
         return [(self.left + x * self.x_unit, self.top + y * self.y_unit) for x, y in points]
 
-    def polygon(self, points: Sequence[Point], colour: Colour, opacity: float = 1.0) -> None:
+    def polygon(self, points: Sequence[Point], color: Color, opacity: float = 1.0) -> None:
         """A filled polygon."""
-        ImageDraw.Draw(self.image, "RGBA").polygon(self._place(points), (*colour, round(255 * opacity)))
+        ImageDraw.Draw(self.image, "RGBA").polygon(self._place(points), (*color, round(255 * opacity)))
 
-    def box(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
+    def box(self, x: float, y: float, width: float, height: float, color: Color) -> None:
         """A filled rectangle from one of its corners."""
-        self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], colour)
+        self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], color)
 
-    def disc(self, x: float, y: float, radius: float, colour: Colour, opacity: float = 1.0) -> None:
+    def disc(self, x: float, y: float, radius: float, color: Color, opacity: float = 1.0) -> None:
         """A filled circle."""
-        self.polygon(circle(x, y, radius), colour, opacity)
+        self.polygon(circle(x, y, radius), color, opacity)
 
-    def blob(self, points: Sequence[Point], colour: Colour, opacity: float = 1.0) -> None:
+    def blob(self, points: Sequence[Point], color: Color, opacity: float = 1.0) -> None:
         """A filled shape with a smooth outline through some points."""
-        self.polygon(smooth(points), colour, opacity)
+        self.polygon(smooth(points), color, opacity)
 
-    def line(self, points: Sequence[Point], width: float, colour: Colour) -> None:
+    def line(self, points: Sequence[Point], width: float, color: Color) -> None:
         """A line with round ends."""
         placed = self._place(points)
         thick = max(1, round(width * abs(self.x_unit)))
         draw = ImageDraw.Draw(self.image)
-        draw.line(placed, fill=colour, width=thick, joint="curve")
+        draw.line(placed, fill=color, width=thick, joint="curve")
         if thick > 3:
             for x, y in (placed[0], placed[-1]):
-                draw.ellipse((x - thick / 2, y - thick / 2, x + thick / 2, y + thick / 2), fill=colour)
+                draw.ellipse((x - thick / 2, y - thick / 2, x + thick / 2, y + thick / 2), fill=color)
 
-    def limb(self, a: Point, b: Point, wide: float, narrow: float, colour: Colour) -> None:
+    def limb(self, a: Point, b: Point, wide: float, narrow: float, color: Color) -> None:
         """A tapering limb with round ends, `wide` and `narrow` being the radii at its ends."""
         angle = math.atan2(b[1] - a[1], b[0] - a[0]) + math.pi / 2
         dx, dy = math.cos(angle), math.sin(angle)
@@ -143,12 +143,12 @@ class Pen:
             (b[0] - dx * narrow, b[1] - dy * narrow),
             (a[0] - dx * wide, a[1] - dy * wide),
         ]
-        self.polygon(corners, colour)
-        self.disc(*a, wide, colour)
-        self.disc(*b, narrow, colour)
+        self.polygon(corners, color)
+        self.disc(*a, wide, color)
+        self.disc(*b, narrow, color)
 
-    def gradient(self, points: Sequence[Point], top: Colour, bottom: Colour) -> None:
-        """A polygon whose colour goes from one at its top to another at its bottom."""
+    def gradient(self, points: Sequence[Point], top: Color, bottom: Color) -> None:
+        """A polygon whose color goes from one at its top to another at its bottom."""
         placed = self._place(points)
         xs, ys = [x for x, _ in placed], [y for _, y in placed]
         box = (math.floor(min(xs)), math.floor(min(ys)), math.ceil(max(xs)) + 1, math.ceil(max(ys)) + 1)
@@ -160,12 +160,12 @@ class Pen:
         ImageDraw.Draw(mask).polygon([(x - box[0], y - box[1]) for x, y in placed], 255)
         self.image.paste(fill, box[:2], mask)
 
-    def soft(self, points: Sequence[Point], colour: Colour, opacity: float, blur: float) -> None:
+    def soft(self, points: Sequence[Point], color: Color, opacity: float, blur: float) -> None:
         """A polygon with blurred edges: a shadow, a cloud, the glow of a lamp."""
         mask = Image.new("L", self.image.size)
         ImageDraw.Draw(mask).polygon(self._place(points), round(255 * opacity))
         mask = mask.filter(ImageFilter.GaussianBlur(blur * abs(self.x_unit)))
-        self.image.paste(Image.new("RGB", self.image.size, colour), (0, 0), mask)
+        self.image.paste(Image.new("RGB", self.image.size, color), (0, 0), mask)
 
     def shadow(self, width: float, depth: float, opacity: float, lean: float = 0.0) -> None:
         """The shadow under a thing that stands at the origin."""

@@ -1,4 +1,4 @@
-"""Cars for the sample pictures: side profiles, pulled out to their width and turned towards the camera."""
+"""Cars for the sample images: side profiles, pulled out to their width and turned towards the camera."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 from bodies import BODIES, Body
-from brush import Colour, Pen, Point, circle, mix, paint_colour, pick, shade, smooth
+from brush import Color, Pen, Point, circle, mix, paint_color, pick, shade, smooth
 
-GLASS: Colour = (58, 72, 86)
-TYRE: Colour = (28, 28, 31)
+GLASS: Color = (58, 72, 86)
+TYRE: Color = (28, 28, 31)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def area(points: list[Point]) -> float:
     return sum(a[0] * b[1] - b[0] * a[1] for a, b in pairs) / 2
 
 
-def shell(car: Turned, paint: Colour) -> None:
+def shell(car: Turned, paint: Color) -> None:
     """The bonnet, the roof, the windscreens and the ends: the outline pulled out to the car's width."""
     steps = 5
     curve = smooth(car.body.outline, steps, closed=False)
@@ -81,7 +81,7 @@ def shell(car: Turned, paint: Colour) -> None:
                 car.pen.polygon(pane, mix(GLASS, (176, 196, 208), 0.15 + 0.45 * share))
 
 
-def ends(car: Turned, paint: Colour, rng: np.random.Generator) -> None:
+def ends(car: Turned, paint: Color, rng: np.random.Generator) -> None:
     """The lights, the grille, the bumper and the number plate of the front or the rear that is seen."""
     tall = car.body.belt
     front = car.yaw > 0
@@ -102,12 +102,12 @@ def ends(car: Turned, paint: Colour, rng: np.random.Generator) -> None:
     for is_front, x in ((True, outline[-2][0]), (False, outline[1][0])):
         sign = 1 if is_front else -1
         patch = [(x - sign * d, y) for d, y in ((0.02, low), (0.3, low + 0.03), (0.26, high), (0.09, high))]
-        colour = (244, 238, 208) if is_front else (176, 28, 30)
-        pen.polygon(car.side(patch, 0.005), colour)
+        color = (244, 238, 208) if is_front else (176, 28, 30)
+        pen.polygon(car.side(patch, 0.005), color)
         pen.line(car.side([(x - sign * 0.1, tall * 0.42), (x - sign * 0.45, tall * 0.4)]), 0.06, shade(paint, 0.5))
 
 
-def flank(car: Turned, paint: Colour, rng: np.random.Generator) -> None:
+def flank(car: Turned, paint: Color, rng: np.random.Generator) -> None:
     """The near side: paint, windows, doors, a handle for each and a mirror."""
     body, pen = car.body, car.pen
     curve = smooth(body.outline, 5, closed=False)
@@ -137,7 +137,7 @@ def flank(car: Turned, paint: Colour, rng: np.random.Generator) -> None:
     )
 
 
-def wheel(car: Turned, x: float, near: bool, spokes: int, rim: Colour) -> None:
+def wheel(car: Turned, x: float, near: bool, spokes: int, rim: Color) -> None:
     """A wheel of the near side, or what is seen of one on the far side."""
     radius = car.body.wheel
     z = (car.half(x, 0.4) - 0.02) * (1 if near else -1)
@@ -164,7 +164,7 @@ def draw_car(pen: Pen, rng: np.random.Generator, eye: float) -> None:
     body = BODIES[int(rng.choice(len(BODIES), p=[0.26, 0.24, 0.18, 0.1, 0.08, 0.14]))]
     yaw = rng.uniform(-0.12, 0.12) if rng.random() < 0.4 else rng.choice([1, 1, -1]) * rng.uniform(0.3, 0.85)
     car = Turned(pen, body, float(yaw), eye)
-    paint, rim = paint_colour(rng), pick(rng, [(188, 190, 194), (150, 152, 156), (90, 92, 98)], 8)
+    paint, rim = paint_color(rng), pick(rng, [(188, 190, 194), (150, 152, 156), (90, 92, 98)], 8)
     long, half = body.outline[-2][0] + 0.05, body.width / 2 + 0.05
     corners = [(-long, half), (long, half), (long, -half), (-long, -half)]
     foot = [car.see(x, 0, z) for x, z in corners]

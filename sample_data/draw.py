@@ -1,12 +1,12 @@
-"""Draws the sample pictures: little street scenes with a car, with a pedestrian or with neither of them.
+"""Draws the sample images: little street scenes with a car, with a pedestrian or with neither of them.
 
     python sample_data/draw.py
 
-draws `pictures/car`, `pictures/pedestrian` and `pictures/neither`, 30 JPEGs each, and the loose pictures in
-`to_predict` anew, into the folder of this script or the one named on the command line. Each picture has a random
+draws `images/car`, `images/pedestrian` and `images/neither`, 30 JPEGs each, and the loose images in
+`to_predict` anew, into the folder of this script or the one named on the command line. Each image has a random
 generator of its own, seeded with its class and its number, so that the same Pillow and numpy write the same bytes.
 
-All classes share their streets (`scenery.py`), the clutter in them (`things.py`), their colours, their weather and
+All classes share their streets (`scenery.py`), the clutter in them (`things.py`), their colors, their weather and
 the places where things stand; what tells them apart is the shape of what stands there: one of six kinds of car, seen
 from any side (`cars.py`), one or two people (`people.py`), or other things of about their size.
 """
@@ -38,7 +38,7 @@ def place(view: View, rng: np.random.Generator, nearest: float, farthest: float)
 
 
 def clutter(pen: Pen, view: View, rng: np.random.Generator) -> None:
-    """Some small and slim things behind what the picture shows."""
+    """Some small and slim things behind what the image shows."""
     rows = sorted(place(view, rng, 0.5, 0.2) for _ in range(int(rng.integers(1, 5))))
     for row, scale in rows:
         kinds = SLIM if rng.random() < 0.55 else SMALL
@@ -77,7 +77,7 @@ def add_things(pen: Pen, view: View, rng: np.random.Generator) -> None:
 
 
 def in_front(pen: Pen, view: View, rng: np.random.Generator) -> None:
-    """Now and then a post or a small thing that hides some of what the picture shows."""
+    """Now and then a post or a small thing that hides some of what the image shows."""
     if rng.random() < 0.25:
         row, scale = place(view, rng, 1.1, 0.85)
         kinds = [*SLIM, *SMALL]
@@ -105,8 +105,8 @@ def weather(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).round().astype(np.uint8))
 
 
-def draw_picture(kind: str, rng: np.random.Generator) -> Image.Image:
-    """A picture of a class."""
+def draw_image(kind: str, rng: np.random.Generator) -> Image.Image:
+    """An image of a class."""
     view = random_view(rng)
     image = Image.new("RGB", (view.width * SUPERSAMPLING, view.height * SUPERSAMPLING))
     pen = Pen(image)
@@ -119,7 +119,7 @@ def draw_picture(kind: str, rng: np.random.Generator) -> Image.Image:
 
 def write(path: Path, kind: str, seed: list[int]) -> None:
     rng = np.random.default_rng(seed)
-    image = draw_picture(kind, rng)
+    image = draw_image(kind, rng)
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=int(rng.integers(72, 91)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def write(path: Path, kind: str, seed: list[int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the sample pictures anew.")
+    parser = argparse.ArgumentParser(description="Draw the sample images anew.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
     folder = parser.parse_args().folder
     for label, kind in enumerate(CLASSES):

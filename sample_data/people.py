@@ -1,4 +1,4 @@
-"""People for the sample pictures: little jointed figures that walk, stand, carry bags and hold umbrellas."""
+"""People for the sample images: little jointed figures that walk, stand, carry bags and hold umbrellas."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from brush import Colour, Pen, Point, circle, paint_colour, pick, shade
+from brush import Color, Pen, Point, circle, paint_color, pick, shade
 
-SKIN: list[Colour] = [(238, 200, 172), (214, 164, 128), (176, 122, 86), (124, 82, 58), (86, 58, 44)]
-HAIR: list[Colour] = [(38, 30, 28), (82, 54, 36), (136, 92, 52), (196, 160, 96), (150, 148, 146), (122, 52, 34)]
-TROUSERS: list[Colour] = [(50, 62, 92), (44, 44, 50), (122, 108, 86), (84, 88, 94), (92, 70, 58), (180, 170, 150)]
+SKIN: list[Color] = [(238, 200, 172), (214, 164, 128), (176, 122, 86), (124, 82, 58), (86, 58, 44)]
+HAIR: list[Color] = [(38, 30, 28), (82, 54, 36), (136, 92, 52), (196, 160, 96), (150, 148, 146), (122, 52, 34)]
+TROUSERS: list[Color] = [(50, 62, 92), (44, 44, 50), (122, 108, 86), (84, 88, 94), (92, 70, 58), (180, 170, 150)]
 
 
 @dataclass(frozen=True)
 class Look:
     """How a person looks; lengths are shares of the person's height."""
 
-    skin: Colour
-    hair: Colour
-    top: Colour
-    legs: Colour
-    shoes: Colour
+    skin: Color
+    hair: Color
+    top: Color
+    legs: Color
+    shoes: Color
     outfit: str
     style: str
     girth: float
@@ -31,7 +31,7 @@ def random_look(rng: np.random.Generator) -> Look:
     return Look(
         skin=pick(rng, SKIN, 6),
         hair=pick(rng, HAIR, 8),
-        top=paint_colour(rng),
+        top=paint_color(rng),
         legs=pick(rng, TROUSERS),
         shoes=pick(rng, [(36, 34, 36), (92, 62, 44), (214, 210, 204), (150, 40, 44)], 10),
         outfit=str(rng.choice(["jacket", "jacket", "shirt", "shirt", "coat", "dress", "shorts"])),
@@ -132,7 +132,7 @@ def head(pen: Pen, look: Look, front: bool, back: bool) -> None:
         pen.blob([(-0.02, 0.84), (-0.075, 0.9), (-0.058, 0.985), (0.0, 1.005), (0.03, 0.97), (-0.02, 0.93)], look.top)
 
 
-def umbrella(pen: Pen, colour: Colour, hand: Point) -> None:
+def umbrella(pen: Pen, color: Color, hand: Point) -> None:
     top, half = 1.2, 0.3
     x = hand[0] * 0.6
     pen.line([hand, (x, top)], 0.012, (50, 46, 46))
@@ -141,7 +141,7 @@ def umbrella(pen: Pen, colour: Colour, hand: Point) -> None:
     for i in range(4):
         crown = [(x + half * ribs[j] * 0.62, 1.155 + 0.035 * (1 - abs(ribs[j]))) for j in (i, i + 1)]
         panel = [rim[i], crown[0], (x, top), crown[1], rim[i + 1], ((rim[i][0] + rim[i + 1][0]) / 2, 1.055)]
-        pen.polygon(panel, shade(colour, 0.78 + 0.12 * i))
+        pen.polygon(panel, shade(color, 0.78 + 0.12 * i))
     pen.line([(x, top), (x, top + 0.03)], 0.01, (50, 46, 46))
 
 
@@ -182,14 +182,14 @@ def facing(pen: Pen, look: Look, rng: np.random.Generator, carried: str) -> None
 
 
 def carry(pen: Pen, look: Look, rng: np.random.Generator, carried: str, hand: Point) -> None:
-    colour = paint_colour(rng)
+    color = paint_color(rng)
     if carried == "bag":
         x, y = hand
-        pen.line([(x - 0.03, y - 0.07), (x, y), (x + 0.03, y - 0.07)], 0.008, shade(colour, 0.5))
+        pen.line([(x - 0.03, y - 0.07), (x, y), (x + 0.03, y - 0.07)], 0.008, shade(color, 0.5))
         bag = [(x - 0.06, y - 0.06), (x + 0.06, y - 0.06), (x + 0.068, y - 0.19), (x - 0.068, y - 0.19)]
-        pen.gradient(bag, shade(colour, 1.1), shade(colour, 0.75))
+        pen.gradient(bag, shade(color, 1.1), shade(color, 0.75))
     elif carried == "umbrella":
-        umbrella(pen, colour, hand)
+        umbrella(pen, color, hand)
     elif carried == "backpack":
         pen.line([(-0.02, 0.83), (0.03, 0.74), (-0.02, 0.66)], 0.018, shade(look.legs, 0.9))
 

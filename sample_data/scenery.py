@@ -1,8 +1,8 @@
-"""The streets behind the sample pictures: the same ones for all classes, so they give nothing away.
+"""The streets behind the sample images: the same ones for all classes, so they give nothing away.
 
 A scene is drawn through a simple camera: at `s` pixels to the metre, a point `x` metres to the right of the
 camera and `y` metres above the ground lies `x * s` right of the vanishing point and `(eye - y) * s` below the
-horizon. Things further down in the picture are therefore larger, as they should be.
+horizon. Things further down in the image are therefore larger, as they should be.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from brush import Colour, Pen, Point, circle, mix, paint_colour, pick, shade, smooth
+from brush import Color, Pen, Point, circle, mix, paint_color, pick, shade, smooth
 
-WALLS: list[Colour] = [
+WALLS: list[Color] = [
     (198, 178, 150),
     (168, 96, 76),
     (208, 204, 196),
@@ -20,11 +20,11 @@ WALLS: list[Colour] = [
     (188, 150, 110),
     (120, 128, 138),
 ]
-LEAVES: list[Colour] = [(66, 112, 52), (92, 130, 60), (48, 92, 58), (150, 122, 48), (120, 140, 80)]
-ASPHALT: list[Colour] = [(92, 94, 98), (112, 110, 108), (76, 80, 88)]
-PAVING: list[Colour] = [(168, 164, 158), (150, 140, 128), (182, 174, 160), (140, 144, 148)]
-GRASS: list[Colour] = [(104, 138, 66), (128, 148, 78), (92, 118, 62), (152, 146, 88)]
-SKIES: list[tuple[Colour, Colour]] = [
+LEAVES: list[Color] = [(66, 112, 52), (92, 130, 60), (48, 92, 58), (150, 122, 48), (120, 140, 80)]
+ASPHALT: list[Color] = [(92, 94, 98), (112, 110, 108), (76, 80, 88)]
+PAVING: list[Color] = [(168, 164, 158), (150, 140, 128), (182, 174, 160), (140, 144, 148)]
+GRASS: list[Color] = [(104, 138, 66), (128, 148, 78), (92, 118, 62), (152, 146, 88)]
+SKIES: list[tuple[Color, Color]] = [
     ((98, 150, 208), (206, 224, 236)),
     ((166, 176, 186), (214, 216, 216)),
     ((120, 116, 156), (242, 190, 146)),
@@ -35,20 +35,20 @@ SKIES: list[tuple[Colour, Colour]] = [
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera looks: the size of the picture, its horizon and the height of the camera."""
+    """Where the camera looks: the size of the image, its horizon and the height of the camera."""
 
     width: int
     height: int
     horizon: float
     eye: float
-    centre: float
+    center: float
 
     def point(self, x: float, y: float, scale: float) -> Point:
-        """Where a point of the street lies in the picture."""
-        return self.centre + x * scale, self.horizon + (self.eye - y) * scale
+        """Where a point of the street lies in the image."""
+        return self.center + x * scale, self.horizon + (self.eye - y) * scale
 
     def scale_at(self, row: float) -> float:
-        """Pixels to the metre for what stands on the ground at a row of the picture."""
+        """Pixels to the metre for what stands on the ground at a row of the image."""
         return (row - self.horizon) / self.eye
 
 
@@ -68,8 +68,8 @@ def sky(pen: Pen, view: View, rng: np.random.Generator) -> None:
         pen.soft([(x + px, y + py) for px, py in smooth(outline)], (250, 248, 244), rng.uniform(0.3, 0.75), 4)
     if rng.random() < 0.5:
         ridge = [(view.width * i / 6, view.horizon - rng.uniform(4, 26)) for i in range(7)]
-        colour = mix(pick(rng, LEAVES), bottom, rng.uniform(0.4, 0.75))
-        pen.polygon([*smooth(ridge, closed=False), (view.width, low), (0, low)], colour)
+        color = mix(pick(rng, LEAVES), bottom, rng.uniform(0.4, 0.75))
+        pen.polygon([*smooth(ridge, closed=False), (view.width, low), (0, low)], color)
 
 
 def tree(pen: Pen, rng: np.random.Generator, height: float) -> None:
@@ -94,7 +94,7 @@ def tree(pen: Pen, rng: np.random.Generator, height: float) -> None:
         pen.blob(blob, shade(leaf, light))
 
 
-def window(pen: Pen, corners: list[Point], rng: np.random.Generator, frame: Colour) -> None:
+def window(pen: Pen, corners: list[Point], rng: np.random.Generator, frame: Color) -> None:
     lit = rng.random() < 0.12
     top = (246, 214, 140) if lit else pick(rng, [(74, 90, 108), (120, 142, 160), (52, 60, 72)], 8)
     pen.gradient(corners, shade(top, 1.1), shade(top, 0.75))
@@ -130,20 +130,20 @@ def facade(pen: Pen, view: View, rng: np.random.Generator, ends: tuple[tuple[flo
         for level in range(storeys):
             low = level * storey + 0.9
             if level == 0 and column == door:
-                pen.polygon(patch(middle - half, middle + half, 0, 2.2), paint_colour(rng))
+                pen.polygon(patch(middle - half, middle + half, 0, 2.2), paint_color(rng))
             elif level or not shop:
                 window(pen, patch(middle - half, middle + half, low, low + 1.5), rng, trim)
     if shop:
         pen.gradient(patch(0.06, 0.94, 0.6, 2.1), (92, 104, 116), (150, 152, 150))
-        pen.polygon(patch(0.03, 0.97, 2.15, 2.75), paint_colour(rng))
+        pen.polygon(patch(0.03, 0.97, 2.15, 2.75), paint_color(rng))
 
 
-def ground(pen: Pen, view: View, rows: list[tuple[float, Colour]]) -> None:
+def ground(pen: Pen, view: View, rows: list[tuple[float, Color]]) -> None:
     """Bands of ground from the horizon down, each from its first row on."""
     ends = [row for row, _ in rows[1:]] + [view.height + 1]
-    for (row, colour), end in zip(rows, ends, strict=True):
+    for (row, color), end in zip(rows, ends, strict=True):
         corners = [(0, row), (view.width, row), (view.width, end), (0, end)]
-        pen.gradient(corners, shade(colour, 1.06), shade(colour, 0.9))
+        pen.gradient(corners, shade(color, 1.06), shade(color, 0.9))
 
 
 def street_across(pen: Pen, view: View, rng: np.random.Generator) -> None:
@@ -156,9 +156,9 @@ def street_across(pen: Pen, view: View, rng: np.random.Generator) -> None:
     front = paving if rng.random() < 0.6 else grass
     ground(pen, view, [(view.horizon, grass), (base, paving)])
     scale = view.scale_at(base)
-    x = -view.centre / scale - rng.uniform(0, 5)
+    x = -view.center / scale - rng.uniform(0, 5)
     green = rng.random() < 0.35
-    while x < (view.width - view.centre) / scale:
+    while x < (view.width - view.center) / scale:
         wide = rng.uniform(5, 10)
         if green or rng.random() < 0.15:
             for step in np.arange(0, wide, 2.2):
@@ -214,7 +214,7 @@ def square(pen: Pen, view: View, rng: np.random.Generator) -> None:
     ground(pen, view, [(view.horizon, floor)])
     base = view.horizon + (view.height - view.horizon) * rng.uniform(0.06, 0.16)
     scale = view.scale_at(base)
-    for x in np.arange(-view.centre / scale - 2, (view.width - view.centre) / scale + 2, rng.uniform(2.5, 5)):
+    for x in np.arange(-view.center / scale - 2, (view.width - view.center) / scale + 2, rng.uniform(2.5, 5)):
         place = view.point(x + rng.uniform(-1, 1), 0, scale)
         tree(pen.at(*place, scale), rng, rng.uniform(4, 9))
     hedge = pick(rng, LEAVES + WALLS)
@@ -226,7 +226,7 @@ def square(pen: Pen, view: View, rng: np.random.Generator) -> None:
 
 
 def backdrop(pen: Pen, view: View, rng: np.random.Generator) -> None:
-    """Everything behind the things of a picture."""
+    """Everything behind the things of an image."""
     sky(pen, view, rng)
     kinds = [street_across, street_along, square]
     kinds[int(rng.choice(3, p=[0.45, 0.33, 0.22]))](pen, view, rng)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from brush import Colour, Pen, Point, circle, mix, paint_colour, pick, shade
+from brush import Color, Pen, Point, circle, mix, paint_color, pick, shade
 from scenery import LEAVES, WALLS, tree
 
-METAL: list[Colour] = [(70, 74, 78), (120, 124, 128), (48, 56, 52), (150, 150, 148)]
-WOOD: list[Colour] = [(140, 98, 60), (112, 80, 56), (166, 130, 90)]
+METAL: list[Color] = [(70, 74, 78), (120, 124, 128), (48, 56, 52), (150, 150, 148)]
+WOOD: list[Color] = [(140, 98, 60), (112, 80, 56), (166, 130, 90)]
 
 
 def lamp_post(pen: Pen, rng: np.random.Generator) -> None:
@@ -54,12 +54,12 @@ def traffic_light(pen: Pen, rng: np.random.Generator) -> None:
     pen.limb((0, 0), (0, tall), 0.06, 0.06, pick(rng, METAL))
     pen.box(-0.18, tall - 0.1, 0.36, 0.98, (38, 42, 44))
     on = int(rng.integers(3))
-    for i, colour in enumerate([(52, 196, 96), (240, 180, 48), (226, 52, 46)]):
-        pen.disc(0, tall + 0.09 + 0.3 * i, 0.12, colour if i == on else shade(colour, 0.3))
+    for i, color in enumerate([(52, 196, 96), (240, 180, 48), (226, 52, 46)]):
+        pen.disc(0, tall + 0.09 + 0.3 * i, 0.12, color if i == on else shade(color, 0.3))
 
 
 def bin_(pen: Pen, rng: np.random.Generator) -> None:
-    paint, wide, tall = paint_colour(rng), rng.uniform(0.45, 0.7), rng.uniform(0.85, 1.15)
+    paint, wide, tall = paint_color(rng), rng.uniform(0.45, 0.7), rng.uniform(0.85, 1.15)
     pen.shadow(wide * 1.5, 0.25, 0.6)
     half = wide / 2
     pen.gradient(
@@ -85,7 +85,7 @@ def bench(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def hydrant(pen: Pen, rng: np.random.Generator) -> None:
-    paint = paint_colour(rng)
+    paint = paint_color(rng)
     pen.shadow(0.7, 0.2, 0.6)
     pen.gradient([(-0.15, 0.62), (0.15, 0.62), (0.17, 0), (-0.17, 0)], shade(paint, 1.1), shade(paint, 0.7))
     pen.box(-0.22, 0, 0.44, 0.08, shade(paint, 0.7))
@@ -97,7 +97,7 @@ def hydrant(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def bicycle(pen: Pen, rng: np.random.Generator) -> None:
-    paint, radius, base = paint_colour(rng), 0.34, 0.53
+    paint, radius, base = paint_color(rng), 0.34, 0.53
     pen.shadow(1.7, 0.2, 0.55)
     for x in (-base, base):
         for i in range(8):
@@ -126,8 +126,8 @@ def bicycle(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def dog(pen: Pen, rng: np.random.Generator) -> None:
-    colours = [(150, 104, 62), (60, 50, 46), (216, 200, 170), (120, 116, 114), (184, 132, 74)]
-    coat, step = pick(rng, colours), rng.uniform(0.06, 0.16)
+    colors = [(150, 104, 62), (60, 50, 46), (216, 200, 170), (120, 116, 114), (184, 132, 74)]
+    coat, step = pick(rng, colors), rng.uniform(0.06, 0.16)
     small = Pen(pen.image, pen.left, pen.top, pen.x_unit * 1.35, pen.y_unit * 1.35)
     small.shadow(0.9, 0.18, 0.6)
     for x, away, dim in ((-0.27, -step, 0.75), (0.25, -step, 0.75), (-0.25, step, 1.0), (0.22, step, 1.0)):
@@ -143,11 +143,11 @@ def dog(pen: Pen, rng: np.random.Generator) -> None:
     small.disc(0.585, 0.635, 0.022, (28, 24, 24))
     small.disc(0.455, 0.685, 0.014, (24, 20, 20))
     small.blob([(0.33, 0.73), (0.37, 0.74), (0.36, 0.6), (0.29, 0.56), (0.27, 0.64)], shade(coat, 0.65))
-    small.line([(0.27, 0.56), (0.38, 0.52)], 0.035, paint_colour(rng))
+    small.line([(0.27, 0.56), (0.38, 0.52)], 0.035, paint_color(rng))
 
 
 def post_box(pen: Pen, rng: np.random.Generator) -> None:
-    paint, half, tall = paint_colour(rng), rng.uniform(0.24, 0.36), rng.uniform(1.3, 1.65)
+    paint, half, tall = paint_color(rng), rng.uniform(0.24, 0.36), rng.uniform(1.3, 1.65)
     pen.shadow(half * 3, 0.25, 0.6)
     body = [(-half, 0.1), (-half, tall - 0.1), (0, tall), (half, tall - 0.1), (half, 0.1)]
     pen.gradient(body, shade(paint, 1.12), shade(paint, 0.72))
@@ -160,7 +160,7 @@ def post_box(pen: Pen, rng: np.random.Generator) -> None:
 
 def kiosk(pen: Pen, rng: np.random.Generator) -> None:
     """A phone box or a small kiosk with panes."""
-    paint, half, tall = paint_colour(rng), rng.uniform(0.42, 0.8), rng.uniform(2.0, 2.3)
+    paint, half, tall = paint_color(rng), rng.uniform(0.42, 0.8), rng.uniform(2.0, 2.3)
     pen.shadow(half * 2.6, 0.4, 0.6)
     pen.gradient([(-half, 0), (-half, tall), (half, tall), (half, 0)], shade(paint, 1.08), shade(paint, 0.7))
     across = max(2, round(half * 3.2))
@@ -179,7 +179,7 @@ def kiosk(pen: Pen, rng: np.random.Generator) -> None:
 def planter(pen: Pen, rng: np.random.Generator) -> None:
     half, tall = rng.uniform(0.5, 1.6), rng.uniform(0.4, 0.6)
     pen.shadow(half * 2.3, 0.4, 0.6)
-    leaf, flower = pick(rng, LEAVES), paint_colour(rng)
+    leaf, flower = pick(rng, LEAVES), paint_color(rng)
     for _ in range(int(12 * half) + 8):
         x, y, r = rng.uniform(-half, half) * 0.95, tall + rng.uniform(0, 0.4), rng.uniform(0.1, 0.2)
         pen.blob(circle(x, y, r, 7), shade(leaf, rng.uniform(0.7, 1.15)))
@@ -192,7 +192,7 @@ def planter(pen: Pen, rng: np.random.Generator) -> None:
 
 def skip(pen: Pen, rng: np.random.Generator) -> None:
     """A builder's skip: as wide as a car, and as gaudy."""
-    paint, half, tall = paint_colour(rng), rng.uniform(1.2, 1.9), rng.uniform(1.0, 1.4)
+    paint, half, tall = paint_color(rng), rng.uniform(1.2, 1.9), rng.uniform(1.0, 1.4)
     pen.shadow(half * 2, 0.5, 0.7)
     heap = [
         (-half * 0.9, tall),

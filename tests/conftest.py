@@ -1,4 +1,4 @@
-"""What several tests share: drawn pictures, a reporter that remembers, and a system that refuses."""
+"""What several tests share: drawn images, a reporter that remembers, and a system that refuses."""
 
 import contextlib
 import os
@@ -41,18 +41,18 @@ def report():
 
 @pytest.fixture(scope="session")
 def draw():
-    """Draw a picture of seeded noise around a seeded colour; the path's suffix is the format."""
+    """Draw an image of seeded noise around a seeded color; the path's suffix is the format."""
 
-    def draw_picture(path, seed=0, *, size=(20, 14), **options):
+    def draw_image(path, seed=0, *, size=(20, 14), **options):
         generator = np.random.default_rng(seed)
-        colour = generator.integers(40, 216, 3)
+        color = generator.integers(40, 216, 3)
         noise = generator.integers(-40, 40, (size[1], size[0], 3))
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((colour + noise).astype(np.uint8)).save(path, **options)
+        Image.fromarray((color + noise).astype(np.uint8)).save(path, **options)
         return path
 
-    return draw_picture
+    return draw_image
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def largest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small():
-    """The whole picture, squashed to 16 x 16 RGB."""
+    """The whole image, squashed to 16 x 16 RGB."""
     return Preprocessing(
         height=16,
         width=16,
@@ -133,20 +133,20 @@ def draw_shape(shape: str, generator: np.random.Generator) -> Image.Image:
     """A disc, a square, or stripes, somewhere on a noisy ground."""
     ground = generator.integers(0, 120, 3)
     pixels = np.clip(ground + generator.normal(0, 12, (80, 96, 3)), 0, 255).astype(np.uint8)
-    picture = Image.fromarray(pixels)
-    pen = ImageDraw.Draw(picture)
-    colour = tuple(int(value) for value in generator.integers(130, 256, 3))
+    image = Image.fromarray(pixels)
+    pen = ImageDraw.Draw(image)
+    color = tuple(int(value) for value in generator.integers(130, 256, 3))
     left, top = (int(value) for value in generator.integers(12, 32, 2))
     side = int(generator.integers(28, 44))
     match shape:
         case "disc":
-            pen.ellipse((left, top, left + side, top + side), fill=colour)
+            pen.ellipse((left, top, left + side, top + side), fill=color)
         case "square":
-            pen.rectangle((left, top, left + side, top + side), fill=colour)
+            pen.rectangle((left, top, left + side, top + side), fill=color)
         case _:
             for offset in range(0, side, 8):
-                pen.line((left, top + offset, left + side, top + offset), fill=colour, width=3)
-    return picture
+                pen.line((left, top + offset, left + side, top + offset), fill=color, width=3)
+    return image
 
 
 @pytest.fixture(scope="session")

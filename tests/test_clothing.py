@@ -11,12 +11,12 @@ CLOTHING = Path(__file__).parents[2] / "shared" / "data" / "clothing"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CLOTHING.is_dir(), reason=f"the clothing pictures are not at {CLOTHING}"),
+    pytest.mark.skipif(not CLOTHING.is_dir(), reason=f"the clothing images are not at {CLOTHING}"),
 ]
 
 
 def test_engines_agree_on_photographs(tmp_path, measured):
-    """Features to a cosine of 0.9999, and the same label for 99.9 % of pictures: all of these 372."""
+    """Features to a cosine of 0.9999, and the same label for 99.9 % of images: all of these 372."""
     features, labels = {}, {}
     done, _ = measured("finetune", CLOTHING / "test", "--out", tmp_path / "run", TLCLI_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr.decode()

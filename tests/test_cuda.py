@@ -55,7 +55,7 @@ def train(photos, folder, freeze, report=None, *, name="run", **settings):
 
 
 def rows_of(run, photos, compute):
-    """Labels and confidences of all pictures."""
+    """Labels and confidences of all images."""
     rows = list(predict(PredictSettings(run=run, inputs=(str(photos),), compute=compute)).rows)
     return [row["label"] for row in rows], np.array([row["confidence"] for row in rows])
 

@@ -16,11 +16,11 @@ def test_lenet_learns_to_read_digits_of_other_writers(tmp_path):
     """The last 360 are by writers whose digits are in no other split. (A support vector machine gets 0.958 on them.)"""
     digits = load_digits()
     first_of_test = len(digits.target) - 360
-    for index, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+    for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         split = "test" if index >= first_of_test else "train"
         path = tmp_path / "digits" / split / str(label) / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((picture * 255 / 16).round().astype(np.uint8)).resize((32, 32)).save(path)
+        Image.fromarray((image * 255 / 16).round().astype(np.uint8)).resize((32, 32)).save(path)
     info = finetune(
         FinetuneSettings(
             data=tmp_path / "digits",

@@ -21,7 +21,7 @@ import torch
 from tlcli.cli.main import run
 from tlcli.errors import ArtifactError
 from tlcli.features.parts import write_part
-from tlcli.images.worker import Picture, receive_picture, send_picture
+from tlcli.images.worker import DecodedImage, receive_image, send_image
 from tlcli.runs.run import load_run
 from tlcli.storage.files import sealed, sha256_file
 
@@ -249,7 +249,7 @@ def features(count, shape=(84,), kind=np.float32):
 
 
 def parts():
-    """Parts that a cache of 84 numbers a picture never wrote."""
+    """Parts that a cache of 84 numbers an image never wrote."""
     digests, views = pa.array([bytes(32)] * 3, pa.binary(32)), pa.array([0] * 3, pa.int32())
     return {
         "another shape": pa.table({"digest": digests, "view": views, "feature": features(3, (85,))}),
@@ -362,17 +362,17 @@ def test_nothing_listens_and_nothing_phones_home(photos, made, tmp_path):
 
 
 def test_a_decoder_is_never_unpickled():
-    """What it answers is JSON and bytes: a pickle in its place is no picture."""
+    """What it answers is JSON and bytes: a pickle in its place is no image."""
     with pytest.raises(EOFError):
-        receive_picture(io.BytesIO(pickle.dumps(Runs("/dev/null"))))
+        receive_image(io.BytesIO(pickle.dumps(Runs("/dev/null"))))
 
 
 @pytest.mark.parametrize("length", [-1, 4, 2**40, "3", 1.5, [3]])
 def test_a_decoder_that_sends_less_than_it_says_is_gone(length):
     stream = io.BytesIO()
-    send_picture(stream, Picture(digest=bytes(32), pixels=b"abc"))
+    send_image(stream, DecodedImage(digest=bytes(32), pixels=b"abc"))
     whole = stream.getvalue()
-    assert receive_picture(io.BytesIO(whole)).pixels == b"abc"
+    assert receive_image(io.BytesIO(whole)).pixels == b"abc"
     assert whole.count(b", 3]\n") == 1
     with pytest.raises(EOFError):
-        receive_picture(io.BytesIO(whole.replace(b", 3]\n", f", {json.dumps(length)}]\n".encode())))
+        receive_image(io.BytesIO(whole.replace(b", 3]\n", f", {json.dumps(length)}]\n".encode())))

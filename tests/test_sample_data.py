@@ -1,4 +1,4 @@
-"""The sample pictures: what the demo needs of them."""
+"""The sample images: what the demo needs of them."""
 
 import hashlib
 import subprocess
@@ -42,7 +42,7 @@ def test_the_script_draws_them_again(tmp_path):
     subprocess.run([sys.executable, SAMPLES / "draw.py", tmp_path], check=True, capture_output=True)
     for path in SAMPLES.rglob("*.jpg"):
         drawn = tmp_path / path.relative_to(SAMPLES)
-        # Another Pillow may compress a little differently; the picture stays.
+        # Another Pillow may compress a little differently; the image stays.
         one, two = (np.asarray(Image.open(name), dtype=float) for name in (path, drawn))
         assert one.shape == two.shape
         assert np.abs(one - two).mean() < 2

@@ -13,7 +13,7 @@ Advance = Callable[[int], None]
 class Reporter(Protocol):
     """Where a use case sends what a person may want to know while it works."""
 
-    def task(self, name: str, total: int, unit: str = "pictures") -> AbstractContextManager[Advance]:
+    def task(self, name: str, total: int, unit: str = "images") -> AbstractContextManager[Advance]:
         """A stretch of work with `total` steps, shown with its rate and time left."""
 
     def note(self, text: str) -> None:
@@ -29,7 +29,7 @@ class Reporter(Protocol):
 class Silent:
     """A reporter that says nothing."""
 
-    def task(self, name: str, total: int, unit: str = "pictures") -> AbstractContextManager[Advance]:
+    def task(self, name: str, total: int, unit: str = "images") -> AbstractContextManager[Advance]:
         """Count nothing."""
         del name, total, unit
         return nullcontext(lambda _: None)

@@ -13,10 +13,10 @@ def test_ten_filters_of_3x3x3_have_280_parameters():
 
 
 def test_the_edge_example_gives_30_on_the_bright_to_dark_edge():
-    picture = torch.tensor([[10.0, 10, 10, 0, 0, 0]] * 6)[None, None]
+    image = torch.tensor([[10.0, 10, 10, 0, 0, 0]] * 6)[None, None]
     edge = torch.tensor([[1.0, 0, -1]] * 3)[None, None]
     expected = torch.tensor([[0.0, 30, 30, 0]] * 4)[None, None]
-    assert torch.equal(nn.functional.conv2d(picture, edge), expected)
+    assert torch.equal(nn.functional.conv2d(image, edge), expected)
     assert Window(kernel=(3, 3)).output_size(6) == 4
 
 

@@ -84,7 +84,7 @@ def load(name, size=None, weights="none"):
     return backbone
 
 
-def pictures(backbone, count=2):
+def images(backbone, count=2):
     spec = backbone.input
     shape = (count, spec.channels, spec.height, spec.width)
     return torch.randn(shape, generator=torch.Generator().manual_seed(2))
@@ -101,22 +101,22 @@ def spread(of):
 
 def check_cut(backbone, freeze):
     """That a cut keeps what the network computes, and that training changes all of the tail and nothing else."""
-    images = pictures(backbone)
+    inputs = images(backbone)
     first, *twins = head_modules(backbone.model)
     twins = twins if freeze == "all" else []
     for twin in twins:
         twin.load_state_dict(first.state_dict())  # as `refresh_head` leaves them
     with torch.no_grad():
-        expected = backbone.model(images)
+        expected = backbone.model(inputs)
         cut = cut_at(backbone, freeze)
-        features = cut.prefix(images)
+        features = cut.prefix(inputs)
         found = cut.tail(features)
     if twins:
         torch.testing.assert_close(found, expected)  # the feature is the mean of what the two see
     else:
         assert torch.equal(found, expected)
     assert features.shape[1:] == cut.feature_shape
-    check_training(backbone, cut, images, features)
+    check_training(backbone, cut, inputs, features)
     cut.tail.eval()
     trained = {id(parameter) for parameter in cut.tail.parameters()}
     frozen = {id(parameter) for parameter in cut.prefix.parameters()}
@@ -125,7 +125,7 @@ def check_cut(backbone, freeze):
     return cut
 
 
-def check_training(backbone, cut, images, features):
+def check_training(backbone, cut, inputs, features):
     """Some steps, while everybody calls train() on everything."""
     prefix, tail = ({key: value.clone() for key, value in part.state_dict().items()} for part in (cut.prefix, cut.tail))
     backbone.model.zero_grad()  # of another cut's tail
@@ -133,7 +133,7 @@ def check_training(backbone, cut, images, features):
     for _ in range(2):
         for module in (cut.prefix, cut.tail, backbone.model):
             module.train()
-        seen = cut.prefix(images)
+        seen = cut.prefix(inputs)
         assert torch.equal(seen, features)
         assert not seen.requires_grad
         optimizer.zero_grad()
@@ -172,14 +172,14 @@ def test_cuts_equal_the_whole_and_train_the_tail_alone(name, size):
 def test_state_dict_goes_through_timms_local_dir_strictly(name, size, tmp_path):
     backbone = load(name, size)
     save(backbone, tmp_path)
-    images = pictures(backbone)
+    inputs = images(backbone)
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     with torch.no_grad():
-        expected = backbone.model(images)
-        assert torch.equal(again(images), expected)
+        expected = backbone.model(inputs)
+        assert torch.equal(again(inputs), expected)
     ours = load_backbone(f"local-dir:{tmp_path}")
     with torch.no_grad():
-        assert torch.equal(ours.model(images), expected)
+        assert torch.equal(ours.model(inputs), expected)
     assert ours.input == backbone.input
 
 
@@ -189,9 +189,9 @@ def test_rebuild_takes_the_weights_strictly(name):
     config = json.loads(json.dumps(timm_config(backbone, ["a", "b", "c"])))
     again = rebuild(config)
     again.model.load_state_dict(backbone.model.state_dict(), strict=True)
-    images = pictures(backbone)
+    inputs = images(backbone)
     with torch.no_grad():
-        assert torch.equal(again.model.eval()(images), backbone.model(images))
+        assert torch.equal(again.model.eval()(inputs), backbone.model(inputs))
     assert again.input == backbone.input
     assert again.name == name
 
@@ -206,8 +206,8 @@ def test_every_depth(name, size):
 def test_none_is_the_identity():
     backbone = load("lenet5")
     cut = cut_at(backbone, "none")
-    images = pictures(backbone)
-    assert torch.equal(cut.prefix(images), images)
+    inputs = images(backbone)
+    assert torch.equal(cut.prefix(inputs), inputs)
     assert (cut.layer, cut.name, cut.feature_shape) == (0, "", (1, 32, 32))
     assert all(parameter.requires_grad for parameter in cut.tail.parameters())
 
@@ -215,16 +215,16 @@ def test_none_is_the_identity():
 def test_dropout_is_alive_in_the_training_tail_only():
     backbone = load("torchvision/alexnet", 64)
     cut = cut_at(backbone, "classifier.1")
-    images = pictures(backbone)
-    features = cut.prefix.train()(images)
-    assert torch.equal(features, cut.prefix(images))
+    inputs = images(backbone)
+    features = cut.prefix.train()(inputs)
+    assert torch.equal(features, cut.prefix(inputs))
     assert torch.equal(cut.tail(features), cut.tail(features))
     cut.tail.train()
     assert not torch.equal(cut.tail(features), cut.tail(features))
     # the dropout behind the pooling is not frozen with it
     before = cut_at(backbone, "5")
     before.tail.train()
-    assert not torch.equal(before.tail(before.prefix(images)), before.tail(before.prefix(images)))
+    assert not torch.equal(before.tail(before.prefix(inputs)), before.tail(before.prefix(inputs)))
 
 
 def dropping(name, size, **rates):
@@ -250,22 +250,22 @@ def test_what_drops_is_alive_in_the_training_tail_only(name, size, rate):
     # Behind the last layer nothing is left of stochastic depth.
     for freeze in ("1", str(of // 2)) if rate == "drop_path_rate" else (str(of // 2), str(of), "all"):
         cut = cut_at(backbone, freeze)
-        images = pictures(backbone)
+        inputs = images(backbone)
         for module in (cut.prefix, cut.tail, backbone.model):
             module.train()
-        assert agree(cut.prefix, images)
-        features = cut.prefix(images)
+        assert agree(cut.prefix, inputs)
+        features = cut.prefix(inputs)
         assert not agree(cut.tail, features)
         cut.tail.eval()
         assert agree(cut.tail, features)
         backbone.model.eval()
-        assert torch.equal(cut.tail(features), backbone.model(images))
+        assert torch.equal(cut.tail(features), backbone.model(inputs))
 
 
 def test_the_training_tail_drops_at_the_rate_that_its_modules_have_now():
     backbone = dropping("vit_tiny_patch16_224", 64, drop_rate=0.5)
     cut = cut_at(backbone, "6")
-    features = cut.prefix(pictures(backbone))
+    features = cut.prefix(images(backbone))
     cut.tail.train()
     for rate in (0.0, 0.5, 0.0):
         for module in cut.tail.modules():
@@ -279,7 +279,7 @@ def test_functional_dropout_follows_the_tails_mode():
     backbone.model.drop_rate = 0.5
     for freeze in ("9", "all"):
         cut = check_cut(backbone, freeze)
-        features = cut.prefix(pictures(backbone))
+        features = cut.prefix(images(backbone))
         assert agree(cut.tail, features)
         assert not agree(cut.tail.train(), features)
         cut.tail.eval()
@@ -288,11 +288,11 @@ def test_functional_dropout_follows_the_tails_mode():
 def test_the_prefix_stays_as_it_is_when_somebody_trains_the_whole_network():
     backbone = load("resnet18", 64)
     cut = cut_at(backbone, "layer2.0")
-    images = pictures(backbone)
-    features = cut.prefix(images)
+    inputs = images(backbone)
+    features = cut.prefix(inputs)
     state = {key: value.clone() for key, value in backbone.model.state_dict().items()}
     backbone.model.train()
-    assert torch.equal(cut.prefix(images), features)
+    assert torch.equal(cut.prefix(inputs), features)
     assert all(torch.equal(value, state[key]) for key, value in backbone.model.state_dict().items())
 
 
@@ -340,8 +340,8 @@ class Shortcut(nn.Module):
         self.one, self.two, self.three, self.four, self.five, self.six = (nn.Conv2d(3, 3, 3) for _ in range(6))
         self.head = nn.Linear(3, CLASSES)
 
-    def forward(self, images):
-        two = self.two(self.one(images))
+    def forward(self, inputs):
+        two = self.two(self.one(inputs))
         four = self.four(self.three(two))
         if self.training:
             four = four + two[:, :, 2:-2, 2:-2]
@@ -369,11 +369,11 @@ def test_a_network_that_can_be_cut_nowhere_says_so():
 
 def test_what_cannot_be_traced_can_be_cut_before_the_head():
     backbone = load("twins_svt_small")
-    images = pictures(backbone)
+    inputs = images(backbone)
     cut = cut_at(backbone, "all")
     cut.prefix.train()
     with torch.no_grad():
-        assert torch.equal(cut.tail(cut.prefix(images)), backbone.model(images))
+        assert torch.equal(cut.tail(cut.prefix(inputs)), backbone.model(inputs))
     assert cut.feature_shape == (512,)
     with pytest.raises(UsageError, match="all or none"):
         cut_at(backbone, "1")
@@ -389,12 +389,12 @@ def test_a_head_fitted_on_features_is_the_networks(name, size):
     weight = torch.randn(CLASSES, *cut.feature_shape, generator=torch.Generator().manual_seed(3))
     bias = torch.arange(float(CLASSES))
     set_head(backbone.model, weight, bias)
-    images = pictures(backbone)
+    inputs = images(backbone)
     with torch.no_grad():
-        features = cut.prefix(images)
+        features = cut.prefix(inputs)
         logits = nn.functional.linear(features, weight, bias)
         torch.testing.assert_close(cut.tail(features), logits, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(backbone.model(images), logits, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(backbone.model(inputs), logits, rtol=1e-5, atol=1e-5)
 
 
 def test_twin_heads_are_two_modules():

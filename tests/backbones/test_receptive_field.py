@@ -21,11 +21,11 @@ def rows_that_reach_the_middle(backbone, row):
             graph.output(copied[node])
             break
     prefix = torch.fx.GraphModule(backbone.model, graph)
-    picture = torch.zeros(spec.height, spec.channels, spec.height, spec.width)
+    image = torch.zeros(spec.height, spec.channels, spec.height, spec.width)
     for index in range(spec.height):
-        picture[index, :, index] = float("nan")
+        image[index, :, index] = float("nan")
     with torch.no_grad():
-        maps = torch.cat([prefix(part) for part in picture.split(32)])
+        maps = torch.cat([prefix(part) for part in image.split(32)])
     middle = maps[:, :, maps.shape[2] // 2]
     return int(middle.isnan().flatten(1).any(1).sum())
 
@@ -47,7 +47,7 @@ def test_field_is_what_a_nan_reaches(name, size, rows):
         assert table.layers[row].receptive_field == rows_that_reach_the_middle(backbone, row), table.layers[row].name
 
 
-def test_squeeze_and_excitation_sees_the_whole_picture():
+def test_squeeze_and_excitation_sees_the_whole_image():
     backbone = load_backbone("mobilenetv3_small_050", "none", classes=2, size=96)
     assert layer_table(backbone).layers[1].receptive_field == 96 == rows_that_reach_the_middle(backbone, 1)
 
@@ -68,7 +68,7 @@ def test_modules_may_write_into_their_lists():
     model = torch.nn.Module()
     model.stage = Rewriting()
     graph = torch.fx.Graph()
-    picture = graph.placeholder("picture")
-    stage = graph.call_module("stage", ([picture, 1.0],))
+    image = graph.placeholder("image")
+    stage = graph.call_module("stage", ([image, 1.0],))
     graph.output(stage)
     assert track(model, graph, (1, 3, 9, 9)).fields[stage] is not None

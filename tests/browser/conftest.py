@@ -1,4 +1,4 @@
-"""A browser for each file of tests, pages that are watched, and pictures whose names are traps."""
+"""A browser for each file of tests, pages that are watched, and images whose names are traps."""
 
 from __future__ import annotations
 

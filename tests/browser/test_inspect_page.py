@@ -1,18 +1,18 @@
-"""inspect.html as its reader meets it: it needs nothing else, names stay text, and patches open their pictures."""
+"""inspect.html as its reader meets it: it needs nothing else, names stay text, and patches open their images."""
 
 import json
 import re
 
 import pytest
 from playwright.sync_api import expect
-from visits import DESKTOP, PAPER, PHONE, TRAPS, colours, ground
+from visits import DESKTOP, PAPER, PHONE, TRAPS, colors, ground
 
 from tlcli.commands.inspect import inspect
 from tlcli.settings import ComputeSettings, InspectSettings
 
 WIDTHS = pytest.mark.parametrize("width", [PHONE, DESKTOP])
 SIZES = {TRAPS["disc"]: 96, TRAPS["square"]: 96, TRAPS["stripes"]: 1536}
-"""Pixels across the pictures of each class."""
+"""Pixels across the images of each class."""
 SCHEMES = pytest.mark.parametrize("dark", [False, True])
 
 
@@ -61,17 +61,17 @@ def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
     assert shown.page.title() == "lenet5 – tlcli inspect"
     assert shown.page.get_by_role("heading").all_text_contents() == ["lenet5", "1 conv1", "2 conv2"]
     assert patches(shown).count() == 2 * 2 * 2 * 9  # layers, units, patches and projections
-    assert shown.broken_pictures() == []
+    assert shown.broken_images() == []
     assert (shown.sticking_out(), shown.faint()) == ([], [])
     for full in (False, True):
         seen = shown.screenshot(tmp_path / f"{width}{'-dark' * dark}{'-full' * full}.png", full=full)
-        assert colours(seen) > 100
+        assert colors(seen) > 100
         assert ground(seen) < 40 if dark else ground(seen) > 240
 
 
 @WIDTHS
 @SCHEMES
-def test_a_patch_opens_its_picture(visit, written, tmp_path, width, dark):
+def test_a_patch_opens_its_image(visit, written, tmp_path, width, dark):
     shown, rows = visit(written, width=width, dark=dark), rows_of(written)
     seen = set()
     for number in range(0, patches(shown).count(), 7):
@@ -83,10 +83,10 @@ def test_a_patch_opens_its_picture(visit, written, tmp_path, width, dark):
         facts = opened(shown).get_by_role("definition").all_text_contents()
         assert facts[:2] == [row["path"], row["label"]]
         seen.add(row["label"])
-        picture, frame = opened(shown).locator("img"), opened(shown).locator(".frame i")
-        natural, across = picture.evaluate("image => image.decode().then(() => [image.naturalWidth, image.width])")
+        image, frame = opened(shown).locator("img"), opened(shown).locator(".frame i")
+        natural, across = image.evaluate("image => image.decode().then(() => [image.naturalWidth, image.width])")
         assert natural > 0
-        outer, inner = picture.bounding_box(), frame.bounding_box()
+        outer, inner = image.bounding_box(), frame.bounding_box()
         scale = across / SIZES[row["label"]]
         x0, y0, x1, y1 = row["source_box"]
         assert (inner["x"] - outer["x"], inner["y"] - outer["y"]) == pytest.approx((x0 * scale, y0 * scale), abs=1)

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from visits import DESKTOP, PAPER, PHONE, TRAPS, colours, ground
+from visits import DESKTOP, PAPER, PHONE, TRAPS, colors, ground
 
 from tlcli.commands.finetune import finetune
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
@@ -24,7 +24,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def written(request, hostile):
-    """The page of a run with test pictures and one picture that could not be read."""
+    """The page of a run with test images and one image that could not be read."""
     network, training = KINDS[request.param]
     out = hostile.parent / f"Lauf <u>{request.param}"
     settings = FinetuneSettings(
@@ -47,17 +47,17 @@ def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
     name = written.parent.name
     assert name in shown.page.title()
     expect(shown.page.get_by_role("heading", name=name, exact=True)).to_be_visible()
-    for split in shown.page.get_by_role("group", name="Pictures that judge").get_by_role("button").all():
+    for split in shown.page.get_by_role("group", name="Images that judge").get_by_role("button").all():
         split.click()
         expect(split).to_have_attribute("aria-pressed", "true")
-        assert shown.broken_pictures() == []
+        assert shown.broken_images() == []
         assert (shown.sticking_out(), shown.faint()) == ([], [])
         spilling = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
         assert shown.page.locator(".figure b").filter(visible=True).evaluate_all(spilling) == []
         for full in (False, True):
             name = f"{split.text_content()}-{width}{'-dark' * dark}{'-full' * full}.png"
             seen = shown.screenshot(tmp_path / name, full=full)
-            assert colours(seen) > 50
+            assert colors(seen) > 50
             assert ground(seen) < 40 if dark else ground(seen) > 230
 
 
@@ -84,7 +84,7 @@ def dialog(shown, heading):
 
 
 @pytest.mark.parametrize(("width", "dark"), [(PHONE, True), (DESKTOP, False)])
-def test_a_number_opens_its_pictures(visit, written, width, dark):
+def test_a_number_opens_its_images(visit, written, width, dark):
     shown = visit(written, width=width, dark=dark)
     name = TRAPS["disc"]
     number = shown.page.get_by_role("button", name=f" of {name} called {name}")
@@ -94,11 +94,11 @@ def test_a_number_opens_its_pictures(visit, written, width, dark):
     thumbs = gallery.get_by_role("button", name=".jpg")
     assert thumbs.count() == int(number.text_content()) > 0
     thumbs.first.click()
-    picture = dialog(shown, name)
-    expect(picture.get_by_role("definition").filter(has_text=re.compile(r"& 1\d\.jpg$"))).to_be_visible()
-    assert (shown.broken_pictures(), shown.sticking_out(), shown.faint()) == ([], [], [])
+    image = dialog(shown, name)
+    expect(image.get_by_role("definition").filter(has_text=re.compile(r"& 1\d\.jpg$"))).to_be_visible()
+    assert (shown.broken_images(), shown.sticking_out(), shown.faint()) == ([], [], [])
     shown.page.keyboard.press("Escape")
-    expect(picture).not_to_be_visible()
+    expect(image).not_to_be_visible()
     expect(gallery).to_be_visible()
     shown.page.mouse.click(4, 4)
     expect(gallery).not_to_be_visible()
@@ -122,10 +122,10 @@ def test_sorting(visit, written):
 @SCHEMES
 def test_charts_are_drawn(visit, written, dark):
     shown = visit(written, dark=dark)
-    for name in ("Reliability diagram", "Map of the pictures' features", re.compile("Learning curves|Sweep of L2")):
+    for name in ("Reliability diagram", "Map of the images' features", re.compile("Learning curves|Sweep of L2")):
         chart = shown.page.get_by_role("img", name=name)
         drawn = Image.open(io.BytesIO(chart.screenshot())).convert("RGB")
-        assert colours(drawn) > 30
+        assert colors(drawn) > 30
         assert ground(drawn) < 50 if dark else ground(drawn) > 230
 
 
@@ -142,7 +142,7 @@ def test_one_class_alone_on_the_map(visit, written):
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
-def test_a_point_of_the_map_shows_its_picture(visit, written, width):
+def test_a_point_of_the_map_shows_its_image(visit, written, width):
     shown = visit(written, width=width)
     page, hover = shown.page, shown.page.locator("#hover")
     page.locator("#map").scroll_into_view_if_needed()
@@ -161,9 +161,9 @@ def test_a_point_of_the_map_shows_its_picture(visit, written, width):
     assert any(label in said for label in TRAPS.values())
     box = hover.bounding_box()
     assert 0 <= box["x"] <= box["x"] + box["width"] <= width
-    assert (shown.sticking_out(), shown.broken_pictures()) == ([], [])
+    assert (shown.sticking_out(), shown.broken_images()) == ([], [])
     page.mouse.click(place["x"], place["y"])
-    opened = page.locator("#picture")
+    opened = page.locator("#image")
     expect(opened).to_be_visible()
     assert said.startswith(opened.get_by_role("heading").text_content())
     page.keyboard.press("Escape")
@@ -171,10 +171,10 @@ def test_a_point_of_the_map_shows_its_picture(visit, written, width):
     hover.wait_for(state="hidden")
 
 
-def test_a_picture_links_to_its_file(visit, written):
+def test_an_image_links_to_its_file(visit, written):
     shown = visit(written)
     for number in range(shown.page.locator("[data-list=hits] button").count()):
         shown.page.locator("[data-list=hits] button").nth(number).click()
-        address = shown.page.locator("#picture a").get_attribute("href")
+        address = shown.page.locator("#image a").get_attribute("href")
         assert Path(unquote(urlsplit(address).path)).is_file()
         shown.page.keyboard.press("Escape")

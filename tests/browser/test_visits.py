@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from visits import DESKTOP, PHONE, Visit, colours, ground
+from visits import DESKTOP, PHONE, Visit, colors, ground
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_nothing_to_complain_about(shown):
     )
     one.page.get_by_text("go").click()
     assert one.complaints == []
-    assert (one.sticking_out(), one.broken_pictures(), one.faint()) == ([], [], [])
+    assert (one.sticking_out(), one.broken_images(), one.faint()) == ([], [], [])
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
@@ -58,10 +58,10 @@ def test_what_sticks_out(shown, width):
     assert shown(f"<div style='overflow-x: auto'>{wide}</div>", width=width).sticking_out() == []
 
 
-def test_broken_pictures(shown):
+def test_broken_images(shown):
     broken = "data:image/png;base64,bm8="
-    assert shown(f"<img src='{broken}'>").broken_pictures() == [broken]
-    assert shown(f"<p style='background: url({broken})'>").broken_pictures() == [broken]
+    assert shown(f"<img src='{broken}'>").broken_images() == [broken]
+    assert shown(f"<p style='background: url({broken})'>").broken_images() == [broken]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_broken_pictures(shown):
     ],
 )
 def test_faint_texts(shown, style, dark, found):
-    """Ratios by hand; half transparent colours may be rounded either way."""
+    """Ratios by hand; half transparent colors may be rounded either way."""
     one = shown(f"<style>:root {{ color-scheme: light dark }}</style><p style='{style}'>text", dark=dark)
     assert [float(line.split(": text")[0]) for line in one.faint()] == pytest.approx(found, abs=0.04)
 
@@ -88,11 +88,11 @@ def test_screenshots(shown, tmp_path):
     blank = shown("").screenshot(tmp_path / "blank.png")
     assert blank.size == (DESKTOP, 900)
     assert (tmp_path / "blank.png").stat().st_size > 0
-    assert (colours(blank), ground(blank)) == (1, 255)
+    assert (colors(blank), ground(blank)) == (1, 255)
     tall = shown("<p style='height: 2000px'>text", width=PHONE)
     assert tall.screenshot().size == (PHONE, 844)
     assert tall.screenshot(full=True).height > 2000
-    assert colours(tall.screenshot()) > 8
+    assert colors(tall.screenshot()) > 8
 
 
 def test_printing(shown):

@@ -42,7 +42,7 @@ STICKING_OUT = """() => {
   return [`${document.documentElement.scrollWidth} of ${room}`, ...found];
 }"""
 
-BROKEN_PICTURES = """async () => {
+BROKEN_IMAGES = """async () => {
   const addresses = [...document.images].map((image) => image.getAttribute("src"));
   for (const element of document.querySelectorAll("*"))
     for (const part of ["", "::before", "::after"])
@@ -58,7 +58,7 @@ BROKEN_PICTURES = """async () => {
   return broken;
 }"""
 
-# Colours are laid on each other by a canvas, which knows every notation; ground comes from the colour scheme.
+# Colors are laid on each other by a canvas, which knows every notation; ground comes from the color scheme.
 FAINT = """() => {
   const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const probe = document.body.appendChild(document.createElement("i"));
@@ -66,9 +66,9 @@ FAINT = """() => {
   const ground = getComputedStyle(probe).backgroundColor;
   probe.remove();
   function luminance(layers) {
-    for (const [colour, opacity] of [[ground, 1], ...layers]) {
+    for (const [color, opacity] of [[ground, 1], ...layers]) {
       pen.globalAlpha = opacity;
-      pen.fillStyle = colour;
+      pen.fillStyle = color;
       pen.fillRect(0, 0, 1, 1);
     }
     const [red, green, blue] = [...pen.getImageData(0, 0, 1, 1).data].map((level) => level / 255)
@@ -84,8 +84,8 @@ FAINT = """() => {
     for (let above = element; above; above = above.parentElement) line.unshift(getComputedStyle(above));
     let opacity = 1;
     const layers = line.map((style) => [style.backgroundColor, (opacity *= style.opacity)]);
-    const own = line.at(-1), colour = element instanceof SVGElement ? own.fill : own.color;
-    const [light, dark] = [luminance(layers), luminance([...layers, [colour, opacity]])].sort((a, b) => b - a);
+    const own = line.at(-1), color = element instanceof SVGElement ? own.fill : own.color;
+    const [light, dark] = [luminance(layers), luminance([...layers, [color, opacity]])].sort((a, b) => b - a);
     const ratio = (light + 0.05) / (dark + 0.05), size = parseFloat(own.fontSize);
     const large = size >= 24 || (size >= 18.66 && own.fontWeight >= 700);
     if (ratio < (large ? 3 : 4.5)) found.add(`${ratio.toFixed(2)}: ${text.slice(0, 60)}`);
@@ -136,14 +136,14 @@ class Visit:
         """By what the page scrolls sideways; empty when it doesn't."""
         return self.page.evaluate(STICKING_OUT)
 
-    def broken_pictures(self) -> list[str]:
+    def broken_images(self) -> list[str]:
         """Addresses of `img` elements and of backgrounds that can't be decoded."""
-        return self.page.evaluate(BROKEN_PICTURES)
+        return self.page.evaluate(BROKEN_IMAGES)
 
     def faint(self) -> list[str]:
-        """Texts whose contrast with the colours behind them is below WCAG 2's AA: 4.5, or 3 where they are large.
+        """Texts whose contrast with the colors behind them is below WCAG 2's AA: 4.5, or 3 where they are large.
 
-        Background pictures and gradients don't count as colours.
+        Background images and gradients don't count as colors.
         """
         return self.page.evaluate(FAINT)
 
@@ -160,12 +160,12 @@ class Visit:
 
 
 def ground(shown: Image.Image) -> int:
-    """The commonest colour of an RGB picture, as a grey from 0 to 255."""
-    colours = shown.getcolors(shown.width * shown.height)
-    _, (red, green, blue) = max(colours)
+    """The commonest color of an RGB image, as a gray from 0 to 255."""
+    colors = shown.getcolors(shown.width * shown.height)
+    _, (red, green, blue) = max(colors)
     return (red + green + blue) // 3
 
 
-def colours(shown: Image.Image) -> int:
-    """How many colours an RGB picture has."""
+def colors(shown: Image.Image) -> int:
+    """How many colors an RGB image has."""
     return len(shown.getcolors(shown.width * shown.height))

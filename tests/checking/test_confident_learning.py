@@ -6,7 +6,7 @@ import pytest
 from tlcli.checking.confident_learning import judgeable, suspected
 
 
-def test_a_picture_is_suspected_where_another_class_reaches_its_threshold():
+def test_an_image_is_suspected_where_another_class_reaches_its_threshold():
     probabilities = np.array(
         [
             [0.9, 0.1],  # class 0, fine: its threshold is (0.9 + 0.8 + 0.1) / 3 = 0.6

@@ -1,4 +1,4 @@
-"""Copies: which are named, beside which other picture, and where they cross splits and classes."""
+"""Copies: which are named, beside which other image, and where they cross splits and classes."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ TRAIN, TEST, VALIDATION = "train", "test", "validation"
 
 
 def dataset(*rows):
-    """Pictures named a, b, c, ... of these classes and splits."""
+    """Images named a, b, c, ... of these classes and splits."""
     samples = tuple(
         Sample(path=chr(97 + number), label=label, split=split) for number, (label, split) in enumerate(rows)
     )
@@ -62,7 +62,7 @@ def test_who_is_joined_by_a_chain_alone_has_no_score():
     }
 
 
-def test_one_picture_in_two_classes_is_a_conflict_with_the_copy_that_is_closest():
+def test_one_image_in_two_classes_is_a_conflict_with_the_copy_that_is_closest():
     data = dataset((0, None), (0, None), (1, None), (1, None))
     links = {0: {2: 0.94}, 1: {2: 0.99}, 2: {0: 0.94, 1: 0.99}}
     rows = found(data, [b"w", b"x", b"y", b"y"], links)

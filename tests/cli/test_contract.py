@@ -153,7 +153,7 @@ def test_help_imports_nothing_heavy(arguments):
         (["finetune", "nowhere", "--augment", "light"], 2, "augmentation needs --views K"),
         (["finetune", "nowhere", "--freeze", "9", "--views", "3"], 2, "no effect without augmentation"),
         (["finetune", "nowhere", "--freeze", "none", "--views", "3", "--augment", "light"], 2, "nothing to cache"),
-        (["finetune", "nowhere", "--freeze", "9", "--batch-size", "1"], 2, "at least 2 pictures"),
+        (["finetune", "nowhere", "--freeze", "9", "--batch-size", "1"], 2, "at least 2 images"),
         (["finetune", "nowhere", "--freeze", "none", "--engine", "onnx"], 2, "no effect with --freeze none"),
         (["finetune", "nowhere", "--engine", "tpu"], 2, "expected one of auto, torch, onnx"),
         (["finetune", "nowhere", "--freeze", "9", "--learning-rate", "0"], 2, "--learning-rate is 0"),

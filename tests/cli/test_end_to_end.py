@@ -32,10 +32,10 @@ def call(*arguments, cwd=None, stdin=None, **environment):
 
 @pytest.fixture(scope="module")
 def work(photos, tmp_path_factory):
-    """A folder with a data set (one picture broken), and a run made by the command."""
+    """A folder with a data set (one image broken), and a run made by the command."""
     root = tmp_path_factory.mktemp("work")
     shutil.copytree(photos, root / "photos")
-    (root / "photos" / "disc" / "broken.jpg").write_bytes(b"not a picture")
+    (root / "photos" / "disc" / "broken.jpg").write_bytes(b"not an image")
     return root
 
 
@@ -50,7 +50,7 @@ def test_finetune_for_people(work, finetuned):
     assert finetuned.stdout == b""
     for expected in ("3 classes", "Features", "Accuracy", "always", "precision", "Run       runs/photos", "Next"):
         assert expected in said
-    assert "photos/disc/broken.jpg: not a picture of a known format" in said
+    assert "photos/disc/broken.jpg: not an image of a known format" in said
     assert "details: tlcli check photos" in said
     assert "\x1b" not in said, "no escape codes where nobody looks"
     assert (work / "runs" / "photos" / "run.json").exists()
@@ -83,7 +83,7 @@ def test_predict_rows(work, finetuned):
     assert failed["path"] == "photos/disc/broken.jpg"
     assert failed["status"] == "failed"
     assert failed["label"] == failed["confidence"] == ""
-    assert "not a picture" in failed["error"]
+    assert "not an image" in failed["error"]
     for row in rows[:-1]:
         shares = [float(row[f"p:{name}"]) for name in ("disc", "square", "stripes")]
         assert sum(shares) == pytest.approx(1, abs=1e-5)

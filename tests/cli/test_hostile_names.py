@@ -55,7 +55,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Labelled pictures under odd class names, pictures to predict under odd names, and a run."""
+    """Labeled images under odd class names, images to predict under odd names, and a run."""
     root = tmp_path_factory.mktemp("names")
     generator = np.random.default_rng(0)
 

@@ -21,7 +21,7 @@ NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
 
 @pytest.fixture
 def world(photos, tmp_path):
-    """Pictures, and a table and a list of them."""
+    """UsableImages, and a table and a list of them."""
     shutil.copytree(photos, tmp_path / "photos")
     rows = [(path.relative_to(tmp_path), path.parent.name) for path in sorted((tmp_path / "photos").rglob("*.jpg"))]
     (tmp_path / "table.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
@@ -113,12 +113,12 @@ def test_what_a_killed_writer_of_a_file_left_is_removed(command, name, world, tr
     assert set(world.iterdir()) - before == {world / name}
 
 
-def test_test_pictures_that_were_trained_on_are_told(trained, photos, tmp_path, capsys):
+def test_test_images_that_were_trained_on_are_told(trained, photos, tmp_path, capsys):
     shutil.copytree(photos, tmp_path / "data" / "test")
     assert run(["evaluate", str(trained.run), str(tmp_path / "data"), "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["split"] == "test"
-    assert "45 of these 45 pictures were trained on, though they are called test" in said.err
+    assert "45 of these 45 images were trained on, though they are called test" in said.err
 
 
 @pytest.mark.parametrize("name", ["", "@"])

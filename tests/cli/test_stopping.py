@@ -62,7 +62,7 @@ def wait_for_decoders(process, count=1):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_while_decoders_are_busy_with_pictures_that_take_long(trained, largest, tmp_path, number):
+def test_while_decoders_are_busy_with_images_that_take_long(trained, largest, tmp_path, number):
     listed = tmp_path / "list.txt"
     listed.write_text(f"{largest}\n" * 50)
     process = start("predict", trained.run, f"@{listed}", "--out", tmp_path / "rows.csv", "--workers", 2)

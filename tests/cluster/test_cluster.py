@@ -52,12 +52,12 @@ def cluster():
 
 @pytest.fixture
 def inbox(photos, tmp_path, monkeypatch):
-    """Twenty-three pictures, one of them broken, relative to the working directory."""
+    """Twenty-three images, one of them broken, relative to the working directory."""
     for path in sorted(photos.rglob("*.jpg"))[::2]:
         target = tmp_path / "inbox" / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    (tmp_path / "inbox" / "disc" / "00.jpg").write_bytes(b"no picture")
+    (tmp_path / "inbox" / "disc" / "00.jpg").write_bytes(b"no image")
     monkeypatch.chdir(tmp_path)
     return "inbox"
 
@@ -92,7 +92,7 @@ class Killing(Silent):
         self.killed = None
 
     @contextlib.contextmanager
-    def task(self, name, total, unit="pictures"):
+    def task(self, name, total, unit="images"):
         def advance(more):
             if more and self.killed is None:
                 found = processes_below(os.getpid())
@@ -158,7 +158,7 @@ def test_features_are_those_of_one_machine(cluster, photos, tmp_path):
     data = tmp_path / "photos"
     shutil.copytree(photos, data)
     shutil.copy(data / "disc" / "00.jpg", data / "disc" / "copy.jpg")
-    (data / "stripes" / "broken.jpg").write_bytes(b"no picture")
+    (data / "stripes" / "broken.jpg").write_bytes(b"no image")
 
     def features(name, **changes):
         return cache_features(

@@ -15,7 +15,7 @@ from PIL import Image
 from tlcli.commands.augment import augment
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
-from tlcli.images.worker import Order, read_picture
+from tlcli.images.worker import Order, read_image
 from tlcli.progress import Silent
 from tlcli.runs.directory import lock_out
 from tlcli.settings import AugmentSettings, ComputeSettings
@@ -44,7 +44,7 @@ def sha(path):
 
 @pytest.fixture
 def split(draw, tmp_path):
-    """Two classes with 4 training pictures each, one in a folder below, and 2 of validation and of test."""
+    """Two classes with 4 training images each, one in a folder below, and 2 of validation and of test."""
     seed = 0
     for folder, count in (("train", 4), ("val", 2), ("test", 2)):
         for name in ("cat", "dog"):
@@ -59,12 +59,12 @@ def split(draw, tmp_path):
 
 @pytest.fixture
 def table(draw, tmp_path):
-    """Writes a table of drawn pictures, each row with its own label and group."""
+    """Writes a table of drawn images, each row with its own label and group."""
 
     def write(labels, groups=None, names=None):
         lines = ["path,label,group"]
         for number, label in enumerate(labels):
-            path = names[number] if names else f"pictures/{number}.png"
+            path = names[number] if names else f"images/{number}.png"
             draw(tmp_path / path, number, size=(30, 20), format="PNG")
             lines.append(f'"{path}","{label}",{groups[number] if groups else ""}')
         (tmp_path / "table.csv").write_text("\n".join(lines))
@@ -103,9 +103,9 @@ def test_a_copy_read_plainly_is_the_online_view(split, tmp_path, small):
     augmented(split, tmp_path / "out", copies=2, augmentation=augmentation, seed=3)
     rows = [row for row in manifest(tmp_path / "out") if row["split"] == "train"]
     for row in rows:
-        offline = read_picture(str(tmp_path / "out" / row["path"]), Order(preprocessing=small))
+        offline = read_image(str(tmp_path / "out" / row["path"]), Order(preprocessing=small))
         order = Order(preprocessing=small, augmentation=augmentation, seed=3)
-        online = read_picture(row["source"], order, int(row["view"]))
+        online = read_image(row["source"], order, int(row["view"]))
         assert offline.pixels == online.pixels
         assert offline.pixels is not None
 
@@ -116,7 +116,7 @@ def test_where_nothing_validates_a_part_is_held_out_first(photos, tmp_path, repo
     assert splits["train"] % 2 == 0
     assert splits["train"] // 2 + splits["validation"] == 45
     assert 3 <= splits["validation"] <= 20
-    assert any(f"{splits['validation']} of 45 pictures are held out" in note for note in report.notes)
+    assert any(f"{splits['validation']} of 45 images are held out" in note for note in report.notes)
     originals = {split: set() for split in ("train", "validation")}
     for row in manifest(tmp_path / "out"):
         originals[row["split"]].add(row["digest"])
@@ -138,16 +138,16 @@ def test_copies_groups_and_small_classes_stay_together(table, tmp_path):
     assert {"validation"} in sides.values()
 
 
-def test_a_training_picture_that_also_validates_gets_no_copies(split, tmp_path, report):
+def test_a_training_image_that_also_validates_gets_no_copies(split, tmp_path, report):
     twin = split / "train" / "dog" / "2.jpg"
     shutil.copy(split / "val" / "dog" / "0.jpg", twin)
     augmented(split, tmp_path / "out", report, copies=3)
     views = [row["view"] for row in manifest(tmp_path / "out") if row["digest"] == sha(twin)]
     assert views == ["0", "0"]
-    assert any("1 training pictures get no copies" in text for text in report.warnings)
+    assert any("1 training images get no copies" in text for text in report.warnings)
 
 
-def test_too_few_pictures_to_hold_any_out(draw, tmp_path):
+def test_too_few_images_to_hold_any_out(draw, tmp_path):
     for name in ("cat", "dog"):
         draw(tmp_path / "few" / name / "1.png")
     with pytest.raises(DataError, match="validation folder beside train"):
@@ -192,17 +192,17 @@ def test_two_at_once_are_refused(split, tmp_path):
         assert augmented(split, out, resume=True)["was_finished"]
 
 
-def test_a_finished_data_set_of_other_pictures_is_refused(split, tmp_path, draw):
+def test_a_finished_data_set_of_other_images_is_refused(split, tmp_path, draw):
     out = tmp_path / "out"
     augmented(split, out)
     before = tree(out)
     draw(split / "train" / "cat" / "another.jpg", 99)
-    with pytest.raises(ArtifactError, match="begun with other pictures"):
+    with pytest.raises(ArtifactError, match="begun with other images"):
         augmented(split, out, resume=True)
     assert tree(out) == before
 
 
-def test_resuming_with_other_settings_or_pictures_is_refused(split, tmp_path, draw):
+def test_resuming_with_other_settings_or_images_is_refused(split, tmp_path, draw):
     out = tmp_path / "out"
     augmented(split, out)
     with pytest.raises(UsageError, match="is not empty"):
@@ -263,8 +263,8 @@ def test_names_that_are_not_utf8(split, tmp_path):
     assert len(open_dataset(tmp_path / "out" / "manifest.csv").samples) == 28
 
 
-def test_pictures_that_cannot_be_read_are_listed_and_the_rest_goes_on(split, tmp_path, report):
-    (split / "train" / "cat" / "broken.jpg").write_bytes(b"no picture")
+def test_images_that_cannot_be_read_are_listed_and_the_rest_goes_on(split, tmp_path, report):
+    (split / "train" / "cat" / "broken.jpg").write_bytes(b"no image")
     (split / "val" / "dog" / "empty.jpg").write_bytes(b"")
     result = augmented(split, tmp_path / "out", report)
     assert result["failed"] == 2
@@ -314,11 +314,11 @@ def test_the_preview_alone(photos, tmp_path):
 def test_the_preview_passes_over_what_cannot_be_read(split, tmp_path):
     for path in (split / "train").rglob("*.jpg"):
         if path.name != "0.jpg":
-            path.write_bytes(b"no picture")
+            path.write_bytes(b"no image")
     augmented(split, None, preview=tmp_path / "two.png")
     for path in (split / "train").rglob("0.jpg"):
-        path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match="none of 9 pictures"):
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match="none of 9 images"):
         augmented(split, None, preview=tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 

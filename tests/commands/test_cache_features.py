@@ -14,7 +14,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.commands.cache import cache_list, cache_prune
 from tlcli.commands.cache_features import cache_features
 from tlcli.errors import UsageError
-from tlcli.images.worker import Order, read_picture
+from tlcli.images.worker import Order, read_image
 from tlcli.progress import Silent
 from tlcli.runs.run import load_run
 from tlcli.settings import CacheFeaturesSettings, CacheSettings, NetworkSettings
@@ -65,7 +65,7 @@ def test_only_what_is_missing_is_computed(data, tmp_path):
     edited = data / "disc" / "03.jpg"
     status = edited.stat()
     content = bytearray(edited.read_bytes())
-    content[15] ^= 1  # of the resolution in the JFIF header: another file, the same picture
+    content[15] ^= 1  # of the resolution in the JFIF header: another file, the same image
     edited.write_bytes(content)
     os.utime(edited, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert cache_of(data, cache)["computed"] == 0, "the same size and time of change: believed"
@@ -110,9 +110,9 @@ def test_cached_features_are_the_networks_own(data, tmp_path, trained):
     model = load_backbone("tf_efficientnet_lite0").model.eval()
     for row in rows[::9]:
         assert row["label"] == row["path"].rsplit("/", 2)[1]
-        picture = read_picture(row["path"], Order(preprocessing=preprocessing))
-        assert row["digest"] == picture.digest.hex()
-        pixels = torch.tensor(np.frombuffer(picture.pixels, np.uint8).reshape(64, 64, 3).copy())
+        image = read_image(row["path"], Order(preprocessing=preprocessing))
+        assert row["digest"] == image.digest.hex()
+        pixels = torch.tensor(np.frombuffer(image.pixels, np.uint8).reshape(64, 64, 3).copy())
         images = (pixels.permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
         with torch.inference_mode():
             expected = model.forward_head(model.forward_features(images), pre_logits=True)[0]

@@ -20,7 +20,7 @@ CLASSES = ("checks", "dots", "stripes")
 
 
 def pattern(name, seed, size=(96, 80)):
-    """Checks, dots or stripes all over, in colours, sizes and places of their own."""
+    """Checks, dots or stripes all over, in colors, sizes and places of their own."""
     generator = np.random.default_rng([seed, CLASSES.index(name)])
     down, across = np.mgrid[: size[1], : size[0]] + generator.uniform(0, 20, (2, 1, 1))
     period = generator.uniform(14, 22)
@@ -37,15 +37,15 @@ def pattern(name, seed, size=(96, 80)):
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def save(picture, path, quality=92):
+def save(image, path, quality=92):
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, quality=quality)
+    image.save(path, quality=quality)
     return path
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """Three classes that are easy to learn, in three splits: 12, 3 and 3 pictures each."""
+    """Three classes that are easy to learn, in three splits: 12, 3 and 3 images each."""
     root = tmp_path_factory.mktemp("check") / "clean"
     for name in CLASSES:
         for seed in range(18):
@@ -164,8 +164,8 @@ def test_without_splits_nothing_leaks_and_without_a_cache_nothing_is_kept(data, 
 
 def test_small_classes_are_named_and_their_labels_not_judged(data, cache):
     for seed in range(3):
-        picture = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (80, 96, 3)).astype(np.uint8))
-        save(picture, data / "train" / "noise" / f"{seed}.jpg")
+        image = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (80, 96, 3)).astype(np.uint8))
+        save(image, data / "train" / "noise" / f"{seed}.jpg")
     result = checked(data, cache)
     assert [(finding.kind, finding.label) for finding in result.findings] == [("small-class", "noise")]
     assert result.labels.judged == 54
@@ -180,7 +180,7 @@ def test_a_class_that_drowns_another_is_a_finding_only_where_it_is_extreme(tmp_p
     assert [finding.kind for finding in balance_findings({"a": 0, "b": 10})] == ["small-class"]
 
 
-def test_where_most_pictures_are_small_that_is_what_they_are_like(clean):
+def test_where_most_images_are_small_that_is_what_they_are_like(clean):
     from tlcli.checking.image_checks import tiny_findings
 
     samples = open_dataset(clean)
@@ -190,7 +190,7 @@ def test_where_most_pictures_are_small_that_is_what_they_are_like(clean):
     assert tiny_findings(samples, most, 224) == []
 
 
-def test_too_few_pictures_to_judge_and_none_that_can_be_read(tmp_path, draw, cache):
+def test_too_few_images_to_judge_and_none_that_can_be_read(tmp_path, draw, cache):
     for name in ("a", "b"):
         for number in range(2):
             draw(tmp_path / "few" / name / f"{number}.png", seed=ord(name) * 10 + number, size=(60, 50))
@@ -242,7 +242,7 @@ def test_the_command_for_people(data, cache, capfd):
     assert run(arguments) == 0
     said = capfd.readouterr()
     assert said.out == ""
-    assert "Nothing found in 54 pictures" in said.err
+    assert "Nothing found in 54 images" in said.err
     assert f"tlcli finetune {data}" in said.err
     for number in range(7):
         hostile = data / "train" / "dots" / os.fsdecode(b"\x1b[31m[bold]\xff%d.jpg" % number)
@@ -268,7 +268,7 @@ def test_usage(clean, arguments, message, capfd):
 
 
 def test_groups_dont_vouch_for_themselves(data, cache):
-    """Two wrong pictures of one scene, too different to be near duplicates."""
+    """Two wrong images of one scene, too different to be near duplicates."""
     for number in range(2):
         save(pattern("dots", 400 + number), data / "train" / "checks" / f"scene7_{number}.jpg")
     result = checked(data, cache, group_by=r"scene\d+")

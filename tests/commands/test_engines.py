@@ -82,7 +82,7 @@ def test_runs_agree_and_say_what_they_were_made_by(photos, tmp_path, freeze):
     assert labels["onnx"]
 
 
-def test_auto_takes_onnx_where_there_are_many_pictures(photos, tmp_path, monkeypatch):
+def test_auto_takes_onnx_where_there_are_many_images(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(torch_engine, "ONNX_FROM", 10)
     features_of(photos, tmp_path / "many", cache=tmp_path / "cache")
     (export,) = (tmp_path / "cache").glob("*/prefix-*.onnx")

@@ -1,4 +1,4 @@
-"""evaluate: which pictures it judges, and by which rules."""
+"""evaluate: which images it judges, and by which rules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def copy_part(photos, target, chosen):
             shutil.copy(path, target / folder.name)
 
 
-def test_pictures_that_were_trained_on_are_said_to_be(photos, trained):
+def test_images_that_were_trained_on_are_said_to_be(photos, trained):
     report = Warnings()
     result = evaluate(EvaluateSettings(run=trained.run, data=photos), report)
     assert result["split"] == "all"
@@ -38,7 +38,7 @@ def test_pictures_that_were_trained_on_are_said_to_be(photos, trained):
     assert any("trained on" in text for text in report.said)
 
 
-def test_other_pictures_are_judged_all_without_a_word(photos, trained, tmp_path):
+def test_other_images_are_judged_all_without_a_word(photos, trained, tmp_path):
     copy_part(photos, tmp_path / "other", slice(0, 4))
     for path in (tmp_path / "other").rglob("*.jpg"):
         path.write_bytes(path.read_bytes() + b"another file")
@@ -55,7 +55,7 @@ def test_a_part_of_what_was_trained_on_is_said_to_be(photos, trained, tmp_path):
     added.write_bytes((photos / "disc" / "00.jpg").read_bytes() + b"another file")
     report = Warnings()
     evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "part"), report)
-    assert any(text.startswith("12 of these 13 pictures were trained on") for text in report.said)
+    assert any(text.startswith("12 of these 13 images were trained on") for text in report.said)
 
 
 @pytest.mark.parametrize("group_by", [None, r"(\d)\.jpg"])
@@ -83,7 +83,7 @@ def test_moved_and_renamed_data_is_still_the_runs_own(photos, trained, tmp_path,
 
 def test_a_split_that_is_not_there_is_an_error(photos, trained, tmp_path):
     copy_part(photos, tmp_path / "other", slice(0, 3))
-    with pytest.raises(DataError, match="no test pictures"):
+    with pytest.raises(DataError, match="no test images"):
         evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "other", split="test"))
 
 

@@ -22,9 +22,9 @@ from tlcli.commands import export as command
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
 from tlcli.exporting import comparison, onnx_file, timm_folder
-from tlcli.exporting.comparison_images import real_pictures
+from tlcli.exporting.comparison_images import real_images
 from tlcli.exporting.model_card import model_card
-from tlcli.images.preprocess import Preprocessing, fit_picture
+from tlcli.images.preprocess import Preprocessing, fit_image
 from tlcli.inference.predictor import Predictor
 from tlcli.runs.run import load_run
 from tlcli.settings import (
@@ -37,7 +37,7 @@ from tlcli.settings import (
 )
 
 README = Path(__file__).parents[2] / "README.md"
-PICTURE = "sample_data/to_predict/street_1.jpg"
+IMAGE = "sample_data/to_predict/street_1.jpg"
 HOSTILE = {"disc": 'a"b|c`d`', "square": "<script>\\u0041 *x*", "stripes": "=näh #[x](y)"}
 
 WITHOUT = """
@@ -69,10 +69,10 @@ def train(photos, folder, *, balance=False, epochs=None, **network):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the picture of README.md, for the exports."""
+    """A folder with the image of README.md, for the exports."""
     root = tmp_path_factory.mktemp("exports")
-    (root / PICTURE).parent.mkdir(parents=True)
-    shutil.copy(README.parent / PICTURE, root / PICTURE)
+    (root / IMAGE).parent.mkdir(parents=True)
+    shutil.copy(README.parent / IMAGE, root / IMAGE)
     return root
 
 
@@ -93,25 +93,25 @@ def exports(place, trained):
 
 
 @pytest.fixture(scope="module")
-def grey(photos, tmp_path_factory):
-    """A run of lenet5, which sees grey, whose classes have odd names and weigh alike."""
-    folder = tmp_path_factory.mktemp("grey")
+def gray(photos, tmp_path_factory):
+    """A run of lenet5, which sees gray, whose classes have odd names and weigh alike."""
+    folder = tmp_path_factory.mktemp("gray")
     for shape, name in HOSTILE.items():
-        for picture in sorted((photos / shape).iterdir())[: 15 if shape == "disc" else 11]:
+        for image in sorted((photos / shape).iterdir())[: 15 if shape == "disc" else 11]:
             (folder / "photos" / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(picture, folder / "photos" / name)
+            shutil.copy(image, folder / "photos" / name)
     return train(folder / "photos", folder, balance=True, epochs=2, backbone="lenet5", weights="none", freeze="none")
 
 
 def expected(run, data, count=7):
-    """Pixels of some pictures, and what the run says of them."""
+    """Pixels of some images, and what the run says of them."""
     run = load_run(run)
-    pictures = real_pictures(run, data, wanted=count, calibrating=0, workers=1)
+    images = real_images(run, data, wanted=count, calibrating=0, workers=1)
     predictor = Predictor(run, ComputeSettings(device="cpu", workers=1))
-    return pictures.pixels, predictor.probabilities(predictor.network.run(pictures.pixels))
+    return images.pixels, predictor.probabilities(predictor.network.run(images.pixels))
 
 
-def normalised(pixels, about):
+def normalized(pixels, about):
     how = about["preprocessing"]
     return ((pixels / 255 - how["mean"]) / how["std"]).transpose(0, 3, 1, 2).astype(np.float32)
 
@@ -142,7 +142,7 @@ def test_the_export_says_how_near_it_comes(form, exports):
     [
         ("onnx", {"tlcli", "torch", "timm"}, 1e-4),
         ("torch", {"tlcli", "timm"}, 1e-4),
-        ("timm", {"tlcli"}, 0.03),  # which resizes all of the picture, and by whole pixels
+        ("timm", {"tlcli"}, 0.03),  # which resizes all of the image, and by whole pixels
     ],
 )
 def test_the_lines_of_the_readme_run_without_tlcli(form, refused, tolerance, exports, place, trained):
@@ -157,7 +157,7 @@ def test_the_lines_of_the_readme_run_without_tlcli(form, refused, tolerance, exp
     )
     assert done.returncode == 0, done.stderr
     label, confidence = done.stdout.split()
-    (row,) = predict(PredictSettings(run=trained.run, inputs=(str(place / PICTURE),))).rows
+    (row,) = predict(PredictSettings(run=trained.run, inputs=(str(place / IMAGE),))).rows
     assert label == row["label"]
     assert float(confidence) == pytest.approx(row["confidence"], abs=tolerance)
 
@@ -165,16 +165,16 @@ def test_the_lines_of_the_readme_run_without_tlcli(form, refused, tolerance, exp
 def test_the_card_s_lines_run_and_its_tables_hold_the_figures(exports, place, trained):
     card = (place / "street-timm" / "README.md").read_text()
     assert f"Accuracy {100 * trained.info['validation']['accuracy']:.1f} %" in card
-    assert "| Pictures, train | 45 |" in card
+    assert "| UsableImages, train | 45 |" in card
     assert all(f"| {name} | 15 |" in card for name in trained.info["classes"])
-    lines = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1).replace("picture.jpg", PICTURE)
+    lines = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1).replace("image.jpg", IMAGE)
     code = WITHOUT.format(refused={"tlcli"}) + lines
     done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] in trained.info["classes"]
 
 
-def test_onnx_takes_any_number_of_pictures(exports, trained, photos):
+def test_onnx_takes_any_number_of_images(exports, trained, photos):
     session = onnxruntime.InferenceSession(exports["onnx"]["out"])
     about = about_onnx(session)
     assert about["classes"] == trained.info["classes"]
@@ -182,7 +182,7 @@ def test_onnx_takes_any_number_of_pictures(exports, trained, photos):
     assert about["format_version"] == 1
     pixels, shares = expected(trained.run, photos)
     for count in (1, 2, 7):
-        logits, found = session.run(None, {"images": normalised(pixels[:count], about)})
+        logits, found = session.run(None, {"images": normalized(pixels[:count], about)})
         assert logits.shape == (count, 3)
         np.testing.assert_allclose(found, shares[:count], atol=1e-4)
     assert session.get_inputs()[0].shape == ["batch", 3, 64, 64]
@@ -195,32 +195,32 @@ def test_no_file_names_a_place_of_this_machine(exports, place):
             assert str(Path(where).parent).encode() not in content, file
 
 
-def test_grey_pictures_odd_names_and_a_prior(grey, tmp_path, monkeypatch, capsys):
+def test_gray_images_odd_names_and_a_prior(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert tlcli(["export", str(grey), "--format", "onnx", "--with-preprocessing", "--json", "--workers", "1"]) == 0
+    assert tlcli(["export", str(gray), "--format", "onnx", "--with-preprocessing", "--json", "--workers", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["out"] == "run.onnx"
     session = onnxruntime.InferenceSession(tmp_path / "run.onnx")
     about = about_onnx(session)
     assert sorted(about["classes"]) == sorted(HOSTILE.values())
-    assert about["log_prior"] == load_run(grey).info["log_prior"] is not None
-    pixels, shares = expected(grey, grey.parent / "photos")
+    assert about["log_prior"] == load_run(gray).info["log_prior"] is not None
+    pixels, shares = expected(gray, gray.parent / "photos")
     assert pixels.shape[3] == 1
     for count in (1, 2, 7):
         np.testing.assert_allclose(session.run(None, {"pixels": pixels[:count]})[1], shares[:count], atol=1e-4)
 
-    assert tlcli(["export", str(grey), "--format", "torch", "--workers", "1"]) == 0
+    assert tlcli(["export", str(gray), "--format", "torch", "--workers", "1"]) == 0
     network = torch.export.load(tmp_path / "run.pt2", extra_files=(files := {"tlcli.json": ""})).module()
     assert json.loads(files["tlcli.json"])["classes"] == about["classes"]
     for count in (1, 2, 7):
-        found = network(torch.from_numpy(normalised(pixels[:count], about)))[1]
+        found = network(torch.from_numpy(normalized(pixels[:count], about)))[1]
         np.testing.assert_allclose(found.detach(), shares[:count], atol=1e-4)
 
-    assert tlcli(["export", str(grey), "--format", "timm"]) == 2
+    assert tlcli(["export", str(gray), "--format", "timm"]) == 2
     assert "timm doesn't know" in capsys.readouterr().err
 
 
-def test_odd_names_are_text_in_the_card(grey):
-    run = load_run(grey)
+def test_odd_names_are_text_in_the_card(gray):
+    run = load_run(gray)
     card = model_card(run, 'x"#y')
     assert "<script>" not in card
     assert r"a\"b" not in card.split("## Use")[0].split("---")[2]
@@ -243,7 +243,7 @@ def test_a_trained_tail_with_a_prior(photos, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run", "x.onnx", "x.pt2"]
 
 
-def test_a_transformer_takes_any_number_of_pictures(photos, tmp_path):
+def test_a_transformer_takes_any_number_of_images(photos, tmp_path):
     from tlcli.settings import ExportSettings
 
     run = train(photos, tmp_path, backbone="vit_tiny_patch16_224", weights="none", size=32)
@@ -269,11 +269,11 @@ def spoilt(function):
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
-def test_an_export_that_says_something_else_is_not_written(form, trained, grey, tmp_path, monkeypatch, capfd):
+def test_an_export_that_says_something_else_is_not_written(form, trained, gray, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     owner, name = (timm, "create_model") if form == "timm" else (command, "trained_network")
     monkeypatch.setattr(owner, name, spoilt(getattr(owner, name)))
-    run = trained.run if form == "timm" else grey
+    run = trained.run if form == "timm" else gray
     assert tlcli(["export", str(run), "--format", form, "--json", "--workers", "1"]) == 4
     said = json.loads(capfd.readouterr().out)["error"]
     assert said["kind"] == "artifact"
@@ -281,52 +281,52 @@ def test_an_export_that_says_something_else_is_not_written(form, trained, grey, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_stays_when_an_export_is_refused(grey, tmp_path, monkeypatch):
+def test_what_is_there_stays_when_an_export_is_refused(gray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.onnx").write_text("before")
-    assert tlcli(["export", str(grey), "--format", "onnx"]) == 2
+    assert tlcli(["export", str(gray), "--format", "onnx"]) == 2
     monkeypatch.setattr(command, "trained_network", spoilt(command.trained_network))
-    assert tlcli(["export", str(grey), "--format", "onnx", "--overwrite"]) == 4
+    assert tlcli(["export", str(gray), "--format", "onnx", "--overwrite"]) == 4
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.onnx", "before")]
 
 
-def test_a_network_that_can_t_be_traced_is_refused_in_a_line(grey, tmp_path, monkeypatch, capsys):
+def test_a_network_that_can_t_be_traced_is_refused_in_a_line(gray, tmp_path, monkeypatch, capsys):
     def fail(*_, **__):
         raise RuntimeError("data-dependent\nand more lines")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.export, "export", fail)
-    assert tlcli(["export", str(grey), "--format", "onnx"]) == 4
+    assert tlcli(["export", str(gray), "--format", "onnx"]) == 4
     said = capsys.readouterr().err
-    assert "any number of pictures (RuntimeError: data-dependent). Nothing was written." in said
+    assert "any number of images (RuntimeError: data-dependent). Nothing was written." in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_too_large_for_a_file_are_refused(grey, tmp_path, monkeypatch, capsys):
+def test_weights_too_large_for_a_file_are_refused(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(onnx_file, "LARGEST", 1000)
-    assert tlcli(["export", str(grey), "--format", "onnx"]) == 2
+    assert tlcli(["export", str(gray), "--format", "onnx"]) == 2
     assert "an ONNX file holds at most 2" in capsys.readouterr().err
 
 
-def test_pictures_that_are_gone_are_asked_for(photos, grey, tmp_path, monkeypatch, capsys):
+def test_images_that_are_gone_are_asked_for(photos, gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    data = grey.parent / "photos"
+    data = gray.parent / "photos"
     data.rename(tmp_path / "elsewhere")
     try:
-        assert tlcli(["export", str(grey), "--format", "onnx"]) == 2
+        assert tlcli(["export", str(gray), "--format", "onnx"]) == 2
         assert "no longer at" in capsys.readouterr().err
-        moved = ["export", str(grey), "--format", "onnx", "--data", "elsewhere", "--pictures", "5", "--json"]
+        moved = ["export", str(gray), "--format", "onnx", "--data", "elsewhere", "--pictures", "5", "--json"]
         assert tlcli(moved) == 0
         assert json.loads(capsys.readouterr().out)["images"] == 5
     finally:
         (tmp_path / "elsewhere").rename(data)
 
 
-def test_int8_is_smaller_and_says_what_it_costs(grey, tmp_path, monkeypatch, capsys):
+def test_int8_is_smaller_and_says_what_it_costs(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    arguments = ["export", str(grey), "--format", "onnx", "--json", "--workers", "1"]
+    arguments = ["export", str(gray), "--format", "onnx", "--json", "--workers", "1"]
     monkeypatch.setattr(comparison, "INT8_AGREEMENT", 1.01)
     assert tlcli([*arguments, "--int8"]) == 4
     assert "needs more than 8 bits" in capsys.readouterr().out
@@ -335,7 +335,7 @@ def test_int8_is_smaller_and_says_what_it_costs(grey, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert tlcli([*arguments, "--int8"]) == 0
     found = json.loads(capsys.readouterr().out)
-    run = load_run(grey)
+    run = load_run(gray)
     trained_on = list(run.splits().values()).count("train")
     assert found["int8"]["calibrated_on"] == trained_on
     assert found["held_out"] == found["images"] - trained_on
@@ -345,17 +345,17 @@ def test_int8_is_smaller_and_says_what_it_costs(grey, tmp_path, monkeypatch, cap
     assert tlcli(arguments) == 0
     assert found["bytes"] < json.loads(capsys.readouterr().out)["bytes"] / 2
     session = onnxruntime.InferenceSession(tmp_path / "run-int8.onnx")
-    pixels, shares = expected(grey, grey.parent / "photos")
+    pixels, shares = expected(gray, gray.parent / "photos")
     for count in (1, 2, 7):
-        after = session.run(None, {"images": normalised(pixels[:count], about_onnx(session))})[1]
+        after = session.run(None, {"images": normalized(pixels[:count], about_onnx(session))})[1]
         np.testing.assert_allclose(after, shares[:count], atol=0.1)
 
 
-def test_probabilities_that_are_no_numbers_are_refused(grey, tmp_path, monkeypatch, capsys):
+def test_probabilities_that_are_no_numbers_are_refused(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     nothing = np.full((1, 3), np.nan, np.float32)
     monkeypatch.setattr(onnx_file, "run_onnx_file", lambda *_: lambda pixels: (np.repeat(nothing, len(pixels), 0),) * 2)
-    assert tlcli(["export", str(grey), "--format", "onnx", "--int8", "--json"]) == 4
+    assert tlcli(["export", str(gray), "--format", "onnx", "--int8", "--json"]) == 4
     assert "differs from the run by up to nan" in json.loads(capsys.readouterr().out)["error"]["message"]
     assert list(tmp_path.iterdir()) == []
 
@@ -372,22 +372,22 @@ def test_a_place_that_can_t_be_written_is_refused_first(form, trained, tmp_path,
     assert [path.name for path in tmp_path.rglob("*")] == [name, "mine.txt"]
 
 
-def test_int8_wants_pictures_that_were_trained_on(grey, draw, tmp_path, monkeypatch, capsys):
+def test_int8_wants_images_that_were_trained_on(gray, draw, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in HOSTILE.values():
         draw(tmp_path / "other" / name / "new.png", len(name))
-    assert tlcli(["export", str(grey), "--format", "onnx", "--int8", "--data", "other"]) == 4
+    assert tlcli(["export", str(gray), "--format", "onnx", "--int8", "--data", "other"]) == 4
     assert "none of other is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
-def test_timm_s_transforms_bring_pictures_in_as_predict_does(fit, trained, tmp_path):
+def test_timm_s_transforms_bring_images_in_as_predict_does(fit, trained, tmp_path):
     run = load_run(trained.run)
     run = replace(run, info=run.info | {"preprocessing": run.info["preprocessing"] | {"fit": fit}})
     config = timm_folder.timm_config(run, {})["pretrained_cfg"]
     transform = timm.data.create_transform(**timm.data.resolve_data_config(config))
-    picture = Image.open(README.parent / PICTURE).convert("RGB").resize((400, 300))
+    image = Image.open(README.parent / IMAGE).convert("RGB").resize((400, 300))
     how: Preprocessing = run.preprocessing
-    mine = normalised(np.array(fit_picture(picture, how))[None], {"preprocessing": how.to_json()})[0]
-    # In units of which pictures span two; timm crops whole pixels of the resized picture, we halves too.
-    assert np.abs(transform(picture).numpy() - mine).mean() < (0.1 if fit == "crop" else 0.03)
+    mine = normalized(np.array(fit_image(image, how))[None], {"preprocessing": how.to_json()})[0]
+    # In units of which images span two; timm crops whole pixels of the resized image, we halves too.
+    assert np.abs(transform(image).numpy() - mine).mean() < (0.1 if fit == "crop" else 0.03)

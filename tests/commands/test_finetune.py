@@ -1,4 +1,4 @@
-"""finetune, from a folder of drawn pictures to a run that other programs can load."""
+"""finetune, from a folder of drawn images to a run that other programs can load."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_timm_loads_the_run_and_agrees(photos, trained):
     run = load_run(trained.run)
     assert model.pretrained_cfg["label_names"] == list(run.classes)
 
-    from tlcli.images.worker import Order, read_picture
+    from tlcli.images.worker import Order, read_image
     from tlcli.inference.predictor import Predictor
     from tlcli.settings import ComputeSettings
 
     paths = sorted(photos.rglob("*.jpg"))[:6]
     pixels = np.stack(
         [
-            np.frombuffer(read_picture(str(path), Order(preprocessing=run.preprocessing)).pixels, np.uint8)
+            np.frombuffer(read_image(str(path), Order(preprocessing=run.preprocessing)).pixels, np.uint8)
             for path in paths
         ]
     ).reshape(len(paths), 64, 64, 3)
@@ -85,8 +85,8 @@ def test_timm_loads_the_run_and_agrees(photos, trained):
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
-def test_held_out_pictures_are_predicted_alike_everywhere(photos, trained, tmp_path):
-    """The same picture gets the same probabilities in finetune's validation, in evaluate and in predict."""
+def test_held_out_images_are_predicted_alike_everywhere(photos, trained, tmp_path):
+    """The same image gets the same probabilities in finetune's validation, in evaluate and in predict."""
     from tlcli.commands.evaluate import evaluate
     from tlcli.commands.predict import predict
     from tlcli.settings import EvaluateSettings, PredictSettings
@@ -132,7 +132,7 @@ def test_splits_of_data_are_kept(photos, trained, tmp_path):
         finetune(settings_for(data, tmp_path / "other", trained.cache, validation_fraction=0.5))
 
 
-def test_five_pictures_a_class_are_enough(photos, trained, tmp_path):
+def test_five_images_a_class_are_enough(photos, trained, tmp_path):
     data = tmp_path / "few"
     for folder in photos.iterdir():
         (data / folder.name).mkdir(parents=True)
@@ -147,7 +147,7 @@ def test_five_pictures_a_class_are_enough(photos, trained, tmp_path):
 def test_failures_are_listed_and_the_rest_goes_on(photos, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photos, data)
-    (data / "disc" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    (data / "disc" / "broken.jpg").write_bytes(b"\xff\xd8 not an image")
     (data / "disc" / "empty.jpg").touch()
     (data / "disc" / "notes.txt").write_text("skipped")
     info = finetune(settings_for(data, tmp_path / "run", trained.cache))
@@ -157,7 +157,7 @@ def test_failures_are_listed_and_the_rest_goes_on(photos, trained, tmp_path):
     assert info["images"]["train"] == 45
 
 
-def test_the_same_picture_in_two_classes_is_named(photos, trained, tmp_path):
+def test_the_same_image_in_two_classes_is_named(photos, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photos, data)
     shutil.copy(data / "disc" / "00.jpg", data / "square" / "twin.jpg")
@@ -166,12 +166,12 @@ def test_the_same_picture_in_two_classes_is_named(photos, trained, tmp_path):
     assert [path.rsplit("/", 2)[1:] for path in paths] == [["disc", "00.jpg"], ["square", "twin.jpg"]]
 
 
-def test_a_class_without_a_readable_picture_is_an_error(photos, trained, tmp_path):
+def test_a_class_without_a_readable_image_is_an_error(photos, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photos, data)
     (data / "zebra").mkdir()
     (data / "zebra" / "z.jpg").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="'zebra' has no usable picture"):
+    with pytest.raises(DataError, match="'zebra' has no usable image"):
         finetune(settings_for(data, tmp_path / "run", trained.cache))
     assert not (tmp_path / "run").exists()
 
@@ -244,8 +244,8 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_is_whole(photos, trained,
     assert load_run(run).info["settings"]["balance"]
 
 
-def test_a_grey_backbone_trains_too(photos, trained, tmp_path):
-    """LeNet-5 with random weights: 32 x 32 grey pictures through the same path."""
+def test_a_gray_backbone_trains_too(photos, trained, tmp_path):
+    """LeNet-5 with random weights: 32 x 32 gray images through the same path."""
     settings = FinetuneSettings(
         data=photos,
         out=tmp_path / "run",
@@ -269,7 +269,7 @@ def test_names_that_are_hard_to_write(photos, trained, tmp_path):
     assert config["label_names"] == info["classes"]
 
 
-def test_one_picture_of_each_shape_is_drawn(photos):
-    """The fixture itself: real pictures of one size, all different."""
-    pictures = [Image.open(path) for path in photos.rglob("*.jpg")]
-    assert len({picture.tobytes() for picture in pictures}) == 45
+def test_one_image_of_each_shape_is_drawn(photos):
+    """The fixture itself: real images of one size, all different."""
+    images = [Image.open(path) for path in photos.rglob("*.jpg")]
+    assert len({image.tobytes() for image in images}) == 45

@@ -46,7 +46,7 @@ def cache(tmp_path_factory):
 
 
 def settings_for(data, out, cache, freeze, *, network=None, training=None, **changes):
-    """The default backbone on small pictures, for one epoch."""
+    """The default backbone on small images, for one epoch."""
     return FinetuneSettings(
         data=data,
         out=out,
@@ -162,7 +162,7 @@ def test_the_cache_changes_nothing(photos, cache, tmp_path, augmentation):
 
 
 class Vandal(Silent):
-    """A reporter in whose presence pictures vanish once training begins."""
+    """A reporter in whose presence images vanish once training begins."""
 
     def __init__(self, *paths):
         self.paths = paths
@@ -177,7 +177,7 @@ class Vandal(Silent):
                 path.unlink(missing_ok=True)
 
 
-def test_pictures_that_vanish_while_they_are_streamed_are_listed(photos, tmp_path):
+def test_images_that_vanish_while_they_are_streamed_are_listed(photos, tmp_path):
     """One of train and one of test; the rest goes on."""
     data = tmp_path / "data"
     for index, path in enumerate(sorted(photos.glob("*/*"))):
@@ -196,7 +196,7 @@ def test_pictures_that_vanish_while_they_are_streamed_are_listed(photos, tmp_pat
     assert {row["path"] for row in info["data"]["failed"]} == {str(of_train), str(of_test)}
     assert all(row["error"] for row in info["data"]["failed"])
     assert len([text for text in report.warnings if "left out" in text]) == 2
-    assert not [text for text in report.warnings if "held out" in text], "DATA brings its own validation pictures"
+    assert not [text for text in report.warnings if "held out" in text], "DATA brings its own validation images"
     assert info["images"]["train"] == before["train"] - 1
     assert info["images"]["validation"] == before["validation"]
     assert info["images"]["test"] == before["test"] - 1

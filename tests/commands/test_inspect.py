@@ -1,4 +1,4 @@
-"""inspect: from pictures to a folder, and every way that may end."""
+"""inspect: from images to a folder, and every way that may end."""
 
 import itertools
 import json
@@ -82,7 +82,7 @@ def detectors(monkeypatch):
 
 
 def paint(path: Path, *, dot=None, edge=None, level=100, scale=1, **options):
-    """Grey, with a red pixel at `dot` (x, y) or with a light right part from x = `edge` on."""
+    """Gray, with a red pixel at `dot` (x, y) or with a light right part from x = `edge` on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((SIDE, SIDE, 3), level, np.uint8)
     if dot is not None:
@@ -148,8 +148,8 @@ def test_only_train_where_there_are_splits(detectors, tmp_path):
     assert all("/train/" in line["path"] for line in lines(tmp_path / "out"))
 
 
-def test_a_turned_picture_is_boxed_upright(detectors, tmp_path):
-    """Red at x = 4, y = 10 of the upright picture, stored turned by 90 degrees."""
+def test_a_turned_image_is_boxed_upright(detectors, tmp_path):
+    """Red at x = 4, y = 10 of the upright image, stored turned by 90 degrees."""
     for number in range(3):
         paint(tmp_path / "d" / "a" / f"{number}.png", level=90 + number)
     pixels = np.full((SIDE, 2 * SIDE, 3), 100, np.uint8)  # 64 wide and 32 high, upright
@@ -192,7 +192,7 @@ def test_hostile_names_are_text(detectors, tmp_path):
     assert "http" not in text.split("<script")[0].replace("http-equiv", "")
 
 
-def test_unreadable_pictures_are_listed(detectors, tmp_path, report):
+def test_unreadable_images_are_listed(detectors, tmp_path, report):
     for number in range(3):
         paint(tmp_path / "d" / "a" / f"{number}.png", dot=(8, 8), level=40 + number)
         paint(tmp_path / "d" / "b" / f"{number}.png", edge=8, level=40 + number)
@@ -248,7 +248,7 @@ def test_the_command_prints_one_object(photos, tmp_path, capfd):
     assert "not empty" in json.loads(capfd.readouterr().out)["error"]["message"]
 
 
-def test_the_command_ends_with_3_where_a_picture_failed(photos, tmp_path, capfd):
+def test_the_command_ends_with_3_where_an_image_failed(photos, tmp_path, capfd):
     for name in ("disc", "square"):
         (tmp_path / "d" / name).mkdir(parents=True)
         for path in sorted((photos / name).iterdir())[:3]:
@@ -289,7 +289,7 @@ def test_every_layer_of_the_plain_networks(network, fields, photos, tmp_path):
             assert (x1 - x0, y1 - y0) == (side, side)
 
 
-def test_attention_gets_whole_pictures(photos, tmp_path):
+def test_attention_gets_whole_images(photos, tmp_path):
     result = inspect(
         InspectSettings(
             network="vit_tiny_patch16_224",

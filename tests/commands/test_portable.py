@@ -47,7 +47,7 @@ def train(photos, folder, *, network=None, compute=None, balance=False, overwrit
 
 
 def predicted(run, photos, **compute):
-    """Probabilities of all pictures, and their labels."""
+    """Probabilities of all images, and their labels."""
     settings = PredictSettings(
         run=run, inputs=(str(photos),), probabilities=True, compute=ComputeSettings(workers=1, **compute)
     )
@@ -132,12 +132,12 @@ def test_a_gpu_is_left_to_torch(trained, photos, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch"])
-def test_pictures_that_fail_keep_their_places_whatever_the_batches(trained, photos, tmp_path, engine):
-    """Whole batches of broken pictures at the beginning, in the middle and at the end."""
+def test_images_that_fail_keep_their_places_whatever_the_batches(trained, photos, tmp_path, engine):
+    """Whole batches of broken images at the beginning, in the middle and at the end."""
     good = [str(path) for path in sorted(photos.rglob("*.jpg"))[:6]]
     broken = []
     for number in range(11):
-        (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8 no picture")
+        (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8 no image")
         broken.append(str(tmp_path / f"{number}.jpg"))
     inputs = (*broken[:3], *good[:3], *broken[3:7], good[3], broken[7], good[4], good[5], *broken[8:])
     compute = ComputeSettings(workers=2, batch_size=2, engine=engine)

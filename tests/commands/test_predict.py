@@ -1,4 +1,4 @@
-"""predict: every picture has its row, in order, whatever happens."""
+"""predict: every image has its row, in order, whatever happens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tlcli.settings import ComputeSettings, PredictSettings
 
 @pytest.fixture
 def inbox(photos, tmp_path):
-    """Pictures in two folders, with the same name twice and one that is broken."""
+    """Images in two folders, with the same name twice and one that is broken."""
     for index, path in enumerate(sorted(photos.rglob("*.jpg"))[::4]):
         folder = tmp_path / "inbox" / ("a" if index % 2 else "b")
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,16 +115,16 @@ def test_resume_refuses_an_output_of_other_inputs_or_options(trained, inbox, tmp
             predict(PredictSettings(**settings, **changes, resume=True))
 
 
-def test_resume_refuses_an_output_that_is_older_than_a_picture_or_the_run(trained, inbox, tmp_path):
+def test_resume_refuses_an_output_that_is_older_than_an_image_or_the_run(trained, inbox, tmp_path):
     out = tmp_path / "rows.csv"
     settings = PredictSettings(run=trained.run, inputs=(str(inbox),), out=str(out), resume=True)
     predict(settings)
-    picture = next(path for path in sorted(inbox.rglob("*")) if path.is_file())
-    before = picture.stat()
-    os.utime(picture, ns=(out.stat().st_mtime_ns + 1, out.stat().st_mtime_ns + 1))
-    with pytest.raises(ArtifactError, match=f"{picture.name} was changed after that"):
+    image = next(path for path in sorted(inbox.rglob("*")) if path.is_file())
+    before = image.stat()
+    os.utime(image, ns=(out.stat().st_mtime_ns + 1, out.stat().st_mtime_ns + 1))
+    with pytest.raises(ArtifactError, match=f"{image.name} was changed after that"):
         predict(settings)
-    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert predict(settings).was_finished
     os.utime(out, (0, 0))
     with pytest.raises(ArtifactError, match="was trained after that"):
@@ -135,7 +135,7 @@ def test_errors_come_before_any_work(trained, inbox, tmp_path):
     (tmp_path / "empty").mkdir()
     for inputs, out, error, message in [
         ((str(tmp_path / "nowhere.jpg"),), None, DataError, "does not exist"),
-        ((str(tmp_path / "empty"),), None, DataError, "no pictures"),
+        ((str(tmp_path / "empty"),), None, DataError, "no images"),
         ((str(inbox),), str(tmp_path / "rows.xlsx"), UsageError, "expected a name ending in"),
         ((str(inbox),), str(tmp_path / "no" / "rows.csv"), UsageError, "there is no folder"),
     ]:

@@ -30,11 +30,11 @@ def test_shards_are_all_of_it_in_order_and_alike_in_length(total, count):
 
 @pytest.fixture
 def inputs(photos, tmp_path):
-    """Eleven pictures, one of them broken, by a folder and a list."""
+    """Eleven images, one of them broken, by a folder and a list."""
     (tmp_path / "in").mkdir()
     for path in sorted(photos.rglob("*.jpg"))[:30:4]:
         shutil.copy(path, tmp_path / "in" / f"{path.parent.name}{path.name}")
-    (tmp_path / "in" / "e.jpg").write_bytes(b"no picture")
+    (tmp_path / "in" / "e.jpg").write_bytes(b"no image")
     listed = sorted((photos / "stripes").iterdir())[:2]
     (tmp_path / "list.txt").write_text("\n".join(map(str, listed)))
     return (str(tmp_path / "in"), f"@{tmp_path / 'list.txt'}")
@@ -46,7 +46,7 @@ def predict_into(out, trained, inputs, **changes):
 
 @pytest.mark.parametrize(("suffix", "count"), [("csv", 3), ("jsonl", 3), ("parquet", 13)])
 def test_rows_of_shards_concatenate_to_those_of_all(trained, inputs, tmp_path, suffix, count):
-    """Of thirteen shards of eleven pictures, two have no rows."""
+    """Of thirteen shards of eleven images, two have no rows."""
     out = tmp_path / f"whole.{suffix}"
     whole = predict_into(out, trained, inputs)
     parts = [tmp_path / f"part{shard.number:02d}.{suffix}" for shard in shards(count)]
@@ -68,17 +68,17 @@ def test_rows_of_shards_concatenate_to_those_of_all(trained, inputs, tmp_path, s
 
 
 @pytest.mark.parametrize(("suffix", "lines"), [("csv", 1), ("jsonl", 0)])
-def test_a_shard_without_pictures_has_no_rows(trained, inputs, tmp_path, suffix, lines):
+def test_a_shard_without_images_has_no_rows(trained, inputs, tmp_path, suffix, lines):
     out = tmp_path / f"rows.{suffix}"
     result = predict_into(out, trained, inputs, shard=Shard(number=1, of=12))
     assert (result.images, result.failed) == (0, 0)
     assert len(out.read_text().splitlines()) == lines
 
 
-def test_no_pictures_at_all_is_an_error_for_every_shard(trained, tmp_path):
+def test_no_images_at_all_is_an_error_for_every_shard(trained, tmp_path):
     (tmp_path / "empty").mkdir()
     for shard in shards(2):
-        with pytest.raises(DataError, match="no pictures"):
+        with pytest.raises(DataError, match="no images"):
             predict_into(tmp_path / "rows.csv", trained, (str(tmp_path / "empty"),), shard=shard)
 
 
@@ -111,7 +111,7 @@ def features(data, cache, **changes):
 
 
 def test_features_of_shards_are_those_of_all(photos, tmp_path):
-    """To the last bit, whatever is batched beside a picture; and their caches become one by copying."""
+    """To the last bit, whatever is batched beside an image; and their caches become one by copying."""
     whole = features(photos, tmp_path / "whole", export=tmp_path / "whole.parquet")
     exports, caches = [], []
     for shard in shards(3):
@@ -131,7 +131,7 @@ def test_features_of_shards_are_those_of_all(photos, tmp_path):
     assert pq.read_table(tmp_path / "merged.parquet").equals(expected)
 
 
-def test_a_shard_without_pictures_exports_no_rows(photos, tmp_path):
+def test_a_shard_without_images_exports_no_rows(photos, tmp_path):
     result = features(photos, tmp_path / "cache", export=tmp_path / "none.parquet", shard=Shard(number=1, of=50))
     assert (result["images"], result["computed"], result["failed"]) == (0, 0, 0)
     exported = pq.read_table(tmp_path / "none.parquet")

@@ -1,4 +1,4 @@
-"""Pictures in tars give what the same pictures in folders give."""
+"""Images in tars give what the same images in folders give."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tlcli.settings import (
 
 @pytest.fixture(scope="module")
 def shards(photos, tmp_path_factory):
-    """The pictures of `photos` in three shards, each with its class in a `.cls`."""
+    """The images of `photos` in three shards, each with its class in a `.cls`."""
     root = tmp_path_factory.mktemp("shards")
     for number in range(3):
         with tarfile.open(root / f"photos-{number:03d}.tar", "w") as tar:

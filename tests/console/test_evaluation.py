@@ -39,7 +39,7 @@ SMALL = [[13, 0, 2], [0, 11, 0], [7, 1, 44]]
 NAMES = ["dress", "hat", "t-shirt"]
 
 
-def test_without_colour_it_is_a_table_of_all_counts():
+def test_without_color_it_is_a_table_of_all_counts():
     text = table(SMALL, NAMES)
     assert "\x1b" not in text
     assert counts(text) == SMALL
@@ -113,7 +113,7 @@ def test_characters_of_ascii_where_there_are_no_others(monkeypatch):
 
 
 def judged(confidences, right):
-    """Metrics of pictures with these confidences, the first `right` of which are right."""
+    """Metrics of images with these confidences, the first `right` of which are right."""
     metrics = Metrics(["yes", "no"])
     for number, confidence in enumerate(confidences):
         row = np.array([[confidence, 1 - confidence]])
@@ -128,8 +128,8 @@ def judged(confidences, right):
         ([0.9] * 100, 60, "off by 30.0 % on average (ECE), mostly too sure"),
         ([0.6] * 100, 100, "off by 40.0 % on average (ECE), mostly too modest"),
         ([0.6] * 50 + [0.95] * 50, 78, "too sure here and too unsure there"),
-        ([0.9] * 3, 3, "but 3 pictures tell little"),
-        ([0.9], 1, "but 1 picture tells little"),
+        ([0.9] * 3, 3, "but 3 images tell little"),
+        ([0.9], 1, "but 1 image tells little"),
     ],
 )
 def test_calibration_in_words(confidences, right, words):

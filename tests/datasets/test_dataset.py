@@ -88,8 +88,8 @@ def test_what_is_skipped_is_counted_by_reason(tmp_path):
     assert open_dataset(tmp_path).skipped == {
         "hidden files": 2,
         "hidden folders": 1,
-        "not pictures by their suffix": 2,
-        "pictures outside the class folders": 1,
+        "not images by their suffix": 2,
+        "images outside the class folders": 1,
     }
 
 
@@ -156,25 +156,25 @@ def test_data_that_is_not_there(tmp_path):
 
 
 def test_a_file_that_is_no_table(tmp_path):
-    touch(tmp_path, "picture.jpg")
+    touch(tmp_path, "image.jpg")
     with pytest.raises(DataError, match="neither a folder nor a table"):
-        open_dataset(tmp_path / "picture.jpg")
+        open_dataset(tmp_path / "image.jpg")
 
 
 def test_a_table_without_train(tmp_path):
     touch(tmp_path, "1.jpg", "2.jpg")
     (tmp_path / "data.csv").write_text("path,label,split\n1.jpg,b,test\n2.jpg,a,test\n")
-    with pytest.raises(DataError, match="no pictures of train"):
+    with pytest.raises(DataError, match="no images of train"):
         open_dataset(tmp_path / "data.csv")
 
 
 def test_a_table_without_rows(tmp_path):
     (tmp_path / "data.csv").write_text("path,label\n")
-    with pytest.raises(DataError, match="lists no pictures"):
+    with pytest.raises(DataError, match="lists no images"):
         open_dataset(tmp_path / "data.csv")
 
 
-def test_the_classes_of_a_run_keep_their_order_and_may_lack_pictures(tmp_path):
+def test_the_classes_of_a_run_keep_their_order_and_may_lack_images(tmp_path):
     touch(tmp_path, "b/1.jpg", "a/1.jpg")
     dataset = open_dataset(tmp_path, classes=("z", "b", "a"))
     assert dataset.classes == ("z", "b", "a")

@@ -1,4 +1,4 @@
-"""Byte-identical pictures, and what is said of a data set."""
+"""Byte-identical images, and what is said of a data set."""
 
 from pathlib import Path
 
@@ -23,12 +23,12 @@ def test_copies_are_counted_and_those_across_classes_or_splits_named():
     assert found.across_splits == (("b/2", "b/3"),)
 
 
-def test_pictures_that_could_not_be_read_are_no_copies_of_each_other():
+def test_images_that_could_not_be_read_are_no_copies_of_each_other():
     found = find_duplicates(SAMPLES, [None, None, None, b"y", b"z"])
     assert (found.extra, found.across_classes, found.across_splits) == (0, (), ())
 
 
-def test_a_picture_in_two_classes_is_named(report):
+def test_an_image_in_two_classes_is_named(report):
     describe_duplicates(find_duplicates(SAMPLES, [b"x", b"1", b"x", b"2", b"3"]), report)
     assert [warning for warning in report.warnings if "a/1 = b/1" in warning and "class" in warning]
 
@@ -56,7 +56,7 @@ def test_classes_of_like_size_need_no_warning(report):
 
 def test_a_line_says_what_data_holds(report):
     describe_dataset(dataset("a", "b"), report)
-    assert "photos: 5 pictures" in report.notes[0]
+    assert "photos: 5 images" in report.notes[0]
     assert "a 2, b 3" in report.notes[0]
     assert "2 hidden files" in report.notes[1]
 

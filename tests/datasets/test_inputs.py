@@ -10,7 +10,7 @@ import pytest
 
 from tlcli.datasets.inputs import Inputs
 from tlcli.errors import DataError, MachineError
-from tlcli.images.worker import Order, read_picture
+from tlcli.images.worker import Order, read_image
 from tlcli.storage.files import portable_name
 
 ODD = [
@@ -41,7 +41,7 @@ def inputs(*names, stdin=b""):
 def test_a_folder_is_walked_sorted_and_what_is_passed_over_counted():
     found = inputs("photos")
     assert list(found) == ["photos/a.PNG", "photos/b.jpg", "photos/in/c.jpg"]
-    assert +found.skipped == {"hidden files": 1, "not pictures by their suffix": 1}
+    assert +found.skipped == {"hidden files": 1, "not images by their suffix": 1}
 
 
 def test_files_and_folders_come_in_the_order_given():
@@ -60,7 +60,7 @@ def test_going_through_again_gives_the_same():
 @pytest.mark.parametrize("count", [3, 3000])
 def test_a_full_temporary_folder_is_named_with_what_to_do(count, tmp_path, monkeypatch, full_disk):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    found = inputs("-", stdin=b"picture.jpg\n" * count)
+    found = inputs("-", stdin=b"image.jpg\n" * count)
     with full_disk(20), pytest.raises(MachineError, match=f"file in {tmp_path}: File too large.* TMPDIR"):
         list(found)
 
@@ -159,7 +159,7 @@ def test_what_vanishes_after_it_was_listed_keeps_its_place_and_what_appears_has_
     (tmp_path / before[0]).unlink()
     (tmp_path / "photos" / "later.jpg").write_bytes(b"")
     assert list(listed) == before
-    assert "No such file" in read_picture(before[0], Order()).error
+    assert "No such file" in read_image(before[0], Order()).error
 
 
 def test_two_may_go_through_a_listing_at_the_same_time():

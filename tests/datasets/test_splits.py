@@ -1,4 +1,4 @@
-"""The rules of the split that we make, for any pictures."""
+"""The rules of the split that we make, for any images."""
 
 import hashlib
 from collections import Counter
@@ -24,7 +24,7 @@ def digest(number):
 
 @st.composite
 def collections(draw, *, duplicates=True, least=0, most=40):
-    """(samples, digests): three classes, some pictures in groups, some identical."""
+    """(samples, digests): three classes, some images in groups, some identical."""
     count = draw(st.integers(least, most))
     groups = st.one_of(st.none(), st.sampled_from(["p", "q", "r", digest(0).hex(), "\udce9"]))
     samples = [Sample(path=str(i), label=draw(st.integers(0, 2)), group=draw(groups)) for i in range(count)]
@@ -37,8 +37,8 @@ def held_out(samples, digests, *, seed=0, fraction=0.2):
 
 
 @given(collections(), seeds, fractions)
-def test_identical_pictures_and_groups_stay_together(pictures, seed, fraction):
-    samples, digests = pictures
+def test_identical_images_and_groups_stay_together(images, seed, fraction):
+    samples, digests = images
     out = held_out(samples, digests, seed=seed, fraction=fraction)
     fold = folds(unit_keys(samples, digests), seed=seed)
     for i, one in enumerate(samples):
@@ -49,8 +49,8 @@ def test_identical_pictures_and_groups_stay_together(pictures, seed, fraction):
 
 
 @given(collections())
-def test_pictures_that_share_nothing_are_drawn_apart(pictures):
-    samples, digests = pictures
+def test_images_that_share_nothing_are_drawn_apart(images):
+    samples, digests = images
     alone = [
         index for index, sample in enumerate(samples) if sample.group is None and Counter(digests)[digests[index]] == 1
     ]
@@ -59,7 +59,7 @@ def test_pictures_that_share_nothing_are_drawn_apart(pictures):
 
 
 @given(st.data(), seeds, fractions)
-def test_adding_pictures_moves_no_other(data, seed, fraction):
+def test_adding_images_moves_no_other(data, seed, fraction):
     samples, digests = data.draw(collections(duplicates=False, least=50, most=70))
     count = data.draw(st.integers(30, 50))
     # Classes that are large enough from the start; one that grows past SMALL_CLASS begins to be split.
@@ -77,8 +77,8 @@ def test_adding_pictures_moves_no_other(data, seed, fraction):
 
 
 @given(collections(), seeds, fractions)
-def test_small_classes_stay_in_train_with_all_that_goes_with_them(pictures, seed, fraction):
-    samples, digests = pictures
+def test_small_classes_stay_in_train_with_all_that_goes_with_them(images, seed, fraction):
+    samples, digests = images
     out = held_out(samples, digests, seed=seed, fraction=fraction)
     size = Counter(sample.label for sample in samples)
     for index, sample in enumerate(samples):
@@ -95,7 +95,7 @@ def test_the_fraction_is_roughly_met(fraction, seed):
     assert abs(share - fraction) < 0.035  # more than four standard errors at worst
 
 
-def test_a_larger_fraction_holds_out_the_same_pictures_and_more():
+def test_a_larger_fraction_holds_out_the_same_images_and_more():
     samples, digests = [Sample(path="", label=0)] * 500, [digest(i) for i in range(500)]
     small, large = (held_out(samples, digests, fraction=fraction) for fraction in (0.1, 0.3))
     assert sum(small) < sum(large)
@@ -112,7 +112,7 @@ def test_a_group_goes_by_its_name_whatever_is_in_it():
     assert held_out(one, [digest(i) for i in range(200)]) == held_out(one, [digest(-i) for i in range(200)])
 
 
-def test_identical_pictures_join_their_groups():
+def test_identical_images_join_their_groups():
     samples = [Sample(path=name, label=0, group=group) for name, group in zip("abcd", "ppqq", strict=True)]
     keys = unit_keys(samples, [digest(number) for number in (1, 2, 2, 3)])
     assert len(set(keys)) == 1
@@ -128,7 +128,7 @@ def test_folds_are_of_like_size():
 
 
 def dataset(*splits_and_sizes):
-    """Two classes; `sizes` pictures of each in each split."""
+    """Two classes; `sizes` images of each in each split."""
     samples = [
         Sample(path=f"{split}/{label}/{i}", label=label, split=split)
         for split, size in splits_and_sizes
@@ -139,7 +139,7 @@ def dataset(*splits_and_sizes):
     return whole, [digest(sample.path) for sample in samples]
 
 
-def test_pictures_without_a_split_are_held_out_by_fraction():
+def test_images_without_a_split_are_held_out_by_fraction():
     data, digests = dataset((None, 100))
     settled = settle(data, digests, (), fraction=0.2, seed=0)
     assert not settled.folded
@@ -169,7 +169,7 @@ def test_without_fraction_and_validation_folds_will_judge():
     assert len(settled.indices("train")) == 10
 
 
-def test_pictures_that_cannot_be_used_are_left_out_and_move_no_other():
+def test_images_that_cannot_be_used_are_left_out_and_move_no_other():
     data, digests = dataset((None, 60))
     whole = settle(data, digests, (), fraction=0.2, seed=0)
     unread = [None if index == 3 else digest for index, digest in enumerate(digests)]
@@ -179,14 +179,14 @@ def test_pictures_that_cannot_be_used_are_left_out_and_move_no_other():
     assert part.digests == tuple(digest for index, digest in enumerate(digests) if index not in {3, 7, 90})
 
 
-def test_a_class_without_a_usable_picture():
+def test_a_class_without_a_usable_image():
     data, digests = dataset((None, 12))
-    with pytest.raises(DataError, match="class 'dog' has no usable picture"):
+    with pytest.raises(DataError, match="class 'dog' has no usable image"):
         settle(data, digests, set(range(12, 24)), fraction=0.2, seed=0)
 
 
 def test_nothing_held_out():
-    with pytest.raises(DataError, match="classes under 10 pictures stay in train"):
+    with pytest.raises(DataError, match="classes under 10 images stay in train"):
         settle(*dataset((None, 5)), (), fraction=0.2, seed=0)
 
 

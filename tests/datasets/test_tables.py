@@ -147,7 +147,7 @@ def test_a_line_of_jsonl_that_is_no_object(folder, line):
         read_table(folder / "data.jsonl")
 
 
-def test_a_picture_in_a_folder_that_may_not_be_entered_is_there(public_path, unprivileged):
+def test_an_image_in_a_folder_that_may_not_be_entered_is_there(public_path, unprivileged):
     (public_path / "shut").mkdir()
     (public_path / "shut" / "a.jpg").write_bytes(b"")
     (public_path / "shut").chmod(0o744)

@@ -1,4 +1,4 @@
-"""WebDataset's shards: pictures and labels in tars, read where they lie."""
+"""WebDataset's shards: images and labels in tars, read where they lie."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.inputs import Inputs
 from tlcli.datasets.tars import expand, in_tar
 from tlcli.errors import DataError
-from tlcli.images.worker import Order, read_picture
+from tlcli.images.worker import Order, read_image
 from tlcli.storage.stored import opened
 
 
@@ -78,7 +78,7 @@ def test_names_from_many_tars_have_each_listed_once(shard, monkeypatch):
     assert len(tars._listings) <= 4
 
 
-def test_a_sample_is_a_picture_and_its_class(shard):
+def test_a_sample_is_an_image_and_its_class(shard):
     shard(
         "s-0.tar",
         [
@@ -96,7 +96,7 @@ def test_a_sample_is_a_picture_and_its_class(shard):
     assert labels_of(dataset) == ["cat", "dog", "cat", "dog"]
     assert [sample.split for sample in dataset.samples] == ["train", "validation", "train", "train"]
     assert [sample.group for sample in dataset.samples] == [None, "7", None, None]
-    assert dataset.skipped == {"not pictures by their suffix": 1}
+    assert dataset.skipped == {"not images by their suffix": 1}
     with opened(dataset.samples[2].path, 100) as (file, size, _):
         assert (file.read(), size) == (b"3", 1)
 
@@ -112,7 +112,7 @@ def test_what_is_odd_is_passed_over_and_counted(shard):
         ("/root.jpg", b"x"),
         ("._a0.jpg", b"x"),
         ("a0.jpg", b"another"),
-        ("unlabelled.jpg", b"x"),
+        ("unlabeled.jpg", b"x"),
         ("two.jpg", b"x"),
         ("two.png", b"x"),
         ("odd.jpg", b"x"),
@@ -125,8 +125,8 @@ def test_what_is_odd_is_passed_over_and_counted(shard):
         "names that lead out of their tar": 2,
         "hidden files": 1,
         "names that come twice": 1,
-        "pictures without a class": 2,
-        "pictures that share a key": 2,
+        "images without a class": 2,
+        "images that share a key": 2,
     }
 
 
@@ -163,26 +163,26 @@ def test_missing_shards_are_counted(shard):
         list(Inputs((str(data.with_name("s-{0..2}.tar")),), io.BytesIO()))
 
 
-def test_paths_lead_back_to_the_pictures(shard, draw, tmp_path):
+def test_paths_lead_back_to_the_images(shard, draw, tmp_path):
     names = ["plain.jpg", "deep/er.jpg", "new\nline.jpg", "\udcff.jpg", "x" * 150 + ".jpg"]
     files = [(name, draw(tmp_path / "one.jpg", seed).read_bytes()) for seed, name in enumerate(names)]
     path = str(shard("s.tar", files))
     listed = list(Inputs((path,), io.BytesIO()))
     assert listed == [f"{path}/{name}" for name in names]
-    digests = [read_picture(picture, Order()).digest for picture in listed]
+    digests = [read_image(image, Order()).digest for image in listed]
     assert len(set(digests) - {None}) == len(names)
-    for picture, digest in zip(listed, digests, strict=True):
-        (again,) = Inputs((str(picture),), io.BytesIO())
-        assert read_picture(again, Order()).digest == digest
+    for image, digest in zip(listed, digests, strict=True):
+        (again,) = Inputs((str(image),), io.BytesIO())
+        assert read_image(again, Order()).digest == digest
     (gone,) = Inputs(("-",), io.BytesIO(f"{path}/gone.jpg\n".encode()))
-    assert "cannot be read" in read_picture(gone, Order()).error
+    assert "cannot be read" in read_image(gone, Order()).error
 
 
-def test_a_table_may_name_pictures_in_shards(shard, tmp_path):
+def test_a_table_may_name_images_in_shards(shard, tmp_path):
     shard("s.tar", [("a.jpg", b"1"), ("b.jpg", b"2")])
     (tmp_path / "table.csv").write_text("path,label\ns.tar/a.jpg,x\ns.tar/b.jpg,y\n")
     dataset = open_dataset(tmp_path / "table.csv")
-    assert [read_picture(sample.path, Order()).size for sample in dataset.samples] == [1, 1]
+    assert [read_image(sample.path, Order()).size for sample in dataset.samples] == [1, 1]
     (tmp_path / "table.csv").write_text("path,label\ns.tar/a.jpg,x\ns.tar/c.jpg,y\n")
     with pytest.raises(DataError, match="1 of the 2 paths"):
         open_dataset(tmp_path / "table.csv")
@@ -190,6 +190,6 @@ def test_a_table_may_name_pictures_in_shards(shard, tmp_path):
 
 def test_a_tar_that_changes_is_noticed(shard, tmp_path):
     path = shard("s.tar", [("a.jpg", b"1")])
-    (picture,) = Inputs((str(path),), io.BytesIO())
+    (image,) = Inputs((str(path),), io.BytesIO())
     Path(path).write_bytes(path.read_bytes())
-    assert "was changed while it was read" in read_picture(picture, Order()).error
+    assert "was changed while it was read" in read_image(image, Order()).error

@@ -1,12 +1,12 @@
-"""Which files of a folder are pictures, in which order, and what is said of the others."""
+"""Which files of a folder are images, in which order, and what is said of the others."""
 
 import os
 from collections import Counter
 
 import pytest
 
-from tlcli.datasets.walk import has_picture_suffix, is_hidden, walk_pictures
-from tlcli.images.worker import Order, read_picture
+from tlcli.datasets.walk import has_image_suffix, is_hidden, walk_images
+from tlcli.images.worker import Order, read_image
 
 
 def refuse(problem):
@@ -21,22 +21,22 @@ def touch(*paths):
 
 def walk(root):
     skipped = Counter()
-    return list(walk_pictures(str(root), skipped, refuse)), +skipped
+    return list(walk_images(str(root), skipped, refuse)), +skipped
 
 
 @pytest.mark.parametrize(
     "name", ["a.jpg", "a.JPG", "a.JpEg", "a.b.png", "a.WEBP", "a.tif", "a.TIFF", "a.gif", ".a.bmp"]
 )
-def test_a_picture_is_known_by_its_suffix_in_capitals_or_not(name):
-    assert has_picture_suffix(name)
+def test_an_image_is_known_by_its_suffix_in_capitals_or_not(name):
+    assert has_image_suffix(name)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "jpg", "a", "a.jpg.txt", "a.jpg~", "Thumbs.db", ".jpg"])
-def test_other_suffixes_are_no_pictures(name):
-    assert not has_picture_suffix(name)
+def test_other_suffixes_are_no_images(name):
+    assert not has_image_suffix(name)
 
 
-def test_pictures_come_sorted_with_folders_after_the_files_beside_them(tmp_path):
+def test_images_come_sorted_with_folders_after_the_files_beside_them(tmp_path):
     names = ["b.png", "a.jpg", "a/z.jpg", "a/b/c.jpg", "Z.jpg", "10.jpg", "9.jpg", "c/a.jpg"]
     touch(*(tmp_path / name for name in names))
     found, skipped = walk(tmp_path)
@@ -55,7 +55,7 @@ def test_what_is_passed_over_is_counted_by_reason(tmp_path):
     assert skipped == {
         "hidden files": 3,
         "hidden folders": 1,
-        "not pictures by their suffix": 2,
+        "not images by their suffix": 2,
         "no ordinary files": 2,
     }
 
@@ -71,13 +71,13 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
     assert skipped == {"linked folders": 1}
 
 
-def test_a_link_that_leads_nowhere_or_in_a_circle_is_a_picture_that_cannot_be_read(tmp_path):
+def test_a_link_that_leads_nowhere_or_in_a_circle_is_an_image_that_cannot_be_read(tmp_path):
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (tmp_path / "round.jpg").symlink_to(tmp_path / "round.jpg")
     found, skipped = walk(tmp_path)
     assert found == [str(tmp_path / "gone.jpg"), str(tmp_path / "round.jpg")]
     assert not skipped
-    assert [read_picture(path, Order()).error for path in found] == [
+    assert [read_image(path, Order()).error for path in found] == [
         "cannot be read: No such file or directory",
         "cannot be read: Too many levels of symbolic links",
     ]
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_goes_on(public_path
     (public_path / "a").chmod(0)
     problems = []
     with unprivileged():
-        found = list(walk_pictures(str(public_path), Counter(), problems.append))
+        found = list(walk_images(str(public_path), Counter(), problems.append))
     assert found == [str(public_path / "b" / "b.jpg")]
     assert [problem.filename for problem in problems] == [str(public_path / "a")]
 
@@ -104,9 +104,9 @@ def test_what_lies_in_a_folder_that_may_not_be_entered_is_named_and_cannot_be_re
     (public_path / "shut").chmod(0o744)
     with unprivileged():
         found, skipped = walk(public_path)
-        assert read_picture(str(public_path / "shut" / "a.jpg"), Order()).error == "cannot be read: Permission denied"
+        assert read_image(str(public_path / "shut" / "a.jpg"), Order()).error == "cannot be read: Permission denied"
     assert found == [str(public_path / "shut" / "a.jpg")]
-    assert skipped == {"not pictures by their suffix": 1}
+    assert skipped == {"not images by their suffix": 1}
 
 
 def test_hidden_names_begin_with_a_dot():

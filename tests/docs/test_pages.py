@@ -1,4 +1,4 @@
-"""The Python examples of the pages and of README run as they stand; those that train layers, on smaller pictures."""
+"""The Python examples of the pages and of README run as they stand; those that train layers, on smaller images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture gives in torch on a CPU does not depend, to the last bit, on how many are with it in a batch."""
+"""What an image gives in torch on a CPU does not depend, to the last bit, on how many are with it in a batch."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.torch_engine import PrefixRunner, filled, map_filled
 
 
-def test_a_batch_is_filled_with_its_last_picture():
+def test_a_batch_is_filled_with_its_last_image():
     pixels = np.arange(6, dtype=np.uint8).reshape(3, 2)
     assert filled(pixels, 5).tolist() == [[0, 1], [2, 3], [4, 5], [4, 5], [4, 5]]
     assert filled(pixels, 3) is pixels

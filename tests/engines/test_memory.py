@@ -20,7 +20,7 @@ OUT_OF_MEMORY = (
 
 
 class Tight(nn.Module):
-    """A network with memory for so many pictures."""
+    """A network with memory for so many images."""
 
     def __init__(self, inner, most, error=OUT_OF_MEMORY[0]):
         super().__init__()
@@ -42,14 +42,14 @@ def test_features_are_the_same_and_smaller_batches_are_said_once(error):
     runner = PrefixRunner(tight, (0.5,) * 3, (0.5,) * 3, device=CPU, precision="fp32", warn=told.append)
     torch.testing.assert_close(runner.features(pixels), whole, rtol=0, atol=0)
     assert tight.seen == [11, 3, 4, 4]
-    assert told == ["cpu ran out of memory; going on with 5 pictures at a time."]
+    assert told == ["cpu ran out of memory; going on with 5 images at a time."]
     torch.testing.assert_close(runner.features(pixels), whole, rtol=0, atol=0)
     assert tight.seen[4:] == [3, 4, 4], "it isn't tried again"
     assert len(told) == 1
 
 
-def test_memory_for_not_even_one_picture_is_an_error_with_a_remedy():
-    with pytest.raises(MachineError, match=r"no memory for 1 pictures at a time. Use a smaller --size"):
+def test_memory_for_not_even_one_image_is_an_error_with_a_remedy():
+    with pytest.raises(MachineError, match=r"no memory for 1 images at a time. Use a smaller --size"):
         Halving(CPU, lambda _: None).run(lambda part: Tight(nn.Identity(), 0)(torch.zeros(8)[part]), 8)
 
 
@@ -61,7 +61,7 @@ def test_other_errors_are_no_matter_of_memory():
 
 
 @pytest.mark.parametrize("count", range(2, 40))
-def test_parts_hold_every_picture_once_and_at_least_two_where_that_is_asked(count):
+def test_parts_hold_every_image_once_and_at_least_two_where_that_is_asked(count):
     for fits in range(3, 12):
         halving, parts = Halving(CPU, lambda _: None, least=2), []
 

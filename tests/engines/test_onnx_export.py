@@ -117,7 +117,7 @@ def test_what_can_t_be_exported_or_says_something_else_is_refused(network, reaso
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "precision", "pictures", "picked"),
+    ("asked", "device", "precision", "images", "picked"),
     [
         ("auto", CPU, "fp32", ONNX_FROM, "onnx"),
         ("auto", CPU, "fp32", ONNX_FROM - 1, "torch"),
@@ -129,8 +129,8 @@ def test_what_can_t_be_exported_or_says_something_else_is_refused(network, reaso
         ("onnx", CPU, "fp32", 1, "onnx"),
     ],
 )
-def test_which_engine(asked, device, precision, pictures, picked):
-    assert pick_engine(asked, device, precision, pictures) == picked
+def test_which_engine(asked, device, precision, images, picked):
+    assert pick_engine(asked, device, precision, images) == picked
 
 
 @pytest.mark.parametrize(("device", "precision"), [(CPU, "bf16"), (CUDA, "fp32")])

@@ -13,7 +13,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.selection import open_runner
 from tlcli.engines.torch_engine import numerics
 from tlcli.features.network import make_preprocessing
-from tlcli.images.preprocess import whole_picture
+from tlcli.images.preprocess import whole_image
 from tlcli.progress import Silent
 
 
@@ -53,7 +53,7 @@ def runner_of(prefix, preprocessing, precision, heard):
 
 
 def test_what_overflows_in_fp16_runs_in_fp32():
-    heard, size = Heard(), whole_picture(12)
+    heard, size = Heard(), whole_image(12)
     runner = runner_of(Scaled(1e6), size, "fp16", heard)
     assert runner.precision == "fp32"
     assert heard.warnings == ["this network gives other features in fp16 than in fp32; going on in fp32."]
@@ -66,13 +66,13 @@ def test_what_overflows_in_fp16_runs_in_fp32():
 @pytest.mark.parametrize("freeze", ["all", "blocks.2"])
 def test_the_default_backbone_in_fp16_gives_the_features_of_fp32(draw, tmp_path, freeze):
     from tlcli.images.batch import stacked
-    from tlcli.images.worker import Order, read_picture
+    from tlcli.images.worker import Order, read_image
 
     backbone, heard = load_backbone(classes=3, size=64), Heard()
     preprocessing = make_preprocessing(backbone, "crop")
     paths = [draw(tmp_path / f"{number}.png", number, size=(90, 70)) for number in range(6)]
-    pictures = [read_picture(str(path), Order(preprocessing=preprocessing)).pixels for path in paths]
-    pixels = stacked(pictures, preprocessing.shape)
+    images = [read_image(str(path), Order(preprocessing=preprocessing)).pixels for path in paths]
+    pixels = stacked(images, preprocessing.shape)
     features = {}
     for precision in ("fp16", "fp32"):
         runner = runner_of(cut_at(backbone, freeze).prefix, preprocessing, precision, heard)

@@ -1,4 +1,4 @@
-"""Servers that run commands with faults, the pictures of the trials, and results made without a fault."""
+"""Servers that run commands with faults, the images of the trials, and results made without a fault."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def laboratory(library, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pictures(draw, tmp_path_factory) -> Path:
-    """Two classes, each with four pictures to train and two to validate on."""
-    root = tmp_path_factory.mktemp("data") / "pictures"
+def images(draw, tmp_path_factory) -> Path:
+    """Two classes, each with four images to train and two to validate on."""
+    root = tmp_path_factory.mktemp("data") / "images"
     for number in range(12):
         split, label = "validation" if number % 3 == 2 else "train", ("cat", "dog")[number % 2]
         path = draw(root / split / label / f"{number:02}.png", seed=number, size=(32, 32))
@@ -54,19 +54,19 @@ def pictures(draw, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def few(pictures, tmp_path_factory) -> Path:
-    """Of two classes, one picture each to train and to validate on."""
+def few(images, tmp_path_factory) -> Path:
+    """Of two classes, one image each to train and to validate on."""
     root = tmp_path_factory.mktemp("data") / "few"
-    for folder in sorted(pictures.glob("*/*")):
-        (root / folder.relative_to(pictures)).mkdir(parents=True)
+    for folder in sorted(images.glob("*/*")):
+        (root / folder.relative_to(images)).mkdir(parents=True)
         first = min(folder.iterdir())
-        shutil.copy2(first, root / first.relative_to(pictures))
+        shutil.copy2(first, root / first.relative_to(images))
     return root
 
 
 @pytest.fixture(scope="session")
 def inbox(draw, tmp_path_factory) -> Path:
-    """Five pictures to predict, one of them broken."""
+    """Five images to predict, one of them broken."""
     root = tmp_path_factory.mktemp("data") / "inbox"
     for number in range(5):
         draw(root / f"{number}.png", seed=number, size=(32, 32))
@@ -80,10 +80,10 @@ def empty(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(laboratory, pictures, tmp_path_factory) -> Path:
+def made(laboratory, images, tmp_path_factory) -> Path:
     """A folder with `cache` and a run `run` of an all-frozen network, with model.onnx, as a command makes them."""
     folder = tmp_path_factory.mktemp("made")
-    command = ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache", *NETWORK]
+    command = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *NETWORK]
     for server in laboratory.servers:  # so that each has imported what it needs
         shutil.rmtree(folder)
         folder.mkdir()
@@ -94,11 +94,11 @@ def made(laboratory, pictures, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def known_to_timm(laboratory, pictures, tmp_path_factory) -> Path:
+def known_to_timm(laboratory, images, tmp_path_factory) -> Path:
     """A run of a small network that timm has."""
     folder = tmp_path_factory.mktemp("known")
     network = ("--backbone", "test_resnet", "--size", "32", "--weights", "none", "--engine", "torch", "--no-cache")
-    command = ["finetune", str(pictures), "--out", "{}/run", "--workers", "1", *network]
+    command = ["finetune", str(images), "--out", "{}/run", "--workers", "1", *network]
     assert (ended := laboratory.servers[0].run(command, folder)).code == 0, ended.output
     return folder / "run"
 

@@ -29,7 +29,7 @@ from tlcli.exporting.calibrated_network import input_name
 from tlcli.features import store
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images import loader
-from tlcli.images.worker import Picture, read_picture
+from tlcli.images.worker import DecodedImage, read_image
 from tlcli.training.tail import checkpoints
 
 LIMIT = 120
@@ -37,14 +37,14 @@ LIMIT = 120
 
 
 class Inline:
-    """A decoding process that is none: it reads pictures and writes nothing, so it needs no process to be killed."""
+    """A decoding process that is none: it reads images and writes nothing, so it needs no process to be killed."""
 
     def start(self, order):
         self._order = order
 
-    def ask(self, request: tuple[str, int], limit: float) -> Picture:
+    def ask(self, request: tuple[str, int], limit: float) -> DecodedImage:
         del limit
-        return read_picture(request[0], self._order, request[1])
+        return read_image(request[0], self._order, request[1])
 
     def end(self):
         """Nothing to end."""
@@ -69,10 +69,10 @@ def keep_exported(folder: Path):
     """The same for `export`, whose networks are made once, but compared each time."""
     make = export._onnx
 
-    def kept(run, backbone, settings, pictures, report):
+    def kept(run, backbone, settings, images, report):
         path = folder / f"{run.info['sha256']}.exported"
         if not path.exists():
-            path.write_bytes(make(run, backbone, settings, pictures, report)[0])
+            path.write_bytes(make(run, backbone, settings, images, report)[0])
         content = path.read_bytes()
         return content, onnx_file.run_onnx_file(content, input_name(with_preprocessing=False), run.preprocessing)
 

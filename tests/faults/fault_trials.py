@@ -233,7 +233,7 @@ def faults_of(trace: Sequence[Operation], *, everything: bool) -> list[tuple[int
 
 SPARED = re.compile(
     r"""(?x)
-      /memo(/|$)               # digests are forgotten, and the pictures read again
+      /memo(/|$)               # digests are forgotten, and the images read again
     | \.lock$                  # who holds a lock is said to people only; a lock's file may stay
     | /\.(run|hub)\.old(/|$)    # what was replaced, and what a finished run needs no more,
     | /checkpoint(/|$)         # are removed by the next command

@@ -75,20 +75,20 @@ def data_set_in(folder):
 
 
 @pytest.fixture
-def cases(pictures, few, inbox, empty, made, known_to_timm, tmp_path):
+def cases(images, few, inbox, empty, made, known_to_timm, tmp_path):
     """The commands, by name."""
-    finetune = ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache"]
+    finetune = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache"]
     tail = [*finetune, *QUICK, *TAIL]
     other = [*finetune, *NETWORK, "--balance", "--overwrite"]
     augment = ["augment", str(few), "--out", "{}/set", "--workers", "1", "--mirror"]
-    cached = ["cache-features", str(pictures), "--cache", "{}/cache", *QUICK]
+    cached = ["cache-features", str(images), "--cache", "{}/cache", *QUICK]
     old = run_in(made / "run")
 
     def predicted(form, *flags):
         return ["predict", str(made / "run"), str(inbox), "--out", f"{{}}/rows.{form}", "--workers", "1", *flags]
 
     def exported(run, form, out):
-        return ["export", str(run), "--format", form, "--data", str(pictures), "--out", f"{{}}/{out}", "--overwrite"]
+        return ["export", str(run), "--format", form, "--data", str(images), "--out", f"{{}}/{out}", "--overwrite"]
 
     exports = tmp_path / "exports"
     (exports / "hub").mkdir(parents=True)
@@ -184,9 +184,9 @@ NAMED = [
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_fault_at_any_operation(name, cases, laboratory, pictures, inbox, tally, record_property):
+def test_a_fault_at_any_operation(name, cases, laboratory, images, inbox, tally, record_property):
     case = cases[name]
-    untouched = digest_of(pictures), digest_of(inbox)
+    untouched = digest_of(images), digest_of(inbox)
     with laboratory.bench(case.start) as (server, folder):
         before = tree(folder)
         whole = server.run(case.arguments, folder)
@@ -206,7 +206,7 @@ def test_a_fault_at_any_operation(name, cases, laboratory, pictures, inbox, tall
     record_property("operations", len(whole.trace))
     record_property("faults", len(todo))
     assert not problems, f"{len(problems)} of {len(todo)}:\n" + "\n".join(problems)
-    assert (digest_of(pictures), digest_of(inbox)) == untouched
+    assert (digest_of(images), digest_of(inbox)) == untouched
 
 
 def one_trial(laboratory, case, expected, kind, number):

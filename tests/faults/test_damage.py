@@ -57,13 +57,13 @@ def refused(ended, path):
     assert "Traceback" not in ended.output
 
 
-def test_a_damaged_run_is_refused_by_every_command_that_reads_it(laboratory, made, pictures, inbox, tally):
+def test_a_damaged_run_is_refused_by_every_command_that_reads_it(laboratory, made, images, inbox, tally):
     names = [f"run/{path.name}" for path in sorted((made / "run").iterdir())]
     assert len(names) == 8
     commands = [
         ["predict", "{}/run", str(inbox), "--workers", "1"],
         ["layers", "{}/run"],
-        ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache", *NETWORK, "--resume"],
+        ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *NETWORK, "--resume"],
     ]
 
     def trial(server, folder, name, _):
@@ -75,14 +75,14 @@ def test_a_damaged_run_is_refused_by_every_command_that_reads_it(laboratory, mad
     each_damage(laboratory, made, names, tally, trial)
 
 
-def test_a_damaged_cache_is_named_and_made_again(laboratory, made, pictures, tally):
+def test_a_damaged_cache_is_named_and_made_again(laboratory, made, images, tally):
     """Parts, memo, cache.json, the exported engine, the overview: the run is the same as with a whole cache."""
     files = [path for path in sorted((made / "cache").rglob("*")) if path.is_file() and path.name != ".lock"]
     names = [str(path.relative_to(made)) for path in files]
     counts = Counter(path.suffix for path in files)
     assert set(counts) == {".arrow", ".json", ".onnx", ".safetensors"}
     assert counts[".arrow"] >= 2, "parts of features, and the memo's"
-    command = ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache", *NETWORK, "--overwrite"]
+    command = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *NETWORK, "--overwrite"]
     expected = run_in(made / "run"), features_in(made / "cache")
 
     def trial(server, folder, name, what):
@@ -107,13 +107,13 @@ def nth(trace: list[Operation], name: str, ending: str, number: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def begun(laboratory, pictures, inbox, made, empty, tmp_path_factory):
+def begun(laboratory, images, inbox, made, empty, tmp_path_factory):
     """What killed commands left: a tail with two checkpoints, and a journal; and the results of uninterrupted ones."""
     folder = tmp_path_factory.mktemp("begun") / "folder"
     shutil.copytree(empty, folder)
-    tail = ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache", *QUICK, *TAIL]
+    tail = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *QUICK, *TAIL]
     predict = ["predict", str(made / "run"), str(inbox), "--out", "{}/rows.csv", "--workers", "1"]
-    augment = ["augment", str(pictures), "--out", "{}/set", "--workers", "1", "--mirror"]
+    augment = ["augment", str(images), "--out", "{}/set", "--workers", "1", "--mirror"]
     server = laboratory.servers[0]
     whole = server.run(tail, folder), server.run(predict, folder)
     expected = run_in(folder / "run"), (folder / "rows.csv").read_bytes()
@@ -174,13 +174,13 @@ def test_a_damaged_augment_json_is_refused(laboratory, begun, tally):
     ("name", "command"),
     [
         ("run/run.json", ["predict", "{}/run", "INBOX"]),
-        ("cache/HASH/cache.json", ["cache-features", "PICTURES", "--cache", "{}/cache", *NETWORK]),
+        ("cache/HASH/cache.json", ["cache-features", "IMAGES", "--cache", "{}/cache", *NETWORK]),
     ],
 )
-def test_another_format_is_refused_by_name(laboratory, made, pictures, inbox, name, command):
+def test_another_format_is_refused_by_name(laboratory, made, images, inbox, name, command):
     header = next(made.glob("cache/*/cache.json"))
     name = name.replace("HASH", header.parent.name)
-    command = [part.replace("INBOX", str(inbox)).replace("PICTURES", str(pictures)) for part in command]
+    command = [part.replace("INBOX", str(inbox)).replace("IMAGES", str(images)) for part in command]
     with laboratory.bench(made) as (server, folder):
         content = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps(content | {"format": 999}))
@@ -189,7 +189,7 @@ def test_another_format_is_refused_by_name(laboratory, made, pictures, inbox, na
         assert "format 999" in ended.output
 
 
-@pytest.mark.parametrize("changed", ["--top", "--min-confidence", "picture", "list"])
+@pytest.mark.parametrize("changed", ["--top", "--min-confidence", "image", "list"])
 def test_changed_inputs_and_options_are_refused(laboratory, empty, inbox, made, tmp_path, changed):
     mine = tmp_path / "mine"
     shutil.copytree(inbox, mine)
@@ -200,7 +200,7 @@ def test_changed_inputs_and_options_are_refused(laboratory, empty, inbox, made, 
         assert server.run(predict, folder, kind=KILL, at=nth(whole.trace, "write", ".partial", 1)).code == -9
         before = (folder / ".rows.csv.partial").read_bytes()
         more = []
-        if changed == "picture":
+        if changed == "image":
             shutil.copy(inbox / "1.png", mine / "0.png")
         elif changed == "list":
             (mine / "4.png").unlink()

@@ -36,16 +36,16 @@ def disk(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["cache-features", "finetune-tail", "predict", "explain"])
-def test_a_full_disk_ends_with_a_message_and_room_lets_it_go_on(laboratory, disk, empty, made, pictures, inbox, what):
+def test_a_full_disk_ends_with_a_message_and_room_lets_it_go_on(laboratory, disk, empty, made, images, inbox, what):
     command, again, result, usual = {
         "cache-features": (
-            ["cache-features", str(pictures), "--cache", "{}/cache", *QUICK],
+            ["cache-features", str(images), "--cache", "{}/cache", *QUICK],
             [],
             lambda folder: features_in(folder / "cache"),
             DONE,
         ),
         "finetune-tail": (
-            ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache", *QUICK, *TAIL],
+            ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *QUICK, *TAIL],
             ["--resume"],
             lambda folder: run_in(folder / "run"),
             DONE,

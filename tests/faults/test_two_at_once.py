@@ -17,14 +17,14 @@ from tlcli.storage.locks import Held, locked
 WITHOUT = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
 
 
-def cache_features(pictures, cache, *more):
-    return ["cache-features", str(pictures), "--cache", str(cache), *QUICK, *more]
+def cache_features(images, cache, *more):
+    return ["cache-features", str(images), "--cache", str(cache), *QUICK, *more]
 
 
-def test_two_writers_of_one_cache_give_what_one_gives(laboratory, pictures, draw, tmp_path):
+def test_two_writers_of_one_cache_give_what_one_gives(laboratory, images, draw, tmp_path):
     """Overlapping data sets; both processes at once, several times."""
     more = tmp_path / "more"
-    shutil.copytree(pictures, more)
+    shutil.copytree(images, more)
     for number in range(8):
         draw(more / "train" / "cat" / f"new{number}.png", seed=100 + number, size=(32, 32))
     with laboratory.bench(tmp_path) as (server, folder):
@@ -38,17 +38,17 @@ def test_two_writers_of_one_cache_give_what_one_gives(laboratory, pictures, draw
             ended = list(
                 pool.map(
                     lambda todo: todo[0].run(cache_features(todo[1], todo[2]), todo[2]),
-                    [(servers[0], more, cache), (servers[1], pictures, cache)],
+                    [(servers[0], more, cache), (servers[1], images, cache)],
                 )
             )
             assert [one.code for one in ended] == [DONE, DONE], [one.output for one in ended]
             assert features_in(cache) == expected
 
 
-def test_a_second_writer_waits_and_says_for_whom(laboratory, pictures, tmp_path):
+def test_a_second_writer_waits_and_says_for_whom(laboratory, images, tmp_path):
     with laboratory.bench(tmp_path) as (server, folder):
         cache = folder / "cache"
-        assert server.run(cache_features(pictures, cache), folder).code == DONE
+        assert server.run(cache_features(images, cache), folder).code == DONE
         (directory,) = (header.parent for header in cache.glob("*/cache.json"))
         for part in directory.glob("part-*"):
             part.unlink()
@@ -56,7 +56,7 @@ def test_a_second_writer_waits_and_says_for_whom(laboratory, pictures, tmp_path)
             held.write(str(os.getpid()))
             held.flush()
             fcntl.flock(held, fcntl.LOCK_EX)
-            waiting = pool.submit(server.run, cache_features(pictures, cache), folder)
+            waiting = pool.submit(server.run, cache_features(images, cache), folder)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=2)
             fcntl.flock(held, fcntl.LOCK_UN)
@@ -66,8 +66,8 @@ def test_a_second_writer_waits_and_says_for_whom(laboratory, pictures, tmp_path)
         assert len(features_in(cache)) == 12
 
 
-def test_a_run_and_rows_that_another_process_writes_are_not_touched(laboratory, made, pictures, inbox):
-    finetune = ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache", *NETWORK, "--overwrite"]
+def test_a_run_and_rows_that_another_process_writes_are_not_touched(laboratory, made, images, inbox):
+    finetune = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *NETWORK, "--overwrite"]
     predict = ["predict", "{}/run", str(inbox), "--out", "{}/rows.csv", "--workers", "1"]
     with laboratory.bench(made) as (server, folder):
         before = run_in(folder / "run")
@@ -86,8 +86,8 @@ def test_a_run_and_rows_that_another_process_writes_are_not_touched(laboratory, 
 
 
 @pytest.mark.parametrize("code", WITHOUT, ids=errno.errorcode.get)
-def test_without_locks_all_goes_on_and_says_so_once(laboratory, empty, made, pictures, inbox, code):
-    finetune = ["finetune", str(pictures), "--out", "{}/run", "--cache", "{}/cache", *QUICK, *TAIL]
+def test_without_locks_all_goes_on_and_says_so_once(laboratory, empty, made, images, inbox, code):
+    finetune = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *QUICK, *TAIL]
     predict = ["predict", str(made / "run"), str(inbox), "--out", "{}/rows.csv", "--workers", "1"]
     with laboratory.bench(empty) as (server, folder):
         assert server.run(finetune, folder).code == DONE
@@ -122,10 +122,10 @@ def test_without_locks_two_predictions_never_mix_their_rows(laboratory, empty, m
             shutil.rmtree(folder)
 
 
-def test_a_cache_and_a_run_that_can_only_be_read_serve(laboratory, made, pictures, inbox, tmp_path):
+def test_a_cache_and_a_run_that_can_only_be_read_serve(laboratory, made, images, inbox, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
-    finetune = ["finetune", str(pictures), "--cache", "{}/cache", *NETWORK]
+    finetune = ["finetune", str(images), "--cache", "{}/cache", *NETWORK]
     commands = {
         SOME_FAILED: ["predict", "{}/run", str(inbox), "--out", str(mine / "rows.csv"), "--workers", "1"],
         DONE: [*finetune, "--out", str(mine / "run")],

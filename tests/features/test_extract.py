@@ -1,4 +1,4 @@
-"""Pictures into the store, with the mean colour for a network: each computed once, no row with another's label."""
+"""Images into the store, with the mean color for a network: each computed once, no row with another's label."""
 
 import hashlib
 import os
@@ -14,15 +14,15 @@ from tlcli.features.extract import extract, missing
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images.decode import decode
-from tlcli.images.loader import PictureLoader
-from tlcli.images.preprocess import fit_picture
+from tlcli.images.loader import ImageLoader
+from tlcli.images.preprocess import fit_image
 from tlcli.images.worker import Order
 
 LONG_AGO = 1_600_000_000 * 10**9
 SHAPE = (3,)
 
 
-def mean_colour(pixels):
+def mean_color(pixels):
     """uint8 [B, H, W, 3] to float32 [B, 3]."""
     return pixels.mean((1, 2), dtype=np.float64).astype(np.float32)
 
@@ -35,7 +35,7 @@ def settle_down(path):
 
 @pytest.fixture
 def photos(tmp_path, draw):
-    """Paths of twelve pictures in two folders."""
+    """Paths of twelve images in two folders."""
     names = [f"photos/{'cat' if number % 2 else 'dog'}/{number}.png" for number in range(12)]
     return [settle_down(draw(tmp_path / name, number)) for number, name in enumerate(names)]
 
@@ -44,11 +44,11 @@ def photos(tmp_path, draw):
 def run(tmp_path, small, report):
     """One run of the tool: open the cache, look, compute what is missing. Gives the extraction and the store."""
 
-    def once(paths, *, verify=False, prefix=mean_colour, batch_size=4, workers=2, root=tmp_path / "cache"):
-        store, memo = FeatureStore(root, {"backbone": "mean colour"}, SHAPE, report), Memo(root, report)
+    def once(paths, *, verify=False, prefix=mean_color, batch_size=4, workers=2, root=tmp_path / "cache"):
+        store, memo = FeatureStore(root, {"backbone": "mean color"}, SHAPE, report), Memo(root, report)
         extraction, todo = missing(paths, store, memo, verify=verify)
         if todo:
-            with PictureLoader(Order(preprocessing=small, known=store.keys()), workers=workers) as loader:
+            with ImageLoader(Order(preprocessing=small, known=store.keys()), workers=workers) as loader:
                 extract(
                     paths,
                     todo,
@@ -68,7 +68,7 @@ def run(tmp_path, small, report):
 
 @pytest.fixture
 def right(small):
-    """Whether each picture's row is its own mean colour."""
+    """Whether each image's row is its own mean color."""
 
     def check(paths, extraction, store):
         good = [index for index in range(len(paths)) if index not in extraction.failures]
@@ -76,8 +76,8 @@ def right(small):
         for index, feature in zip(good, features, strict=True):
             data = Path(paths[index]).read_bytes()
             assert extraction.digests[index] == hashlib.sha256(data).digest()
-            pixels = np.asarray(fit_picture(decode(data, 3), small))
-            np.testing.assert_allclose(feature, mean_colour(pixels[None])[0], rtol=1e-6)
+            pixels = np.asarray(fit_image(decode(data, 3), small))
+            np.testing.assert_allclose(feature, mean_color(pixels[None])[0], rtol=1e-6)
         return True
 
     return check
@@ -103,7 +103,7 @@ def test_a_verified_second_run_reads_everything_and_computes_nothing(photos, run
     assert right(photos, extraction, store)
 
 
-def test_ten_more_pictures_are_ten_more_to_compute(photos, run, right, draw, tmp_path):
+def test_ten_more_images_are_ten_more_to_compute(photos, run, right, draw, tmp_path):
     run(photos)
     more = [settle_down(draw(tmp_path / f"photos/cat/new {number}.png", 100 + number)) for number in range(10)]
     paths = sorted(photos + more)
@@ -112,7 +112,7 @@ def test_ten_more_pictures_are_ten_more_to_compute(photos, run, right, draw, tmp
     assert right(paths, extraction, store)
 
 
-def test_one_edited_picture_is_one_to_compute(photos, run, right, draw):
+def test_one_edited_image_is_one_to_compute(photos, run, right, draw):
     run(photos)
     draw(photos[5], 77)
     extraction, store = run(photos)
@@ -121,8 +121,8 @@ def test_one_edited_picture_is_one_to_compute(photos, run, right, draw):
 
 
 def test_an_edit_that_keeps_size_and_time_is_found_by_verify(photos, run, right, tmp_path):
-    one, two = (Image.new("RGB", (20, 14), colour) for colour in ((200, 0, 0), (0, 0, 200)))
-    path = str(tmp_path / "photos" / "cat" / "edited.bmp")  # no compression: every picture has this size
+    one, two = (Image.new("RGB", (20, 14), color) for color in ((200, 0, 0), (0, 0, 200)))
+    path = str(tmp_path / "photos" / "cat" / "edited.bmp")  # no compression: every image has this size
     one.save(path)
     settle_down(path)
     run([*photos, path])
@@ -138,7 +138,7 @@ def test_an_edit_that_keeps_size_and_time_is_found_by_verify(photos, run, right,
     assert right([*photos, path], extraction, store)
 
 
-def test_moved_and_renamed_pictures_are_not_computed(photos, run, right, tmp_path):
+def test_moved_and_renamed_images_are_not_computed(photos, run, right, tmp_path):
     run(photos)
     shutil.move(tmp_path / "photos", tmp_path / "moved")
     Path(tmp_path / "moved/cat/1.png").rename(tmp_path / "moved/dog/renamed.png")
@@ -148,7 +148,7 @@ def test_moved_and_renamed_pictures_are_not_computed(photos, run, right, tmp_pat
     assert right(paths, extraction, store)
 
 
-def test_pictures_that_were_just_written_are_read_again_but_not_computed(run, right, draw, tmp_path):
+def test_images_that_were_just_written_are_read_again_but_not_computed(run, right, draw, tmp_path):
     path = str(draw(tmp_path / "new.png", 1))
     run([path])
     extraction, store = run([path], prefix=None)
@@ -168,12 +168,12 @@ def test_copies_are_computed_once(photos, run, right, tmp_path, batch_size):
 
 def test_failures_are_listed_and_tried_again(photos, run, right, draw, tmp_path):
     text, gone = tmp_path / "photos/cat/text.jpg", str(tmp_path / "photos/cat/gone.jpg")
-    text.write_text("no picture")
+    text.write_text("no image")
     settle_down(text)
     paths = [photos[0], str(text), *photos[1:6], gone, *photos[6:]]
     extraction, store = run(paths)
     assert counts(extraction) == (12, 0, 2)
-    assert "not a picture" in extraction.failures[1]
+    assert "not an image" in extraction.failures[1]
     assert "No such file" in extraction.failures[7]
     assert extraction.digests[7] is None
     assert right(paths, extraction, store)
@@ -194,7 +194,7 @@ def test_rows_and_labels_stay_together_in_any_order_with_copies_and_failures(
     shuffle = random.Random(seed)
     for number in range(4):
         shutil.copy(photos[number], tmp_path / f"copy{number}.png")
-        (tmp_path / f"text{number}.png").write_text(f"no picture {number % 2}")
+        (tmp_path / f"text{number}.png").write_text(f"no image {number % 2}")
     names = [f"{kind}{number}.png" for kind in ("copy", "text") for number in range(4)]
     paths = photos + [str(tmp_path / name) for name in names] + [str(tmp_path / "missing.png")] * 2
     first = shuffle.sample(paths, 9)
@@ -217,7 +217,7 @@ def test_what_was_computed_before_an_interruption_is_kept(photos, run, right):
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(len(pixels))
-        return mean_colour(pixels)
+        return mean_color(pixels)
 
     with pytest.raises(KeyboardInterrupt):
         run(photos, prefix=interrupted)
@@ -230,15 +230,15 @@ def test_what_another_process_computed_while_we_waited_is_not_computed_again(
     photos, small, report, tmp_path, run, right
 ):
     root = tmp_path / "cache"
-    store, memo = FeatureStore(root, {"backbone": "mean colour"}, SHAPE, report), Memo(root, report)
+    store, memo = FeatureStore(root, {"backbone": "mean color"}, SHAPE, report), Memo(root, report)
     extraction, todo = missing(photos, store, memo, verify=False)
     run(photos)  # the other one, which had the lock first
-    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
         extract(
             photos,
             todo,
             extraction,
-            prefix=lambda: lambda batches: map(mean_colour, batches),
+            prefix=lambda: lambda batches: map(mean_color, batches),
             loader=loader,
             preprocessing=small,
             store=store,
@@ -257,13 +257,13 @@ def test_without_a_cache_nothing_is_written(photos, run, right, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
-def test_progress_counts_every_picture_to_do(photos, run, report, monkeypatch):
+def test_progress_counts_every_image_to_do(photos, run, report, monkeypatch):
     from contextlib import contextmanager
 
     done = []
 
     @contextmanager
-    def task(name, total, unit="pictures"):
+    def task(name, total, unit="images"):
         done.append([name, total, 0])
 
         def advance(steps):

@@ -9,7 +9,7 @@ import pytest
 
 from tlcli.features import memo as module
 from tlcli.features.memo import Memo
-from tlcli.images.worker import Order, read_picture
+from tlcli.images.worker import Order, read_image
 
 LONG_AGO = 1_600_000_000 * 10**9
 
@@ -22,7 +22,7 @@ def write(path, content=b"content", modified=LONG_AGO):
 
 def remember(memo, *paths):
     for path in paths:
-        memo.remember(path, read_picture(path, Order()))
+        memo.remember(path, read_image(path, Order()))
 
 
 @pytest.fixture
@@ -31,30 +31,30 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     return write(tmp_path / "a.jpg")
 
 
-def test_an_unchanged_file_is_remembered_across_sessions(root, picture, report):
+def test_an_unchanged_file_is_remembered_across_sessions(root, image, report):
     memo = Memo(root, report)
-    assert memo.digest(picture) is None
-    remember(memo, picture)
+    assert memo.digest(image) is None
+    remember(memo, image)
     expected = hashlib.sha256(b"content").digest()
-    assert memo.digest(picture) == expected
+    assert memo.digest(image) == expected
     memo.save()
-    assert Memo(root, report).digest(picture) == expected
+    assert Memo(root, report).digest(image) == expected
 
 
-def test_what_was_not_saved_is_forgotten(root, picture, report):
-    remember(Memo(root, report), picture)
-    assert Memo(root, report).digest(picture) is None
+def test_what_was_not_saved_is_forgotten(root, image, report):
+    remember(Memo(root, report), image)
+    assert Memo(root, report).digest(image) is None
 
 
-def test_without_a_root_nothing_is_written(tmp_path, picture, report):
+def test_without_a_root_nothing_is_written(tmp_path, image, report):
     memo = Memo(None, report)
-    remember(memo, picture)
+    remember(memo, image)
     memo.save()
-    assert memo.digest(picture) is not None
+    assert memo.digest(image) is not None
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
@@ -68,31 +68,31 @@ def test_without_a_root_nothing_is_written(tmp_path, picture, report):
     ],
     ids=["size", "later", "earlier", "gone"],
 )
-def test_a_changed_file_is_not(root, picture, report, change):
+def test_a_changed_file_is_not(root, image, report, change):
     memo = Memo(root, report)
-    remember(memo, picture)
+    remember(memo, image)
     memo.save()
-    change(picture)
-    assert memo.digest(picture) is None
-    assert Memo(root, report).digest(picture) is None
+    change(image)
+    assert memo.digest(image) is None
+    assert Memo(root, report).digest(image) is None
 
 
-def test_a_file_that_was_changed_and_read_again_has_its_new_digest(root, picture, report):
+def test_a_file_that_was_changed_and_read_again_has_its_new_digest(root, image, report):
     memo = Memo(root, report)
     for content in (b"one", b"twice as much"):
-        write(picture, content)
-        remember(memo, picture)
+        write(image, content)
+        remember(memo, image)
         memo.save()
     for opened in (memo, Memo(root, report)):
-        assert opened.digest(picture) == hashlib.sha256(b"twice as much").digest()
+        assert opened.digest(image) == hashlib.sha256(b"twice as much").digest()
 
 
 @pytest.mark.parametrize("age", [0, 0.5, -3600])
-def test_a_file_that_may_still_be_changing_is_not_remembered(root, picture, report, age):
-    write(picture, modified=time.time_ns() - int(age * 1e9))
+def test_a_file_that_may_still_be_changing_is_not_remembered(root, image, report, age):
+    write(image, modified=time.time_ns() - int(age * 1e9))
     memo = Memo(root, report)
-    remember(memo, picture)
-    assert memo.digest(picture) is None
+    remember(memo, image)
+    assert memo.digest(image) is None
 
 
 def test_a_file_that_could_not_be_read_is_not_remembered(root, tmp_path, report):
@@ -102,11 +102,11 @@ def test_a_file_that_could_not_be_read_is_not_remembered(root, tmp_path, report)
     assert memo.digest(str(tmp_path / "missing.jpg")) is None
 
 
-def test_a_path_is_known_however_it_is_written(root, picture, report, tmp_path, monkeypatch):
+def test_a_path_is_known_however_it_is_written(root, image, report, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     memo = Memo(root, report)
     remember(memo, "a.jpg")
-    assert memo.digest(picture) == memo.digest("./a.jpg") == hashlib.sha256(b"content").digest()
+    assert memo.digest(image) == memo.digest("./a.jpg") == hashlib.sha256(b"content").digest()
 
 
 def test_a_path_that_is_not_utf8(root, tmp_path, report):

@@ -1,4 +1,4 @@
-"""Nearest neighbours block by block are those of all at once."""
+"""Nearest neighbors block by block are those of all at once."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_blocks_give_what_all_at_once_gives(block, most, monkeypatch):
     assert sum(done) == 50
 
 
-def test_pictures_that_are_all_alike_make_few_pairs():
+def test_images_that_are_all_alike_make_few_pairs():
     features = np.ones((300, 4), np.float32)
     pairs = nearest_pairs(lambda start, stop: features[start:stop], 300, least=0.9, most=8)
     assert 300 * 8 / 2 <= len(pairs) <= 300 * 8

@@ -32,7 +32,7 @@ def digest(number):
 
 
 def feature(key, shape=SHAPE, view=0):
-    """What the pretended network gives for a picture: known from its digest, exact in half precision."""
+    """What the pretended network gives for an image: known from its digest, exact in half precision."""
     generator = np.random.default_rng([*key, view])
     return generator.integers(-500, 500, shape).astype(np.float32) / 4
 
@@ -157,7 +157,7 @@ def test_channels_last_maps_are_kept_row_by_row(tmp_path):
 
 @pytest.mark.parametrize("shape", [SHAPE, MAP])
 def test_views_are_kept_apart(tmp_path, monkeypatch, shape):
-    monkeypatch.setattr(module, "FLUSH_BYTES", 300)  # views of one picture in different parts
+    monkeypatch.setattr(module, "FLUSH_BYTES", 300)  # views of one image in different parts
     there = {0: range(10), 1: range(10), 2: range(5, 8), 7: range(3)}
     store, draw = FeatureStore(tmp_path, CONTENT, shape), random.Random(0)
     with store.writing():

@@ -25,20 +25,20 @@ augmentations = st.builds(
     color_shift=st.one_of(st.integers(0, 255), st.tuples(*[st.integers(-255, 255)] * 3)),
 )
 digests = st.binary(min_size=32, max_size=32)
-DIGEST = hashlib.sha256(b"a picture").digest()
+DIGEST = hashlib.sha256(b"an image").digest()
 
 
-def noisy_picture(width=90, height=60, seed=0):
+def noisy_image(width=90, height=60, seed=0):
     generator = np.random.default_rng(seed)
     return Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8))
 
 
-def pixels(picture):
-    return np.asarray(picture).astype(int)
+def pixels(image):
+    return np.asarray(image).astype(int)
 
 
-def a_view(picture, augmentation, number=1, seed=0, digest=DIGEST):
-    return view(picture, augmentation, seed=seed, view=number, digest=digest)
+def a_view(image, augmentation, number=1, seed=0, digest=DIGEST):
+    return view(image, augmentation, seed=seed, view=number, digest=digest)
 
 
 def one_that(condition, augmentation):
@@ -110,35 +110,35 @@ def test_switching_one_distortion_off_changes_no_other(augmentation, number):
 def test_what_was_drawn_stays_drawn():
     """Caches and data sets on disk rely on these: another figure here makes all of them stale."""
     amounts = draw_amounts(PRESETS["strong"], seed=7, view=3, digest=DIGEST)
-    assert amounts.describe() == "turned -4°, crop 0.84, noise 8, colour +27 +19 +28"
+    assert amounts.describe() == "turned -4°, crop 0.84, noise 8, color +27 +19 +28"
 
 
 @pytest.mark.parametrize("augmentation", [PRESETS["light"], PRESETS["strong"]])
 def test_a_view_is_the_same_whenever_it_is_made(augmentation):
-    picture = noisy_picture()
-    before = picture.tobytes()
-    made = [a_view(picture, augmentation, number).tobytes() for number in (1, 2, 3)]
-    assert made == [a_view(picture, augmentation, number).tobytes() for number in (3, 2, 1)][::-1]
+    image = noisy_image()
+    before = image.tobytes()
+    made = [a_view(image, augmentation, number).tobytes() for number in (1, 2, 3)]
+    assert made == [a_view(image, augmentation, number).tobytes() for number in (3, 2, 1)][::-1]
     assert len(set(made)) == 3
-    assert picture.tobytes() == before, "the original is left alone"
+    assert image.tobytes() == before, "the original is left alone"
 
 
-def test_view_0_is_the_picture_itself():
-    large = noisy_picture(2000, 1500)
+def test_view_0_is_the_image_itself():
+    large = noisy_image(2000, 1500)
     assert a_view(large, PRESETS["strong"], 0).tobytes() == large.tobytes()
     assert draw_amounts(PRESETS["strong"], seed=0, view=0, digest=DIGEST) == Amounts()
 
 
 def test_the_global_generators_are_left_alone():
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    a_view(noisy_picture(), PRESETS["strong"])
+    a_view(noisy_image(), PRESETS["strong"])
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == numpy_state).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (3, 2), (700, 650), (2000, 900)])
 @pytest.mark.parametrize("crop", [0.001, 0.3, 1.0])
-def test_pictures_of_any_size(size, crop):
+def test_images_of_any_size(size, crop):
     augmentation = replace(PRESETS["strong"], crop=crop, rotate=180)
     for number in range(1, 4):
         made = a_view(Image.new("RGB", size, (200, 10, 10)), augmentation, number)
@@ -146,7 +146,7 @@ def test_pictures_of_any_size(size, crop):
         assert 1 <= min(made.size) <= LIMIT
 
 
-def test_large_pictures_are_reduced_and_keep_their_proportions():
+def test_large_images_are_reduced_and_keep_their_proportions():
     made = a_view(Image.new("RGB", (3000, 2000)), Augmentation(color_shift=(1, 2, 3)))
     assert made.size == (960, 640)
     assert (pixels(made) == (1, 2, 3)).all()
@@ -157,40 +157,40 @@ def test_large_pictures_are_reduced_and_keep_their_proportions():
 
 
 def test_mirror_and_flip():
-    picture = noisy_picture()
+    image = noisy_image()
     both = Augmentation(mirror=True, flip_vertical=True)
-    mirrored = a_view(picture, both, one_that(lambda amounts: amounts.mirrored and not amounts.flipped, both))
-    flipped = a_view(picture, both, one_that(lambda amounts: amounts.flipped and not amounts.mirrored, both))
-    assert (pixels(mirrored) == pixels(picture)[:, ::-1]).all()
-    assert (pixels(flipped) == pixels(picture)[::-1]).all()
+    mirrored = a_view(image, both, one_that(lambda amounts: amounts.mirrored and not amounts.flipped, both))
+    flipped = a_view(image, both, one_that(lambda amounts: amounts.flipped and not amounts.mirrored, both))
+    assert (pixels(mirrored) == pixels(image)[:, ::-1]).all()
+    assert (pixels(flipped) == pixels(image)[::-1]).all()
 
 
-def test_crop_is_a_part_of_the_picture():
-    picture = Image.fromarray(np.mgrid[0:200, 0:240][[0, 1, 1]].transpose(1, 2, 0).astype(np.uint8))
-    made = pixels(a_view(picture, Augmentation(crop=0.3)))
+def test_crop_is_a_part_of_the_image():
+    image = Image.fromarray(np.mgrid[0:200, 0:240][[0, 1, 1]].transpose(1, 2, 0).astype(np.uint8))
+    made = pixels(a_view(image, Augmentation(crop=0.3)))
     top, left = made[0, 0, :2]
     height, width, _ = made.shape
-    assert (made == pixels(picture)[top : top + height, left : left + width]).all()
+    assert (made == pixels(image)[top : top + height, left : left + width]).all()
     assert 0.29 < height * width / (200 * 240) < 1
 
 
-def test_rotation_turns_by_its_angle_and_fills_corners_with_the_mean_colour():
-    picture = Image.new("RGB", (200, 200), (90, 90, 90))
-    picture.paste((210, 90, 90), (100, 80, 200, 120))  # a bar to the right
+def test_rotation_turns_by_its_angle_and_fills_corners_with_the_mean_color():
+    image = Image.new("RGB", (200, 200), (90, 90, 90))
+    image.paste((210, 90, 90), (100, 80, 200, 120))  # a bar to the right
     upwards = Augmentation(rotate=180)
     number = one_that(lambda amounts: 80 < amounts.angle < 100, upwards)
-    made = pixels(a_view(picture, upwards, number))
+    made = pixels(a_view(image, upwards, number))
     assert made[30, 100, 0] == 210
     assert made[100, 170, 0] == 90
     number = one_that(lambda amounts: 40 < amounts.angle < 50, upwards)
-    assert (made := pixels(a_view(picture, upwards, number)))[0, 0].tolist() == [102, 90, 90]
+    assert (made := pixels(a_view(image, upwards, number)))[0, 0].tolist() == [102, 90, 90]
     assert made.shape == (200, 200, 3)
 
 
-def test_colour_shift_adds_and_stays_in_range():
-    picture = noisy_picture()
-    made = a_view(picture, Augmentation(color_shift=(30, -20, 0)))
-    assert (pixels(made) == np.clip(pixels(picture) + np.array([30, -20, 0]), 0, 255)).all()
+def test_color_shift_adds_and_stays_in_range():
+    image = noisy_image()
+    made = a_view(image, Augmentation(color_shift=(30, -20, 0)))
+    assert (pixels(made) == np.clip(pixels(image) + np.array([30, -20, 0]), 0, 255)).all()
 
 
 @pytest.mark.parametrize("level", [0.6, 2, 20])
@@ -204,7 +204,7 @@ def test_noise_has_its_standard_deviation_and_no_bias(level):
 def test_amounts_for_people():
     assert Amounts().describe() == "plain"
     amounts = Amounts(angle=6.8, mirrored=True, crop=(0, 0, 0.8, 0.775), noise=8, shift=(12, -4, 20))
-    assert amounts.describe() == "turned 7°, mirrored, crop 0.62, noise 8, colour +12 -4 +20"
+    assert amounts.describe() == "turned 7°, mirrored, crop 0.62, noise 8, color +12 -4 +20"
     assert amounts.to_json()["crop"] == [0, 0, 0.8, 0.775]
     assert Amounts(flipped=True).describe() == "flipped"
 

@@ -1,4 +1,4 @@
-"""Bytes to upright pictures: every format and mode, and nothing but a reason from what is broken."""
+"""Bytes to upright images: every format and mode, and nothing but a reason from what is broken."""
 
 import io
 import os
@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tlcli.images.decode import UndecodableError, decode
-from tlcli.images.preprocess import fit_picture, surplus
-from tlcli.images.worker import Order, read_picture
+from tlcli.images.preprocess import fit_image, surplus
+from tlcli.images.worker import Order, read_image
 
 GENERATOR = np.random.default_rng(0)
 UPRIGHT = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
@@ -31,9 +31,9 @@ STORED_AS = {
 """What a camera writes under each EXIF orientation when the scene is `upright`."""
 
 
-def encode(picture, form, **options):
+def encode(image, form, **options):
     file = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, form, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, form, **options)
     return file.getvalue()
 
 
@@ -49,7 +49,7 @@ def exif(orientation, kind=3, order="<"):
 
 
 def png(width, height, depth, kind, rows=b""):
-    """A PNG with any header: `kind` is its colour type, `rows` its data before compression."""
+    """A PNG with any header: `kind` is its color type, `rows` its data before compression."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -74,7 +74,7 @@ def test_formats(form):
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
-def test_every_orientation_gives_the_upright_picture(form, orientation, order):
+def test_every_orientation_gives_the_upright_image(form, orientation, order):
     options = {"PNG": {}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}[form]
     stored = np.ascontiguousarray(STORED_AS[orientation](UPRIGHT))
     found = array(encode(stored, form, exif=exif(orientation, order=order), **options))
@@ -107,23 +107,23 @@ def test_an_orientation_that_is_none_turns_nothing(form, block):
     np.testing.assert_array_equal(found, array(encode(UPRIGHT, form)))
 
 
-def test_grey_is_what_the_colours_give():
-    grey = decode(encode(UPRIGHT, "PNG"), 1)
-    assert grey.mode == "L"
-    np.testing.assert_array_equal(np.asarray(grey), np.asarray(Image.fromarray(UPRIGHT).convert("L")))
+def test_gray_is_what_the_colors_give():
+    gray = decode(encode(UPRIGHT, "PNG"), 1)
+    assert gray.mode == "L"
+    np.testing.assert_array_equal(np.asarray(gray), np.asarray(Image.fromarray(UPRIGHT).convert("L")))
 
 
 def test_what_a_file_is_is_told_by_its_content(tmp_path, small):
     (tmp_path / "photo.jpg").write_bytes(encode(UPRIGHT, "GIF"))
     (tmp_path / "photo.gif").write_bytes(encode(UPRIGHT, "GIF"))
-    one, two = (read_picture(str(tmp_path / name), Order(preprocessing=small)) for name in ("photo.jpg", "photo.gif"))
+    one, two = (read_image(str(tmp_path / name), Order(preprocessing=small)) for name in ("photo.jpg", "photo.gif"))
     assert one.error is None
     assert one.pixels == two.pixels
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_of_several_pictures_in_a_file_the_first_counts(form):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+def test_of_several_images_in_a_file_the_first_counts(form):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     options = {"lossless": True} if form == "WEBP" else {}
     data = encode(frames[0], form, save_all=True, append_images=frames[1:], **options)
     np.testing.assert_array_equal(array(data)[0, 0], [255, 0, 0])
@@ -133,10 +133,10 @@ def test_of_several_pictures_in_a_file_the_first_counts(form):
 
 
 def test_transparency_of_a_palette_lies_over_white():
-    picture = Image.new("P", (4, 2), 1)
-    picture.putpalette([10, 20, 30, 200, 100, 50])
-    picture.putpixel((0, 0), 0)
-    found = array(encode(picture, "PNG", transparency=0))
+    image = Image.new("P", (4, 2), 1)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((0, 0), 0)
+    found = array(encode(image, "PNG", transparency=0))
     np.testing.assert_array_equal(found[0, 0], [255, 255, 255])
     np.testing.assert_array_equal(found[0, 1], [200, 100, 50])
 
@@ -147,17 +147,17 @@ def test_half_transparency_lies_over_white():
         assert np.abs(array(data, channels) - 127).max() <= 1
 
 
-def test_a_transparent_colour_becomes_white():
-    picture = Image.new("RGB", (2, 1), (1, 2, 3))
-    picture.putpixel((1, 0), (9, 9, 9))
-    found = array(encode(picture, "PNG", transparency=(1, 2, 3)))
+def test_a_transparent_color_becomes_white():
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    image.putpixel((1, 0), (9, 9, 9))
+    found = array(encode(image, "PNG", transparency=(1, 2, 3)))
     np.testing.assert_array_equal(found[0], [[255, 255, 255], [9, 9, 9]])
 
 
-def test_grey_with_transparency():
-    picture = Image.new("LA", (2, 1), (40, 255))
-    picture.putpixel((1, 0), (40, 0))
-    found = array(encode(picture, "PNG"))
+def test_gray_with_transparency():
+    image = Image.new("LA", (2, 1), (40, 255))
+    image.putpixel((1, 0), (40, 0))
+    found = array(encode(image, "PNG"))
     np.testing.assert_array_equal(found[0], [[40, 40, 40], [255, 255, 255]])
 
 
@@ -169,9 +169,9 @@ def test_cmyk():
 
 @pytest.mark.parametrize("channels", [3, 1])
 def test_one_bit(channels):
-    picture = Image.new("1", (2, 1))
-    picture.putpixel((1, 0), 1)
-    found = array(encode(picture, "PNG"), channels)
+    image = Image.new("1", (2, 1))
+    image.putpixel((1, 0), 1)
+    found = array(encode(image, "PNG"), channels)
     assert (found[0, 0] == 0).all()
     assert (found[0, 1] == 255).all()
 
@@ -196,12 +196,12 @@ RAMP = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     ],
     ids=["png", "tiff", "big-endian tiff", "pgm"],
 )
-def test_16_bit_grey_is_scaled_not_clipped(data, channels):
+def test_16_bit_gray_is_scaled_not_clipped(data, channels):
     found = array(data, channels).reshape(256, -1)
     assert np.abs(found - np.arange(256)[:, None]).max() <= 1
 
 
-def test_16_bit_colour_is_scaled_not_clipped():
+def test_16_bit_color_is_scaled_not_clipped():
     row = b"\0" + struct.pack(">6H", 0, 65535, 32768, 257 * 10, 257 * 20, 257 * 30)
     found = array(png(2, 1, 16, 2, row))
     assert np.abs(found[0] - [[0, 255, 128], [10, 20, 30]]).max() <= 1
@@ -212,12 +212,12 @@ def test_floats_are_refused_rather_than_guessed():
         decode(encode(Image.new("F", (4, 4), 0.5), "TIFF"), 3)
 
 
-# What is no picture.
+# What is no image.
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_truncated_picture_is_an_error(form, share):
+def test_a_truncated_image_is_an_error(form, share):
     noise = GENERATOR.integers(0, 256, (64, 64, 3)).astype(np.uint8)
     data = encode(noise, form)
     with pytest.raises(UndecodableError):
@@ -245,7 +245,7 @@ def test_an_empty_file():
         b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
     ],
 )
-def test_what_is_no_picture_is_an_error_with_one_line_of_reason(data):
+def test_what_is_no_image_is_an_error_with_one_line_of_reason(data):
     with pytest.raises(UndecodableError, match=r"\A.+\Z"):
         decode(data, 3)
 
@@ -298,10 +298,10 @@ def test_a_large_jpeg_is_decoded_small_and_gives_nearly_the_same_pixels(fit, ori
         return surplus(size, preprocessing)
 
     drafted, whole = decode(data, 3, needed), decode(data, 3)
-    assert sizes == [(1600, 1200)], "asked of the upright picture"
+    assert sizes == [(1600, 1200)], "asked of the upright image"
     assert whole.size == (1600, 1200)
     assert drafted.size in {(400, 300), (200, 150)}
-    found, expected = (np.asarray(fit_picture(p, preprocessing), np.float64) for p in (drafted, whole))
+    found, expected = (np.asarray(fit_image(p, preprocessing), np.float64) for p in (drafted, whole))
     assert np.abs(found - expected).mean() <= 1
 
 
@@ -316,7 +316,7 @@ def test_a_large_jpeg_is_decoded_small_and_gives_nearly_the_same_pixels(fit, ori
         ((640, 480), "MPO", 99, (80, 60)),
     ],
 )
-def test_how_far_a_picture_is_decoded_down(size, form, factor, decoded):
+def test_how_far_an_image_is_decoded_down(size, form, factor, decoded):
     options = {"save_all": True, "append_images": [Image.new("RGB", size)]} if form == "MPO" else {}
     data = encode(photograph(*size), form, **options)
     assert decode(data, 3, lambda _: factor).size == decoded
@@ -329,9 +329,9 @@ def test_a_truncated_jpeg_is_refused_at_every_size():
 
 
 def test_cached_and_predicted_pixels_come_by_one_way(tmp_path, small):
-    """What a decoding process gives is what `decode` and `fit_picture` give, for the network's own need of pixels."""
+    """What a decoding process gives is what `decode` and `fit_image` give, for the network's own need of pixels."""
     path = tmp_path / "large.jpg"
     path.write_bytes(encode(photograph(960, 640), "JPEG"))
-    picture = decode(path.read_bytes(), 3, lambda size: surplus(size, small))
-    assert picture.size != (960, 640)
-    assert read_picture(str(path), Order(preprocessing=small)).pixels == fit_picture(picture, small).tobytes()
+    image = decode(path.read_bytes(), 3, lambda size: surplus(size, small))
+    assert image.size != (960, 640)
+    assert read_image(str(path), Order(preprocessing=small)).pixels == fit_image(image, small).tobytes()

@@ -1,4 +1,4 @@
-"""The size of a picture from its header, before and after it is turned upright."""
+"""The size of an image from its header, before and after it is turned upright."""
 
 import io
 
@@ -10,7 +10,7 @@ from tlcli.images.decode import decode, upright_dimensions
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
-def test_upright_dimensions_are_those_of_the_decoded_picture(form, orientation):
+def test_upright_dimensions_are_those_of_the_decoded_image(form, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Files that are damaged, or no pictures at all: a picture or a reason for each, whatever is in them."""
+"""Files that are damaged, or no images at all: an image or a reason for each, whatever is in them."""
 
 import contextlib
 import hashlib
@@ -16,8 +16,8 @@ import pytest
 from PIL import Image, features
 
 from tlcli.images.decode import FORMATS, UndecodableError, decode
-from tlcli.images.loader import PictureLoader
-from tlcli.images.worker import MAX_BYTES, MEMORY, Order, Picture, read_picture
+from tlcli.images.loader import ImageLoader
+from tlcli.images.worker import MAX_BYTES, MEMORY, DecodedImage, Order, read_image
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
@@ -72,7 +72,7 @@ def damaged(data, draw, number):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_damaged_file_gives_a_picture_or_a_reason_and_stays_as_it_is(kind, tmp_path, small):
+def test_each_damaged_file_gives_an_image_or_a_reason_and_stays_as_it_is(kind, tmp_path, small):
     draw = random.Random(kind)
     paths = [tmp_path / f"{number}.jpg" for number in range(FUZZED)]
     digests = []
@@ -80,19 +80,19 @@ def test_each_damaged_file_gives_a_picture_or_a_reason_and_stays_as_it_is(kind, 
         data = damaged(KINDS[kind], draw, number)
         path.write_bytes(data)
         digests.append(hashlib.sha256(data).digest())
-    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
-        pictures = list(loader.load(map(str, paths)))
-    assert [picture.digest for picture in pictures] == digests, "in order, none lost, and no decoder died or hung"
-    reasons = [picture.error for picture in pictures if picture.error is not None]
+    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+        images = list(loader.load(map(str, paths)))
+    assert [image.digest for image in images] == digests, "in order, none lost, and no decoder died or hung"
+    reasons = [image.error for image in images if image.error is not None]
     assert 0 < len(reasons) < FUZZED
     assert all(reason.strip() and len(reason.splitlines()) == 1 for reason in reasons)
-    assert all((picture.pixels is None) == (picture.error is not None) for picture in pictures)
-    assert {len(picture.pixels) for picture in pictures if picture.pixels is not None} == {16 * 16 * 3}
+    assert all((image.pixels is None) == (image.error is not None) for image in images)
+    assert {len(image.pixels) for image in images if image.pixels is not None} == {16 * 16 * 3}
     assert [hashlib.sha256(path.read_bytes()).digest() for path in paths] == digests
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_truncated_file_is_refused_or_nothing_of_the_picture_is_missing(kind):
+def test_a_truncated_file_is_refused_or_nothing_of_the_image_is_missing(kind):
     whole = np.asarray(decode(KINDS[kind], 3))
     refused = 0
     for length in range(0, len(KINDS[kind]), max(1, len(KINDS[kind]) // 60)):
@@ -105,7 +105,7 @@ def test_a_truncated_file_is_refused_or_nothing_of_the_picture_is_missing(kind):
     assert refused > 40
 
 
-def test_a_cut_jpeg_that_was_ended_anew_is_filled_with_grey():
+def test_a_cut_jpeg_that_was_ended_anew_is_filled_with_gray():
     """What SECURITY.md has to say as long as libjpeg takes such a file for a whole one."""
     data = encode(NOISE, "JPEG")
     found = np.asarray(decode(data[: len(data) * 2 // 3] + b"\xff\xd9", 3), np.int16)
@@ -130,11 +130,11 @@ def test_a_cut_jpeg_that_was_ended_anew_is_filled_with_grey():
         (b"\x93NUMPY\1\0", "NumPy"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
         (b"8BPS\0\1", "Photoshop"),
-        (b"hello\n", "not a picture of a known format"),
-        (b"\0" * 5000, "not a picture of a known format"),
+        (b"hello\n", "not an image of a known format"),
+        (b"\0" * 5000, "not an image of a known format"),
     ],
 )
-def test_what_is_no_picture_is_named(data, name):
+def test_what_is_no_image_is_named(data, name):
     with pytest.raises(UndecodableError, match=name):
         decode(data, 3)
 
@@ -160,7 +160,7 @@ def tiff(channels, bits, width=4, height=3):
 
 
 def test_a_multi_channel_tiff_is_refused_by_name():
-    with pytest.raises(UndecodableError, match=r"TIFF with 13 channels of 16 bits.*save it as RGB or grey"):
+    with pytest.raises(UndecodableError, match=r"TIFF with 13 channels of 16 bits.*save it as RGB or gray"):
         decode(tiff(13, 16), 3)
 
 
@@ -172,7 +172,7 @@ def test_heic_is_decoded_upright(tmp_path):
     )
     found = np.asarray(decode((tmp_path / "a.heic").read_bytes(), 3), np.int16)
     assert found.shape == PIXELS.shape
-    assert np.abs(found - PIXELS).mean() < 12  # its colours are halved in resolution
+    assert np.abs(found - PIXELS).mean() < 12  # its colors are halved in resolution
 
 
 def test_heic_without_a_decoder_says_what_to_install(monkeypatch):
@@ -190,37 +190,37 @@ def test_a_file_too_large_to_read_is_refused_unread(tmp_path):
     path = tmp_path / "sparse.jpg"
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    picture = read_picture(str(path), Order())
-    assert "more than the 1,073,741,824 that are read" in picture.error
-    assert picture.digest is None
+    image = read_image(str(path), Order())
+    assert "more than the 1,073,741,824 that are read" in image.error
+    assert image.digest is None
 
 
 def test_a_decoding_process_may_take_so_much_memory_and_no_more(small, draw, tmp_path):
     path = draw(tmp_path / "a.png")
-    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
         assert next(loader.load([str(path)])).error is None
         (child,) = loader._children
         limit = resource.prlimit(child._process.pid, resource.RLIMIT_DATA)[0]
     assert limit == MEMORY
 
 
-def test_the_largest_picture_fits_into_that_memory(small, largest):
+def test_the_largest_image_fits_into_that_memory(small, largest):
     assert largest.stat().st_size < 4e6
-    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
-        (picture,) = loader.load([str(largest)])
-    assert picture.error is None
-    assert picture.pixels == b"\xff" * len(picture.pixels), "transparent is white"
+    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+        (image,) = loader.load([str(largest)])
+    assert image.error is None
+    assert image.pixels == b"\xff" * len(image.pixels), "transparent is white"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 16_000), (30_000, 1)])
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
-def test_the_smallest_and_the_longest_pictures(size, form, small, tmp_path):
+def test_the_smallest_and_the_longest_images(size, form, small, tmp_path):
     path = tmp_path / "odd"
     path.write_bytes(encode(Image.new("RGB", size, (9, 99, 199)), form))
     for fit in ("squash", "crop", "pad"):
-        picture = read_picture(str(path), Order(preprocessing=type(small)(**vars(small) | {"fit": fit})))
-        assert picture.error is None
-        assert len(picture.pixels) == 16 * 16 * 3
+        image = read_image(str(path), Order(preprocessing=type(small)(**vars(small) | {"fit": fit})))
+        assert image.error is None
+        assert len(image.pixels) == 16 * 16 * 3
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):
@@ -229,7 +229,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket.jpg"))
         for path in (*tmp_path.iterdir(), Path("/dev/zero")):
-            assert "is a folder, a pipe, a socket or a device" in read_picture(str(path), Order()).error
+            assert "is a folder, a pipe, a socket or a device" in read_image(str(path), Order()).error
 
 
 def test_a_file_that_has_nothing_to_give_is_no_end_of_the_process(monkeypatch):
@@ -237,4 +237,4 @@ def test_a_file_that_has_nothing_to_give_is_no_end_of_the_process(monkeypatch):
     reading, writing = os.pipe2(os.O_NONBLOCK)
     with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb"):
         monkeypatch.setattr("tlcli.images.worker.opened", lambda *_: contextlib.nullcontext((file, 0, 0)))
-        assert read_picture("/proc/kmsg", Order()) == Picture(error="cannot be read: it has nothing to give now")
+        assert read_image("/proc/kmsg", Order()) == DecodedImage(error="cannot be read: it has nothing to give now")

@@ -1,4 +1,4 @@
-"""Grey of more than 8 bits: one range for all pictures, measured on train, kept in the run."""
+"""Gray of more than 8 bits: one range for all images, measured on train, kept in the run."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def test_floats_between_zero_and_one():
     assert found.reshape(-1, 3)[:, 0].tolist() == list(range(256))
 
 
-def test_a_dark_picture_stays_darker_than_a_bright_one():
+def test_a_dark_image_stays_darker_than_a_bright_one():
     dark, bright = (
         np.asarray(decode(encode((RAMP * by).astype(np.uint16)), 1, intensity=(0, 4095))) for by in (0.1, 1)
     )
@@ -55,10 +55,10 @@ def test_values_that_are_no_numbers_are_refused(value):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P"])
-def test_pictures_of_8_bits_have_no_range_and_heed_none(mode):
-    picture = Image.fromarray(RAMP.astype(np.uint8)).convert(mode)
+def test_images_of_8_bits_have_no_range_and_heed_none(mode):
+    image = Image.fromarray(RAMP.astype(np.uint8)).convert(mode)
     data = io.BytesIO()
-    picture.save(data, "PNG")
+    image.save(data, "PNG")
     assert intensity_of(data.getvalue()) is None
     one, other = (decode(data.getvalue(), 3, intensity=given) for given in (None, (5, 6)))
     np.testing.assert_array_equal(one, other)
@@ -72,7 +72,7 @@ def test_what_is_no_range(text):
 
 @pytest.fixture
 def microscope(tmp_path):
-    """Two classes of 12-bit pictures with a train and a validation folder, which is brighter than all of train."""
+    """Two classes of 12-bit images with a train and a validation folder, which is brighter than all of train."""
     generator, root = np.random.default_rng(0), tmp_path / "cells"
     for split, count, high in (("train", 12, 2000), ("val", 4, 4000)):
         for label, low in (("dim", 100), ("lit", 900)):
@@ -87,10 +87,10 @@ def microscope(tmp_path):
 def test_the_range_is_that_of_train_alone(microscope, report):
     dataset = open_dataset(microscope)
     assert choose_intensity("auto", dataset, fraction=None, seed=0, workers=1, report=report) == (100, 1999)
-    assert report.notes == ["Intensity 100 to 1999, of 24 training pictures with more than 8 bits"]
+    assert report.notes == ["Intensity 100 to 1999, of 24 training images with more than 8 bits"]
 
 
-def test_auto_without_such_pictures_or_with_one_value_is_an_error(photos, tmp_path):
+def test_auto_without_such_images_or_with_one_value_is_an_error(photos, tmp_path):
     assert choose_intensity("5,9", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent()) == (5, 9)
     with pytest.raises(UsageError, match="--intensity auto has no effect"):
         choose_intensity("auto", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent())
@@ -113,7 +113,7 @@ def test_the_run_keeps_its_range_and_prediction_obeys_it(microscope, tmp_path, c
         capsys.readouterr()
         assert run(["cache-features", str(microscope), *given, *network, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["reused"] == reused
-    # Twice the light on twice the range is the same picture to a run, and another one to this run.
+    # Twice the light on twice the range is the same image to a run, and another one to this run.
     assert run(["predict", str(out), str(microscope / "val"), "--probabilities", "--quiet"]) == 0
     rows = capsys.readouterr().out.splitlines()
     for path in (microscope / "val").rglob("*.tif"):

@@ -1,4 +1,4 @@
-"""Text in pictures: nothing becomes an empty box without a word, and everything fits."""
+"""Text in images: nothing becomes an empty box without a word, and everything fits."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def only_english(monkeypatch):
 
 
 def drawn(text):
-    picture = Image.new("RGB", (600, 40), "white")
-    draw_text(ImageDraw.Draw(picture), (5, 28), text, (0, 0, 0), 20)
-    return np.asarray(picture)
+    image = Image.new("RGB", (600, 40), "white")
+    draw_text(ImageDraw.Draw(image), (5, 28), text, (0, 0, 0), 20)
+    return np.asarray(image)
 
 
 def test_what_no_font_has_is_escaped(only_english):
@@ -45,7 +45,7 @@ def test_english_is_drawn_in_one_font_and_takes_its_width():
 
 @pytest.mark.parametrize("front", [False, True])
 def test_shortened_text_fits_and_keeps_what_it_can(front):
-    text = "a/long/path/to/some/picture.jpg" * 9
+    text = "a/long/path/to/some/image.jpg" * 9
     short = shortened(text, 15, 200, front=front)
     assert width_of(short, 15) <= 200 < width_of(text, 15)
     kept = short.removeprefix("...") if front else short.removesuffix("...")

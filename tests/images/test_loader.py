@@ -19,9 +19,9 @@ from PIL import Image
 
 from tlcli.images.augment import view
 from tlcli.images.decode import decode
-from tlcli.images.loader import PictureLoader
-from tlcli.images.preprocess import fit_picture
-from tlcli.images.worker import Order, Picture, read_picture
+from tlcli.images.loader import ImageLoader
+from tlcli.images.preprocess import fit_image
+from tlcli.images.worker import DecodedImage, Order, read_image
 from tlcli.settings.augmentation import PRESETS
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
@@ -57,7 +57,7 @@ def all_end(some):
 
 @pytest.fixture
 def numbered(tmp_path):
-    """Paths of 60 pictures, each of its own colour; every seventh large, so slow."""
+    """Paths of 60 images, each of its own color; every seventh large, so slow."""
     paths = []
     for number in range(60):
         size = (1500, 1200) if number % 7 == 3 else (20, 16)
@@ -67,73 +67,73 @@ def numbered(tmp_path):
 
 
 def at_work():
-    """Give a decoder the time to begin with the largest picture, which takes it seconds."""
+    """Give a decoder the time to begin with the largest image, which takes it seconds."""
     time.sleep(0.3)
 
 
-def number_of(picture):
-    """Which of the `numbered` pictures this is."""
-    pixels = np.frombuffer(picture.pixels, np.uint8).reshape(16, 16, 3)
+def number_of(image):
+    """Which of the `numbered` images this is."""
+    pixels = np.frombuffer(image.pixels, np.uint8).reshape(16, 16, 3)
     assert (pixels == pixels[0, 0]).all()
     return int(pixels[0, 0, 0])
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_pictures_come_in_order_slow_and_fast_and_broken_ones(tmp_path, numbered, small, workers):
-    (tmp_path / "text.jpg").write_text("no picture")
+def test_images_come_in_order_slow_and_fast_and_broken_ones(tmp_path, numbered, small, workers):
+    (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "empty.jpg").write_bytes(b"")
     broken = [str(tmp_path / name) for name in ("text.jpg", "empty.jpg", "missing.jpg")] + [str(tmp_path)]
     paths = numbered + broken * 3
     random.Random(workers).shuffle(paths)
-    with PictureLoader(Order(preprocessing=small), workers=workers) as loader:
-        pictures = list(loader.load(paths))
-    assert len(pictures) == len(paths)
-    for path, picture in zip(paths, pictures, strict=True):
+    with ImageLoader(Order(preprocessing=small), workers=workers) as loader:
+        images = list(loader.load(paths))
+    assert len(images) == len(paths)
+    for path, image in zip(paths, images, strict=True):
         if path in broken:
-            assert picture.pixels is None
-            assert picture.error
+            assert image.pixels is None
+            assert image.error
         else:
-            assert picture.error is None
-            assert number_of(picture) == int(Path(path).stem)
-            assert picture.digest == hashlib.sha256(Path(path).read_bytes()).digest()
-            assert picture.size == Path(path).stat().st_size
-            assert picture.modified == Path(path).stat().st_mtime_ns
+            assert image.error is None
+            assert number_of(image) == int(Path(path).stem)
+            assert image.digest == hashlib.sha256(Path(path).read_bytes()).digest()
+            assert image.size == Path(path).stat().st_size
+            assert image.modified == Path(path).stat().st_mtime_ns
 
 
 def test_a_process_gives_what_the_function_gives(numbered, small):
     order = Order(preprocessing=small)
-    with PictureLoader(order, workers=2) as loader:
-        found = [picture._replace(read=0) for picture in loader.load(numbered[:5])]
-    assert found == [read_picture(path, order)._replace(read=0) for path in numbered[:5]]
+    with ImageLoader(order, workers=2) as loader:
+        found = [image._replace(read=0) for image in loader.load(numbered[:5])]
+    assert found == [read_image(path, order)._replace(read=0) for path in numbered[:5]]
 
 
 def test_known_digests_come_back_without_pixels(numbered, small):
     known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
-    with PictureLoader(Order(preprocessing=small, known=frozenset([(known, 0)])), workers=1) as loader:
-        pictures = list(loader.load(numbered[:3]))
-    assert [picture.pixels is None for picture in pictures] == [False, True, False]
-    assert pictures[1].digest == known
-    assert pictures[1].error is None
+    with ImageLoader(Order(preprocessing=small, known=frozenset([(known, 0)])), workers=1) as loader:
+        images = list(loader.load(numbered[:3]))
+    assert [image.pixels is None for image in images] == [False, True, False]
+    assert images[1].digest == known
+    assert images[1].error is None
 
 
 def test_a_view_that_is_known_comes_without_pixels_and_another_one_with(numbered, small):
     known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
     order = Order(preprocessing=small, augmentation=PRESETS["light"], known=frozenset([(known, 2)]))
     requests = [(numbered[1], 0), (numbered[1], 2), (numbered[1], 1), (numbered[2], 2)]
-    with PictureLoader(order, workers=1) as loader:
-        assert [picture.pixels is None for picture in loader.load_views(requests)] == [False, True, False, False]
+    with ImageLoader(order, workers=1) as loader:
+        assert [image.pixels is None for image in loader.load_views(requests)] == [False, True, False, False]
 
 
 def test_views_are_the_same_whatever_the_number_of_processes(draw, tmp_path, small):
-    """And the same as made here: the view of the upright picture, then brought to the network's size."""
+    """And the same as made here: the view of the upright image, then brought to the network's size."""
     paths = [str(draw(tmp_path / f"{number}.jpg", number, size=(90, 70))) for number in range(6)]
     requests = [(path, number) for number in (0, 1, 2) for path in paths]
     order = Order(preprocessing=small, augmentation=PRESETS["strong"], seed=5)
-    with PictureLoader(order, workers=1) as loader:
-        alone = [picture.pixels for picture in loader.load_views(requests)]
-        plain = [picture.pixels for picture in loader.load(paths)]
-    with PictureLoader(order, workers=3, ahead=500) as loader:
-        together = [picture.pixels for picture in loader.load_views(reversed(requests))]
+    with ImageLoader(order, workers=1) as loader:
+        alone = [image.pixels for image in loader.load_views(requests)]
+        plain = [image.pixels for image in loader.load(paths)]
+    with ImageLoader(order, workers=3, ahead=500) as loader:
+        together = [image.pixels for image in loader.load_views(reversed(requests))]
     assert alone == together[::-1]
     assert len(set(alone)) == len(requests), "different views differ"
     assert alone[: len(paths)] == plain
@@ -141,10 +141,10 @@ def test_views_are_the_same_whatever_the_number_of_processes(draw, tmp_path, sma
         data = Path(path).read_bytes()
         digest = hashlib.sha256(data).digest()
         made = view(decode(data, 3), PRESETS["strong"], seed=5, view=number, digest=digest)
-        assert found == fit_picture(made, small).tobytes()
+        assert found == fit_image(made, small).tobytes()
 
 
-def test_views_for_a_grey_network_are_distorted_in_colour(draw, tmp_path, small):
+def test_views_for_a_gray_network_are_distorted_in_color(draw, tmp_path, small):
     path = draw(tmp_path / "one.png", size=(90, 70))
     order = Order(preprocessing=replace(small, channels=1), augmentation=PRESETS["strong"])
     made = view(
@@ -154,47 +154,47 @@ def test_views_for_a_grey_network_are_distorted_in_colour(draw, tmp_path, small)
         view=1,
         digest=hashlib.sha256(path.read_bytes()).digest(),
     )
-    found = read_picture(str(path), order, 1).pixels
-    assert found == fit_picture(made.convert("L"), small).tobytes()
-    assert read_picture(str(path), order).pixels == fit_picture(decode(path.read_bytes(), 1), small).tobytes()
+    found = read_image(str(path), order, 1).pixels
+    assert found == fit_image(made.convert("L"), small).tobytes()
+    assert read_image(str(path), order).pixels == fit_image(decode(path.read_bytes(), 1), small).tobytes()
 
 
 def test_views_as_png_files_hold_every_pixel_and_nothing_else(draw, tmp_path):
     path = draw(tmp_path / "one.jpg", size=(90, 70), comment="a comment", icc_profile=b"no profile", dpi=(300, 300))
     data = path.read_bytes()
-    picture = read_picture(str(path), Order(png=True, augmentation=PRESETS["strong"]), 1)
-    made = view(decode(data, 3), PRESETS["strong"], seed=0, view=1, digest=picture.digest)
-    with Image.open(io.BytesIO(picture.pixels)) as written:
+    image = read_image(str(path), Order(png=True, augmentation=PRESETS["strong"]), 1)
+    made = view(decode(data, 3), PRESETS["strong"], seed=0, view=1, digest=image.digest)
+    with Image.open(io.BytesIO(image.pixels)) as written:
         assert written.info == {}
         assert (np.asarray(written) == np.asarray(made)).all()
 
 
-def test_as_png_files_plain_pictures_are_only_checked(draw, tmp_path):
+def test_as_png_files_plain_images_are_only_checked(draw, tmp_path):
     order = Order(png=True, augmentation=PRESETS["strong"])
-    plain = read_picture(str(draw(tmp_path / "one.jpg")), order)
+    plain = read_image(str(draw(tmp_path / "one.jpg")), order)
     assert (plain.pixels, plain.error) == (None, None)
-    (tmp_path / "text.jpg").write_text("no picture")
-    assert read_picture(str(tmp_path / "text.jpg"), order).error
-    assert read_picture(str(tmp_path / "text.jpg"), order, 1).error
+    (tmp_path / "text.jpg").write_text("no image")
+    assert read_image(str(tmp_path / "text.jpg"), order).error
+    assert read_image(str(tmp_path / "text.jpg"), order, 1).error
 
 
-def test_without_preprocessing_pictures_are_only_hashed(tmp_path):
-    (tmp_path / "text.jpg").write_text("no picture")
-    with PictureLoader(Order(), workers=1) as loader:
-        [picture] = loader.load([str(tmp_path / "text.jpg")])
-    assert picture.digest == hashlib.sha256(b"no picture").digest()
-    assert (picture.pixels, picture.error) == (None, None)
+def test_without_preprocessing_images_are_only_hashed(tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    with ImageLoader(Order(), workers=1) as loader:
+        [image] = loader.load([str(tmp_path / "text.jpg")])
+    assert image.digest == hashlib.sha256(b"no image").digest()
+    assert (image.pixels, image.error) == (None, None)
 
 
 def test_a_name_that_is_not_utf8(tmp_path, numbered, small):
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff \n'\".png")
     Path(odd).write_bytes(Path(numbered[9]).read_bytes())
-    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
-        assert [number_of(picture) for picture in loader.load([odd])] == [9]
+    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+        assert [number_of(image) for image in loader.load([odd])] == [9]
 
 
 def test_a_name_that_no_file_can_have(numbered, small):
-    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
         impossible, after = loader.load(["a\0b.png", numbered[4]])
     assert impossible.error
     assert number_of(after) == 4
@@ -204,57 +204,59 @@ def test_a_file_without_permission(public_path, unprivileged, draw, small):
     path = draw(public_path / "closed.png")
     path.chmod(0)
     with unprivileged():
-        assert read_picture(str(path), Order(preprocessing=small)) == Picture(error="cannot be read: Permission denied")
+        assert read_image(str(path), Order(preprocessing=small)) == DecodedImage(
+            error="cannot be read: Permission denied"
+        )
 
 
 def test_paths_are_read_only_as_far_as_needed(numbered, small):
     asked = itertools.count()
     endless = (numbered[next(asked) % 3] for _ in itertools.repeat(None))
-    with PictureLoader(Order(preprocessing=small), workers=2) as loader:
-        assert [number_of(picture) for picture in itertools.islice(loader.load(endless), 7)] == [0, 1, 2, 0, 1, 2, 0]
+    with ImageLoader(Order(preprocessing=small), workers=2) as loader:
+        assert [number_of(image) for image in itertools.islice(loader.load(endless), 7)] == [0, 1, 2, 0, 1, 2, 0]
     assert next(asked) < 200
 
 
 def test_a_decoder_that_hangs_is_given_up(numbered, largest, small):
     paths = [*numbered[:3], str(largest), *numbered[3:6]]
-    with PictureLoader(Order(preprocessing=small), workers=1, time_limit=0.7) as loader:
-        pictures = list(loader.load(paths))
-    assert "longer than 0.7 s" in pictures[3].error
-    assert [number_of(picture) for picture in pictures[:3] + pictures[4:]] == [0, 1, 2, 3, 4, 5]
+    with ImageLoader(Order(preprocessing=small), workers=1, time_limit=0.7) as loader:
+        images = list(loader.load(paths))
+    assert "longer than 0.7 s" in images[3].error
+    assert [number_of(image) for image in images[:3] + images[4:]] == [0, 1, 2, 3, 4, 5]
 
 
 @LINUX
-def test_a_killed_decoder_takes_one_picture_with_it(numbered, largest, small):
+def test_a_killed_decoder_takes_one_image_with_it(numbered, largest, small):
     paths = [*numbered[:3], str(largest), *numbered[3:40]]
     before = children()
-    with PictureLoader(Order(preprocessing=small), workers=1, time_limit=30) as loader:
-        pictures = loader.load(paths)
-        first = [next(pictures) for _ in range(3)]
+    with ImageLoader(Order(preprocessing=small), workers=1, time_limit=30) as loader:
+        images = loader.load(paths)
+        first = [next(images) for _ in range(3)]
         at_work()
         [decoder] = children() - before
         os.kill(decoder, signal.SIGKILL)
-        killed, *rest = pictures
+        killed, *rest = images
     assert "died" in killed.error
     assert "signal 9" in killed.error
-    assert [number_of(picture) for picture in first + rest] == list(range(40))
+    assert [number_of(image) for image in first + rest] == list(range(40))
 
 
 @LINUX
-def test_decoders_killed_at_random_take_at_most_a_picture_each(numbered, small):
+def test_decoders_killed_at_random_take_at_most_an_image_each(numbered, small):
     draw, before, killed = random.Random(0), children(), 0
-    pictures = []
-    with PictureLoader(Order(preprocessing=small), workers=3) as loader:
-        for number, picture in enumerate(loader.load(numbered * 5)):
-            pictures.append(picture)
+    images = []
+    with ImageLoader(Order(preprocessing=small), workers=3) as loader:
+        for number, image in enumerate(loader.load(numbered * 5)):
+            images.append(image)
             if number % 50 == 20 and (living := sorted(children() - before)):
                 os.kill(draw.choice(living), signal.SIGKILL)
                 killed += 1
     assert killed >= 4
-    assert len(pictures) == 300
-    failed = [picture for picture in pictures if picture.error is not None]
+    assert len(images) == 300
+    failed = [image for image in images if image.error is not None]
     assert len(failed) <= killed
-    assert all("signal 9" in picture.error for picture in failed)
-    assert all(p.error is not None or number_of(p) == index % 60 for index, p in enumerate(pictures))
+    assert all("signal 9" in image.error for image in failed)
+    assert all(p.error is not None or number_of(p) == index % 60 for index, p in enumerate(images))
 
 
 @LINUX
@@ -266,20 +268,20 @@ def test_a_decoder_killed_while_it_starts_is_replaced(numbered, small):
             pass
         os.kill(started.pop(), signal.SIGKILL)
 
-    with ThreadPoolExecutor(1) as thread, PictureLoader(Order(preprocessing=small), workers=1) as loader:
+    with ThreadPoolExecutor(1) as thread, ImageLoader(Order(preprocessing=small), workers=1) as loader:
         killing = thread.submit(kill_the_first)
-        pictures = list(loader.load(numbered[:10]))
+        images = list(loader.load(numbered[:10]))
         killing.result()
-    assert len(pictures) == 10
-    assert sum(picture.error is not None for picture in pictures) <= 1
-    assert all(picture.error or number_of(picture) == index for index, picture in enumerate(pictures))
+    assert len(images) == 10
+    assert sum(image.error is not None for image in images) <= 1
+    assert all(image.error or number_of(image) == index for index, image in enumerate(images))
 
 
 @LINUX
 @pytest.mark.parametrize("taken", [0, 1, 40])
 def test_nothing_is_left_of_a_loader(numbered, small, taken):
     before = children()
-    with PictureLoader(Order(preprocessing=small), workers=3) as loader:
+    with ImageLoader(Order(preprocessing=small), workers=3) as loader:
         list(itertools.islice(loader.load(numbered), taken))
     assert children() == before
 
@@ -288,7 +290,7 @@ def test_nothing_is_left_of_a_loader(numbered, small, taken):
 def test_nothing_is_left_after_an_exception_while_decoders_are_starting(numbered, small):
     before = children()
     for _ in range(4):
-        with pytest.raises(KeyboardInterrupt), PictureLoader(Order(preprocessing=small), workers=4) as loader:
+        with pytest.raises(KeyboardInterrupt), ImageLoader(Order(preprocessing=small), workers=4) as loader:
             next(loader.load(itertools.chain(numbered, interrupting())))
         assert children() == before
 
@@ -302,7 +304,7 @@ def interrupting():
 def test_leaving_does_not_wait_for_a_decoder_that_hangs(numbered, largest, small):
     before = children()
     # The time limit is beyond the patience of whoever runs the tests.
-    with PictureLoader(Order(preprocessing=small), workers=1, time_limit=3600) as loader:
+    with ImageLoader(Order(preprocessing=small), workers=1, time_limit=3600) as loader:
         assert number_of(next(loader.load([numbered[0], str(largest)] * 10))) == 0
         at_work()
     assert children() == before
@@ -310,14 +312,14 @@ def test_leaving_does_not_wait_for_a_decoder_that_hangs(numbered, largest, small
 
 PARENT = """
 import sys
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Preprocessing
 from tlcli.images.worker import Order
 
-with PictureLoader(Order(png=True), workers=2, time_limit=3600) as loader:
-    pictures = loader.load([sys.argv[1]] * 2 + [sys.argv[2]] * 60)
-    print(next(pictures).digest is not None, flush=True)
-    list(pictures)
+with ImageLoader(Order(png=True), workers=2, time_limit=3600) as loader:
+    images = loader.load([sys.argv[1]] * 2 + [sys.argv[2]] * 60)
+    print(next(images).digest is not None, flush=True)
+    list(images)
 """
 
 
@@ -336,7 +338,7 @@ def test_decoders_end_with_a_parent_that_is_killed(numbered, largest):
 
 INTERRUPTED = """
 import os, signal, sys, threading, time
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 
 heard = []
@@ -348,8 +350,8 @@ def press():
         os.killpg(0, signal.SIGINT)
 
 threading.Thread(target=press, daemon=True).start()
-with PictureLoader(Order(png=True), workers=4) as loader:
-    read = [picture.digest is not None for picture in loader.load([sys.argv[1]] * 8)]
+with ImageLoader(Order(png=True), workers=4) as loader:
+    read = [image.digest is not None for image in loader.load([sys.argv[1]] * 8)]
 over.set()
 print(all(read), len(heard) > 5)
 """
@@ -369,7 +371,7 @@ def test_the_modules_of_a_decoder_import_no_torch():
 @LINUX
 def test_a_decoder_has_no_torch_loaded(numbered, small):
     before = children()
-    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
         list(loader.load(numbered[:1]))
         [decoder] = children() - before
         assert "torch" not in Path(f"/proc/{decoder}/maps").read_text()
@@ -378,7 +380,7 @@ def test_a_decoder_has_no_torch_loaded(numbered, small):
 @LINUX
 def test_a_decoder_that_augments_stands_back_for_others(numbered, small):
     before = children()
-    with PictureLoader(Order(preprocessing=small, augmentation=PRESETS["light"]), workers=1) as loader:
+    with ImageLoader(Order(preprocessing=small, augmentation=PRESETS["light"]), workers=1) as loader:
         list(loader.load(numbered[:1]))
         [decoder] = children() - before
         assert os.getpriority(os.PRIO_PROCESS, decoder) == os.getpriority(os.PRIO_PROCESS, 0) + 10
@@ -390,7 +392,7 @@ def test_decoders_keep_quiet(tmp_path, numbered, small, capfd):
     data = bytearray(tiff.read_bytes())
     data[8:60] = bytes(52)
     tiff.write_bytes(data)
-    with PictureLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
         odd, good = loader.load([str(tiff), numbered[0]])
     assert odd.error
     assert number_of(good) == 0
@@ -400,26 +402,26 @@ def test_decoders_keep_quiet(tmp_path, numbered, small, capfd):
 @LINUX
 def test_started_processes_are_those_that_decode(numbered, small):
     before = children()
-    with PictureLoader(Order(preprocessing=small), workers=3) as loader:
+    with ImageLoader(Order(preprocessing=small), workers=3) as loader:
         loader.start()
         started = children() - before
         assert len(started) == 3
         loader.start()
-        assert all(picture.pixels for picture in loader.load(numbered))
+        assert all(image.pixels for image in loader.load(numbered))
         assert children() - before == started
     assert all_end(started)
 
 
 def test_measuring_reads_headers_alone(tmp_path, draw):
-    """Sizes of pictures that can't be decoded whole, too; and a reason where there is no header."""
+    """Sizes of images that can't be decoded whole, too; and a reason where there is no header."""
     cut = draw(tmp_path / "cut.jpg", size=(300, 200))
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     good = draw(tmp_path / "good.png", size=(31, 47))
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no header")
-    with PictureLoader(Order(measure="size"), workers=1) as loader:
+    with ImageLoader(Order(measure="size"), workers=1) as loader:
         found = list(loader.load([str(cut), str(good), str(bad), str(tmp_path / "none.png")]))
-    assert [picture.dimensions for picture in found] == [(300, 200), (31, 47), None, None]
-    assert found[2].error == "not a picture of a known format"
+    assert [image.dimensions for image in found] == [(300, 200), (31, 47), None, None]
+    assert found[2].error == "not an image of a known format"
     assert "cannot be read" in found[3].error
-    assert all(picture.pixels is None for picture in found)
+    assert all(image.pixels is None for image in found)

@@ -1,26 +1,26 @@
-"""Thumbnails laid over each other: copies resemble, other pictures don't, and nor does one with something added."""
+"""Thumbnails laid over each other: copies resemble, other images don't, and nor does one with something added."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from tlcli.images.preprocess import fit_picture
+from tlcli.images.preprocess import fit_image
 from tlcli.images.thumbnail_match import THUMBNAIL, crops, resemblance, whole
 
 
 def scene(seed):
-    """Blobs of many colours."""
+    """Blobs of many colors."""
     generator = np.random.default_rng(seed)
-    picture = Image.new("RGB", (240, 180), tuple(generator.integers(0, 256, 3).tolist()))
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (240, 180), tuple(generator.integers(0, 256, 3).tolist()))
+    pen = ImageDraw.Draw(image)
     for _ in range(25):
         left, top, width, height = generator.integers(0, (200, 140, 90, 90)).tolist()
         pen.ellipse((left, top, left + width, top + height), fill=tuple(generator.integers(0, 256, 3).tolist()))
-    return picture
+    return image
 
 
-def thumbnail(picture):
-    return np.asarray(fit_picture(picture, THUMBNAIL))
+def thumbnail(image):
+    return np.asarray(fit_image(image, THUMBNAIL))
 
 
 def alike(one, other):
@@ -32,13 +32,13 @@ def alike(one, other):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda picture: picture,
-        lambda picture: picture.resize((100, 75)),
-        lambda picture: ImageEnhance.Brightness(picture).enhance(0.7),
+        lambda image: image,
+        lambda image: image.resize((100, 75)),
+        lambda image: ImageEnhance.Brightness(image).enhance(0.7),
         ImageOps.mirror,
-        lambda picture: picture.crop((12, 9, 228, 171)),
-        lambda picture: picture.crop((0, 0, 222, 180)),
-        lambda picture: ImageOps.mirror(picture.crop((0, 10, 240, 175))),
+        lambda image: image.crop((12, 9, 228, 171)),
+        lambda image: image.crop((0, 0, 222, 180)),
+        lambda image: ImageOps.mirror(image.crop((0, 10, 240, 175))),
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
@@ -46,7 +46,7 @@ def test_a_copy_resembles(change, seed):
     assert alike(scene(seed), change(scene(seed))) > 0.95
 
 
-def test_other_pictures_do_not():
+def test_other_images_do_not():
     assert max(alike(scene(seed), scene(seed + 1)) for seed in range(10)) < 0.6
 
 
@@ -58,7 +58,7 @@ def test_something_small_that_is_only_in_one_counts():
     assert alike(street, visited) < 0.9
 
 
-def test_blank_pictures_resemble_nothing():
+def test_blank_images_resemble_nothing():
     blank = Image.new("RGB", (60, 60), (200, 200, 200))
     assert alike(blank, blank) == 0
     assert alike(blank, scene(1)) <= 0

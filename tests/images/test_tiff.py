@@ -8,7 +8,7 @@ import pytest
 
 from tlcli.images.decode import UndecodableError, decode, dimensions, intensity_of
 
-COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 6)).astype(np.uint8)
+COLORS = np.random.default_rng(0).integers(0, 256, (6, 8, 6)).astype(np.uint8)
 
 
 def tiff(pixels, photometric, *, extra=(), form=()):
@@ -34,7 +34,7 @@ def tiff(pixels, photometric, *, extra=(), form=()):
 @pytest.mark.parametrize(("channels", "photometric"), [(2, 1), (4, 2), (5, 2), (6, 2)])
 def test_channels_of_no_known_meaning_are_refused_rather_than_left_out(channels, photometric):
     extra = [0] * (channels - (1 if photometric == 1 else 3))
-    data = tiff(COLOURS[..., :channels].copy(), photometric, extra=extra)
+    data = tiff(COLORS[..., :channels].copy(), photometric, extra=extra)
     for read in (lambda: decode(data, 3), lambda: dimensions(io.BytesIO(data))):
         with pytest.raises(UndecodableError, match=rf"a TIFF with {channels} channels of 8 bits"):
             read()
@@ -42,14 +42,14 @@ def test_channels_of_no_known_meaning_are_refused_rather_than_left_out(channels,
 
 @pytest.mark.parametrize("alpha", [1, 2])
 def test_transparency_is_no_such_channel(alpha):
-    colours = COLOURS[..., :3].copy()
-    opaque = np.concatenate([colours, np.full_like(colours[..., :1], 255)], axis=-1)
-    np.testing.assert_array_equal(decode(tiff(opaque, 2, extra=[alpha]), 3), colours)
-    np.testing.assert_array_equal(decode(tiff(colours, 2), 3), colours)
+    colors = COLORS[..., :3].copy()
+    opaque = np.concatenate([colors, np.full_like(colors[..., :1], 255)], axis=-1)
+    np.testing.assert_array_equal(decode(tiff(opaque, 2, extra=[alpha]), 3), colors)
+    np.testing.assert_array_equal(decode(tiff(colors, 2), 3), colors)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_where_zero_is_white_grey_is_no_negative(kind):
+def test_where_zero_is_white_gray_is_no_negative(kind):
     values = np.linspace(0, np.iinfo(kind).max, 256).astype(kind).reshape(16, 16, 1)
     negative, positive = tiff(np.invert(values), 0), tiff(values, 1)
     for intensity in (None, (1000, 3000)):
@@ -65,7 +65,7 @@ def test_signed_values_of_8_bits_are_refused_rather_than_wrapped_around():
 
 
 def test_a_truncated_file_is_called_so_and_not_by_channels_that_nobody_told():
-    data = tiff(COLOURS[..., :3].copy(), 2)
+    data = tiff(COLORS[..., :3].copy(), 2)
     directory = struct.unpack("<I", data[4:8])[0]
     for length in (6, 50, directory, directory + 1, directory + 2, directory + 14):  # before and after the width
         with pytest.raises(UndecodableError, match="a truncated or damaged TIFF"):

@@ -28,14 +28,14 @@ def test_recovers_the_temperature_that_labels_were_drawn_with(temperature):
     assert fit_temperature(*drawn(20_000, 5, temperature=temperature)) == pytest.approx(temperature, rel=0.03)
 
 
-def test_with_many_pictures_it_is_the_plain_minimum_of_guo():
+def test_with_many_images_it_is_the_plain_minimum_of_guo():
     logits, labels = drawn(20_000, 3, temperature=2.0)
     plain = minimize_scalar(lambda t: loss(logits, labels, t), bounds=(0.05, 20), method="bounded").x
     assert fit_temperature(logits, labels) == pytest.approx(plain, rel=1e-3)
 
 
 @pytest.mark.parametrize("margin", [0.2, 3.0, 100.0])
-def test_fifteen_pictures_all_right_do_not_make_certainty(margin):
+def test_fifteen_images_all_right_do_not_make_certainty(margin):
     labels = np.arange(15) % 3
     logits = margin * np.eye(3)[labels]
     confidence = probabilities(logits, fit_temperature(logits, labels)).max(axis=1)

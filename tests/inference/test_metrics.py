@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from tlcli.inference.metrics import Metrics, wilson
 
 
-def pictures(count: int, classes: int, seed: int = 0):
+def images(count: int, classes: int, seed: int = 0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(classes, size=count)
     scores = rng.normal(size=(count, classes)) + 1.5 * np.eye(classes)[labels]
@@ -29,7 +29,7 @@ def result(probabilities, labels):
 
 @pytest.mark.parametrize("classes", [2, 3, 12])
 def test_agrees_with_scikit_learn(classes):
-    p, y = pictures(500, classes)
+    p, y = images(500, classes)
     got, predicted = result(p, y), p.argmax(axis=1)
     names = list(range(classes))
     assert got["images"] == 500
@@ -52,7 +52,7 @@ def test_agrees_with_scikit_learn(classes):
 
 
 def test_batches_add_up_to_the_whole():
-    p, y = pictures(301, 7)
+    p, y = images(301, 7)
     whole, parts = Metrics("abcdefg"), Metrics("abcdefg")
     whole.update(p, y)
     for start in range(0, 301, 50):
@@ -65,11 +65,11 @@ def test_batches_add_up_to_the_whole():
 
 
 def test_result_is_plain_json():
-    text = json.dumps(result(*pictures(20, 3)), allow_nan=False)
-    assert json.loads(text) == result(*pictures(20, 3))
+    text = json.dumps(result(*images(20, 3)), allow_nan=False)
+    assert json.loads(text) == result(*images(20, 3))
 
 
-def test_no_pictures_gives_no_figures():
+def test_no_images_gives_no_figures():
     got = Metrics(["cat", "dog"]).result()
     assert got["images"] == 0
     figures = ("accuracy", "interval", "balanced_accuracy", "top5_accuracy", "macro_f1", "loss", "ece")
@@ -81,7 +81,7 @@ def test_no_pictures_gives_no_figures():
     json.dumps(got, allow_nan=False)
 
 
-def test_means_leave_out_classes_without_pictures():
+def test_means_leave_out_classes_without_images():
     p = np.eye(4, dtype=np.float32)[[0, 0, 1, 2]]
     got = result(p, np.array([0, 0, 1, 1]))
     assert got["per_class"]["class 2"] == {"precision": 0.0, "recall": None, "f1": 0.0, "images": 0}
@@ -108,7 +108,7 @@ def test_majority_is_the_commonest_class_here():
 
 def test_ece_of_known_confidences():
     p = np.array([[0.95, 0.05], [0.95, 0.05], [0.6, 0.4], [0.58, 0.42]])
-    # Bins (14/15, 1] and (8/15, 9/15]: |1 - 1.9| and |2 - 1.18|, over 4 pictures.
+    # Bins (14/15, 1] and (8/15, 9/15]: |1 - 1.9| and |2 - 1.18|, over 4 images.
     assert result(p, np.array([0, 1, 0, 0]))["ece"] == pytest.approx((0.9 + 0.82) / 4)
 
 
@@ -116,7 +116,7 @@ def test_an_impossible_truth_costs_a_finite_loss():
     assert result(np.array([[1.0, 0.0]]), np.array([1]))["loss"] == pytest.approx(27.631, abs=1e-3)
 
 
-def test_confidence_counts_pictures_at_or_above_the_threshold():
+def test_confidence_counts_images_at_or_above_the_threshold():
     p = np.array([[0.95, 0.05], [0.9, 0.1], [0.8, 0.2], [0.6, 0.4]], dtype=np.float32)
     rows = {row["threshold"]: row for row in result(p, np.array([0, 1, 0, 0]))["confidence"]}
     assert list(rows) == [0.5, 0.7, 0.8, 0.9, 0.95, 0.99]
@@ -143,7 +143,7 @@ def test_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_reliability_is_the_means_of_each_bin_that_has_pictures():
+def test_reliability_is_the_means_of_each_bin_that_has_images():
     confidence, right = np.array([0.51, 0.53, 0.97, 0.99]), np.array([True, False, True, True])
     p = np.stack([confidence, 1 - confidence], axis=1)
     found = result(p, np.where(right, 0, 1))

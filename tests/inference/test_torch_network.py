@@ -9,7 +9,7 @@ from tlcli.settings import ComputeSettings
 
 
 class Narrow(nn.Module):
-    """What has room for so many pictures."""
+    """What has room for so many images."""
 
     def __init__(self, inner, room):
         super().__init__()

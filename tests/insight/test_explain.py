@@ -1,4 +1,4 @@
-"""predict --explain: a card for each picture, none lost or mixed up, and the rows exactly as without."""
+"""predict --explain: a card for each image, none lost or mixed up, and the rows exactly as without."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NAMES = ["a/1.jpg", "b/1.jpg", "<script>alert(1).jpg", "caf\u00e9 \u65e5\u672c.j
 
 @pytest.fixture
 def inbox(photos, tmp_path):
-    """Pictures under odd names, and two that are broken: one first, one last."""
+    """Images under odd names, and two that are broken: one first, one last."""
     root = tmp_path / "inbox"
     for path, name in zip(sorted(photos.rglob("*.jpg"))[::7], NAMES, strict=False):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, root / name)
-    with Image.open(root / "a/1.jpg") as picture:
-        picture.save(os.fsencode(root) + b"/latin \xe9\xff.jpg", "JPEG")
+    with Image.open(root / "a/1.jpg") as image:
+        image.save(os.fsencode(root) + b"/latin \xe9\xff.jpg", "JPEG")
     (root / "  broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (root / "zz.jpg").write_bytes(b"\xff\xd8\xff half")
     return root
@@ -60,9 +60,9 @@ def test_rows_are_the_same_and_cards_are_of_the_rows(trained, inbox, tmp_path, e
     assert sorted([*files, "explain.jsonl"]) == sorted(os.listdir(tmp_path / "why"))  # noqa: PTH208
     assert len(set(files)) == 7
     for name in files:
-        with Image.open(tmp_path / "why" / name) as picture:
-            assert picture.format == "JPEG"
-            picture.load()
+        with Image.open(tmp_path / "why" / name) as image:
+            assert image.format == "JPEG"
+            image.load()
 
 
 def test_the_first_that_can_be_read_are_explained(trained, inbox, tmp_path):
@@ -73,7 +73,7 @@ def test_the_first_that_can_be_read_are_explained(trained, inbox, tmp_path):
     assert result.images == 9
 
 
-def test_nothing_is_left_of_a_picture_that_changed_since_its_row(trained, inbox, tmp_path, capsys):
+def test_nothing_is_left_of_an_image_that_changed_since_its_row(trained, inbox, tmp_path, capsys):
     out = tmp_path / "rows.csv"
     assert run(["predict", str(trained.run), str(inbox), "--out", str(out), "--quiet"]) == 3
     shutil.copy2(inbox / "-rf.jpg", tmp_path / "keep.jpg")
@@ -82,8 +82,8 @@ def test_nothing_is_left_of_a_picture_that_changed_since_its_row(trained, inbox,
     command = ["predict", str(trained.run), str(inbox), "--out", str(out), "--explain", str(tmp_path / "why")]
     assert run([*command, "--resume"]) == 0
     said = capsys.readouterr().err
-    assert "1 picture changed since the prediction" in said
-    assert "6 of 9 pictures explained, 3 skipped" in said
+    assert "1 image changed since the prediction" in said
+    assert "6 of 9 images explained, 3 skipped" in said
     assert not any(line["path"].endswith("-rf.jpg") for line in lines_of(tmp_path / "why"))
     shutil.copy2(tmp_path / "keep.jpg", inbox / "-rf.jpg")
     assert run([*command, "--resume"]) == 0, "what --explain wrote is written again"
@@ -91,8 +91,8 @@ def test_nothing_is_left_of_a_picture_that_changed_since_its_row(trained, inbox,
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_the_upright_picture_is_shown_and_the_index_speaks_of_it(trained, tmp_path, orientation):
-    """Black on white: the disc is at the left of the upright picture, which is three times as tall as wide."""
+def test_the_upright_image_is_shown_and_the_index_speaks_of_it(trained, tmp_path, orientation):
+    """Black on white: the disc is at the left of the upright image, which is three times as tall as wide."""
     upright = np.full((240, 80, 3), 255, np.uint8)
     upright[100:140, 10:40] = 0
     turns = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]
@@ -146,7 +146,7 @@ def test_where_it_can_not_be_written_is_said_before_anything_is(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_card_is_no_picture_to_be_predicted_and_replaced(trained, inbox, tmp_path):
+def test_a_card_is_no_image_to_be_predicted_and_replaced(trained, inbox, tmp_path):
     settings = {"run": trained.run, "explain": tmp_path / "why", "overwrite": True}
     predict(PredictSettings(**settings, inputs=(str(inbox),)))
     card = tmp_path / "why" / lines_of(tmp_path / "why")[0]["file"]

@@ -1,4 +1,4 @@
-"""The card: the heat lies on the picture where it lies for the network."""
+"""The card: the heat lies on the image where it lies for the network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def one_hot(row, column, places=8):
     return heat
 
 
-def centre(shares):
+def center(shares):
     rows, columns = np.indices(shares.shape)
     return (columns * shares).sum() / shares.sum() + 0.5, (rows * shares).sum() / shares.sum() + 0.5
 
@@ -37,7 +37,7 @@ def centre(shares):
 @pytest.mark.parametrize("size", [(300, 300), (900, 120), (120, 900), (33, 47)])
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 def test_heat_lies_where_the_input_lies(size, fit):
-    """The place in row 3 and column 4 of 8, by each way that a picture becomes square."""
+    """The place in row 3 and column 4 of 8, by each way that an image becomes square."""
     where = placement(size, entering(fit))
     panel = panel_size(size)
     shares, seen = spread(one_hot(3, 4), where, panel)
@@ -45,7 +45,7 @@ def test_heat_lies_where_the_input_lies(size, fit):
     scale = panel[0] / size[0]
     place = where.step[1] * 8 * scale
     if fit != "pad" or min(size) / max(size) > 0.5:  # else the place is wider than the strip that is shown
-        assert centre(shares) == pytest.approx([value * scale for value in expected], abs=max(2.0, place / 8))
+        assert center(shares) == pytest.approx([value * scale for value in expected], abs=max(2.0, place / 8))
     assert shares.max() <= 1
     assert seen.all() == (fit != "crop")
     assert not shares[~seen].any()
@@ -64,17 +64,17 @@ def test_what_the_network_does_not_see_is_dark_and_cold():
     assert not placement((800, 200), entering("squash")).leaves_out
 
 
-def test_no_heat_leaves_the_picture_as_it_is():
+def test_no_heat_leaves_the_image_as_it_is():
     panel = Image.effect_noise((80, 80), 50).convert("RGB")
     shown = overlay(panel, placement((80, 80), entering("squash")), np.zeros((4, 4), np.float32))
     assert np.array_equal(np.asarray(shown), np.asarray(panel))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5000, 3), (3, 5000), (400, 711)])
-def test_any_picture_and_any_name_make_a_card(size):
+def test_any_image_and_any_name_make_a_card(size):
     ranking = [("<script>" * 50, 0.7), ("two\nlines \x1b[31m", 0.2), ("\u65e5\u672c \udcff", 0.0)]
-    picture = Image.new("RGB", (16, 16), (10, 20, 30))
-    made = card("n" * 3000, picture, placement(size, entering("crop")), one_hot(0, 0), ranking)
+    image = Image.new("RGB", (16, 16), (10, 20, 30))
+    made = card("n" * 3000, image, placement(size, entering("crop")), one_hot(0, 0), ranking)
     assert made.width < 1800
     assert made.height < 1000
     assert set(map(tuple, np.asarray(made)[:, :10].reshape(-1, 3))) == {(255, 255, 255)}, "nothing in the margin"

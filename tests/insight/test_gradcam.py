@@ -89,8 +89,8 @@ def test_the_values_are_those_of_the_paper():
         torch.manual_seed(0)
         backbone = build("resnet10t", config_of("resnet10t"), classes=5, size=96)
     preprocessing = make_preprocessing(backbone, "crop")
-    picture = np.random.default_rng(3).integers(0, 256, (1, *preprocessing.shape)).astype(np.uint8)
-    pixels = np.repeat(picture, 5, axis=0)
+    image = np.random.default_rng(3).integers(0, 256, (1, *preprocessing.shape)).astype(np.uint8)
+    pixels = np.repeat(image, 5, axis=0)
     found = GradCam(backbone, preprocessing, device=CPU).maps(pixels, range(5))
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
@@ -102,10 +102,10 @@ def test_the_values_are_those_of_the_paper():
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-3, atol=1e-6)
 
 
-def test_a_mirrored_picture_has_a_mirrored_map(trained, photos):
+def test_a_mirrored_image_has_a_mirrored_map(trained, photos):
     from PIL import Image
 
-    from tlcli.images.preprocess import fit_picture
+    from tlcli.images.preprocess import fit_image
     from tlcli.inference.load_network import trained_network
     from tlcli.runs.run import load_run
 
@@ -113,8 +113,8 @@ def test_a_mirrored_picture_has_a_mirrored_map(trained, photos):
     cam = GradCam(trained_network(run), run.preprocessing, device=CPU)
     agreements = []
     for label, name in enumerate(run.classes):
-        with Image.open(photos / name / "03.jpg") as picture:
-            pixels = np.asarray(fit_picture(picture, run.preprocessing))
+        with Image.open(photos / name / "03.jpg") as image:
+            pixels = np.asarray(fit_image(image, run.preprocessing))
         plain, mirrored = cam.maps(np.stack([pixels, pixels[:, ::-1]]), [label, label])
         agreements.append(np.corrcoef(plain.ravel(), mirrored[:, ::-1].ravel())[0, 1])
         assert plain.max() > 0

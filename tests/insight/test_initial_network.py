@@ -164,7 +164,7 @@ def test_only_the_head_was_trained(trained, photos):
 
 
 def test_onnx_runtime_finds_the_same(lenet, photos, tmp_path, monkeypatch):
-    """From some hundreds of pictures on, the first pass runs there."""
+    """From some hundreds of images on, the first pass runs there."""
     _, expected = look(lenet, photos, tmp_path / "torch", layers=("1", "2"), units=2)
     monkeypatch.setattr("tlcli.engines.torch_engine.ONNX_FROM", 1)
     monkeypatch.setattr("tlcli.engines.selection.PrefixRunner", None)

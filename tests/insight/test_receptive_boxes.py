@@ -79,7 +79,7 @@ def test_tokens_become_maps_in_reading_order():
 
 
 def test_a_vector_has_no_place():
-    sight = Sight(picture=(32, 32), places=(1, 1), field=None)
+    sight = Sight(image=(32, 32), places=(1, 1), field=None)
     assert sight.cell(0, 0) is None
     assert sight.box(0, 0) == (0, 0, 32, 32)
 

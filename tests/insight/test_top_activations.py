@@ -15,7 +15,7 @@ def test_stream_equals_all_at_once(batch):
     for start in range(0, 100, batch):
         top.update(values[start : start + batch], numbers[start : start + batch])
     order = np.argsort(-values, axis=0, kind="stable")[:9].T
-    assert (top.pictures == numbers[order]).all()
+    assert (top.images == numbers[order]).all()
     assert (top.values == np.take_along_axis(values.T, order, axis=1)).all()
     assert top.mean == pytest.approx(values.mean(axis=0), abs=1e-6)
     assert top.deviation == pytest.approx(values.astype(float).std(axis=0), abs=1e-6)
@@ -37,18 +37,18 @@ def test_selectivity_by_hand_and_without_the_dead():
     assert top.most_selective(1) == [0]
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures():
+def test_memory_does_not_grow_with_the_number_of_images():
     top = RunningTop(5)
     sizes = set()
     for start in range(0, 3000, 100):
         values = np.random.default_rng(start).normal(size=(100, 5)).astype(np.float32)
         top.update(values, np.arange(start, start + 100))
-        sizes.add((top.values.nbytes, top.pictures.nbytes, top.values.base is None))
+        sizes.add((top.values.nbytes, top.images.nbytes, top.values.base is None))
     assert len(sizes) == 1
 
 
-def test_fewer_pictures_than_nine():
+def test_fewer_images_than_nine():
     top = RunningTop(2)
     top.update(np.array([[1, 2], [3, 1]], np.float32), np.array([4, 7]))
-    assert top.pictures[:, :3].tolist() == [[7, 4, -1], [4, 7, -1]]
+    assert top.images[:, :3].tolist() == [[7, 4, -1], [4, 7, -1]]
     assert np.isfinite(top.selectivity()).all()

@@ -29,7 +29,7 @@ from tlcli.training.tail.loop import TailTrainer
 from tlcli.training.tail.recipe import Recipe
 
 class Lossy:
-    "Rows as they are; in the second epoch the first batch has lost all of its pictures that are process 1's."
+    "Rows as they are; in the second epoch the first batch has lost all of its images that are process 1's."
     waited = 0.0
     def __init__(self, inputs):
         self.inputs = inputs
@@ -48,9 +48,9 @@ with processes.joined(cuda=False):
     trainer = TailTrainer(tail, tail, train=Lossy(inputs), labels=labels, validation=Lossy(inputs[:5]),
                           validation_labels=labels[:5].numpy(), log_prior=None, recipe=recipe,
                           device=torch.device("cpu"), warn=warnings.append)
-    judgement, _ = trainer.fit(save=lambda: None, stepped=lambda _: None, finished=lambda _: None)
+    judgment, _ = trainer.fit(save=lambda: None, stepped=lambda _: None, finished=lambda _: None)
     state = [float(value.double().sum()) for value in tail.state_dict().values()]
-    everybody = processes.gather([state, trainer.state.lines, judgement.logits.tolist()])
+    everybody = processes.gather([state, trainer.state.lines, judgment.logits.tolist()])
     first = processes.of_first(lambda: processes.rank())
     if processes.rank() == 0:
         print(json.dumps({"everybody": everybody, "warnings": warnings, "first": first}))
@@ -78,16 +78,16 @@ def run_together(script, count=2):
     return [out for out, _ in said]
 
 
-def test_batchnorms_of_its_own_and_lost_pictures_leave_all_processes_alike():
+def test_batchnorms_of_its_own_and_lost_images_leave_all_processes_alike():
     told, silent = run_together(PAIR)
     assert silent == ""
     told = json.loads(told)
     one, other = told["everybody"]
     assert one[0] == other[0], "weights, and the running averages of the first"
-    assert one[2] == other[2], "what is said of the validation pictures"
+    assert one[2] == other[2], "what is said of the validation images"
     assert len(one[2]) == 5, "each is judged once"
     assert [line["train_loss"] for line in one[1]] == [line["train_loss"] for line in other[1]]
-    # 21 in batches of 6: the last three are joined to the batch before, so that nobody has a single picture.
+    # 21 in batches of 6: the last three are joined to the batch before, so that nobody has a single image.
     assert [line["pictures"] for line in one[1]] == [21, 18, 21]
     assert "those of each process's part" in told["warnings"][0]
     assert told["first"] == 0
@@ -112,11 +112,11 @@ def test_processes_meet_in_spite_of_what_a_store_remembers():
     assert met[0] == met[1]
 
 
-def test_pictures_that_differ_from_machine_to_machine_are_named():
+def test_images_that_differ_from_machine_to_machine_are_named():
     first = Extraction(digests=[b"a", b"b", b"c", None], failures={3: "truncated"})
     other = Extraction(digests=[b"a", b"x", None, b"d"], failures={2: "cannot be read"})
     assert _differences(first, first) == {}
-    assert _differences(other, first) == {1: "is another picture on another machine", 2: "cannot be read"}
+    assert _differences(other, first) == {1: "is another image on another machine", 2: "cannot be read"}
 
 
 def test_alone_is_one_of_one(monkeypatch):

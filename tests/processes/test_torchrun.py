@@ -92,7 +92,7 @@ def test_two_processes_get_what_one_gets(together, alone):
         for name in ("train_loss", "validation_loss", "validation_accuracy", "pictures"):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-4)
     mine, theirs = (pq.read_table(run / "predictions.parquet").to_pydict() for run in (root / "run", alone))
-    assert mine["path"] == theirs["path"], "each validation picture once"
+    assert mine["path"] == theirs["path"], "each validation image once"
     assert mine["predicted"] == theirs["predicted"]
     assert sum(line.startswith("  epoch") for line in said) == EPOCHS, "only one process speaks"
 

@@ -13,7 +13,7 @@ def clusters(count, width=40, classes=4):
     ), labels
 
 
-def test_neighbours_stay_neighbours():
+def test_neighbors_stay_neighbors():
     vectors, labels = clusters(200)
     places = project(vectors)
     assert places.shape == (200, 2)

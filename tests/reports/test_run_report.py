@@ -20,7 +20,7 @@ def evaluation(confidences, right):
         {"label": "a", "predicted": "a" if good else "b", "confidence": confidence}
         for confidence, good in zip(confidences, right, strict=True)
     ]
-    return Evaluation(metrics={}, rows=rows, pictures=list(range(len(rows))), logits=np.zeros((len(rows), 2)))
+    return Evaluation(metrics={}, rows=rows, images=list(range(len(rows))), logits=np.zeros((len(rows), 2)))
 
 
 def content_of(page):
@@ -77,9 +77,9 @@ def test_what_the_page_shows_is_what_the_run_says(page, small_run):
     (part,) = content["parts"]
     assert part["confusion"] == info["validation"]["confusion"]
     assert sum(row["images"] for row in part["reliability"]) == sum(row["images"] for row in part["uncalibrated"]) == 45
-    assert len(content["pictures"]) == 45
+    assert len(content["images"]) == 45
     counted = np.zeros((3, 3), int)
-    for _, truth, said, x, y, path, likeliest in content["pictures"]:
+    for _, truth, said, x, y, path, likeliest in content["images"]:
         counted[truth, said] += 1
         assert 0 <= x <= 1
         assert 0 <= y <= 1
@@ -116,21 +116,21 @@ def test_a_warm_run_takes_the_drawn_overview_and_damage_is_drawn_again(page, sma
     with monkeypatch.context() as patched:
         patched.setattr("tlcli.reports.run_report.draw_overview", drawn)
         finetune(again, report)
-    assert content_of((small_run.out / "report.html").read_text())["pictures"] == content_of(page)["pictures"]
+    assert content_of((small_run.out / "report.html").read_text())["images"] == content_of(page)["images"]
     (kept,) = small_run.cache.root().glob("*/overview-*.safetensors")
     kept.write_bytes(kept.read_bytes()[:-1] + b"?")
     finetune(again, report)
     assert any("overview" in warning and "made again" in warning for warning in report.warnings)
-    assert content_of((small_run.out / "report.html").read_text())["pictures"] == content_of(page)["pictures"]
+    assert content_of((small_run.out / "report.html").read_text())["images"] == content_of(page)["images"]
     (mended,) = small_run.cache.root().glob("*/overview-*.safetensors")
     assert mended == kept
 
 
-def test_other_pictures_get_another_overview(small_run, page, photos, tmp_path):
+def test_other_images_get_another_overview(small_run, page, photos, tmp_path):
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos" / "disc" / "00.jpg").unlink()
     finetune(replace(small_run, data=tmp_path / "photos", out=tmp_path / "run"))
-    assert len(content_of((tmp_path / "run" / "report.html").read_text())["pictures"]) == 44
+    assert len(content_of((tmp_path / "run" / "report.html").read_text())["images"]) == 44
     assert len(list(small_run.cache.root().glob("*/overview-*.safetensors"))) == 2
 
 

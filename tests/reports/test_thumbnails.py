@@ -16,22 +16,22 @@ def test_every_thumbnail_has_its_place_and_few_are_large(count):
     assert side == LARGE or side**2 * count <= AREA
 
 
-def test_each_picture_lies_at_its_number_and_what_cannot_be_read_is_grey(tmp_path):
-    colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]
-    for number, colour in enumerate(colours):
-        Image.new("RGB", (90, 45), colour).save(tmp_path / f"{number}.png")
+def test_each_image_lies_at_its_number_and_what_cannot_be_read_is_gray(tmp_path):
+    colors = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]
+    for number, color in enumerate(colors):
+        Image.new("RGB", (90, 45), color).save(tmp_path / f"{number}.png")
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing more")
     told = []
     paths = [str(tmp_path / name) for name in ("0.png", "broken.jpg", "1.png", "2.png", "gone.png")]
     sheet = draw_sheet(paths, intensity=None, workers=1, advance=told.append)
     assert (sheet.side, sheet.columns, len(told)) == (LARGE, 3, 5)
-    with Image.open(io.BytesIO(sheet.content)) as picture:
-        assert (picture.format, picture.size) == ("WEBP", (3 * LARGE, 2 * LARGE))
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    with Image.open(io.BytesIO(sheet.content)) as image:
+        assert (image.format, image.size) == ("WEBP", (3 * LARGE, 2 * LARGE))
+        pixels = np.asarray(image.convert("RGB")).astype(int)
     middles = [pixels[row * LARGE + LARGE // 2, column * LARGE + LARGE // 2] for row in range(2) for column in range(3)]
-    for found, expected in zip(middles, [colours[0], (128,) * 3, *colours[1:], (128,) * 3], strict=False):
+    for found, expected in zip(middles, [colors[0], (128,) * 3, *colors[1:], (128,) * 3], strict=False):
         assert np.abs(found - expected).max() < 40, (found, expected)
-    corner = pixels[4, LARGE // 2]  # a wide picture is padded above and below
+    corner = pixels[4, LARGE // 2]  # a wide image is padded above and below
     assert np.abs(corner - 128).max() < 12
 
 

@@ -157,7 +157,7 @@ def test_a_missing_file_is_named(run, name):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "splits.parquet", "model.onnx"])
 def test_a_run_that_another_takes_the_place_of_is_not_mixed_with_it(run, info, name):
-    """As `finetune --overwrite` does while a command that opened the run before still reads its list of pictures."""
+    """As `finetune --overwrite` does while a command that opened the run before still reads its list of images."""
     opened = load_run(run)
     read = {"model.safetensors": opened.weights, "splits.parquet": opened.splits}.get(
         name, lambda: opened.content(name)

@@ -1,4 +1,4 @@
-"""An S3 service on loopback, and pictures in it."""
+"""An S3 service on loopback, and images in it."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def s3(service):
 
 @pytest.fixture(scope="session")
 def remote_photos(s3, photos):
-    """The pictures of `photos` at a URL."""
+    """The images of `photos` at a URL."""
     s3.put(str(photos), "bucket/photos", recursive=True)
     return "s3://bucket/photos"

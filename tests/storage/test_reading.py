@@ -1,4 +1,4 @@
-"""Pictures at URLs give what the same pictures on this machine give."""
+"""Images at URLs give what the same images on this machine give."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tlcli.commands.predict import predict
 from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.inputs import Inputs
 from tlcli.errors import DataError, MachineError, UsageError
-from tlcli.images.worker import Order, read_picture
+from tlcli.images.worker import Order, read_image
 from tlcli.settings import (
     CacheFeaturesSettings,
     CacheSettings,
@@ -37,7 +37,7 @@ def predicted(trained, *inputs):
 
 @pytest.fixture(scope="module")
 def odd(s3, tmp_path_factory):
-    """A folder with what folders hold besides pictures, on this machine and at a URL."""
+    """A folder with what folders hold besides images, on this machine and at a URL."""
     root = tmp_path_factory.mktemp("odd") / "odd"
     names = "train/b/1.jpg train/b/in/2.PNG train/b/.hidden.jpg train/b/notes.txt train/.git/x.jpg train/a/1.jpg "
     for name in (names + "train/stray.jpg val/a/z%20 ü.jpg val/a/aa/1.jpg other/x.jpg .DS_Store").split(" "):
@@ -61,7 +61,7 @@ def test_a_folder_is_gone_through_as_on_this_machine(odd, faults):
     found, expected = Inputs(("s3://bucket/odd/",), io.BytesIO()), Inputs((str(odd),), io.BytesIO())
     assert [path.removeprefix("s3://bucket/odd") for path in found] == [p.removeprefix(str(odd)) for p in expected]
     assert +found.skipped == +expected.skipped
-    assert [read_picture(path, Order()).digest for path in found] == [read_picture(p, Order()).digest for p in expected]
+    assert [read_image(path, Order()).digest for path in found] == [read_image(p, Order()).digest for p in expected]
 
 
 def test_training_and_judging_are_those_of_the_folder(trained, remote_photos, photos, faults, tmp_path, monkeypatch):

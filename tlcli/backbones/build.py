@@ -26,7 +26,7 @@ CANNOT = (AssertionError, RuntimeError, ValueError, TypeError, IndexError)
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a network's pretrained_cfg says of the pictures it expects."""
+    """What a network's pretrained_cfg says of the images it expects."""
 
     channels: int
     height: int
@@ -39,7 +39,7 @@ class InputSpec:
     interpolation: str
     """"bicubic", "bilinear", ... when resizing"""
     crop_fraction: float
-    """of the resized picture's side that the centre crop keeps (timm's crop_pct)"""
+    """of the resized image's side that the center crop keeps (timm's crop_pct)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def build(
             raise
         works = _sizes_that_work(name, config, dict(arguments), near=height, native=native)
         raise UsageError(
-            f"{name} can't take pictures of {height} x {height} pixels. "
+            f"{name} can't take images of {height} x {height} pixels. "
             f"{'Sizes that work' if len(works) > 1 else 'The size that works'}: {', '.join(map(str, works))}."
         ) from error
     return Backbone(name=name, model=model, input=spec, origin="random weights", arguments=arguments)
@@ -137,7 +137,7 @@ def _sizes_that_work(
 
 
 def _try(model: nn.Module, channels: int, side: int) -> None:
-    """Pass an empty picture through: whatever the network can't take raises here."""
+    """Pass an empty image through: whatever the network can't take raises here."""
     device = next(model.parameters()).device
     with torch.no_grad():
         model(torch.zeros(1, channels, side, side, device=device))

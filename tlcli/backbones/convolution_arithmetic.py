@@ -38,7 +38,7 @@ class Window:
         room = size + self.before[axis] + self.after[axis] - self.extent(axis)
         places = room // self.stride[axis] + 1
         if self.ceil and room % self.stride[axis] and places * self.stride[axis] < size + self.before[axis]:
-            places += 1  # only if it would start inside the picture or the padding before it
+            places += 1  # only if it would start inside the image or the padding before it
         return places
 
     def formula(self, size: int, axis: int = 0) -> str:

@@ -2,7 +2,7 @@
 
 Both run the network's own modules: what is trained and saved is always the network itself.
 
-Shapes: B pictures, C channels, D features, k classes.
+Shapes: B images, C channels, D features, k classes.
 """
 
 from __future__ import annotations

@@ -38,12 +38,12 @@ class Row:
     end: fx.Node
     """whose value is the one that crosses"""
     constants: dict[fx.Node, Any]
-    """numbers that cross beside it and are the same for every picture"""
+    """numbers that cross beside it and are the same for every image"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A traced network: its graph, what each node gives for one picture, its rows and its heads."""
+    """A traced network: its graph, what each node gives for one image, its rows and its heads."""
 
     graph: fx.Graph
     values: dict[fx.Node, Any]
@@ -122,7 +122,7 @@ def _cuts(
         if numbers:
             doubled = doubled or values_of(model, graph, (2, *shape[1:]))
             if any(doubled[node] != value for node, value in numbers.items()):
-                continue  # it counts the pictures
+                continue  # it counts the images
         found[index] = (tensors[0], numbers)
     return found
 
@@ -133,7 +133,7 @@ def _is_number(value: Any) -> bool:  # noqa: ANN401
 
 
 def _is_feature(value: Any) -> bool:  # noqa: ANN401
-    """A floating-point tensor with one entry a picture."""
+    """A floating-point tensor with one entry an image."""
     return isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2 and value.shape[0] == 1
 
 

@@ -53,7 +53,7 @@ class BlockTracer(fx.Tracer):
     def call_module(  # noqa: D102
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:  # noqa: ANN401
-        # VGG's hidden layers: two rows, behind a test of the picture's size that can't be traced.
+        # VGG's hidden layers: two rows, behind a test of the image's size that can't be traced.
         if isinstance(m, ConvMlp):
             maps = self.create_proxy("call_function", _at_least, (*args, m.input_kernel_size), {})
             return m.act2(m.fc2(m.drop(m.act1(m.fc1(maps)))))
@@ -191,7 +191,7 @@ def run_without_weights(model: nn.Module, run: Callable[[nn.Module, torch.device
 
 
 def values_of(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
-    """What each node gives for an empty picture: tensors on the meta device, other values as they are.
+    """What each node gives for an empty image: tensors on the meta device, other values as they are.
 
     Args:
         model: Any device, in the mode it was traced in.
@@ -209,13 +209,13 @@ def values_of(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict
 
 
 def input_node(graph: fx.Graph) -> fx.Node:
-    """The picture's placeholder."""
+    """The image's placeholder."""
     node: fx.Node = next(iter(graph.nodes))
     return node
 
 
 def dependent(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes whose value depends on the picture; the others (parameters, constants) can be had anywhere."""
+    """The nodes whose value depends on the image; the others (parameters, constants) can be had anywhere."""
     found = {input_node(graph)}
     for node in graph.nodes:
         if not found.isdisjoint(node.all_input_nodes):

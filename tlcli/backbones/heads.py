@@ -128,7 +128,7 @@ class HeadInput(nn.Module):
             seen.append(inputs[0])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features [B, D] of pictures [B, C, H, W]."""
+        """Features [B, D] of images [B, C, H, W]."""
         self._own.seen = []
         try:
             self.model(images)

@@ -33,7 +33,7 @@ class Layer:
     padding: Pair | tuple[int, int, int, int] | None = None
     """height and width, or (left, right, top, bottom) where the sides differ"""
     receptive_field: int | None = None
-    """pixels along a side that can reach an entry behind the row, at most the picture's side"""
+    """pixels along a side that can reach an entry behind the row, at most the image's side"""
     arithmetic: tuple[str, ...] = ()
     """the output size of each convolution and pooling of the row, as a sum"""
 
@@ -71,7 +71,7 @@ def layer_table(backbone: Backbone) -> LayerTable:
     """The numbered layers of a network; one row where it can't be traced.
 
     Args:
-        backbone: On any device; one picture passes through it.
+        backbone: On any device; one image passes through it.
     """
     plan = plan_of(backbone)
     if plan is not None and plan.rows:

@@ -1,6 +1,6 @@
 """LeNet-5 (LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document recognition").
 
-Shapes: B pictures, k classes.
+Shapes: B images, k classes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LeNet5(nn.Module):
         self.head = nn.Linear(84, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, k] of grey pictures [B, 1, 32, 32]."""
+        """Logits [B, k] of gray images [B, 1, 32, 32]."""
         maps = self.pool1(self.act1(self.conv1(images)))
         maps = self.pool2(self.act2(self.conv2(maps)))
         vector = self.act3(self.fc1(self.flatten(maps)))

@@ -18,7 +18,7 @@ def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def costs_of(backbone: Backbone, names: list[str]) -> list[int]:
-    """Multiply-adds of each of the modules `names`, for one picture."""
+    """Multiply-adds of each of the modules `names`, for one image."""
     spec = backbone.input
     device = next(backbone.model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():

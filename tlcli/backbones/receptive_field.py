@@ -4,7 +4,7 @@ Entry i of an axis sees the pixels jump * i + low to jump * i + high. A window o
 before gives jump * s, low - jump * p and high + jump * (f - 1 - p) (Dumoulin & Visin 2016, "A guide to convolution
 arithmetic"; Araujo, Norris & Sim 2019, "Computing receptive fields of convolutional neural networks"); branches that
 meet see the union. What mixes all places at once (global pooling, squeeze-and-excitation, attention, also in windows,
-a linear layer behind flattening, and any operation this module doesn't know) sees the whole picture. Flattening
+a linear layer behind flattening, and any operation this module doesn't know) sees the whole image. Flattening
 itself mixes nothing.
 """
 
@@ -34,7 +34,7 @@ class Field:
     low: Places = (0, 0)
     high: Places = (0, 0)
     whole: bool = False
-    """each entry sees the whole picture"""
+    """each entry sees the whole image"""
 
     def through(self, window: Window) -> Field:
         """The field behind a sliding window."""
@@ -46,11 +46,11 @@ class Field:
             high=(self.high[0] + j * (f - 1 - p), self.high[1] + k * (g - 1 - q)),
         )
 
-    def side(self, picture: Pair) -> int:
-        """Pixels along the longer axis, at most the picture's."""
+    def side(self, image: Pair) -> int:
+        """Pixels along the longer axis, at most the image's."""
         if self.whole:
-            return max(picture)
-        return max(min(int(self.high[a] - self.low[a]) + 1, picture[a]) for a in (0, 1))
+            return max(image)
+        return max(min(int(self.high[a] - self.low[a]) + 1, image[a]) for a in (0, 1))
 
 
 def union(fields: Iterable[Field]) -> Field:
@@ -98,7 +98,7 @@ class FieldTracker(fx.Interpreter):
     Args:
         module: The graph's module.
         graph: Of `module`.
-        fields: Of the graph's inputs; None for an input that doesn't come from the picture.
+        fields: Of the graph's inputs; None for an input that doesn't come from the image.
     """
 
     def __init__(self, module: nn.Module, graph: fx.Graph, fields: list[Field | None]) -> None:
@@ -202,7 +202,7 @@ def _is_pointwise(module: nn.Module, field: Field, maps: Any, value: Any) -> boo
 
 
 def _same_places(before: list[Any], value: Any, fields: list[Field]) -> bool:  # noqa: ANN401
-    """Whether all tensors have as many places as the result (or one only, which sees the whole picture)."""
+    """Whether all tensors have as many places as the result (or one only, which sees the whole image)."""
     results = value if isinstance(value, tuple | list) else [value]
     for result in results:
         for source, field in zip(before, fields, strict=True):
@@ -248,7 +248,7 @@ MOVES: dict[str, Callable[[Field, tuple[Any, ...], Tensor], Field]] = {"permute"
 
 
 def track(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> FieldTracker:
-    """Follow an empty picture of `shape` [1, C, H, W] through the network."""
+    """Follow an empty image of `shape` [1, C, H, W] through the network."""
 
     def run(network: nn.Module, device: torch.device) -> FieldTracker:
         tracker = FieldTracker(network, graph, [Field()])

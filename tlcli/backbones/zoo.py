@@ -1,4 +1,4 @@
-"""From the name of a backbone to a network with weights, and what its pictures must look like."""
+"""From the name of a backbone to a network with weights, and what its images must look like."""
 
 from __future__ import annotations
 

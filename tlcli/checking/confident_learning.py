@@ -2,7 +2,7 @@
 
 After Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels".
 
-Shapes: N pictures, k classes, M suspects.
+Shapes: N images, k classes, M suspects.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 SURE = 0.8
-"""The most that a class's threshold asks for: where nearly all pictures are sure of their class, a mean of 0.95 would
+"""The most that a class's threshold asks for: where nearly all images are sure of their class, a mean of 0.95 would
 spare half of the wrong ones. With 3 % of the labels of 3,781 photographs of clothes made wrong at random, 75 % of these
 are suspected instead of 69 %, and 41 % of the suspects are among them instead of 40 %; with 10 %, 71 % and 70 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspects:
-    """Pictures whose labels look wrong, the surest first."""
+    """Images whose labels look wrong, the surest first."""
 
     rows: NDArray[np.int64]
-    """[M], which pictures."""
+    """[M], which images."""
     suggested: NDArray[np.int64]
     """[M], the class that each looks like."""
     margins: NDArray[np.float64]
@@ -33,13 +33,13 @@ class Suspects:
 def judgeable(
     labels: NDArray[np.integer], folds: NDArray[np.integer], *, classes: int, least: int
 ) -> NDArray[np.bool_]:
-    """Which pictures are judged by a head that knows their class: `least` pictures of it are in the other folds.
+    """Which images are judged by a head that knows their class: `least` images of it are in the other folds.
 
     Args:
         labels: int [N].
         folds: int [N], from 0 up.
         classes: Number of classes k.
-        least: Pictures of a class from which it can be known.
+        least: Images of a class from which it can be known.
 
     Returns:
         bool [N].
@@ -52,16 +52,16 @@ def judgeable(
 
 
 def suspected(probabilities: NDArray[np.floating], labels: NDArray[np.integer], judged: NDArray[np.bool_]) -> Suspects:
-    """Pictures that are surely of another class than their label says.
+    """Images that are surely of another class than their label says.
 
-    A class's threshold is the mean probability that it gets on pictures with its label, so a class that is hard, or
-    whose labels are often wrong, asks for less; `SURE` is our own addition. A picture is suspected where another class
+    A class's threshold is the mean probability that it gets on images with its label, so a class that is hard, or
+    whose labels are often wrong, asks for less; `SURE` is our own addition. An image is suspected where another class
     reaches its threshold and is more probable than the label.
 
     Args:
-        probabilities: float [N, k], by heads that had not seen the picture.
+        probabilities: float [N, k], by heads that had not seen the image.
         labels: int [N].
-        judged: bool [N], the pictures that count.
+        judged: bool [N], the images that count.
     """
     classes = probabilities.shape[1]
     own = probabilities[np.arange(len(labels)), labels].astype(np.float64)

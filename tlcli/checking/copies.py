@@ -1,4 +1,4 @@
-"""Copies, byte for byte or nearly: duplicates, leaks from one split into another, one picture in two classes."""
+"""Copies, byte for byte or nearly: duplicates, leaks from one split into another, one image in two classes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tlcli.datasets.dataset import Dataset
 from tlcli.settings import SPLITS
 
 SAME = "the same bytes"
-ALMOST = "nearly the same picture"
+ALMOST = "nearly the same image"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Which files show which picture. A picture is what one digest stands for; its number counts digests."""
+    """Which files show which image. An image is what one digest stands for; its number counts digests."""
 
     files: tuple[tuple[int, ...], ...]
-    """Of each picture, its files: indices of samples, rising."""
+    """Of each image, its files: indices of samples, rising."""
     links: Links
-    """Between pictures that are nearly the same."""
+    """Between images that are nearly the same."""
     groups: tuple[tuple[int, ...], ...]
-    """Pictures that hang together by `links`: connected components of two and more."""
+    """Images that hang together by `links`: connected components of two and more."""
 
 
 def distinct(digests: Sequence[bytes | None]) -> tuple[tuple[int, ...], ...]:
@@ -60,27 +60,27 @@ def copy_findings(dataset: Dataset, copies: Copies) -> list[Finding]:
         for copy in files[1:]
     ]
     for group in copies.groups:
-        for picture in group[1:]:
-            other, score = _closest(copies, picture)
-            first, partner = copies.files[picture][0], copies.files[other][0]
+        for image in group[1:]:
+            other, score = _closest(copies, image)
+            first, partner = copies.files[image][0], copies.files[other][0]
             findings.append(of_pair(dataset, first, partner, kind=NEAR_DUPLICATE, detail=ALMOST, score=score))
-    in_groups = {picture for group in copies.groups for picture in group}
-    alone = [(picture,) for picture, files in enumerate(copies.files) if len(files) > 1 and picture not in in_groups]
+    in_groups = {image for group in copies.groups for image in group}
+    alone = [(image,) for image, files in enumerate(copies.files) if len(files) > 1 and image not in in_groups]
     for group in [*copies.groups, *alone]:
         findings += _across(dataset, copies, group)
     return findings
 
 
-def _closest(copies: Copies, picture: int) -> tuple[int, float]:
-    """Which picture resembles this one most, and how much; an earlier one, where one does."""
-    links = copies.links[picture]
-    earlier = {other: score for other, score in links.items() if other < picture}
+def _closest(copies: Copies, image: int) -> tuple[int, float]:
+    """Which image resembles this one most, and how much; an earlier one, where one does."""
+    links = copies.links[image]
+    earlier = {other: score for other, score in links.items() if other < image}
     return max((earlier or links).items(), key=lambda link: (link[1], -link[0]))
 
 
 def _across(dataset: Dataset, copies: Copies, group: Sequence[int]) -> list[Finding]:
-    """Leaks and conflicts within a group of pictures that are the same, or nearly."""
-    owner = {index: picture for picture in group for index in copies.files[picture]}
+    """Leaks and conflicts within a group of images that are the same, or nearly."""
+    owner = {index: image for image in group for index in copies.files[image]}
     samples = dataset.samples
     if len({(samples[index].split, samples[index].label) for index in owner}) == 1:
         return []
@@ -105,11 +105,11 @@ def _across(dataset: Dataset, copies: Copies, group: Sequence[int]) -> list[Find
 
 def _partner(copies: Copies, owner: dict[int, int], index: int, others: Sequence[int]) -> tuple[int, float | None]:
     """Which of some files resembles a file most, and how much; None where only a chain of others joins them."""
-    picture = owner[index]
-    links = copies.links.get(picture, {})
+    image = owner[index]
+    links = copies.links.get(image, {})
 
     def score(other: int) -> float:
-        return 1.0 if owner[other] == picture else links.get(owner[other], 0.0)
+        return 1.0 if owner[other] == image else links.get(owner[other], 0.0)
 
-    best = max(others, key=lambda other: (owner[other] == picture, score(other)))  # the first of equals
+    best = max(others, key=lambda other: (owner[other] == image, score(other)))  # the first of equals
     return best, score(best) or None

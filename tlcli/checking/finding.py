@@ -35,16 +35,16 @@ class Finding:
     kind: str
     """One of `KINDS`."""
     label: str
-    """The picture's class, or the class that is meant."""
+    """The image's class, or the class that is meant."""
     detail: str
     """What is wrong, in words."""
     path: str = ""
-    """The picture, as `portable_name` writes it; empty where a whole class is meant."""
+    """The image, as `portable_name` writes it; empty where a whole class is meant."""
     split: str | None = None
     other_path: str = ""
-    """The picture it is a copy of."""
+    """The image it is a copy of."""
     other_label: str | None = None
-    """The other picture's class, or the one that this picture looks like."""
+    """The other image's class, or the one that this image looks like."""
     score: float | None = None
     """Of copies, how much they resemble each other (1 is byte for byte); of suspects, how sure it is: in [0, 1]."""
 
@@ -57,7 +57,7 @@ class Finding:
 
 
 def of_sample(dataset: Dataset, index: int, *, kind: str, detail: str, score: float | None = None) -> Finding:
-    """A finding about one picture alone."""
+    """A finding about one image alone."""
     sample = dataset.samples[index]
     return Finding(
         kind=kind,
@@ -70,7 +70,7 @@ def of_sample(dataset: Dataset, index: int, *, kind: str, detail: str, score: fl
 
 
 def of_pair(dataset: Dataset, index: int, other: int, *, kind: str, detail: str, score: float | None) -> Finding:
-    """A finding about a picture and another that it is a copy of."""
+    """A finding about an image and another that it is a copy of."""
     sample, partner = dataset.samples[index], dataset.samples[other]
     return Finding(
         kind=kind,

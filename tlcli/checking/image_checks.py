@@ -1,4 +1,4 @@
-"""Pictures by themselves: those that can't be read, those that are too small, and how many there are of each class."""
+"""Images by themselves: those that can't be read, those that are too small, and how many there are of each class."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tlcli.checking.finding import IMBALANCE, SMALL_CLASS, TINY, UNREADABLE, Fin
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.splits import SMALL_CLASS as FEW
 from tlcli.images.decode import Size
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
 
 ENLARGED = 2
-"""A picture is tiny where the network's input is more than so many times its shorter side: most of what the network
+"""An image is tiny where the network's input is more than so many times its shorter side: most of what the network
 sees would be made up."""
 EXTREME = 100
 """Ratio of the largest class to the smallest that is a finding; less is only said."""
@@ -23,33 +23,33 @@ EXTREME = 100
 def measure(
     dataset: Dataset, usable: Sequence[int], workers: int, report: Reporter
 ) -> tuple[dict[int, Size], dict[int, str]]:
-    """Width and height of pictures, from their headers; and for those that vanished meanwhile, the reason."""
+    """Width and height of images, from their headers; and for those that vanished meanwhile, the reason."""
     sizes: dict[int, Size] = {}
     failures: dict[int, str] = {}
     paths = (dataset.samples[index].path for index in usable)
     with (
-        PictureLoader(Order(measure="size"), workers=workers) as loader,
+        ImageLoader(Order(measure="size"), workers=workers) as loader,
         report.task("Sizes", len(usable)) as advance,
     ):
-        for index, picture in zip(usable, loader.load(paths), strict=True):
-            if picture.dimensions is not None:
-                sizes[index] = picture.dimensions
+        for index, image in zip(usable, loader.load(paths), strict=True):
+            if image.dimensions is not None:
+                sizes[index] = image.dimensions
             else:
-                failures[index] = picture.error or "its size is not in its header"
+                failures[index] = image.error or "its size is not in its header"
             advance(1)
     return sizes, failures
 
 
 def unreadable_findings(dataset: Dataset, failures: Mapping[int, str]) -> list[Finding]:
-    """One for each picture that training could not use."""
+    """One for each image that training could not use."""
     return [of_sample(dataset, index, kind=UNREADABLE, detail=reason) for index, reason in sorted(failures.items())]
 
 
 def tiny_findings(dataset: Dataset, sizes: Mapping[int, Size], side: int) -> list[Finding]:
-    """One for each tiny picture, the smallest first; none where most are, since then that is what the data is like.
+    """One for each tiny image, the smallest first; none where most are, since then that is what the data is like.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         sizes: Width and height of each, in pixels.
         side: Of the network's input, in pixels.
     """
@@ -68,7 +68,7 @@ def tiny_findings(dataset: Dataset, sizes: Mapping[int, Size], side: int) -> lis
 
 
 def class_counts(dataset: Dataset, usable: Sequence[int]) -> dict[str, int]:
-    """Usable pictures of each class that training learns from: those of train, where DATA makes splits."""
+    """Usable images of each class that training learns from: those of train, where DATA makes splits."""
     samples = [dataset.samples[index] for index in usable]
     counts = Counter(sample.label for sample in samples if sample.split in {None, "train"})
     return {name: counts[label] for label, name in enumerate(dataset.classes)}
@@ -80,7 +80,7 @@ def balance_findings(counts: Mapping[str, int]) -> list[Finding]:
         Finding(
             kind=SMALL_CLASS,
             label=name,
-            detail=f"{count:,} usable {'picture' if count == 1 else 'pictures'} to train on; expected at least {FEW}",
+            detail=f"{count:,} usable {'image' if count == 1 else 'images'} to train on; expected at least {FEW}",
         )
         for name, count in counts.items()
         if count < FEW
@@ -91,7 +91,7 @@ def balance_findings(counts: Mapping[str, int]) -> list[Finding]:
             Finding(
                 kind=IMBALANCE,
                 label=least,
-                detail=f"{counts[least]:,} pictures beside {counts[most]:,} of the largest class",
+                detail=f"{counts[least]:,} images beside {counts[most]:,} of the largest class",
                 other_label=most,
                 score=None,
             )

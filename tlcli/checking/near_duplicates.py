@@ -1,12 +1,12 @@
-"""Near duplicates: candidates by their features, confirmed by laying the pictures over each other.
+"""Near duplicates: candidates by their features, confirmed by laying the images over each other.
 
-Features alone can't tell a copy from another picture of a like thing: among the 7.1 million pairs of 3,781 photographs
+Features alone can't tell a copy from another image of a like thing: among the 7.1 million pairs of 3,781 photographs
 of clothes (400 x 534 pixels or so, the default backbone at 224) 5 have a cosine of 0.93 or more, of which 1 shows the
-same picture, while of copies cropped by 5 % at each side only three fifths get there. So features only propose (cosine
+same image, while of copies cropped by 5 % at each side only three fifths get there. So features only propose (cosine
 0.85, 731 pairs), and pixels decide. Of copies of 300 of these photographs were then found: all that were saved as JPEG
 of quality 50, 70 or 90, all of 3/4 the size and 99.7 % of half, all darkened by a fifth and 95 % brightened by it, all
 mirrored; cropped at every side by 2.5 % 99.7 %, 5 % 98 %, 10 % 68 %; by up to 7 % and differently at each side 87 %;
-turned to grey 23 %. False pairs: none; the best resembled each other by 0.916, two white shirts on the same red cloth.
+turned to gray 23 %. False pairs: none; the best resembled each other by 0.916, two white shirts on the same red cloth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tlcli.features.frozen import Frozen
 from tlcli.features.neighbors import nearest_pairs
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.thumbnail_match import THUMBNAIL, crops, resemblance, whole
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
@@ -28,24 +28,24 @@ from tlcli.settings import ComputeSettings
 from tlcli.training.head.fit import StoredRows
 
 LEAST_COSINE = 0.85
-"""Of the features of two pictures that are worth a look."""
-NEIGHBOURS = 8
-"""Pictures that are looked at for each. More copies of one picture are still found, as a chain."""
+"""Of the features of two images that are worth a look."""
+NEIGHBORS = 8
+"""Images that are looked at for each. More copies of one image are still found, as a chain."""
 ALIKE = 0.93
-"""Share of what is in the worst tile that the other picture must explain."""
+"""Share of what is in the worst tile that the other image must explain."""
 
 Links = dict[int, dict[int, float]]
-"""Of each picture that has near duplicates: their numbers, and how much they resemble it, in [`ALIKE`, 1]."""
+"""Of each image that has near duplicates: their numbers, and how much they resemble it, in [`ALIKE`, 1]."""
 
 
 def near_duplicates(
     frozen: Frozen, paths: Sequence[str], digests: Sequence[bytes], compute: ComputeSettings, report: Reporter
 ) -> Links:
-    """Find pictures that are the same but for re-encoding, resizing, brightness, mirroring or a slight crop.
+    """Find images that are the same but for re-encoding, resizing, brightness, mirroring or a slight crop.
 
     Args:
         frozen: Whose stores have the features.
-        paths: Of N pictures that differ in their bytes.
+        paths: Of N images that differ in their bytes.
         digests: Of their files.
         compute: Where to decode.
         report: Shown the progress.
@@ -56,7 +56,7 @@ def near_duplicates(
             rows.read,
             len(paths),
             least=LEAST_COSINE,
-            most=NEIGHBOURS,
+            most=NEIGHBORS,
             device=frozen.network.head_device(),
             progress=advance,
         )
@@ -87,18 +87,18 @@ def _thumbnails(
     compute: ComputeSettings,
     report: Reporter,
 ) -> dict[int, npt.NDArray[np.uint8]]:
-    """Of the pictures with these numbers; those that changed since their features were made are left out, and said."""
+    """Of the images with these numbers; those that changed since their features were made are left out, and said."""
     found: dict[int, npt.NDArray[np.uint8]] = {}
     with (
-        PictureLoader(order, workers=compute.worker_count()) as loader,
+        ImageLoader(order, workers=compute.worker_count()) as loader,
         report.task("Compare", len(numbers)) as advance,
     ):
-        for number, picture in zip(numbers, loader.load(paths[number] for number in numbers), strict=True):
-            if picture.pixels is not None and picture.digest == digests[number]:
-                found[number] = np.frombuffer(picture.pixels, np.uint8).reshape(THUMBNAIL.shape)
+        for number, image in zip(numbers, loader.load(paths[number] for number in numbers), strict=True):
+            if image.pixels is not None and image.digest == digests[number]:
+                found[number] = np.frombuffer(image.pixels, np.uint8).reshape(THUMBNAIL.shape)
             advance(1)
     if len(found) < len(numbers):
         report.warn(
-            f"{len(numbers) - len(found):,} pictures changed while they were checked. Run the check again for them."
+            f"{len(numbers) - len(found):,} images changed while they were checked. Run the check again for them."
         )
     return found

@@ -1,4 +1,4 @@
-"""Labels that look wrong, by heads that had not seen the pictures they judge."""
+"""Labels that look wrong, by heads that had not seen the images they judge."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tlcli.training.head.fit import IN_MEMORY, StoredRows
 from tlcli.training.head.l2_selection import L2S, select_folds
 
 LEAST_KNOWN = FOLDS - 1
-"""Pictures of a class that a head must have learnt from before its doubts about one more count."""
+"""Images of a class that a head must have learnt from before its doubts about one more count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class LabelCheck:
     findings: tuple[Finding, ...]
     """The surest first."""
     judged: int
-    """Pictures whose labels were judged."""
+    """Images whose labels were judged."""
     accuracy: float | None
     """Share of these whose label the head would have given; None where none was."""
 
@@ -46,14 +46,14 @@ def check_labels(
     seed: int,
     report: Reporter,
 ) -> LabelCheck:
-    """Judge the label of each usable picture, of whatever split, by five folds.
+    """Judge the label of each usable image, of whatever split, by five folds.
 
     Args:
         frozen: Whose stores have the features.
-        dataset: The pictures.
+        dataset: The images.
         usable: N indices of samples.
         digests: Of their files.
-        copies: Near duplicates go into one fold: a wrongly labelled pair would vouch for itself.
+        copies: Near duplicates go into one fold: a wrongly labeled pair would vouch for itself.
         seed: Of the folds.
         report: Shown the progress.
 
@@ -104,6 +104,6 @@ def _fold_keys(samples: Sequence[Sample], usable: Sequence[int], digests: Sequen
         return key
 
     for group in copies.groups:
-        names = sorted({find(keys[row[index]]) for picture in group for index in copies.files[picture]})
+        names = sorted({find(keys[row[index]]) for image in group for index in copies.files[image]})
         named |= dict.fromkeys(names, names[0])
     return [find(key) for key in keys]

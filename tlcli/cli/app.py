@@ -16,11 +16,11 @@ EXIT_SOME_FAILED = 3
 
 app = typer.Typer(
     name="tlcli",
-    help="Transfer learning from the command line: a folder of pictures in, a good classifier out.",
+    help="Transfer learning from the command line: a folder of images in, a good classifier out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: tlcli finetune PICTURES, where PICTURES holds one folder a class.",
+    epilog="Start with: tlcli finetune IMAGES, where IMAGES holds one folder a class.",
 )
 
 
@@ -39,7 +39,7 @@ def root(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Transfer learning from the command line: a folder of pictures in, a good classifier out."""
+    """Transfer learning from the command line: a folder of images in, a good classifier out."""
     if context.invoked_subcommand != "finetune" and launched().size > 1:
         raise UsageError(
             f"{context.invoked_subcommand} was started {launched().size} times, by torchrun; only finetune shares its "

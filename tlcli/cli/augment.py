@@ -22,7 +22,7 @@ def augment(
     ] = None,
     copies: Annotated[
         int,
-        typer.Option("--copies", metavar="K", help="Of each training picture.", rich_help_panel="Augmentation"),
+        typer.Option("--copies", metavar="K", help="Of each training image.", rich_help_panel="Augmentation"),
     ] = AugmentSettings.copies,
     preset: options.Augment = None,
     rotate: options.Rotate = None,
@@ -36,7 +36,7 @@ def augment(
         typer.Option(
             "--intensity",
             metavar="LO,HI",
-            help="What becomes black and white in copies of grey pictures with more than 8 bits.  \\[default: 0,65535]",
+            help="What becomes black and white in copies of gray images with more than 8 bits.  \\[default: 0,65535]",
             rich_help_panel="Augmentation",
         ),
     ] = None,
@@ -62,10 +62,10 @@ def augment(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Write a larger data set: all originals, and distorted copies of the training pictures.
+    """Write a larger data set: all originals, and distorted copies of the training images.
 
-    Where nothing is said about the distortions, they are those of --augment light: mirror, crop 0.5, colour shift 10.
-    Only training pictures are copied; where DATA brings no validation pictures, a fifth is held out first.
+    Where nothing is said about the distortions, they are those of --augment light: mirror, crop 0.5, color shift 10.
+    Only training images are copied; where DATA brings no validation images, a fifth is held out first.
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     chosen = choose_augmentation(
@@ -93,6 +93,6 @@ def augment(
     from tlcli.console.summaries import augment_summary
 
     result = run(settings, terminal)
-    if terminal.summarises:
+    if terminal.summarizes:
         augment_summary(terminal, result)
     finish(terminal, result, failed=result["failed"])

@@ -52,6 +52,6 @@ def cache_prune(
         "bytes": sum(listing.bytes for listing in removed),
         "busy": [listing.to_json() for listing in busy],
     }
-    if terminal.summarises:
+    if terminal.summarizes:
         prune_summary(terminal, result)
     finish(terminal, result)

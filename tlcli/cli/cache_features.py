@@ -63,9 +63,9 @@ def cache_features(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Compute what the frozen network gives for each picture, once, and keep it on disk.
+    """Compute what the frozen network gives for each image, once, and keep it on disk.
 
-    Interrupted, it goes on where it stopped; new and edited pictures are all that a second run computes.
+    Interrupted, it goes on where it stopped; new and edited images are all that a second run computes.
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = CacheFeaturesSettings(
@@ -96,6 +96,6 @@ def cache_features(
     from tlcli.console.summaries import cache_features_summary
 
     result = run(settings, terminal)
-    if terminal.summarises:
+    if terminal.summarizes:
         cache_features_summary(terminal, result)
     finish(terminal, result, failed=result["failed"])

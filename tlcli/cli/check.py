@@ -29,7 +29,7 @@ def check(
         typer.Option(
             "--group-by",
             metavar="REGEX",
-            help="Pictures whose paths give the same capture (a patient, a burst) don't vouch for each other's labels.",
+            help="Images whose paths give the same capture (a patient, a burst) don't vouch for each other's labels.",
         ),
     ] = None,
     backbone: options.Backbone = options.NETWORK.backbone,
@@ -53,9 +53,9 @@ def check(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Look for what spoils training: unreadable pictures, copies, leaks between splits, wrong labels. Changes nothing.
+    """Look for what spoils training: unreadable images, copies, leaks between splits, wrong labels. Changes nothing.
 
-    Labels are judged by heads that had not seen the picture (five folds). Exit code 3 says that something was found.
+    Labels are judged by heads that had not seen the image (five folds). Exit code 3 says that something was found.
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = CheckSettings(
@@ -73,6 +73,6 @@ def check(
     from tlcli.console.check import check_summary
 
     result = run(settings, terminal)
-    if terminal.summarises:
+    if terminal.summarizes:
         check_summary(terminal, result)
     finish(terminal, result.to_json(), failed=len(result.findings))

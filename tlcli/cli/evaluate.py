@@ -21,7 +21,7 @@ def evaluate(
         typer.Option(
             "--split",
             metavar="train|validation|test|all",
-            help="Which pictures.  \\[default: test where DATA has one; else what the run held out; else all]",
+            help="Which images.  \\[default: test where DATA has one; else what the run held out; else all]",
         ),
     ] = None,
     device: options.Device = options.COMPUTE.device,
@@ -32,7 +32,7 @@ def evaluate(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Judge a run on labelled pictures: accuracy with its interval, each class, mistakes, calibration."""
+    """Judge a run on labeled images: accuracy with its interval, each class, mistakes, calibration."""
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = EvaluateSettings(
         run=place(run),
@@ -44,6 +44,6 @@ def evaluate(
     from tlcli.console.summaries import evaluate_summary
 
     result = evaluate_(settings, terminal)
-    if terminal.summarises:
+    if terminal.summarizes:
         evaluate_summary(terminal, result)
     finish(terminal, result, failed=result["failed"])

@@ -39,7 +39,7 @@ def export(
         bool,
         typer.Option(
             "--with-preprocessing",
-            help="Take pixels, uint8 \\[B, H, W, 3] of the network's size, and normalise them within.",
+            help="Take pixels, uint8 \\[B, H, W, 3] of the network's size, and normalize them within.",
             rich_help_panel=_NETWORK,
         ),
     ] = False,
@@ -47,7 +47,7 @@ def export(
         bool,
         typer.Option(
             "--int8",
-            help="ONNX in 8 bits, calibrated on the run's training pictures: a quarter of the size, less exact.",
+            help="ONNX in 8 bits, calibrated on the run's training images: a quarter of the size, less exact.",
             rich_help_panel=_NETWORK,
         ),
     ] = False,
@@ -56,7 +56,7 @@ def export(
         typer.Option(
             "--data",
             metavar="DATA",
-            help="Labelled pictures to compare on.  \\[default: those the run was trained with]",
+            help="Labeled images to compare on.  \\[default: those the run was trained with]",
             rich_help_panel=_COMPARISON,
         ),
     ] = None,
@@ -75,7 +75,7 @@ def export(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Write a run for use without tlcli, once it has said the same as the run on real pictures."""
+    """Write a run for use without tlcli, once it has said the same as the run on real images."""
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = ExportSettings(
         run=place(run),
@@ -92,6 +92,6 @@ def export(
     from tlcli.console.summaries import export_summary
 
     result = export_(settings, terminal).to_json()
-    if terminal.summarises:
+    if terminal.summarizes:
         export_summary(terminal, result)
     finish(terminal, result)

@@ -47,7 +47,7 @@ def finetune(
         typer.Option(
             "--group-by",
             metavar="REGEX",
-            help="Pictures whose paths give the same capture (a patient, a burst) stay on one side of a split.",
+            help="Images whose paths give the same capture (a patient, a burst) stay on one side of a split.",
             rich_help_panel=_TRAINING,
         ),
     ] = None,
@@ -56,8 +56,8 @@ def finetune(
         typer.Option(
             "--epochs",
             metavar="N",
-            help="Times that each picture is seen; with --freeze auto the budget, in epochs of the whole network.  "
-            "\\[default: 8, with under 1,200 pictures up to 40, from random weights 40; budget 6 to 30]",
+            help="Times that each image is seen; with --freeze auto the budget, in epochs of the whole network.  "
+            "\\[default: 8, with under 1,200 images up to 40, from random weights 40; budget 6 to 30]",
             rich_help_panel=_LAYERS,
         ),
     ] = options.TRAINING.epochs,
@@ -134,10 +134,10 @@ def finetune(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train a classifier on labelled pictures: a pretrained backbone, frozen as far as you say, and a new softmax head.
+    """Train a classifier on labeled images: a pretrained backbone, frozen as far as you say, and a new softmax head.
 
-    What the frozen part gives is computed once and cached, so the next run on the same pictures takes seconds. With
-    few pictures freeze all (the default), with more try --freeze auto.
+    What the frozen part gives is computed once and cached, so the next run on the same images takes seconds. With
+    few images freeze all (the default), with more try --freeze auto.
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = FinetuneSettings(
@@ -176,7 +176,7 @@ def finetune(
     info = run(settings, terminal)
     if launched().rank:
         return
-    if terminal.summarises:
+    if terminal.summarizes:
         finetune_summary(terminal, info)
     # A run that was finished before had its failures reported then; torchrun would begin again after any code but 0.
     reported = info.get("was_finished") or launched().size > 1

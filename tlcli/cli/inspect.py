@@ -46,7 +46,7 @@ Fit = Annotated[
     typer.Option(
         "--fit",
         metavar="crop|pad|squash",
-        help="How a picture becomes square, with a backbone.  \\[default: crop]",
+        help="How an image becomes square, with a backbone.  \\[default: crop]",
         rich_help_panel="Network",
     ),
 ]
@@ -71,7 +71,7 @@ def inspect(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show what a network looks for: the training pictures that excite its units most, and what in them does.
+    """Show what a network looks for: the training images that excite its units most, and what in them does.
 
     Of a run that trained layers, the same units before and after.
 
@@ -95,6 +95,6 @@ def inspect(
     from tlcli.console.listings import inspect_summary
 
     result = run(settings, terminal)
-    if terminal.summarises:
+    if terminal.summarizes:
         inspect_summary(terminal, result)
     finish(terminal, result.to_json(), failed=len(result.failures))

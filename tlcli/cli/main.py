@@ -39,7 +39,7 @@ GO_ON = {
     "check": "Features computed so far are in the cache: the same command goes on from there.",
     "export": "Nothing was written: repeat the command.",
     "inspect": "Nothing was written: repeat the command.",
-    "augment": "With --out DIR, pictures made so far are kept: repeat the command with --resume.",
+    "augment": "With --out DIR, images made so far are kept: repeat the command with --resume.",
     "predict": "With --out, rows made so far are kept: repeat the command with --resume.",
 }
 

@@ -79,14 +79,14 @@ Size = Annotated[
 ]
 Fit = Annotated[
     str,
-    typer.Option("--fit", metavar="crop|pad|squash", help="How a picture becomes square.", rich_help_panel=_NETWORK),
+    typer.Option("--fit", metavar="crop|pad|squash", help="How an image becomes square.", rich_help_panel=_NETWORK),
 ]
 Intensity = Annotated[
     str | None,
     typer.Option(
         "--intensity",
         metavar="LO,HI|auto",
-        help="What becomes black and white of grey pictures with more than 8 bits; auto measures it on train.  "
+        help="What becomes black and white of gray images with more than 8 bits; auto measures it on train.  "
         "\\[default: 0,65535]",
         rich_help_panel=_NETWORK,
     ),
@@ -120,7 +120,7 @@ BatchSize = Annotated[
     typer.Option(
         "--batch-size",
         metavar="B",
-        help="Pictures at a time.  \\[default: for features 4 on a CPU, 256 on a GPU; 32 to train layers]",
+        help="Images at a time.  \\[default: for features 4 on a CPU, 256 on a GPU; 32 to train layers]",
         rich_help_panel=_COMPUTE,
     ),
 ]
@@ -136,7 +136,7 @@ Shard = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Only the I-th of N parts of the pictures, in their order: one machine's share.  \\[default: all]",
+        help="Only the I-th of N parts of the images, in their order: one machine's share.  \\[default: all]",
         rich_help_panel=_MACHINES,
     ),
 ]
@@ -156,7 +156,7 @@ PartSize = Annotated[
     typer.Option(
         "--part-size",
         metavar="P",
-        help=f"Pictures that a worker of the cluster is handed at a time.  \\[default: {PART_SIZE}]",
+        help=f"Images that a worker of the cluster is handed at a time.  \\[default: {PART_SIZE}]",
         rich_help_panel=_MACHINES,
     ),
 ]
@@ -184,7 +184,7 @@ Verify = Annotated[
     bool,
     typer.Option(
         "--verify",
-        help="Read every picture again, even those whose size and time of change are as remembered.",
+        help="Read every image again, even those whose size and time of change are as remembered.",
         rich_help_panel=_CACHE,
     ),
 ]
@@ -261,7 +261,7 @@ Views = Annotated[
     typer.Option(
         "--views",
         metavar="K",
-        help="Cache K augmented views of each training picture, instead of making new ones in every epoch.",
+        help="Cache K augmented views of each training image, instead of making new ones in every epoch.",
         rich_help_panel=_AUGMENTATION,
     ),
 ]

@@ -21,9 +21,7 @@ def predict(
     run: options.RunArgument,
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT...", help="Pictures, folders, tars, @list.txt, or - for a list on standard input."
-        ),
+        typer.Argument(metavar="INPUT...", help="Images, folders, tars, @list.txt, or - for a list on standard input."),
     ],
     out: Annotated[
         str | None,
@@ -51,7 +49,7 @@ def predict(
         typer.Option(
             "--explain",
             metavar="DIR",
-            help="Also a folder of pictures that show what speaks for the label (Grad-CAM).",
+            help="Also a folder of images that show what speaks for the label (Grad-CAM).",
             rich_help_panel=_WHY,
         ),
     ] = None,
@@ -60,7 +58,7 @@ def predict(
         typer.Option(
             "--explain-limit",
             metavar="N",
-            help=f"Explain the first N pictures that can be read.  \\[default: {EXPLAINED}]",
+            help=f"Explain the first N images that can be read.  \\[default: {EXPLAINED}]",
             rich_help_panel=_WHY,
         ),
     ] = None,
@@ -78,7 +76,7 @@ def predict(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Label pictures with a run: one row for each, in order, unreadable ones included."""
+    """Label images with a run: one row for each, in order, unreadable ones included."""
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     if out == "-" and json_output:
         raise UsageError("--out - and --json would both write to standard output. Choose one, or give --out FILE.")
@@ -101,6 +99,6 @@ def predict(
     from tlcli.console.summaries import predict_summary
 
     result = predict_(settings, terminal, stdout=terminal.rows())
-    if terminal.summarises:
+    if terminal.summarizes:
         predict_summary(terminal, result.to_json(), result.failures)
     finish(terminal, result.to_json(), failed=0 if result.was_finished else result.failed + len(result.unlisted))

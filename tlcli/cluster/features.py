@@ -25,7 +25,7 @@ from tlcli.features.memo import Known, Memo
 from tlcli.features.network import open_network
 from tlcli.features.store import FeatureStore
 from tlcli.images.intensity import Range
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CacheSettings, ClusterSettings, ComputeSettings, NetworkSettings
@@ -42,7 +42,7 @@ class Recipe:
     network: NetworkSettings
     compute: ComputeSettings
     classes: int
-    pictures: int
+    images: int
     """All of DATA, by which the engine is picked."""
     intensity: Range | None
     augmentation: Augmentation | None
@@ -50,7 +50,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureTask:
-    """Pictures whose features are wanted."""
+    """Images whose features are wanted."""
 
     paths: list[str]
     views: list[int]
@@ -89,7 +89,7 @@ class FeatureWorker:
             recipe.compute,
             CacheSettings(enabled=False),
             classes=recipe.classes,
-            pictures=recipe.pictures,
+            images=recipe.images,
             report=Silent(),
             intensity=recipe.intensity,
         )
@@ -101,7 +101,7 @@ class FeatureWorker:
         self._frozen = frozen
         self._content = content
         self._batch_size = pick_batch_size(recipe.compute.batch_size, network.device)
-        self._loader = PictureLoader(order, workers=recipe.compute.worker_count())
+        self._loader = ImageLoader(order, workers=recipe.compute.worker_count())
 
     def __call__(self, task: FeatureTask) -> FeatureAnswer:
         """Compute a task's features."""
@@ -152,7 +152,7 @@ class ClusterExtractor:
         *,
         name: str,
     ) -> None:
-        """Compute the features of the pictures and views `todo` into `store`, and complete `extraction`."""
+        """Compute the features of the images and views `todo` into `store`, and complete `extraction`."""
         if self._cluster is None:
             self._cluster = self._stack.enter_context(joined(self._settings, compute.device, report))
         compute = replace(compute, device=self._cluster.device, precision=frozen.network.precision)
@@ -196,7 +196,7 @@ def _keep(answer: FeatureAnswer, store: FeatureStore, kept: set[tuple[bytes, int
 
 
 def _tell(answer: FeatureAnswer, part: Sequence[tuple[int, int]], extraction: Extraction) -> None:
-    """Enter what became of a part's pictures and views."""
+    """Enter what became of a part's images and views."""
     for place, (index, view) in enumerate(part):
         if not view:
             extraction.digests[index] = answer.extraction.digests[place]

@@ -82,14 +82,14 @@ def open_part_folder(out: Path, content: dict[str, Any], *, replace: bool, repor
 
 
 def read_part(path: Path, names: Sequence[str], paths: Sequence[str], report: Reporter) -> Tally | None:
-    """Count the rows of a part that is there; None where it isn't, or isn't what was written for these pictures."""
+    """Count the rows of a part that is there; None where it isn't, or isn't what was written for these images."""
     if not path.exists():
         return None
     tally = Tally()
     try:
         rows = list(read_output(path))
         if [row["path"] for row in rows] != [portable_name(name) for name in paths]:
-            raise ValueError("it has other pictures")
+            raise ValueError("it has other images")
         for row in rows:
             tally.count([row[name] for name in names])
     except (ValueError, KeyError, OSError) as error:  # pyarrow's own are ValueErrors and OSErrors

@@ -77,14 +77,14 @@ def predict_on_cluster(
     paths: Iterable[str],
     report: Reporter,
 ) -> tuple[Tally, bool]:
-    """Predict pictures, in parts that lack in the folder `settings.out`.
+    """Predict images, in parts that lack in the folder `settings.out`.
 
     Args:
         settings: Which run, which rows, where to.
-        cluster: Which cluster, and how many pictures a part.
+        cluster: Which cluster, and how many images a part.
         signature: All that decides what the rows are.
         names: Of the columns.
-        paths: Of the pictures.
+        paths: Of the images.
         report: Told of progress.
 
     Returns:

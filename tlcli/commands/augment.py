@@ -1,4 +1,4 @@
-"""augment: a data set on disk in which each training picture has distorted copies; classes and splits stay."""
+"""augment: a data set on disk in which each training image has distorted copies; classes and splits stay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.summary import describe_dataset, describe_failures
 from tlcli.errors import ArtifactError, UsageError
 from tlcli.images.augment import draw_amounts
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import MAX_BYTES, Order
 from tlcli.inference.journal import write_csv
 from tlcli.progress import Reporter, Silent
@@ -50,7 +50,7 @@ FORMAT = 1
 BEGUN_BY = "a data set that tlcli augment began"
 
 MANIFEST = "manifest.csv"
-"""Written last: a row for each picture. A data set without it is unfinished."""
+"""Written last: a row for each image. A data set without it is unfinished."""
 
 DATA_SET = Target(
     option="--out",
@@ -65,7 +65,7 @@ COLUMNS = ("path", "label", "split", "source", "digest", "view", "parameters")
 
 
 def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[str, Any]:
-    """Write DATA's pictures and views 1 to `copies` of the training pictures to `out`, and draw the preview.
+    """Write DATA's images and views 1 to `copies` of the training images to `out`, and draw the preview.
 
     Returns:
         The object of `--json`: out, images, written, seconds, splits, failed, failures, preview; and
@@ -82,7 +82,7 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
         check_outside("--preview", settings.preview, settings.data, "DATA")
     if settings.out is not None and (lies_in(settings.out, settings.data) or lies_in(settings.data, settings.out)):
         raise UsageError(
-            f"--out {settings.out} and DATA {settings.data} lie in each other; pictures would be mixed. Choose a "
+            f"--out {settings.out} and DATA {settings.data} lie in each other; images would be mixed. Choose a "
             "folder of its own."
         )
     again = settings.overwrite or settings.resume
@@ -101,9 +101,9 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
     if out is not None:
         _check_out(out, settings)
     dataset = open_dataset(settings.data)
-    if preview is not None:  # a table may name pictures anywhere
-        pictures = (sample.path for sample in dataset.samples)
-        check_new_file("--preview", preview, replace=True, inputs=pictures)
+    if preview is not None:  # a table may name images anywhere
+        images = (sample.path for sample in dataset.samples)
+        check_new_file("--preview", preview, replace=True, inputs=images)
     result: dict[str, Any] = {
         "out": None if settings.out is None else str(settings.out),
         "images": len(dataset.samples),
@@ -117,7 +117,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         describe_dataset(dataset, report)
         check_folder_names(dataset.classes)
         outputs, failures = plan(dataset, settings, report)
-        signature = _signature(settings) | _pictures(outputs)
+        signature = _signature(settings) | _images(outputs)
         if (out / MANIFEST).exists():
             _check_begun(out, signature, settings)
             result["was_finished"] = True
@@ -184,24 +184,24 @@ def _signature(settings: AugmentSettings) -> dict[str, Any]:
     } | ({"intensity": settings.intensity} if settings.intensity else {})
 
 
-def _pictures(outputs: Sequence[Output]) -> dict[str, Any]:
+def _images(outputs: Sequence[Output]) -> dict[str, Any]:
     """All of DATA that decides what is written."""
     listing = [(output.path, output.digest.hex(), output.view) for output in outputs]
-    return {"pictures": hashlib.sha256(canonical_json(listing)).hexdigest()}
+    return {"images": hashlib.sha256(canonical_json(listing)).hexdigest()}
 
 
 def _check_begun(out: Path, signature: dict[str, Any], settings: AugmentSettings) -> None:
-    """Refuse to go on with other pictures."""
+    """Refuse to go on with other images."""
     if read_sealed(out / BEGUN, BEGUN_BY, form=FORMAT) != signature:
         raise ArtifactError(
-            f"{out} was begun with other pictures: {settings.data} has changed since. Choose another --out.", path=out
+            f"{out} was begun with other images: {settings.data} has changed since. Choose another --out.", path=out
         )
 
 
 def _write_data_set(
     out: Path, outputs: Sequence[Output], signature: dict[str, Any], settings: AugmentSettings, report: Reporter
 ) -> dict[int, str]:
-    """Write the pictures that `out` lacks. Gives the reason for each sample that failed, by its index."""
+    """Write the images that `out` lacks. Gives the reason for each sample that failed, by its index."""
     out.mkdir(parents=True, exist_ok=True)
     if (out / BEGUN).exists():
         _check_begun(out, signature, settings)
@@ -209,28 +209,26 @@ def _write_data_set(
         write_json(out / BEGUN, sealed(signature))
     for leftover in out.rglob(".*.tmp"):
         leftover.unlink()  # of a process that was killed
-    return _write_pictures(out, outputs, settings, report)
+    return _write_images(out, outputs, settings, report)
 
 
-def _write_pictures(
-    out: Path, outputs: Sequence[Output], settings: AugmentSettings, report: Reporter
-) -> dict[int, str]:
+def _write_images(out: Path, outputs: Sequence[Output], settings: AugmentSettings, report: Reporter) -> dict[int, str]:
     """Copy originals byte for byte, and write views as PNG, so that no pixel of them changes."""
     todo = [output for output in outputs if not (out / output.path).exists()]
     failures: dict[int, str] = {}
     intensity = intensity_range(settings.intensity)
     order = Order(png=True, augmentation=settings.augmentation, seed=settings.seed, intensity=intensity)
     with (
-        PictureLoader(order, workers=settings.compute.worker_count()) as loader,
+        ImageLoader(order, workers=settings.compute.worker_count()) as loader,
         report.task("Augment", len(todo)) as advance,
     ):
         requests = ((output.sample.path, output.view) for output in todo)
-        for output, picture in zip(todo, loader.load_views(requests), strict=True):
+        for output, image in zip(todo, loader.load_views(requests), strict=True):
             advance(1)
-            if picture.error is not None or picture.digest != output.digest:
-                failures[output.index] = picture.error or "changed while it was read"
+            if image.error is not None or image.digest != output.digest:
+                failures[output.index] = image.error or "changed while it was read"
                 continue
-            content = picture.pixels if output.view else _original(output)
+            content = image.pixels if output.view else _original(output)
             if content is None:
                 failures[output.index] = "changed while it was read"
                 continue
@@ -252,7 +250,7 @@ def _original(output: Output) -> bytes | None:
 
 
 def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[Output], settings: AugmentSettings) -> None:
-    """A row for each picture that is there; it is a table that tlcli reads, too."""
+    """A row for each image that is there; it is a table that tlcli reads, too."""
 
     def row(output: Output) -> list[Any]:
         whole = portable_name(str(out / output.path))
@@ -275,7 +273,7 @@ def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[Output], sett
 
 
 def _survey(out: Path) -> dict[str, Any]:
-    """How many pictures of which split a finished data set has."""
+    """How many images of which split a finished data set has."""
     with (out / MANIFEST).open(encoding="utf8", newline="") as file:
         counts = Counter(row["split"] for row in csv.DictReader(file))
     return {"written": counts.total(), "splits": {split: counts[split] for split in SPLITS}}

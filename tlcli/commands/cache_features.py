@@ -1,4 +1,4 @@
-"""cache-features: what the frozen part of a network gives for each picture, computed once and kept."""
+"""cache-features: what the frozen part of a network gives for each image, computed once and kept."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     describe_dataset(dataset, report)
     # A head of the right size, since some networks come without one and can't be cut before it.
     classes = len(dataset.classes)
-    pictures = len(dataset.samples)
+    images = len(dataset.samples)
     freeze, seed = settings.network.freeze, settings.network.seed
     workers = settings.compute.worker_count()
     intensity = choose_intensity(
@@ -65,14 +65,14 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
         settings.compute,
         settings.cache,
         classes=classes,
-        pictures=pictures,
+        images=images,
         report=report,
         intensity=intensity,
         others_write=settings.shard is not None,
     )
-    if settings.shard is not None:  # only now: all pictures together decide what computes, and so the last bits
-        chosen = settings.shard.range(pictures)
-        report.note(f"Shard     {settings.shard}: {len(chosen):,} of {pictures:,} pictures")
+    if settings.shard is not None:  # only now: all images together decide what computes, and so the last bits
+        chosen = settings.shard.range(images)
+        report.note(f"Shard     {settings.shard}: {len(chosen):,} of {images:,} images")
         dataset = replace(dataset, samples=dataset.samples[chosen.start : chosen.stop])
     frozen = freeze_at(network, freeze, report, augmentation=settings.augmentation, seed=seed)
     report.note(describe_network(network, describe_cut(frozen.cut)))
@@ -86,7 +86,7 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
                 network=settings.network,
                 compute=settings.compute,
                 classes=classes,
-                pictures=pictures,
+                images=images,
                 intensity=intensity,
                 augmentation=settings.augmentation,
             )
@@ -133,7 +133,7 @@ def _compute_views(
     report: Reporter,
     extractor: Extractor | None,
 ) -> float:
-    """Views 1 to `views` of the pictures that may be trained on, entered into `extraction`; the seconds it took."""
+    """Views 1 to `views` of the images that may be trained on, entered into `extraction`; the seconds it took."""
     train = [
         index
         for index, sample in enumerate(dataset.samples)
@@ -157,7 +157,7 @@ def _compute_views(
 
 
 def _export(out: Path, dataset: Dataset, extraction: Extraction, frozen: Frozen, report: Reporter) -> None:
-    """Write path, label, split, digest and feature of each picture to a Parquet file, in the order of DATA.
+    """Write path, label, split, digest and feature of each image to a Parquet file, in the order of DATA.
 
     Features are float16 where the cache holds nothing but that; so of shards' exports of maps, some may be float32.
     """

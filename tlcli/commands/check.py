@@ -48,9 +48,9 @@ class CheckResult:
     groups: int
     """Of near duplicates."""
     counts: dict[str, int]
-    """Usable pictures to train on, by class."""
+    """Usable images to train on, by class."""
     sizes: tuple[Size, ...]
-    """Width and height of each picture that can be read, in pixels."""
+    """Width and height of each image that can be read, in pixels."""
     side: int
     """Of the network's input, in pixels."""
     out: str | None
@@ -171,7 +171,7 @@ def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Frozen
         settings.compute,
         settings.cache,
         classes=len(dataset.classes),
-        pictures=len(dataset.samples),
+        images=len(dataset.samples),
         report=report,
         intensity=intensity,
     )
@@ -183,7 +183,7 @@ def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Frozen
 def _copies(
     frozen: Frozen, paths: list[str], digests: list[bytes | None], settings: CheckSettings, report: Reporter
 ) -> Copies:
-    """Exact and near duplicates among the pictures that have a digest."""
+    """Exact and near duplicates among the images that have a digest."""
     files = distinct(digests)
     firsts = [indices[0] for indices in files]
     links = near_duplicates(

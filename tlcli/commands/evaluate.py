@@ -1,4 +1,4 @@
-"""evaluate: how good a run is on labelled pictures."""
+"""evaluate: how good a run is on labeled images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from tlcli.datasets.dataset import Dataset, Sample, open_dataset
 from tlcli.errors import DataError
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.inference.metrics import Metrics
 from tlcli.inference.predictor import Predictor
@@ -25,7 +25,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     """Judge a run on a split of DATA.
 
     Without a split in the settings: test where DATA has one; validation where DATA is what the run was trained on and
-    a part of it was held out; else all pictures, with a warning when they were trained on.
+    a part of it was held out; else all images, with a warning when they were trained on.
 
     Returns:
         Metrics (see `Metrics.result`), `split`, `images`, `failed`, `failures` and `seconds`.
@@ -54,10 +54,10 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
                 trained += known.get(prediction.digest or b"") == "train"
             advance(1)
     if len(failures) == len(samples):
-        raise DataError(f"none of the {len(samples)} pictures of {settings.data} could be read.", path=settings.data)
+        raise DataError(f"none of the {len(samples)} images of {settings.data} could be read.", path=settings.data)
     if trained and split in {"validation", "test"}:
         report.warn(
-            f"{trained:,} of these {len(samples):,} pictures were trained on, though they are called {split}, so the "
+            f"{trained:,} of these {len(samples):,} images were trained on, though they are called {split}, so the "
             "figures flatter."
         )
     found = metrics.result()
@@ -87,14 +87,14 @@ def _choose(run: Run, dataset: Dataset, settings: EvaluateSettings, report: Repo
         if own and chosen:
             return settings.split, chosen
         raise DataError(
-            f"{dataset.root} has no {settings.split} pictures"
+            f"{dataset.root} has no {settings.split} images"
             + ("" if own else ", and not all of it is what the run was trained on, whose splits are known")
             + f". Use --split all, or give a folder with a {settings.split} folder.",
             path=dataset.root,
         )
     if seen := known.count("train"):
         report.warn(
-            f"{seen:,} of these {len(known):,} pictures were trained on, so the figures flatter. Those of pictures not "
+            f"{seen:,} of these {len(known):,} images were trained on, so the figures flatter. Those of images not "
             "trained on stand in run.json under validation."
         )
     return "all", dataset.samples
@@ -105,14 +105,14 @@ def _of(samples: Sequence[Sample], split: str) -> list[Sample]:
 
 
 def _splits_in_run(run: Run, dataset: Dataset, settings: EvaluateSettings, report: Reporter) -> list[str | None]:
-    """What each sample was to the run: its split, `failed`, or None for pictures it never saw. Told by their bytes."""
+    """What each sample was to the run: its split, `failed`, or None for images it never saw. Told by their bytes."""
     splits = run.splits()
     known: list[str | None] = []
     with (
-        PictureLoader(Order(), workers=settings.compute.worker_count()) as loader,
+        ImageLoader(Order(), workers=settings.compute.worker_count()) as loader,
         report.task("Compare", len(dataset.samples)) as advance,
     ):
-        for picture in loader.load(sample.path for sample in dataset.samples):
-            known.append("failed" if picture.digest is None else splits.get(picture.digest))
+        for image in loader.load(sample.path for sample in dataset.samples):
+            known.append("failed" if image.digest is None else splits.get(image.digest))
             advance(1)
     return known

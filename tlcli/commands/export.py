@@ -13,8 +13,8 @@ from tlcli.errors import UsageError
 from tlcli.exporting import onnx_file, timm_folder, torch_program
 from tlcli.exporting.calibrated_network import Calibrated, describe, input_name
 from tlcli.exporting.comparison import Comparison, Exported, Tolerance, check, compare, tolerance
-from tlcli.exporting.comparison_images import RealPictures, data_of, real_pictures
-from tlcli.exporting.int8 import quantised
+from tlcli.exporting.comparison_images import ComparisonImages, data_of, real_images
+from tlcli.exporting.int8 import quantized
 from tlcli.exporting.model_card import model_card
 from tlcli.inference.load_network import trained_network
 from tlcli.inference.predictor import Predictor
@@ -27,7 +27,7 @@ from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import Place
 
 CALIBRATION = 256
-"""Pictures by which `--int8` measures the ranges of activations."""
+"""Images by which `--int8` measures the ranges of activations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class ExportResult:
     comparison: Comparison
     limits: Tolerance
     calibrated_on: int | None
-    """Pictures, with `--int8`."""
+    """UsableImages, with `--int8`."""
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -67,10 +67,10 @@ class ExportResult:
 
 
 def export(settings: ExportSettings, report: Reporter | None = None) -> ExportResult:
-    """Write a run for use without tlcli, once it has said the same as the run on real pictures.
+    """Write a run for use without tlcli, once it has said the same as the run on real images.
 
     Raises:
-        UsageError: the output exists, the format can't hold this network, or there are no pictures to compare on.
+        UsageError: the output exists, the format can't hold this network, or there are no images to compare on.
         DataError: DATA is unusable.
         ArtifactError: the run is broken, its network can't be exported, or the export says something else.
         MachineError: no room, no permission, no memory.
@@ -102,13 +102,13 @@ def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: 
     report.note(
         f"{run.info['backbone']}, {len(run.classes)} classes, to {settings.form}: {portable_name(str(settings.out))}"
     )
-    pictures = _pictures(run, data, settings, report)
+    images = _images(run, data, settings, report)
     limits = tolerance(run, int8=settings.int8)
 
     def judge(exported: Exported) -> Comparison:
         predictor = Predictor(run, ComputeSettings(device="cpu", workers=settings.worker_count()), report)
-        with report.task("Compare", len(pictures.pixels)) as advance:
-            found = compare(predictor, exported, pictures, advance)
+        with report.task("Compare", len(images.pixels)) as advance:
+            found = compare(predictor, exported, images, advance)
         check(found, limits)
         return found
 
@@ -116,7 +116,7 @@ def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: 
         found, size = _to_timm(run, out, judge, overwrite=settings.overwrite)
     else:
         make = _onnx if settings.form == "onnx" else _torch
-        content, exported = make(run, backbone, settings, pictures, report)
+        content, exported = make(run, backbone, settings, images, report)
         found, size = judge(exported), len(content)
         with whole_file(out, report) as file:
             file.write(content)
@@ -126,46 +126,46 @@ def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: 
         size=size,
         comparison=found,
         limits=limits,
-        calibrated_on=len(pictures.calibration) if settings.int8 else None,
+        calibrated_on=len(images.calibration) if settings.int8 else None,
         seconds=time.monotonic() - started,
     )
 
 
-def _pictures(run: Run, data: Place, settings: ExportSettings, report: Reporter) -> RealPictures:
-    pictures = real_pictures(
+def _images(run: Run, data: Place, settings: ExportSettings, report: Reporter) -> ComparisonImages:
+    images = real_images(
         run,
         data,
-        wanted=settings.picture_count(),
+        wanted=settings.image_count(),
         calibrating=CALIBRATION if settings.int8 else 0,
         workers=settings.worker_count(),
     )
-    count = len(pictures.pixels)
-    seen = "" if pictures.held_out == count else f", {count - pictures.held_out:,} of them trained on"
+    count = len(images.pixels)
+    seen = "" if images.held_out == count else f", {count - images.held_out:,} of them trained on"
     if isinstance(data, Path) and data.is_relative_to(Path.cwd()):
         data = data.relative_to(Path.cwd())
-    report.note(f"Pictures  {count:,} of {portable_name(str(data))} to compare on{seen}")
-    return pictures
+    report.note(f"Images  {count:,} of {portable_name(str(data))} to compare on{seen}")
+    return images
 
 
 Made = tuple[bytes, Exported]
 """A file's content, and what it says once it is loaded."""
 
 
-def _onnx(run: Run, backbone: Backbone, settings: ExportSettings, pictures: RealPictures, report: Reporter) -> Made:
+def _onnx(run: Run, backbone: Backbone, settings: ExportSettings, images: ComparisonImages, report: Reporter) -> Made:
     asked, entry = settings.with_preprocessing, input_name(with_preprocessing=settings.with_preprocessing)
     report.note("Export    the network, for ONNX")
     network = Calibrated(backbone, run, with_preprocessing=asked)
     traced = torch_program.trace(network, run.preprocessing, with_preprocessing=asked)
     model = onnx_file.onnx_model(traced, entry)
     if settings.int8:
-        report.note(f"Quantise  to 8 bits, calibrated on {len(pictures.calibration):,} training pictures")
-        model = quantised(model, entry, pictures.calibration, run.preprocessing)
+        report.note(f"Quantize  to 8 bits, calibrated on {len(images.calibration):,} training images")
+        model = quantized(model, entry, images.calibration, run.preprocessing)
     content = onnx_file.onnx_file(model, describe(run, with_preprocessing=asked))
     return content, onnx_file.run_onnx_file(content, entry, run.preprocessing)
 
 
-def _torch(run: Run, backbone: Backbone, settings: ExportSettings, pictures: RealPictures, report: Reporter) -> Made:
-    del pictures
+def _torch(run: Run, backbone: Backbone, settings: ExportSettings, images: ComparisonImages, report: Reporter) -> Made:
+    del images
     asked = settings.with_preprocessing
     report.note("Export    the network, by torch.export")
     network = Calibrated(backbone, run, with_preprocessing=asked)

@@ -1,4 +1,4 @@
-"""finetune: labelled pictures in, a run directory with a good classifier out."""
+"""finetune: labeled images in, a run directory with a good classifier out."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _begin(
 
     Returns:
         The settings, which say where the run goes; where it is written, which is the same unless that is a URL; and the
-        pictures, None where it was finished before.
+        images, None where it was finished before.
     """
     settings = _gone_on_with(settings)
     settings = replace(settings, out=settings.out or free_name(settings.data))
@@ -164,7 +164,7 @@ def _write(
         "features": round(classifier.feature_seconds, 3),
         "training": round(classifier.training_seconds, 3),
     }
-    pictures = classifier.pictures
+    images = classifier.images
     return write_run(
         directory,
         weights=classifier.frozen.network.backbone.model.state_dict(),
@@ -172,7 +172,7 @@ def _write(
         info=info,
         epochs=classifier.lines,
         predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
-        splits=splits_by_digest(pictures.settled, pictures.extraction.digests),
+        splits=splits_by_digest(images.settled, images.extraction.digests),
         report=run_report(info, classifier, settings, name=name, report=report),
         onnx=classifier.onnx,
     )
@@ -186,7 +186,7 @@ def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
         ("--group-by", settings.group_by is not None),
     ):
         if given:
-            raise UsageError(f"{flag} has no effect: {settings.data} brings its own validation pictures. Leave it out.")
+            raise UsageError(f"{flag} has no effect: {settings.data} brings its own validation images. Leave it out.")
 
 
 def _finished(out: Path, settings: FinetuneSettings) -> dict[str, Any]:
@@ -209,10 +209,10 @@ def _finished(out: Path, settings: FinetuneSettings) -> dict[str, Any]:
 
 def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) -> dict[str, Any]:
     """What `run.json` says, besides seconds and checksums."""
-    frozen, pictures = classifier.frozen, classifier.pictures
-    network, cut, extraction = frozen.network, frozen.cut, pictures.extraction
+    frozen, images = classifier.frozen, classifier.images
+    network, cut, extraction = frozen.network, frozen.cut, images.extraction
     failed = [(dataset.samples[index].path, reason) for index, reason in sorted(extraction.failures.items())]
-    failed += pictures.lost.items()
+    failed += images.lost.items()
     return {
         "tlcli": tlcli.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -236,7 +236,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
         "temperature": classifier.temperature,
         "log_prior": None if classifier.log_prior is None else classifier.log_prior.tolist(),
         "images": {
-            **{split: len(pictures.readable(split)) for split in SPLITS},
+            **{split: len(images.readable(split)) for split in SPLITS},
             "skipped": sum(dataset.skipped.values()),
             "failed": len(failed),
             "computed": extraction.computed,
@@ -247,7 +247,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
             "fingerprint": data_fingerprint(extraction.digests),
             "skipped": dataset.skipped,
             "failed": [{"path": portable_name(path), "error": reason} for path, reason in failed],
-            "duplicates": pictures.duplicates.to_json(),
+            "duplicates": images.duplicates.to_json(),
         },
         "validation": classifier.validation.metrics,
         "test": classifier.test.metrics if classifier.test else None,

@@ -1,4 +1,4 @@
-"""inspect: the pictures that excite a network's units most, and what in them does."""
+"""inspect: the images that excite a network's units most, and what in them does."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class InspectedLayer:
     units: tuple[int, ...]
     """Numbers of the units shown, the most selective first."""
     alive: int
-    """Units that don't answer every picture alike."""
+    """Units that don't answer every image alike."""
     of: int
     """Units there are."""
     compared: bool
     """Units are shown before and after fine-tuning."""
     file: str
-    """The picture, below `out`."""
+    """The image, below `out`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,9 @@ class InspectResult:
     layers: tuple[InspectedLayer, ...]
     images: int
     copies: int
-    """Pictures that were byte-identical to others, and counted once."""
+    """Images that were byte-identical to others, and counted once."""
     failures: dict[str, str]
-    """Why pictures were left out, by path."""
+    """Why images were left out, by path."""
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class InspectResult:
 
 
 def inspect(settings: InspectSettings, report: Reporter | None = None) -> InspectResult:
-    """Find and draw what excites the units of some layers most, among the training pictures of DATA.
+    """Find and draw what excites the units of some layers most, among the training images of DATA.
 
     Raises:
         UsageError: no such backbone or layer, or `out` exists already.
@@ -119,7 +119,7 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
     paths = [sample.path for sample in samples]
     found = scan(subject, taps, paths, settings.compute, report)
     if len(found.failures) == len(samples):
-        raise DataError(f"none of the {len(samples):,} training pictures of {dataset.root} can be read.")
+        raise DataError(f"none of the {len(samples):,} training images of {dataset.root} can be read.")
     studio = Studio(settings, subject, dataset, samples, report)
     with target.filled(replace=settings.overwrite) as folder:
         sections = studio.write(folder, taps, found)

@@ -65,7 +65,7 @@ def layers(name: str, *, size: int | None = None) -> LayersResult:
     """List the layers of a backbone, or of the network in a run's directory. No weights are loaded.
 
     Raises:
-        UsageError: no such backbone, or it can't take pictures of that size.
+        UsageError: no such backbone, or it can't take images of that size.
         ArtifactError: the run is broken.
     """
     path = Path(name)

@@ -1,4 +1,4 @@
-"""predict: a run and pictures in, one row for each picture out."""
+"""predict: a run and images in, one row for each image out."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class PredictResult(Tally):
     unlisted: list[str] = field(default_factory=list)
     """Folders that could not be listed, and why."""
     explained: dict[str, Any] | None = None
-    """Where the explanations are, for how many pictures, and how many of the first had none; None without."""
+    """Where the explanations are, for how many images, and how many of the first had none; None without."""
     shard: str | None = None
-    """Which part of the pictures this is, `I/N`; None where it is all."""
+    """Which part of the images this is, `I/N`; None where it is all."""
     was_finished: bool = False
     """With `resume`: there was nothing left to do."""
     seconds: float = 0.0
@@ -78,17 +78,17 @@ def predict(
     stdin: IO[bytes] | None = None,
     stdout: IO[str] | None = None,
 ) -> PredictResult:
-    """Predict every picture of the inputs.
+    """Predict every image of the inputs.
 
     Args:
-        settings: Which run, which pictures, where to.
+        settings: Which run, which images, where to.
         report: Told of progress.
         stdin: Where a list on standard input is read from.
         stdout: Where the rows go with `out="-"`.
 
     Raises:
         UsageError: the output exists already, or has an unknown suffix.
-        DataError: an input does not exist, or there is no picture at all.
+        DataError: an input does not exist, or there is no image at all.
         ArtifactError: the run is broken, or what is resumed was begun otherwise.
         MachineError: no such device, no memory, no room, no permission.
     """
@@ -128,12 +128,12 @@ def _predict(
     result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
     result.unlisted = list(inputs.unlisted)
     for problem in result.unlisted:
-        report.warn(f"{problem}; its pictures have no rows.")
+        report.warn(f"{problem}; its images have no rows.")
     if not inputs.total:
-        raise DataError(f"no pictures in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
+        raise DataError(f"no images in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
     if settings.shard is not None:
         result.shard = str(settings.shard)
-        report.note(f"Shard     {settings.shard}: {total:,} of {inputs.total:,} pictures")
+        report.note(f"Shard     {settings.shard}: {total:,} of {inputs.total:,} images")
     names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
     if settings.cluster is not None:
         from tlcli.cluster.predictions import predict_on_cluster
@@ -183,7 +183,7 @@ def _open_explainer(
         run=run.directory,
         rows=out,
         inputs=settings.inputs,
-        pictures=inputs,
+        images=inputs,
         replace=settings.overwrite or settings.resume,
     )
     from tlcli.insight.explain import Explainer
@@ -224,7 +224,7 @@ def _write(
 
 
 def _survey(inputs: Inputs, *, exactly: bool) -> tuple[int, str]:
-    """How many pictures there are, and a hash of their paths; `exactly`: also of their sizes and times of change."""
+    """How many images there are, and a hash of their paths; `exactly`: also of their sizes and times of change."""
     digest, total = hashlib.sha256(), 0
     for path in inputs:
         digest.update(os.fsencode(path) + b"\0")
@@ -263,7 +263,7 @@ def _rows(
     selection: Selection,
     advance: Advance,
 ) -> Iterator[list[Row]]:
-    """Rows of the pictures, a few at a time, counted."""
+    """Rows of the images, a few at a time, counted."""
     for some in rows_of(predictor, paths, settings):
         for prediction, row in some:
             _count(result, selection, prediction.path, row)

@@ -32,14 +32,14 @@ SHOWN = 5
 
 HEADINGS = {
     UNREADABLE: ("Unreadable", "training leaves them out. Save them anew, or remove them"),
-    LEAK: ("Leaks", "the same picture in two splits flatters every result. Keep one side"),
-    CONFLICT: ("Two classes", "one picture with two labels. Keep the right one"),
+    LEAK: ("Leaks", "the same image in two splits flatters every result. Keep one side"),
+    CONFLICT: ("Two classes", "one image with two labels. Keep the right one"),
     SUSPECT: ("Wrong labels?", "another class fits better. Look at each, and move those that are wrong"),
     DUPLICATE: ("Duplicates", "the same bytes. Keep one of each"),
-    NEAR_DUPLICATE: ("Near duplicates", "one picture saved anew, resized, cropped or mirrored. Keep one of each"),
+    NEAR_DUPLICATE: ("Near duplicates", "one image saved anew, resized, cropped or mirrored. Keep one of each"),
     TINY: ("Tiny", "mostly made up by enlarging. Find larger ones, remove them, or use a smaller --size"),
-    SMALL_CLASS: ("Small classes", "too few to learn from. Add pictures, or merge the class into another"),
-    IMBALANCE: ("Imbalance", "the largest class drowns the smallest. Train with --balance, or add pictures"),
+    SMALL_CLASS: ("Small classes", "too few to learn from. Add images, or merge the class into another"),
+    IMBALANCE: ("Imbalance", "the largest class drowns the smallest. Train with --balance, or add images"),
 }
 
 
@@ -58,12 +58,12 @@ def check_summary(terminal: Terminal, result: CheckResult) -> None:
     _information(terminal, result)
     count = len(result.findings)
     if not count:
-        terminal.note(f"Nothing found in {len(result.dataset.samples):,} pictures   {result.seconds:.1f} s")
+        terminal.note(f"Nothing found in {len(result.dataset.samples):,} images   {result.seconds:.1f} s")
         terminal.note(f"Next      tlcli finetune {data}")
         return
     findings = "1 finding" if count == 1 else f"{count:,} findings"
     where = f"all: {quoted(result.out)}" if result.out else f"all: tlcli check {data} --out findings.csv"
-    terminal.note(f"{findings} in {len(result.dataset.samples):,} pictures   {where}   {result.seconds:.1f} s")
+    terminal.note(f"{findings} in {len(result.dataset.samples):,} images   {where}   {result.seconds:.1f} s")
     terminal.note(f"Next      nothing was changed: mend {data}, then tlcli check it again")
 
 
@@ -94,7 +94,7 @@ def _information(terminal: Terminal, result: CheckResult) -> None:
     counts = result.counts
     most, least = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
     if counts[most] == counts[least]:
-        terminal.note(f"Balance   {counts[most]:,} pictures in each of {len(counts):,} classes")
+        terminal.note(f"Balance   {counts[most]:,} images in each of {len(counts):,} classes")
     else:
         ratio = f", {counts[most] / counts[least]:.1f} times as many" if counts[least] else ""
         terminal.note(f"Balance   {least} {counts[least]:,} to {most} {counts[most]:,}{ratio}")
@@ -105,7 +105,7 @@ def _information(terminal: Terminal, result: CheckResult) -> None:
         terminal.note(f"Sizes     shorter side from {shorter[0]:,} to {shorter[-1]:,} pixels, median {middle:,}{small}")
     labels = result.labels
     if labels.accuracy is None:
-        terminal.note("Labels    not judged: too few pictures of each class")
+        terminal.note("Labels    not judged: too few images of each class")
     else:
         left = len(result.sizes) - labels.judged
         unjudged = f"; {left:,} not judged, of classes with too few" if left else ""

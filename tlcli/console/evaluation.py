@@ -19,12 +19,12 @@ MOST_ROWS = 30
 """Classes shown, at most."""
 RIGHT = ((222, 238, 250), (24, 100, 171))
 WRONG = ((255, 236, 217), (217, 72, 15))
-"""Backgrounds from few to all pictures of a row. Text on them is black or white, so it is read on any terminal."""
+"""Backgrounds from few to all images of a row. Text on them is black or white, so it is read on any terminal."""
 BINS = 15
 """Of confidence, as in `training.metrics`."""
 BARS = "▁▂▃▄▅▆▇█"
 FEW = 50
-"""Pictures below which calibration can't be told."""
+"""Images below which calibration can't be told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class _Part:
 
     indices: tuple[int, ...]
     of: int
-    """Classes that have pictures, or were said."""
+    """Classes that have images, or were said."""
 
     @property
     def whole(self) -> bool:
@@ -144,7 +144,7 @@ def calibration(terminal: Terminal, metrics: dict[str, Any]) -> None:
 
 
 def _spark(bins: Sequence[dict[str, Any]]) -> str:
-    """A bar for each bin of confidence from the first to the last with pictures: the share that is right."""
+    """A bar for each bin of confidence from the first to the last with images: the share that is right."""
     heights = {math.ceil(row["confidence"] * BINS - 1e-9): row["accuracy"] for row in bins}
     places = range(min(heights), max(heights) + 1)
     return "".join(BARS[min(int(heights[at] * len(BARS)), len(BARS) - 1)] if at in heights else " " for at in places)
@@ -154,7 +154,7 @@ def _verdict(metrics: dict[str, Any]) -> str:
     """The same in words."""
     images = metrics["images"]
     if images < FEW:
-        return f"but {images} {'picture tells' if images == 1 else 'pictures tell'} little"
+        return f"but {images} {'image tells' if images == 1 else 'images tell'} little"
     if metrics["ece"] < 0.02:
         return "which is little"
     mean = sum(row["confidence"] * row["images"] for row in metrics["reliability"]) / images

@@ -104,7 +104,7 @@ def backbone_listing(terminal: Terminal, listings: list[dict[str, Any]]) -> None
 
 def cache_listing(terminal: Terminal, caches: list[dict[str, Any]]) -> None:
     """One line a cache."""
-    right = ("pictures", "size", "last used (UTC)")
+    right = ("images", "size", "last used (UTC)")
     table = _table("cache", "backbone", "cut", "input", "numerics", *right, right=right)
     for cache in caches:
         content = cache["ingredients"]
@@ -131,5 +131,5 @@ def inspect_summary(terminal: Terminal, result: InspectResult) -> None:
         silent = f", {dead:,} of {layer.of:,} dead" if dead else f" of {layer.of:,}"
         terminal.note(f"Layer {layer.number:>3} {layer.name}: {len(layer.units)} units{silent}   {layer.file}")
     copies = f", {result.copies:,} copies counted once" if result.copies else ""
-    terminal.note(f"{result.images:,} pictures{copies}   {result.seconds:.1f} s")
+    terminal.note(f"{result.images:,} images{copies}   {result.seconds:.1f} s")
     terminal.note(f"Page      {result.out / 'inspect.html'}")

@@ -57,7 +57,7 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
             f"Time      {terminal.elapsed():.1f} s: features {seconds['features']:.1f}, "
             f"training {seconds['training']:.1f}, start-up and the rest {rest:.1f}"
         )
-    terminal.note(f"Next      tlcli predict {run} PICTURES --min-confidence {TRUSTED[1]} --out labels.csv")
+    terminal.note(f"Next      tlcli predict {run} IMAGES --min-confidence {TRUSTED[1]} --out labels.csv")
 
 
 def _head(terminal: Terminal, info: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ def _head(terminal: Terminal, info: dict[str, Any]) -> None:
         + (
             f"5-fold, refitted on all {info['images']['train']:,}"
             if validation["method"] == "5-fold"
-            else f"chosen on {validation['images']:,} held-out pictures"
+            else f"chosen on {validation['images']:,} held-out images"
         )
     )
 
@@ -83,7 +83,7 @@ def _tail(terminal: Terminal, info: dict[str, Any]) -> None:
 
 
 def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
-    """What `--freeze auto` tried: how deep, what was trained, how good on the validation pictures, how long."""
+    """What `--freeze auto` tried: how deep, what was trained, how good on the validation images, how long."""
     training, of = info["training"], info["freeze"]["of"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("  frozen up to", no_wrap=True)
@@ -111,7 +111,7 @@ def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], where: str
     line = Text(f"{name:<9} ")
     line.append(percent(metrics["accuracy"]), style="bold green")
     line.append(
-        f" ({100 * low:.1f} to {100 * high:.1f}, {where}, {metrics['images']:,} pictures)   "
+        f" ({100 * low:.1f} to {100 * high:.1f}, {where}, {metrics['images']:,} images)   "
         f'balanced {percent(metrics["balanced_accuracy"])}   always "{printable(majority["name"])}" '
         f"{percent(majority['accuracy'])}"
     )
@@ -119,11 +119,11 @@ def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], where: str
 
 
 def trust_line(terminal: Terminal, metrics: dict[str, Any]) -> None:
-    """How many pictures reach a confidence, and how many of these are right."""
+    """How many images reach a confidence, and how many of these are right."""
     rows = [row for row in metrics["confidence"] if row["threshold"] in TRUSTED and row["accuracy"] is not None]
     for name, row in zip(["Trust", "", ""], rows, strict=False):
         terminal.note(
-            f"{name:<9} confidence {row['threshold']:.2f} and up: {percent(row['share']):>7} of pictures, "
+            f"{name:<9} confidence {row['threshold']:.2f} and up: {percent(row['share']):>7} of images, "
             f"{percent(row['accuracy']):>7} right"
         )
 
@@ -138,7 +138,7 @@ def per_class_table(terminal: Terminal, metrics: dict[str, Any]) -> None:
         rows = sorted(rows, key=lambda pair: pair[1]["f1"] or 0)[:SHOWN_CLASSES]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("  class")
-    for name in ("pictures", "precision", "recall"):
+    for name in ("images", "precision", "recall"):
         table.add_column(name, justify="right")
     table.add_column("")
     for name, row in rows:
@@ -171,7 +171,7 @@ def confusion_line(terminal: Terminal, metrics: dict[str, Any], classes: list[st
 
 
 def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
-    """How good the run is on these pictures."""
+    """How good the run is on these images."""
     for failure in result["failures"][:5]:
         terminal.note(f"  failed: {failure['path']}: {failure['error']}")
     _accuracy(terminal, "Accuracy", result, result["split"])
@@ -189,8 +189,8 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
     if len(result["labels"]) > 10:
         parts.append(f"... {len(result['labels']) - 10} more classes")
     parts += [f"{name} {result[name]:,}" for name in ("review", "failed") if result[name]]
-    pictures = "1 picture" if result["images"] == 1 else f"{result['images']:,} pictures"
-    terminal.note(f"{pictures}   {'   '.join(parts)}   {terminal.elapsed():.1f} s")
+    images = "1 image" if result["images"] == 1 else f"{result['images']:,} images"
+    terminal.note(f"{images}   {'   '.join(parts)}   {terminal.elapsed():.1f} s")
     for path, reason in failures:
         terminal.note(f"  failed: {path}: {reason}")
     if result["failed"] > len(failures):
@@ -202,7 +202,7 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
     if explained := result["explained"]:
         of = f" of {result['images']:,}" if explained["images"] < result["images"] else ""
         left_out = f", {explained['skipped']:,} skipped" if explained["skipped"] else ""
-        what = "picture" if result["images"] == 1 else "pictures"
+        what = "image" if result["images"] == 1 else "images"
         terminal.note(f"{quoted(explained['out'])}: {explained['images']:,}{of} {what} explained{left_out}")
 
 
@@ -210,7 +210,7 @@ def cache_features_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     """What was computed, and where it is."""
     views = f", those of train in {result['views']} views too" if result["views"] else ""
     terminal.note(
-        f"{result['images']:,} pictures{views}: {result['computed']:,} computed, {result['reused']:,} reused, "
+        f"{result['images']:,} images{views}: {result['computed']:,} computed, {result['reused']:,} reused, "
         f"{result['failed']:,} failed   {result['seconds']:.1f} s"
     )
     terminal.note(f"Cache     {quoted(result['cache'])}   {megabytes(result['bytes'])}")
@@ -236,9 +236,9 @@ def augment_summary(terminal: Terminal, result: dict[str, Any]) -> None:
         return
     splits = ", ".join(f"{name} {count:,}" for name, count in result["splits"].items())
     finished = "finished before" if result.get("was_finished") else f"{terminal.elapsed():.1f} s"
-    terminal.note(f"{result['written']:,} pictures: {splits}   {finished}")
+    terminal.note(f"{result['written']:,} images: {splits}   {finished}")
     out = quoted(result["out"])
-    terminal.note(f"Data set  {out}     what each picture is: {quoted(result['out'] + '/manifest.csv')}")
+    terminal.note(f"Data set  {out}     what each image is: {quoted(result['out'] + '/manifest.csv')}")
     terminal.note(f"Next      tlcli finetune {out}")
 
 
@@ -248,12 +248,12 @@ def export_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     most = "" if limits["max_difference"] is None else f" (at most {limits['max_difference']:g})"
     least = "" if not limits["agreement"] else f" (at least {100 * limits['agreement']:.0f} %)"
     terminal.note(
-        f"Compared  {result['images']:,} pictures: probabilities differ by up to {result['max_difference']:.2g}{most}, "
+        f"Compared  {result['images']:,} images: probabilities differ by up to {result['max_difference']:.2g}{most}, "
         f"{percent(result['agreement'])} of labels agree{least}"
     )
     if result["int8"]:
         before, after = result["int8"]["accuracy_before"], result["int8"]["accuracy_after"]
         trained = result["images"] - result["held_out"]
-        seen = f"; {trained:,} of these it was trained on" if trained else ", on pictures it was not trained on"
+        seen = f"; {trained:,} of these it was trained on" if trained else ", on images it was not trained on"
         terminal.note(f"Accuracy  {percent(before)} before, {percent(after)} in 8 bits{seen}")
     terminal.note(f"Written   {quoted(result['out'])}, {megabytes(result['bytes'])}   {result['seconds']:.1f} s")

@@ -98,7 +98,7 @@ class Terminal:
         self.console = Console(file=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @property
-    def summarises(self) -> bool:
+    def summarizes(self) -> bool:
         """Whether summaries for people are wanted."""
         return not self.quiet and not self.json_output
 
@@ -137,7 +137,7 @@ class Terminal:
         sys.stdout.buffer.flush()
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int, unit: str = "pictures") -> Iterator[Advance]:
+    def task(self, name: str, total: int, unit: str = "images") -> Iterator[Advance]:
         """Long work: a bar with rate and time left on a terminal, a line now and then elsewhere."""
         if self.quiet:
             yield lambda _: None

@@ -1,4 +1,4 @@
-"""Where the pictures of a data set that tlcli writes go: `<split>/<class>/...`, whatever the names of the originals.
+"""Where the images of a data set that tlcli writes go: `<split>/<class>/...`, whatever the names of the originals.
 
 No name can lead out of the data set's folder, and none is lost when the folder is read again.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from tlcli.datasets.dataset import Dataset, Sample
-from tlcli.datasets.walk import has_picture_suffix, is_hidden
+from tlcli.datasets.walk import has_image_suffix, is_hidden
 from tlcli.errors import DataError
 
 LONGEST = 255
@@ -34,7 +34,7 @@ def check_folder_names(classes: Sequence[str]) -> None:
 def place(dataset: Dataset, sample: Sample, digest: bytes) -> str:
     """Where the original of a sample goes, below the new data set's folder.
 
-    From a folder, it keeps its path below its class. From a table, whose pictures may lie anywhere, it gets a name
+    From a folder, it keeps its path below its class. From a table, whose images may lie anywhere, it gets a name
     that begins with its digest.
     """
     if dataset.in_folders:
@@ -42,8 +42,8 @@ def place(dataset: Dataset, sample: Sample, digest: bytes) -> str:
         below = PurePath(*parts[1 if dataset.samples[0].split is None else 2 :])
     else:
         stem, suffix = os.path.splitext(os.path.basename(sample.path))  # noqa: PTH119, PTH122 - may be any bytes
-        if not has_picture_suffix(f"x{suffix}"):
-            # Pictures are found by their suffix, and then decoded by their content: any will do.
+        if not has_image_suffix(f"x{suffix}"):
+            # Images are found by their suffix, and then decoded by their content: any will do.
             stem, suffix = stem + suffix, ".jpg"
         below = PurePath(_named(f"{digest.hex()[:16]}-{stem}", suffix))
     return str(PurePath(sample.split or "train", dataset.classes[sample.label], below))

@@ -11,7 +11,7 @@ from tlcli.datasets.duplicates import find_duplicates
 from tlcli.datasets.splits import HELD_OUT, SMALL_CLASS, assign_splits
 from tlcli.datasets.summary import describe_duplicates
 from tlcli.errors import DataError
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
 from tlcli.settings import AugmentSettings
@@ -19,7 +19,7 @@ from tlcli.settings import AugmentSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """One picture of the new data set."""
+    """One image of the new data set."""
 
     path: str
     """Below the data set's folder."""
@@ -31,18 +31,18 @@ class Output:
 
 
 def plan(dataset: Dataset, settings: AugmentSettings, report: Reporter) -> tuple[list[Output], dict[int, str]]:
-    """Every picture that is to be written; and why not, for samples whose files cannot be read.
+    """Every image that is to be written; and why not, for samples whose files cannot be read.
 
-    Only training pictures get copies, and none whose twin validates or tests.
+    Only training images get copies, and none whose twin validates or tests.
     """
     paths = [sample.path for sample in dataset.samples]
     with (
-        PictureLoader(Order(), workers=settings.compute.worker_count()) as loader,
+        ImageLoader(Order(), workers=settings.compute.worker_count()) as loader,
         report.task("Read", len(paths)) as advance,
     ):
-        pictures = [picture for picture in loader.load(paths) if advance(1) is None]
-    describe_duplicates(find_duplicates(dataset.samples, [picture.digest for picture in pictures]), report)
-    digests = {index: picture.digest for index, picture in enumerate(pictures) if picture.digest is not None}
+        images = [image for image in loader.load(paths) if advance(1) is None]
+    describe_duplicates(find_duplicates(dataset.samples, [image.digest for image in images]), report)
+    digests = {index: image.digest for index, image in enumerate(images) if image.digest is not None}
     samples = _split(dataset, digests, settings, report)
     judging = {digests[index] for index, sample in samples.items() if sample.split != "train"}
     outputs: dict[str, Output] = {}
@@ -52,14 +52,12 @@ def plan(dataset: Dataset, settings: AugmentSettings, report: Reporter) -> tuple
         copies = settings.copies if sample.split == "train" and digest not in judging else 0
         for view in range(copies + 1):
             path = place_view(original, digest, view)
-            # The same place twice is the same picture twice: a table may repeat a row.
+            # The same place twice is the same image twice: a table may repeat a row.
             outputs.setdefault(path, Output(path=path, index=index, sample=sample, digest=digest, view=view))
     both = sum(sample.split == "train" and digests[index] in judging for index, sample in samples.items())
     if both:
-        report.warn(f"{both:,} training pictures get no copies, since they also stand in validation or test.")
-    return list(outputs.values()), {
-        index: picture.error for index, picture in enumerate(pictures) if picture.error is not None
-    }
+        report.warn(f"{both:,} training images get no copies, since they also stand in validation or test.")
+    return list(outputs.values()), {index: image.error for index, image in enumerate(images) if image.error is not None}
 
 
 def _split(
@@ -67,7 +65,7 @@ def _split(
 ) -> dict[int, Sample]:
     """The readable samples, each with its split: DATA's own, or a part of train held out where it has no validation.
 
-    Otherwise whoever splits the new data set would put copies of one picture on both sides.
+    Otherwise whoever splits the new data set would put copies of one image on both sides.
     """
     fraction = None if dataset.has_split("validation") else HELD_OUT
     samples = assign_splits(
@@ -76,7 +74,7 @@ def _split(
     trained = {sample.label for sample in samples if sample.split == "train"}
     if missing := [name for label, name in enumerate(dataset.classes) if label not in trained]:
         raise DataError(
-            f"class {missing[0]!r} has no picture left to train on in {dataset.root}. Add some, or remove the class.",
+            f"class {missing[0]!r} has no image left to train on in {dataset.root}. Add some, or remove the class.",
             path=dataset.root,
         )
     if fraction is None:
@@ -84,12 +82,12 @@ def _split(
     held_out = sum(sample.split == "validation" for sample in samples)
     if not held_out:
         raise DataError(
-            f"{dataset.root} has no validation pictures, and none could be held out: classes under {SMALL_CLASS} "
-            "pictures stay in train. Put some pictures of each class into a validation folder beside train.",
+            f"{dataset.root} has no validation images, and none could be held out: classes under {SMALL_CLASS} "
+            "images stay in train. Put some images of each class into a validation folder beside train.",
             path=dataset.root,
         )
     report.note(
-        f"  {held_out:,} of {len(samples):,} pictures are held out for validation, so that no copy of a picture judges "
+        f"  {held_out:,} of {len(samples):,} images are held out for validation, so that no copy of an image judges "
         "its original"
     )
     return dict(zip(digests, samples, strict=True))

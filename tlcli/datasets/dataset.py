@@ -1,6 +1,6 @@
-"""DATA: a folder, a table or tars of labelled pictures, as samples with classes and splits.
+"""DATA: a folder, a table or tars of labeled images, as samples with classes and splits.
 
-Nothing is decoded here; the pictures' bytes are read later, once.
+Nothing is decoded here; the images' bytes are read later, once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from urllib.parse import quote
 from tlcli.datasets.folder_tree import ListedTree, LocalTree, Tree, under
 from tlcli.datasets.tables import SPLIT_NAMES, TABLE_SUFFIXES, Row, read_table, with_train
 from tlcli.datasets.tars import expand, is_tar, open_tars
-from tlcli.datasets.walk import SUFFIXES_FOR_PEOPLE, has_picture_suffix, is_hidden
-from tlcli.datasets.webdataset import labelled_in
+from tlcli.datasets.walk import SUFFIXES_FOR_PEOPLE, has_image_suffix, is_hidden
+from tlcli.datasets.webdataset import labeled_in
 from tlcli.errors import DataError, UsageError
 from tlcli.storage.remote import listing
 from tlcli.storage.urls import Place, Url
@@ -24,7 +24,7 @@ from tlcli.storage.urls import Place, Url
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One labelled picture."""
+    """One labeled image."""
 
     path: str
     """The file, relative to the working directory or absolute, as DATA was typed."""
@@ -33,7 +33,7 @@ class Sample:
     split: str | None = None
     """`train`, `validation` or `test`; None where DATA makes no splits."""
     group: str | None = None
-    """Pictures of one group stay on one side of every split that we make."""
+    """Images of one group stay on one side of every split that we make."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,12 @@ class Dataset:
     """Whether folders below `root` name the classes."""
 
     def has_split(self, split: str) -> bool:
-        """Whether DATA itself names pictures of `split`."""
+        """Whether DATA itself names images of `split`."""
         return any(sample.split == split for sample in self.samples)
 
 
 def open_dataset(data: Place, *, group_by: str | None = None, classes: tuple[str, ...] | None = None) -> Dataset:
-    """List the labelled pictures of DATA.
+    """List the labeled images of DATA.
 
     Args:
         data: `root/<class>/*`, `root/{train,val,test}/<class>/*`, a .csv, .jsonl or .parquet table, or WebDataset's
@@ -83,7 +83,7 @@ def open_dataset(data: Place, *, group_by: str | None = None, classes: tuple[str
             path=data,
         )
     else:
-        raise DataError(f"{data} does not exist. Give a folder with one sub-folder of pictures a class.", path=data)
+        raise DataError(f"{data} does not exist. Give a folder with one sub-folder of images a class.", path=data)
     names = _class_names(data, rows, classes)
     number = {name: index for index, name in enumerate(names)}
     samples = tuple(Sample(path=row.path, label=number[row.label], split=row.split, group=row.group) for row in rows)
@@ -114,11 +114,11 @@ def _tree(data: Place) -> Tree | None:
 
 
 def _tar_rows(pattern: str, skipped: Counter[str]) -> list[Row]:
-    rows = with_train([row for shard in open_tars(pattern) for row in labelled_in(shard, skipped)])
+    rows = with_train([row for shard in open_tars(pattern) for row in labeled_in(shard, skipped)])
     if not rows:
         found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items() if count) or "no files"
         raise DataError(
-            f"{pattern} holds no labelled pictures ({found}). Expected key.jpg beside key.cls, or beside key.json with "
+            f"{pattern} holds no labeled images ({found}). Expected key.jpg beside key.cls, or beside key.json with "
             "the class under label.",
             path=pattern,
         )
@@ -139,7 +139,7 @@ def _folder_rows(tree: Tree, skipped: Counter[str], *, for_run: bool) -> list[Ro
         if not rows:
             shards = next((name for name in tree.names(root) if is_tar(name)), None)
             raise DataError(
-                f"{root} holds no class folders with pictures. Expected {root}/<class>/*.jpg (or .png, ...), or "
+                f"{root} holds no class folders with images. Expected {root}/<class>/*.jpg (or .png, ...), or "
                 f"{root}/train/<class>/*.jpg." + (f" Its tars are DATA by their names: {root}/{shards}" * bool(shards)),
                 path=root,
             )
@@ -188,12 +188,10 @@ def _class_rows(
         if is_hidden(name):
             skipped["hidden folders" if tree.is_folder(folder) else "hidden files"] += 1
         elif not tree.is_folder(folder):
-            reason = (
-                "pictures outside the class folders" if has_picture_suffix(name) else "not pictures by their suffix"
-            )
+            reason = "images outside the class folders" if has_image_suffix(name) else "not images by their suffix"
             skipped[reason] += 1
         else:
-            paths = list(tree.pictures(folder, skipped))
+            paths = list(tree.images(folder, skipped))
             if not paths and not may_be_empty:
                 raise DataError(
                     f"{folder} holds no images (looked for {SUFFIXES_FOR_PEOPLE}). Add some or remove the folder.",
@@ -223,7 +221,7 @@ def _class_names(data: Place, rows: list[Row], given: tuple[str, ...] | None) ->
     """The classes of train, sorted as plain strings (DESIGN: nobody re-derives them)."""
     split_made = any(row.split is not None for row in rows)
     if rows and split_made and not any(row.split == "train" for row in rows) and not given:
-        raise DataError(f"{data} has no pictures of train, only of its other splits.", path=data)
+        raise DataError(f"{data} has no images of train, only of its other splits.", path=data)
     known = given or tuple(sorted({row.label for row in rows if not split_made or row.split == "train"}))
     names = set(known)
     for row in rows:
@@ -231,14 +229,14 @@ def _class_names(data: Place, rows: list[Row], given: tuple[str, ...] | None) ->
             if given:
                 where, expected = "the run", "Evaluate with the classes that it was trained on"
             else:
-                where, expected = "train", "Add pictures of it to train, or remove it"
+                where, expected = "train", "Add images of it to train, or remove it"
             raise DataError(
                 f"class {row.label!r} of {row.path} ({row.split or data}) is not one of the {len(known)} classes of "
                 f"{where}: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}. {expected}.",
                 path=row.path,
             )
     if not rows:
-        raise DataError(f"{data} lists no pictures.", path=data)
+        raise DataError(f"{data} lists no images.", path=data)
     if len(known) < 2:
         raise DataError(
             f"{data} has only one class, {known[0]!r}; a classifier needs at least two. Expected one sub-folder "

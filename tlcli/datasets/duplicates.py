@@ -1,4 +1,4 @@
-"""What stands out among the pictures of a data set, once their digests are known."""
+"""What stands out among the images of a data set, once their digests are known."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tlcli.storage.files import portable_name
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Byte-identical pictures."""
+    """Byte-identical images."""
 
     extra: int
-    """Pictures that are a copy of another one."""
+    """Images that are a copy of another one."""
     across_classes: tuple[tuple[str, ...], ...]
-    """Paths of each picture that stands in more than one class."""
+    """Paths of each image that stands in more than one class."""
     across_splits: tuple[tuple[str, ...], ...]
-    """Paths of each picture that stands in more than one split."""
+    """Paths of each image that stands in more than one split."""
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -31,7 +31,7 @@ class Duplicates:
 
 
 def find_duplicates(samples: Sequence[Sample], digests: Sequence[bytes | None]) -> Duplicates:
-    """Group samples by digest; pictures that could not be read (None) are left out."""
+    """Group samples by digest; images that could not be read (None) are left out."""
     groups: dict[bytes, list[Sample]] = {}
     for sample, digest in zip(samples, digests, strict=True):
         if digest is not None:

@@ -1,4 +1,4 @@
-"""Folders of pictures, on this machine or listed at a URL, as `dataset` and `inputs` go through them."""
+"""Folders of images, on this machine or listed at a URL, as `dataset` and `inputs` go through them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from tlcli.datasets.walk import has_picture_suffix, is_hidden, walk_pictures
+from tlcli.datasets.walk import has_image_suffix, is_hidden, walk_images
 from tlcli.errors import MachineError
 from tlcli.storage.stored import Stored
 
@@ -28,8 +28,8 @@ class Tree(Protocol):
     def is_folder(self, path: str) -> bool:
         """Whether this is a folder."""
 
-    def pictures(self, folder: str, skipped: Counter[str]) -> Iterator[str]:
-        """As `walk_pictures`."""
+    def images(self, folder: str, skipped: Counter[str]) -> Iterator[str]:
+        """As `walk_images`."""
 
 
 class LocalTree:
@@ -51,7 +51,7 @@ class LocalTree:
         """See `Tree`."""
         return os.path.isdir(path)  # noqa: PTH112
 
-    def pictures(self, folder: str, skipped: Counter[str]) -> Iterator[str]:
+    def images(self, folder: str, skipped: Counter[str]) -> Iterator[str]:
         """See `Tree`."""
 
         def unreadable(problem: OSError) -> None:
@@ -61,7 +61,7 @@ class LocalTree:
                 path=problem.filename,
             )
 
-        return walk_pictures(folder, skipped, unreadable)
+        return walk_images(folder, skipped, unreadable)
 
 
 class ListedTree:
@@ -94,18 +94,18 @@ class ListedTree:
         folder, _, name = path.rpartition("/")
         return name in self._folders[folder]
 
-    def pictures(self, folder: str, skipped: Counter[str]) -> Iterator[str]:
+    def images(self, folder: str, skipped: Counter[str]) -> Iterator[str]:
         """See `Tree`."""
         files = self._files[folder]
         for name in sorted(files):
             if is_hidden(name):
                 skipped["hidden files"] += 1
-            elif not has_picture_suffix(name):
-                skipped["not pictures by their suffix"] += 1
+            elif not has_image_suffix(name):
+                skipped["not images by their suffix"] += 1
             else:
                 yield files[name]
         for name in sorted(self._folders[folder]):
             if is_hidden(name):
                 skipped["hidden folders"] += 1
             else:
-                yield from self.pictures(f"{folder}/{name}", skipped)
+                yield from self.images(f"{folder}/{name}", skipped)

@@ -1,6 +1,6 @@
 """INPUT of predict: files, folders and lists, as a stream of paths that can be gone through more than once.
 
-They are listed once, into a file without a name: memory stays flat, and a picture that vanishes later keeps its row.
+They are listed once, into a file without a name: memory stays flat, and an image that vanishes later keeps its row.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from itertools import islice
 from typing import IO
 
 from tlcli.datasets.folder_tree import ListedTree
-from tlcli.datasets.tars import in_tar, is_tar, open_tars, pictures_in
-from tlcli.datasets.walk import walk_pictures
+from tlcli.datasets.tars import images_in, in_tar, is_tar, open_tars
+from tlcli.datasets.walk import walk_images
 from tlcli.errors import DataError, MachineError, UsageError
 from tlcli.settings.machines import Shard
 from tlcli.storage.files import from_portable_name, portable_name
@@ -32,7 +32,7 @@ LENGTHS = struct.Struct("<II")
 
 
 class Inputs:
-    """Paths of the pictures to predict, in order. The first iteration lists them.
+    """Paths of the images to predict, in order. The first iteration lists them.
 
     Args:
         inputs: Files, folders, WebDataset's shards, `@list.txt` (a path a line) or `-` (the same on standard input);
@@ -53,14 +53,14 @@ class Inputs:
         self._shard = shard
         self._listed: IO[bytes] | None = None
         self.total = 0
-        """Pictures of all shards, once they are listed."""
+        """Images of all shards, once they are listed."""
         for name in inputs:
             if name in {"", "@"}:
-                raise DataError(f"an INPUT is {name!r}, which names nothing. Give pictures or folders.", path=name)
+                raise DataError(f"an INPUT is {name!r}, which names nothing. Give images or folders.", path=name)
             if name == "-":
                 continue
             if not _is_there(name):
-                raise DataError(f"{name.removeprefix('@')} does not exist. Give pictures or folders.", path=name)
+                raise DataError(f"{name.removeprefix('@')} does not exist. Give images or folders.", path=name)
             if name.startswith("@") and os.path.isdir(name[1:]):  # noqa: PTH112
                 raise DataError(f"{name[1:]} is a folder; after @ comes a list, a path a line.", path=name)
 
@@ -85,10 +85,10 @@ class Inputs:
                 with _opened_list(name[1:]) as file:
                     yield from _lines(file)
             elif os.path.isdir(name):  # noqa: PTH112
-                yield from walk_pictures(name, self.skipped, self._unreadable)
+                yield from walk_images(name, self.skipped, self._unreadable)
             elif is_tar(name):
                 for shard in open_tars(name):
-                    yield from pictures_in(shard, self.skipped)
+                    yield from images_in(shard, self.skipped)
             elif is_url(name):
                 yield from self._at_url(Url(name))
             else:
@@ -103,7 +103,7 @@ class Inputs:
         if "" in found:
             yield found[""]
         else:
-            yield from ListedTree(str(url), found).pictures(str(url).rstrip("/"), self.skipped)
+            yield from ListedTree(str(url), found).images(str(url).rstrip("/"), self.skipped)
 
     def _unreadable(self, problem: OSError) -> None:
         self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")
@@ -135,7 +135,7 @@ def _told() -> Iterator[None]:
     except OSError as error:
         where = f" in {tempfile.tempdir}" if tempfile.tempdir else ""
         raise MachineError(
-            f"the list of pictures can't be kept in a temporary file{where}: {error.strerror}. Make room there, or let "
+            f"the list of images can't be kept in a temporary file{where}: {error.strerror}. Make room there, or let "
             "the environment variable TMPDIR name another folder.",
             path=tempfile.tempdir,
         ) from error
@@ -179,7 +179,7 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
 
 
 def _at_url(name: str, number: int) -> str:
-    """A URL in a list: its picture, which is looked for when it is read."""
+    """A URL in a list: its image, which is looked for when it is read."""
     try:
         path = in_tar(str(Url(name)))
     except UsageError as error:

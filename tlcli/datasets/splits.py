@@ -1,4 +1,4 @@
-"""Which pictures are held out: decided by what each picture is, not by where it stands in a list."""
+"""Which images are held out: decided by what each image is, not by where it stands in a list."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.errors import DataError
 
 SMALL_CLASS = 10
-"""Classes with fewer pictures than this have none held out."""
+"""Classes with fewer images than this have none held out."""
 
 FOLDS = 5
 HELD_OUT = 0.2
-"""Share of the pictures that are held out where some must be, and nobody said how many."""
+"""Share of the images that are held out where some must be, and nobody said how many."""
 
 
 def draw(seed: int, key: str) -> float:
@@ -27,8 +27,8 @@ def draw(seed: int, key: str) -> float:
 def unit_keys(samples: Sequence[Sample], digests: Sequence[bytes]) -> list[str]:
     """A key for each sample; samples with the same key must stay together.
 
-    Pictures of one group go together, and so do byte-identical pictures, whatever groups they are in. The key
-    is the group's name (the first in order, where identical pictures join groups), else the digest.
+    Images of one group go together, and so do byte-identical images, whatever groups they are in. The key
+    is the group's name (the first in order, where identical images join groups), else the digest.
     """
     parent: dict[str, str] = {}
 
@@ -42,10 +42,10 @@ def unit_keys(samples: Sequence[Sample], digests: Sequence[bytes]) -> list[str]:
     # "g" sorts after every hexadecimal digit's "d", so a component with a group in it is named by a group.
     nodes = []
     for sample, digest in zip(samples, digests, strict=True):
-        picture = f"d{digest.hex()}"
-        nodes.append(picture)
+        image = f"d{digest.hex()}"
+        nodes.append(image)
         if sample.group is not None:
-            one, two = find(picture), find(f"g{sample.group}")
+            one, two = find(image), find(f"g{sample.group}")
             low, high = sorted((one, two), key=lambda key: (key[0] != "g", key))
             parent[high] = low
     return [find(node)[1:] for node in nodes]
@@ -54,7 +54,7 @@ def unit_keys(samples: Sequence[Sample], digests: Sequence[bytes]) -> list[str]:
 def hold_out(samples: Sequence[Sample], keys: Sequence[str], *, seed: int, fraction: float) -> list[bool]:
     """Whether each sample goes to validation: where the hash of its key falls below the fraction.
 
-    Classes under `SMALL_CLASS` pictures stay in train, and whatever must stay together with one of theirs.
+    Classes under `SMALL_CLASS` images stay in train, and whatever must stay together with one of theirs.
     """
     counts = Counter(sample.label for sample in samples)
     kept = {key for sample, key in zip(samples, keys, strict=True) if counts[sample.label] < SMALL_CLASS}
@@ -68,7 +68,7 @@ def folds(keys: Sequence[str], *, seed: int) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """The pictures to learn from and to be judged on: N samples, each with its split."""
+    """The images to learn from and to be judged on: N samples, each with its split."""
 
     samples: tuple[Sample, ...]
     digests: tuple[bytes, ...]
@@ -88,7 +88,7 @@ def settle(
     fraction: float | None,
     seed: int,
 ) -> Settled:
-    """Give each usable picture its split: DATA's own, or ours where it has none.
+    """Give each usable image its split: DATA's own, or ours where it has none.
 
     Args:
         dataset: What DATA holds.
@@ -98,7 +98,7 @@ def settle(
         seed: Seed of the split.
 
     Raises:
-        DataError: a class has no usable picture in train, or nothing was held out.
+        DataError: a class has no usable image in train, or nothing was held out.
     """
     read = [index for index, digest in enumerate(digests) if digest is not None]
     samples = assign_splits(
@@ -138,19 +138,19 @@ def _check(dataset: Dataset, settled: Settled) -> None:
     for label, name in enumerate(dataset.classes):
         if not counts[label]:
             raise DataError(
-                f"class {name!r} has no usable picture to train on in {dataset.root}. Add some, or remove the class.",
+                f"class {name!r} has no usable image to train on in {dataset.root}. Add some, or remove the class.",
                 path=dataset.root,
             )
     if not settled.folded and not settled.indices("validation"):
         raise DataError(
-            f"no picture of {dataset.root} was held out for validation: classes under {SMALL_CLASS} pictures stay in "
+            f"no image of {dataset.root} was held out for validation: classes under {SMALL_CLASS} images stay in "
             "train. Use a larger --validation-fraction, or leave it out for five folds.",
             path=dataset.root,
         )
 
 
 def splits_by_digest(settled: Settled, digests: Iterable[bytes | None]) -> dict[bytes, str]:
-    """The split of each picture; `failed` for those of `digests` that could not be used.
+    """The split of each image; `failed` for those of `digests` that could not be used.
 
     One that stands in several splits counts as trained on, if any of them is train.
     """

@@ -24,7 +24,7 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
     splits = Counter(sample.split for sample in dataset.samples if sample.split)
     parted = f" ({', '.join(f'{name} {count:,}' for name, count in splits.items())})" if splits else ""
     report.note(
-        f"{portable_name(str(dataset.root))}: {len(dataset.samples):,} pictures{parted}, "
+        f"{portable_name(str(dataset.root))}: {len(dataset.samples):,} images{parted}, "
         f"{len(dataset.classes)} classes: {shown}{more}"
     )
     if not splits and (alike := sorted(set(SPLIT_NAMES) & {name.lower() for name in dataset.classes})):
@@ -37,10 +37,10 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
 
 
 def describe_failures(dataset: Dataset, failures: Mapping[int, str], report: Reporter) -> None:
-    """Name the first pictures that could not be used, and why."""
+    """Name the first images that could not be used, and why."""
     if not failures:
         return
-    report.warn(f"{len(failures):,} of {len(dataset.samples):,} pictures could not be used:")
+    report.warn(f"{len(failures):,} of {len(dataset.samples):,} images could not be used:")
     for index in sorted(failures)[:5]:
         report.note(f"  {portable_name(dataset.samples[index].path)}: {failures[index]}")
     if len(failures) > 5:
@@ -48,12 +48,12 @@ def describe_failures(dataset: Dataset, failures: Mapping[int, str], report: Rep
 
 
 def describe_duplicates(duplicates: Duplicates, report: Reporter) -> None:
-    """Count copies, and name a picture that is in two classes or two splits."""
+    """Count copies, and name an image that is in two classes or two splits."""
     if duplicates.extra:
-        report.note(f"  {duplicates.extra:,} pictures are byte-identical copies of others")
+        report.note(f"  {duplicates.extra:,} images are byte-identical copies of others")
     for what, groups in (("class", duplicates.across_classes), ("split", duplicates.across_splits)):
         if groups:
-            stand = "picture stands" if len(groups) == 1 else "pictures stand"
+            stand = "image stands" if len(groups) == 1 else "images stand"
             report.warn(
                 f"{len(groups):,} {stand} in more than one {what}: "
                 + "; ".join(" = ".join(portable_name(path) for path in group) for group in groups[:3])
@@ -70,11 +70,11 @@ def describe_balance(dataset: Dataset, settled: Settled, report: Reporter, *, ba
         ours = not settled.folded and not dataset.has_split("validation")
         what = "none of theirs is held out" if ours else "what is said of them is rough"
         report.warn(
-            f"{len(small)} of {len(dataset.classes)} classes have under {SMALL_CLASS} pictures ({names}): {what}."
+            f"{len(small)} of {len(dataset.classes)} classes have under {SMALL_CLASS} images ({names}): {what}."
         )
     most, least = max(counts.values()), min(counts.values())
     if most > IMBALANCE * least and not balanced:
         report.warn(
-            f"the largest class has {most / least:.0f} times the pictures of the smallest; --balance weighs all "
+            f"the largest class has {most / least:.0f} times the images of the smallest; --balance weighs all "
             "classes the same."
         )

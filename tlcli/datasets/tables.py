@@ -33,7 +33,7 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One labelled picture, its class still a name."""
+    """One labeled image, its class still a name."""
 
     path: str
     label: str

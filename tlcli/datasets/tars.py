@@ -1,4 +1,4 @@
-"""Shards: pictures in tar files, read where they lie; nothing is unpacked."""
+"""Shards: images in tar files, read where they lie; nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any, NamedTuple
 
-from tlcli.datasets.walk import has_picture_suffix, is_hidden
+from tlcli.datasets.walk import has_image_suffix, is_hidden
 from tlcli.errors import DataError, MachineError
 from tlcli.storage.connection import CHUNK, CONNECTIONS
 from tlcli.storage.remote import RemoteFile
@@ -112,7 +112,7 @@ def open_tars(pattern: str) -> Iterator[Tar]:
     if absent or not names:
         which = f" ({len(absent):,} of {len(names):,} shards)" if len(names) > 1 else ""
         raise DataError(
-            f"{(absent or [pattern])[0]} does not exist{which}. Give pictures, folders or tars.", path=pattern
+            f"{(absent or [pattern])[0]} does not exist{which}. Give images, folders or tars.", path=pattern
         )
     return map(open_tar, names)
 
@@ -142,7 +142,7 @@ def open_tar(path: str) -> Tar:
 
 def _packed(path: str) -> DataError:
     return DataError(
-        f"{path} is compressed, so its pictures can't be read one by one. Decompress it to a .tar (pictures hardly "
+        f"{path} is compressed, so its images can't be read one by one. Decompress it to a .tar (images hardly "
         "shrink).",
         path=path,
     )
@@ -235,18 +235,18 @@ def key_of(name: str) -> tuple[str, str]:
     return folder + slash + stem, suffix.lower()
 
 
-def pictures_in(tar: Tar, skipped: Counter[str]) -> Iterator[Stored]:
-    """The paths of a tar's pictures, in their order; what is passed over is counted."""
+def images_in(tar: Tar, skipped: Counter[str]) -> Iterator[Stored]:
+    """The paths of a tar's images, in their order; what is passed over is counted."""
     skipped += tar.skipped
     for entry in tar.entries.values():
-        if has_picture_suffix(entry.name):
+        if has_image_suffix(entry.name):
             yield tar.stored(entry)
         else:
-            skipped["not pictures by their suffix"] += 1
+            skipped["not images by their suffix"] += 1
 
 
 def in_tar(path: str) -> str:
-    """The picture that `tar.tar/name` names, if there is that file in that tar; else the path as it is."""
+    """The image that `tar.tar/name` names, if there is that file in that tar; else the path as it is."""
     before, found, name = path.partition(SUFFIX + "/")
     archive = before + SUFFIX
     if not found or isinstance(path, Stored) or not (is_url(path) or os.path.isfile(archive)):  # noqa: PTH113

@@ -1,4 +1,4 @@
-"""Which files are pictures: by suffix, before anything is opened."""
+"""Which files are images: by suffix, before anything is opened."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SUFFIXES_FOR_PEOPLE = ".jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, ..."
 
 
 def is_hidden(name: str) -> bool:
-    """Names that tools leave behind: `.DS_Store`, `._picture.jpg`, `.ipynb_checkpoints`, ..."""
+    """Names that tools leave behind: `.DS_Store`, `._image.jpg`, `.ipynb_checkpoints`, ..."""
     return name.startswith(".")
 
 
-def has_picture_suffix(name: str) -> bool:
-    """Whether a file's name says that it is a picture, in capitals or not."""
+def has_image_suffix(name: str) -> bool:
+    """Whether a file's name says that it is an image, in capitals or not."""
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - pathlib is slow a million times
 
 
-def walk_pictures(root: str, skipped: Counter[str], unreadable: Callable[[OSError], None]) -> Iterator[str]:
-    """Paths of the picture files below `root`, sorted, folders after the files beside them.
+def walk_images(root: str, skipped: Counter[str], unreadable: Callable[[OSError], None]) -> Iterator[str]:
+    """Paths of the image files below `root`, sorted, folders after the files beside them.
 
     Links to files are followed, links to folders are not (they could loop); a link that leads nowhere, or a name in a
-    folder that may be listed but not entered, is a picture that can't be read. What is passed over is counted in
+    folder that may be listed but not entered, is an image that can't be read. What is passed over is counted in
     `skipped` by reason; a folder that cannot be listed goes to `unreadable`.
     """
     for folder, folders, files in os.walk(root, onerror=unreadable):
@@ -40,8 +40,8 @@ def walk_pictures(root: str, skipped: Counter[str], unreadable: Callable[[OSErro
             path = os.path.join(folder, name)  # noqa: PTH118
             if is_hidden(name):
                 skipped["hidden files"] += 1
-            elif not has_picture_suffix(name):
-                skipped["not pictures by their suffix"] += 1
+            elif not has_image_suffix(name):
+                skipped["not images by their suffix"] += 1
             elif _is_something_else(path):
                 skipped["no ordinary files"] += 1
             else:

@@ -1,6 +1,6 @@
 """DATA as WebDataset's shards: samples are files of a tar with one key, the path up to the first dot of a file's name.
 
-One of them is the picture; its class stands as text in `.cls`, or in `.json` under `label`, `class` or `cls`, beside
+One of them is the image; its class stands as text in `.cls`, or in `.json` under `label`, `class` or `cls`, beside
 `split` and `group`.
 """
 
@@ -19,7 +19,7 @@ LABELS = ("label", "class", "cls")
 """Keys of a `.json` that may name the class; the first that is there counts."""
 
 
-def labelled_in(tar: Tar, skipped: Counter[str]) -> Iterator[Row]:
+def labeled_in(tar: Tar, skipped: Counter[str]) -> Iterator[Row]:
     """The samples of a tar, in their order; what is passed over is counted.
 
     Raises:
@@ -30,19 +30,19 @@ def labelled_in(tar: Tar, skipped: Counter[str]) -> Iterator[Row]:
     for name, content in tar.labels.items():
         key, suffix = key_of(name)
         labels[key][suffix] = content
-    pictures: dict[str, list[Entry]] = defaultdict(list)
+    images: dict[str, list[Entry]] = defaultdict(list)
     for entry in tar.entries.values():
         key, suffix = key_of(entry.name)
         if "." + suffix in SUFFIXES:
-            pictures[key].append(entry)
+            images[key].append(entry)
         else:
-            skipped["not pictures by their suffix"] += 1
-    for key, entries in pictures.items():
+            skipped["not images by their suffix"] += 1
+    for key, entries in images.items():
         about = _about(labels.get(key, {}))
         if len(entries) > 1:
-            skipped["pictures that share a key"] += len(entries)
+            skipped["images that share a key"] += len(entries)
         elif (label := about.get("label")) is None:
-            skipped["pictures without a class"] += 1
+            skipped["images without a class"] += 1
         else:
             path = tar.stored(entries[0])
             split = about.get("split")

@@ -20,20 +20,20 @@ class Halving:
     Args:
         device: Whose memory it is about.
         warn: Told of it.
-        least: Pictures that a part has at least.
+        least: Images that a part has at least.
     """
 
     def __init__(self, device: torch.device, warn: Callable[[str], None], *, least: int = 1) -> None:
         self._device, self._warn, self._least = device, warn, least
         self._most: int | None = None
-        """Pictures that are known to fit; None where all did so far."""
+        """Images that are known to fit; None where all did so far."""
 
     def run(self, function: Callable[[slice], R], count: int) -> list[R]:
         """What a function of a part of a batch gives for all parts, the first of which is begun again after a failure.
 
         Args:
             function: Called with the parts of 0 .. count - 1 in order.
-            count: Pictures in the batch.
+            count: Images in the batch.
 
         Raises:
             MachineError: not even the smallest part fits.
@@ -48,11 +48,11 @@ class Halving:
                 size = max(part.stop - part.start for part in parts)
                 if size < 2 * self._least:
                     raise MachineError(
-                        f"{self._device} has no memory for {size} pictures at a time. Use a smaller --size or network, "
+                        f"{self._device} has no memory for {size} images at a time. Use a smaller --size or network, "
                         "freeze more, or use another --device."
                     ) from error
             self._most = size // 2
-            self._warn(f"{self._device} ran out of memory; going on with {self._most} pictures at a time.")
+            self._warn(f"{self._device} ran out of memory; going on with {self._most} images at a time.")
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 

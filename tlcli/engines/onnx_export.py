@@ -1,6 +1,6 @@
 """A frozen prefix in ONNX Runtime: on a CPU several times as fast as torch, once it is exported.
 
-Shapes: B pictures of H x W pixels with C channels in a batch.
+Shapes: B images of H x W pixels with C channels in a batch.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from tlcli.engines.onnx_session import OnnxSession, UnloadableError
-from tlcli.engines.torch_engine import normalisation
+from tlcli.engines.torch_engine import normalization
 from tlcli.interrupts import aside
 from tlcli.storage.files import keep, kept
 
 TOLERANCE = 0.01
-"""Largest difference between what ONNX Runtime and torch give for a picture, as a share of its norm: the cosine is at
+"""Largest difference between what ONNX Runtime and torch give for an image, as a share of its norm: the cosine is at
 least 0.99995. An export beyond it is not used."""
 LARGEST = 2_000_000_000
 """Bytes of weights above which ONNX wants a second file, and torch is used."""
@@ -59,7 +59,7 @@ class OnnxRunner:
 
 
 class FromPixels(nn.Module):
-    """A network, or its prefix, with normalisation before it: pixels uint8 [B, H, W, C] in."""
+    """A network, or its prefix, with normalization before it: pixels uint8 [B, H, W, C] in."""
 
     scale: Tensor
     shift: Tensor
@@ -85,10 +85,10 @@ def exported(
     exporting: Callable[[], None],
     damaged: Callable[[Path], None] = lambda _: None,
 ) -> bytes:
-    """The prefix as an ONNX file for single pictures: the one in `directory`, or a new one, which is kept there.
+    """The prefix as an ONNX file for single images: the one in `directory`, or a new one, which is kept there.
 
     Args:
-        prefix: float32 [B, C, H, W], normalised, to features [B, ...].
+        prefix: float32 [B, C, H, W], normalized, to features [B, ...].
         shape: (H, W, C).
         mean: A channel's mean, of pixels in [0, 1].
         std: A channel's standard deviation, of pixels in [0, 1].
@@ -116,7 +116,7 @@ def export(network: nn.Module, shape: tuple[int, int, int], mean: Sequence[float
     """A network as an ONNX file, compared with the original on random pixels.
 
     Args:
-        network: float32 [B, C, H, W], normalised, to float32 [B, ...]; wherever it is, it stays.
+        network: float32 [B, C, H, W], normalized, to float32 [B, ...]; wherever it is, it stays.
         shape: (H, W, C).
         mean: A channel's mean, of pixels in [0, 1].
         std: A channel's standard deviation, of pixels in [0, 1].
@@ -129,7 +129,7 @@ def export(network: nn.Module, shape: tuple[int, int, int], mean: Sequence[float
     """
     if sum(tensor.nbytes for tensor in network.state_dict().values()) > LARGEST:
         raise ExportError("its weights don't fit into one ONNX file")
-    whole = FromPixels(network, *normalisation(mean, std)).eval()
+    whole = FromPixels(network, *normalization(mean, std)).eval()
     if any(tensor.device.type != "cpu" for tensor in network.state_dict().values()):
         whole = copy.deepcopy(whole).cpu()
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
@@ -171,7 +171,7 @@ def with_head(prefix: bytes, weight: npt.NDArray[np.float32], bias: npt.NDArray[
 
 
 def _export(network: nn.Module, pixels: Tensor) -> bytes:
-    """The network as an ONNX file, for one picture: with a free number of them, the export takes twice as long."""
+    """The network as an ONNX file, for one image: with a free number of them, the export takes twice as long."""
 
     def exporting() -> bytes:
         program: Any = torch.onnx.export(

@@ -1,6 +1,6 @@
 """A network in ONNX Runtime on a CPU. Torch-free, so that a process that only predicts starts fast.
 
-Shapes: B pictures of H x W pixels with C channels in a batch.
+Shapes: B images of H x W pixels with C channels in a batch.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def open_session(model: bytes, *, threads: int) -> onnxruntime.InferenceSession:
 
 
 class OnnxSession:
-    """An exported network, which takes one picture at a time: larger batches no longer fit a core's cache.
+    """An exported network, which takes one image at a time: larger batches no longer fit a core's cache.
 
     Args:
         model: The ONNX file's bytes: pixels uint8 [1, H, W, C] to float32 [1, ...].
@@ -71,7 +71,7 @@ class OnnxSession:
             MemoryError: there is none left.
         """
         try:
-            return np.concatenate([self._session.run(None, {"pixels": picture[None]})[0] for picture in pixels])
+            return np.concatenate([self._session.run(None, {"pixels": image[None]})[0] for image in pixels])
         except Exception as error:
             if out_of_memory(error):  # which has no type of its own
                 raise MemoryError(str(error)) from error

@@ -33,8 +33,8 @@ def open_runner(
     """Make a prefix ready to run.
 
     Args:
-        prefix: float32 [B, C, H, W], normalised, to features [B, ...].
-        preprocessing: How pictures enter it.
+        prefix: float32 [B, C, H, W], normalized, to features [B, ...].
+        preprocessing: How images enter it.
         exported: Gives it as an ONNX file, for ONNX Runtime; None where torch was picked.
         required: Whether nothing but ONNX Runtime will do.
         device: Where to run.
@@ -66,7 +66,7 @@ def open_runner(
 
 
 def _agree(one: Runner, other: Runner, shape: tuple[int, int, int]) -> bool:
-    """Whether two runners give features of the same direction for some pictures of [H, W, C]."""
+    """Whether two runners give features of the same direction for some images of [H, W, C]."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
     ours, theirs = (runner.features(pixels).flatten(1) for runner in (one, other))
     cosines = functional.cosine_similarity(ours, theirs)

@@ -18,7 +18,7 @@ def map_batches(
 
     On a CPU, one stream a core, each working alone: no core waits at the end of every layer for another one that a
     decoding process keeps busy. (Two cores shared with two decoding processes: 1.6 times faster than two threads on
-    one batch.) On a GPU, one stream, so that pictures come in while the last batch computes.
+    one batch.) On a GPU, one stream, so that images come in while the last batch computes.
 
     Args:
         function: What to apply.

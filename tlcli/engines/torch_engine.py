@@ -1,6 +1,6 @@
 """Running a frozen prefix fast: device, precision, memory layout, and pixels to features.
 
-B pictures of H x W pixels with C channels in a batch.
+B images of H x W pixels with C channels in a batch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ONNX_FROM = 600
-"""Pictures that take about as long in torch as exporting the network and running it in ONNX Runtime
+"""Images that take about as long in torch as exporting the network and running it in ONNX Runtime
 (benchmarks/engine.py: 562 for EfficientNet-Lite0 on two cores)."""
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -77,14 +77,14 @@ def numerics(precision: str) -> str:
     return "fp32" if precision == "fp16" else precision
 
 
-def pick_engine(engine: str, device: torch.device, precision: str, pictures: int | None) -> str:
-    """`auto` is ONNX Runtime on a CPU where there are enough pictures to make up for the export, and torch elsewhere.
+def pick_engine(engine: str, device: torch.device, precision: str, images: int | None) -> str:
+    """`auto` is ONNX Runtime on a CPU where there are enough images to make up for the export, and torch elsewhere.
 
     Args:
         engine: What was asked for.
         device: Where it is to run.
         precision: Of the frozen network.
-        pictures: How many there are; None where the network is exported in any case.
+        images: How many there are; None where the network is exported in any case.
 
     Raises:
         UsageError: ONNX Runtime for what it is not made for here.
@@ -94,7 +94,7 @@ def pick_engine(engine: str, device: torch.device, precision: str, pictures: int
         raise UsageError(f"--engine onnx runs on a CPU in fp32, not on {device} in {precision}. Use --engine torch.")
     if engine != "auto":
         return engine
-    return "onnx" if able and (pictures is None or pictures >= ONNX_FROM) else "torch"
+    return "onnx" if able and (images is None or images >= ONNX_FROM) else "torch"
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -118,7 +118,7 @@ def map_in_torch(function: Callable[[T], R], batches: Iterable[T], device: torch
         torch.set_num_threads(threads)
 
 
-def normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+def normalization(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
     """What pixels are multiplied by, and what is then added: (x / 255 - mean) / std. Both float32 [1, C, 1, 1]."""
     scale = torch.tensor([1 / (255 * s) for s in std])
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
@@ -140,9 +140,9 @@ class Runner(Protocol):
 
 
 def filled(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """A batch [B, ...] with its last picture repeated, so that there are `size`.
+    """A batch [B, ...] with its last image repeated, so that there are `size`.
 
-    A smaller batch may take kernels that round otherwise, and what a picture gives must not depend on how many were
+    A smaller batch may take kernels that round otherwise, and what an image gives must not depend on how many were
     left when an interrupted command went on.
     """
     short = size - len(pixels)
@@ -152,9 +152,9 @@ def filled(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
 def map_filled(
     runner: Runner, batches: Iterable[npt.NDArray[np.uint8]], size: int
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """`runner.map` of batches of up to `size` pictures, each giving the same to the last bit whatever their number.
+    """`runner.map` of batches of up to `size` images, each giving the same to the last bit whatever their number.
 
-    On GPUs nothing is promised, and ONNX Runtime takes pictures one by one: they get the batches as they are.
+    On GPUs nothing is promised, and ONNX Runtime takes images one by one: they get the batches as they are.
     """
     if runner.engine != "torch" or runner.device.type != "cpu":
         yield from runner.map(batches)
@@ -174,7 +174,7 @@ class PrefixRunner:
     """Runs a frozen prefix in plain torch, channels-last: pixels in, features out.
 
     Args:
-        prefix: float32 [B, C, H, W], normalised, to features [B, ...].
+        prefix: float32 [B, C, H, W], normalized, to features [B, ...].
         mean: A channel's mean, of pixels in [0, 1].
         std: A channel's standard deviation, of pixels in [0, 1].
         device: Where to run; the prefix is moved there.
@@ -200,7 +200,7 @@ class PrefixRunner:
         if device.type == "cuda":  # fp32 is fp32, for tails too: TF32 keeps 10 bits of 23
             torch.backends.cudnn.allow_tf32 = False
         self._prefix = prefix.to(device).to(memory_format=torch.channels_last).eval()
-        self._scale, self._shift = (values.to(device) for values in normalisation(mean, std))
+        self._scale, self._shift = (values.to(device) for values in normalization(mean, std))
 
     @torch.inference_mode()
     def features(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
@@ -213,7 +213,7 @@ class PrefixRunner:
             float32 [B, ...], on the device.
 
         Raises:
-            MachineError: no memory on the device for a single picture.
+            MachineError: no memory on the device for a single image.
         """
         parts = self._halving.run(lambda part: self._features(pixels[part]), len(pixels))
         return parts[0] if len(parts) == 1 else torch.cat(parts)

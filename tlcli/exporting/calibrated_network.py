@@ -1,6 +1,6 @@
 """The network that leaves the house: logits, and beside them the probabilities that `predict` gives.
 
-Shapes: B pictures of H x W pixels with C channels in a batch, k classes.
+Shapes: B images of H x W pixels with C channels in a batch, k classes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import tlcli
 from tlcli.backbones.build import Backbone
 from tlcli.engines.onnx_export import FromPixels
-from tlcli.engines.torch_engine import normalisation
+from tlcli.engines.torch_engine import normalization
 from tlcli.runs.run import Run
 
 FORMAT = 1
@@ -24,7 +24,7 @@ class Calibrated(nn.Module):
     Args:
         backbone: The run's network, with its weights.
         run: The run.
-        with_preprocessing: Take pixels, and normalise them.
+        with_preprocessing: Take pixels, and normalize them.
     """
 
     log_prior: Tensor
@@ -33,14 +33,14 @@ class Calibrated(nn.Module):
         super().__init__()
         self.network: nn.Module = backbone.model
         if with_preprocessing:
-            scale, shift = normalisation(run.preprocessing.mean, run.preprocessing.std)
+            scale, shift = normalization(run.preprocessing.mean, run.preprocessing.std)
             self.network = FromPixels(backbone.model, scale, shift)
         self._temperature = run.temperature
         prior = run.log_prior
         self.register_buffer("log_prior", None if prior is None else torch.from_numpy(prior).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images float32 [B, C, H, W], normalised, or pixels uint8 [B, H, W, C], to logits and probabilities [B, k]."""
+        """Images float32 [B, C, H, W], normalized, or pixels uint8 [B, H, W, C], to logits and probabilities [B, k]."""
         logits = self.network(images)
         scores = logits / self._temperature
         if self.log_prior is not None:

@@ -1,6 +1,6 @@
 """An exported network beside the original, on the same pixels.
 
-Shapes: N pictures of H x W pixels with C channels, B of them in a batch, k classes.
+Shapes: N images of H x W pixels with C channels, B of them in a batch, k classes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.errors import ArtifactError
-from tlcli.exporting.comparison_images import RealPictures
+from tlcli.exporting.comparison_images import ComparisonImages
 from tlcli.exporting.errors import refusing
 from tlcli.images.preprocess import Preprocessing
 from tlcli.inference.predictor import Predictor
@@ -27,7 +27,7 @@ ROUNDED = 1e-3
 HALF = 0.05
 """The same where the original computes in bf16."""
 INT8_AGREEMENT = 0.9
-"""Share of pictures that get the same label from an integer network; its probabilities are free."""
+"""Share of images that get the same label from an integer network; its probabilities are free."""
 
 Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ class Tolerance:
     difference: float | None
     """Largest difference of a probability; None doesn't limit it."""
     agreement: float
-    """Least share of pictures with the same label."""
+    """Least share of images with the same label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +51,11 @@ class Comparison:
 
     images: int
     held_out: int
-    """Pictures that the run wasn't trained on."""
+    """Images that the run wasn't trained on."""
     max_difference: float
-    """Of a probability, over all pictures and classes."""
+    """Of a probability, over all images and classes."""
     agreement: float
-    """Share of pictures with the same label."""
+    """Share of images with the same label."""
     accuracy_before: float
     """Share of right labels, of the original."""
     accuracy_after: float
@@ -72,30 +72,30 @@ def tolerance(run: Run, *, int8: bool) -> Tolerance:
     return Tolerance(difference=EXACT if vectors else ROUNDED, agreement=0)
 
 
-def compare(predictor: Predictor, exported: Exported, pictures: RealPictures, advance: Advance) -> Comparison:
-    """Run both on the pictures, the export in batches of one, two and seven.
+def compare(predictor: Predictor, exported: Exported, images: ComparisonImages, advance: Advance) -> Comparison:
+    """Run both on the images, the export in batches of one, two and seven.
 
     Raises:
         ArtifactError: the export can't be run on them.
     """
     size = predictor.network.batch_size
-    parts = [pictures.pixels[start : start + size] for start in range(0, len(pictures.pixels), size)]
+    parts = [images.pixels[start : start + size] for start in range(0, len(images.pixels), size)]
     logits = np.concatenate(list(predictor.network.map(parts)))
     expected = predictor.probabilities(logits)
     answers = []
-    for batch in _batches(pictures.pixels):
-        with refusing(f"the export can't take {len(batch)} pictures at once", "Try another --format."):
+    for batch in _batches(images.pixels):
+        with refusing(f"the export can't take {len(batch)} images at once", "Try another --format."):
             answers.append(exported(batch))
         advance(len(batch))
     found, after = (np.concatenate(values) for values in zip(*answers, strict=True))
     label, label_after = logits.argmax(1), found.argmax(1)
     return Comparison(
         images=len(logits),
-        held_out=pictures.held_out,
+        held_out=images.held_out,
         max_difference=float(np.abs(after - expected).max()),
         agreement=float((label == label_after).mean()),
-        accuracy_before=float((label == pictures.labels).mean()),
-        accuracy_after=float((label_after == pictures.labels).mean()),
+        accuracy_before=float((label == images.labels).mean()),
+        accuracy_after=float((label_after == images.labels).mean()),
     )
 
 
@@ -111,7 +111,7 @@ def check(found: Comparison, limits: Tolerance) -> None:
         ArtifactError: it lies beyond its limits.
     """
     said = (
-        f"On {found.images} pictures the export differs from the run by up to {found.max_difference:.2g} in a "
+        f"On {found.images} images the export differs from the run by up to {found.max_difference:.2g} in a "
         f"probability, and {100 * found.agreement:.1f} % of labels agree"
     )
     most = 1.0 if limits.difference is None else limits.difference
@@ -124,7 +124,7 @@ def check(found: Comparison, limits: Tolerance) -> None:
         )
 
 
-def normalised(pixels: Pixels, preprocessing: Preprocessing) -> Values:
+def normalized(pixels: Pixels, preprocessing: Preprocessing) -> Values:
     """Pixels uint8 [B, H, W, C] as the network takes them: float32 [B, C, H, W]."""
     mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
     images = (pixels.astype(np.float32) / np.float32(255) - mean) / std

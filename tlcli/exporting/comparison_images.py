@@ -1,6 +1,6 @@
-"""Real pictures on which an export shows that it is right: the run's own where they are still there.
+"""Real images on which an export shows that it is right: the run's own where they are still there.
 
-Shapes: N pictures of H x W pixels with C channels.
+Shapes: N images of H x W pixels with C channels.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import numpy.typing as npt
 
 from tlcli.datasets.dataset import Sample, is_there, open_dataset
 from tlcli.errors import DataError, UsageError
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.runs.run import Run
 from tlcli.storage.urls import Place, place
 
 READ_AT_MOST = 20
-"""Pictures that are read for one that is wanted, in search of some that the run wasn't trained on."""
+"""Images that are read for one that is wanted, in search of some that the run wasn't trained on."""
 
 Pixels = npt.NDArray[np.uint8]
-Labelled = tuple[Pixels, int]
+Labeled = tuple[Pixels, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealPictures:
-    """Pictures to compare on, and others to calibrate an integer network by."""
+class ComparisonImages:
+    """Images to compare on, and others to calibrate an integer network by."""
 
     pixels: Pixels
     """uint8 [N, H, W, C], as they enter the network."""
@@ -38,11 +38,11 @@ class RealPictures:
     held_out: int
     """How many of them the run wasn't trained on."""
     calibration: Pixels
-    """uint8 [M, H, W, C]: pictures that the run was trained on."""
+    """uint8 [M, H, W, C]: images that the run was trained on."""
 
 
 def data_of(run: Run, data: Place | None) -> Place:
-    """Where the pictures are: `data`, else where they were when the run was trained.
+    """Where the images are: `data`, else where they were when the run was trained.
 
     Raises:
         UsageError: they are not there any more, and nothing else was given.
@@ -53,38 +53,38 @@ def data_of(run: Run, data: Place | None) -> Place:
     if own.absolute() == own and is_there(own):
         return own
     raise UsageError(
-        f"the pictures that {run.directory} was trained on are no longer at {own}, and an export is compared on real "
-        "pictures before it is kept. Give some with --data DIR, in one folder a class."
+        f"the images that {run.directory} was trained on are no longer at {own}, and an export is compared on real "
+        "images before it is kept. Give some with --data DIR, in one folder a class."
     )
 
 
-def real_pictures(run: Run, data: Place, *, wanted: int, calibrating: int, workers: int) -> RealPictures:
-    """Draw pictures of all classes, the same ones each time; those that the run wasn't trained on first.
+def real_images(run: Run, data: Place, *, wanted: int, calibrating: int, workers: int) -> ComparisonImages:
+    """Draw images of all classes, the same ones each time; those that the run wasn't trained on first.
 
     Args:
         run: The run.
         data: DATA.
-        wanted: Pictures to compare on; fewer where there are fewer.
-        calibrating: Pictures to calibrate by; fewer where there are fewer.
+        wanted: Images to compare on; fewer where there are fewer.
+        calibrating: Images to calibrate by; fewer where there are fewer.
         workers: Decoding processes.
 
     Raises:
-        DataError: DATA is unusable, none of it can be read, or pictures for calibration were asked for and the run
+        DataError: DATA is unusable, none of it can be read, or images for calibration were asked for and the run
             was trained on none of it.
     """
     samples = _in_turn(open_dataset(data, classes=run.classes).samples)
     known = run.splits()
     some_held_out = any(split in {"validation", "test"} for split in known.values())
-    fresh: list[Labelled] = []
-    spare: list[Labelled] = []
-    calibration: list[Labelled] = []
-    with PictureLoader(Order(preprocessing=run.preprocessing), workers=workers) as loader:
+    fresh: list[Labeled] = []
+    spare: list[Labeled] = []
+    calibration: list[Labeled] = []
+    with ImageLoader(Order(preprocessing=run.preprocessing), workers=workers) as loader:
         asked = list(islice(samples, READ_AT_MOST * (wanted + calibrating)))
-        for sample, picture in zip(asked, loader.load(sample.path for sample in asked), strict=True):
-            if picture.pixels is None:
+        for sample, image in zip(asked, loader.load(sample.path for sample in asked), strict=True):
+            if image.pixels is None:
                 continue
-            pixels = np.frombuffer(picture.pixels, np.uint8).reshape(run.preprocessing.shape)
-            if known.get(picture.digest or b"") != "train":
+            pixels = np.frombuffer(image.pixels, np.uint8).reshape(run.preprocessing.shape)
+            if known.get(image.digest or b"") != "train":
                 fresh += [(pixels, sample.label)] if len(fresh) < wanted else []
             elif len(calibration) < calibrating:
                 calibration.append((pixels, sample.label))
@@ -94,15 +94,15 @@ def real_pictures(run: Run, data: Place, *, wanted: int, calibrating: int, worke
             if enough >= wanted and len(calibration) >= calibrating:
                 break
     if not fresh and not spare and not calibration:
-        raise DataError(f"none of the pictures in {data} can be read: nothing to compare an export on.", path=data)
+        raise DataError(f"none of the images in {data} can be read: nothing to compare an export on.", path=data)
     if calibrating and not calibration:
         raise DataError(
-            f"--int8 is calibrated on pictures that the run was trained on, and none of {data} is. Give the run's own "
-            "training pictures with --data DIR, or leave --int8 out.",
+            f"--int8 is calibrated on images that the run was trained on, and none of {data} is. Give the run's own "
+            "training images with --data DIR, or leave --int8 out.",
             path=data,
         )
     chosen = list(islice(chain(fresh, spare, calibration), wanted))
-    return RealPictures(
+    return ComparisonImages(
         pixels=_stacked(chosen, run),
         labels=np.array([label for _, label in chosen]),
         held_out=min(len(fresh), wanted),
@@ -110,10 +110,8 @@ def real_pictures(run: Run, data: Place, *, wanted: int, calibrating: int, worke
     )
 
 
-def _stacked(pictures: list[Labelled], run: Run) -> Pixels:
-    return (
-        np.stack([pixels for pixels, _ in pictures]) if pictures else np.empty((0, *run.preprocessing.shape), np.uint8)
-    )
+def _stacked(images: list[Labeled], run: Run) -> Pixels:
+    return np.stack([pixels for pixels, _ in images]) if images else np.empty((0, *run.preprocessing.shape), np.uint8)
 
 
 def _in_turn(samples: Iterable[Sample]) -> Iterator[Sample]:

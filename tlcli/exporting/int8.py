@@ -1,4 +1,4 @@
-"""Weights and activations in 8 bits, by ONNX Runtime's static quantisation: a quarter of the size."""
+"""Weights and activations in 8 bits, by ONNX Runtime's static quantization: a quarter of the size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUANTISED = ["Conv", "Gemm", "MatMul", "Relu", "Clip"]
 """Where nearly all of the arithmetic is, and the limits behind it, within which a range is measured best."""
 
 
-def quantised(model: ModelProto, entry: str, calibration: Pixels, preprocessing: Preprocessing) -> ModelProto:
+def quantized(model: ModelProto, entry: str, calibration: Pixels, preprocessing: Preprocessing) -> ModelProto:
     """A model with int8 weights (a scale for each channel) and uint8 activations; its first convolution stays in fp32.
 
     Args:
@@ -31,7 +31,7 @@ def quantised(model: ModelProto, entry: str, calibration: Pixels, preprocessing:
         preprocessing: How pixels enter the network.
 
     Raises:
-        ArtifactError: ONNX Runtime can't quantise it.
+        ArtifactError: ONNX Runtime can't quantize it.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -41,13 +41,13 @@ def quantised(model: ModelProto, entry: str, calibration: Pixels, preprocessing:
             self._inputs = self._each()
 
         def _each(self) -> Iterator[dict[str, Pixels | Values]]:
-            for picture in calibration:
-                yield {entry: taken(picture[None], preprocessing, with_preprocessing=entry == "pixels")}
+            for image in calibration:
+                yield {entry: taken(image[None], preprocessing, with_preprocessing=entry == "pixels")}
 
         def get_next(self) -> dict[str, Pixels | Values] | None:
             return next(self._inputs, None)
 
-    failing = refusing("ONNX Runtime can't quantise this network", "Leave --int8 out.")
+    failing = refusing("ONNX Runtime can't quantize this network", "Leave --int8 out.")
     with failing, quietly(), tempfile.TemporaryDirectory(prefix="tlcli-") as folder:
         out = Path(folder) / "int8.onnx"
         quantize_static(

@@ -22,9 +22,9 @@ from PIL import Image
 
 model = timm.create_model({source}, pretrained=True).eval()  # once uploaded: "hf-hub:YOU/NAME"
 transform = timm.data.create_transform(**timm.data.resolve_data_config(model.pretrained_cfg))
-picture = Image.open("picture.jpg").convert("{mode}")
+image = Image.open("image.jpg").convert("{mode}")
 with torch.inference_mode():
-    logits = model(transform(picture)[None])[0]
+    logits = model(transform(image)[None])[0]
 probabilities = ({scores}).softmax(0)
 label = int(logits.argmax())
 print(model.pretrained_cfg["label_names"][label], float(probabilities[label]))
@@ -42,14 +42,14 @@ def model_card(run: Run, name: str) -> str:
     parts = [
         _front_matter(info, name),
         f"# {_text(name)}\n",
-        f"Tells {len(run.classes)} classes of pictures apart: {', '.join(map(_text, run.classes))}.\n",
+        f"Tells {len(run.classes)} classes of images apart: {', '.join(map(_text, run.classes))}.\n",
         _training(info),
         *(_figures(info, split) for split in ("test", "validation") if info.get(split)),
         "## Use\n",
         _usage(run, name),
         "\nThe division by the temperature"
         + (" and the sum with the logarithms of the classes' frequencies turn" if info["log_prior"] else " turns")
-        + " scores into probabilities that can be believed, for pictures like those it was trained on. It answers with "
+        + " scores into probabilities that can be believed, for images like those it was trained on. It answers with "
         "one of its classes whatever it is shown.\n",
         f"Made by tlcli {_text(info['tlcli'])}, torch {_text(info['versions']['torch'])}, "
         f"timm {_text(info['versions']['timm'])}.\n",
@@ -72,7 +72,7 @@ def _front_matter(info: dict[str, Any], name: str) -> str:
     judged = info.get("test") or info["validation"]
     result = {
         "task": {"type": "image-classification"},
-        "dataset": {"name": "the pictures it was trained for", "type": "imagefolder"},
+        "dataset": {"name": "the images it was trained for", "type": "imagefolder"},
         "metrics": [
             {"type": "accuracy", "value": round(judged["accuracy"], 4)},
             {"type": "f1", "value": round(judged["macro_f1"], 4), "name": "macro F1"},
@@ -96,7 +96,7 @@ def _training(info: dict[str, Any]) -> str:
         ("Started from", STARTS.get(info["settings"]["weights"], "weights from a file")),
         ("Frozen", frozen),
         ("Input", f"{entry['width']} x {entry['height']} pixels, {entry['channels']} channels, {entry['fit']}"),
-        *((f"Pictures, {split}", f"{images[split]:,}") for split in ("train", "validation", "test")),
+        *((f"Images, {split}", f"{images[split]:,}") for split in ("train", "validation", "test")),
         ("Temperature", f"{info['temperature']:.4g}"),
     ]
     lines = ["| | |", "|---|---|", *(f"| {_text(key)} | {_text(value)} |" for key, value in rows)]
@@ -109,10 +109,10 @@ def _figures(info: dict[str, Any], split: str) -> str:
     low, high = found["interval"]
     how = ", out of fold: each was judged by heads that had not seen it" if found.get("method") == "5-fold" else ""
     lines = [
-        f"## {split.capitalize()}: {found['images']:,} pictures{how}\n",
+        f"## {split.capitalize()}: {found['images']:,} images{how}\n",
         f"Accuracy {_percent(found['accuracy'])} (95 % interval {_percent(low)} to {_percent(high)}), "
         f"macro F1 {found['macro_f1']:.3f}, log loss {found['loss']:.3f}, calibration error {found['ece']:.3f}.\n",
-        "| class | pictures | precision | recall |",
+        "| class | images | precision | recall |",
         "|---|---:|---:|---:|",
     ]
     for name, row in found["per_class"].items():

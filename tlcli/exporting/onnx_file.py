@@ -1,6 +1,6 @@
-"""A run's network as an ONNX file for any number of pictures.
+"""A run's network as an ONNX file for any number of images.
 
-Shapes: B pictures, k classes.
+Shapes: B images, k classes.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from tlcli.backbones.build import OWN
 from tlcli.engines.onnx_export import quietly
 from tlcli.errors import UsageError
-from tlcli.exporting.comparison import Exported, Pixels, Values, normalised
+from tlcli.exporting.comparison import Exported, Pixels, Values, normalized
 from tlcli.exporting.errors import refusing
 from tlcli.inference.calibration import probabilities
 from tlcli.runs.directory import CONFIG_FILE, WEIGHTS_FILE
@@ -23,7 +23,7 @@ from tlcli.storage.folders import WholeFolder
 
 CARD = "README.md"
 CROP_MODES = {"crop": "center", "pad": "border", "squash": "squash"}
-"""What timm's transforms call each way to make a picture square."""
+"""What timm's transforms call each way to make an image square."""
 
 
 def check_known(run: Run) -> None:
@@ -45,7 +45,7 @@ def timm_folder(out: Path) -> WholeFolder:
 
 
 def timm_config(run: Run, about: dict[str, object]) -> dict[str, Any]:
-    """The run's `config.json`, with the way pictures enter by timm's names, and the description under `tlcli`."""
+    """The run's `config.json`, with the way images enter by timm's names, and the description under `tlcli`."""
     fit = run.preprocessing.fit
     entry = {"crop_mode": CROP_MODES[fit]} | ({} if fit == "crop" else {"crop_pct": 1.0})
     return run.config | {"pretrained_cfg": run.config["pretrained_cfg"] | entry, "tlcli": about}
@@ -73,7 +73,7 @@ def run_timm_folder(folder: Path, run: Run) -> Exported:
 
     def answer(pixels: Pixels) -> tuple[Values, Values]:
         with torch.inference_mode():
-            logits: Values = network(torch.from_numpy(normalised(pixels, run.preprocessing))).numpy()
+            logits: Values = network(torch.from_numpy(normalized(pixels, run.preprocessing))).numpy()
         return logits, probabilities(logits, run.temperature, run.log_prior)
 
     return answer

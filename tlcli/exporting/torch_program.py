@@ -1,6 +1,6 @@
-"""A run's network as a `torch.export` program, for any number of pictures: what ONNX is made from, and a `.pt2` file.
+"""A run's network as a `torch.export` program, for any number of images: what ONNX is made from, and a `.pt2` file.
 
-Shapes: B pictures, k classes.
+Shapes: B images, k classes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 
 from tlcli.engines.onnx_export import quietly
 from tlcli.exporting.calibrated_network import Calibrated
-from tlcli.exporting.comparison import Exported, Pixels, Values, normalised
+from tlcli.exporting.comparison import Exported, Pixels, Values, normalized
 from tlcli.exporting.errors import refusing
 from tlcli.images.preprocess import Preprocessing
 from tlcli.interrupts import aside
@@ -22,20 +22,20 @@ from tlcli.interrupts import aside
 ABOUT = "tlcli.json"
 """The file, within a `.pt2`, that describes it."""
 EXAMPLES = 2
-"""Pictures to trace with: a single one would make torch take one for the only number there is."""
+"""Images to trace with: a single one would make torch take one for the only number there is."""
 
 
 def trace(network: Calibrated, preprocessing: Preprocessing, *, with_preprocessing: bool) -> ExportedProgram:
     """Trace a network.
 
     Raises:
-        ArtifactError: torch can't, or only for a fixed number of pictures.
+        ArtifactError: torch can't, or only for a fixed number of images.
     """
     height, width, channels = preprocessing.shape
     example = torch.zeros(EXAMPLES, channels, height, width)
     if with_preprocessing:
         example = torch.zeros(EXAMPLES, height, width, channels, dtype=torch.uint8)
-    with refusing("torch can't export this network for any number of pictures", "Try --format timm."), quietly():
+    with refusing("torch can't export this network for any number of images", "Try --format timm."), quietly():
         batches = ({0: Dim("batch")},)
         traced = aside(lambda: torch.export.export(network.eval(), (example,), dynamic_shapes=batches))
     for module in traced.graph_module.modules():
@@ -69,4 +69,4 @@ def run_torch_file(content: bytes, preprocessing: Preprocessing, *, with_preproc
 
 def taken(pixels: Pixels, preprocessing: Preprocessing, *, with_preprocessing: bool) -> Pixels | Values:
     """Pixels uint8 [B, H, W, C] as an exported network takes them."""
-    return pixels.copy() if with_preprocessing else normalised(pixels, preprocessing)
+    return pixels.copy() if with_preprocessing else normalized(pixels, preprocessing)

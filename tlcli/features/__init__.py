@@ -1,1 +1,1 @@
-"""The feature cache: fingerprint, store, and pictures through a prefix into the store."""
+"""The feature cache: fingerprint, store, and images through a prefix into the store."""

@@ -1,4 +1,4 @@
-"""What a feature depends on besides the picture's bytes, and one hash of it all."""
+"""What a feature depends on besides the image's bytes, and one hash of it all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ingredients(
         weights: `weights_digest` of the prefix.
         layer: Number of the last frozen layer.
         layer_name: Its name.
-        preprocessing: How pictures enter the network.
+        preprocessing: How images enter the network.
         numerics: The arithmetic that the prefix runs in, such as `fp32`.
     """
     return {

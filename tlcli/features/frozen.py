@@ -1,4 +1,4 @@
-"""A frozen prefix and its feature store: from settings to the features of any list of pictures."""
+"""A frozen prefix and its feature store: from settings to the features of any list of images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tlcli.features.network import Network
 from tlcli.features.shared_extraction import Work, extract_together
 from tlcli.features.store import FeatureStore
 from tlcli.images.augment import LIMIT
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
 from tlcli.settings import ComputeSettings
@@ -32,7 +32,7 @@ from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.files import megabytes
 
 AHEAD_BYTES = 2**28
-"""Of decoded pictures that may wait for the network: two seconds' work of two cores, done while it is exported."""
+"""Of decoded images that may wait for the network: two seconds' work of two cores, done while it is exported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Frozen:
     plain: FeatureStore
     """Of view 0."""
     augmented: FeatureStore | None
-    """Of the views above 0; None where pictures aren't augmented."""
+    """Of the views above 0; None where images aren't augmented."""
     augmentation: Augmentation | None
     seed: int
 
@@ -91,7 +91,7 @@ class Frozen:
         )
 
     def order(self, known: FeatureStore | None = None, *, augmented: bool = False) -> Order:
-        """What decoding processes do with pictures, but not with those in `known`; only `augmented` ones distort."""
+        """What decoding processes do with images, but not with those in `known`; only `augmented` ones distort."""
         return Order(
             preprocessing=self.network.preprocessing,
             known=frozenset() if known is None else known.keys(),
@@ -126,7 +126,7 @@ def freeze_at(
         preprocessing=network.preprocessing,
         numerics=numerics(network.precision),
     )
-    cached = cut.layer > 0  # pictures themselves are not
+    cached = cut.layer > 0  # images themselves are not
     plain = network.store(content, cut.feature_shape, report, cached=cached)
     augmented = None
     if augmentation is not None and augmentation.enabled:
@@ -134,7 +134,7 @@ def freeze_at(
         augmented = network.store(of_views, cut.feature_shape, report, cached=cached)
         if min(network.preprocessing.height, network.preprocessing.width) > LIMIT:
             report.warn(
-                f"augmented views are made from pictures of at most {LIMIT} pixels on their short side; this network "
+                f"augmented views are made from images of at most {LIMIT} pixels on their short side; this network "
                 f"sees {network.preprocessing.width}, so views will be less sharp than what it is judged on."
             )
     return Frozen(network=network, cut=cut, plain=plain, augmented=augmented, augmentation=augmentation, seed=seed)
@@ -164,7 +164,7 @@ class Extractor(Protocol):
         *,
         name: str,
     ) -> None:
-        """Compute the features of the pictures and views `todo` into `store`, and complete `extraction`."""
+        """Compute the features of the images and views `todo` into `store`, and complete `extraction`."""
 
 
 def plain_features(
@@ -176,18 +176,18 @@ def plain_features(
     report: Reporter,
     extractor: Extractor | None = None,
 ) -> tuple[Extraction, float]:
-    """See to it that the plain store has the feature of every picture in `paths`.
+    """See to it that the plain store has the feature of every image in `paths`.
 
     Args:
         frozen: The cut network.
-        paths: Of the pictures.
+        paths: Of the images.
         compute: Where it runs.
-        verify: Read every picture again.
+        verify: Read every image again.
         report: Shown the progress.
         extractor: Computes what is missing; None is `extract_here`.
 
     Returns:
-        What became of each picture, and the seconds it took.
+        What became of each image, and the seconds it took.
 
     Raises:
         MachineError: the disk has no room for them, or memory ran out.
@@ -195,7 +195,7 @@ def plain_features(
     started = time.monotonic()
     extraction, todo = missing(paths, frozen.plain, frozen.network.memo, verify=verify)
     if not todo:
-        report.note(f"Features  {len(paths):,} pictures, all from the cache")
+        report.note(f"Features  {len(paths):,} images, all from the cache")
     _extract(frozen, frozen.plain, paths, todo, extraction, compute, report, name="Features", extractor=extractor)
     return extraction, time.monotonic() - started
 
@@ -211,20 +211,20 @@ def known_features(
     report: Reporter,
     extractor: Extractor | None = None,
 ) -> tuple[Extraction, float]:
-    """See to it that a store has some views of pictures whose digests are known; those it has are not looked at again.
+    """See to it that a store has some views of images whose digests are known; those it has are not looked at again.
 
     Args:
         frozen: The cut network.
         store: Its plain store for view 0, its augmented one for others.
-        paths: Of the pictures.
-        digests: Of the pictures.
+        paths: Of the images.
+        digests: Of the images.
         views: Which.
         compute: Where it runs.
         report: Shown the progress.
         extractor: Computes what is missing; None is `extract_here`.
 
     Returns:
-        What became of the pictures (`reused` and `computed` count views), and the seconds it took.
+        What became of the images (`reused` and `computed` count views), and the seconds it took.
     """
     started = time.monotonic()
     todo = [(index, view) for view in views for index, digest in enumerate(digests) if (digest, view) not in store]
@@ -253,7 +253,7 @@ def _extract(
             extraction,
             Work(
                 ready=lambda: frozen.runner,
-                announce=lambda pictures: _announce(store, frozen.network.root, pictures, report),
+                announce=lambda images: _announce(store, frozen.network.root, images, report),
                 compute=lambda part, own: extract_here(frozen, store, paths, part, own, compute, report, name=name),
             ),
         )
@@ -275,10 +275,10 @@ def extract_here(
 ) -> None:
     """The `Extractor` of this process."""
     batch_size, workers = pick_batch_size(compute.batch_size, frozen.network.device), compute.worker_count()
-    report.detail(f"  {workers} decoding processes, {batch_size} pictures a batch")
+    report.detail(f"  {workers} decoding processes, {batch_size} images a batch")
     order = frozen.order(store, augmented=store is frozen.augmented)
     ahead = AHEAD_BYTES // math.prod(frozen.network.preprocessing.shape)
-    with PictureLoader(order, workers=workers, ahead=ahead) as loader:
+    with ImageLoader(order, workers=workers, ahead=ahead) as loader:
         extract(
             paths,
             todo,
@@ -294,14 +294,14 @@ def extract_here(
         )
 
 
-def _announce(store: FeatureStore, root: Path | None, pictures: int, report: Reporter) -> None:
+def _announce(store: FeatureStore, root: Path | None, images: int, report: Reporter) -> None:
     """Say how much will be written before it is, and stop if there is no room."""
     if root is None:
         return
-    needed = pictures * store.row_bytes()
+    needed = images * store.row_bytes()
     shape = " x ".join(str(size) for size in store.shape)
     report.note(
-        f"Up to {pictures:,} pictures to compute: {shape} {store.dtype} each, at most {megabytes(needed)} in "
+        f"Up to {images:,} images to compute: {shape} {store.dtype} each, at most {megabytes(needed)} in "
         f"{store.directory}"
     )
     check_space(root, needed)

@@ -1,4 +1,4 @@
-"""The memo: digests of files by path, size and time of change, so that unchanged pictures aren't read again."""
+"""The memo: digests of files by path, size and time of change, so that unchanged images aren't read again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tlcli.errors import READ_ONLY
 from tlcli.features.parts import read_parts, remove_leftovers, write_part
-from tlcli.images.worker import Picture
+from tlcli.images.worker import DecodedImage
 from tlcli.progress import Reporter
 from tlcli.storage.locks import locked
 from tlcli.storage.stored import UNKNOWN, stamp
@@ -29,7 +29,7 @@ Known = dict[bytes, tuple[int, int, bytes]]
 class Memo:
     """Remembered digests. Lives in `root/memo`; None remembers nothing.
 
-    A damaged part costs a re-read of its pictures, nothing else.
+    A damaged part costs a re-read of its images, nothing else.
     """
 
     def __init__(self, root: Path | None, report: Reporter) -> None:
@@ -53,12 +53,12 @@ class Memo:
         except OSError:
             return None
 
-    def remember(self, path: str, picture: Picture) -> None:
+    def remember(self, path: str, image: DecodedImage) -> None:
         """Note what was read at `path`; `save` writes it."""
-        if picture.digest is None or picture.modified == UNKNOWN:
+        if image.digest is None or image.modified == UNKNOWN:
             return
-        if picture.read - picture.modified > RACY_NANOSECONDS:  # entity tags are below zero, and have no grain
-            entry = (picture.size, picture.modified, picture.digest)
+        if image.read - image.modified > RACY_NANOSECONDS:  # entity tags are below zero, and have no grain
+            entry = (image.size, image.modified, image.digest)
             if self._known.get(_key(path)) != entry:
                 self.new[_key(path)] = self._known[_key(path)] = entry
 
@@ -68,7 +68,7 @@ class Memo:
         self._known |= remembered
 
     def save(self) -> None:
-        """Write what is new to disk; what can't be is forgotten, and the pictures are read again next time."""
+        """Write what is new to disk; what can't be is forgotten, and the images are read again next time."""
         if self._directory is None or not self.new:
             return
         try:
@@ -76,7 +76,7 @@ class Memo:
         except OSError as error:
             if error.errno not in READ_ONLY:  # a read-only cache is meant to be so
                 self._report.warn(
-                    f"{self._directory} cannot be written ({error.strerror}); the pictures are read again next time."
+                    f"{self._directory} cannot be written ({error.strerror}); the images are read again next time."
                 )
         self.new = {}
 
@@ -99,13 +99,13 @@ class Memo:
     def _read(self, directory: Path) -> None:
         def damaged(path: Path) -> None:
             self._damaged.add(path)
-            self._report.warn(f"{path} is damaged (its checksum differs); its pictures are read again.")
+            self._report.warn(f"{path} is damaged (its checksum differs); its images are read again.")
 
         self._parts = 0
         for path, table in read_parts(directory, damaged):
             self._parts += 1
             if table.schema != _table({}).schema:
-                self._report.warn(f"{path} is of another version of tlcli; its pictures are read again.")
+                self._report.warn(f"{path} is of another version of tlcli; its images are read again.")
                 continue
             columns = (column.to_pylist() for column in table.columns)
             for key, size, modified, digest in zip(*columns, strict=True):

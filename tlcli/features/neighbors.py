@@ -1,6 +1,6 @@
-"""Which pictures are nearest to each other by their features, without ever holding N x N numbers.
+"""Which images are nearest to each other by their features, without ever holding N x N numbers.
 
-Shapes: N pictures, D features.
+Shapes: N images, D features.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 BLOCK = 4096
-"""Pictures compared at a time with as many others: 64 MB of cosines."""
+"""Images compared at a time with as many others: 64 MB of cosines."""
 
 Read = Callable[[int, int], npt.NDArray[np.float32]]
-"""Features of the pictures from one number up to another: float32 [stop - start, D]."""
+"""Features of the images from one number up to another: float32 [stop - start, D]."""
 
 
 def nearest_pairs(
@@ -28,17 +28,17 @@ def nearest_pairs(
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Pairs of pictures of which one is among the other's nearest, by the cosine of their features.
+    """Pairs of images of which one is among the other's nearest, by the cosine of their features.
 
-    Takes count^2 * D multiply-adds / 2, and memory for two blocks of features, one of cosines, and `most` per picture.
+    Takes count^2 * D multiply-adds / 2, and memory for two blocks of features, one of cosines, and `most` per image.
 
     Args:
         read: Reads features; each is asked for several times.
         count: N.
         least: Cosine below which no pair counts.
-        most: Neighbours of each picture to look at, so that pictures that are all alike don't make N x N pairs.
+        most: Neighbors of each image to look at, so that images that are all alike don't make N x N pairs.
         device: Where to compute: "cpu" or a CUDA device.
-        progress: Told how many more pictures are done.
+        progress: Told how many more images are done.
 
     Returns:
         int64 [M, 2], each pair once, the lower number first, in order; M <= most * N.
@@ -51,7 +51,7 @@ def nearest_pairs(
         return torch.nn.functional.normalize(features, dim=1)
 
     def keep(found: Tensor, start: int, other: int) -> None:
-        """Enter cosines [n, m] of pictures from `start` on with those from `other` on."""
+        """Enter cosines [n, m] of images from `start` on with those from `other` on."""
         rows = (found.amax(dim=1) >= least).nonzero().squeeze(1)
         if not len(rows):
             return

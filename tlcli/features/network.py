@@ -59,7 +59,7 @@ class Network:
             # Another depth is nothing to wonder about; other weights or another size may be.
             say = report.detail if DEPTH & set(names) and set(names) <= DEPTH | {"weights"} else report.note
             say(
-                f"New cache: the nearest one here ({listing.directory.name[:8]}, {listing.images:,} pictures) differs "
+                f"New cache: the nearest one here ({listing.directory.name[:8]}, {listing.images:,} images) differs "
                 f"in {', '.join(names)}"
             )
         return store
@@ -83,7 +83,7 @@ def open_network(
     cache: CacheSettings,
     *,
     classes: int,
-    pictures: int | None,
+    images: int | None,
     report: Reporter,
     intensity: Range | None = None,
     others_write: bool = False,
@@ -95,9 +95,9 @@ def open_network(
         compute: Where it runs.
         cache: Where features are kept.
         classes: Outputs of the new head.
-        pictures: How many there are, cached or not; None where the frozen part is exported in any case.
+        images: How many there are, cached or not; None where the frozen part is exported in any case.
         report: Told what was loaded.
-        intensity: What becomes black and white of grey with more than 8 bits; None takes the range of 16 bits.
+        intensity: What becomes black and white of gray with more than 8 bits; None takes the range of 16 bits.
         others_write: Whether other processes may write the same caches at the same time.
 
     Raises:
@@ -115,7 +115,7 @@ def open_network(
         preprocessing=make_preprocessing(backbone, network.fit, intensity),
         device=device,
         precision=precision,
-        engine="torch" if network.freeze == "none" else pick_engine(compute.engine, device, precision, pictures),
+        engine="torch" if network.freeze == "none" else pick_engine(compute.engine, device, precision, images),
         engine_asked=compute.engine,
         memo=Memo(root, report),
         root=root,
@@ -133,7 +133,7 @@ def describe_network(network: Network, where: str) -> str:
 
 
 def make_preprocessing(backbone: Backbone, fit: str, intensity: Range | None = None) -> Preprocessing:
-    """The backbone's own preprocessing, with the user's choice of how pictures become square."""
+    """The backbone's own preprocessing, with the user's choice of how images become square."""
     spec = backbone.input
     return Preprocessing(
         height=spec.height,

@@ -22,7 +22,7 @@ def stored_dtype(shape: tuple[int, ...]) -> np.dtype[Any]:
 
 
 def as_stored(feature: Features) -> Features:
-    """A copy of one picture's feature in the type that keeps it.
+    """A copy of one image's feature in the type that keeps it.
 
     Args:
         feature: float32 [*feature_shape].
@@ -39,7 +39,7 @@ def as_stored(feature: Features) -> Features:
 def round_as_stored(features: Tensor) -> Tensor:
     """What a store would give back for a batch, bit for bit: `as_stored` of each row, in torch on any device.
 
-    Not for the pictures themselves, where nothing is frozen: they are no features and never stored.
+    Not for the images themselves, where nothing is frozen: they are no features and never stored.
 
     Args:
         features: float32 [B, *feature_shape].

@@ -14,7 +14,7 @@ from tlcli.features.store import FeatureStore
 from tlcli.storage.files import SLOWEST
 
 Todo = Sequence[tuple[int, int]]
-"""Pictures, by their index, and views."""
+"""Images, by their index, and views."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def extract_together(store: FeatureStore, todo: Todo, extraction: Extraction, wo
     elif any(processes.gather(bool(todo))):
         _share(store, todo, extraction, work)
     found = processes.of_first(lambda: extraction)
-    if store.directory is not None:  # machines with copies of their own may have other pictures
+    if store.directory is not None:  # machines with copies of their own may have other images
         for differences in processes.gather(_differences(extraction, found)):
             found.failures = differences | found.failures
     extraction.digests, extraction.failures = found.digests, found.failures
@@ -65,9 +65,9 @@ def extract_together(store: FeatureStore, todo: Todo, extraction: Extraction, wo
 
 
 def _differences(own: Extraction, first: Extraction) -> dict[int, str]:
-    """Why pictures that the first process has features of can't be used here."""
+    """Why images that the first process has features of can't be used here."""
     other = {
-        index: "is another picture on another machine"
+        index: "is another image on another machine"
         for index, (digest, expected) in enumerate(zip(own.digests, first.digests, strict=True))
         if digest != expected and index not in first.failures
     }

@@ -1,7 +1,7 @@
-"""The feature store: what a frozen prefix gave for each picture, by the digest of the picture's bytes.
+"""The feature store: what a frozen prefix gave for each image, by the digest of the image's bytes.
 
 N is the number of rows; a feature has the shape `feature_shape`. There are no paths and no labels in here: moving
-or relabelling pictures invalidates nothing.
+or relabelling images invalidates nothing.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class FeatureStore:
         return self.row_values() * stored_dtype(self.shape).itemsize + 36
 
     def gather(self, digests: Iterable[bytes], view: int = 0) -> npt.NDArray[np.float32]:
-        """Features of pictures in the order asked for: float32 [N, *feature_shape]. Only these rows are read."""
+        """Features of images in the order asked for: float32 [N, *feature_shape]. Only these rows are read."""
         return self.read(self.places((digest, view) for digest in digests))
 
     def places(self, keys: Iterable[tuple[bytes, int]]) -> Places:
@@ -115,7 +115,7 @@ class FeatureStore:
         found = np.empty((len(places), *self.shape), np.float32)
         for part in np.unique(places[:, 0]).tolist():
             into = np.flatnonzero(places[:, 0] == part)
-            found[_neighbours(into)] = self._parts[part][_neighbours(places[into, 1])]
+            found[_neighbors(into)] = self._parts[part][_neighbors(places[into, 1])]
         return found
 
     def make(self) -> Path | None:
@@ -157,7 +157,7 @@ class FeatureStore:
             self._read(self.directory, self._warn_of)
 
     def add(self, digest: bytes, view: int, feature: Features) -> None:
-        """Keep one picture's feature. Only inside `writing`."""
+        """Keep one image's feature. Only inside `writing`."""
         self._pending.append((digest, view, as_stored(feature)))
         due = time.monotonic() - self._flushed > FLUSH_SECONDS
         if due or len(self._pending) * self.row_bytes() > FLUSH_BYTES:
@@ -259,7 +259,7 @@ class FeatureStore:
             write_json(directory / "cache.json", self._header())
 
 
-def _neighbours(rows: Places) -> Places | slice:
+def _neighbors(rows: Places) -> Places | slice:
     """As a slice where they follow each other, as most do: these are copied once, straight from the mapped file."""
     return slice(rows[0], rows[-1] + 1) if bool((np.diff(rows) == 1).all()) else rows
 

@@ -1,1 +1,1 @@
-"""Pictures in: from DATA to pixels. Knows no network, imports no torch."""
+"""Images in: from DATA to pixels. Knows no network, imports no torch."""

@@ -1,7 +1,7 @@
-"""One function makes a view: the same distorted picture for online training, cached features and `tlcli augment`.
+"""One function makes a view: the same distorted image for online training, cached features and `tlcli augment`.
 
-Everything random is drawn from the seed, the view's number and the picture's bytes, so it depends on neither the
-order of the pictures nor on which process makes them. torch is imported only where a picture is made.
+Everything random is drawn from the seed, the view's number and the image's bytes, so it depends on neither the
+order of the images nor on which process makes them. torch is imported only where an image is made.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from PIL import Image
 from tlcli.settings.augmentation import Augmentation
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, as shares of a picture's width and height."""
+"""Left, top, right and bottom, as shares of an image's width and height."""
 
 LIMIT = 640
-"""Pixels of the short side; larger pictures are reduced to it before they are distorted, which costs by the pixel."""
+"""Pixels of the short side; larger images are reduced to it before they are distorted, which costs by the pixel."""
 
 ASPECT = 4 / 3
-"""How much wider or narrower than the picture's own proportions a crop may be."""
+"""How much wider or narrower than the image's own proportions a crop may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Amounts:
-    """What was drawn for one view; the defaults are the plain picture."""
+    """What was drawn for one view; the defaults are the plain image."""
 
     angle: float = 0.0
     """Degrees, counter-clockwise."""
     mirrored: bool = False
     flipped: bool = False
     crop: Box | None = None
-    """The part of the turned picture that is kept; None is all of it."""
+    """The part of the turned image that is kept; None is all of it."""
     noise: float = 0.0
     """Standard deviation, in levels of 255."""
     noise_seed: int = 0
@@ -47,7 +47,7 @@ class Amounts:
         return asdict(self) | {"crop": self.crop and list(self.crop), "shift": list(self.shift)}
 
     def describe(self) -> str:
-        """In a few words for people: `turned 7°, mirrored, crop 0.62, noise 8, colour +12 -4 +20`."""
+        """In a few words for people: `turned 7°, mirrored, crop 0.62, noise 8, color +12 -4 +20`."""
         left, top, right, bottom = self.crop or (0, 0, 1, 1)
         parts = [
             f"turned {self.angle:.0f}°" if self.angle else "",
@@ -55,13 +55,13 @@ class Amounts:
             "flipped" if self.flipped else "",
             f"crop {(right - left) * (bottom - top):.2f}" if self.crop else "",
             f"noise {self.noise:g}" if self.noise else "",
-            "colour " + " ".join(f"{level:+d}" for level in self.shift) if any(self.shift) else "",
+            "color " + " ".join(f"{level:+d}" for level in self.shift) if any(self.shift) else "",
         ]
         return ", ".join(part for part in parts if part) or "plain"
 
 
 def draw_amounts(augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Amounts:
-    """What view number `view` of the picture with this `digest` looks like; view 0 is the plain picture.
+    """What view number `view` of the image with this `digest` looks like; view 0 is the plain image.
 
     Every quantity is always drawn, in the same order, so that switching one distortion on changes no other.
     """
@@ -91,9 +91,9 @@ def draw_amounts(augmentation: Augmentation, *, seed: int, view: int, digest: by
 
 
 def _draw_crop(least: float, area: float, aspect: float, across: float, down: float) -> Box:
-    """A box of at least the share `least` of the picture, from four numbers in [0, 1)."""
+    """A box of at least the share `least` of the image, from four numbers in [0, 1)."""
     share = least + (1 - least) * area
-    # Neither side may exceed the picture's, which bounds the aspect when nearly all of the picture is kept.
+    # Neither side may exceed the image's, which bounds the aspect when nearly all of the image is kept.
     widest = math.log(min(ASPECT, 1 / share))
     stretch = math.exp((2 * aspect - 1) * widest)
     width, height = min(math.sqrt(share * stretch), 1.0), min(math.sqrt(share / stretch), 1.0)
@@ -102,59 +102,59 @@ def _draw_crop(least: float, area: float, aspect: float, across: float, down: fl
 
 
 def surplus(size: tuple[int, int]) -> float:
-    """How many times larger than needed for views a picture of this width and height is."""
+    """How many times larger than needed for views an image of this width and height is."""
     return min(size) / LIMIT
 
 
-def view(picture: Image.Image, augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Image.Image:
-    """View number `view` of a picture: reduced, turned, cropped, mirrored, flipped, shifted in colour, made noisy.
+def view(image: Image.Image, augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Image.Image:
+    """View number `view` of an image: reduced, turned, cropped, mirrored, flipped, shifted in color, made noisy.
 
     Args:
-        picture: Upright, RGB, of any size.
+        image: Upright, RGB, of any size.
         augmentation: How far views may differ from it.
         seed: The user's seed.
-        view: 0 gives the picture itself.
-        digest: SHA-256 of the picture's file.
+        view: 0 gives the image itself.
+        digest: SHA-256 of the image's file.
 
     Returns:
         RGB; of the size of the crop, which preprocessing brings to the network's.
     """
     if view == 0 or not augmentation.enabled:
-        return picture
+        return image
     amounts = draw_amounts(augmentation, seed=seed, view=view, digest=digest)
     from torchvision.transforms import InterpolationMode
 
     transforms = load_transforms()
-    picture = _reduced(picture)
+    image = _reduced(image)
     if amounts.angle:
-        ground = picture.reduce(picture.size).getpixel((0, 0))  # the mean colour
-        picture = transforms.rotate(picture, amounts.angle, InterpolationMode.BILINEAR, fill=ground)
+        ground = image.reduce(image.size).getpixel((0, 0))  # the mean color
+        image = transforms.rotate(image, amounts.angle, InterpolationMode.BILINEAR, fill=ground)
     if amounts.crop is not None:
-        left, top, width, height = _pixels(amounts.crop, picture.size)
-        picture = transforms.crop(picture, top, left, height, width)
+        left, top, width, height = _pixels(amounts.crop, image.size)
+        image = transforms.crop(image, top, left, height, width)
     if amounts.mirrored:
-        picture = transforms.horizontal_flip(picture)
+        image = transforms.horizontal_flip(image)
     if amounts.flipped:
-        picture = transforms.vertical_flip(picture)
+        image = transforms.vertical_flip(image)
     if any(amounts.shift):
-        picture = picture.point([min(max(level + by, 0), 255) for by in amounts.shift for level in range(256)])
-    return _noisy(picture, amounts) if amounts.noise else picture
+        image = image.point([min(max(level + by, 0), 255) for by in amounts.shift for level in range(256)])
+    return _noisy(image, amounts) if amounts.noise else image
 
 
-def load_transforms() -> Any:  # noqa: ANN401 - torchvision types them for tensors alone, though they take pictures
+def load_transforms() -> Any:  # noqa: ANN401 - torchvision types them for tensors alone, though they take images
     """The transforms of torchvision, as functions. Their first import takes seconds."""
     from torchvision.transforms.v2 import functional
 
     return functional
 
 
-def _reduced(picture: Image.Image) -> Image.Image:
-    short = min(picture.size)
+def _reduced(image: Image.Image) -> Image.Image:
+    short = min(image.size)
     if short <= LIMIT:
-        return picture
-    size = (round(picture.width * LIMIT / short), round(picture.height * LIMIT / short))
+        return image
+    size = (round(image.width * LIMIT / short), round(image.height * LIMIT / short))
     # The gap lets a fast box filter do most of the work.
-    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.1)
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.1)
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -166,14 +166,14 @@ def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return left, top, max(right - left, 1), max(bottom - top, 1)
 
 
-def _noisy(picture: Image.Image, amounts: Amounts) -> Image.Image:
+def _noisy(image: Image.Image, amounts: Amounts) -> Image.Image:
     import torch
 
     # One row of float values, on which torch's generator is eight times as fast as on [C, H, W] from Pillow, and
     # which are rounded here: on uint8 torchvision cuts the noise off towards zero.
-    levels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).float().div_(255)
+    levels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).float().div_(255)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also seed the generators of GPUs.
         torch.default_generator.manual_seed(amounts.noise_seed)
         noisy: torch.Tensor = load_transforms().gaussian_noise(levels, sigma=amounts.noise / 255)
-    return Image.frombytes("RGB", picture.size, noisy.mul_(255).round_().byte().numpy().tobytes())
+    return Image.frombytes("RGB", image.size, noisy.mul_(255).round_().byte().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""Decoded pictures as batches."""
+"""Decoded images as batches."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 
-def stacked(pictures: Sequence[bytes], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """Pictures, each uint8 [H, W, C] row by row, as a batch [B, H, W, C] that may be written to.
+def stacked(images: Sequence[bytes], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """Images, each uint8 [H, W, C] row by row, as a batch [B, H, W, C] that may be written to.
 
-    One by one: the interpreter's lock is free while each is copied, so that others go on receiving pictures.
+    One by one: the interpreter's lock is free while each is copied, so that others go on receiving images.
     """
-    batch = np.empty((len(pictures), *shape), np.uint8)
-    for row, pixels in zip(batch, pictures, strict=True):
+    batch = np.empty((len(images), *shape), np.uint8)
+    for row, pixels in zip(batch, images, strict=True):
         row[...] = np.frombuffer(pixels, np.uint8).reshape(shape)
     return batch

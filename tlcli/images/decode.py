@@ -1,7 +1,7 @@
-"""From a file's bytes to an upright RGB or grey picture. Torch-free: this runs in the decoding processes.
+"""From a file's bytes to an upright RGB or gray image. Torch-free: this runs in the decoding processes.
 
 What a file is, is told from its content, never from its name. Animated and multi-page files give their first
-frame; transparency lies over white; grey of more than 8 bits is scaled to 8.
+frame; transparency lies over white; gray of more than 8 bits is scaled to 8.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture with this EXIF orientation upright."""
+"""What turns an image with this EXIF orientation upright."""
 
 SIDEWAYS = {TURNS[orientation] for orientation in (5, 6, 7, 8)}
 """Turns that swap width and height."""
 
 MAX_PIXELS = 2**28
-"""Pictures of more pixels than this are refused: 1 GB in Pillow's memory, usually a bomb. Phones make 200 million."""
+"""Images of more pixels than this are refused: 1 GB in Pillow's memory, usually a bomb. Phones make 200 million."""
 
 
-NO_HEIC = "a HEIC picture, which needs a decoder: pip install 'tlcli[heic]', or save it as JPEG"
+NO_HEIC = "a HEIC image, which needs a decoder: pip install 'tlcli[heic]', or save it as JPEG"
 
 
 class UndecodableError(Exception):
-    """A picture that cannot be decoded; its text is the reason, for the picture's row."""
+    """An image that cannot be decoded; its text is the reason, for the image's row."""
 
 
 Size = tuple[int, int]
@@ -52,61 +52,61 @@ Size = tuple[int, int]
 def decode(
     data: bytes, channels: int, surplus: Callable[[Size], float] | None = None, intensity: Range | None = None
 ) -> Image.Image:
-    """Decode a picture, turned upright by its EXIF orientation.
+    """Decode an image, turned upright by its EXIF orientation.
 
     Args:
         data: The whole file.
-        channels: 3 for RGB, 1 for grey.
-        surplus: How many times larger than needed an upright picture of some size is. A JPEG is decoded to the smallest
+        channels: 3 for RGB, 1 for gray.
+        surplus: How many times larger than needed an upright image of some size is. A JPEG is decoded to the smallest
             half, quarter or eighth of its size that is no smaller than needed.
-        intensity: What becomes black and white of grey with more than 8 bits; None takes the range of 16 bits.
+        intensity: What becomes black and white of gray with more than 8 bits; None takes the range of 16 bits.
 
     Raises:
         UndecodableError: with the reason.
     """
-    with _opened(io.BytesIO(data)) as picture:
-        if surplus is not None and picture.format in {"JPEG", "MPO"}:
-            _scale_down(picture, surplus(picture.size[::-1] if _turn(picture) in SIDEWAYS else picture.size))
-        picture.load()
-        turn = _turn(picture)  # after loading, by which Pillow has turned a TIFF itself
-        positive = black_is_zero(picture)
+    with _opened(io.BytesIO(data)) as image:
+        if surplus is not None and image.format in {"JPEG", "MPO"}:
+            _scale_down(image, surplus(image.size[::-1] if _turn(image) in SIDEWAYS else image.size))
+        image.load()
+        turn = _turn(image)  # after loading, by which Pillow has turned a TIFF itself
+        positive = black_is_zero(image)
         return _to_mode(positive if turn is None else positive.transpose(turn), channels, intensity)
 
 
 def intensity_of(data: bytes) -> Range | None:
-    """Least and greatest value of a grey picture with more than 8 bits; None for other pictures, which aren't decoded.
+    """Least and greatest value of a gray image with more than 8 bits; None for other images, which aren't decoded.
 
     Raises:
         UndecodableError: with the reason.
     """
-    with _opened(io.BytesIO(data)) as picture:
-        return range_of(black_is_zero(picture)) if is_deep(picture) else None
+    with _opened(io.BytesIO(data)) as image:
+        return range_of(black_is_zero(image)) if is_deep(image) else None
 
 
 def dimensions(file: IO[bytes]) -> Size:
-    """Width and height of the picture in `file`, from its header alone, as they are before it is turned upright.
+    """Width and height of the image in `file`, from its header alone, as they are before it is turned upright.
 
     Raises:
         UndecodableError: with the reason.
     """
-    with _opened(file) as picture:
-        return picture.size
+    with _opened(file) as image:
+        return image.size
 
 
 def upright_dimensions(file: IO[bytes]) -> Size:
-    """Width and height of the picture in `file`, from its header alone, after it is turned upright.
+    """Width and height of the image in `file`, from its header alone, after it is turned upright.
 
     Raises:
         UndecodableError: with the reason.
     """
-    with _opened(file) as picture:
-        turned = picture.format != "TIFF" and _turn(picture) in SIDEWAYS  # a TIFF's size is that of the turned picture
-        return picture.size[::-1] if turned else picture.size
+    with _opened(file) as image:
+        turned = image.format != "TIFF" and _turn(image) in SIDEWAYS  # a TIFF's size is that of the turned image
+        return image.size[::-1] if turned else image.size
 
 
 @contextlib.contextmanager
 def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
-    """A file's first picture, not decoded yet; whatever is raised in the block becomes an UndecodableError."""
+    """A file's first image, not decoded yet; whatever is raised in the block becomes an UndecodableError."""
     head = file.read(HEAD)
     file.seek(0)
     if not head:
@@ -114,17 +114,17 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
     formats = (*FORMATS, "HEIF") if is_heic(head) and _knows_heic() else FORMATS
     try:
         with warnings.catch_warnings():
-            # Pillow warns of odd metadata in pictures that are fine, and of bombs, which MAX_PIXELS refuses.
+            # Pillow warns of odd metadata in images that are fine, and of bombs, which MAX_PIXELS refuses.
             warnings.simplefilter("ignore")
             Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice that, before it makes room
-            with Image.open(file, formats=formats) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
+            with Image.open(file, formats=formats) as image:
+                if image.width * image.height > MAX_PIXELS:
                     raise UndecodableError(
-                        f"{picture.width} x {picture.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
+                        f"{image.width} x {image.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
                     )
-                if reason := what_is_lost(picture):
+                if reason := what_is_lost(image):
                     raise UndecodableError(reason)
-                yield picture
+                yield image
     except UndecodableError:
         raise
     except UnidentifiedImageError as error:
@@ -149,34 +149,34 @@ def _knows_heic() -> bool:
     return True
 
 
-def _turn(picture: Image.Image) -> Image.Transpose | None:
+def _turn(image: Image.Image) -> Image.Transpose | None:
     """What turns it upright."""
     try:
-        orientation: object = picture.getexif().get(ExifTags.Base.Orientation)
+        orientation: object = image.getexif().get(ExifTags.Base.Orientation)
         return TURNS.get(orientation) if isinstance(orientation, int) else None
-    except Exception:  # noqa: BLE001 - broken metadata of a picture that is fine
+    except Exception:  # noqa: BLE001 - broken metadata of an image that is fine
         return None
 
 
-def _scale_down(picture: Image.Image, surplus: float) -> None:
+def _scale_down(image: Image.Image, surplus: float) -> None:
     """Have the JPEG decoder leave out the highest frequencies.
 
-    Only by what divides both sides: the decoder rounds them up, and what a resized picture shows would be shifted.
+    Only by what divides both sides: the decoder rounds them up, and what a resized image shows would be shifted.
     """
-    width, height = picture.size
+    width, height = image.size
     for by in (8, 4, 2):
         if by <= surplus and width % by == 0 and height % by == 0:
-            picture.draft(None, (width // by, height // by))
+            image.draft(None, (width // by, height // by))
             return
 
 
-def _to_mode(picture: Image.Image, channels: int, intensity: Range | None) -> Image.Image:
-    if is_deep(picture):
-        picture = to_eight_bits(picture, intensity)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    if picture.mode == "LAB":
-        picture = picture.convert("RGB")  # there is no direct way to grey
+def _to_mode(image: Image.Image, channels: int, intensity: Range | None) -> Image.Image:
+    if is_deep(image):
+        image = to_eight_bits(image, intensity)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode == "LAB":
+        image = image.convert("RGB")  # there is no direct way to gray
     mode = "RGB" if channels == 3 else "L"
-    return picture if picture.mode == mode else picture.convert(mode)
+    return image if image.mode == mode else image.convert(mode)

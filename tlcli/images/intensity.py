@@ -1,6 +1,6 @@
-"""Grey pictures of more than 8 bits: from the values of an instrument to 0 .. 255, by one range for all of them.
+"""Gray images of more than 8 bits: from the values of an instrument to 0 .. 255, by one range for all of them.
 
-Torch-free. Scaling each picture by its own range would make the dark bright and lose what tells classes apart.
+Torch-free. Scaling each image by its own range would make the dark bright and lose what tells classes apart.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ class NoRangeError(Exception):
     """Values that could be anything, and no range to scale them by."""
 
 
-def is_deep(picture: Image.Image) -> bool:
-    """Whether a picture is grey with more than 8 bits; nothing is decoded for that."""
-    return picture.mode.startswith("I") or picture.mode == "F"
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image is gray with more than 8 bits; nothing is decoded for that."""
+    return image.mode.startswith("I") or image.mode == "F"
 
 
-def black_is_zero(picture: Image.Image) -> Image.Image:
-    """The picture; inverted where it is a 16-bit TIFF whose zero is white, which Pillow heeds with 8 bits only."""
-    white_is_zero = isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(262) == 0
-    if not white_is_zero or not picture.mode.startswith("I;16"):
-        return picture
+def black_is_zero(image: Image.Image) -> Image.Image:
+    """The image; inverted where it is a 16-bit TIFF whose zero is white, which Pillow heeds with 8 bits only."""
+    white_is_zero = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0
+    if not white_is_zero or not image.mode.startswith("I;16"):
+        return image
     import numpy as np
 
-    return Image.fromarray(np.invert(np.asarray(picture, np.uint16)))
+    return Image.fromarray(np.invert(np.asarray(image, np.uint16)))
 
 
-def range_of(picture: Image.Image) -> Range:
-    """Least and greatest value of a deep picture.
+def range_of(image: Image.Image) -> Range:
+    """Least and greatest value of a deep image.
 
     Raises:
         ValueError: some values are no numbers.
     """
-    values = _values(picture)
+    values = _values(image)
     return float(values.min()), float(values.max())
 
 
-def to_eight_bits(picture: Image.Image, intensity: Range | None) -> Image.Image:
-    """A deep picture in mode L. What lies outside the range becomes black or white.
+def to_eight_bits(image: Image.Image, intensity: Range | None) -> Image.Image:
+    """A deep image in mode L. What lies outside the range becomes black or white.
 
     Args:
-        picture: Deep.
+        image: Deep.
         intensity: The range; None takes that of 16 bits.
 
     Raises:
@@ -62,21 +62,21 @@ def to_eight_bits(picture: Image.Image, intensity: Range | None) -> Image.Image:
     """
     if intensity is None:
         # A PPM of 16 bits has mode I.
-        if not picture.mode.startswith("I;16") and not (picture.mode == "I" and picture.format == "PPM"):
-            raise NoRangeError(f"32-bit grey ({picture.mode}) has no known range")
-        return picture.convert("I").point(lambda value: value / 257).convert("L")
+        if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format == "PPM"):
+            raise NoRangeError(f"32-bit gray ({image.mode}) has no known range")
+        return image.convert("I").point(lambda value: value / 257).convert("L")
     import numpy as np
 
     low, high = intensity
-    scaled = (_values(picture) - low) * (255 / (high - low))
+    scaled = (_values(image) - low) * (255 / (high - low))
     return Image.fromarray(np.clip(scaled, 0, 255).round().astype(np.uint8))
 
 
-def _values(picture: Image.Image) -> npt.NDArray[np.float64]:
+def _values(image: Image.Image) -> npt.NDArray[np.float64]:
     import numpy as np
 
     # Pillow's own way from 16 bits in the other byte order to an array is not the same in all its versions.
-    values = np.asarray(picture.convert("I") if picture.mode.startswith("I;16") else picture, np.float64)
+    values = np.asarray(image.convert("I") if image.mode.startswith("I;16") else image, np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it has values that are no numbers (NaN or infinite)")
     return values

@@ -1,4 +1,4 @@
-r"""Names drawn into pictures: in a font that has their characters, and harmless. Torch-free.
+r"""Names drawn into images: in a font that has their characters, and harmless. Torch-free.
 
 Pillow's own font has the letters of English. Others are looked for among the system's fonts, and what none of them has
 is written as Python escapes it (`\u4e2d`), since an empty box could be anything.
@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 FONTS = (
     "DejaVuSans.ttf",
@@ -52,14 +52,14 @@ def width_of(text: str, size: int) -> float:
     return sum(_length(face, part) for face, part in _runs(text, size))
 
 
-def draw_text(pen: ImageDraw.ImageDraw, position: tuple[float, float], text: str, fill: Colour, size: int) -> None:
+def draw_text(pen: ImageDraw.ImageDraw, position: tuple[float, float], text: str, fill: Color, size: int) -> None:
     """Draw a line of text.
 
     Args:
-        pen: Draws on the picture.
+        pen: Draws on the image.
         position: Of its left end and its baseline.
         text: Anything; what controls a terminal or has no glyph is escaped.
-        fill: Its colour.
+        fill: Its color.
         size: In pixels.
     """
     x, y = position

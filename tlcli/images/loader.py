@@ -1,7 +1,7 @@
-"""Pictures through decoding processes, in order, with a bound on how many are under way.
+"""Images through decoding processes, in order, with a bound on how many are under way.
 
-Each process has pipes of its own and one picture at a time. So a process that hangs or dies takes exactly one
-picture with it, which gets a reason, and a new process goes on. (A pool with one pipe for all, such as
+Each process has pipes of its own and one image at a time. So a process that hangs or dies takes exactly one
+image with it, which gets a reason, and a new process goes on. (A pool with one pipe for all, such as
 pebble's, blocks or breaks for every worker when one is killed while it holds the pipe.)
 """
 
@@ -25,12 +25,12 @@ from types import TracebackType
 from typing import BinaryIO
 
 from tlcli.errors import MachineError
-from tlcli.images.worker import Order, Picture, Request, receive_picture
+from tlcli.images.worker import DecodedImage, Order, Request, receive_image
 from tlcli.storage.connection import READ_LIMIT
 from tlcli.storage.stored import Stored
 
 TIME_LIMIT = 60.0
-"""Seconds that reading and decoding one picture may take; at a URL, `READ_LIMIT` more."""
+"""Seconds that reading and decoding one image may take; at a URL, `READ_LIMIT` more."""
 
 START_LIMIT = 60.0
 """Seconds that a process may take to start."""
@@ -44,14 +44,14 @@ _STARTING = threading.Lock()
 _BOOT = "import sys; sys.path[:] = {path!r}; from tlcli.images.worker import main; main()"
 
 
-class PictureLoader:
-    """Decodes pictures in other processes. Use as a context manager; leaving it ends them.
+class ImageLoader:
+    """Decodes images in other processes. Use as a context manager; leaving it ends them.
 
     Args:
-        order: What to do with each picture.
+        order: What to do with each image.
         workers: Number of processes.
-        time_limit: Seconds for one picture.
-        ahead: Pictures to have under way at least, where whoever takes them does so in bursts.
+        time_limit: Seconds for one image.
+        ahead: Images to have under way at least, where whoever takes them does so in bursts.
     """
 
     def __init__(self, order: Order, *, workers: int, time_limit: float = TIME_LIMIT, ahead: int | None = None) -> None:
@@ -66,7 +66,7 @@ class PictureLoader:
         self._children: set[_Child] = set()
         self._closed = threading.Event()
 
-    def __enter__(self) -> PictureLoader:
+    def __enter__(self) -> ImageLoader:
         return self
 
     def __exit__(
@@ -80,7 +80,7 @@ class PictureLoader:
             child.kill()
 
     def start(self) -> None:
-        """Wait until every process is ready; otherwise they start with the first pictures.
+        """Wait until every process is ready; otherwise they start with the first images.
 
         Raises:
             MachineError: one doesn't start.
@@ -100,12 +100,12 @@ class PictureLoader:
         for future in [self._threads.submit(one) for _ in range(self._workers)]:
             future.result()
 
-    def load(self, paths: Iterable[str]) -> Iterator[Picture]:
-        """One plain `Picture` for each path, in the order of `paths`, which is read only as far as needed."""
+    def load(self, paths: Iterable[str]) -> Iterator[DecodedImage]:
+        """One plain `Image` for each path, in the order of `paths`, which is read only as far as needed."""
         return self.load_views((path, 0) for path in paths)
 
-    def load_views(self, requests: Iterable[Request]) -> Iterator[Picture]:
-        """One `Picture` for each path and view, in the order of `requests`, read only as far as needed.
+    def load_views(self, requests: Iterable[Request]) -> Iterator[DecodedImage]:
+        """One `Image` for each path and view, in the order of `requests`, read only as far as needed.
 
         The first ones are begun at once, before anybody takes one.
         """
@@ -113,15 +113,15 @@ class PictureLoader:
         begun = deque(self._threads.submit(self._load_one, request) for request in islice(rest, self._window))
         return self._in_order(begun, rest)
 
-    def _in_order(self, begun: deque[Future[Picture]], rest: Iterator[Request]) -> Iterator[Picture]:
+    def _in_order(self, begun: deque[Future[DecodedImage]], rest: Iterator[Request]) -> Iterator[DecodedImage]:
         while begun:
             yield begun.popleft().result()
             begun.extend(self._threads.submit(self._load_one, request) for request in islice(rest, 1))
 
-    def _load_one(self, request: Request) -> Picture:
+    def _load_one(self, request: Request) -> DecodedImage:
         child: _Child = getattr(self._own, "child", None) or self._new_child()
         if self._closed.is_set():  # nobody ended a child that started just now
-            return Picture(error="stopped")
+            return DecodedImage(error="stopped")
         path, _ = request
         # Retries end before this limit does, so that a slow service costs a row and not its process.
         limit = self._time_limit + (READ_LIMIT if isinstance(path, Stored) and path.remote else 0)
@@ -131,12 +131,12 @@ class PictureLoader:
             reason = f"took longer than {limit:g} s to read and decode"
         except (EOFError, OSError):
             if self._closed.is_set():
-                return Picture(error="stopped")
+                return DecodedImage(error="stopped")
             reason = f"the decoder died of it ({child.farewell()})"
         self._own.child = None
         self._children.discard(child)
         child.kill()
-        return Picture(error=reason)
+        return DecodedImage(error=reason)
 
     def _new_child(self) -> _Child:
         for attempt in range(1, START_ATTEMPTS + 1):
@@ -196,12 +196,12 @@ class _Child:
                 f"a decoding process did not start ({self.farewell()}). Is memory short? Use fewer --workers."
             )
 
-    def ask(self, request: Request, limit: float) -> Picture:
-        """The picture asked for. Raises TimeoutError after `limit` seconds, EOFError or OSError if it dies."""
+    def ask(self, request: Request, limit: float) -> DecodedImage:
+        """The image asked for. Raises TimeoutError after `limit` seconds, EOFError or OSError if it dies."""
         self._to.send(request)
         if not self._answer.poll(1000 * limit):
             raise TimeoutError
-        return receive_picture(self._from)
+        return receive_image(self._from)
 
     def farewell(self) -> str:
         """How the process ended, in words."""
@@ -223,7 +223,7 @@ class _Child:
 
 
 def _make_room(pipe: BinaryIO, size: int) -> None:
-    """Have a pipe hold so many bytes, and a line more, so that who writes a picture needn't wait for who reads it."""
+    """Have a pipe hold so many bytes, and a line more, so that who writes an image needn't wait for who reads it."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # more than the system allows: it stays as it is
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size + 4096)

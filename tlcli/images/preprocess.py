@@ -1,6 +1,6 @@
-"""From a picture of any size to the pixels a network takes: one function, for training and prediction alike.
+"""From an image of any size to the pixels a network takes: one function, for training and prediction alike.
 
-Torch-free. Normalisation by mean and std happens later, on the network's device.
+Torch-free. Normalization by mean and std happens later, on the network's device.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ RESAMPLING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How pictures enter a network. Stored in the run and part of the cache's fingerprint."""
+    """How images enter a network. Stored in the run and part of the cache's fingerprint."""
 
     height: int
     width: int
     channels: int
-    """3 for RGB, 1 for grey."""
+    """3 for RGB, 1 for gray."""
     fit: str
-    """`crop`: the centre, as in the backbone's own evaluation; `pad`: all of it on a ground of the mean
-    colour; `squash`: all of it, proportions given up."""
+    """`crop`: the center, as in the backbone's own evaluation; `pad`: all of it on a ground of the mean
+    color; `squash`: all of it, proportions given up."""
     crop_fraction: float
     """With `crop`, the share of the short side that is kept, in (0, 1]."""
     interpolation: str
@@ -38,7 +38,7 @@ class Preprocessing:
     std: tuple[float, ...]
     """A channel's standard deviation, of pixels in [0, 1]."""
     intensity: tuple[float, float] | None = None
-    """What becomes black and white of grey with more than 8 bits; None takes the range of 16 bits."""
+    """What becomes black and white of gray with more than 8 bits; None takes the range of 16 bits."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,8 +59,8 @@ class Preprocessing:
         return cls(**content | tuples)
 
 
-def whole_picture(side: int, *, ground: float = 0.5, intensity: tuple[float, float] | None = None) -> Preprocessing:
-    """For people to look at: all of an RGB picture, on a square of a grey between 0 and 1."""
+def whole_image(side: int, *, ground: float = 0.5, intensity: tuple[float, float] | None = None) -> Preprocessing:
+    """For people to look at: all of an RGB image, on a square of a gray between 0 and 1."""
     return Preprocessing(
         height=side,
         width=side,
@@ -75,12 +75,12 @@ def whole_picture(side: int, *, ground: float = 0.5, intensity: tuple[float, flo
 
 
 SPARE = 3.5
-"""Pixels that a picture keeps for one of the network's where its decoder can leave some out: so many that what the
-network sees is off by less than a level of 255, the mean of a picture (benchmarks/decode.py; with 3.0, one by 1.02)."""
+"""Pixels that an image keeps for one of the network's where its decoder can leave some out: so many that what the
+network sees is off by less than a level of 255, the mean of an image (benchmarks/decode.py; with 3.0, one by 1.02)."""
 
 
 def surplus(size: tuple[int, int], preprocessing: Preprocessing) -> float:
-    """How many times larger than needed a picture of this width and height is."""
+    """How many times larger than needed an image of this width and height is."""
     across, down = size[0] / preprocessing.width, size[1] / preprocessing.height
     match preprocessing.fit:
         case "pad":
@@ -91,8 +91,8 @@ def surplus(size: tuple[int, int], preprocessing: Preprocessing) -> float:
             return min(across, down) / SPARE
 
 
-def fit_picture(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Bring an upright RGB (or grey) picture to the network's input size.
+def fit_image(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Bring an upright RGB (or gray) image to the network's input size.
 
     One resize of just the box that is needed: the same pixels as resizing all and cropping, for less work.
     """
@@ -100,46 +100,46 @@ def fit_picture(picture: Image.Image, preprocessing: Preprocessing) -> Image.Ima
     resampling = RESAMPLING[preprocessing.interpolation]
     match preprocessing.fit:
         case "squash":
-            return picture.resize(size, resampling)
+            return image.resize(size, resampling)
         case "pad":
-            return _padded(picture, preprocessing, resampling)
+            return _padded(image, preprocessing, resampling)
         case _:
-            return picture.resize(size, resampling, box=_crop_box(picture.size, preprocessing))
+            return image.resize(size, resampling, box=_crop_box(image.size, preprocessing))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where the network's pixels lie in a picture: along an axis, pixel x of the input is at start + step * x."""
+    """Where the network's pixels lie in an image: along an axis, pixel x of the input is at start + step * x."""
 
     size: tuple[int, int]
-    """Width and height of the upright picture, in pixels."""
+    """Width and height of the upright image, in pixels."""
     start: tuple[float, float]
     """x and y."""
     step: tuple[float, float]
-    """The picture's pixels for one of the input's, along x and y."""
+    """The image's pixels for one of the input's, along x and y."""
     inputs: tuple[int, int]
     """Width and height of the network's input, in pixels."""
 
     @property
     def seen(self) -> tuple[float, float, float, float]:
-        """The part of the picture that the network sees: [x0, y0, x1, y1)."""
+        """The part of the image that the network sees: [x0, y0, x1, y1)."""
         return self.box((0, 0, *self.inputs))
 
     @property
     def leaves_out(self) -> bool:
-        """Whether that is less than the picture, by a pixel or more."""
+        """Whether that is less than the image, by a pixel or more."""
         x0, y0, x1, y1 = self.seen
         return x0 >= 1 or y0 >= 1 or x1 <= self.size[0] - 1 or y1 <= self.size[1] - 1
 
     def box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        """A box of the input, [x0, y0, x1, y1), in the picture's pixels; what lies beside the picture is cut off."""
+        """A box of the input, [x0, y0, x1, y1), in the image's pixels; what lies beside the image is cut off."""
         edges = [self.start[i % 2] + self.step[i % 2] * edge for i, edge in enumerate(box)]
         x0, y0, x1, y1 = (min(max(edge, 0.0), float(self.size[i % 2])) for i, edge in enumerate(edges))
         return x0, y0, x1, y1
 
 
 def placement(size: tuple[int, int], preprocessing: Preprocessing) -> Placement:
-    """Where `fit_picture` puts an upright picture of `size` (width, height)."""
+    """Where `fit_image` puts an upright image of `size` (width, height)."""
     across, down = preprocessing.width, preprocessing.height
     match preprocessing.fit:
         case "squash":
@@ -158,31 +158,31 @@ def placement(size: tuple[int, int], preprocessing: Preprocessing) -> Placement:
 
 
 def _crop_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
-    """The centred box of `size` that the network sees, in pixels of the picture: (left, top, right, bottom)."""
+    """The centered box of `size` that the network sees, in pixels of the image: (left, top, right, bottom)."""
     width, height = size
-    # Pixels of the picture for one of the network's, after its short side is 1 / crop_fraction of the input.
+    # Pixels of the image for one of the network's, after its short side is 1 / crop_fraction of the input.
     scale = min(width / preprocessing.width, height / preprocessing.height) * preprocessing.crop_fraction
     box_width, box_height = preprocessing.width * scale, preprocessing.height * scale
     left, top = (width - box_width) / 2, (height - box_height) / 2
     return (max(left, 0.0), max(top, 0.0), min(left + box_width, width), min(top + box_height, height))
 
 
-def _padded(picture: Image.Image, preprocessing: Preprocessing, resampling: Image.Resampling) -> Image.Image:
-    inner = _inner_size(picture.size, preprocessing)
+def _padded(image: Image.Image, preprocessing: Preprocessing, resampling: Image.Resampling) -> Image.Image:
+    inner = _inner_size(image.size, preprocessing)
     ground = tuple(round(255 * value) for value in preprocessing.mean)
     canvas = Image.new(
-        picture.mode,
+        image.mode,
         (preprocessing.width, preprocessing.height),
         ground if preprocessing.channels == 3 else ground[0],
     )
     canvas.paste(
-        picture.resize(inner, resampling),
+        image.resize(inner, resampling),
         ((preprocessing.width - inner[0]) // 2, (preprocessing.height - inner[1]) // 2),
     )
     return canvas
 
 
 def _inner_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """Width and height of a padded picture without its ground, in pixels of the input."""
+    """Width and height of a padded image without its ground, in pixels of the input."""
     scale = min(preprocessing.width / size[0], preprocessing.height / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -1,4 +1,4 @@
-"""What a file is that is no picture for us, told from its first bytes so that a person knows what to do. Torch-free."""
+"""What a file is that is no image for us, told from its first bytes so that a person knows what to do. Torch-free."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SIGNATURES = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it"),
     (257, b"ustar", "a tar archive; unpack it"),
     (0, b"8BPS", "a Photoshop file; export it as PNG"),
-    (0, b"\xff\x0a", "a JPEG XL picture, which can't be decoded here; save it as PNG or JPEG"),
-    (4, b"JXL ", "a JPEG XL picture, which can't be decoded here; save it as PNG or JPEG"),
-    (4, b"jP  ", "a JPEG 2000 picture, which isn't decoded; save it as PNG or TIFF"),
+    (0, b"\xff\x0a", "a JPEG XL image, which can't be decoded here; save it as PNG or JPEG"),
+    (4, b"JXL ", "a JPEG XL image, which can't be decoded here; save it as PNG or JPEG"),
+    (4, b"jP  ", "a JPEG 2000 image, which isn't decoded; save it as PNG or TIFF"),
     (0, b"\x93NUMPY", "a NumPy array; save it as PNG or TIFF"),
     (0, b"SIMPLE  =", "a FITS file; save it as 16-bit TIFF"),
-    (0, b"\x89HDF", "an HDF5 file; save its pictures as PNG or TIFF"),
-    (0, b"version https://git-lfs", "a Git LFS pointer; fetch the picture with git lfs pull"),
+    (0, b"\x89HDF", "an HDF5 file; save its images as PNG or TIFF"),
+    (0, b"version https://git-lfs", "a Git LFS pointer; fetch the image with git lfs pull"),
 )
 """Offset, bytes there, and what that is."""
 
@@ -45,7 +45,7 @@ FILMS = frozenset(b"qt   isom iso2 mp41 mp42 M4V  M4VH avc1 3gp4 3gp5 3g2a".spli
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether a file is a picture in HEIC, the format of many phones."""
+    """Whether a file is an image in HEIC, the format of many phones."""
     return data[4:8] == b"ftyp" and data[8:12] in HEIC
 
 
@@ -67,19 +67,19 @@ def what_is(data: bytes, file: IO[bytes]) -> str:
             return name
     if data[:4] in {b"II*\0", b"MM\0*"}:
         return _what_tiff(data, file)
-    return "not a picture of a known format"
+    return "not an image of a known format"
 
 
-def what_is_lost(picture: Image.Image) -> str | None:
-    """What Pillow would leave out of a TIFF without a word, as a reason to refuse it; None for other pictures.
+def what_is_lost(image: Image.Image) -> str | None:
+    """What Pillow would leave out of a TIFF without a word, as a reason to refuse it; None for other images.
 
     Channels that the file says nothing of are no transparency, and of several it takes as many as it knows. Of signed
     values with 8 bits it takes no sign.
     """
-    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return None
-    tags = picture.tag_v2
-    if 0 in tags.get(338, ()) and tags.get(277, 1) > len(picture.getbands()):
+    tags = image.tag_v2
+    if 0 in tags.get(338, ()) and tags.get(277, 1) > len(image.getbands()):
         return _channels(tags)
     if 2 in tags.get(339, ()) and 8 in tags.get(258, ()):
         return "a TIFF with signed values of 8 bits, which can't be decoded; save them unsigned"
@@ -102,5 +102,5 @@ def _what_tiff(data: bytes, file: IO[bytes]) -> str:
 def _channels(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
     depths = "/".join(str(depth) for depth in sorted(set(tags.get(258, (1,)))))
     return (
-        f"a TIFF with {int(tags.get(277, 1))} channels of {depths} bits, which can't be decoded; save it as RGB or grey"
+        f"a TIFF with {int(tags.get(277, 1))} channels of {depths} bits, which can't be decoded; save it as RGB or gray"
     )

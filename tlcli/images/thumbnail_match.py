@@ -1,6 +1,6 @@
-"""Whether two pictures are one picture saved twice: thumbnails laid over each other. Torch-free.
+"""Whether two images are one image saved twice: thumbnails laid over each other. Torch-free.
 
-Shapes: V crops, m other pictures, S = SIDE.
+Shapes: V crops, m other images, S = SIDE.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ THUMBNAIL = Preprocessing(
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
 )
-"""How pictures become thumbnails: all of each, whatever its proportions."""
+"""How images become thumbnails: all of each, whatever its proportions."""
 
 SIDE = 20
 """Pixels a side in which thumbnails are compared: where what re-encoding and resizing change has been averaged away."""
 TILES = 4
-"""Tiles a side: something small that differs fills one of them, and would drown in a figure for the whole picture."""
+"""Tiles a side: something small that differs fills one of them, and would drown in a figure for the whole image."""
 KEPT = tuple((left / 40, 1 - right / 40) for left in range(5) for right in range(5))
 """What a crop may have kept of a side: all but up to a tenth at either end. Width and height in every combination."""
 
@@ -34,23 +34,23 @@ Patterns = npt.NDArray[np.float32]
 
 
 def crops(thumbnail: Pixels) -> Patterns:
-    """The whole of a thumbnail uint8 [48, 48, 3], then crops of it: float32 [V, S, S, 3], see `_standardised`."""
+    """The whole of a thumbnail uint8 [48, 48, 3], then crops of it: float32 [V, S, S, 3], see `_standardized`."""
     rows = np.tensordot(_SHRINK, thumbnail.astype(np.float32), axes=(2, 0))  # [a, S, 48, 3]
     both = np.tensordot(_SHRINK, rows, axes=(2, 2))  # [b, S, a, S, 3]
     patterns: Patterns = both.transpose(2, 0, 3, 1, 4).reshape(-1, SIDE, SIDE, 3)
-    return _standardised(patterns)
+    return _standardized(patterns)
 
 
 def whole(thumbnail: Pixels) -> Patterns:
     """Only the first of `crops`: float32 [S, S, 3]."""
     shrink = _SHRINK[0]
     small = np.tensordot(shrink, np.tensordot(shrink, thumbnail.astype(np.float32), axes=(1, 0)), axes=(1, 1))
-    pattern: Patterns = _standardised(small.transpose(1, 0, 2)[None])[0]
+    pattern: Patterns = _standardized(small.transpose(1, 0, 2)[None])[0]
     return pattern
 
 
 def resemblance(mine: Patterns, others: Patterns) -> npt.NDArray[np.float32]:
-    """How well pictures lie over the best of one picture's crops, as they are or mirrored.
+    """How well images lie over the best of one image's crops, as they are or mirrored.
 
     Args:
         mine: From `crops`, float32 [V, S, S, 3].
@@ -58,7 +58,7 @@ def resemblance(mine: Patterns, others: Patterns) -> npt.NDArray[np.float32]:
 
     Returns:
         float32 [m], at most 1: in the worst tile, 1 less what the crop leaves unexplained, as a share of the variance
-        of the whole picture.
+        of the whole image.
     """
     turned = np.concatenate([others, others[:, :, ::-1]])
     size = SIDE * SIDE * 3
@@ -73,17 +73,17 @@ def resemblance(mine: Patterns, others: Patterns) -> npt.NDArray[np.float32]:
     return result
 
 
-def _standardised(patterns: Patterns) -> Patterns:
+def _standardized(patterns: Patterns) -> Patterns:
     """Each [S, S, 3] with mean 0 and mean square 1, for brightness and contrast don't count; 0 if blank."""
-    centred = patterns - patterns.mean(axis=(1, 2, 3), keepdims=True)
-    deviation = np.sqrt((centred**2).mean(axis=(1, 2, 3), keepdims=True))
+    centered = patterns - patterns.mean(axis=(1, 2, 3), keepdims=True)
+    deviation = np.sqrt((centered**2).mean(axis=(1, 2, 3), keepdims=True))
     gain = np.where(deviation > BLANK, 1 / np.maximum(deviation, BLANK), 0)
-    result: Patterns = (centred * gain).astype(np.float32)
+    result: Patterns = (centered * gain).astype(np.float32)
     return result
 
 
 BLANK = 1.0
-"""Standard deviation, in levels of 255, below which a picture is blank: what is in it is noise."""
+"""Standard deviation, in levels of 255, below which an image is blank: what is in it is noise."""
 
 
 def _shrinking(low: float, high: float) -> Patterns:

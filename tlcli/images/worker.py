@@ -1,8 +1,8 @@
-"""A decoding process: reads a picture's file, hashes it, decodes it, brings it to size.
+"""A decoding process: reads an image's file, hashes it, decodes it, brings it to size.
 
 It imports torch only to augment. It talks through two pipes of its own, so that it can be killed at any time
-without harm to the others. A request is a path and a view; an answer is a `Picture`, sent as JSON and bytes: nothing
-that comes from whoever decodes strangers' pictures is unpickled. It ends when its parent does.
+without harm to the others. A request is a path and a view; an answer is a `Image`, sent as JSON and bytes: nothing
+that comes from whoever decodes strangers' images is unpickled. It ends when its parent does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from PIL import Image
 from tlcli.images import augment
 from tlcli.images.decode import Size, UndecodableError, decode, dimensions, intensity_of, upright_dimensions
 from tlcli.images.intensity import Range
-from tlcli.images.preprocess import Preprocessing, fit_picture, surplus
+from tlcli.images.preprocess import Preprocessing, fit_image, surplus
 from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.stored import UnreadableError, opened
 
@@ -41,13 +41,13 @@ MAX_BYTES = 2**30
 """Larger files are refused unread."""
 
 MEMORY = 6 * 2**30
-"""Bytes of memory that one process may take: enough for a picture of `MAX_PIXELS` with transparency."""
+"""Bytes of memory that one process may take: enough for an image of `MAX_PIXELS` with transparency."""
 
 PNG_LEVEL = 1
 """How hard to compress; noise hardly shrinks, and higher levels take up to twice as long."""
 
 Request = tuple[str, int]
-"""The path of a picture, and which view of it; 0 is the plain picture."""
+"""The path of an image, and which view of it; 0 is the plain image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +55,10 @@ class Order:
     """What a worker does with every request it is sent."""
 
     preprocessing: Preprocessing | None = None
-    """How to bring pictures to size; None only hashes them."""
+    """How to bring images to size; None only hashes them."""
     measure: str | None = None
     """Instead, find out `size`, from the header alone and without a digest, or `upright`, the size once it is turned
-    upright; or `intensity`: the range of a grey picture with more than 8 bits; others are only hashed."""
+    upright; or `intensity`: the range of a gray image with more than 8 bits; others are only hashed."""
     intensity: Range | None = None
     """What becomes black and white of those, where there is no preprocessing to say it."""
     png: bool = False
@@ -68,10 +68,10 @@ class Order:
     seed: int = 0
     """Of the views."""
     known: frozenset[tuple[bytes, int]] = frozenset()
-    """Digest and view of pictures whose pixels nobody needs."""
+    """Digest and view of images whose pixels nobody needs."""
 
 
-class Picture(NamedTuple):
+class DecodedImage(NamedTuple):
     """What became of one file."""
 
     digest: bytes | None = None
@@ -87,43 +87,43 @@ class Picture(NamedTuple):
     error: str | None = None
     """Why there are no pixels."""
     intensity: Range | None = None
-    """Least and greatest value of a grey picture with more than 8 bits, if they were asked for."""
+    """Least and greatest value of a gray image with more than 8 bits, if they were asked for."""
     dimensions: Size | None = None
     """Width and height in pixels, where the order says to measure: as in the file, or upright."""
 
 
-def read_picture(path: str, order: Order, view: int = 0) -> Picture:
+def read_image(path: str, order: Order, view: int = 0) -> DecodedImage:
     """Read the file at `path` once, for its digest and its view's pixels; whatever is wrong becomes `error`."""
     read = time.time_ns()
     try:
         with opened(path, MAX_BYTES) as (file, size, modified):
             if order.measure == "size":
-                return Picture(dimensions=dimensions(file))
+                return DecodedImage(dimensions=dimensions(file))
             if order.measure == "upright":
-                return Picture(dimensions=upright_dimensions(file))
+                return DecodedImage(dimensions=upright_dimensions(file))
             if size > MAX_BYTES:
-                return Picture(error=f"has {size:,} bytes, more than the {MAX_BYTES:,} that are read")
+                return DecodedImage(error=f"has {size:,} bytes, more than the {MAX_BYTES:,} that are read")
             data = cast("bytes | None", file.read())
             if data is None:  # such as /proc/kmsg, opened without waiting
-                return Picture(error="cannot be read: it has nothing to give now")
+                return DecodedImage(error="cannot be read: it has nothing to give now")
     except OSError as error:
-        return Picture(error=f"cannot be read: {error.strerror}")
+        return DecodedImage(error=f"cannot be read: {error.strerror}")
     except MemoryError:
-        return Picture(error="cannot be read: not enough memory")
+        return DecodedImage(error="cannot be read: not enough memory")
     except (UndecodableError, UnreadableError) as error:  # the first while measuring
-        return Picture(error=str(error))
+        return DecodedImage(error=str(error))
     except ValueError as error:  # a NUL in the name
-        return Picture(error=f"cannot be read: {error}")
+        return DecodedImage(error=f"cannot be read: {error}")
     digest = hashlib.sha256(data).digest()
-    picture = Picture(digest=digest, size=size, modified=modified, read=read)
+    image = DecodedImage(digest=digest, size=size, modified=modified, read=read)
     if (digest, view) in order.known:
-        return picture
+        return image
     try:
         if order.measure == "intensity":
-            return picture._replace(intensity=intensity_of(data))
-        return picture._replace(pixels=_pixels(data, order, view, digest))
+            return image._replace(intensity=intensity_of(data))
+        return image._replace(pixels=_pixels(data, order, view, digest))
     except UndecodableError as error:
-        return picture._replace(error=str(error))
+        return image._replace(error=str(error))
 
 
 def _pixels(data: bytes, order: Order, view: int, digest: bytes) -> bytes | None:
@@ -135,20 +135,20 @@ def _pixels(data: bytes, order: Order, view: int, digest: bytes) -> bytes | None
     intensity = order.intensity if preprocessing is None else preprocessing.intensity
     if view == 0 or order.augmentation is None:
         enough = None if preprocessing is None else functools.partial(surplus, preprocessing=preprocessing)
-        picture = decode(data, channels, enough, intensity)
+        image = decode(data, channels, enough, intensity)
     else:
         whole = decode(data, 3, augment.surplus, intensity)
-        picture = augment.view(whole, order.augmentation, seed=order.seed, view=view, digest=digest)
-        picture = picture if channels == 3 else picture.convert("L")
+        image = augment.view(whole, order.augmentation, seed=order.seed, view=view, digest=digest)
+        image = image if channels == 3 else image.convert("L")
     if preprocessing is not None:
-        return fit_picture(picture, preprocessing).tobytes()
-    return _png(picture) if view else None
+        return fit_image(image, preprocessing).tobytes()
+    return _png(image) if view else None
 
 
-def _png(picture: Image.Image) -> bytes:
-    picture.info.clear()  # a profile or comment of the original, which may not fit the view
+def _png(image: Image.Image) -> bytes:
+    image.info.clear()  # a profile or comment of the original, which may not fit the view
     file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=PNG_LEVEL)
+    image.save(file, "PNG", compress_level=PNG_LEVEL)
     return file.getvalue()
 
 
@@ -164,37 +164,37 @@ def serve(requests: Connection, answers: BinaryIO) -> None:
             path, view = requests.recv()
         except EOFError:
             return
-        send_picture(answers, read_picture(path, order, view))
+        send_image(answers, read_image(path, order, view))
 
 
-def send_picture(stream: BinaryIO, picture: Picture) -> None:
-    """Send a picture: its fields as a JSON array in a line, then its pixels, if it has any."""
-    digest = None if picture.digest is None else picture.digest.hex()
-    length = None if picture.pixels is None else len(picture.pixels)
-    stream.write(json.dumps([*picture._replace(digest=None, pixels=None), digest, length]).encode() + b"\n")
-    if picture.pixels is not None:
-        stream.write(picture.pixels)
+def send_image(stream: BinaryIO, image: DecodedImage) -> None:
+    """Send an image: its fields as a JSON array in a line, then its pixels, if it has any."""
+    digest = None if image.digest is None else image.digest.hex()
+    length = None if image.pixels is None else len(image.pixels)
+    stream.write(json.dumps([*image._replace(digest=None, pixels=None), digest, length]).encode() + b"\n")
+    if image.pixels is not None:
+        stream.write(image.pixels)
     stream.flush()
 
 
-def receive_picture(stream: BinaryIO) -> Picture:
-    """What `send_picture` sent. Raises EOFError where that doesn't come whole, or is something else."""
+def receive_image(stream: BinaryIO) -> DecodedImage:
+    """What `send_image` sent. Raises EOFError where that doesn't come whole, or is something else."""
     try:
         *fields, digest, length = json.loads(stream.readline())
         if length is not None and not 0 <= length <= MEMORY:
             raise ValueError
-        picture = Picture(*fields)
-        picture = picture._replace(
+        image = DecodedImage(*fields)
+        image = image._replace(
             digest=None if digest is None else bytes.fromhex(digest),
             pixels=None if length is None else stream.read(length),
-            intensity=_pair(picture.intensity),
-            dimensions=_pair(picture.dimensions),
+            intensity=_pair(image.intensity),
+            dimensions=_pair(image.dimensions),
         )
     except (ValueError, TypeError) as error:
         raise EOFError from error
-    if picture.pixels is not None and len(picture.pixels) < length:
+    if image.pixels is not None and len(image.pixels) < length:
         raise EOFError
-    return picture
+    return image
 
 
 def _pair(values: tuple[T, T] | None) -> tuple[T, T] | None:
@@ -205,7 +205,7 @@ def _pair(values: tuple[T, T] | None) -> tuple[T, T] | None:
 def _prepare_augmenting() -> None:
     import torch
 
-    augment.load_transforms()  # before the first picture's time begins to run
+    augment.load_transforms()  # before the first image's time begins to run
     torch.set_num_threads(1)  # there is a process for each core already
     # Training waits for views only when it runs out of them, while they would take its cores all the time.
     os.nice(NICE)

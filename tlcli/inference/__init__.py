@@ -1,1 +1,1 @@
-"""A run and pictures to probabilities: the one path that evaluate, predict and exports share."""
+"""A run and images to probabilities: the one path that evaluate, predict and exports share."""

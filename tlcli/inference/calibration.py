@@ -1,6 +1,6 @@
 """Confidence that can be believed: one temperature for all logits (Guo et al. 2017).
 
-Shapes: N pictures, k classes.
+Shapes: N images, k classes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ COLDEST, HOTTEST = 0.05, 20.0
 def fit_temperature(
     logits: NDArray[np.floating], labels: NDArray[np.integer], log_prior: NDArray[np.floating] | None = None
 ) -> float:
-    """Find the T that makes softmax(logits / T) best explain the labels of pictures not trained on.
+    """Find the T that makes softmax(logits / T) best explain the labels of images not trained on.
 
-    Where every picture is right, the plain likelihood is best at T = 0, and fifteen pictures would
-    give confidence 1.0000. So the target of a picture is not 1 but (N + 1) / (N + 2), and its best
+    Where every image is right, the plain likelihood is best at T = 0, and fifteen images would
+    give confidence 1.0000. So the target of an image is not 1 but (N + 1) / (N + 2), and its best
     rival gets the rest: Laplace's rule, which Platt (1999) used in the same place. It is as if two
-    more pictures had been seen, one right and one wrong; with hundreds of pictures it fades away.
+    more images had been seen, one right and one wrong; with hundreds of images it fades away.
 
     Args:
         logits: float [N, k].

@@ -1,4 +1,4 @@
-"""The rows of predict: one for each picture, written so that an interrupted prediction loses nothing.
+"""The rows of predict: one for each image, written so that an interrupted prediction loses nothing.
 
 Rows go to a journal beside the output as they are made, a JSON array a line behind its checksum. When all are there,
 the journal becomes the CSV, JSONL or Parquet file, which appears whole. Torch-free.

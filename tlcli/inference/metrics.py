@@ -1,6 +1,6 @@
 """Figures of merit: sums while batches come in, division once at the end. Torch-free.
 
-Shapes: B pictures of a batch, k classes.
+Shapes: B images of a batch, k classes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SMALLEST = 1e-12
 
 
 class Reliability:
-    """How often pictures are right at which confidence, in `BINS` equally wide bins of it (Guo et al. 2017)."""
+    """How often images are right at which confidence, in `BINS` equally wide bins of it (Guo et al. 2017)."""
 
     def __init__(self) -> None:
         self._bins = np.zeros((3, BINS))
-        """Of each bin: pictures, pictures right, sum of confidences."""
+        """Of each bin: images, images right, sum of confidences."""
 
     def update(self, confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> None:
         """Count a batch: confidences float [B] in (0, 1], and whether what was said is right, bool [B]."""
@@ -44,7 +44,7 @@ class Reliability:
 
 
 class Metrics:
-    """Accumulates what `result` needs, in memory that does not grow with the number of pictures.
+    """Accumulates what `result` needs, in memory that does not grow with the number of images.
 
     Args:
         classes: Class names, in the order of the probabilities' columns.
@@ -57,7 +57,7 @@ class Metrics:
         self._loss = 0.0
         self._reliability = Reliability()
         self._trusted = np.zeros((2, len(THRESHOLDS)), dtype=np.int64)
-        """At or above each threshold: pictures, pictures right."""
+        """At or above each threshold: images, images right."""
 
     def update(
         self,
@@ -96,18 +96,18 @@ class Metrics:
         Returns:
             A dictionary with the keys
 
-            - images: pictures counted
+            - images: images counted
             - accuracy, interval: the share that is right, and its 95 % interval [low, high] (Wilson 1927)
             - balanced_accuracy, macro_f1: unweighted means of recall and F1 over the classes that have
-              pictures here
+              images here
             - top5_accuracy: the share whose class is among the min(5, k) likeliest
             - loss: mean negative log likelihood in nats, probabilities clipped at 1e-12
             - ece: expected calibration error in 15 equally wide bins of confidence (Guo et al. 2017)
-            - reliability: [{confidence, accuracy, images}], means of those bins that have pictures
+            - reliability: [{confidence, accuracy, images}], means of those bins that have images
             - majority: {name, accuracy}, what always saying the commonest class here would give
             - confusion: [k][k] counts, rows are the truth, columns the prediction
             - per_class: {name: {precision, recall, f1, images}}
-            - confidence: [{threshold, share, accuracy}], the share of pictures at or above each
+            - confidence: [{threshold, share, accuracy}], the share of images at or above each
               threshold and how many of these are right
         """
         images = int(self._confusion.sum())
@@ -137,7 +137,7 @@ class Metrics:
         }
 
     def _per_class(self) -> dict[str, dict[str, Any]]:
-        """F1 as 2 TP / (pictures + predictions), which needs neither precision nor recall to exist."""
+        """F1 as 2 TP / (images + predictions), which needs neither precision nor recall to exist."""
         figures = {}
         for name, hits, images, predicted in zip(
             self.classes,
@@ -156,17 +156,17 @@ class Metrics:
 
 
 def wilson(right: int, images: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927): never outside [0, 1], sound for few pictures.
+    """The 95 % interval of a share (Wilson 1927): never outside [0, 1], sound for few images.
 
     Args:
-        right: Pictures that are right, 0 to `images`.
-        images: Pictures, at least 1.
+        right: Images that are right, 0 to `images`.
+        images: Images, at least 1.
     """
     z = 1.959963984540054
     share = right / images
-    centre = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    center = (share + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * (share * (1 - share) / images + z**2 / (4 * images**2)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Pictures to calibrated probabilities; torch-free where the run brings an ONNX model."""
+"""Images to calibrated probabilities; torch-free where the run brings an ONNX model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from tlcli.engines.onnx_session import OnnxSession, UnloadableError
 from tlcli.errors import UsageError
 from tlcli.images.batch import stacked
-from tlcli.images.loader import PictureLoader
-from tlcli.images.worker import Order, Picture
+from tlcli.images.loader import ImageLoader
+from tlcli.images.worker import DecodedImage, Order
 from tlcli.inference.calibration import probabilities
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.directory import ONNX_FILE
@@ -24,7 +24,7 @@ from tlcli.runs.run import Run
 from tlcli.settings import ComputeSettings
 
 ONNX_BATCH_SIZE = 4
-"""Pictures that go to ONNX Runtime together; it takes them one by one."""
+"""Images that go to ONNX Runtime together; it takes them one by one."""
 DRIVERS = ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll")
 """Libraries without which no GPU is there that torch calls CUDA."""
 
@@ -33,14 +33,14 @@ Logits = npt.NDArray[np.float32]
 
 
 class Prediction(NamedTuple):
-    """What the run says of one picture."""
+    """What the run says of one image."""
 
     path: str
     digest: bytes | None
     label: int | None
-    """Index of the class that scores highest; None where the picture failed."""
+    """Index of the class that scores highest; None where the image failed."""
     probabilities: npt.NDArray[np.float32] | None
-    """[k], calibrated; None where the picture failed."""
+    """[k], calibrated; None where the image failed."""
     error: str | None
 
 
@@ -101,30 +101,30 @@ class Predictor:
         self.network = open_network(run, compute, report)
         report.detail(
             f"  {run.info['backbone']} on {self.network.name}, {self._workers} decoding processes, "
-            f"{self.network.batch_size} pictures a batch, temperature {run.temperature:.3f}"
+            f"{self.network.batch_size} images a batch, temperature {run.temperature:.3f}"
         )
 
     def probabilities(self, logits: Logits) -> npt.NDArray[np.float32]:
         """Logits [B, k] to calibrated probabilities [B, k]."""
         return probabilities(logits, self.run.temperature, self.run.log_prior)
 
-    def open_loader(self) -> PictureLoader:
+    def open_loader(self) -> ImageLoader:
         """Decoding processes for `stream`, for whoever calls that several times."""
-        return PictureLoader(Order(preprocessing=self.run.preprocessing), workers=self._workers)
+        return ImageLoader(Order(preprocessing=self.run.preprocessing), workers=self._workers)
 
-    def stream(self, paths: Iterator[str], loader: PictureLoader | None = None) -> Iterator[Prediction]:
+    def stream(self, paths: Iterator[str], loader: ImageLoader | None = None) -> Iterator[Prediction]:
         """A `Prediction` for each path, in order; memory doesn't grow with their number.
 
         Args:
-            paths: Of the pictures.
+            paths: Of the images.
             loader: From `open_loader`, and left open; None opens one for these paths.
         """
         with contextlib.nullcontext(loader) if loader else self.open_loader() as opened:
             yield from chain.from_iterable(self._predict(opened, paths))
 
-    def _predict(self, loader: PictureLoader, paths: Iterator[str]) -> Iterator[list[Prediction]]:
+    def _predict(self, loader: ImageLoader, paths: Iterator[str]) -> Iterator[list[Prediction]]:
         asked: deque[str] = deque()
-        waiting: deque[list[tuple[str, Picture]]] = deque()
+        waiting: deque[list[tuple[str, DecodedImage]]] = deque()
 
         def remembered() -> Iterator[str]:
             for path in paths:
@@ -132,28 +132,28 @@ class Predictor:
                 yield path
 
         def batches() -> Iterator[Pixels]:
-            pictures = loader.load(remembered())
-            while some := list(islice(pictures, self.network.batch_size)):
-                waiting.append([(asked.popleft(), picture) for picture in some])
-                good = [picture.pixels for picture in some if picture.pixels]
+            images = loader.load(remembered())
+            while some := list(islice(images, self.network.batch_size)):
+                waiting.append([(asked.popleft(), image) for image in some])
+                good = [image.pixels for image in some if image.pixels]
                 if good:  # else these are told with the next batch
                     yield stacked(good, self.run.preprocessing.shape)
 
         for logits in self.network.map(batches()):
-            while not any(picture.pixels for _, picture in waiting[0]):
+            while not any(image.pixels for _, image in waiting[0]):
                 yield self._told(waiting.popleft(), None)
             yield self._told(waiting.popleft(), logits)
         while waiting:
             yield self._told(waiting.popleft(), None)
 
-    def _told(self, batch: Sequence[tuple[str, Picture]], logits: Logits | None) -> list[Prediction]:
+    def _told(self, batch: Sequence[tuple[str, DecodedImage]], logits: Logits | None) -> list[Prediction]:
         found = (
             iter(()) if logits is None else zip(logits.argmax(axis=1).tolist(), self.probabilities(logits), strict=True)
         )
         predictions = []
-        for path, picture in batch:
-            label, shares = next(found) if picture.pixels else (None, None)
-            predictions.append(Prediction(path, picture.digest, label, shares, picture.error))
+        for path, image in batch:
+            label, shares = next(found) if image.pixels else (None, None)
+            predictions.append(Prediction(path, image.digest, label, shares, image.error))
         return predictions
 
 

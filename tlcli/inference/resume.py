@@ -31,7 +31,7 @@ def count_finished(
     Args:
         out: The output.
         names: Of the columns it should have.
-        inputs: Paths of the pictures that it should be of.
+        inputs: Paths of the images that it should be of.
         settings: What else should have made it.
         run: That should have made it.
         tally: Told of each row.
@@ -46,7 +46,7 @@ def count_finished(
             raise ValueError(f"{settings.run} was trained after that")
         for row, path in zip_longest(read_output(out), inputs):
             if row is None or path is None:
-                raise ValueError("another number of pictures")
+                raise ValueError("another number of images")
             if list(row) != list(names):
                 raise ValueError(f"its columns are {', '.join(row)}")
             if row["path"] != portable_name(path):
@@ -68,7 +68,7 @@ def count_finished(
 
 
 def _version(path: str) -> int:
-    """When a picture was changed, in nanoseconds since 1970; below zero where nobody tells."""
+    """When an image was changed, in nanoseconds since 1970; below zero where nobody tells."""
     try:
         return stamp(path)[1]
     except (OSError, ValueError):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.inference.journal import Row
 from tlcli.inference.predictor import Prediction, Predictor, ranked
 from tlcli.settings import PredictSettings
@@ -26,7 +26,7 @@ class Tally:
 
     images: int = 0
     labels: Counter[str] = field(default_factory=Counter)
-    """Pictures for each label, those for review left out."""
+    """Images for each label, those for review left out."""
     review: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Path and reason of the first few failures."""
@@ -55,22 +55,22 @@ class Tally:
 
 
 def rows_of(
-    predictor: Predictor, paths: Iterator[str], settings: PredictSettings, loader: PictureLoader | None = None
+    predictor: Predictor, paths: Iterator[str], settings: PredictSettings, loader: ImageLoader | None = None
 ) -> Iterator[list[tuple[Prediction, Row]]]:
-    """Predictions of the pictures and their rows, in order, a few at a time; `loader` as `Predictor.stream` has it."""
+    """Predictions of the images and their rows, in order, a few at a time; `loader` as `Predictor.stream` has it."""
     predictions = predictor.stream(paths, loader)
     while some := list(islice(predictions, FLUSH)):
         yield [(prediction, _row(prediction, predictor.run.classes, settings)) for prediction in some]
 
 
 def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettings) -> Row:
-    """One picture's values, in the order of `rows.columns`."""
+    """One image's values, in the order of `rows.columns`."""
     ranks = min(settings.top, len(classes))
     found = prediction.probabilities
     if found is None:
         width = 2 * (ranks - 1) + (len(classes) if settings.probabilities else 0)
         return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
-    assert prediction.label is not None, "a picture with probabilities has a label"
+    assert prediction.label is not None, "an image with probabilities has a label"
     best = [(classes[label], round(float(found[label]), 6)) for label in ranked(prediction.label, found)[:ranks]]
     row: Row = [portable_name(prediction.path), *best[0], status_of(best[0][1], settings), None]
     row += [value for pair in best[1:] for value in pair]

@@ -54,7 +54,7 @@ class EagerNetwork:
         """uint8 [B, H, W, C] to the network's logits, float32 [B, k]."""
         count = len(pixels)
         features = self._prefix.features(filled(pixels, self.batch_size) if self._device.type == "cpu" else pixels)
-        if self._rounded:  # as the cache rounds, so that a picture gets the same answer with and without it
+        if self._rounded:  # as the cache rounds, so that an image gets the same answer with and without it
             features = round_as_stored(features)
         parts = self._halving.run(lambda part: self._tail(features[part]).float().cpu().numpy(), len(features))
         return np.concatenate(parts)[:count]

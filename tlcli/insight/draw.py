@@ -1,4 +1,4 @@
-"""Patches, projections and filters as pictures.
+"""Patches, projections and filters as images.
 
 H x W pixels of the network's input with C channels; h x w places of a map.
 """
@@ -25,7 +25,7 @@ SIDE = round(KEPT**0.5)
 
 NEUTRAL = 128
 HATCH, HATCHED = (150, 150, 150), (176, 176, 176)
-"""Stripes and ground of what lies beside the picture."""
+"""Stripes and ground of what lies beside the image."""
 HOT = (255, 92, 0)
 SHARP_FROM = 5
 """Enlarged so many times, pixels are shown as the squares they are."""
@@ -43,7 +43,7 @@ class Panel:
     stage: str | None
     """as in `Tap`"""
     selectivity: float
-    """NaN where the unit answers every picture alike: then nothing is drawn."""
+    """NaN where the unit answers every image alike: then nothing is drawn."""
     ranks: frozenset[int]
     """Tiles that there are, from 1."""
     patches: Image.Image
@@ -69,9 +69,9 @@ def draw_panel(unit: Unit, tap: Tap) -> Panel:
 
 
 def patch_tile(patch: Patch, sight: Sight) -> Image.Image:
-    """What the place that fired sees, RGB, `TILE` x `TILE`; hatched where that lies beside the picture.
+    """What the place that fired sees, RGB, `TILE` x `TILE`; hatched where that lies beside the image.
 
-    Where it sees the whole picture, the whole picture: with the activation map on top where the network mixes all
+    Where it sees the whole image, the whole image: with the activation map on top where the network mixes all
     places, else with the hot region outlined.
     """
     if not sight.covers(patch.box):
@@ -84,18 +84,18 @@ def patch_tile(patch: Patch, sight: Sight) -> Image.Image:
 
 
 def projection_tile(patch: Patch, sight: Sight) -> Image.Image:
-    """The guided projection in the same box: grey is no influence, colours are what excites the unit."""
+    """The guided projection in the same box: gray is no influence, colors are what excites the unit."""
     height, width = patch.pixels.shape[:2]
     box = (0, 0, width, height) if sight.covers(patch.box) else patch.box
     x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
     inside = np.abs(patch.projection[y0:y1, x0:x1])
     scale = float(np.percentile(inside, BRIGHTEST)) if inside.size else 0.0
     scale = scale or (float(inside.max()) if inside.size else 0.0)
-    return _cut(as_grey_centred(patch.projection, scale), box)
+    return _cut(as_gray_centered(patch.projection, scale), box)
 
 
-def as_grey_centred(values: Floats, scale: float) -> Pixels:
-    """Values [..., C] to uint8: 0 is middle grey, `scale` white, -`scale` black."""
+def as_gray_centered(values: Floats, scale: float) -> Pixels:
+    """Values [..., C] to uint8: 0 is middle gray, `scale` white, -`scale` black."""
     shares = values / scale if scale > 0 else np.zeros_like(values)
     levels: Pixels = np.clip(NEUTRAL + 127 * shares, 0, 255).round().astype(np.uint8)
     return levels
@@ -145,7 +145,7 @@ def _outlined(tile: Image.Image, cell: Box | None, size: tuple[int, int]) -> Ima
 
 
 def _heated(tile: Image.Image, heat: Floats) -> Image.Image:
-    """The picture dark where the unit is quiet, and warm where it fires."""
+    """The image dark where the unit is quiet, and warm where it fires."""
     least = max(float(heat.min()), 0.0) if heat.max() > 0 else float(heat.min())
     span = float(heat.max()) - least
     shares = np.clip((heat - least) / span, 0, 1) if span > 0 else np.zeros_like(heat)
@@ -165,7 +165,7 @@ def first_filters(model: nn.Module, channels: int) -> Floats | None:
 
 
 def filter_sheet(filters: Floats) -> Image.Image:
-    """Every filter as it is, in order of its number: grey is 0, each at full contrast of its own. RGBA."""
+    """Every filter as it is, in order of its number: gray is 0, each at full contrast of its own. RGBA."""
     count, height, width = filters.shape[:3]
     enlarge = max(1, round((48 if count <= 64 else 32) / max(height, width)))
     gap = 4
@@ -174,7 +174,7 @@ def filter_sheet(filters: Floats) -> Image.Image:
     rows = -(-count // columns)
     sheet = Image.new("RGBA", (columns * step[0] - gap, rows * step[1] - gap), (0, 0, 0, 0))
     for number, one in enumerate(filters):
-        levels = as_grey_centred(one, float(np.abs(one).max()))
+        levels = as_gray_centered(one, float(np.abs(one).max()))
         tile = Image.fromarray(np.repeat(levels, 3, axis=2) if levels.shape[2] == 1 else levels)
         row, column = divmod(number, columns)
         enlarged = tile.resize((width * enlarge, height * enlarge), Image.Resampling.NEAREST)

@@ -1,6 +1,6 @@
 """Explains some predictions: a card for each, and an index from rows to cards.
 
-The label and its confidence are those of the row. The pictures are read once more, so that it doesn't matter when their
+The label and its confidence are those of the row. The images are read once more, so that it doesn't matter when their
 rows were made; one that has changed since is left out.
 """
 
@@ -16,15 +16,15 @@ import numpy as np
 
 from tlcli.engines.torch_engine import pick_batch_size, pick_device
 from tlcli.images.batch import stacked
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Placement
-from tlcli.images.worker import Order, Picture
+from tlcli.images.worker import DecodedImage, Order
 from tlcli.inference.load_network import trained_network
 from tlcli.inference.predictor import Predictor, ranked
 from tlcli.insight.explanation_card import card
 from tlcli.insight.explanation_rows import INDEX, Explained, Selection, card_name
 from tlcli.insight.gradcam import GradCam
-from tlcli.insight.image_thumbnails import Upright, upright_pictures
+from tlcli.insight.image_thumbnails import Upright, upright_images
 from tlcli.progress import Reporter
 from tlcli.runs.run import Run
 from tlcli.settings import ComputeSettings
@@ -33,9 +33,9 @@ from tlcli.storage.files import portable_name
 SHOWN = 3
 """Classes on a card."""
 SIDE = 640
-"""Pixels along a picture's longer side, from which its panels are made."""
+"""Pixels along an image's longer side, from which its panels are made."""
 MOST = 16
-"""Pictures that go through the network together, at most: gradients need more memory than predictions."""
+"""Images that go through the network together, at most: gradients need more memory than predictions."""
 TOLERANCE = 0.01
 """By how much a confidence may differ from the row's; more, and the file is another one."""
 
@@ -70,7 +70,7 @@ class Explainer:
             predictor: What made them.
 
         Returns:
-            How many cards there are: pictures that changed since they were predicted have none.
+            How many cards there are: images that changed since they were predicted have none.
         """
         rows = selection.rows
         paths = [row.path for row in rows]
@@ -78,10 +78,10 @@ class Explainer:
         images = 0
         with (
             (folder / INDEX).open("w", encoding="utf8", errors="backslashreplace") as index,
-            PictureLoader(Order(preprocessing=preprocessing), workers=self._workers) as loader,
+            ImageLoader(Order(preprocessing=preprocessing), workers=self._workers) as loader,
             self._report.task("Explain", len(rows)) as advance,
         ):
-            whole = upright_pictures(paths, preprocessing, side=SIDE, workers=self._workers)
+            whole = upright_images(paths, preprocessing, side=SIDE, workers=self._workers)
             loaded = zip(rows, loader.load(paths), whole, strict=True)
             while some := list(islice(loaded, self._batch_size)):
                 for line in self._cards(folder, some, predictor):
@@ -89,18 +89,18 @@ class Explainer:
                     images += 1
                 advance(len(some))
         if changed := len(rows) - images:
-            what = "1 picture" if changed == 1 else f"{changed:,} pictures"
+            what = "1 image" if changed == 1 else f"{changed:,} images"
             self._report.warn(f"{what} changed since the prediction, and can't be explained.")
         return images
 
     def _cards(
-        self, folder: Path, some: Sequence[tuple[Explained, Picture, Upright | None]], predictor: Predictor
+        self, folder: Path, some: Sequence[tuple[Explained, DecodedImage, Upright | None]], predictor: Predictor
     ) -> Iterator[dict[str, Any]]:
         """Draw a batch's cards, and give their lines of the index."""
         good = [
-            (row, picture.pixels, upright)
-            for row, picture, upright in some
-            if picture.pixels and upright and picture.digest == upright.digest
+            (row, image.pixels, upright)
+            for row, image, upright in some
+            if image.pixels and upright and image.digest == upright.digest
         ]
         if not good:
             return
@@ -120,8 +120,8 @@ class Explainer:
             rest = [(self._run.classes[index], round(float(found[index]), 6)) for index in others]
             ranking = [(row.label, row.confidence), *rest]
             name = card_name(row)
-            picture = card(portable_name(row.path), upright.picture, upright.placement, heat, ranking)
-            picture.save(folder / name, "JPEG", quality=92, subsampling=0)
+            image = card(portable_name(row.path), upright.image, upright.placement, heat, ranking)
+            image.save(folder / name, "JPEG", quality=92, subsampling=0)
             yield self._line(row, name, ranking, upright.placement)
 
     def _line(

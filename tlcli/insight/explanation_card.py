@@ -1,4 +1,4 @@
-"""The picture that explains a picture: as it is, with what speaks for the label on top, and the likeliest classes.
+"""The image that explains an image: as it is, with what speaks for the label on top, and the likeliest classes.
 
 h x w places of a map; panels of H x W pixels.
 """
@@ -30,31 +30,31 @@ COLUMN = 300
 
 GROUND, INK, PALE, FAINT = (255, 255, 255), (28, 28, 30), (110, 110, 116), (232, 232, 236)
 ACCENT, OTHERS = (214, 84, 20), (150, 150, 158)
-"""Colours of the label's bar, and of the other classes'."""
+"""Colors of the label's bar, and of the other classes'."""
 EDGE = (255, 255, 255)
 
 HEAT = np.array([(60, 8, 120), (150, 20, 130), (220, 60, 70), (250, 140, 20), (255, 235, 90)], np.float32)
-"""From little to much, each brighter than the one before, so that it reads without colour too."""
+"""From little to much, each brighter than the one before, so that it reads without color too."""
 OPAQUE = 0.72
-"""How far the hottest place hides the picture."""
+"""How far the hottest place hides the image."""
 DIMMED = 0.38
 """Of its brightness, what the network did not see keeps."""
 
 
 def card(
-    name: str, picture: Image.Image, placement: Placement, heat: Floats, ranking: Sequence[tuple[str, float]]
+    name: str, image: Image.Image, placement: Placement, heat: Floats, ranking: Sequence[tuple[str, float]]
 ) -> Image.Image:
     """Draw it.
 
     Args:
-        name: Of the picture, for its heading.
-        picture: RGB, upright, of any size.
+        name: Of the image, for its heading.
+        image: RGB, upright, of any size.
         placement: Where the network's input lies in it, in the pixels of its file.
         heat: float32 [h, w], over the network's input; none below 0.
         ranking: Classes and their confidences, the label first.
     """
     panel = panel_size(placement.size)
-    plain = picture.resize(panel, Image.Resampling.LANCZOS)
+    plain = image.resize(panel, Image.Resampling.LANCZOS)
     warm = overlay(plain, placement, heat)
     stacked = placement.size[0] >= WIDE * placement.size[1]
     across, down = (panel[0], 2 * panel[1] + GAP) if stacked else (2 * panel[0] + GAP, panel[1])
@@ -74,27 +74,27 @@ def card(
 
 
 def panel_size(size: Pair) -> Pair:
-    """Width and height at which an upright picture of `size` is shown."""
+    """Width and height at which an upright image of `size` is shown."""
     most = (LONGEST, LONGEST) if size[0] >= WIDE * size[1] else (LONGEST, TALLEST)
     scale = min(most[0] / size[0], most[1] / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def overlay(panel: Image.Image, placement: Placement, heat: Floats) -> Image.Image:
-    """A picture with the heat on top of it, each place where it lies; what the network did not see is dark.
+    """An image with the heat on top of it, each place where it lies; what the network did not see is dark.
 
     Args:
-        panel: RGB; the whole picture.
+        panel: RGB; the whole image.
         placement: Where the network's input lies in it, in the pixels of its file.
         heat: float32 [h, w].
     """
     pixels = np.asarray(panel, np.float32)
     shares, seen = spread(heat, placement, panel.size)
-    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+    gray = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
     warm = shares[:, :, None]
-    # Paler where it is warm, so that the picture's own colours aren't taken for heat.
-    mixed = pixels * (1 - 0.5 * warm) + grey[:, :, None] * 0.5 * warm
-    mixed = mixed * (1 - OPAQUE * warm) + _colours(shares) * OPAQUE * warm
+    # Paler where it is warm, so that the image's own colors aren't taken for heat.
+    mixed = pixels * (1 - 0.5 * warm) + gray[:, :, None] * 0.5 * warm
+    mixed = mixed * (1 - OPAQUE * warm) + _colors(shares) * OPAQUE * warm
     mixed = np.where(seen[:, :, None], mixed, pixels * DIMMED)
     shown = Image.fromarray(np.clip(mixed, 0, 255).round().astype(np.uint8))
     if not seen.all() and seen.any():
@@ -109,7 +109,7 @@ def spread(heat: Floats, placement: Placement, size: Pair) -> tuple[Floats, npt.
 
     Args:
         heat: float32 [h, w], over the network's input.
-        placement: Where the input lies in the picture.
+        placement: Where the input lies in the image.
         size: The panel's width and height.
 
     Returns:
@@ -118,7 +118,7 @@ def spread(heat: Floats, placement: Placement, size: Pair) -> tuple[Floats, npt.
     hottest = float(heat.max())
     shares = heat / hottest if hottest > 0 else np.zeros_like(heat)
     places = heat.shape[1], heat.shape[0]
-    # A pixel of the panel, as a place of the map: by way of the picture's own pixels and the input's.
+    # A pixel of the panel, as a place of the map: by way of the image's own pixels and the input's.
     steps = [placement.size[axis] / size[axis] / placement.step[axis] for axis in (0, 1)]
     starts = [-placement.start[axis] / placement.step[axis] for axis in (0, 1)]
     inputs = placement.inputs
@@ -129,13 +129,13 @@ def spread(heat: Floats, placement: Placement, size: Pair) -> tuple[Floats, npt.
     )
     sights = []
     for axis in (0, 1):
-        centres = (np.arange(size[axis]) + 0.5) * steps[axis] + starts[axis]
-        sights.append((centres >= 0) & (centres <= inputs[axis]))
+        centers = (np.arange(size[axis]) + 0.5) * steps[axis] + starts[axis]
+        sights.append((centers >= 0) & (centers <= inputs[axis]))
     seen = sights[1][:, None] & sights[0][None, :]
     return np.clip(np.asarray(smooth), 0, 1) * seen, seen
 
 
-def _colours(shares: Floats) -> Floats:
+def _colors(shares: Floats) -> Floats:
     """Shares [...] in [0, 1] to RGB [..., 3]."""
     stops = np.linspace(0, 1, len(HEAT))
     return np.stack([np.interp(shares, stops, HEAT[:, channel]) for channel in range(3)], -1).astype(np.float32)
@@ -158,12 +158,12 @@ def _classes(pen: ImageDraw.ImageDraw, place: Pair, ranking: Sequence[tuple[str,
 
 
 def _legend(sheet: Image.Image, place: Pair, notes: Sequence[str]) -> None:
-    """What the colours mean."""
+    """What the colors mean."""
     left, top = place
     pen = ImageDraw.Draw(sheet)
     draw_text(pen, (left, top + 9), shortened(notes[0], 13, COLUMN), INK, 13)
     top += LINE
-    ramp = np.broadcast_to(_colours(np.linspace(0, 1, 90, dtype=np.float32)), (10, 90, 3))
+    ramp = np.broadcast_to(_colors(np.linspace(0, 1, 90, dtype=np.float32)), (10, 90, 3))
     sheet.paste(Image.fromarray(ramp.round().astype(np.uint8)), (left + 40, top))
     draw_text(pen, (left, top + 9), "little", PALE, 13)
     draw_text(pen, (left + 138, top + 9), "much", PALE, 13)

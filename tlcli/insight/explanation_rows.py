@@ -38,10 +38,10 @@ class Selection:
     seen: int = 0
     """Rows so far."""
     skipped: int = 0
-    """Failed pictures among them, until there were enough."""
+    """Failed images among them, until there were enough."""
 
     def offer(self, path: str, label: str | None, confidence: float | None) -> None:
-        """Consider the next row; without a label where the picture failed."""
+        """Consider the next row; without a label where the image failed."""
         self.seen += 1
         if len(self.rows) == self.limit:
             return
@@ -63,7 +63,7 @@ def explain_folder(out: Path) -> WholeFolder:
 
 
 def check_explain(
-    out: Path, *, run: Path, rows: Path | None, inputs: Iterable[str], pictures: Iterable[str], replace: bool
+    out: Path, *, run: Path, rows: Path | None, inputs: Iterable[str], images: Iterable[str], replace: bool
 ) -> None:
     """Refuse what can't be explained, or not there, before anything is computed.
 
@@ -72,7 +72,7 @@ def check_explain(
         run: The run's directory.
         rows: The file of the rows; None where they go elsewhere.
         inputs: As typed.
-        pictures: All of the inputs' pictures.
+        images: All of the inputs' images.
         replace: Whether what an earlier command explained there may go.
 
     Raises:
@@ -87,7 +87,7 @@ def check_explain(
     if rows is not None and there in rows.resolve().parents:
         raise UsageError(f"--out {rows} lies in the folder of --explain, which is written as a whole. Choose another.")
     if folder.names():
-        read = (name.removeprefix("@") for some in (inputs, pictures) for name in some)
+        read = (name.removeprefix("@") for some in (inputs, images) for name in some)
         if inside := next((name for name in read if there in _parents(name)), None):
             raise UsageError(f"--explain {out} holds {inside}, which is read here. Choose another folder.")
 

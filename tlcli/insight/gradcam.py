@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju et al. 2017): which places of a picture speak for a class.
+"""Grad-CAM (Selvaraju et al. 2017): which places of an image speak for a class.
 
 The units of the network's last maps, each weighed by the mean over all places of the gradient of the class's logit, are
 added up, and what is negative is cut off:
@@ -8,7 +8,7 @@ added up, and what is negative is cut off:
 The maps are the last that the class depends on at more than one place. For convolutional networks these are the last
 convolution's; for a transformer that reads its class token alone, the tokens that enter its last block.
 
-B pictures of H x W pixels with C channels; h x w places of a map.
+B images of H x W pixels with C channels; h x w places of a map.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, fx, nn
 from tlcli.backbones.build import Backbone
 from tlcli.backbones.cut_points import plan_of
 from tlcli.engines.memory import Halving
-from tlcli.engines.torch_engine import normalisation
+from tlcli.engines.torch_engine import normalization
 from tlcli.errors import UsageError
 from tlcli.images.preprocess import Preprocessing
 from tlcli.insight.units import Layout, Tap, mapped_taps
@@ -57,7 +57,7 @@ class GradCam:
 
     Args:
         backbone: Its parameters need no gradient from now on.
-        preprocessing: How pictures enter it.
+        preprocessing: How images enter it.
         device: Where it is moved to.
         warn: Told where batches had to become smaller.
 
@@ -78,7 +78,7 @@ class GradCam:
         backbone.model.to(device)
         self._device, self._shape = device, preprocessing.shape
         self._halving = Halving(device, warn)
-        scale, shift = normalisation(preprocessing.mean, preprocessing.std)
+        scale, shift = normalization(preprocessing.mean, preprocessing.std)
         self._scale, self._shift = scale.to(device), shift.to(device)
         noise = np.random.default_rng(0).integers(0, 256, (1, *self._shape)).astype(np.uint8)
         for tap in taps:
@@ -90,17 +90,17 @@ class GradCam:
         raise UsageError(f"--explain: no class of {backbone.name} depends on maps, so there is nothing to show.")
 
     def maps(self, pixels: Pixels, labels: Sequence[int]) -> Floats:
-        """The Grad-CAM of a class in each picture.
+        """The Grad-CAM of a class in each image.
 
         Args:
             pixels: uint8 [B, H, W, C].
             labels: Indices of the classes, [B].
 
         Returns:
-            float32 [B, h, w], none below 0; a picture in which no place speaks for the class has zeros.
+            float32 [B, h, w], none below 0; an image in which no place speaks for the class has zeros.
 
         Raises:
-            MachineError: no memory for a single picture.
+            MachineError: no memory for a single image.
         """
         parts = self._halving.run(lambda part: self._attribute(pixels[part], labels[part]), len(pixels))
         return np.concatenate(parts)

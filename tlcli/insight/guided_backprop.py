@@ -1,6 +1,6 @@
-"""Guided backpropagation (Springenberg et al. 2015, "Striving for simplicity"): what in the picture excites a unit.
+"""Guided backpropagation (Springenberg et al. 2015, "Striving for simplicity"): what in the image excites a unit.
 
-The gradient of the unit's activation with respect to the picture, with one change: at every activation on the way back,
+The gradient of the unit's activation with respect to the image, with one change: at every activation on the way back,
 negative gradients are stopped. What is left shows the pixels that, made stronger, would make the unit fire more through
 parts that each help. For an activation y = f(x):
 
@@ -112,7 +112,7 @@ def _as_affine(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """Batch normalisation with fixed statistics as the scaling that it is, whose gradient takes a fifth of the time."""
+    """Batch normalization with fixed statistics as the scaling that it is, whose gradient takes a fifth of the time."""
     del momentum
     if training or mean is None or variance is None:
         return None
@@ -149,12 +149,12 @@ def guided(model: nn.Module) -> Iterator[_Guide]:
 
 
 def project(network: nn.Module, images: Tensor, pick: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor, int]:
-    """The guided gradient of one value a picture with respect to the picture.
+    """The guided gradient of one value an image with respect to the image.
 
     Args:
-        network: In eval mode, so that pictures don't influence each other; images to anything.
-        images: float32 [B, C, H, W], normalised.
-        pick: From what the network gives, one value a picture: float [B].
+        network: In eval mode, so that images don't influence each other; images to anything.
+        images: float32 [B, C, H, W], normalized.
+        pick: From what the network gives, one value an image: float [B].
 
     Returns:
         The gradient float32 [B, C, H, W]; the values [B]; and how many activations there were on the way.

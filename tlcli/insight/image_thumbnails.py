@@ -1,4 +1,4 @@
-"""Pictures as they are, small and upright: those behind the winning patches, and those that are explained."""
+"""Images as they are, small and upright: those behind the winning patches, and those that are explained."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from tlcli.images.loader import PictureLoader
-from tlcli.images.preprocess import Placement, Preprocessing, placement, whole_picture
+from tlcli.images.loader import ImageLoader
+from tlcli.images.preprocess import Placement, Preprocessing, placement, whole_image
 from tlcli.images.worker import Order
 
 SIDE = 240
@@ -21,31 +21,31 @@ QUALITY = 68
 
 
 class Upright(NamedTuple):
-    """All of one picture, small."""
+    """All of one image, small."""
 
     digest: bytes | None
     """SHA-256 of the file's bytes."""
     placement: Placement
-    """Where the network's input lies in the picture, in the pixels of its file."""
-    picture: Image.Image
+    """Where the network's input lies in the image, in the pixels of its file."""
+    image: Image.Image
     """RGB, with `side` pixels along its longer side."""
 
 
-def upright_pictures(
+def upright_images(
     paths: Sequence[str], preprocessing: Preprocessing, *, side: int, workers: int
 ) -> Iterator[Upright | None]:
-    """Each picture in order; None for what can't be read.
+    """Each image in order; None for what can't be read.
 
     Args:
-        paths: Of the pictures.
+        paths: Of the images.
         preprocessing: How they enter the network.
-        side: Of the pictures given, in pixels.
+        side: Of the images given, in pixels.
         workers: Decoding processes.
     """
-    whole = whole_picture(side, intensity=preprocessing.intensity)
+    whole = whole_image(side, intensity=preprocessing.intensity)
     with (
-        PictureLoader(Order(measure="upright"), workers=workers) as measuring,
-        PictureLoader(Order(preprocessing=whole), workers=workers) as decoding,
+        ImageLoader(Order(measure="upright"), workers=workers) as measuring,
+        ImageLoader(Order(preprocessing=whole), workers=workers) as decoding,
     ):
         for measured, decoded in zip(measuring.load(paths), decoding.load(paths), strict=True):
             size = measured.dimensions
@@ -55,13 +55,13 @@ def upright_pictures(
             ground = placement(size, whole)
             x, y = (round(-start / step) for start, step in zip(ground.start, ground.step, strict=True))
             box = (x, y, x + round(size[0] / ground.step[0]), y + round(size[1] / ground.step[1]))
-            picture = Image.frombytes("RGB", (side, side), decoded.pixels).crop(box)
-            yield Upright(decoded.digest, placement(size, preprocessing), picture)
+            image = Image.frombytes("RGB", (side, side), decoded.pixels).crop(box)
+            yield Upright(decoded.digest, placement(size, preprocessing), image)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The file of one picture."""
+    """The file of one image."""
 
     placement: Placement
     """Where the network's input lies in it."""
@@ -72,20 +72,20 @@ class Source:
 def sources(
     paths: Sequence[str], numbers: Iterable[int], preprocessing: Preprocessing, workers: int
 ) -> dict[int, Source]:
-    """The source of each picture, by its number; those that can't be read any more are missing.
+    """The source of each image, by its number; those that can't be read any more are missing.
 
     Args:
-        paths: Of all pictures.
+        paths: Of all images.
         numbers: Which of them.
         preprocessing: How they entered the network.
         workers: Decoding processes.
     """
     numbers = sorted(set(numbers))
     found: dict[int, Source] = {}
-    pictures = upright_pictures([paths[number] for number in numbers], preprocessing, side=SIDE, workers=workers)
-    for number, upright in zip(numbers, pictures, strict=True):
+    images = upright_images([paths[number] for number in numbers], preprocessing, side=SIDE, workers=workers)
+    for number, upright in zip(numbers, images, strict=True):
         if upright is not None:
             file = io.BytesIO()
-            upright.picture.save(file, "WEBP", quality=QUALITY)
+            upright.image.save(file, "WEBP", quality=QUALITY)
             found[number] = Source(placement=upright.placement, thumbnail=file.getvalue())
     return found

@@ -10,11 +10,11 @@ from tlcli.storage.folders import WholeFolder
 PAGE, PATCHES, FILTERS = "inspect.html", "units.jsonl", "filters.png"
 
 SHEET = r"layer-\d+-[\w.-]*\.png"
-"""Names of the layers' pictures."""
+"""Names of the layers' images."""
 
 
 def sheet_name(number: int, layer: str) -> str:
-    """The file of a layer's picture."""
+    """The file of a layer's image."""
     return f"layer-{number:02d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', layer)[:80]}.png"
 
 

@@ -26,7 +26,7 @@ class UnitPanel:
     projections: str
     """Data URI of as many projections."""
     rows: list[dict[str, Any]]
-    """The lines of `units.jsonl`, each with `picture`, the key of its thumbnail."""
+    """The lines of `units.jsonl`, each with `image`, the key of its thumbnail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +46,11 @@ class LayerSection:
     facts: str
     units: list[UnitCard]
     alive: int
-    """Units that don't answer every picture alike."""
+    """Units that don't answer every image alike."""
     of: int
     """Units there are."""
     mapped: bool
-    """Whole pictures stand there, with the activation on top."""
+    """Whole images stand there, with the activation on top."""
     compared: bool = False
     """Its units are shown before and after fine-tuning."""
     frozen: bool = False
@@ -61,22 +61,22 @@ class LayerSection:
     """Its projections are plain gradients, for want of an activation."""
 
 
-def as_webp(picture: Image.Image) -> str:
-    """An RGB picture as a data URI."""
+def as_webp(image: Image.Image) -> str:
+    """An RGB image as a data URI."""
     file = io.BytesIO()
-    picture.save(file, "WEBP", quality=QUALITY)
+    image.save(file, "WEBP", quality=QUALITY)
     return data_uri(file.getvalue(), "webp")
 
 
-def as_png(picture: Image.Image) -> str:
-    """A picture as a data URI, without loss."""
+def as_png(image: Image.Image) -> str:
+    """An image as a data URI, without loss."""
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    image.save(file, "PNG", optimize=True)
     return data_uri(file.getvalue(), "png")
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A picture's bytes for use in a page."""
+    """An image's bytes for use in a page."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -87,7 +87,7 @@ def inspect_page(*, name: str, lead: str, layers: list[LayerSection], thumbnails
         name: Of the run or backbone.
         lead: A sentence below the title.
         layers: In order.
-        thumbnails: Data URIs of the source pictures, by the key in `rows`.
+        thumbnails: Data URIs of the source images, by the key in `rows`.
         kept: Patches of a unit at most.
     """
     environment = jinja2.Environment(

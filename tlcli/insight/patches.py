@@ -1,6 +1,6 @@
-"""The second pass: the few pictures that won, for the place that fired, its box, and the guided projection.
+"""The second pass: the few images that won, for the place that fired, its box, and the guided projection.
 
-B pictures of H x W pixels with C channels; U units; h x w places of a unit's map.
+B images of H x W pixels with C channels; U units; h x w places of a unit's map.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from tlcli.engines.memory import Halving
-from tlcli.engines.torch_engine import normalisation, pick_batch_size
+from tlcli.engines.torch_engine import normalization, pick_batch_size
 from tlcli.images.batch import stacked
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.insight.guided_backprop import project
 from tlcli.insight.receptive_boxes import Box
@@ -34,11 +34,11 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
-    """One of a unit's top pictures."""
+    """One of a unit's top images."""
 
     rank: int
     """From 1."""
-    picture: int
+    image: int
     """Its number."""
     activation: float
     position: tuple[int, int]
@@ -50,7 +50,7 @@ class Patch:
     pixels: Pixels
     """uint8 [H, W, C]: the network's input."""
     projection: Floats
-    """float32 [H, W, C]: the guided gradient with respect to the normalised input."""
+    """float32 [H, W, C]: the guided gradient with respect to the normalized input."""
     heat: Floats
     """float32 [h, w]: the unit's activation at each place."""
 
@@ -61,9 +61,9 @@ class Unit:
 
     number: int
     selectivity: float
-    """NaN where it answers every picture alike."""
+    """NaN where it answers every image alike."""
     mean: float
-    """Of its activation over all pictures."""
+    """Of its activation over all images."""
     patches: tuple[Patch, ...]
 
 
@@ -71,16 +71,16 @@ class Unit:
 class _Request:
     unit: int
     rank: int
-    picture: int
+    image: int
     activation: float
 
 
 class Winners:
-    """Goes through the winning pictures of one layer after another.
+    """Goes through the winning images of one layer after another.
 
     Args:
         subject: The network.
-        paths: Of all pictures.
+        paths: Of all images.
         compute: Batch size and decoding processes.
         report: Shown the progress.
     """
@@ -91,14 +91,14 @@ class Winners:
         self._batch_size = pick_batch_size(compute.batch_size, subject.device)
         self._halving = Halving(subject.device, report.warn)
         mean, std = subject.preprocessing.mean, subject.preprocessing.std
-        self._scale, self._shift = (values.to(subject.device) for values in normalisation(mean, std))
+        self._scale, self._shift = (values.to(subject.device) for values in normalization(mean, std))
         self.failures: dict[int, str] = {}
-        """Pictures that could be read in the first pass and can't any more, by their number."""
+        """Images that could be read in the first pass and can't any more, by their number."""
         self.unguided: list[str] = []
         """Names of layers before which there is no activation, so that their projections are plain gradients."""
 
     def units(self, tap: Tap, top: RunningTop, numbers: Sequence[int]) -> Iterator[Unit]:
-        """Each of the layer's units asked for, with its patches; without any where it answers every picture alike.
+        """Each of the layer's units asked for, with its patches; without any where it answers every image alike.
 
         Args:
             tap: The layer.
@@ -111,18 +111,18 @@ class Winners:
         every = [request for some in requests.values() for request in some]
         order = Order(preprocessing=self._subject.preprocessing)
         with (
-            PictureLoader(order, workers=self._workers) as loader,
+            ImageLoader(order, workers=self._workers) as loader,
             self._report.task(f"Layer {tap.layer.number}{' before' * tap.before}", len(every), "patches") as advance,
         ):
-            loaded = zip(every, loader.load(self._paths[request.picture] for request in every), strict=True)
+            loaded = zip(every, loader.load(self._paths[request.image] for request in every), strict=True)
             for unit, some in requests.items():
                 given: list[tuple[_Request, bytes]] = []
-                for request, picture in islice(loaded, len(some)):
+                for request, image in islice(loaded, len(some)):
                     advance(1)
-                    if picture.pixels is None:
-                        self.failures[request.picture] = picture.error or "cannot be read"
+                    if image.pixels is None:
+                        self.failures[request.image] = image.error or "cannot be read"
                     else:
-                        given.append((request, picture.pixels))
+                        given.append((request, image.pixels))
                 yield Unit(
                     number=unit,
                     selectivity=float(scores[unit]),
@@ -137,17 +137,17 @@ class Winners:
             units = torch.tensor([request.unit for request, _ in part], device=self._subject.device)
             found = self._halving.run(partial(self._look, network, tap, pixels, units), len(part))
             rows = [row for piece in found for row in piece]
-            for (request, _), picture, (projection, heat) in zip(part, pixels, rows, strict=True):
+            for (request, _), image, (projection, heat) in zip(part, pixels, rows, strict=True):
                 place = int(heat.argmax())
                 row, column = divmod(place, heat.shape[1])
                 yield Patch(
                     rank=request.rank,
-                    picture=request.picture,
+                    image=request.image,
                     activation=request.activation,
                     position=(row, column),
                     box=tap.sight.box(row, column),
                     cell=tap.sight.cell(row, column),
-                    pixels=picture,
+                    pixels=image,
                     projection=projection,
                     heat=heat,
                 )
@@ -155,7 +155,7 @@ class Winners:
     def _look(
         self, network: torch.nn.Module, tap: Tap, pixels: Pixels, units: Tensor, part: slice
     ) -> list[tuple[Floats, Floats]]:
-        """The projection [H, W, C] and the heat [h, w] of one unit in each picture of a part of the batch."""
+        """The projection [H, W, C] and the heat [h, w] of one unit in each image of a part of the batch."""
         pixels, units = pixels[part], units[part]
         images = torch.from_numpy(pixels).to(self._subject.device).permute(0, 3, 1, 2)
         images = (images.float() * self._scale + self._shift).contiguous(memory_format=torch.channels_last)
@@ -176,7 +176,7 @@ class Winners:
 
 
 def _requests(top: RunningTop, unit: int) -> Iterator[_Request]:
-    pairs = zip(top.pictures[unit].tolist(), top.values[unit].tolist(), strict=True)
-    for rank, (picture, value) in enumerate(pairs, 1):
-        if picture >= 0:
-            yield _Request(unit, rank, picture, value)
+    pairs = zip(top.images[unit].tolist(), top.values[unit].tolist(), strict=True)
+    for rank, (image, value) in enumerate(pairs, 1):
+        if image >= 0:
+            yield _Request(unit, rank, image, value)

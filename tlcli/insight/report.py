@@ -1,4 +1,4 @@
-"""What `inspect` found, drawn: a picture a layer, a line a patch, and the page."""
+"""What `inspect` found, drawn: an image a layer, a line a patch, and the page."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class Studio:
     """Draws units.
 
     Args:
-        settings: How many units, and how to decode pictures.
+        settings: How many units, and how to decode images.
         subject: The network.
         dataset: For class names.
-        samples: The pictures; their places in this list are their numbers.
+        samples: The images; their places in this list are their numbers.
         report: Shown the progress.
     """
 
@@ -81,7 +81,7 @@ class Studio:
             int(number)
             for look in looks
             for _, top in look.stages
-            for number in top.pictures[look.units].flat
+            for number in top.images[look.units].flat
             if number >= 0
         }
         preprocessing = self._subject.preprocessing
@@ -89,7 +89,7 @@ class Studio:
         with (folder / PATCHES).open("w", encoding="utf8", errors="backslashreplace") as lines:
             sections = [self._layer(folder, look, lines) for look in looks]
         lead = (
-            f"{self._subject.backbone.name}, {self._subject.origin}. {found.tops[0].seen:,} training pictures of "
+            f"{self._subject.backbone.name}, {self._subject.origin}. {found.tops[0].seen:,} training images of "
             f"{portable_name(str(self._dataset.root))} at {preprocessing.width} x {preprocessing.height} pixels. "
             f"{self._subject.remark}"
         )
@@ -111,7 +111,7 @@ class Studio:
         return [_Look(tuple(some), some[-1][1].most_selective(self._settings.units)) for some in by_layer.values()]
 
     def _layer(self, folder: Path, look: _Look, lines: IO[str]) -> LayerSection:
-        """Draw a layer, and write its picture and its lines."""
+        """Draw a layer, and write its image and its lines."""
         tap, top = look.stages[-1]
         sheet, cards = Sheet(tap, len(look.units), len(look.stages)), []
         drawn = [list(self._drawn(tap, top, look.units)) for tap, top in look.stages]
@@ -119,7 +119,7 @@ class Studio:
             sheet.add(number, [part.panel for part in parts])
             lines.writelines(json.dumps(line, ensure_ascii=False) + "\n" for part in parts for line in part.lines)
             cards.append(UnitCard(number=number, panels=[part.on_page for part in parts]))
-        sheet.picture.save(folder / sheet_name(tap.layer.number, tap.layer.name), "PNG")
+        sheet.image.save(folder / sheet_name(tap.layer.number, tap.layer.name), "PNG")
         filters = self._filters(folder) if tap.layer.number == 1 else None
         return LayerSection(
             number=tap.layer.number,
@@ -137,7 +137,7 @@ class Studio:
 
     def _drawn(self, tap: Tap, top: RunningTop, units: Sequence[int]) -> Iterator[_Drawn]:
         for found in self.winners.units(tap, top, units):
-            unit = replace(found, patches=tuple(p for p in found.patches if p.picture in self._sources))
+            unit = replace(found, patches=tuple(p for p in found.patches if p.image in self._sources))
             panel = draw_panel(unit, tap)
             lines = [self._line(tap, unit, patch) for patch in unit.patches]
             on_page = UnitPanel(
@@ -161,7 +161,7 @@ class Studio:
 
     def _line(self, tap: Tap, unit: Unit, patch: Patch) -> dict[str, Any]:
         """A line of `units.jsonl`."""
-        sample, source = self._samples[patch.picture], self._sources[patch.picture]
+        sample, source = self._samples[patch.image], self._sources[patch.image]
         return {
             "layer": tap.layer.number,
             "layer_name": tap.layer.name,
@@ -178,4 +178,4 @@ class Studio:
 
     def _of_page(self, patch: Patch) -> dict[str, Any]:
         """What the page needs of a patch besides."""
-        return {"picture": patch.picture, "size": list(self._sources[patch.picture].placement.size)}
+        return {"picture": patch.image, "size": list(self._sources[patch.image].placement.size)}

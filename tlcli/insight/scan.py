@@ -1,4 +1,4 @@
-"""The first pass: all pictures through the network once, and a running top nine for every unit of several layers."""
+"""The first pass: all images through the network once, and a running top nine for every unit of several layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tlcli.engines.onnx_export import export
 from tlcli.engines.selection import open_runner
 from tlcli.engines.torch_engine import Runner, map_filled, pick_batch_size, pick_engine
 from tlcli.images.batch import stacked
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.insight.subject import Subject
 from tlcli.insight.top_activations import RunningTop
@@ -26,27 +26,27 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What one pass over the pictures gave."""
+    """What one pass over the images gave."""
 
     tops: tuple[RunningTop, ...]
     """One for each layer."""
     failures: dict[int, str]
-    """Why a picture was left out, by its number."""
+    """Why an image was left out, by its number."""
     copies: int
-    """Pictures that were byte-identical to earlier ones; they count once."""
+    """Images that were byte-identical to earlier ones; they count once."""
 
 
 def scan(
     subject: Subject, taps: Sequence[Tap], paths: Sequence[str], compute: ComputeSettings, report: Reporter
 ) -> Scan:
-    """Pass every picture through the network once.
+    """Pass every image through the network once.
 
-    Beside the list of pictures and their digests, memory doesn't grow with their number.
+    Beside the list of images and their digests, memory doesn't grow with their number.
 
     Args:
         subject: The network.
         taps: Layers to look into.
-        paths: Of the pictures; their places in this list are their numbers.
+        paths: Of the images; their places in this list are their numbers.
         compute: Batch size and decoding processes.
         report: Shown the progress.
     """
@@ -55,26 +55,26 @@ def scan(
     tops = tuple(RunningTop(tap.layout.units) for tap in taps)
     ends = np.cumsum([tap.layout.units for tap in taps])[:-1]
     with (
-        PictureLoader(Order(preprocessing=subject.preprocessing), workers=compute.worker_count()) as loader,
+        ImageLoader(Order(preprocessing=subject.preprocessing), workers=compute.worker_count()) as loader,
         report.task("Look", len(paths)) as advance,
     ):
-        pictures = _Distinct(loader, paths, advance)
-        batches = _batches(pictures, size, subject.preprocessing.shape)
+        images = _Distinct(loader, paths, advance)
+        batches = _batches(images, size, subject.preprocessing.shape)
         for values in map_filled(runner, batches, size):
-            numbers = np.array([pictures.given.popleft() for _ in values], np.int64)
+            numbers = np.array([images.given.popleft() for _ in values], np.int64)
             for top, part in zip(tops, np.split(values, ends, axis=1), strict=True):
                 top.update(part, numbers)
-    return Scan(tops=tops, failures=pictures.failures, copies=pictures.copies)
+    return Scan(tops=tops, failures=images.failures, copies=images.copies)
 
 
-def _runner(subject: Subject, maxima: Maxima, pictures: int, report: Reporter) -> Runner:
+def _runner(subject: Subject, maxima: Maxima, images: int, report: Reporter) -> Runner:
     preprocessing = subject.preprocessing
 
     def exported() -> bytes:
         report.note("Export    the network, for ONNX Runtime")
         return export(maxima, preprocessing.shape, preprocessing.mean, preprocessing.std)
 
-    engine = pick_engine("auto", subject.device, "fp32", pictures)
+    engine = pick_engine("auto", subject.device, "fp32", images)
     return open_runner(
         maxima,
         preprocessing,
@@ -87,31 +87,31 @@ def _runner(subject: Subject, maxima: Maxima, pictures: int, report: Reporter) -
 
 
 class _Distinct:
-    """The pixels of each picture that can be read and wasn't given before, in order."""
+    """The pixels of each image that can be read and wasn't given before, in order."""
 
-    def __init__(self, loader: PictureLoader, paths: Sequence[str], advance: Advance) -> None:
+    def __init__(self, loader: ImageLoader, paths: Sequence[str], advance: Advance) -> None:
         self._loader, self._paths, self._advance = loader, paths, advance
         self._seen: set[bytes] = set()
         self.given: deque[int] = deque()
-        """Numbers of the pictures given, until somebody takes them."""
+        """Numbers of the images given, until somebody takes them."""
         self.failures: dict[int, str] = {}
         self.copies = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        for number, picture in enumerate(self._loader.load(self._paths)):
+        for number, image in enumerate(self._loader.load(self._paths)):
             self._advance(1)
-            if picture.pixels is None or picture.digest is None:
-                self.failures[number] = picture.error or "cannot be read"
-            elif picture.digest in self._seen:
+            if image.pixels is None or image.digest is None:
+                self.failures[number] = image.error or "cannot be read"
+            elif image.digest in self._seen:
                 self.copies += 1
             else:
-                self._seen.add(picture.digest)
+                self._seen.add(image.digest)
                 self.given.append(number)
-                yield picture.pixels
+                yield image.pixels
 
 
 def _batches(pixels: Iterable[bytes], size: int, shape: tuple[int, int, int]) -> Iterator[Pixels]:
-    """Uint8 [B, H, W, C], up to `size` pictures at a time."""
+    """Uint8 [B, H, W, C], up to `size` images at a time."""
     some: list[bytes] = []
     for one in pixels:
         some.append(one)

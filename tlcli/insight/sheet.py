@@ -34,24 +34,24 @@ def title(tap: Tap) -> str:
 
 def facts(tap: Tap) -> str:
     """Kind, shape, receptive field and total stride of a layer, for people."""
-    height, width = tap.sight.picture
+    height, width = tap.sight.image
     field = tap.sight.field
     places = tap.layout.places
     shape = f"{tap.layout.units} units" + (f" x {places[0]} x {places[1]} places" if places != (1, 1) else "")
     if field is None:
-        sees, steps = "sees the whole picture", ""
+        sees, steps = "sees the whole image", ""
     else:
         down, across = (int(high - low) + 1 for low, high in zip(field.low, field.high, strict=True))
-        whole = ", the whole picture" if down >= height and across >= width else ""
+        whole = ", the whole image" if down >= height and across >= width else ""
         sees = f"receptive field {down} x {across} px{whole}"
         steps = f", stride {field.jump[0]:g}"
     return f"{tap.layer.kind}, {shape}, {sees}{steps}"
 
 
 def caption(panel: Panel) -> str:
-    """How far a unit's top pictures lie above its mean, and when."""
+    """How far a unit's top images lie above its mean, and when."""
     score = panel.selectivity
-    text = "answers every picture alike" if math.isnan(score) else f"{score:.1f} sd above its mean"
+    text = "answers every image alike" if math.isnan(score) else f"{score:.1f} sd above its mean"
     return f"{panel.stage} fine-tuning: {text}" if panel.stage else text
 
 
@@ -70,8 +70,8 @@ class Sheet:
         self._cell = (panels * (PANEL + GAP) - GAP, CAPTION + GRID)
         self._gap = panels * GAP
         width = 2 * MARGIN + self._columns * (self._cell[0] + self._gap) - self._gap
-        self.picture = Image.new("RGB", (width, MARGIN + HEAD + rows * (self._cell[1] + GAP) - GAP + MARGIN), GROUND)
-        pen = ImageDraw.Draw(self.picture)
+        self.image = Image.new("RGB", (width, MARGIN + HEAD + rows * (self._cell[1] + GAP) - GAP + MARGIN), GROUND)
+        pen = ImageDraw.Draw(self.image)
         pen.text((MARGIN, MARGIN), title(tap), INK, _font(26))
         pen.text((MARGIN, MARGIN + 36), facts(tap), PALE, _font(16))
         self._pasted = 0
@@ -81,7 +81,7 @@ class Sheet:
         row, column = divmod(self._pasted, self._columns)
         left = MARGIN + column * (self._cell[0] + self._gap)
         top = MARGIN + HEAD + row * (self._cell[1] + GAP)
-        pen = ImageDraw.Draw(self.picture)
+        pen = ImageDraw.Draw(self.image)
         pen.text((left, top), f"unit {number}", INK, _font(17))
         for panel in panels:
             text = caption(panel)
@@ -96,7 +96,7 @@ class Sheet:
         for rank in ranks:
             row, column = divmod(rank - 1, SIDE)
             tile = grid.crop((column * TILE, row * TILE, (column + 1) * TILE, (row + 1) * TILE))
-            self.picture.paste(tile, (left + column * (TILE + SLIT), top + row * (TILE + SLIT)))
+            self.image.paste(tile, (left + column * (TILE + SLIT), top + row * (TILE + SLIT)))
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

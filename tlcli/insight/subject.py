@@ -45,7 +45,7 @@ class Subject:
     """about `start`, for people"""
 
     def look_into(self, taps: Sequence[Tap]) -> nn.Module:
-        """Images float [B, C, H, W], normalised, to a tuple of what leaves each layer, in one pass."""
+        """Images float [B, C, H, W], normalized, to a tuple of what leaves each layer, in one pass."""
         plan = plan_of(self.backbone)
         assert plan is not None, "choose_taps has traced it"
         return several(self.backbone.model, plan, taps, start=self.start, frozen=self.frozen)
@@ -71,7 +71,7 @@ def open_subject(settings: InspectSettings, intensity: Range | None = None) -> S
 
     Args:
         settings: Which network, with which weights.
-        intensity: What becomes black and white of grey with more than 8 bits, for a backbone.
+        intensity: What becomes black and white of gray with more than 8 bits, for a backbone.
 
     Raises:
         UsageError: no such backbone.

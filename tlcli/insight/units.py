@@ -162,13 +162,13 @@ def _tap(backbone: Backbone, plan: Plan, tracker: FieldTracker, layer: Layer, ro
             if found.places != (1, 1):
                 node, layout = earlier, found
                 break
-    picture = (backbone.input.height, backbone.input.width)
-    field = _exact(tracker.fields.get(node), layout, picture)
-    return Tap(layer=layer, node=node, layout=layout, sight=Sight(picture=picture, places=layout.places, field=field))
+    image = (backbone.input.height, backbone.input.width)
+    field = _exact(tracker.fields.get(node), layout, image)
+    return Tap(layer=layer, node=node, layout=layout, sight=Sight(image=image, places=layout.places, field=field))
 
 
 def _layout(value: Any, field: Field | None, before: int) -> Layout:  # noqa: ANN401
-    """How units and places lie in the value of a node for one picture."""
+    """How units and places lie in the value of a node for one image."""
     shape = tuple(value.shape[1:])
     if len(shape) == 3:
         axes = field.axes if field is not None else None
@@ -194,12 +194,12 @@ def _square(layout: Layout) -> bool:
     return layout.places[0] == layout.places[1]
 
 
-def _exact(field: Field | None, layout: Layout, picture: Pair) -> Field | None:
-    """The field of each place, where it isn't the whole picture."""
+def _exact(field: Field | None, layout: Layout, image: Pair) -> Field | None:
+    """The field of each place, where it isn't the whole image."""
     if field is None or field.whole or layout.kind == "vector":
         return None
     if layout.kind == "tokens":  # patches in reading order, where there is one for each step
-        in_order = all(layout.places[axis] * field.jump[axis] == picture[axis] for axis in (0, 1))
+        in_order = all(layout.places[axis] * field.jump[axis] == image[axis] for axis in (0, 1))
         return field if in_order else None
     return field if field.axes == ((2, 3) if layout.kind == "maps" else (1, 2)) else None
 
@@ -226,7 +226,7 @@ def several(
 ) -> fx.GraphModule:
     """Images float [B, C, H, W] to a tuple of what leaves each of several layers, in one pass.
 
-    Values that end in ReLU6 come without its upper limit: pictures beyond it would all tie, with a gradient of 0. Later
+    Values that end in ReLU6 come without its upper limit: images beyond it would all tie, with a gradient of 0. Later
     layers get them with the limit.
 
     Args:
@@ -295,7 +295,7 @@ class Maxima(nn.Module):
         self._layouts = [tap.layout for tap in taps]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float [B, C, H, W], normalised, to float [B, U], the layers' units one after another."""
+        """Images float [B, C, H, W], normalized, to float [B, U], the layers' units one after another."""
         values = self.network(images)
         return torch.cat(
             [layout.maps(value).amax((2, 3)).float() for layout, value in zip(self._layouts, values, strict=True)], 1

@@ -13,8 +13,8 @@ from tlcli.datasets.splits import draw
 from tlcli.errors import DataError
 from tlcli.images.augment import draw_amounts
 from tlcli.images.intensity import Range
-from tlcli.images.loader import PictureLoader
-from tlcli.images.preprocess import whole_picture
+from tlcli.images.loader import ImageLoader
+from tlcli.images.preprocess import whole_image
 from tlcli.images.worker import Order
 from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.files import portable_name
@@ -22,42 +22,42 @@ from tlcli.storage.files import portable_name
 ROWS = 5
 VIEWS = 5
 TILE, GAP, MARGIN = 180, 12, 20
-"""Pixels: side of a picture's square, space between two, and around all of them."""
+"""Pixels: side of an image's square, space between two, and around all of them."""
 LINE = 16
 """Pixels from one line of a caption to the next."""
 
 GROUND, INK, PALE = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 PAPER = 0.95
-"""Light grey beside pictures that aren't square."""
+"""Light gray beside images that aren't square."""
 
 Cell = tuple[Image.Image, list[str]]
-"""A picture and the lines under it."""
+"""An image and the lines under it."""
 
 
 def contact_sheet(
     dataset: Dataset, augmentation: Augmentation, *, seed: int, workers: int, intensity: Range | None = None
 ) -> Image.Image:
-    """Draw `ROWS` training pictures, of as many classes as possible, each with its views 1 to `VIEWS`.
+    """Draw `ROWS` training images, of as many classes as possible, each with its views 1 to `VIEWS`.
 
     Raises:
-        DataError: none of the pictures tried can be read.
+        DataError: none of the images tried can be read.
     """
     candidates = list(islice(_candidates(dataset, seed), 4 * ROWS))
     order = Order(
-        preprocessing=whole_picture(TILE, ground=PAPER, intensity=intensity), augmentation=augmentation, seed=seed
+        preprocessing=whole_image(TILE, ground=PAPER, intensity=intensity), augmentation=augmentation, seed=seed
     )
-    with PictureLoader(order, workers=workers) as loader:
+    with ImageLoader(order, workers=workers) as loader:
         rows = list(islice(_rows(loader, dataset, candidates, order), ROWS))
     if not rows:
         raise DataError(
-            f"none of {len(candidates)} pictures of {dataset.root} that were tried for --preview can be read.",
+            f"none of {len(candidates)} images of {dataset.root} that were tried for --preview can be read.",
             path=dataset.root,
         )
     return _draw(f"{dataset.root.name or dataset.root}: {augmentation.describe()}, seed {seed}", rows)
 
 
 def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:
-    """Training pictures in an order that the seed shuffles: one of each class, then a second one, ..."""
+    """Training images in an order that the seed shuffles: one of each class, then a second one, ..."""
 
     def shuffled(sample: Sample) -> float:
         return draw(seed, os.path.relpath(sample.path, dataset.root))
@@ -66,29 +66,29 @@ def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:
     by_class: dict[int, list[Sample]] = {}
     for sample in training:
         by_class.setdefault(sample.label, []).append(sample)
-    # Whose classes come first is as random as their first pictures.
+    # Whose classes come first is as random as their first images.
     return (sample for turn in zip_longest(*by_class.values()) for sample in turn if sample is not None)
 
 
-def _rows(loader: PictureLoader, dataset: Dataset, candidates: Sequence[Sample], order: Order) -> Iterator[list[Cell]]:
+def _rows(loader: ImageLoader, dataset: Dataset, candidates: Sequence[Sample], order: Order) -> Iterator[list[Cell]]:
     """The cells of each candidate that can be read: the original, then its views."""
-    pictures = loader.load_views((sample.path, view) for sample in candidates for view in range(VIEWS + 1))
+    images = loader.load_views((sample.path, view) for sample in candidates for view in range(VIEWS + 1))
     for sample in candidates:
         cells: list[Cell] = []
-        for view, picture in enumerate(islice(pictures, VIEWS + 1)):
-            if picture.pixels is None or picture.digest is None or order.augmentation is None:
+        for view, image in enumerate(islice(images, VIEWS + 1)):
+            if image.pixels is None or image.digest is None or order.augmentation is None:
                 continue
-            amounts = draw_amounts(order.augmentation, seed=order.seed, view=view, digest=picture.digest)
+            amounts = draw_amounts(order.augmentation, seed=order.seed, view=view, digest=image.digest)
             lines = amounts.describe().split(", ")
             if view == 0:
                 lines = [dataset.classes[sample.label], portable_name(os.path.basename(sample.path))]  # noqa: PTH119
-            cells.append((Image.frombytes("RGB", (TILE, TILE), picture.pixels), _wrapped(lines, together=view > 0)))
+            cells.append((Image.frombytes("RGB", (TILE, TILE), image.pixels), _wrapped(lines, together=view > 0)))
         if len(cells) == VIEWS + 1:
             yield cells
 
 
 def _wrapped(parts: Sequence[str], *, together: bool) -> list[str]:
-    """Lines of a caption that fit under a picture: as many parts as possible on each, or each on its own."""
+    """Lines of a caption that fit under an image: as many parts as possible on each, or each on its own."""
     font = _font(12)
     lines: list[str] = []
     for part in parts:
@@ -114,8 +114,8 @@ def _draw(title: str, rows: Sequence[Sequence[Cell]]) -> Image.Image:
     for left, heading in zip(lefts, chain(["original"], (f"view {view + 1}" for view in range(VIEWS))), strict=True):
         pen.text((left, top - 22), heading, PALE, _font(13))
     for row, height in zip(rows, heights, strict=True):
-        for left, (picture, lines) in zip(lefts, row, strict=True):
-            sheet.paste(picture, (left, top))
+        for left, (image, lines) in zip(lefts, row, strict=True):
+            sheet.paste(image, (left, top))
             for number, line in enumerate(lines):
                 pen.text(
                     (left, top + TILE + 6 + number * LINE), line, PALE if number and left == MARGIN else INK, _font(12)

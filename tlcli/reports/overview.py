@@ -1,6 +1,6 @@
-"""What a page shows of the pictures that judged a run: thumbnails, and a map of their features.
+"""What a page shows of the images that judged a run: thumbnails, and a map of their features.
 
-Shapes: N pictures, D the width of a feature.
+Shapes: N images, D the width of a feature.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tlcli.storage.files import canonical_json, keep, kept
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """Thumbnails of N pictures, and where each lies on the map."""
+    """Thumbnails of N images, and where each lies on the map."""
 
     sheet: Sheet
     places: npt.NDArray[np.float32]
@@ -42,9 +42,9 @@ def draw_overview(
     """Draw thumbnails and the map.
 
     Args:
-        paths: Of N pictures.
+        paths: Of N images.
         vectors: Gives float32 [N, D], what the map is made of.
-        intensity: What becomes black and white of grey with more than 8 bits.
+        intensity: What becomes black and white of gray with more than 8 bits.
         workers: Decoding processes.
         report: Shown the progress.
     """
@@ -56,11 +56,11 @@ def draw_overview(
 def kept_overview(
     directory: Path, digests: Sequence[bytes], intensity: Range | None, draw: Callable[[], Overview], report: Reporter
 ) -> Overview:
-    """The overview of pictures that was drawn before, else a new one, which is kept.
+    """The overview of images that was drawn before, else a new one, which is kept.
 
     Args:
         directory: Of the features that the map is made of.
-        digests: Of the N pictures, in order.
+        digests: Of the N images, in order.
         intensity: As for `draw_overview`.
         draw: Draws it.
         report: Told of damage.

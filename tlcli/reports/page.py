@@ -19,12 +19,12 @@ MATRIX = 30
 PAIRS = 12
 """Confusions that are listed, at most."""
 LIKELIEST = 3
-"""Classes shown for a picture."""
+"""Classes shown for an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A picture with a thumbnail."""
+    """An image with a thumbnail."""
 
     part: int
     """Which of the parts it judged in."""
@@ -38,7 +38,7 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Pictures that judge a run: test, or validation."""
+    """Images that judge a run: test, or validation."""
 
     name: str
     title: str
@@ -51,7 +51,7 @@ def run_page(
     *,
     name: str,
     parts: Sequence[Part],
-    pictures: Sequence[Shown],
+    images: Sequence[Shown],
     overview: Overview,
     lines: Sequence[dict[str, Any]],
     mapped: str,
@@ -63,7 +63,7 @@ def run_page(
         info: The content of `run.json`, checksums aside.
         name: The run's name, for the title.
         parts: What judged it, the most telling first.
-        pictures: Those with a thumbnail, N of them.
+        images: Those with a thumbnail, N of them.
         overview: Their thumbnails, and places on the map.
         lines: Of `metrics.jsonl`.
         mapped: What the map is made of.
@@ -83,7 +83,7 @@ def run_page(
         settings=_settings(info),
         mapped=mapped,
         command=command,
-        content=_content(info, parts, pictures, overview, lines),
+        content=_content(info, parts, images, overview, lines),
         sheet=base64.b64encode(overview.sheet.content).decode(),
         style=_asset("run.css"),
         script=_asset("run.js"),
@@ -153,7 +153,7 @@ def _worded(value: object) -> object:
 def _content(
     info: dict[str, Any],
     parts: Sequence[Part],
-    pictures: Sequence[Shown],
+    images: Sequence[Shown],
     overview: Overview,
     lines: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
@@ -173,9 +173,9 @@ def _content(
             }
             for part in parts
         ],
-        "pictures": [
+        "images": [
             [shown.part, shown.truth, shown.said, x, y, shown.path, [[c, round(p, 4)] for c, p in shown.likeliest]]
-            for shown, (x, y) in zip(pictures, places, strict=True)
+            for shown, (x, y) in zip(images, places, strict=True)
         ],
         "curves": _epochs(lines) if info["training"] else _sweep(lines),
     }

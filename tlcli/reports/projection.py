@@ -1,4 +1,4 @@
-"""Many dimensions on a page: neighbours stay neighbours."""
+"""Many dimensions on a page: neighbors stay neighbors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def project(vectors: npt.NDArray[np.float32], seed: int = 0) -> npt.NDArray[np.f
 
     Args:
         vectors: float32 [N, D], finite.
-        seed: Of the randomised principal components.
+        seed: Of the randomized principal components.
 
     Returns:
         float32 [N, 2] in [0, 1].

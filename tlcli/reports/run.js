@@ -1,11 +1,11 @@
 "use strict";
 const content = JSON.parse(document.getElementById("content").textContent);
 const { classes, sheet, parts, curves } = content;
-const pictures = content.pictures.map(([part, truth, said, x, y, path, likeliest], number) => ({ part, truth, said, x, y, path, likeliest, number, right: truth === said, confidence: likeliest.find(([label]) => label === said)?.[1] ?? 0 }));
+const images = content.images.map(([part, truth, said, x, y, path, likeliest], number) => ({ part, truth, said, x, y, path, likeliest, number, right: truth === said, confidence: likeliest.find(([label]) => label === said)?.[1] ?? 0 }));
 const SHOWN = 16, AT_ONCE = 300;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const FEW = [[211, 37, 51], [30, 88, 56], [358, 70, 61], [176, 31, 52], [114, 31, 45], [47, 84, 58], [315, 26, 58], [353, 100, 76], [21, 25, 49], [255, 45, 62]];
-/** A class's colour: hand-picked for ten, beyond that hues as far apart as can be. */
+/** A class's color: hand-picked for ten, beyond that hues as far apart as can be. */
 function color(label, alpha = 1) {
   const [hue, saturation, lightness] = classes.length <= FEW.length ? FEW[label] : [(label * 137.508 + 215) % 360, label % 2 ? 45 : 70, (dark.matches ? 62 : 45) + (label % 3) * 6];
   return `hsl(${hue} ${saturation}% ${lightness}% / ${alpha})`;
@@ -14,7 +14,7 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const shades = () => { const style = getComputedStyle(document.documentElement); return Object.fromEntries(["ink", "soft", "line", "good", "bad", "card"].map((name) => [name, resolved(style.getPropertyValue(`--${name}`))])); };
 let part = 0, alone = null;
 
-/** What a colour such as light-dark(#fff, #000) is now: canvases can't tell. */
+/** What a color such as light-dark(#fff, #000) is now: canvases can't tell. */
 function resolved(value) {
   const probe = document.body.appendChild(Object.assign(document.createElement("i"), { style: `color: ${value}` }));
   const found = getComputedStyle(probe).color;
@@ -31,23 +31,23 @@ function element(name, { text, ...attributes } = {}, ...children) {
   return made;
 }
 
-/** Have an element with the class "thumb" show a picture's thumbnail, whatever its size. */
-function place(thumb, picture) {
-  const rows = Math.max(1, Math.ceil(pictures.length / sheet.columns));
+/** Have an element with the class "thumb" show an image's thumbnail, whatever its size. */
+function place(thumb, image) {
+  const rows = Math.max(1, Math.ceil(images.length / sheet.columns));
   const at = (index, of) => (of > 1 ? (100 * index) / (of - 1) : 0);
   thumb.style.backgroundSize = `${100 * sheet.columns}% ${100 * rows}%`;
-  thumb.style.backgroundPosition = `${at(picture.number % sheet.columns, sheet.columns)}% ${at(Math.floor(picture.number / sheet.columns), rows)}%`;
+  thumb.style.backgroundPosition = `${at(image.number % sheet.columns, sheet.columns)}% ${at(Math.floor(image.number / sheet.columns), rows)}%`;
   return thumb;
 }
 
-const wording = (picture) => (picture.right ? `${classes[picture.truth]}, ${percent(picture.confidence)}` : `${classes[picture.truth]} called ${classes[picture.said]}, ${percent(picture.confidence)}`);
+const wording = (image) => (image.right ? `${classes[image.truth]}, ${percent(image.confidence)}` : `${classes[image.truth]} called ${classes[image.said]}, ${percent(image.confidence)}`);
 
-function figure(picture) {
-  const button = element("button", { type: "button", "aria-label": `${wording(picture)}: ${picture.path}` }, place(element("span", { class: "thumb" }), picture));
-  if (picture.right) button.append(element("span", { text: classes[picture.truth] }));
-  else button.append(element("span", { class: "bad", text: classes[picture.said] }), element("small", { text: ` is ${classes[picture.truth]}` }));
-  button.append(element("br"), element("small", { text: percent(picture.confidence) }));
-  button.addEventListener("click", () => show(picture));
+function figure(image) {
+  const button = element("button", { type: "button", "aria-label": `${wording(image)}: ${image.path}` }, place(element("span", { class: "thumb" }), image));
+  if (image.right) button.append(element("span", { text: classes[image.truth] }));
+  else button.append(element("span", { class: "bad", text: classes[image.said] }), element("small", { text: ` is ${classes[image.truth]}` }));
+  button.append(element("br"), element("small", { text: percent(image.confidence) }));
+  button.addEventListener("click", () => show(image));
   return button;
 }
 
@@ -56,32 +56,32 @@ function fill(list, chosen, none) {
   if (!chosen.length) list.append(element("p", { class: "soft", text: none }));
 }
 
-/** Where a picture lies, for who reads the page on the machine that made it. */
+/** Where an image lies, for who reads the page on the machine that made it. */
 function address(path) {
   if (path.startsWith("file://")) return path;
   const whole = path.startsWith("/") ? path : `${content.root}/${path}`;
   return `file://${whole.split("/").map(encodeURIComponent).join("/")}`;
 }
 
-function show(picture) {
-  const dialog = document.getElementById("picture");
-  dialog.querySelector("h2").textContent = classes[picture.truth];
-  place(dialog.querySelector(".thumb"), picture);
-  const rows = picture.likeliest.map(([label, share]) => {
+function show(image) {
+  const dialog = document.getElementById("image");
+  dialog.querySelector("h2").textContent = classes[image.truth];
+  place(dialog.querySelector(".thumb"), image);
+  const rows = image.likeliest.map(([label, share]) => {
     const bar = element("span", { class: "bar" }, element("i", { style: `width: ${100 * share}%` }));
     return ["said", [`${classes[label]} ${percent(share)}`, bar]];
   });
-  rows.push(["truth", [classes[picture.truth]]], ["from", [parts[picture.part].name]], ["file", [element("a", { href: address(picture.path), target: "_blank", text: picture.path })]]);
+  rows.push(["truth", [classes[image.truth]]], ["from", [parts[image.part].name]], ["file", [element("a", { href: address(image.path), target: "_blank", text: image.path })]]);
   dialog.querySelector("dl").replaceChildren(...rows.flatMap(([name, value], index) => [element("dt", { text: index && name === "said" ? "or" : name }), element("dd", {}, ...value)]));
   dialog.showModal();
 }
 
 function gallery(truth, said) {
   const dialog = document.getElementById("gallery"), images = parts[part].confusion[truth][said];
-  const found = pictures.filter((picture) => picture.part === part && picture.truth === truth && picture.said === said).sort((a, b) => b.confidence - a.confidence);
+  const found = images.filter((image) => image.part === part && image.truth === truth && image.said === said).sort((a, b) => b.confidence - a.confidence);
   dialog.querySelector("h2").textContent = truth === said ? `${classes[truth]}, and called so` : `${classes[truth]}, called ${classes[said]}`;
   const shown = Math.min(found.length, AT_ONCE);
-  dialog.querySelector("p").textContent = `${images.toLocaleString("en")} ${images === 1 ? "picture" : "pictures"}, the surest first${shown < images ? `; ${shown.toLocaleString("en")} of them are shown, predictions.parquet has all` : ""}.`;
+  dialog.querySelector("p").textContent = `${images.toLocaleString("en")} ${images === 1 ? "image" : "images"}, the surest first${shown < images ? `; ${shown.toLocaleString("en")} of them are shown, predictions.parquet has all` : ""}.`;
   fill(dialog.querySelector(".thumbs"), found.slice(0, AT_ONCE), "None of them has a thumbnail here.");
   dialog.showModal();
   dialog.scrollTop = 0;
@@ -92,9 +92,9 @@ function choose(number) {
   part = number;
   for (const block of document.querySelectorAll("[data-part]")) block.hidden = Number(block.dataset.part) !== part;
   for (const button of document.querySelectorAll("[data-show]")) button.setAttribute("aria-pressed", Number(button.dataset.show) === part);
-  const mine = pictures.filter((picture) => picture.part === part);
-  const wrong = mine.filter((picture) => !picture.right).sort((a, b) => b.confidence - a.confidence);
-  const right = mine.filter((picture) => picture.right).sort((a, b) => a.confidence - b.confidence);
+  const mine = images.filter((image) => image.part === part);
+  const wrong = mine.filter((image) => !image.right).sort((a, b) => b.confidence - a.confidence);
+  const right = mine.filter((image) => image.right).sort((a, b) => a.confidence - b.confidence);
   fill(document.querySelector("[data-list=mistakes]"), wrong.slice(0, SHOWN), "There are none.");
   fill(document.querySelector("[data-list=hits]"), right.slice(0, SHOWN), "There are none.");
   draw();
@@ -110,7 +110,7 @@ function sort(button) {
   body.append(...[...body.rows].sort((a, b) => (down ? order(a, b) : order(b, a))));
 }
 
-/* Charts. They are drawn anew when the split, the chosen class or the colour scheme changes. */
+/* Charts. They are drawn anew when the split, the chosen class or the color scheme changes. */
 
 const charts = {};
 
@@ -133,7 +133,7 @@ function drawReliability() {
   chart("reliability", {
     type: "scatter",
     data: { datasets: [series("with the temperature", parts[part].reliability, good), series("before", parts[part].uncalibrated, soft, true), { label: "as it should be", data: [{ x: 0, y: 0 }, { x: 1, y: 1 }], showLine: true, pointRadius: 0, pointHitRadius: 0, borderColor: line, backgroundColor: line, borderWidth: 2 }] },
-    options: { scales: { x: axis("confidence", share), y: axis("right", share) }, plugins: { tooltip: { callbacks: { label: ({ raw, dataset }) => `${raw.images} pictures said ${percent(raw.x)}, ${percent(raw.y)} right (${dataset.label})` } } } },
+    options: { scales: { x: axis("confidence", share), y: axis("right", share) }, plugins: { tooltip: { callbacks: { label: ({ raw, dataset }) => `${raw.images} images said ${percent(raw.x)}, ${percent(raw.y)} right (${dataset.label})` } } } },
   });
 }
 
@@ -156,31 +156,31 @@ function drawCurves() {
 
 const hover = document.getElementById("hover");
 
-/** The picture of the point below the pointer, beside it. */
+/** The image of the point below the pointer, beside it. */
 function tip({ tooltip, chart: { canvas } }) {
-  const picture = tooltip.opacity ? tooltip.dataPoints?.[0]?.raw.picture : null;
-  hover.hidden = !picture;
-  if (!picture) return;
-  place(hover.firstElementChild, picture);
-  hover.lastElementChild.textContent = wording(picture);
+  const image = tooltip.opacity ? tooltip.dataPoints?.[0]?.raw.image : null;
+  hover.hidden = !image;
+  if (!image) return;
+  place(hover.firstElementChild, image);
+  hover.lastElementChild.textContent = wording(image);
   const box = canvas.getBoundingClientRect(), x = box.left + tooltip.caretX, y = box.top + tooltip.caretY;
   hover.style.left = `${x + 168 > innerWidth ? Math.max(4, x - 168) : x + 16}px`;
   hover.style.top = `${Math.max(4, Math.min(y - 40, innerHeight - hover.offsetHeight - 4))}px`;
 }
 
 function drawMap() {
-  const radius = pictures.length > 1500 ? 2.5 : 4;
-  const of = (label) => pictures.filter((picture) => picture.truth === label);
+  const radius = images.length > 1500 ? 2.5 : 4;
+  const of = (label) => images.filter((image) => image.truth === label);
   const datasets = classes.map((name, label) => {
     const mine = of(label), faded = alone !== null && alone !== label, alpha = faded ? 0.12 : 0.85;
     return {
       label: name,
-      data: mine.map((picture) => ({ x: picture.x, y: picture.y, picture })),
+      data: mine.map((image) => ({ x: image.x, y: image.y, image })),
       backgroundColor: color(label, alpha),
       borderColor: color(label, alpha),
-      borderWidth: mine.map((picture) => (picture.right ? 0 : 2.5)),
-      pointStyle: mine.map((picture) => (picture.right ? "circle" : "crossRot")),
-      pointRadius: mine.map((picture) => (picture.right ? radius : radius + 2)),
+      borderWidth: mine.map((image) => (image.right ? 0 : 2.5)),
+      pointStyle: mine.map((image) => (image.right ? "circle" : "crossRot")),
+      pointRadius: mine.map((image) => (image.right ? radius : radius + 2)),
       pointHoverRadius: radius + 4,
       order: faded ? 1 : 0,
     };
@@ -193,7 +193,7 @@ function drawMap() {
       scales: { x: bare, y: bare },
       interaction: { mode: "nearest", intersect: true },
       plugins: { legend: { display: false }, tooltip: { enabled: false, external: tip } },
-      onClick: (event, items, made) => items.length && show(made.data.datasets[items[0].datasetIndex].data[items[0].index].picture),
+      onClick: (event, items, made) => items.length && show(made.data.datasets[items[0].datasetIndex].data[items[0].index].image),
     },
   });
 }

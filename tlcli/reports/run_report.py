@@ -1,4 +1,4 @@
-"""What a run's page is made of: which pictures it shows, and what their map is drawn from."""
+"""What a run's page is made of: which images it shows, and what their map is drawn from."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tlcli.storage.urls import absolute
 from tlcli.training.classifier import Classifier, Evaluation
 
 MOST = 4000
-"""Pictures with a thumbnail."""
+"""Images with a thumbnail."""
 
-METHODS = {"holdout": "held out", "5-fold": "five folds: each picture by a head that was not trained on it"}
-"""How validation pictures were judged."""
+METHODS = {"holdout": "held out", "5-fold": "five folds: each image by a head that was not trained on it"}
+"""How validation images were judged."""
 
 
 def run_report(
@@ -40,12 +40,12 @@ def run_report(
     judged = [("Test", classifier.test)] if classifier.test else []
     judged.append(("Validation", classifier.validation))
     chosen = choose([evaluation for _, evaluation in judged])
-    root = portable_name(f"{absolute(classifier.pictures.dataset.root)}{os.sep}")
+    root = portable_name(f"{absolute(classifier.images.dataset.root)}{os.sep}")
     return run_page(
         info,
         name=name,
         parts=[Part(name=title, title=_title(title, part), metrics=part.metrics) for title, part in judged],
-        pictures=[_shown(part, judged[part][1], row, classifier, root) for part, row in chosen],
+        images=[_shown(part, judged[part][1], row, classifier, root) for part, row in chosen],
         overview=_overview(classifier, [(judged[part][1], row) for part, row in chosen], settings, report),
         lines=classifier.lines,
         mapped="the features before the head" if classifier.training is None else "the logits",
@@ -54,7 +54,7 @@ def run_report(
 
 
 def choose(judged: list[Evaluation], most: int = MOST) -> list[tuple[int, int]]:
-    """The pictures to show, as part and row: all, or the surest mistakes, the least sure hits, and some of the rest.
+    """The images to show, as part and row: all, or the surest mistakes, the least sure hits, and some of the rest.
 
     Returns:
         At most `most`, in order.
@@ -79,7 +79,7 @@ def _title(name: str, part: Evaluation) -> str:
 
 
 def _shown(part: int, evaluation: Evaluation, row: int, classifier: Classifier, root: str) -> Shown:
-    sample = classifier.pictures.settled.samples[evaluation.pictures[row]]
+    sample = classifier.images.settled.samples[evaluation.images[row]]
     shares = evaluation.rows[row]["probabilities"]
     likeliest = ranked(int(evaluation.logits[row].argmax()), np.array(shares))[:LIKELIEST]
     return Shown(
@@ -95,9 +95,9 @@ def _overview(
     classifier: Classifier, chosen: list[tuple[Evaluation, int]], settings: FinetuneSettings, report: Reporter
 ) -> Overview:
     """Thumbnails and map: kept beside the features that they are of; with layers that were trained, drawn anew."""
-    pictures = classifier.pictures
-    positions = [evaluation.pictures[row] for evaluation, row in chosen]
-    digests = pictures.digests(positions)
+    images = classifier.images
+    positions = [evaluation.images[row] for evaluation, row in chosen]
+    digests = images.digests(positions)
     store, intensity = classifier.frozen.plain, classifier.frozen.network.preprocessing.intensity
 
     def vectors() -> npt.NDArray[np.float32]:
@@ -111,7 +111,7 @@ def _overview(
 
     def draw() -> Overview:
         return draw_overview(
-            pictures.paths(positions),
+            images.paths(positions),
             vectors,
             intensity=intensity,
             workers=settings.compute.worker_count(),

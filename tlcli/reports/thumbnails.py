@@ -1,6 +1,6 @@
-"""Small pictures for a page, all in one file: a sprite sheet.
+"""Small images for a page, all in one file: a sprite sheet.
 
-Shapes: N pictures, S the side of a thumbnail in pixels.
+Shapes: N images, S the side of a thumbnail in pixels.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from tlcli.images.intensity import Range
-from tlcli.images.loader import PictureLoader
-from tlcli.images.preprocess import whole_picture
+from tlcli.images.loader import ImageLoader
+from tlcli.images.preprocess import whole_image
 from tlcli.images.worker import Order
 
 LARGE, SMALL = 128, 64
-"""S, in pixels, for few pictures and for the most there may be."""
+"""S, in pixels, for few images and for the most there may be."""
 AREA = 4000 * SMALL**2
 """Pixels of all thumbnails together, at most, while they are larger than `SMALL`."""
 QUALITIES = (70, 45, 20, 5)
@@ -26,12 +26,12 @@ QUALITIES = (70, 45, 20, 5)
 BYTES = 3_200_000
 """So that the page stays below 5 MB: photographs stay below 2.5 MB at the first quality, noise does not."""
 GROUND = 0.5
-"""Grey beside pictures that aren't square, on light and dark pages alike."""
+"""Gray beside images that aren't square, on light and dark pages alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """Thumbnails, row by row, in one picture."""
+    """Thumbnails, row by row, in one image."""
 
     content: bytes
     """A WebP file."""
@@ -54,33 +54,33 @@ def draw_sheet(
     workers: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Sheet:
-    """Thumbnails of the whole of each picture; of one that can't be read, only the ground.
+    """Thumbnails of the whole of each image; of one that can't be read, only the ground.
 
     Args:
-        paths: Of N pictures.
-        intensity: What becomes black and white of grey with more than 8 bits.
+        paths: Of N images.
+        intensity: What becomes black and white of gray with more than 8 bits.
         workers: Decoding processes.
-        advance: Told of each picture.
+        advance: Told of each image.
     """
     side, columns = layout(len(paths))
     rows = max(1, math.ceil(len(paths) / columns))
     sheet = Image.new("RGB", (columns * side, rows * side), (round(255 * GROUND),) * 3)
-    with PictureLoader(
-        Order(preprocessing=whole_picture(side, ground=GROUND, intensity=intensity)), workers=workers
+    with ImageLoader(
+        Order(preprocessing=whole_image(side, ground=GROUND, intensity=intensity)), workers=workers
     ) as loader:
-        for number, picture in enumerate(loader.load(paths)):
-            if picture.pixels is not None:
-                thumbnail = Image.frombytes("RGB", (side, side), picture.pixels)
+        for number, image in enumerate(loader.load(paths)):
+            if image.pixels is not None:
+                thumbnail = Image.frombytes("RGB", (side, side), image.pixels)
                 sheet.paste(thumbnail, (number % columns * side, number // columns * side))
             advance(1)
     return Sheet(content=encode(sheet), side=side, columns=columns)
 
 
-def encode(picture: Image.Image, most: int = BYTES) -> bytes:
+def encode(image: Image.Image, most: int = BYTES) -> bytes:
     """A WebP file of at most so many bytes, if that is possible."""
     for quality in QUALITIES:
         file = io.BytesIO()
-        picture.save(file, "WEBP", quality=quality, method=2)
+        image.save(file, "WEBP", quality=quality, method=2)
         if file.tell() <= most:
             break
     return file.getvalue()

@@ -36,7 +36,7 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
 
 
 def data_fingerprint(digests: Iterable[bytes | None]) -> str:
-    """One hash of a set of pictures, whatever their order, names and labels."""
+    """One hash of a set of images, whatever their order, names and labels."""
     return hashlib.sha256(b"".join(sorted(digest for digest in digests if digest))).hexdigest()
 
 

@@ -52,7 +52,7 @@ class Run:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How pictures enter the network."""
+        """How images enter the network."""
         return Preprocessing.from_json(self.info["preprocessing"])
 
     @property
@@ -87,7 +87,7 @@ class Run:
         return content
 
     def splits(self) -> dict[bytes, str]:
-        """The split of every picture that the run learnt from or was judged on, by the digest of its bytes.
+        """The split of every image that the run learnt from or was judged on, by the digest of its bytes.
 
         Raises:
             ArtifactError: the file is gone, or another one.
@@ -226,7 +226,7 @@ def write_run(
         info: What `run.json` says besides format and checksums.
         epochs: Lines of `metrics.jsonl`.
         predictions: Rows of `predictions.parquet`: path, label, split, predicted, confidence, probabilities.
-        splits: Rows of `splits.parquet`: the split of each picture, by digest.
+        splits: Rows of `splits.parquet`: the split of each image, by digest.
         report: `report.html`.
         onnx: `model.onnx`; None leaves it out.
 

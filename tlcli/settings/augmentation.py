@@ -12,7 +12,7 @@ Shift = int | tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far a view may differ from the plain picture. Every amount is drawn anew for each view."""
+    """How far a view may differ from the plain image. Every amount is drawn anew for each view."""
 
     rotate: float = 0.0
     """Turn by up to this many degrees either way, in [0, 180]."""
@@ -21,7 +21,7 @@ class Augmentation:
     flip_vertical: bool = False
     """Flip top and bottom, half of the time."""
     crop: float = 1.0
-    """Keep a random box of at least this share of the area, in (0, 1]; 1 keeps the whole picture."""
+    """Keep a random box of at least this share of the area, in (0, 1]; 1 keeps the whole image."""
     noise: float = 0.0
     """Standard deviation of random noise, in levels of 255."""
     color_shift: Shift = 0
@@ -44,11 +44,11 @@ class Augmentation:
 
     @property
     def enabled(self) -> bool:
-        """Whether views differ from the plain picture at all."""
+        """Whether views differ from the plain image at all."""
         return self != Augmentation() and self != Augmentation(color_shift=(0, 0, 0))
 
     def describe(self) -> str:
-        """In a few words for people, such as `mirror, crop 0.5, colour shift 20`."""
+        """In a few words for people, such as `mirror, crop 0.5, color shift 20`."""
         shift = self.color_shift
         parts = [
             f"rotate {self.rotate:g}" if self.rotate else "",
@@ -56,7 +56,7 @@ class Augmentation:
             "flip" if self.flip_vertical else "",
             f"crop {self.crop:g}" if self.crop < 1 else "",
             f"noise {self.noise:g}" if self.noise else "",
-            f"colour shift {','.join(map(str, shift)) if isinstance(shift, tuple) else shift}" if shift else "",
+            f"color shift {','.join(map(str, shift)) if isinstance(shift, tuple) else shift}" if shift else "",
         ]
         return ", ".join(part for part in parts if part) or "none"
 

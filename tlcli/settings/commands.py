@@ -31,7 +31,7 @@ def _check_views(freeze: str, views: int | None, augmentation: Augmentation | No
         raise UsageError("--views has no effect without augmentation. Add --augment light, say, or leave it out.")
     if freeze == "all" and augments and views is None:
         raise UsageError(
-            "with --freeze all, augmentation needs --views K: the head is fitted on K cached views of each picture."
+            "with --freeze all, augmentation needs --views K: the head is fitted on K cached views of each image."
         )
 
 
@@ -40,13 +40,13 @@ class FinetuneSettings:
     """Everything `finetune` can be told."""
 
     data: Place
-    """The folder, table or tars of labelled pictures."""
+    """The folder, table or tars of labeled images."""
     out: Place | None = None
     """The run's directory; None takes `runs/<name of data>`, numbered where that exists."""
     group_by: str | None = None
-    """Regular expression; pictures whose paths give the same capture stay on one side of a split."""
+    """Regular expression; images whose paths give the same capture stay on one side of a split."""
     validation_fraction: float | None = None
-    """Share of the pictures to hold out, in (0, 1); None uses five folds where DATA brings no validation."""
+    """Share of the images to hold out, in (0, 1); None uses five folds where DATA brings no validation."""
     balance: bool = False
     """Weigh each class by its inverse frequency."""
     overwrite: bool = False
@@ -54,7 +54,7 @@ class FinetuneSettings:
     resume: bool = False
     """Go on with the run at `out`; done already is success."""
     augmentation: Augmentation | None = None
-    """How pictures are distorted in training; None is what `default_augmentation` says."""
+    """How images are distorted in training; None is what `default_augmentation` says."""
     track: tuple[str, ...] = ()
     """Trackers to report to: `tensorboard`, `mlflow`, `wandb`."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
@@ -77,7 +77,7 @@ class FinetuneSettings:
         if freeze == "none" and self.compute.engine == "onnx":
             raise UsageError("--engine onnx has no effect with --freeze none: it runs the frozen part. Leave it out.")
         if freeze != "all" and self.compute.batch_size == 1:
-            raise UsageError("--batch-size is 1; layers are trained on batches of at least 2 pictures.")
+            raise UsageError("--batch-size is 1; layers are trained on batches of at least 2 images.")
         if fraction is not None and not 0 < fraction < 1:
             raise UsageError(f"--validation-fraction is {fraction}; expected more than 0 and less than 1.")
         if self.overwrite and self.resume:
@@ -96,7 +96,7 @@ class CacheFeaturesSettings:
     """Everything `cache-features` can be told."""
 
     data: Place
-    """The folder, table or tars of labelled pictures."""
+    """The folder, table or tars of labeled images."""
     export: Place | None = None
     """Also write path, label, split, digest and feature to this Parquet file."""
     overwrite: bool = False
@@ -104,9 +104,9 @@ class CacheFeaturesSettings:
     augmentation: Augmentation | None = None
     """How the views above 0 are distorted."""
     views: int | None = None
-    """Augmented views of each training picture to compute, beside the plain one."""
+    """Augmented views of each training image to compute, beside the plain one."""
     shard: Shard | None = None
-    """Only this part of the pictures, while other processes compute the others; None is all."""
+    """Only this part of the images, while other processes compute the others; None is all."""
     cluster: ClusterSettings | None = None
     """Have the features computed there; None computes here."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
@@ -135,22 +135,20 @@ class CheckSettings:
     """Everything `check` can be told."""
 
     data: Place
-    """The folder, table or tars of labelled pictures."""
+    """The folder, table or tars of labeled images."""
     out: Place | None = None
     """Also write the findings to this CSV file."""
     overwrite: bool = False
     """Replace the file at `out`."""
     group_by: str | None = None
-    """Regular expression; pictures whose paths give the same capture don't vouch for each other's labels."""
+    """Regular expression; images whose paths give the same capture don't vouch for each other's labels."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
 
     def __post_init__(self) -> None:
         if self.network.freeze != "all":
-            raise UsageError(
-                f"--freeze is {self.network.freeze!r}; pictures are checked by what comes before the head."
-            )
+            raise UsageError(f"--freeze is {self.network.freeze!r}; images are checked by what comes before the head.")
         if self.overwrite and self.out is None:
             raise UsageError("--overwrite has no effect without --out FILE.csv: nothing else is written.")
         if self.out is not None and self.out.suffix.lower() != ".csv":
@@ -158,7 +156,7 @@ class CheckSettings:
 
 
 EXPLAINED = 50
-"""Pictures that `predict` explains where nobody said how many."""
+"""Images that `predict` explains where nobody said how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,13 +180,13 @@ class PredictSettings:
     resume: bool = False
     """Go on where an interrupted prediction stopped."""
     shard: Shard | None = None
-    """Only this part of the pictures; None is all."""
+    """Only this part of the images; None is all."""
     cluster: ClusterSettings | None = None
-    """Have the pictures predicted there, with `out` a folder for parts; None predicts here."""
+    """Have the images predicted there, with `out` a folder for parts; None predicts here."""
     explain: Place | None = None
-    """A folder for pictures that show what speaks for the label; None explains nothing."""
+    """A folder for images that show what speaks for the label; None explains nothing."""
     explain_limit: int | None = None
-    """Pictures to explain at most, the first ones; None is `EXPLAINED`."""
+    """Images to explain at most, the first ones; None is `EXPLAINED`."""
     compute: ComputeSettings = field(default_factory=ComputeSettings)
 
     def __post_init__(self) -> None:
@@ -211,7 +209,7 @@ class PredictSettings:
         if self.cluster is not None and self.out in {None, "-"}:
             raise UsageError("--cluster needs --out DIR, a folder for the parts.")
         if self.cluster is not None and self.explain is not None:
-            raise UsageError("--explain has no effect with --cluster. Explain some pictures by themselves.")
+            raise UsageError("--explain has no effect with --cluster. Explain some images by themselves.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +219,7 @@ class EvaluateSettings:
     run: Place
     """The run's directory."""
     data: Place
-    """The folder, table or tars of labelled pictures."""
+    """The folder, table or tars of labeled images."""
     split: str | None = None
     """`train`, `validation`, `test` or `all`; None chooses (see `commands.evaluate`)."""
     compute: ComputeSettings = field(default_factory=ComputeSettings)
@@ -238,7 +236,7 @@ class InspectSettings:
     network: str
     """A run's directory, or a backbone's name."""
     data: Place
-    """The folder, table or tars of labelled pictures."""
+    """The folder, table or tars of labeled images."""
     layers: tuple[str, ...] = ()
     """Numbers or names of layers; empty takes five, spread from first to last."""
     units: int = 9
@@ -252,9 +250,9 @@ class InspectSettings:
     size: int | None = None
     """Side of a backbone's square input in pixels; None takes its own."""
     fit: str | None = None
-    """How a picture becomes square, with a backbone; None is `crop`, and with a run its own."""
+    """How an image becomes square, with a backbone; None is `crop`, and with a run its own."""
     intensity: str | None = None
-    """What becomes black and white of grey with more than 8 bits, with a backbone: `LO,HI`, or `auto` to measure it on
+    """What becomes black and white of gray with more than 8 bits, with a backbone: `LO,HI`, or `auto` to measure it on
     train; None takes 0 to 65535, and with a run its own."""
     compute: ComputeSettings = field(default_factory=ComputeSettings)
 
@@ -271,17 +269,17 @@ class AugmentSettings:
     """Everything `augment` can be told."""
 
     data: Place
-    """The folder, table or tars of labelled pictures."""
+    """The folder, table or tars of labeled images."""
     out: Place | None = None
     """Folder of the new data set; None only draws the preview."""
     copies: int = 1
-    """Distorted copies of each training picture."""
+    """Distorted copies of each training image."""
     augmentation: Augmentation = PRESETS["light"]
     """How far copies may differ from their originals."""
     intensity: str | None = None
-    """What becomes black and white in copies of grey with more than 8 bits: `LO,HI`; None takes 0 to 65535."""
+    """What becomes black and white in copies of gray with more than 8 bits: `LO,HI`; None takes 0 to 65535."""
     seed: int = 0
-    """Seed of the distortions, of the split where DATA brings no validation pictures, and of the preview's choice."""
+    """Seed of the distortions, of the split where DATA brings no validation images, and of the preview's choice."""
     preview: Place | None = None
     """A PNG file that shows some originals with their first views."""
     resume: bool = False

@@ -25,11 +25,11 @@ class ExportSettings:
     overwrite: bool = False
     """Replace what is at `out`."""
     data: Place | None = None
-    """Labelled pictures to compare on; None takes those of the run."""
+    """Labeled images to compare on; None takes those of the run."""
     pictures: int | None = None
     """How many of them; None takes 64, and 400 with `int8`, whose accuracy is measured on them."""
     with_preprocessing: bool = False
-    """Take pixels, uint8 [B, H, W, C], and normalise them within the network."""
+    """Take pixels, uint8 [B, H, W, C], and normalize them within the network."""
     int8: bool = False
     """Weights and activations in 8 bits."""
     workers: int | None = None
@@ -42,7 +42,7 @@ class ExportSettings:
         if self.with_preprocessing and self.form == "timm":
             raise UsageError("--with-preprocessing has no effect with --format timm: timm has transforms of its own.")
         if self.int8 and self.form != "onnx":
-            raise UsageError(f"--int8 is for --format onnx, not {self.form}: ONNX Runtime quantises. Leave it out.")
+            raise UsageError(f"--int8 is for --format onnx, not {self.form}: ONNX Runtime quantizes. Leave it out.")
         suffix = SUFFIXES[self.form]
         if self.out is not None and self.form != "timm" and self.out.suffix.lower() != suffix:
             raise UsageError(f"--out {self.out}: expected a name ending in {suffix}.")
@@ -51,8 +51,8 @@ class ExportSettings:
         """What the export's name has behind the run's."""
         return ("-int8" if self.int8 else "") + SUFFIXES[self.form]
 
-    def picture_count(self) -> int:
-        """Pictures to compare on."""
+    def image_count(self) -> int:
+        """Images to compare on."""
         return self.pictures or (400 if self.int8 else 64)
 
     def worker_count(self) -> int:

@@ -11,7 +11,7 @@ from tlcli.settings.shared import at_least
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One of `of` contiguous ranges of the pictures, in their order, which differ in length by one at most."""
+    """One of `of` contiguous ranges of the images, in their order, which differ in length by one at most."""
 
     number: int
     """Which, from 1 to `of`."""
@@ -25,7 +25,7 @@ class Shard:
         return f"{self.number}/{self.of}"
 
     def range(self, total: int) -> range:
-        """Its pictures' indices, of `total`; some are empty where there are fewer pictures than shards."""
+        """Its images' indices, of `total`; some are empty where there are fewer images than shards."""
         return range((self.number - 1) * total // self.of, self.number * total // self.of)
 
 
@@ -47,7 +47,7 @@ def _expected(text: str) -> str:
 
 
 PART_SIZE = 1000
-"""Pictures in a part where nobody said how many: a few seconds' work of four cores, beside which handing it out (some
+"""Images in a part where nobody said how many: a few seconds' work of four cores, beside which handing it out (some
 milliseconds) and refilling the decoders (some tenths of a second) count little, and all that a dying worker costs."""
 
 
@@ -58,7 +58,7 @@ class ClusterSettings:
     address: str = "auto"
     """As `ray.init` takes it; `auto` is the cluster that this machine is part of, else a new one on it alone."""
     part_size: int = PART_SIZE
-    """Pictures that a worker is handed at a time."""
+    """Images that a worker is handed at a time."""
     cores: int | None = None
     """Cores of each worker; None takes four, or as many as the smallest machine has."""
 
@@ -92,6 +92,6 @@ def check_spread(shard: Shard | None, cluster: ClusterSettings | None, device: s
     if cluster is None:
         return
     if shard is not None:
-        raise UsageError("--shard and --cluster exclude each other: the cluster shares all pictures out by itself.")
+        raise UsageError("--shard and --cluster exclude each other: the cluster shares all images out by itself.")
     if device not in {"auto", "cpu", "cuda"}:
         raise UsageError(f"--device is {device!r}; with --cluster expected auto, cpu or cuda: Ray says which GPU.")

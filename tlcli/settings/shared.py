@@ -64,7 +64,7 @@ def intensity_range(text: str | None) -> tuple[float, float] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """Which network, and how pictures enter it."""
+    """Which network, and how images enter it."""
 
     backbone: str = DEFAULT_BACKBONE
     """A timm name, `torchvision/alexnet`, or `lenet5`."""
@@ -75,9 +75,9 @@ class NetworkSettings:
     size: int | None = None
     """Side of the network's square input in pixels; None takes the backbone's own."""
     fit: str = "crop"
-    """How a picture becomes square: `crop` its centre, `pad` it, or `squash` it."""
+    """How an image becomes square: `crop` its center, `pad` it, or `squash` it."""
     intensity: str | None = None
-    """What becomes black and white of grey with more than 8 bits: `LO,HI`, or `auto` to measure it on train; None takes
+    """What becomes black and white of gray with more than 8 bits: `LO,HI`, or `auto` to measure it on train; None takes
     0 to 65535."""
     seed: int = 0
     """Seed of everything random: random weights, the split, views, and the order of training."""
@@ -103,7 +103,7 @@ class ComputeSettings:
     engine: str = "auto"
     """What runs the frozen network: `torch`, `onnx` (ONNX Runtime, on a CPU), or `auto`, which takes what is faster."""
     batch_size: int | None = None
-    """Pictures a forward pass; None picks by device."""
+    """Images a forward pass; None picks by device."""
     workers: int | None = None
     """Decoding processes; None takes one a core."""
 
@@ -130,7 +130,7 @@ class CacheSettings:
     enabled: bool = True
     """False keeps features in memory and forgets them."""
     verify: bool = False
-    """Read every picture again, even where size and time of change are as remembered."""
+    """Read every image again, even where size and time of change are as remembered."""
 
     def __post_init__(self) -> None:
         for flag, given in (("--cache", self.directory is not None), ("--verify", self.verify)):
@@ -150,7 +150,7 @@ def cache_directory(name: str, option: str = "--cache") -> Path:
     """
     if is_url(name):
         raise UsageError(
-            f"{option} {name}: features are mapped from disk, so the cache is a directory of this machine. Pictures, "
+            f"{option} {name}: features are mapped from disk, so the cache is a directory of this machine. Images, "
             "runs and outputs may be at URLs."
         )
     return Path(name)
@@ -177,7 +177,7 @@ class TrainingSettings:
     """How later layers are trained; None leaves the choice to `training.recipe`."""
 
     epochs: int | None = None
-    """Times that every picture is seen; with `--freeze auto` the budget, in epochs of the whole network."""
+    """Times that every image is seen; with `--freeze auto` the budget, in epochs of the whole network."""
     learning_rate: float | None = None
     """Of the head, at its peak; earlier layers learn slower."""
     weight_decay: float | None = None
@@ -185,7 +185,7 @@ class TrainingSettings:
     patience: int | None = None
     """Stop after this many epochs without a better validation loss."""
     views: int | None = None
-    """Augmented views of each picture to cache; None makes a new one in every epoch."""
+    """Augmented views of each image to cache; None makes a new one in every epoch."""
 
     def __post_init__(self) -> None:
         for option, value in (("--epochs", self.epochs), ("--patience", self.patience), ("--views", self.views)):

@@ -1,1 +1,1 @@
-"""Where pictures, runs and outputs live besides in files of their own: in archives, and at URLs. Torch-free."""
+"""Where images, runs and outputs live besides in files of their own: in archives, and at URLs. Torch-free."""

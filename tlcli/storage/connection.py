@@ -26,7 +26,7 @@ that processes that were throttled together don't come back together."""
 ATTEMPT_LIMIT = 30.0
 """Seconds for one attempt."""
 READ_LIMIT = 120.0
-"""Seconds for all attempts and pauses together; a picture's time for being decoded begins behind them."""
+"""Seconds for all attempts and pauses together; an image's time for being decoded begins behind them."""
 LONG = 3600.0
 """Seconds for what grows with the data: listing a folder, writing a file."""
 CHUNK = 2**20

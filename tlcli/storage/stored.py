@@ -1,4 +1,4 @@
-"""A picture's path that knows where its bytes lie, and how any picture is opened. Torch-free."""
+"""An image's path that knows where its bytes lie, and how any image is opened. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ UNKNOWN = -1
 
 
 class UnreadableError(Exception):
-    """A picture whose bytes cannot be had; its text is the reason, for the picture's row."""
+    """An image whose bytes cannot be had; its text is the reason, for the image's row."""
 
 
 class Stored(str):
-    """The path of a picture that is no file of its own, as rows show it; a plain path everywhere else.
+    """The path of an image that is no file of its own, as rows show it; a plain path everywhere else.
 
     Args:
         path: Such as `shards-000.tar/key.jpg`.
@@ -54,7 +54,7 @@ class Stored(str):
 
 
 def stamp(path: str) -> tuple[int, int]:
-    """Size and version (time of change) of a picture, without opening it: while they stay, so do its bytes.
+    """Size and version (time of change) of an image, without opening it: while they stay, so do its bytes.
 
     Raises:
         OSError, ValueError: there is no such file, or nobody has told.
@@ -69,10 +69,10 @@ def stamp(path: str) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def opened(path: str, most: int) -> Iterator[tuple[IO[bytes], int, int]]:
-    """A picture's bytes as a file, their number, and their version.
+    """An image's bytes as a file, their number, and their version.
 
     Args:
-        path: Of the picture.
+        path: Of the image.
         most: Bytes that are read of one that is no file of its own.
 
     Raises:

@@ -1,4 +1,4 @@
-"""URLs as places of pictures, runs and outputs. Imports nothing heavy: the command line needs it."""
+"""URLs as places of images, runs and outputs. Imports nothing heavy: the command line needs it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Url:
         scheme, _, rest = self.text.partition("://")
         object.__setattr__(self, "text", f"{scheme.lower()}://{rest}")
         web = self.scheme.startswith("http")
-        # In github://organisation:repository@branch neither is a password.
+        # In github://organization:repository@branch neither is a password.
         secret = "@" in rest.partition("/")[0] or SECRETS.search(rest) if web else PASSWORD.match(rest)
         if secret and self.scheme != "github":
             raise UsageError(

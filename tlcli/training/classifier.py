@@ -31,9 +31,9 @@ from tlcli.storage.files import canonical_json, portable_name
 from tlcli.training.head.fit import fit_head
 from tlcli.training.head.l2_selection import Selection
 from tlcli.training.onnx_model import portable_model
-from tlcli.training.tail.checkpoints import PICTURES, Checkpoints
+from tlcli.training.tail.checkpoints import IMAGES, Checkpoints
 from tlcli.training.tail.precision import training_precision
-from tlcli.training.usable_images import Pictures, held_out, refuse_lost, scan, settle_pictures
+from tlcli.training.usable_images import UsableImages, held_out, refuse_lost, scan, settle_images
 
 if TYPE_CHECKING:
     from tlcli.training.tail.search import Outcome, Watch
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How the classifier did on some pictures."""
+    """How the classifier did on some images."""
 
     metrics: dict[str, Any]
     rows: list[dict[str, Any]]
     """Of `predictions.parquet`, N of them."""
-    pictures: list[int]
+    images: list[int]
     """Their positions in `settled`."""
     logits: npt.NDArray[np.float32]
     """[N, k]."""
@@ -58,7 +58,7 @@ class Classifier:
 
     frozen: Frozen
     """The network, cut where it was trained."""
-    pictures: Pictures
+    images: UsableImages
     validation: Evaluation
     test: Evaluation | None
     temperature: float
@@ -84,14 +84,14 @@ def train_classifier(
 
     Args:
         settings: Of the run.
-        dataset: The pictures.
+        dataset: The images.
         directory: The run's, for checkpoints; None for processes but the first.
         report: Shown the progress.
         watch: Where layers are trained, told all lines of `metrics.jsonl` so far.
 
     Raises:
         UsageError: the network can't be cut there.
-        DataError: a class has no usable picture, or nobody is left to judge.
+        DataError: a class has no usable image, or nobody is left to judge.
         ArtifactError: weights, cache or checkpoint are broken, or the checkpoint is of other settings.
         MachineError: no room, no such device, or weights that would need a network.
     """
@@ -111,7 +111,7 @@ def train_classifier(
         settings.compute,
         settings.cache,
         classes=len(dataset.classes),
-        pictures=None if freeze == "all" else len(dataset.samples),
+        images=None if freeze == "all" else len(dataset.samples),
         report=report,
         intensity=intensity,
         others_write=processes.size() > 1,
@@ -129,21 +129,21 @@ def train_classifier(
 def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, report: Reporter) -> Classifier:
     """With everything before the head frozen: an exact fit on features."""
     started = time.monotonic()
-    frozen, pictures, selection, feature_seconds = _fit_head(settings, dataset, network, report)
-    rows, test = pictures.rows("train" if pictures.settled.folded else "validation"), pictures.rows("test")
+    frozen, images, selection, feature_seconds = _fit_head(settings, dataset, network, report)
+    rows, test = images.rows("train" if images.settled.folded else "validation"), images.rows("test")
 
     def judge_test() -> npt.NDArray[np.float32] | None:
         if not test:
             return None
-        features = torch.from_numpy(frozen.plain.gather(pictures.digests(test)))
+        features = torch.from_numpy(frozen.plain.gather(images.digests(test)))
         return selection.head.logits(features).numpy()
 
     test_logits = processes.of_first(judge_test)
     return Classifier(
         frozen=frozen,
-        pictures=pictures,
-        validation=_evaluate(pictures, rows, selection.logits, selection, method=selection.method),
-        test=None if test_logits is None else _evaluate(pictures, test, test_logits, selection),
+        images=images,
+        validation=_evaluate(images, rows, selection.logits, selection, method=selection.method),
+        test=None if test_logits is None else _evaluate(images, test, test_logits, selection),
         temperature=selection.temperature,
         log_prior=selection.log_prior,
         l2=selection.l2,
@@ -158,27 +158,27 @@ def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, 
 
 def _fit_head(
     settings: FinetuneSettings, dataset: Dataset, network: Network, report: Reporter
-) -> tuple[Frozen, Pictures, Selection, float]:
-    """Features of all pictures before the head, the pictures' splits, and the head, which is in the network then."""
+) -> tuple[Frozen, UsableImages, Selection, float]:
+    """Features of all images before the head, the images' splits, and the head, which is in the network then."""
     views = settings.training.views if settings.network.freeze == "all" else None
     augmentation = settings.augmentation if views else None
     frozen = freeze_at(network, "all", report, augmentation=augmentation, seed=settings.network.seed)
     paths = [sample.path for sample in dataset.samples]
     compute = settings.compute if settings.network.freeze == "all" else network.for_features(settings.compute)
     extraction, seconds = plain_features(frozen, paths, compute, verify=settings.cache.verify, report=report)
-    pictures = settle_pictures(dataset, extraction, settings, report)
+    images = settle_images(dataset, extraction, settings, report)
     if views:
-        train = pictures.rows("train")
-        paths, digests = pictures.paths(train), pictures.digests(train)
+        train = images.rows("train")
+        paths, digests = images.paths(train), images.digests(train)
         assert frozen.augmented is not None  # settings see to it
         distorted, more = known_features(
             frozen, frozen.augmented, paths, digests, range(1, views + 1), settings.compute, report=report
         )
-        refuse_lost(distorted, pictures.digests(train))
+        refuse_lost(distorted, images.digests(train))
         seconds += more
-    selection = processes.of_first(lambda: fit_head(frozen, pictures, settings, views or 0, report))
+    selection = processes.of_first(lambda: fit_head(frozen, images, settings, views or 0, report))
     set_head(network.backbone.model, selection.head.weight, selection.head.bias)
-    return frozen, pictures, selection, seconds
+    return frozen, images, selection, seconds
 
 
 def _train_tail(
@@ -195,19 +195,19 @@ def _train_tail(
 
     start = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
     if _has_start(settings, network, report):
-        _, pictures, selection, feature_seconds = _fit_head(settings, dataset, network, report)
+        _, images, selection, feature_seconds = _fit_head(settings, dataset, network, report)
         # As sure of itself as it has reason to be, or the first epochs would go into shrinking its logits.
         head, temperature = selection.head, selection.temperature
         set_head(network.backbone.model, head.weight / temperature, head.bias / temperature)
     else:
         selection = None
         extraction, feature_seconds = scan(dataset, network, settings.compute.worker_count(), report)
-        pictures = settle_pictures(dataset, extraction, settings, report)
+        images = settle_images(dataset, extraction, settings, report)
     origin = (
         settings_to_json(settings)
         | versions()
         | {
-            PICTURES: _pictures_hash(pictures),
+            IMAGES: _images_hash(images),
             "first weights": start,
             "trained in": training_precision(settings.compute.precision, network.device),
             "on": network.device.type,
@@ -221,17 +221,17 @@ def _train_tail(
         return Checkpoints(directory / CHECKPOINTS, origin, resume=settings.resume, report=report)
 
     checkpoints = processes.only_first(open_checkpoints)
-    search = Search(network, pictures, settings, report, checkpoints, watch)
+    search = Search(network, images, settings, report, checkpoints, watch)
     outcome = search.run(selection.logits if selection else None)
     started = time.monotonic()
-    validation, test = pictures.rows("validation"), pictures.rows("test")
+    validation, test = images.rows("validation"), images.rows("test")
     if test:
-        test, test_logits = evaluate_tail(outcome.frozen, pictures, test, settings, report)
+        test, test_logits = evaluate_tail(outcome.frozen, images, test, settings, report)
     return Classifier(
         frozen=outcome.frozen,
-        pictures=pictures,
-        validation=_evaluate(pictures, validation, outcome.judgement.logits, outcome, method="holdout"),
-        test=_evaluate(pictures, test, test_logits, outcome) if test else None,
+        images=images,
+        validation=_evaluate(images, validation, outcome.judgment.logits, outcome, method="holdout"),
+        test=_evaluate(images, test, test_logits, outcome) if test else None,
         temperature=outcome.temperature,
         log_prior=outcome.log_prior,
         l2=selection.l2 if selection else None,
@@ -256,9 +256,9 @@ def _has_start(settings: FinetuneSettings, network: Network, report: Reporter) -
     return True
 
 
-def _pictures_hash(pictures: Pictures) -> str:
-    """Of the pictures that are learnt from and judged by, with their labels, in order: not of their names."""
-    settled = pictures.settled
+def _images_hash(images: UsableImages) -> str:
+    """Of the images that are learnt from and judged by, with their labels, in order: not of their names."""
+    settled = images.settled
     rows = [
         [digest.hex(), sample.label, sample.split]
         for digest, sample in zip(settled.digests, settled.samples, strict=True)
@@ -267,16 +267,16 @@ def _pictures_hash(pictures: Pictures) -> str:
 
 
 def _evaluate(
-    pictures: Pictures,
+    images: UsableImages,
     rows: Sequence[int],
     logits: npt.NDArray[np.float32],
     calibration: Selection | Outcome,
     *,
     method: str | None = None,
 ) -> Evaluation:
-    """Metrics and predictions of the pictures `rows`, from their logits [len(rows), k]."""
-    samples = [pictures.settled.samples[row] for row in rows]
-    classes = pictures.dataset.classes
+    """Metrics and predictions of the images `rows`, from their logits [len(rows), k]."""
+    samples = [images.settled.samples[row] for row in rows]
+    classes = images.dataset.classes
     found = probabilities(logits, calibration.temperature, calibration.log_prior)
     said = logits.argmax(axis=1)
     metrics = Metrics(classes)
@@ -298,5 +298,5 @@ def _evaluate(
     ]
     figures = metrics.result() | {"uncalibrated": uncalibrated.result()}
     return Evaluation(
-        metrics=figures | ({"method": method} if method else {}), rows=predictions, pictures=list(rows), logits=logits
+        metrics=figures | ({"method": method} if method else {}), rows=predictions, images=list(rows), logits=logits
     )

@@ -41,7 +41,7 @@ class _Whole(nn.Module):
         self.prefix, self.tail, self.rounded = prefix, tail, rounded
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised pictures, float32 [B, C, H, W], to logits float32 [B, k]."""
+        """Normalized images, float32 [B, C, H, W], to logits float32 [B, k]."""
         features = self.prefix(images)
         logits: Tensor = self.tail(round_as_stored(features) if self.rounded else features)
         return logits.to(torch.float32)

@@ -1,4 +1,4 @@
-"""The pictures of a run: read once, each with its digest, its split, or the reason why it can't be used."""
+"""The images of a run: read once, each with its digest, its split, or the reason why it can't be used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tlcli.datasets.summary import describe_balance, describe_duplicates, descri
 from tlcli.errors import DataError
 from tlcli.features.extract import Extraction
 from tlcli.features.network import Network
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import Order
 from tlcli.progress import Reporter
 from tlcli.settings import FinetuneSettings
@@ -26,7 +26,7 @@ from tlcli.storage.files import portable_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
+class UsableImages:
     """What there is to learn from and to be judged on."""
 
     dataset: Dataset
@@ -34,7 +34,7 @@ class Pictures:
     duplicates: Duplicates
     settled: Settled
     lost: dict[str, str] = field(default_factory=dict)
-    """Why a picture, by its path, could not be read again during the run; grows while pictures are streamed."""
+    """Why an image, by its path, could not be read again during the run; grows while images are streamed."""
 
     @property
     def classes(self) -> int:
@@ -42,7 +42,7 @@ class Pictures:
         return len(self.dataset.classes)
 
     def rows(self, split: str) -> list[int]:
-        """Positions in `settled` of the pictures of a split."""
+        """Positions in `settled` of the images of a split."""
         return self.settled.indices(split)
 
     def readable(self, split: str) -> list[int]:
@@ -63,18 +63,20 @@ class Pictures:
 
 
 def held_out(dataset: Dataset, settings: FinetuneSettings) -> float | None:
-    """The share of train that judges; None where DATA brings validation pictures, or folds will judge."""
+    """The share of train that judges; None where DATA brings validation images, or folds will judge."""
     fraction = settings.validation_fraction
     if fraction is None and settings.network.freeze != "all" and not dataset.has_split("validation"):
         return HELD_OUT  # folds would mean to train five tails
     return fraction
 
 
-def settle_pictures(dataset: Dataset, extraction: Extraction, settings: FinetuneSettings, report: Reporter) -> Pictures:
-    """Split the usable pictures, and tell of the others.
+def settle_images(
+    dataset: Dataset, extraction: Extraction, settings: FinetuneSettings, report: Reporter
+) -> UsableImages:
+    """Split the usable images, and tell of the others.
 
     Raises:
-        DataError: a class has no usable picture in train, or nothing was held out.
+        DataError: a class has no usable image in train, or nothing was held out.
     """
     duplicates = find_duplicates(dataset.samples, extraction.digests)
     describe_duplicates(duplicates, report)
@@ -84,26 +86,26 @@ def settle_pictures(dataset: Dataset, extraction: Extraction, settings: Finetune
     fraction = held_out(dataset, settings)
     settled = settle(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=settings.network.seed)
     describe_balance(dataset, settled, report, balanced=settings.balance)
-    return Pictures(dataset=dataset, extraction=extraction, duplicates=duplicates, settled=settled)
+    return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, settled=settled)
 
 
 def scan(dataset: Dataset, network: Network, workers: int, report: Reporter) -> tuple[Extraction, float]:
-    """Read and decode every picture, for its digest and whether it can be used; the seconds it took.
+    """Read and decode every image, for its digest and whether it can be used; the seconds it took.
 
-    Several processes share the pictures; each gets what all found.
+    Several processes share the images; each gets what all found.
     """
     started = time.monotonic()
     paths = processes.share([sample.path for sample in dataset.samples])
     extraction = Extraction(digests=[None] * len(paths))
     with (
-        PictureLoader(Order(preprocessing=network.preprocessing), workers=workers) as loader,
-        report.task("Pictures", len(paths)) as advance,
+        ImageLoader(Order(preprocessing=network.preprocessing), workers=workers) as loader,
+        report.task("Images", len(paths)) as advance,
     ):
-        for index, picture in enumerate(loader.load(paths)):
-            extraction.digests[index] = picture.digest
-            if picture.error is not None:
-                extraction.failures[index] = picture.error
-            network.memo.remember(paths[index], picture)
+        for index, image in enumerate(loader.load(paths)):
+            extraction.digests[index] = image.digest
+            if image.error is not None:
+                extraction.failures[index] = image.error
+            network.memo.remember(paths[index], image)
             advance(1)
     network.memo.save()
     whole = Extraction(digests=[])
@@ -114,7 +116,7 @@ def scan(dataset: Dataset, network: Network, workers: int, report: Reporter) -> 
 
 
 def refuse_lost(extraction: Extraction, digests: Sequence[bytes]) -> None:
-    """Stop where pictures that were there when the run began are not what they were.
+    """Stop where images that were there when the run began are not what they were.
 
     Args:
         extraction: What became of them.
@@ -126,6 +128,6 @@ def refuse_lost(extraction: Extraction, digests: Sequence[bytes]) -> None:
     changed = {index for index, (now, was) in enumerate(zip(extraction.digests, digests, strict=True)) if now != was}
     if lost := changed | extraction.failures.keys():
         raise DataError(
-            f"{len(lost):,} pictures changed or vanished since the run began. Start again with --overwrite for what is "
+            f"{len(lost):,} images changed or vanished since the run began. Start again with --overwrite for what is "
             "there now."
         )

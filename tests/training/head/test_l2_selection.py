@@ -20,8 +20,8 @@ def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu
 def blobs(rows: int, *, features: int = 20, classes: int = 3, spread: float = 0.6, seed: int = 0):
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(rows) % classes)
-    centres = np.random.default_rng(99).normal(size=(classes, features))
-    x = (spread * centres[labels] + rng.normal(size=(rows, features))).astype(np.float32)
+    centers = np.random.default_rng(99).normal(size=(classes, features))
+    x = (spread * centers[labels] + rng.normal(size=(rows, features))).astype(np.float32)
     return torch.from_numpy(x), torch.from_numpy(labels)
 
 
@@ -130,7 +130,7 @@ def test_a_class_a_fold_never_saw_does_not_spoil_the_temperature():
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
-def test_five_pictures_a_class_work(classes):
+def test_five_images_a_class_work(classes):
     x, y = blobs(5 * classes, classes=classes, features=1280)
     chosen = select_folds(x, y, np.random.default_rng(0).integers(5, size=5 * classes), classes=classes)
     likelihood = probabilities(chosen.logits, chosen.temperature)

@@ -23,13 +23,13 @@ def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu
 
 
 def blobs(rows: int, features: int, classes: int, *, spread: float = 1.0, seed: int = 0):
-    """Correlated features around one centre a class, on unlike scales and offsets; labels in random order."""
+    """Correlated features around one center a class, on unlike scales and offsets; labels in random order."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(rows) % classes
     labels = labels[torch.randperm(rows, generator=generator)]
-    centres = torch.randn(classes, features, generator=generator)
+    centers = torch.randn(classes, features, generator=generator)
     noise = torch.randn(rows, features, generator=generator) @ torch.randn(features, features, generator=generator)
-    mixed = spread * centres[labels] + noise / math.sqrt(features)
+    mixed = spread * centers[labels] + noise / math.sqrt(features)
     return mixed * torch.rand(features, generator=generator) * 5 + 3, labels
 
 
@@ -40,8 +40,8 @@ def objective(head: SoftmaxHead, features, labels, l2, sample_weights=None) -> f
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     if sample_weights is not None:
         losses = losses * sample_weights
-    standardised = head.weight.double() * raw.std(dim=0, correction=0)
-    return float(losses.mean() + l2 / 2 * standardised.square().sum())
+    standardized = head.weight.double() * raw.std(dim=0, correction=0)
+    return float(losses.mean() + l2 / 2 * standardized.square().sum())
 
 
 def reference(features, labels, l2, sample_weights=None) -> SoftmaxHead:

@@ -62,7 +62,7 @@ def test_no_difference_is_no_gain():
     assert not gain(same[:1], same[:1]).clear
 
 
-def test_a_single_picture_has_no_spread():
+def test_a_single_image_has_no_spread():
     assert gain(np.array([1.0]), np.array([0.5])).error == 0
 
 

@@ -72,7 +72,7 @@ class Fake:
             yield rows, self.spoil(inputs, epoch, index) if self.spoil else inputs
 
 
-def pictures(count, seed):
+def images(count, seed):
     """Labels, and noise around a mean of each class."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % CLASSES
@@ -85,8 +85,8 @@ def make_trainer(*, recipe=RECIPE, train=TRAIN, spoil=None, network=None, log_pr
     with torch.random.fork_rng():
         torch.manual_seed(init)
         network = network or Network()
-    inputs, labels = pictures(train, 1)
-    judged, judged_labels = pictures(VALIDATION, 2)
+    inputs, labels = images(train, 1)
+    judged, judged_labels = images(VALIDATION, 2)
     source = Fake(inputs, spoil)
     given = {"train": source, "labels": labels, "validation": Fake(judged), "validation_labels": judged_labels.numpy()}
     given |= changes
@@ -124,7 +124,7 @@ def timeless(lines):
 
 
 @pytest.mark.parametrize(("count", "size"), [(33, 32), (3, 2), (14, 4), (32, 32), (1, 8), (5, 8), (65, 32), (9, 2)])
-def test_an_epoch_shows_every_picture_once_and_no_batch_is_of_one(count, size):
+def test_an_epoch_shows_every_image_once_and_no_batch_is_of_one(count, size):
     batches = batches_of(count, size, seed=3, epoch=5)
     assert sorted(row for batch in batches for row in batch) == list(range(count))
     assert all(len(batch) > 1 for batch in batches) or count == 1
@@ -139,7 +139,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 
 @pytest.mark.parametrize(("count", "size"), [(33, 32), (3, 2)])
-def test_a_single_picture_at_the_end_breaks_no_norm(count, size):
+def test_a_single_image_at_the_end_breaks_no_norm(count, size):
     trainer, network = make_trainer(train=count, recipe=with_recipe(batch_size=size, epochs=1))
     before, moved = state_of(network), {}
     _, stopped = fit(trainer, save=lambda: moved.update(state_of(network)))
@@ -148,7 +148,7 @@ def test_a_single_picture_at_the_end_breaks_no_norm(count, size):
     assert differ(before, moved)
 
 
-def test_every_epoch_learns_from_every_picture():
+def test_every_epoch_learns_from_every_image():
     trainer, _ = make_trainer()
     source = trainer._train
     fit(trainer)
@@ -176,7 +176,7 @@ def test_the_loss_is_smoothed_cross_entropy():
     start = copy.deepcopy(network)
     trainer, _ = make_trainer(network=network, recipe=with_recipe(epochs=1, batch_size=TRAIN))
     fit(trainer)
-    inputs, labels = pictures(TRAIN, 1)
+    inputs, labels = images(TRAIN, 1)
     shares = torch.log_softmax(start(inputs), 1)
     target = torch.full_like(shares, 0.1 / CLASSES)
     target[torch.arange(TRAIN), labels] += 0.9
@@ -207,7 +207,7 @@ def test_where_memory_runs_out_batches_are_taken_in_parts_to_the_same_end():
     assert found.loss == pytest.approx(expected.loss, rel=1e-4)
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], tensor, atol=1e-5, rtol=1e-4)
-    assert told == ["cpu ran out of memory; going on with 3 pictures at a time."]
+    assert told == ["cpu ran out of memory; going on with 3 images at a time."]
 
 
 def test_gradients_are_clipped():
@@ -241,7 +241,7 @@ def test_the_global_generator_is_left_as_it_was():
 
 
 def test_balancing_makes_the_rare_class_likelier():
-    """19 pictures of one class and 3 of another, which can't be told apart well."""
+    """19 images of one class and 3 of another, which can't be told apart well."""
     labels = torch.tensor([0] * 19 + [1] * 3)
     inputs = 0.5 * labels.view(-1, 1, 1, 1) + torch.randn(22, 3, 6, 6, generator=torch.Generator().manual_seed(4))
 
@@ -256,8 +256,8 @@ def test_balancing_makes_the_rare_class_likelier():
             train=22, labels=labels, validation=Fake(inputs), validation_labels=labels.numpy(),
         )  # fmt: skip
         trainer._train.inputs = inputs
-        judgement, _ = fit(trainer)
-        return int((judgement.logits.argmax(axis=1) == 1).sum())
+        judgment, _ = fit(trainer)
+        return int((judgment.logits.argmax(axis=1) == 1).sum())
 
     plain, balanced = said_rare(None), said_rare(class_log_prior(labels, 2))
     assert balanced > plain
@@ -293,15 +293,15 @@ def test_the_best_epochs_weights_are_kept_bit_for_bit():
     network = Network()
     trainer, _ = make_trainer(network=network, spoil=ruin(network, 1), recipe=with_recipe(epochs=5))
     ends = []
-    judgement, stopped = fit(trainer, finished=lambda _: ends.append(state_of(network)))
+    judgment, stopped = fit(trainer, finished=lambda _: ends.append(state_of(network)))
     losses = [line["validation_loss"] for line in trainer.state.lines]
     best = int(np.argmin(losses))
     assert best <= 1
     assert trainer.state.best_epoch == best
     assert stopped is None
     assert_same(state_of(network), ends[best])
-    assert judgement.loss == losses[best]
-    assert judgement.accuracy == trainer.state.lines[best]["validation_accuracy"]
+    assert judgment.loss == losses[best]
+    assert judgment.accuracy == trainer.state.lines[best]["validation_accuracy"]
 
 
 def test_where_no_epoch_helps_the_start_is_kept():
@@ -333,7 +333,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step(value):
     trainer, network = make_trainer(spoil=not_a_number(1, 2, value))
     seen = []
     ends = []
-    judgement, stopped = fit(trainer, stepped=seen.append, finished=lambda _: ends.append(state_of(network)))
+    judgment, stopped = fit(trainer, stepped=seen.append, finished=lambda _: ends.append(state_of(network)))
     assert stopped == "epoch 2, step 3"
     assert len(seen) == 4 + 2
     assert len(trainer.state.lines) == 1
@@ -341,7 +341,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step(value):
     assert trainer.state.best_epoch in {-1, 0}
     if trainer.state.best_epoch == 0:
         assert_same(state_of(network), ends[0])
-    assert np.isfinite(judgement.loss)
+    assert np.isfinite(judgment.loss)
 
 
 def test_a_loss_that_is_no_number_at_once_leaves_the_start():
@@ -374,7 +374,7 @@ def test_a_gradient_that_is_no_number_stops_too():
     assert_same(state_of(network), before)
 
 
-def test_an_epoch_whose_judgement_is_no_number_is_not_the_best():
+def test_an_epoch_whose_judgment_is_no_number_is_not_the_best():
     """Weights so large that logits overflow."""
     network = Network()
 
@@ -385,8 +385,8 @@ def test_an_epoch_whose_judgement_is_no_number_is_not_the_best():
         return inputs
 
     trainer, _ = make_trainer(network=network, spoil=spoil)
-    judgement, _ = fit(trainer)
-    assert np.isfinite(judgement.loss)
+    judgment, _ = fit(trainer)
+    assert np.isfinite(judgment.loss)
     assert trainer.state.best_epoch < 2
     assert all(torch.isfinite(tensor).all() for tensor in state_of(network).values())
     json.dumps(trainer.state.lines)
@@ -397,8 +397,8 @@ def test_an_epoch_whose_judgement_is_no_number_is_not_the_best():
 
 def finished_training(**changes):
     trainer, _ = make_trainer(**changes)
-    judgement, _ = fit(trainer)
-    return trainer, judgement
+    judgment, _ = fit(trainer)
+    return trainer, judgment
 
 
 def test_the_same_seed_gives_the_same_weights():
@@ -453,7 +453,7 @@ def test_interrupted_after_any_step_it_ends_as_if_it_never_stopped(tmp_path, cha
         checkpoints.save_if_due(lambda: (trainer.state.to_json(), trainer.tensors()), now=True)
         saved.append(path)
 
-    judgement, _ = fit(trainer, save=save)
+    judgment, _ = fit(trainer, save=save)
     assert len(saved) == len(trainer.state.lines) * 5, "after each of four steps, and after the epoch"
     for number, path in enumerate(saved):
         content, tensors = Checkpoints(path / "run" / "checkpoint", {}, resume=True, report=Silent()).latest()
@@ -465,8 +465,8 @@ def test_interrupted_after_any_step_it_ends_as_if_it_never_stopped(tmp_path, cha
         assert_same(trainer.tensors(), resumed.tensors())
         assert timeless(resumed.state.lines) == timeless(trainer.state.lines)
         assert resumed.state.best_epoch == trainer.state.best_epoch
-        np.testing.assert_array_equal(again.logits, judgement.logits)
-        assert again.temperature == judgement.temperature
+        np.testing.assert_array_equal(again.logits, judgment.logits)
+        assert again.temperature == judgment.temperature
 
 
 def test_a_finished_training_that_goes_on_does_nothing(tmp_path):
@@ -488,11 +488,11 @@ def test_steps_left_counts_down_to_nothing():
     assert left == list(range(12, -1, -1))
 
 
-# pictures that vanish
+# images that vanish
 
 
 class Losing(Fake):
-    """Leaves out some rows, as a source does whose pictures vanish."""
+    """Leaves out some rows, as a source does whose images vanish."""
 
     def __init__(self, inputs, lost):
         super().__init__(inputs)
@@ -504,8 +504,8 @@ class Losing(Fake):
             yield rows[kept], inputs[kept]
 
 
-def test_lost_pictures_are_left_out_of_the_epoch():
-    inputs, _ = pictures(TRAIN, 1)
+def test_lost_images_are_left_out_of_the_epoch():
+    inputs, _ = images(TRAIN, 1)
     trainer, _ = make_trainer(train=TRAIN)
     trainer._train = Losing(inputs, {0, 5, 6})
     _, stopped = fit(trainer)
@@ -515,20 +515,20 @@ def test_lost_pictures_are_left_out_of_the_epoch():
 
 def test_a_batch_of_which_nothing_or_one_is_left_is_no_step(tmp_path):
     first = batches_of(TRAIN, RECIPE.batch_size, seed=0, epoch=0)
-    inputs, _ = pictures(TRAIN, 1)
+    inputs, _ = images(TRAIN, 1)
     trainer, _ = make_trainer(recipe=with_recipe(epochs=1))
     trainer._train = Losing(inputs, {*first[0], *first[1][1:]})
     fit(trainer)
     assert trainer.state.lines[0]["pictures"] == TRAIN - 8
 
 
-def test_pictures_to_judge_by_must_all_be_there():
+def test_images_to_judge_by_must_all_be_there():
     from tlcli.errors import DataError
 
-    judged, _ = pictures(VALIDATION, 2)
+    judged, _ = images(VALIDATION, 2)
     for lost, said in (
-        ({3}, f"1 of {VALIDATION} validation pictures changed or vanished"),
-        (set(range(VALIDATION)), f"all {VALIDATION} pictures to judge by changed or vanished"),
+        ({3}, f"1 of {VALIDATION} validation images changed or vanished"),
+        (set(range(VALIDATION)), f"all {VALIDATION} images to judge by changed or vanished"),
     ):
         trainer, _ = make_trainer(validation=Losing(judged, lost))
         with pytest.raises(DataError, match=said):

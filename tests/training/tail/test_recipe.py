@@ -7,10 +7,10 @@ import pytest
 from tlcli.training.tail.recipe import BATCH_SIZE, EPOCHS, STEPS, STRETCH, stretch
 
 
-@pytest.mark.parametrize("pictures", [1, 31, 100, 300, 1000, 1199, 1200, 3068, 100_000])
-def test_few_pictures_are_seen_more_often_until_the_steps_suffice(pictures):
-    times = stretch(pictures, None)
-    steps = EPOCHS * math.ceil(pictures / BATCH_SIZE)
+@pytest.mark.parametrize("images", [1, 31, 100, 300, 1000, 1199, 1200, 3068, 100_000])
+def test_few_images_are_seen_more_often_until_the_steps_suffice(images):
+    times = stretch(images, None)
+    steps = EPOCHS * math.ceil(images / BATCH_SIZE)
     assert 1 <= times <= STRETCH
     assert times == 1 or steps * times <= STEPS + 1e-6, "no more than it takes"
     assert times == STRETCH or steps * times >= STEPS - 1e-6, "and no less"

@@ -71,9 +71,7 @@ def searched(photos, tmp_path_factory):
 
 def open_lite():
     network = NetworkSettings(weights="none", size=32)
-    return open_network(
-        network, ComputeSettings(), CacheSettings(enabled=False), classes=3, pictures=0, report=Silent()
-    )
+    return open_network(network, ComputeSettings(), CacheSettings(enabled=False), classes=3, images=0, report=Silent())
 
 
 def test_a_given_depth_is_the_only_candidate():
@@ -178,7 +176,7 @@ def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tm
 def test_auto_augments_where_that_is_dear_anyway_unless_told(photos, tmp_path, asked, first, last):
     settings = replace(settings_for(photos, tmp_path, epochs=4), augmentation=asked)
     tried = train(settings, tmp_path / "run").training["tried"]
-    assert tried[0]["augmentation"] is None, "the head is fitted on plain pictures"
+    assert tried[0]["augmentation"] is None, "the head is fitted on plain images"
     assert tried[1]["share"] < AUGMENTED_FROM
     assert tried[1]["augmentation"] == (first and first.to_json())
     deep = [row for row in tried if row["share"] >= AUGMENTED_FROM]

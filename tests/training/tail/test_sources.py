@@ -10,7 +10,7 @@ import torch
 
 from tlcli.features.frozen import freeze_at, known_features, plain_features
 from tlcli.features.network import open_network
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings
 from tlcli.settings.augmentation import PRESETS
@@ -22,7 +22,7 @@ COUNT, VIEWS, SEED = 23, 2, 7
 
 @pytest.fixture(scope="module")
 def paths(photos, tmp_path_factory):
-    """Some of the drawn pictures, in a folder of their own."""
+    """Some of the drawn images, in a folder of their own."""
     root = tmp_path_factory.mktemp("sources")
     chosen = sorted(photos.rglob("*.jpg"))[::2]
     return [str(shutil.copy(path, root / f"{index:02d}.jpg")) for index, path in enumerate(chosen)]
@@ -31,7 +31,7 @@ def paths(photos, tmp_path_factory):
 def open_frozen(root, freeze="blocks.2", *, backbone="tf_efficientnet_lite0", weights="pretrained", **compute):
     network = NetworkSettings(backbone=backbone, weights=weights, size=32)
     settings = ComputeSettings(**compute)
-    opened = open_network(network, settings, CacheSettings(directory=root), classes=3, pictures=0, report=Silent())
+    opened = open_network(network, settings, CacheSettings(directory=root), classes=3, images=0, report=Silent())
     return freeze_at(opened, freeze, Silent(), augmentation=PRESETS["light"], seed=SEED), settings
 
 
@@ -43,7 +43,7 @@ def frozen(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digests(frozen, paths):
-    """Of the pictures, whose features are in the cache from here."""
+    """Of the images, whose features are in the cache from here."""
     extraction, _ = plain_features(frozen, paths, ComputeSettings(), verify=False, report=Silent())
     views = range(1, VIEWS + 1)
     known_features(frozen, frozen.augmented, paths, extraction.digests, views, ComputeSettings(), report=Silent())
@@ -60,11 +60,11 @@ def cycled(epoch):
 
 @pytest.fixture
 def stream(frozen, paths, digests, report):
-    """What a source that decodes pictures gives for some batches, in each epoch."""
+    """What a source that decodes images gives for some batches, in each epoch."""
 
     def load(batches, view_of=plain, *, epochs=(0,), workers=2, given=frozen, files=paths):
         order = given.order(augmented=view_of is not plain)
-        with PictureLoader(order, workers=workers) as loader:
+        with ImageLoader(order, workers=workers) as loader:
             source = StreamedSource(given, loader, files, digests, view_of, {}, report)
             return [list(source.load(batches, epoch)) for epoch in epochs]
 
@@ -81,7 +81,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("size", [5, 8, 23])
-def test_cache_and_pictures_give_the_same_bits(frozen, digests, stream, size, workers):
+def test_cache_and_images_give_the_same_bits(frozen, digests, stream, size, workers):
     batches = batches_of(COUNT, size, seed=1, epoch=0)
     cached = list(CachedSource(frozen.plain, digests, plain).load(batches, 0))
     assert [rows.tolist() for rows, _ in cached] == batches
@@ -89,7 +89,7 @@ def test_cache_and_pictures_give_the_same_bits(frozen, digests, stream, size, wo
     assert_same(cached, stream(batches, workers=workers)[0])
 
 
-def test_a_share_of_a_batch_without_pictures(frozen, digests):
+def test_a_share_of_a_batch_without_images(frozen, digests):
     _, (rows, features) = CachedSource(frozen.plain, digests, plain).load([[0, 1], []], 0)
     assert (rows.dtype, rows.shape) == (torch.int64, (0,))
     assert features.shape == (0, *frozen.cut.feature_shape)
@@ -103,12 +103,12 @@ def test_cached_views_are_the_streamed_ones(frozen, digests, stream):
         assert_same(list(source.load(batches, epoch)), streamed[epoch])
     assert_same(streamed[0], streamed[2])
     assert not torch.equal(streamed[0][0][1], streamed[1][0][1]), "another view"
-    assert not torch.equal(streamed[0][0][1], stream(batches)[0][0][1]), "not the plain picture"
+    assert not torch.equal(streamed[0][0][1], stream(batches)[0][0][1]), "not the plain image"
 
 
 @pytest.mark.parametrize("batch_size", [2, 7, 16])
 def test_a_batch_size_of_the_users_changes_no_bit(paths, digests, tmp_path, stream, batch_size):
-    """It decides how pictures go through the prefix into the cache, too."""
+    """It decides how images go through the prefix into the cache, too."""
     other, compute = open_frozen(tmp_path, batch_size=batch_size)
     settings = FinetuneSettings(data=tmp_path, network=NetworkSettings(freeze="7"), compute=compute)
     plain_features(other, paths, other.network.for_features(settings.compute), verify=False, report=Silent())
@@ -147,11 +147,11 @@ def by_row(epoch):
 
 @pytest.fixture
 def files(paths, tmp_path):
-    """Copies of the pictures, to be harmed."""
+    """Copies of the images, to be harmed."""
     return [str(shutil.copy(path, tmp_path)) for path in paths]
 
 
-def test_a_picture_deleted_in_mid_run_is_left_out_with_one_warning(files, stream, report):
+def test_an_image_deleted_in_mid_run_is_left_out_with_one_warning(files, stream, report):
     Path(files[4]).unlink()
     batches = batches_of(COUNT, 6, seed=2, epoch=0)
     whole, again = stream(batches, epochs=(0, 1), files=files)
@@ -167,7 +167,7 @@ def test_a_picture_deleted_in_mid_run_is_left_out_with_one_warning(files, stream
         assert torch.equal(feature, sound[row])
 
 
-def test_a_picture_that_became_another_is_left_out(files, stream, report):
+def test_an_image_that_became_another_is_left_out(files, stream, report):
     shutil.copy(files[1], files[0])
     (batch,) = stream([[0, 1, 2]], files=files)[0]
     assert batch[0].tolist() == [1, 2]

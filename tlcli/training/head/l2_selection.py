@@ -1,6 +1,6 @@
-"""Choosing L2 and temperature on pictures the head was not trained on.
+"""Choosing L2 and temperature on images the head was not trained on.
 
-Shapes: N pictures, D features, k classes, M pictures judged.
+Shapes: N images, D features, k classes, M images judged.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Selection:
     log_prior: NDArray[np.float64] | None
     """[k], for `probabilities`, where classes were balanced; else None."""
     logits: NDArray[np.float32]
-    """[M, k], not divided by the temperature: of the validation pictures (holdout), or of every picture by the
+    """[M, k], not divided by the temperature: of the validation images (holdout), or of every image by the
     head that had not seen it (5-fold, M = N or `judged`)."""
 
 
@@ -58,7 +58,7 @@ def select_holdout(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Selection:
-    """Fit on the training pictures, choose on the validation pictures.
+    """Fit on the training images, choose on the validation images.
 
     Args:
         train_features: float32 [N, D], N >= 1; in memory, or rows to be streamed.
@@ -66,7 +66,7 @@ def select_holdout(
         validation_features: float32 [M, D], M >= 1.
         validation_labels: int64 [M].
         classes: Number of classes k.
-        balance: Weigh training pictures by the inverse frequency of their class. Judging never weighs:
+        balance: Weigh training images by the inverse frequency of their class. Judging never weighs:
             `Selection.log_prior` keeps confidence true to the frequencies of the data.
         device: Where to compute: "cpu" or a CUDA device.
         progress: Told how much of the sweep is done.
@@ -99,9 +99,9 @@ def select_folds(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Selection:
-    """Choose by five-fold cross-validation, then fit on all pictures.
+    """Choose by five-fold cross-validation, then fit on all images.
 
-    A fold's head sees nothing of the pictures it judges, not even their mean. Its training rows are
+    A fold's head sees nothing of the images it judges, not even their mean. Its training rows are
     weighed back to the class frequencies of all rows; otherwise every class would be a little rarer
     where it is asked for. A class that a fold's training part lacks altogether cannot be judged there:
     its rows count in `logits`, but not in the choice.
@@ -115,7 +115,7 @@ def select_folds(
         folds: int [N], 0 to 4; a fold may be empty, or hold everything.
         classes: Number of classes k.
         judged: The first M rows are judged, the others (views of theirs) only learnt from; None judges all.
-        balance: Weigh training pictures by the inverse frequency of their class. Judging never weighs:
+        balance: Weigh training images by the inverse frequency of their class. Judging never weighs:
             `Selection.log_prior` keeps confidence true to the frequencies of the data.
         device: Where to compute: "cpu" or a CUDA device.
         progress: Told how much of the sweep is done.
@@ -239,7 +239,7 @@ def _sweep(
 
 
 def class_log_prior(labels: Tensor, classes: int) -> NDArray[np.float64]:
-    """Logarithms of the class frequencies, float [k]; a class without a row counts as half a picture."""
+    """Logarithms of the class frequencies, float [k]; a class without a row counts as half an image."""
     counts = np.bincount(labels.numpy(), minlength=classes).astype(np.float64)
     log_prior: NDArray[np.float64] = np.log(np.maximum(counts, 0.5) / len(labels))
     return log_prior

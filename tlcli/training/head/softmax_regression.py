@@ -1,14 +1,14 @@
 """Softmax regression on all features at once: the convex head of a frozen backbone.
 
-Shapes: N pictures, D features, k classes, r <= D coordinates after rotation. Inside this file
+Shapes: N images, D features, k classes, r <= D coordinates after rotation. Inside this file
 everything is class-major, [k, N] and [k, r + 1]; see `design`.
 
 How it gets fast without giving up the exact minimum:
 
-- Features are standardised and rotated once into the eigenvectors of their covariance, where the
+- Features are standardized and rotated once into the eigenvectors of their covariance, where the
   Hessian is nearly diagonal: it is bounded by a Kronecker product of a [k, k] matrix and the
-  covariance (Boehning 1992, "Multinomial logistic regression algorithm"). With fewer pictures than
-  features the rotation also drops the directions no picture has.
+  covariance (Boehning 1992, "Multinomial logistic regression algorithm"). With fewer images than
+  features the rotation also drops the directions no image has.
 - L-BFGS (Nocedal 1980) starts every step from the inverse of that diagonal; logits are linear in the
   weights, so a line search costs no product with the features.
 - A path of L2 values goes from strong to weak, each fit starting from the one before.
@@ -67,11 +67,11 @@ class SoftmaxHead:
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weigh every picture by the inverse frequency of its class.
+    """Weigh every image by the inverse frequency of its class.
 
     Args:
         labels: int64 [N].
-        classes: Number of classes; those without a picture are left out of the account.
+        classes: Number of classes; those without an image are left out of the account.
 
     Returns:
         float32 [N] with mean 1; the weights of each class present add up to the same sum.
@@ -91,7 +91,7 @@ def fit_paths(
 ) -> Iterator[list[SoftmaxHead]]:
     """Fit one head for each L2, lazily, each starting from the one before; for several weightings of the rows at once.
 
-    Minimises `mean(weight * cross-entropy) + l2 / 2 * ||W||^2` over weights W on standardised features
+    Minimizes `mean(weight * cross-entropy) + l2 / 2 * ||W||^2` over weights W on standardized features
     (mean and standard deviation of the rows with a weight; a constant feature gets weight 0) and a free bias.
 
     Args:
@@ -103,7 +103,7 @@ def fit_paths(
         device: Where to compute: "cpu" or a CUDA device.
 
     Yields:
-        A head for each weighting, on the CPU, with the standardisation folded back into it; for each L2.
+        A head for each weighting, on the CPU, with the standardization folded back into it; for each L2.
 
     Raises:
         DataError: A feature is not finite (raised when the first heads are asked for).
@@ -123,8 +123,8 @@ def fit_paths(
     for l2 in l2s:
         for start in range(0, len(problems), together):
             numbers = range(start, min(start + together, len(problems)))
-            fits = {number: problems[number].minimise(coefficients[number], l2) for number in numbers}
-            for number, found in _minimise(fits, matrix).items():
+            fits = {number: problems[number].minimize(coefficients[number], l2) for number in numbers}
+            for number, found in _minimize(fits, matrix).items():
                 coefficients[number] = found
         folded = [problem.design.fold_back(found) for problem, found in zip(problems, coefficients, strict=True)]
         yield [SoftmaxHead(weight=weight, bias=bias) for weight, bias in folded]
@@ -134,7 +134,7 @@ Fit = Generator[Request, Tensor, Tensor]
 """Asks a design for products until it knows the minimum, which it returns."""
 
 
-def _minimise(fits: dict[int, Fit], matrix: Matrix) -> dict[int, Tensor]:
+def _minimize(fits: dict[int, Fit], matrix: Matrix) -> dict[int, Tensor]:
     """What fits of the designs of these numbers find, all asking the matrix together."""
     asked = {number: next(fit) for number, fit in fits.items()}
     found = {}
@@ -166,7 +166,7 @@ class _Problem:
         coefficients[:, -1] = frequency.log() - frequency.log().mean()
         return coefficients
 
-    def minimise(self, coefficients: Tensor, l2: float) -> Fit:
+    def minimize(self, coefficients: Tensor, l2: float) -> Fit:
         """Preconditioned L-BFGS from `coefficients` [k, r + 1] to the minimum for this L2; asks for what needs rows."""
         ridge = torch.full_like(self.design.variances, l2)
         ridge[-1] = BIAS_L2
@@ -204,7 +204,7 @@ class _Problem:
         return coefficients - coefficients.mean(dim=0)
 
     def _of_targets(self, values: Tensor) -> Tensor:
-        """Of values [k, N], each picture's own class: [N]."""
+        """Of values [k, N], each image's own class: [N]."""
         return values.gather(0, self.labels[None])[0]
 
     def _residuals(self, probability: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""What a softmax head's optimiser sees of the features: standardised rows in rotated coordinates.
+"""What a softmax head's optimizer sees of the features: standardized rows in rotated coordinates.
 
 Features in memory are rotated once; those that are mapped from disk are never copied, but read for every product.
 
-Shapes: N pictures, D features, k classes, r <= D coordinates after rotation. Everything is class-major, [k, N] and
+Shapes: N images, D features, k classes, r <= D coordinates after rotation. Everything is class-major, [k, N] and
 [k, r + 1]: with few classes those products run about three times as fast on a CPU as their transposes.
 """
 
@@ -23,7 +23,7 @@ from tlcli.errors import DataError
 BLOCK = 4096
 """Rows that a stream reads at a time."""
 SAMPLE = 32_768
-"""Rows that a stream's rotation is made from. It only makes the optimiser fast; where it ends does not depend on it."""
+"""Rows that a stream's rotation is made from. It only makes the optimizer fast; where it ends does not depend on it."""
 
 
 class Rows(Protocol):
@@ -56,7 +56,7 @@ Request = Product | Pull
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """Some rows, standardised by their own mean and deviation, rotated, with a last column of ones."""
+    """Some rows, standardized by their own mean and deviation, rotated, with a last column of ones."""
 
     members: Tensor | None
     """bool [N], which rows there are for products; None for all, whose weight may be 0."""
@@ -116,16 +116,16 @@ class WholeMatrix:
 
 def _rotated(features: Tensor, members: Tensor, device: str) -> tuple[Design, Tensor]:
     mean = features.mean(dim=0, dtype=torch.float64).float()
-    centred = features - mean
-    norms = torch.linalg.vector_norm(centred, dim=0, dtype=torch.float64)
+    centered = features - mean
+    norms = torch.linalg.vector_norm(centered, dim=0, dtype=torch.float64)
     std = _constant_to_infinity(mean, norms.div_(math.sqrt(len(features))).float())
-    standardised = centred.div_(std).to(device)
+    standardized = centered.div_(std).to(device)
     if features.shape[0] < features.shape[1]:
-        basis = torch.linalg.qr(standardised.T).Q
-        rotation = basis @ _principal_axes(standardised @ basis)
+        basis = torch.linalg.qr(standardized.T).Q
+        rotation = basis @ _principal_axes(standardized @ basis)
     else:
-        rotation = _principal_axes(standardised)
-    rotated = standardised @ rotation
+        rotation = _principal_axes(standardized)
+    rotated = standardized @ rotation
     rows = torch.cat([rotated, rotated.new_ones(len(rotated), 1)], dim=1)
     variances = rows.square().mean(dim=0)
     return Design(members=members, variances=variances, mean=mean.double(), std=std.double(), rotation=rotation), rows
@@ -134,12 +134,12 @@ def _rotated(features: Tensor, members: Tensor, device: str) -> tuple[Design, Te
 class Stream:
     """Features that are read block by block, every time that they are needed: once for all who ask together.
 
-    They are standardised by the mean and deviation of all of them; what a design's own differ by, `gain` and `offset`,
+    They are standardized by the mean and deviation of all of them; what a design's own differ by, `gain` and `offset`,
     goes to the coefficients.
 
     Args:
         rows: float32 [N, D].
-        masks: bool [N] for each design, with the rows that it is standardised by.
+        masks: bool [N] for each design, with the rows that it is standardized by.
         device: Where to compute.
 
     Raises:
@@ -194,7 +194,7 @@ class Stream:
         return answers
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Standardised rows, float32 [n, D], and which they are."""
+        """Standardized rows, float32 [n, D], and which they are."""
         for at, block in read_blocks(self._rows):
             yield at, block.sub_(self._mean).div_(self._std).to(self._device)
 
@@ -230,6 +230,6 @@ def _constant_to_infinity(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _principal_axes(rows: Tensor) -> Tensor:
-    """Eigenvectors of the covariance of centred rows [N, r], as columns [r, r]."""
+    """Eigenvectors of the covariance of centered rows [N, r], as columns [r, r]."""
     axes: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors
     return axes

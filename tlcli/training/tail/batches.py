@@ -1,6 +1,6 @@
-"""Batches of a training: which pictures are in each, and where their numbers come from.
+"""Batches of a training: which images are in each, and where their numbers come from.
 
-Shapes: B pictures of a batch.
+Shapes: B images of a batch.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from torch import Tensor
 
 
 class Source(Protocol):
-    """Where batches come from: a cache, or pictures."""
+    """Where batches come from: a cache, or images."""
 
     waited: float
-    """Seconds spent waiting for pictures so far."""
+    """Seconds spent waiting for images so far."""
 
     def load(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows int64 [B'] and inputs float32 [B', ...] of each batch; rows whose pictures failed are left out."""
+        """Rows int64 [B'] and inputs float32 [B', ...] of each batch; rows whose images failed are left out."""
 
 
 def batches_of(count: int, size: int, *, seed: int, epoch: int, least: int = 2) -> list[list[int]]:
     """All of 0 .. count - 1 in a random order, in batches.
 
     Args:
-        count: Pictures.
+        count: Images.
         size: Of a batch.
         seed: Of the order.
         epoch: Each has its own order.
-        least: The last batch is joined to the one before where it has fewer pictures: BatchNorm can't take one alone.
+        least: The last batch is joined to the one before where it has fewer images: BatchNorm can't take one alone.
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
     batches = [order[start : start + size] for start in range(0, count, size)]

@@ -30,8 +30,8 @@ EVERY = 30.0
 """Seconds between two checkpoints of one epoch."""
 SHARE = 0.03
 """Share of the time that writing may take."""
-PICTURES = "pictures"
-"""The key, in what a run depends on, of its pictures' hash."""
+IMAGES = "pictures"
+"""The key, in what a run depends on, of its images' hash."""
 _NAME = re.compile(r"(\d{6})-([0-9a-f]{32})\.safetensors")
 
 
@@ -133,9 +133,9 @@ def _compare(was: dict[str, Any], asked: dict[str, Any], run: Path) -> None:
         for name in sorted(was.keys() | asked.keys())
         if was.get(name) != asked.get(name)
     ]
-    if [name for name in was if was[name] != asked.get(name)] == [PICTURES]:
+    if [name for name in was if was[name] != asked.get(name)] == [IMAGES]:
         raise ArtifactError(
-            f"{run} was begun with other pictures: since then some were added, removed, edited or relabelled. Start "
+            f"{run} was begun with other images: since then some were added, removed, edited or relabeled. Start "
             "again with --overwrite.",
             path=run,
         )

@@ -12,7 +12,7 @@ Forward = Callable[[Tensor], Tensor]
 R = TypeVar("R")
 
 COMPILE_FROM = 5e14
-"""Multiply-adds of all forward passes of a training from which compiling pays: about five minutes of a data-centre GPU,
+"""Multiply-adds of all forward passes of a training from which compiling pays: about five minutes of a data-center GPU,
 of which compiling takes one. An estimate: no GPU was at hand."""
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 SHARES = (0.1, 0.25, 0.5)
 """A cut is tried where the tail's share of the multiply-adds first reaches one of these; at last, all of it."""
 AUGMENTED_FROM = 0.5
-"""Tails that take at least this share of the multiply-adds see augmented pictures; shorter ones learn as much from
+"""Tails that take at least this share of the multiply-adds see augmented images; shorter ones learn as much from
 cached plain features (see benchmarks/README.md), in a fraction of the time."""
 SLOWER = 0.5
 """Each depth learns at this share of the last one's rate: what it starts from is better, and soon spoilt."""
@@ -40,10 +40,10 @@ def depths(costs: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """By how much one tail's losses on the same pictures are lower than another's."""
+    """By how much one tail's losses on the same images are lower than another's."""
 
     mean: float
-    """In nats a picture; positive is better."""
+    """In nats an image; positive is better."""
     error: float
     """Standard error of the paired difference."""
 
@@ -54,7 +54,7 @@ class Gain:
 
 
 def gain(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Gain:
-    """Paired comparison of losses float [M] on the same pictures, M >= 1."""
+    """Paired comparison of losses float [M] on the same images, M >= 1."""
     difference = before - after
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
     return Gain(mean=float(difference.mean()), error=float(error))

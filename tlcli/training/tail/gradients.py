@@ -1,6 +1,6 @@
 """The gradients of a batch: by one process, or by several that each take a part of it.
 
-Shapes: B pictures of a batch, k classes.
+Shapes: B images of a batch, k classes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Gradients:
         self._pass = CompiledOrNot(tail, compiled=compiled, warn=warn)
         self._halving = Halving(device, warn, least=2)
         self.least = 2
-        """Pictures that a batch has at least, where there are enough."""
+        """Images that a batch has at least, where there are enough."""
         self.batch_size = recipe.batch_size
         self._begin(warn)
 
@@ -72,22 +72,22 @@ class Gradients:
         """Have dropout drop, and BatchNorm take the statistics of batches, unless the recipe fixes them."""
         _train_mode(self._tail, self._recipe)
 
-    def count(self, pictures: int) -> int:
-        """Pictures in a batch of which `pictures` are this process's."""
-        return pictures
+    def count(self, images: int) -> int:
+        """Images in a batch of which `images` are this process's."""
+        return images
 
-    def of(self, inputs: Tensor, labels: Tensor, pictures: int, step: int) -> float:
+    def of(self, inputs: Tensor, labels: Tensor, images: int, step: int) -> float:
         """Leave the gradients of a batch in the parameters, unless its loss, which is returned, is no number.
 
         Args:
             inputs: float32 [B, ...], on the device.
             labels: int64 [B], on the device.
-            pictures: Those of all processes; here B.
+            images: Those of all processes; here B.
             step: Seeds dropout and stochastic depth.
         """
 
         def of_batch(tail: Forward) -> float:
-            return sum(self._halving.run(lambda part: self._of_part(tail, inputs, labels, part, step), pictures))
+            return sum(self._halving.run(lambda part: self._of_part(tail, inputs, labels, part, step), images))
 
         return self._pass.run(of_batch)
 
@@ -118,7 +118,7 @@ class Gradients:
 
 
 class SharedGradients(Gradients):
-    """The same by several processes, each with its part of every batch; gradients are averaged over all pictures.
+    """The same by several processes, each with its part of every batch; gradients are averaged over all images.
 
     BatchNorm's statistics are those of all parts on CUDA. On a CPU, where torch can't, they are of each process's own
     part, and `settle` keeps the first one's running averages.
@@ -127,19 +127,19 @@ class SharedGradients(Gradients):
     def _begin(self, warn: Callable[[str], None]) -> None:
         tail, device, fixed = self._tail, self._device, self._recipe.fixed_statistics
         moving = not fixed and any(isinstance(module, _BatchNorm) for module in tail.modules())
-        synchronised = moving and device.type == "cuda"
+        synchronized = moving and device.type == "cuda"
         if moving:
             self.least = 2 * processes.size()  # two for each, or what comes instead would enter the statistics
             if self.batch_size < self.least:
-                warn(f"batches have {self.least} pictures, two for each process, since BatchNorm can't take fewer.")
+                warn(f"batches have {self.least} images, two for each process, since BatchNorm can't take fewer.")
                 self.batch_size = self.least
-        if moving and not synchronised:
+        if moving and not synchronized:
             warn(
-                "BatchNorm's statistics are those of each process's part of a batch, since torch can't synchronise "
+                "BatchNorm's statistics are those of each process's part of a batch, since torch can't synchronize "
                 "them on a CPU; the running averages of the first process are kept."
             )
         self._shared = DistributedDataParallel(
-            _synchronised(tail) if synchronised else tail,
+            _synchronized(tail) if synchronized else tail,
             device_ids=[device] if device.type == "cuda" else None,
             static_graph=True,  # parameters may be without a gradient
             **_WITHOUT_BUFFERS,
@@ -149,19 +149,19 @@ class SharedGradients(Gradients):
         """As alone."""
         _train_mode(self._shared, self._recipe)
 
-    def count(self, pictures: int) -> int:
-        """Pictures in a batch of which `pictures` are this process's."""
-        return round(processes.total([pictures])[0])
+    def count(self, images: int) -> int:
+        """Images in a batch of which `images` are this process's."""
+        return round(processes.total([images])[0])
 
-    def of(self, inputs: Tensor, labels: Tensor, pictures: int, step: int) -> float:
+    def of(self, inputs: Tensor, labels: Tensor, images: int, step: int) -> float:
         """As alone, but memory that runs out is an error: the others could not follow."""
         count = len(labels)
-        if count < 2:  # its pictures vanished; what comes instead counts for nothing
+        if count < 2:  # its images vanished; what comes instead counts for nothing
             inputs = torch.cat([inputs, inputs.new_zeros(2 - count, *inputs.shape[1:])])
         self._forget()
         logits = self._logits(self._shared, inputs, step + processes.rank() * 998_244_353)[:count]
         smoothing = self._recipe.label_smoothing
-        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum") / pictures
+        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum") / images
         value = processes.total([loss.item()])[0]
         if np.isfinite(value):  # for all, or for none
             self._scaler.scale(loss * processes.size()).backward()  # type: ignore[no-untyped-call]
@@ -181,7 +181,7 @@ def _train_mode(module: nn.Module, recipe: Recipe) -> None:
                 inner.eval()
 
 
-def _synchronised(tail: nn.Module) -> nn.Module:
+def _synchronized(tail: nn.Module) -> nn.Module:
     """The same network, with the same parameters and buffers, whose BatchNorms ask the other processes.
 
     A network of its own, since the modules of the tail are those of the network that is saved and predicts.

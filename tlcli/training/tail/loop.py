@@ -1,9 +1,9 @@
-"""Training a tail: epochs over features (or pictures) until the validation loss is at its best.
+"""Training a tail: epochs over features (or images) until the validation loss is at its best.
 
 What a step does depends on the seed and the step's number alone, so that training goes on from a saved state as if it
 had never stopped.
 
-Shapes: B pictures of a batch, k classes, M validation pictures.
+Shapes: B images of a batch, k classes, M validation images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tlcli.training.tail.gradients import Gradients, SharedGradients
 from tlcli.training.tail.optimizer import make_optimizer, schedule, set_learning_rate
 from tlcli.training.tail.precision import depthwise_in_fp32
 from tlcli.training.tail.recipe import Recipe
-from tlcli.training.tail.validation import Judgement, judge, logits_of
+from tlcli.training.tail.validation import Judgment, judge, logits_of
 
 SMALLEST_SCALE = 1e-3
 """A loss scale that float16 has fallen to for good: the gradients are no numbers at any scale."""
@@ -44,8 +44,8 @@ class State:
     step: int = 0
     """Of this epoch."""
     loss: float = 0.0
-    """Sum over the pictures of this epoch."""
-    pictures: int = 0
+    """Sum over the images of this epoch."""
+    images: int = 0
     """In this epoch."""
     seconds: float = 0.0
     waited: float = 0.0
@@ -115,7 +115,7 @@ class TailTrainer:
         self._device = device
         self._best: dict[str, Tensor] = {}
         self.resumable = False
-        """Whether `state` and `tensors()` belong together now: not before the first judgement, not within a step."""
+        """Whether `state` and `tensors()` belong together now: not before the first judgment, not within a step."""
 
     def steps_left(self) -> int:
         """Steps still to do, if no patience ends it before."""
@@ -131,7 +131,7 @@ class TailTrainer:
         save: Callable[[], None],
         stepped: Callable[[int], None],
         finished: Callable[[dict[str, Any]], None],
-    ) -> tuple[Judgement, str | None]:
+    ) -> tuple[Judgment, str | None]:
         """Train to the end, and leave the best weights in the tail.
 
         Args:
@@ -140,7 +140,7 @@ class TailTrainer:
             finished: Told each epoch's line.
 
         Returns:
-            How good the best weights are on the validation pictures, and where the loss stopped being a number (None
+            How good the best weights are on the validation images, and where the loss stopped being a number (None
             where it didn't).
 
         Raises:
@@ -182,9 +182,9 @@ class TailTrainer:
             step = before_it + state.step
             with unbroken():
                 self.resumable = False
-                pictures = self._gradients.count(len(rows))
-                if pictures > 1:  # the others' pictures vanished since the run began
-                    self._step(rows, inputs, pictures, rate_at(step), number * 1_000_003 + state.step)
+                images = self._gradients.count(len(rows))
+                if images > 1:  # the others' images vanished since the run began
+                    self._step(rows, inputs, images, rate_at(step), number * 1_000_003 + state.step)
                 state.step += 1
                 self.resumable = True
             state.seconds = before + time.monotonic() - mark
@@ -192,31 +192,31 @@ class TailTrainer:
             stepped(1)
             save()
         self._gradients.settle()
-        judgement = self.evaluate()
+        judgment = self.evaluate()
         with unbroken():
-            self._end_epoch(judgement, rate_at(before_it + len(batches) - 1))
+            self._end_epoch(judgment, rate_at(before_it + len(batches) - 1))
 
-    def _end_epoch(self, judgement: Judgement, rate: float) -> None:
+    def _end_epoch(self, judgment: Judgment, rate: float) -> None:
         state = self.state
         state.lines.append(
             {
                 "epoch": state.epoch + 1,
-                "train_loss": state.loss / max(1, state.pictures),
-                "validation_loss": judgement.loss,
-                "validation_accuracy": judgement.accuracy,
+                "train_loss": state.loss / max(1, state.images),
+                "validation_loss": judgment.loss,
+                "validation_accuracy": judgment.accuracy,
                 "learning_rate": rate,
-                "pictures": state.pictures,
+                "pictures": state.images,
                 "seconds": round(state.seconds, 3),
                 "waited": round(state.waited / max(state.seconds, 1e-9), 4),
             }
         )
-        self._keep_if_best(judgement, state.epoch)
+        self._keep_if_best(judgment, state.epoch)
         state.epoch += 1
-        state.step, state.loss, state.pictures, state.seconds, state.waited = 0, 0.0, 0, 0.0, 0.0
+        state.step, state.loss, state.images, state.seconds, state.waited = 0, 0.0, 0, 0.0, 0.0
 
-    def _step(self, rows: Tensor, inputs: Tensor, pictures: int, rate: float, step: int) -> None:
+    def _step(self, rows: Tensor, inputs: Tensor, images: int, rate: float, step: int) -> None:
         labels, inputs = self._labels[rows].to(self._device, non_blocking=True), to_device(inputs, self._device)
-        value = self._gradients.of(inputs, labels, pictures, step)
+        value = self._gradients.of(inputs, labels, images, step)
         where = f"epoch {self.state.epoch + 1}, step {self.state.step + 1}"
         if not np.isfinite(value):
             raise _NotFinite(where)
@@ -229,11 +229,11 @@ class TailTrainer:
         self._scaler.update()
         if self._scaler.is_enabled() and self._scaler.get_scale() < SMALLEST_SCALE:
             raise _NotFinite(where)
-        self.state.loss += value * pictures
-        self.state.pictures += pictures
+        self.state.loss += value * images
+        self.state.images += images
 
-    def evaluate(self) -> Judgement:
-        """Judge the weights that are in the tail on the validation pictures, as prediction will.
+    def evaluate(self) -> Judgment:
+        """Judge the weights that are in the tail on the validation images, as prediction will.
 
         Raises:
             DataError: some can't be read any more; epochs that were judged by others can't be compared.
@@ -242,14 +242,14 @@ class TailTrainer:
         rows, logits = logits_of(self._tail, self._validation, count, self._device)
         if lost := count - len(rows):
             raise DataError(
-                f"{lost:,} of {count:,} validation pictures changed or vanished since the run began. Put them back and "
+                f"{lost:,} of {count:,} validation images changed or vanished since the run began. Put them back and "
                 "go on with --resume, or start again with --overwrite for what is there now."
             )
         return processes.of_first(lambda: judge(logits, self._validation_labels, self._log_prior))
 
-    def _keep_if_best(self, judgement: Judgement, epoch: int) -> None:
-        if judgement.loss < self.state.best_loss:
-            self.state.best_loss, self.state.best_epoch = judgement.loss, epoch
+    def _keep_if_best(self, judgment: Judgment, epoch: int) -> None:
+        if judgment.loss < self.state.best_loss:
+            self.state.best_loss, self.state.best_epoch = judgment.loss, epoch
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in self._tail.state_dict().items()}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -9,9 +9,9 @@ from tlcli.settings import TrainingSettings
 
 EPOCHS = 8
 STEPS = 300
-"""At least, of a training with the default number of epochs: weights need steps, however few the pictures are."""
+"""At least, of a training with the default number of epochs: weights need steps, however few the images are."""
 STRETCH = 5.0
-"""How many times more epochs than usual few pictures may get for that."""
+"""How many times more epochs than usual few images may get for that."""
 EPOCHS_FROM_SCRATCH = 40
 BUDGET = 6
 """Of `--freeze auto`, in epochs of the whole network."""
@@ -46,7 +46,7 @@ class Recipe:
     clip: float
     """Largest norm of the gradient."""
     fixed_statistics: bool
-    """Whether BatchNorm goes on normalising by the statistics that the weights came with, as it does in prediction."""
+    """Whether BatchNorm goes on normalizing by the statistics that the weights came with, as it does in prediction."""
     patience: int | None
     """Epochs without a better validation loss until it stops; None trains all epochs."""
     seed: int
@@ -56,9 +56,9 @@ class Recipe:
     """`fp32`, or the autocast type `bf16` or `fp16`."""
 
 
-def stretch(pictures: int, batch_size: int | None) -> float:
-    """How many times more epochs than usual it takes to make enough steps of so many pictures; at least 1."""
-    an_epoch = math.ceil(pictures / (batch_size or BATCH_SIZE))
+def stretch(images: int, batch_size: int | None) -> float:
+    """How many times more epochs than usual it takes to make enough steps of so many images; at least 1."""
+    an_epoch = math.ceil(images / (batch_size or BATCH_SIZE))
     return min(STRETCH, max(1.0, STEPS / (EPOCHS * an_epoch)))
 
 

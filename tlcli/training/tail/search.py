@@ -23,8 +23,8 @@ from tlcli.training.tail.loop import State, TailTrainer
 from tlcli.training.tail.precision import training_precision
 from tlcli.training.tail.recipe import BUDGET, EPOCHS, EPOCHS_EACH, EPOCHS_FROM_SCRATCH, make_recipe, stretch
 from tlcli.training.tail.train import TailResult, log_prior_of, train_tail
-from tlcli.training.tail.validation import Judgement, judge
-from tlcli.training.usable_images import Pictures
+from tlcli.training.tail.validation import Judgment, judge
+from tlcli.training.usable_images import UsableImages
 
 Watch = Callable[[Sequence[dict[str, Any]]], None]
 """Told all lines of `metrics.jsonl` so far."""
@@ -46,7 +46,7 @@ class Progress:
     best: int = -1
     """Of `tried`: the lowest validation loss."""
     losses: list[float] = field(default_factory=list)
-    """[M], on the validation pictures, of the last depth that was better by more than chance."""
+    """[M], on the validation images, of the last depth that was better by more than chance."""
     in_vain: int = 0
     """Depths in a row that were not."""
 
@@ -56,8 +56,8 @@ class Outcome:
     """The tail that was kept; its weights are in the network."""
 
     frozen: Frozen
-    judgement: Judgement
-    """On the validation pictures."""
+    judgment: Judgment
+    """On the validation images."""
     lines: list[dict[str, Any]]
     """One for each epoch, of all depths."""
     tried: list[dict[str, Any]]
@@ -76,7 +76,7 @@ class Outcome:
     @property
     def temperature(self) -> float:
         """What logits are divided by before the softmax."""
-        return self.judgement.temperature
+        return self.judgment.temperature
 
 
 def _at_depth(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ class Search:
 
     Args:
         network: With the head that training starts from.
-        pictures: To learn from, and to be judged on.
+        images: To learn from, and to be judged on.
         settings: Of the run.
         report: Shown each epoch and depth.
         checkpoints: Where the state is saved, and what to go on from; None in processes but the first.
@@ -102,22 +102,22 @@ class Search:
     def __init__(
         self,
         network: Network,
-        pictures: Pictures,
+        images: UsableImages,
         settings: FinetuneSettings,
         report: Reporter,
         checkpoints: Checkpoints | None,
         watch: Watch,
     ) -> None:
-        self._network, self._pictures, self._settings = network, pictures, settings
+        self._network, self._images, self._settings = network, images, settings
         self._report, self._checkpoints, self._watch = report, checkpoints, watch
         self._auto = settings.network.freeze == "auto"
         self._pretrained = settings.network.weights != "none"
-        self._stretch = stretch(len(pictures.rows("train")), settings.compute.batch_size)
-        self._labels = pictures.labels(pictures.rows("validation"))
-        self._log_prior = log_prior_of(pictures) if settings.balance else None
+        self._stretch = stretch(len(images.rows("train")), settings.compute.batch_size)
+        self._labels = images.labels(images.rows("validation"))
+        self._log_prior = log_prior_of(images) if settings.balance else None
         self._progress = Progress()
         self._kept: dict[str, torch.Tensor] = {}
-        """The network at the best depth, and its logits on the validation pictures."""
+        """The network at the best depth, and its logits on the validation images."""
         self._recipe: dict[str, Any] = {}
         self._feature_seconds = self._seconds = 0.0
 
@@ -125,11 +125,11 @@ class Search:
         """Try, and leave the best in the network.
 
         Args:
-            head: Logits [M, k] of the validation pictures with all but the head frozen; None where nobody tried that.
+            head: Logits [M, k] of the validation images with all but the head frozen; None where nobody tried that.
 
         Raises:
             UsageError: the network can't be cut there.
-            DataError: pictures vanished meanwhile.
+            DataError: images vanished meanwhile.
             MachineError: no room, or no memory.
         """
         candidates = candidates_for(self._network, self._settings.network.freeze)
@@ -191,7 +191,7 @@ class Search:
         )
         self._recipe = asdict(recipe)
         self._report.note(
-            f"Training  {describe_cut(frozen.cut)}, {epochs} epochs of {recipe.batch_size} pictures a step, "
+            f"Training  {describe_cut(frozen.cut)}, {epochs} epochs of {recipe.batch_size} images a step, "
             f"{recipe.precision}, augmentation: {augmentation.describe() if augmentation else 'none'}"
         )
 
@@ -209,7 +209,7 @@ class Search:
             self._watch([*progress.lines, *_at_depth(frozen.cut.layer, lines)])
 
         result = train_tail(
-            frozen, self._pictures, recipe, settings, self._report, save=save, finished=finished, begun=begun
+            frozen, self._images, recipe, settings, self._report, save=save, finished=finished, begun=begun
         )
         self._feature_seconds += result.feature_seconds
         self._seconds += result.seconds
@@ -230,7 +230,7 @@ class Search:
                 "augmentation": augmentation.to_json() if augmentation else None,
                 "views": settings.training.views,
             },
-            result.judgement,
+            result.judgment,
         )
         return result
 
@@ -260,21 +260,21 @@ class Search:
         }
         self._enter(row, judge(logits, self._labels, self._log_prior))
 
-    def _enter(self, row: dict[str, Any], judgement: Judgement) -> None:
+    def _enter(self, row: dict[str, Any], judgment: Judgment) -> None:
         """Add a depth to the table, and keep its network if it is better than the best so far."""
         progress, tried = self._progress, self._progress.tried
-        by = gain(np.array(progress.losses), judgement.losses) if tried else None
-        accuracy, loss = judgement.accuracy, judgement.loss
+        by = gain(np.array(progress.losses), judgment.losses) if tried else None
+        accuracy, loss = judgment.accuracy, judgment.loss
         error = float(np.sqrt(accuracy * (1 - accuracy) / len(self._labels)))
         gained = {"gain": by.mean, "gain_error": by.error} if by else {"gain": None, "gain_error": None}
         if not tried or loss < tried[progress.best]["loss"]:
             progress.best = len(tried)
             state = self._network.backbone.model.state_dict()
             self._kept = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-            self._kept["logits"] = torch.from_numpy(judgement.logits)
+            self._kept["logits"] = torch.from_numpy(judgment.logits)
         tried.append(row | {"accuracy": accuracy, "error": error, "loss": loss} | gained)
         if by is None or by.clear:
-            progress.losses, progress.in_vain = judgement.losses.tolist(), 0
+            progress.losses, progress.in_vain = judgment.losses.tolist(), 0
         else:
             progress.in_vain += 1
 
@@ -286,7 +286,7 @@ class Search:
         frozen = freeze_at(self._network, kept["freeze"], self._report)
         return Outcome(
             frozen=frozen,
-            judgement=judge(logits, self._labels, self._log_prior),
+            judgment=judge(logits, self._labels, self._log_prior),
             lines=progress.lines,
             tried=progress.tried,
             best=progress.best,

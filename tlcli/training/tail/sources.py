@@ -1,6 +1,6 @@
-"""Where the batches of a tail come from: the cache, or pictures through the frozen prefix. Both give the same numbers.
+"""Where the batches of a tail come from: the cache, or images through the frozen prefix. Both give the same numbers.
 
-Shapes: B pictures of a batch, H x W pixels, C channels.
+Shapes: B images of a batch, H x W pixels, C channels.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tlcli.features.frozen import Frozen
 from tlcli.features.rounding import round_as_stored
 from tlcli.features.store import FeatureStore
 from tlcli.images.batch import stacked
-from tlcli.images.loader import PictureLoader
-from tlcli.images.worker import Picture
+from tlcli.images.loader import ImageLoader
+from tlcli.images.worker import DecodedImage
 from tlcli.progress import Reporter
 
 AHEAD = 2
@@ -37,7 +37,7 @@ class CachedSource:
 
     Args:
         store: Has every view that will be asked for.
-        digests: Of the pictures, by row.
+        digests: Of the images, by row.
         view_of: Which view an epoch shows.
     """
 
@@ -75,13 +75,13 @@ class CachedSource:
 
 
 class StreamedSource:
-    """Pictures, decoded (and augmented) by other processes while the tail trains, through the prefix.
+    """UsableImages, decoded (and augmented) by other processes while the tail trains, through the prefix.
 
     Args:
         frozen: The prefix; rounds its features as the store would.
-        loader: Of the pictures.
-        paths: Of the pictures, by row.
-        digests: Of the pictures; one that is another by now is left out.
+        loader: Of the images.
+        paths: Of the images, by row.
+        digests: Of the images; one that is another by now is left out.
         view_of: Which view an epoch shows.
         lost: Gets the paths that can't be read any more, and why.
         report: Told of them.
@@ -90,7 +90,7 @@ class StreamedSource:
     def __init__(
         self,
         frozen: Frozen,
-        loader: PictureLoader,
+        loader: ImageLoader,
         paths: Sequence[str],
         digests: Sequence[bytes],
         view_of: ViewOf,
@@ -107,31 +107,31 @@ class StreamedSource:
         self._report = report
 
     def load(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows int64 [B'] and features float32 [B', ...] of each batch; lost pictures are left out."""
+        """Rows int64 [B'] and features float32 [B', ...] of each batch; lost images are left out."""
         view = self._view_of(epoch)
-        pictures = self._loader.load_views((self._paths[row], view) for batch in batches for row in batch)
+        images = self._loader.load_views((self._paths[row], view) for batch in batches for row in batch)
         for batch in batches:
             started = time.monotonic()
-            arrived = list(islice(pictures, len(batch)))
+            arrived = list(islice(images, len(batch)))
             self.waited += time.monotonic() - started
-            good = [(row, picture) for row, picture in zip(batch, arrived, strict=True) if self._usable(row, picture)]
+            good = [(row, image) for row, image in zip(batch, arrived, strict=True) if self._usable(row, image)]
             rows = torch.tensor([row for row, _ in good], dtype=torch.int64)
             # Also where nothing is left: whoever goes on from a step counts batches.
             none = torch.empty(0, *self._frozen.cut.feature_shape)
-            yield rows, self._features([picture for _, picture in good]) if good else none
+            yield rows, self._features([image for _, image in good]) if good else none
 
-    def _usable(self, row: int, picture: Picture) -> bool:
-        if picture.pixels is not None and picture.digest == self._digests[row]:
+    def _usable(self, row: int, image: DecodedImage) -> bool:
+        if image.pixels is not None and image.digest == self._digests[row]:
             return True
         path = self._paths[row]
         if path not in self._lost:
-            self._lost[path] = picture.error or CHANGED
+            self._lost[path] = image.error or CHANGED
             self._report.warn(f"{path} is left out from here: {self._lost[path]}")
         return False
 
-    def _features(self, pictures: Sequence[Picture]) -> Tensor:
+    def _features(self, images: Sequence[DecodedImage]) -> Tensor:
         shape = self._frozen.network.preprocessing.shape
-        pixels = stacked([picture.pixels or b"" for picture in pictures], shape)
+        pixels = stacked([image.pixels or b"" for image in images], shape)
         runner = self._frozen.runner
         if self._frozen.cut.layer == 0:
             return runner.features(pixels).clone()  # no longer an inference tensor, so that gradients may pass

@@ -15,7 +15,7 @@ import torch
 from tlcli import processes
 from tlcli.backbones.multiply_adds import multiply_adds
 from tlcli.features.frozen import Frozen, known_features
-from tlcli.images.loader import PictureLoader
+from tlcli.images.loader import ImageLoader
 from tlcli.progress import Reporter
 from tlcli.settings import FinetuneSettings
 from tlcli.training.head.l2_selection import class_log_prior
@@ -24,11 +24,11 @@ from tlcli.training.tail.compilation import pick_compiled
 from tlcli.training.tail.loop import State, TailTrainer
 from tlcli.training.tail.recipe import BATCH_SIZE, Recipe
 from tlcli.training.tail.sources import CachedSource, StreamedSource
-from tlcli.training.tail.validation import Judgement, logits_of
-from tlcli.training.usable_images import Pictures, refuse_lost
+from tlcli.training.tail.validation import Judgment, logits_of
+from tlcli.training.usable_images import UsableImages, refuse_lost
 
 WAITED = 0.2
-"""Share of the time spent waiting for pictures above which it is worth a warning."""
+"""Share of the time spent waiting for images above which it is worth a warning."""
 
 Tensors = dict[str, torch.Tensor]
 
@@ -44,8 +44,8 @@ class Save(Protocol):
 class TailResult:
     """A trained tail; its weights are in the network."""
 
-    judgement: Judgement
-    """On the validation pictures."""
+    judgment: Judgment
+    """On the validation images."""
     lines: list[dict[str, Any]]
     """One for each epoch."""
     best_epoch: int
@@ -63,7 +63,7 @@ class TailResult:
 
 def train_tail(
     frozen: Frozen,
-    pictures: Pictures,
+    images: UsableImages,
     recipe: Recipe,
     settings: FinetuneSettings,
     report: Reporter,
@@ -76,7 +76,7 @@ def train_tail(
 
     Args:
         frozen: The cut network.
-        pictures: To learn from, and to be judged on.
+        images: To learn from, and to be judged on.
         recipe: How.
         settings: Of the run.
         report: Shown each epoch.
@@ -85,30 +85,30 @@ def train_tail(
         begun: State and tensors to go on from; None begins.
 
     Raises:
-        DataError: pictures vanished meanwhile.
+        DataError: images vanished meanwhile.
         MachineError: no room for features, or no memory.
     """
     network, cut = frozen.network, frozen.cut
     share = tail_share(frozen)
-    train, validation = pictures.rows("train"), pictures.rows("validation")
+    train, validation = images.rows("train"), images.rows("validation")
     work = recipe.epochs * len(train) * multiply_adds(cut.tail, cut.feature_shape)
     started = time.monotonic()
     if _cacheable(frozen):  # in one go, those of test too, which are judged at the end
-        rows = [*([] if frozen.augmented else train), *validation, *pictures.rows("test")]
-        fill(frozen, pictures, rows, [0], settings, report)
+        rows = [*([] if frozen.augmented else train), *validation, *images.rows("test")]
+        fill(frozen, images, rows, [0], settings, report)
     with (
-        open_source(frozen, pictures, train, settings, report, augmented=True) as train_source,
-        open_source(frozen, pictures, validation, settings, report) as validation_source,
+        open_source(frozen, images, train, settings, report, augmented=True) as train_source,
+        open_source(frozen, images, validation, settings, report) as validation_source,
     ):
         ready = time.monotonic()
         trainer = TailTrainer(
             network.backbone.model,
             cut.tail,
             train=train_source,
-            labels=torch.from_numpy(pictures.labels(train)),
+            labels=torch.from_numpy(images.labels(train)),
             validation=validation_source,
-            validation_labels=pictures.labels(validation),
-            log_prior=log_prior_of(pictures) if settings.balance else None,
+            validation_labels=images.labels(validation),
+            log_prior=log_prior_of(images) if settings.balance else None,
             recipe=recipe,
             device=network.device,
             compiled=pick_compiled(network.device, work),
@@ -124,7 +124,7 @@ def train_tail(
 
         try:
             with report.task("Train", trainer.steps_left(), "steps") as advance:
-                judgement, stopped = trainer.fit(
+                judgment, stopped = trainer.fit(
                     save=lambda: save(trainer),
                     stepped=advance,
                     finished=tell,
@@ -133,11 +133,11 @@ def train_tail(
             if trainer.resumable and not isinstance(error, Exception):  # Ctrl-C or a termination signal
                 save(trainer, now=True)
             raise
-        _share_losses(pictures, report)
+        _share_losses(images, report)
         if not stopped:  # or a training that went on from there would not stop where this one did
             save(trainer, now=True)
     return TailResult(
-        judgement=judgement,
+        judgment=judgment,
         lines=trainer.state.lines,
         best_epoch=trainer.state.best_epoch + 1,
         stopped=stopped,
@@ -148,13 +148,13 @@ def train_tail(
     )
 
 
-def _share_losses(pictures: Pictures, report: Reporter) -> None:
-    """Have every process know which pictures the others could not read again; each has told of its own."""
-    told = set(pictures.lost)
-    for others in processes.gather(dict(pictures.lost)):
-        pictures.lost.update(others)
-    for path in pictures.lost.keys() - told:
-        report.warn(f"{path} was left out: {pictures.lost[path]}")
+def _share_losses(images: UsableImages, report: Reporter) -> None:
+    """Have every process know which images the others could not read again; each has told of its own."""
+    told = set(images.lost)
+    for others in processes.gather(dict(images.lost)):
+        images.lost.update(others)
+    for path in images.lost.keys() - told:
+        report.warn(f"{path} was left out: {images.lost[path]}")
 
 
 def tail_share(frozen: Frozen) -> float:
@@ -164,18 +164,18 @@ def tail_share(frozen: Frozen) -> float:
     return multiply_adds(frozen.cut.tail, frozen.cut.feature_shape) / whole
 
 
-def log_prior_of(pictures: Pictures) -> npt.NDArray[np.float64]:
+def log_prior_of(images: UsableImages) -> npt.NDArray[np.float64]:
     """Logarithms of the classes' frequencies in train, float [k]."""
-    return class_log_prior(torch.from_numpy(pictures.labels(pictures.rows("train"))), pictures.classes)
+    return class_log_prior(torch.from_numpy(images.labels(images.rows("train"))), images.classes)
 
 
 def evaluate_tail(
-    frozen: Frozen, pictures: Pictures, rows: Sequence[int], settings: FinetuneSettings, report: Reporter
+    frozen: Frozen, images: UsableImages, rows: Sequence[int], settings: FinetuneSettings, report: Reporter
 ) -> tuple[list[int], npt.NDArray[np.float32]]:
-    """Those of the rows whose pictures are still there, and their logits [M, k] of plain pictures."""
-    with open_source(frozen, pictures, rows, settings, report) as source:
+    """Those of the rows whose images are still there, and their logits [M, k] of plain images."""
+    with open_source(frozen, images, rows, settings, report) as source:
         found, logits = logits_of(frozen.cut.tail, source, len(rows), frozen.network.device)
-    _share_losses(pictures, report)
+    _share_losses(images, report)
     return [rows[index] for index in found], logits
 
 
@@ -186,24 +186,24 @@ def _cacheable(frozen: Frozen) -> bool:
 @contextlib.contextmanager
 def open_source(
     frozen: Frozen,
-    pictures: Pictures,
+    images: UsableImages,
     rows: Sequence[int],
     settings: FinetuneSettings,
     report: Reporter,
     *,
     augmented: bool = False,
 ) -> Iterator[Source]:
-    """The batches of some pictures: from the cache where they can be, which is filled first; else from the pictures.
+    """The batches of some images: from the cache where they can be, which is filled first; else from the images.
 
     Args:
         frozen: The cut network.
-        pictures: All of them.
+        images: All of them.
         rows: Which.
         settings: Of the run.
         report: Shown the progress.
         augmented: Distort them as the settings say.
     """
-    paths, digests = pictures.paths(rows), pictures.digests(rows)
+    paths, digests = images.paths(rows), images.digests(rows)
     augmented = augmented and frozen.augmented is not None
     views = settings.training.views if _cacheable(frozen) else None
 
@@ -213,55 +213,55 @@ def open_source(
     if not _cacheable(frozen) or (augmented and views is None):
         order = frozen.order(augmented=augmented)
         workers, ahead = settings.compute.worker_count(), 3 * (settings.compute.batch_size or BATCH_SIZE)
-        with PictureLoader(order, workers=workers, ahead=ahead) as loader:
+        with ImageLoader(order, workers=workers, ahead=ahead) as loader:
             if augmented:
                 loader.start()  # they import torch, which no epoch should be seen waiting for
-            yield StreamedSource(frozen, loader, paths, digests, view_of, pictures.lost, report)
+            yield StreamedSource(frozen, loader, paths, digests, view_of, images.lost, report)
         return
     store = frozen.augmented if augmented and frozen.augmented is not None else frozen.plain
-    fill(frozen, pictures, rows, range(1, views + 1) if augmented and views else [0], settings, report)
+    fill(frozen, images, rows, range(1, views + 1) if augmented and views else [0], settings, report)
     yield CachedSource(store, digests, view_of)
 
 
 def fill(
     frozen: Frozen,
-    pictures: Pictures,
+    images: UsableImages,
     rows: Sequence[int],
     views: Sequence[int],
     settings: FinetuneSettings,
     report: Reporter,
 ) -> None:
-    """Compute into the cache what it lacks of the views of some pictures: 0, or some above.
+    """Compute into the cache what it lacks of the views of some images: 0, or some above.
 
     Raises:
-        DataError: a picture that it lacks isn't there any more.
+        DataError: an image that it lacks isn't there any more.
     """
     store = frozen.plain if 0 in views or frozen.augmented is None else frozen.augmented
-    digests, compute = pictures.digests(rows), frozen.network.for_features(settings.compute)
-    extraction, _ = known_features(frozen, store, pictures.paths(rows), digests, views, compute, report=report)
+    digests, compute = images.digests(rows), frozen.network.for_features(settings.compute)
+    extraction, _ = known_features(frozen, store, images.paths(rows), digests, views, compute, report=report)
     refuse_lost(extraction, digests)
 
 
 def _tell(line: dict[str, Any], recipe: Recipe, advice: str, report: Reporter) -> None:
-    """An epoch in one line, and what to do where the loop had to wait for pictures."""
+    """An epoch in one line, and what to do where the loop had to wait for images."""
     waited = line["waited"]
     report.note(
         f"  epoch {line['epoch']:>2}/{recipe.epochs}  loss {line['train_loss']:.3f}  validation "
         f"{100 * line['validation_accuracy']:.1f} %, loss {line['validation_loss']:.3f}  "
-        f"{line['seconds']:.1f} s" + (f", {100 * waited:.0f} % of it waiting for pictures" if waited >= 0.005 else "")
+        f"{line['seconds']:.1f} s" + (f", {100 * waited:.0f} % of it waiting for images" if waited >= 0.005 else "")
     )
     if waited > WAITED and line["epoch"] == 1:
-        report.warn(f"training waited for pictures {100 * waited:.0f} % of the time. {advice}")
+        report.warn(f"training waited for images {100 * waited:.0f} % of the time. {advice}")
 
 
 def _advice(frozen: Frozen, settings: FinetuneSettings) -> str:
-    """What to change where training waits for pictures."""
+    """What to change where training waits for images."""
     found = ["more --workers, if there are cores left"]
     if frozen.augmented is not None:
         if _cacheable(frozen) and settings.training.views is None:
-            found.append("--views 4, which caches four views of each picture")
+            found.append("--views 4, which caches four views of each image")
         found.append("fewer distortions (--noise and --rotate cost most)")
     elif frozen.cut.layer and frozen.network.root is None:
         found.append("the cache, which --no-cache leaves out")
-    found.append("smaller picture files")
+    found.append("smaller image files")
     return f"What helps: {'; '.join(found)}."

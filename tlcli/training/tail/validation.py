@@ -1,6 +1,6 @@
-"""How good a tail is on pictures that it was not trained on.
+"""How good a tail is on images that it was not trained on.
 
-Shapes: M pictures, k classes.
+Shapes: M images, k classes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EVALUATED_AT_ONCE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """A tail's logits on the validation pictures, and how good they are."""
+class Judgment:
+    """A tail's logits on the validation images, and how good they are."""
 
     logits: NDArray[np.float32]
     """[M, k]."""
@@ -39,13 +39,13 @@ class Judgement:
         return float(self.losses.mean())
 
 
-def judge(logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None) -> Judgement:
+def judge(logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None) -> Judgment:
     """How good logits [M, k] are, at the temperature that suits them best; infinitely bad if one is no number."""
     if not np.isfinite(logits).all():
-        return Judgement(logits=logits, temperature=1.0, losses=np.full(len(labels), np.inf), accuracy=0.0)
+        return Judgment(logits=logits, temperature=1.0, losses=np.full(len(labels), np.inf), accuracy=0.0)
     temperature = fit_temperature(logits, labels, log_prior)
     shares = probabilities(logits, temperature, log_prior)[np.arange(len(labels)), labels]
-    return Judgement(
+    return Judgment(
         logits=logits,
         temperature=temperature,
         losses=-np.log(np.maximum(shares.astype(np.float64), 1e-12)),
@@ -67,7 +67,7 @@ def logits_of(
     Several processes share the rows; each gets what all found.
 
     Returns:
-        The rows whose pictures can still be read, M of them, and their logits float32 [M, k].
+        The rows whose images can still be read, M of them, and their logits float32 [M, k].
 
     Raises:
         DataError: none can.
@@ -86,7 +86,7 @@ def logits_of(
     found, logits = [row for rows, _ in parts for row in rows], [some for _, arrays in parts for some in arrays]
     if not found:
         raise DataError(
-            f"all {count:,} pictures to judge by changed or vanished since the run began. Put them back and go on with "
+            f"all {count:,} images to judge by changed or vanished since the run began. Put them back and go on with "
             "--resume, or start again with --overwrite for what is there now."
         )
     return found, np.concatenate(logits)
