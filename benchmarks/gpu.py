@@ -22,8 +22,8 @@ from tlcli.datasets.dataset import open_dataset
 from tlcli.engines.torch_engine import PrefixRunner, pick_batch_size, pick_precision
 from tlcli.features.network import make_preprocessing
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
-from tlcli.settings.shared import cores
+from tlcli.images.worker import DecodeOptions
+from tlcli.processes import cores
 
 if not torch.cuda.is_available():
     sys.exit("no CUDA GPU here: nothing was measured")
@@ -39,7 +39,7 @@ def add(name, count, seconds):
     rows.append([name, f"{count / seconds:,.0f}", f"{seconds:.1f} s"])
 
 
-with ImageLoader(Order(preprocessing=preprocessing), workers=cores()) as loader:
+with ImageLoader(DecodeOptions(preprocessing=preprocessing), workers=cores()) as loader:
     loader.start()
     started = time.monotonic()
     good = [image.pixels for image in loader.load(paths) if image.pixels]

@@ -21,7 +21,7 @@ from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images import loader
 from tlcli.images.preprocess import whole_image
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Silent
 
 DECODING, IMAGES, SIZE, WIDTH = 0.00184, 8000, 224, 1280
@@ -51,7 +51,7 @@ for decoders in [int(word) for word in sys.argv[1:]] or [2, 8, 16]:
     size = whole_image(SIZE)
     with (
         tempfile.TemporaryDirectory() as folder,
-        loader.ImageLoader(Order(preprocessing=size), workers=decoders, ahead=1783) as opened,
+        loader.ImageLoader(DecodeOptions(preprocessing=size), workers=decoders, ahead=1783) as opened,
     ):
         opened.start()
         store = FeatureStore(Path(folder), {"of": "nothing"}, (WIDTH,))

@@ -18,7 +18,7 @@ from pathlib import Path
 from measure import TLCLI, machine, table
 
 from tlcli.datasets.dataset import open_dataset
-from tlcli.settings.shared import cores
+from tlcli.processes import cores
 
 FEW = 60
 """Images, half of them to train on, that take next to no time."""

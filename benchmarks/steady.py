@@ -24,10 +24,10 @@ from tlcli.commands.cache_features import cache_features
 from tlcli.engines.onnx_export import exported
 from tlcli.engines.onnx_session import OnnxSession
 from tlcli.features.network import make_preprocessing
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
+from tlcli.processes import cores
 from tlcli.progress import Silent
 from tlcli.settings import CacheFeaturesSettings, CacheSettings
-from tlcli.settings.shared import cores
 
 ALONE = 300
 """Images that decoding and network are measured on alone."""
@@ -70,7 +70,7 @@ prefix = cut_at(backbone, "all").prefix
 session = OnnxSession(exported(prefix, preprocessing.shape, preprocessing.mean, preprocessing.std, None, lambda: None))
 with tempfile.TemporaryDirectory() as folder:
     paths = copy_images(data, folder, 4)
-    read = functools.partial(read_image, order=Order(preprocessing=preprocessing))
+    read = functools.partial(read_image, order=DecodeOptions(preprocessing=preprocessing))
     found = {"decode": [], "forward": [], "steady": []}
     for _ in range(rounds):
         started = time.process_time()

@@ -1,7 +1,6 @@
 """Several processes that train one run, as torchrun starts them: who is which, and what they tell each other.
 
-Alone, which is what a process is outside `joined`, everything here is what one process does by itself. Importing this
-imports no torch.
+Outside `process_group` a process is alone: every collective function then acts on this process only. Torch-free.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tlcli.errors import MachineError, TlcliError
-from tlcli.settings.shared import cores, limit_cores
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
@@ -30,8 +28,23 @@ COMING = timedelta(minutes=30)
 """How long it takes at most until all are there."""
 
 
+_most_cores: int | None = None
+
+
+def limit_cores(count: int) -> None:
+    """Have `cores` say `count` at most, in a process that shares its machine with others of its kind."""
+    global _most_cores  # noqa: PLW0603 - cores are a matter of the process
+    _most_cores = count
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return found if _most_cores is None else min(found, _most_cores)
+
+
 @dataclass(frozen=True)
-class Place:
+class ProcessRank:
     """Which of how many processes this is."""
 
     rank: int
@@ -44,7 +57,7 @@ class Place:
     """How often those of this machine were started again."""
 
 
-class Elsewhere(TlcliError):
+class PeerStopped(TlcliError):
     """Another process stops, which says why; this one stops in silence."""
 
     def __init__(self, exit_code: int) -> None:
@@ -52,16 +65,16 @@ class Elsewhere(TlcliError):
         self.exit_code = exit_code
 
 
-ALONE = Place(rank=0, size=1, local_rank=0, job="", restarts=0)
+ALONE = ProcessRank(rank=0, size=1, local_rank=0, job="", restarts=0)
 _place = ALONE
 
 
-def launched() -> Place:
+def launched() -> ProcessRank:
     """Which process torchrun (or whoever sets the same variables) made this; `ALONE` where nobody did."""
     known = os.environ
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= known.keys():
         return ALONE
-    return Place(
+    return ProcessRank(
         rank=int(known["RANK"]),
         size=int(known["WORLD_SIZE"]),
         local_rank=int(known.get("LOCAL_RANK", "0")),
@@ -86,7 +99,7 @@ def local_rank() -> int | None:
 
 
 @contextlib.contextmanager
-def joined(*, cuda: bool) -> Iterator[None]:
+def process_group(*, cuda: bool) -> Iterator[None]:
     """Meet the other processes, where there are some.
 
     Args:
@@ -133,7 +146,7 @@ def _open_store() -> Store:
     return store
 
 
-def _meet(store: Store, place: Place) -> str:
+def _meet(store: Store, place: ProcessRank) -> str:
     """Agree on who is there, in a store that may still hold what processes of before a restart wrote: a name for that.
 
     Raises:
@@ -163,7 +176,7 @@ def _read(store: Store, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _lost_is_an_error(place: Place) -> Iterator[None]:
+def _lost_is_an_error(place: ProcessRank) -> Iterator[None]:
     from torch import distributed
 
     try:
@@ -172,7 +185,7 @@ def _lost_is_an_error(place: Place) -> Iterator[None]:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error).lower():
             raise
         if place.rank:
-            raise Elsewhere(MachineError.exit_code) from error
+            raise PeerStopped(MachineError.exit_code) from error
         raise MachineError(
             f"lost contact with another one of the {place.size} processes: it was killed, or its machine or network "
             "failed. With torchrun --max-restarts N, all go on by themselves."
@@ -220,7 +233,7 @@ def only_first(make: Callable[[], T]) -> T | None:
     if rank():
         distributed.broadcast_object_list(outcome)
         if outcome[0] is not None:
-            raise Elsewhere(outcome[0])
+            raise PeerStopped(outcome[0])
         return None
     try:
         made = make()

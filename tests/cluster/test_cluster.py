@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tlcli.cluster.connection import joined
+from tlcli.cluster.connection import ray_cluster
 from tlcli.cluster.parts import INDEX, part_path
 from tlcli.cluster.streaming import _portable, stream
 from tlcli.commands.cache_features import cache_features
@@ -45,7 +45,7 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setattr("tlcli.cluster.connection.cores", lambda: 2)
-        with joined(ClusterSettings(cores=1), "cpu", Silent()) as found:
+        with ray_cluster(ClusterSettings(cores=1), "cpu", Silent()) as found:
             assert (found.workers, found.cores, found.gpus) == (2, 1, 0)
             yield found
 

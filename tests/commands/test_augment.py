@@ -15,7 +15,7 @@ from PIL import Image
 from tlcli.commands.augment import augment
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.progress import Silent
 from tlcli.runs.directory import lock_out
 from tlcli.settings import AugmentSettings, ComputeSettings
@@ -103,8 +103,8 @@ def test_a_copy_read_plainly_is_the_online_view(split, tmp_path, small):
     augmented(split, tmp_path / "out", copies=2, augmentation=augmentation, seed=3)
     rows = [row for row in manifest(tmp_path / "out") if row["split"] == "train"]
     for row in rows:
-        offline = read_image(str(tmp_path / "out" / row["path"]), Order(preprocessing=small))
-        order = Order(preprocessing=small, augmentation=augmentation, seed=3)
+        offline = read_image(str(tmp_path / "out" / row["path"]), DecodeOptions(preprocessing=small))
+        order = DecodeOptions(preprocessing=small, augmentation=augmentation, seed=3)
         online = read_image(row["source"], order, int(row["view"]))
         assert offline.pixels == online.pixels
         assert offline.pixels is not None

@@ -14,7 +14,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.commands.cache import cache_list, cache_prune
 from tlcli.commands.cache_features import cache_features
 from tlcli.errors import UsageError
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.progress import Silent
 from tlcli.runs.run import load_run
 from tlcli.settings import CacheFeaturesSettings, CacheSettings, NetworkSettings
@@ -110,7 +110,7 @@ def test_cached_features_are_the_networks_own(data, tmp_path, trained):
     model = load_backbone("tf_efficientnet_lite0").model.eval()
     for row in rows[::9]:
         assert row["label"] == row["path"].rsplit("/", 2)[1]
-        image = read_image(row["path"], Order(preprocessing=preprocessing))
+        image = read_image(row["path"], DecodeOptions(preprocessing=preprocessing))
         assert row["digest"] == image.digest.hex()
         pixels = torch.tensor(np.frombuffer(image.pixels, np.uint8).reshape(64, 64, 3).copy())
         images = (pixels.permute(2, 0, 1)[None] / 255 - 0.5) / 0.5

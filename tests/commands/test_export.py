@@ -384,7 +384,7 @@ def test_int8_wants_images_that_were_trained_on(gray, draw, tmp_path, monkeypatc
 def test_timm_s_transforms_bring_images_in_as_predict_does(fit, trained, tmp_path):
     run = load_run(trained.run)
     run = replace(run, info=run.info | {"preprocessing": run.info["preprocessing"] | {"fit": fit}})
-    config = timm_folder.timm_config(run, {})["pretrained_cfg"]
+    config = timm_folder.export_config(run, {})["pretrained_cfg"]
     transform = timm.data.create_transform(**timm.data.resolve_data_config(config))
     image = Image.open(README.parent / IMAGE).convert("RGB").resize((400, 300))
     how: Preprocessing = run.preprocessing

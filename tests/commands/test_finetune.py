@@ -65,14 +65,14 @@ def test_timm_loads_the_run_and_agrees(photos, trained):
     run = load_run(trained.run)
     assert model.pretrained_cfg["label_names"] == list(run.classes)
 
-    from tlcli.images.worker import Order, read_image
+    from tlcli.images.worker import DecodeOptions, read_image
     from tlcli.inference.predictor import Predictor
     from tlcli.settings import ComputeSettings
 
     paths = sorted(photos.rglob("*.jpg"))[:6]
     pixels = np.stack(
         [
-            np.frombuffer(read_image(str(path), Order(preprocessing=run.preprocessing)).pixels, np.uint8)
+            np.frombuffer(read_image(str(path), DecodeOptions(preprocessing=run.preprocessing)).pixels, np.uint8)
             for path in paths
         ]
     ).reshape(len(paths), 64, 64, 3)

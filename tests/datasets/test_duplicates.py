@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.datasets.duplicates import find_duplicates
-from tlcli.datasets.splits import Settled
+from tlcli.datasets.splits import SplitImages
 from tlcli.datasets.summary import describe_balance, describe_dataset, describe_duplicates, describe_failures
 
 SAMPLES = [
@@ -35,7 +35,7 @@ def test_an_image_in_two_classes_is_named(report):
 
 def settled(sizes, *, folded):
     samples = [Sample(path="", label=label, split="train") for label, size in enumerate(sizes) for _ in range(size)]
-    return Settled(samples=tuple(samples), digests=(b"",) * len(samples), folded=folded)
+    return SplitImages(samples=tuple(samples), digests=(b"",) * len(samples), folded=folded)
 
 
 def dataset(*classes):

@@ -10,7 +10,7 @@ import pytest
 
 from tlcli.datasets.inputs import Inputs
 from tlcli.errors import DataError, MachineError
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.storage.files import portable_name
 
 ODD = [
@@ -159,7 +159,7 @@ def test_what_vanishes_after_it_was_listed_keeps_its_place_and_what_appears_has_
     (tmp_path / before[0]).unlink()
     (tmp_path / "photos" / "later.jpg").write_bytes(b"")
     assert list(listed) == before
-    assert "No such file" in read_image(before[0], Order()).error
+    assert "No such file" in read_image(before[0], DecodeOptions()).error
 
 
 def test_two_may_go_through_a_listing_at_the_same_time():

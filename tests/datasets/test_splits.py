@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlcli.datasets.dataset import Dataset, Sample
-from tlcli.datasets.splits import FOLDS, SMALL_CLASS, assign_splits, folds, hold_out, settle, unit_keys
+from tlcli.datasets.splits import FOLDS, SMALL_CLASS, assign_splits, folds, hold_out, split_images, unit_keys
 from tlcli.errors import DataError
 
 fractions = st.floats(0.05, 0.95)
@@ -124,7 +124,7 @@ def test_folds_are_of_like_size():
     assert all(abs(count - 1000) < 120 for count in counts.values())
 
 
-# What `settle` makes of DATA.
+# What `split_images` makes of DATA.
 
 
 def dataset(*splits_and_sizes):
@@ -141,7 +141,7 @@ def dataset(*splits_and_sizes):
 
 def test_images_without_a_split_are_held_out_by_fraction():
     data, digests = dataset((None, 100))
-    settled = settle(data, digests, (), fraction=0.2, seed=0)
+    settled = split_images(data, digests, (), fraction=0.2, seed=0)
     assert not settled.folded
     assert settled.digests == tuple(digests)
     assert len(settled.indices("train")) + len(settled.indices("validation")) == 200
@@ -150,30 +150,30 @@ def test_images_without_a_split_are_held_out_by_fraction():
 
 def test_the_own_splits_of_data_are_kept():
     data, digests = dataset(("train", 20), ("validation", 5), ("test", 7))
-    settled = settle(data, digests, (), fraction=None, seed=0)
+    settled = split_images(data, digests, (), fraction=None, seed=0)
     assert [sample.split for sample in settled.samples] == [sample.split for sample in data.samples]
     assert not settled.folded
 
 
 def test_only_train_gives_to_validation():
     data, digests = dataset(("train", 100), ("test", 100))
-    settled = settle(data, digests, (), fraction=0.3, seed=0)
+    settled = split_images(data, digests, (), fraction=0.3, seed=0)
     assert len(settled.indices("test")) == 200
     assert settled.indices("validation")
     assert all(sample.path.startswith("test") for sample in settled.samples if sample.split == "test")
 
 
 def test_without_fraction_and_validation_folds_will_judge():
-    settled = settle(*dataset((None, 5)), (), fraction=None, seed=0)
+    settled = split_images(*dataset((None, 5)), (), fraction=None, seed=0)
     assert settled.folded
     assert len(settled.indices("train")) == 10
 
 
 def test_images_that_cannot_be_used_are_left_out_and_move_no_other():
     data, digests = dataset((None, 60))
-    whole = settle(data, digests, (), fraction=0.2, seed=0)
+    whole = split_images(data, digests, (), fraction=0.2, seed=0)
     unread = [None if index == 3 else digest for index, digest in enumerate(digests)]
-    part = settle(data, unread, {7, 90}, fraction=0.2, seed=0)
+    part = split_images(data, unread, {7, 90}, fraction=0.2, seed=0)
     left = [sample for index, sample in enumerate(whole.samples) if index not in {3, 7, 90}]
     assert list(part.samples) == left
     assert part.digests == tuple(digest for index, digest in enumerate(digests) if index not in {3, 7, 90})
@@ -182,12 +182,12 @@ def test_images_that_cannot_be_used_are_left_out_and_move_no_other():
 def test_a_class_without_a_usable_image():
     data, digests = dataset((None, 12))
     with pytest.raises(DataError, match="class 'dog' has no usable image"):
-        settle(data, digests, set(range(12, 24)), fraction=0.2, seed=0)
+        split_images(data, digests, set(range(12, 24)), fraction=0.2, seed=0)
 
 
 def test_nothing_held_out():
     with pytest.raises(DataError, match="classes under 10 images stay in train"):
-        settle(*dataset((None, 5)), (), fraction=0.2, seed=0)
+        split_images(*dataset((None, 5)), (), fraction=0.2, seed=0)
 
 
 def test_the_same_samples_split_the_same_way_in_any_order():

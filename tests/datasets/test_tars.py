@@ -15,7 +15,7 @@ from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.inputs import Inputs
 from tlcli.datasets.tars import expand, in_tar
 from tlcli.errors import DataError
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.storage.stored import opened
 
 
@@ -169,20 +169,20 @@ def test_paths_lead_back_to_the_images(shard, draw, tmp_path):
     path = str(shard("s.tar", files))
     listed = list(Inputs((path,), io.BytesIO()))
     assert listed == [f"{path}/{name}" for name in names]
-    digests = [read_image(image, Order()).digest for image in listed]
+    digests = [read_image(image, DecodeOptions()).digest for image in listed]
     assert len(set(digests) - {None}) == len(names)
     for image, digest in zip(listed, digests, strict=True):
         (again,) = Inputs((str(image),), io.BytesIO())
-        assert read_image(again, Order()).digest == digest
+        assert read_image(again, DecodeOptions()).digest == digest
     (gone,) = Inputs(("-",), io.BytesIO(f"{path}/gone.jpg\n".encode()))
-    assert "cannot be read" in read_image(gone, Order()).error
+    assert "cannot be read" in read_image(gone, DecodeOptions()).error
 
 
 def test_a_table_may_name_images_in_shards(shard, tmp_path):
     shard("s.tar", [("a.jpg", b"1"), ("b.jpg", b"2")])
     (tmp_path / "table.csv").write_text("path,label\ns.tar/a.jpg,x\ns.tar/b.jpg,y\n")
     dataset = open_dataset(tmp_path / "table.csv")
-    assert [read_image(sample.path, Order()).size for sample in dataset.samples] == [1, 1]
+    assert [read_image(sample.path, DecodeOptions()).size for sample in dataset.samples] == [1, 1]
     (tmp_path / "table.csv").write_text("path,label\ns.tar/a.jpg,x\ns.tar/c.jpg,y\n")
     with pytest.raises(DataError, match="1 of the 2 paths"):
         open_dataset(tmp_path / "table.csv")
@@ -192,4 +192,4 @@ def test_a_tar_that_changes_is_noticed(shard, tmp_path):
     path = shard("s.tar", [("a.jpg", b"1")])
     (image,) = Inputs((str(path),), io.BytesIO())
     Path(path).write_bytes(path.read_bytes())
-    assert "was changed while it was read" in read_image(image, Order()).error
+    assert "was changed while it was read" in read_image(image, DecodeOptions()).error

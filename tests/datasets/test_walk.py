@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from tlcli.datasets.walk import has_image_suffix, is_hidden, walk_images
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
 
 
 def refuse(problem):
@@ -77,7 +77,7 @@ def test_a_link_that_leads_nowhere_or_in_a_circle_is_an_image_that_cannot_be_rea
     found, skipped = walk(tmp_path)
     assert found == [str(tmp_path / "gone.jpg"), str(tmp_path / "round.jpg")]
     assert not skipped
-    assert [read_image(path, Order()).error for path in found] == [
+    assert [read_image(path, DecodeOptions()).error for path in found] == [
         "cannot be read: No such file or directory",
         "cannot be read: Too many levels of symbolic links",
     ]
@@ -104,7 +104,10 @@ def test_what_lies_in_a_folder_that_may_not_be_entered_is_named_and_cannot_be_re
     (public_path / "shut").chmod(0o744)
     with unprivileged():
         found, skipped = walk(public_path)
-        assert read_image(str(public_path / "shut" / "a.jpg"), Order()).error == "cannot be read: Permission denied"
+        assert (
+            read_image(str(public_path / "shut" / "a.jpg"), DecodeOptions()).error
+            == "cannot be read: Permission denied"
+        )
     assert found == [str(public_path / "shut" / "a.jpg")]
     assert skipped == {"not images by their suffix": 1}
 

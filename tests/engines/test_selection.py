@@ -66,12 +66,12 @@ def test_what_overflows_in_fp16_runs_in_fp32():
 @pytest.mark.parametrize("freeze", ["all", "blocks.2"])
 def test_the_default_backbone_in_fp16_gives_the_features_of_fp32(draw, tmp_path, freeze):
     from tlcli.images.batch import stacked
-    from tlcli.images.worker import Order, read_image
+    from tlcli.images.worker import DecodeOptions, read_image
 
     backbone, heard = load_backbone(classes=3, size=64), Heard()
     preprocessing = make_preprocessing(backbone, "crop")
     paths = [draw(tmp_path / f"{number}.png", number, size=(90, 70)) for number in range(6)]
-    images = [read_image(str(path), Order(preprocessing=preprocessing)).pixels for path in paths]
+    images = [read_image(str(path), DecodeOptions(preprocessing=preprocessing)).pixels for path in paths]
     pixels = stacked(images, preprocessing.shape)
     features = {}
     for precision in ("fp16", "fp32"):

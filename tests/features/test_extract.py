@@ -16,7 +16,7 @@ from tlcli.features.store import FeatureStore
 from tlcli.images.decode import decode
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import fit_image
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 
 LONG_AGO = 1_600_000_000 * 10**9
 SHAPE = (3,)
@@ -48,7 +48,7 @@ def run(tmp_path, small, report):
         store, memo = FeatureStore(root, {"backbone": "mean color"}, SHAPE, report), Memo(root, report)
         extraction, todo = missing(paths, store, memo, verify=verify)
         if todo:
-            with ImageLoader(Order(preprocessing=small, known=store.keys()), workers=workers) as loader:
+            with ImageLoader(DecodeOptions(preprocessing=small, known=store.keys()), workers=workers) as loader:
                 extract(
                     paths,
                     todo,
@@ -233,7 +233,7 @@ def test_what_another_process_computed_while_we_waited_is_not_computed_again(
     store, memo = FeatureStore(root, {"backbone": "mean color"}, SHAPE, report), Memo(root, report)
     extraction, todo = missing(photos, store, memo, verify=False)
     run(photos)  # the other one, which had the lock first
-    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         extract(
             photos,
             todo,

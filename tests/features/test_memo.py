@@ -9,7 +9,7 @@ import pytest
 
 from tlcli.features import memo as module
 from tlcli.features.memo import Memo
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
 
 LONG_AGO = 1_600_000_000 * 10**9
 
@@ -22,7 +22,7 @@ def write(path, content=b"content", modified=LONG_AGO):
 
 def remember(memo, *paths):
     for path in paths:
-        memo.remember(path, read_image(path, Order()))
+        memo.remember(path, read_image(path, DecodeOptions()))
 
 
 @pytest.fixture

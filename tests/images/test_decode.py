@@ -12,7 +12,7 @@ from PIL import Image
 
 from tlcli.images.decode import UndecodableError, decode
 from tlcli.images.preprocess import fit_image, surplus
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
 
 GENERATOR = np.random.default_rng(0)
 UPRIGHT = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
@@ -116,7 +116,9 @@ def test_gray_is_what_the_colors_give():
 def test_what_a_file_is_is_told_by_its_content(tmp_path, small):
     (tmp_path / "photo.jpg").write_bytes(encode(UPRIGHT, "GIF"))
     (tmp_path / "photo.gif").write_bytes(encode(UPRIGHT, "GIF"))
-    one, two = (read_image(str(tmp_path / name), Order(preprocessing=small)) for name in ("photo.jpg", "photo.gif"))
+    one, two = (
+        read_image(str(tmp_path / name), DecodeOptions(preprocessing=small)) for name in ("photo.jpg", "photo.gif")
+    )
     assert one.error is None
     assert one.pixels == two.pixels
 
@@ -334,4 +336,4 @@ def test_cached_and_predicted_pixels_come_by_one_way(tmp_path, small):
     path.write_bytes(encode(photograph(960, 640), "JPEG"))
     image = decode(path.read_bytes(), 3, lambda size: surplus(size, small))
     assert image.size != (960, 640)
-    assert read_image(str(path), Order(preprocessing=small)).pixels == fit_image(image, small).tobytes()
+    assert read_image(str(path), DecodeOptions(preprocessing=small)).pixels == fit_image(image, small).tobytes()

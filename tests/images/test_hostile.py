@@ -17,7 +17,7 @@ from PIL import Image, features
 
 from tlcli.images.decode import FORMATS, UndecodableError, decode
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import MAX_BYTES, MEMORY, DecodedImage, Order, read_image
+from tlcli.images.worker import MAX_BYTES, MEMORY, DecodedImage, DecodeOptions, read_image
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
@@ -80,7 +80,7 @@ def test_each_damaged_file_gives_an_image_or_a_reason_and_stays_as_it_is(kind, t
         data = damaged(KINDS[kind], draw, number)
         path.write_bytes(data)
         digests.append(hashlib.sha256(data).digest())
-    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         images = list(loader.load(map(str, paths)))
     assert [image.digest for image in images] == digests, "in order, none lost, and no decoder died or hung"
     reasons = [image.error for image in images if image.error is not None]
@@ -190,14 +190,14 @@ def test_a_file_too_large_to_read_is_refused_unread(tmp_path):
     path = tmp_path / "sparse.jpg"
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    image = read_image(str(path), Order())
+    image = read_image(str(path), DecodeOptions())
     assert "more than the 1,073,741,824 that are read" in image.error
     assert image.digest is None
 
 
 def test_a_decoding_process_may_take_so_much_memory_and_no_more(small, draw, tmp_path):
     path = draw(tmp_path / "a.png")
-    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         assert next(loader.load([str(path)])).error is None
         (child,) = loader._children
         limit = resource.prlimit(child._process.pid, resource.RLIMIT_DATA)[0]
@@ -206,7 +206,7 @@ def test_a_decoding_process_may_take_so_much_memory_and_no_more(small, draw, tmp
 
 def test_the_largest_image_fits_into_that_memory(small, largest):
     assert largest.stat().st_size < 4e6
-    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         (image,) = loader.load([str(largest)])
     assert image.error is None
     assert image.pixels == b"\xff" * len(image.pixels), "transparent is white"
@@ -218,7 +218,7 @@ def test_the_smallest_and_the_longest_images(size, form, small, tmp_path):
     path = tmp_path / "odd"
     path.write_bytes(encode(Image.new("RGB", size, (9, 99, 199)), form))
     for fit in ("squash", "crop", "pad"):
-        image = read_image(str(path), Order(preprocessing=type(small)(**vars(small) | {"fit": fit})))
+        image = read_image(str(path), DecodeOptions(preprocessing=type(small)(**vars(small) | {"fit": fit})))
         assert image.error is None
         assert len(image.pixels) == 16 * 16 * 3
 
@@ -229,7 +229,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket.jpg"))
         for path in (*tmp_path.iterdir(), Path("/dev/zero")):
-            assert "is a folder, a pipe, a socket or a device" in read_image(str(path), Order()).error
+            assert "is a folder, a pipe, a socket or a device" in read_image(str(path), DecodeOptions()).error
 
 
 def test_a_file_that_has_nothing_to_give_is_no_end_of_the_process(monkeypatch):
@@ -237,4 +237,6 @@ def test_a_file_that_has_nothing_to_give_is_no_end_of_the_process(monkeypatch):
     reading, writing = os.pipe2(os.O_NONBLOCK)
     with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb"):
         monkeypatch.setattr("tlcli.images.worker.opened", lambda *_: contextlib.nullcontext((file, 0, 0)))
-        assert read_image("/proc/kmsg", Order()) == DecodedImage(error="cannot be read: it has nothing to give now")
+        assert read_image("/proc/kmsg", DecodeOptions()) == DecodedImage(
+            error="cannot be read: it has nothing to give now"
+        )

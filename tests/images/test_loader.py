@@ -21,7 +21,7 @@ from tlcli.images.augment import view
 from tlcli.images.decode import decode
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import fit_image
-from tlcli.images.worker import DecodedImage, Order, read_image
+from tlcli.images.worker import DecodedImage, DecodeOptions, read_image
 from tlcli.settings.augmentation import PRESETS
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
@@ -85,7 +85,7 @@ def test_images_come_in_order_slow_and_fast_and_broken_ones(tmp_path, numbered, 
     broken = [str(tmp_path / name) for name in ("text.jpg", "empty.jpg", "missing.jpg")] + [str(tmp_path)]
     paths = numbered + broken * 3
     random.Random(workers).shuffle(paths)
-    with ImageLoader(Order(preprocessing=small), workers=workers) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=workers) as loader:
         images = list(loader.load(paths))
     assert len(images) == len(paths)
     for path, image in zip(paths, images, strict=True):
@@ -101,7 +101,7 @@ def test_images_come_in_order_slow_and_fast_and_broken_ones(tmp_path, numbered, 
 
 
 def test_a_process_gives_what_the_function_gives(numbered, small):
-    order = Order(preprocessing=small)
+    order = DecodeOptions(preprocessing=small)
     with ImageLoader(order, workers=2) as loader:
         found = [image._replace(read=0) for image in loader.load(numbered[:5])]
     assert found == [read_image(path, order)._replace(read=0) for path in numbered[:5]]
@@ -109,7 +109,7 @@ def test_a_process_gives_what_the_function_gives(numbered, small):
 
 def test_known_digests_come_back_without_pixels(numbered, small):
     known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
-    with ImageLoader(Order(preprocessing=small, known=frozenset([(known, 0)])), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small, known=frozenset([(known, 0)])), workers=1) as loader:
         images = list(loader.load(numbered[:3]))
     assert [image.pixels is None for image in images] == [False, True, False]
     assert images[1].digest == known
@@ -118,7 +118,7 @@ def test_known_digests_come_back_without_pixels(numbered, small):
 
 def test_a_view_that_is_known_comes_without_pixels_and_another_one_with(numbered, small):
     known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
-    order = Order(preprocessing=small, augmentation=PRESETS["light"], known=frozenset([(known, 2)]))
+    order = DecodeOptions(preprocessing=small, augmentation=PRESETS["light"], known=frozenset([(known, 2)]))
     requests = [(numbered[1], 0), (numbered[1], 2), (numbered[1], 1), (numbered[2], 2)]
     with ImageLoader(order, workers=1) as loader:
         assert [image.pixels is None for image in loader.load_views(requests)] == [False, True, False, False]
@@ -128,7 +128,7 @@ def test_views_are_the_same_whatever_the_number_of_processes(draw, tmp_path, sma
     """And the same as made here: the view of the upright image, then brought to the network's size."""
     paths = [str(draw(tmp_path / f"{number}.jpg", number, size=(90, 70))) for number in range(6)]
     requests = [(path, number) for number in (0, 1, 2) for path in paths]
-    order = Order(preprocessing=small, augmentation=PRESETS["strong"], seed=5)
+    order = DecodeOptions(preprocessing=small, augmentation=PRESETS["strong"], seed=5)
     with ImageLoader(order, workers=1) as loader:
         alone = [image.pixels for image in loader.load_views(requests)]
         plain = [image.pixels for image in loader.load(paths)]
@@ -146,7 +146,7 @@ def test_views_are_the_same_whatever_the_number_of_processes(draw, tmp_path, sma
 
 def test_views_for_a_gray_network_are_distorted_in_color(draw, tmp_path, small):
     path = draw(tmp_path / "one.png", size=(90, 70))
-    order = Order(preprocessing=replace(small, channels=1), augmentation=PRESETS["strong"])
+    order = DecodeOptions(preprocessing=replace(small, channels=1), augmentation=PRESETS["strong"])
     made = view(
         decode(path.read_bytes(), 3),
         PRESETS["strong"],
@@ -162,7 +162,7 @@ def test_views_for_a_gray_network_are_distorted_in_color(draw, tmp_path, small):
 def test_views_as_png_files_hold_every_pixel_and_nothing_else(draw, tmp_path):
     path = draw(tmp_path / "one.jpg", size=(90, 70), comment="a comment", icc_profile=b"no profile", dpi=(300, 300))
     data = path.read_bytes()
-    image = read_image(str(path), Order(png=True, augmentation=PRESETS["strong"]), 1)
+    image = read_image(str(path), DecodeOptions(png=True, augmentation=PRESETS["strong"]), 1)
     made = view(decode(data, 3), PRESETS["strong"], seed=0, view=1, digest=image.digest)
     with Image.open(io.BytesIO(image.pixels)) as written:
         assert written.info == {}
@@ -170,7 +170,7 @@ def test_views_as_png_files_hold_every_pixel_and_nothing_else(draw, tmp_path):
 
 
 def test_as_png_files_plain_images_are_only_checked(draw, tmp_path):
-    order = Order(png=True, augmentation=PRESETS["strong"])
+    order = DecodeOptions(png=True, augmentation=PRESETS["strong"])
     plain = read_image(str(draw(tmp_path / "one.jpg")), order)
     assert (plain.pixels, plain.error) == (None, None)
     (tmp_path / "text.jpg").write_text("no image")
@@ -180,7 +180,7 @@ def test_as_png_files_plain_images_are_only_checked(draw, tmp_path):
 
 def test_without_preprocessing_images_are_only_hashed(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
-    with ImageLoader(Order(), workers=1) as loader:
+    with ImageLoader(DecodeOptions(), workers=1) as loader:
         [image] = loader.load([str(tmp_path / "text.jpg")])
     assert image.digest == hashlib.sha256(b"no image").digest()
     assert (image.pixels, image.error) == (None, None)
@@ -189,12 +189,12 @@ def test_without_preprocessing_images_are_only_hashed(tmp_path):
 def test_a_name_that_is_not_utf8(tmp_path, numbered, small):
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff \n'\".png")
     Path(odd).write_bytes(Path(numbered[9]).read_bytes())
-    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         assert [number_of(image) for image in loader.load([odd])] == [9]
 
 
 def test_a_name_that_no_file_can_have(numbered, small):
-    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         impossible, after = loader.load(["a\0b.png", numbered[4]])
     assert impossible.error
     assert number_of(after) == 4
@@ -204,7 +204,7 @@ def test_a_file_without_permission(public_path, unprivileged, draw, small):
     path = draw(public_path / "closed.png")
     path.chmod(0)
     with unprivileged():
-        assert read_image(str(path), Order(preprocessing=small)) == DecodedImage(
+        assert read_image(str(path), DecodeOptions(preprocessing=small)) == DecodedImage(
             error="cannot be read: Permission denied"
         )
 
@@ -212,14 +212,14 @@ def test_a_file_without_permission(public_path, unprivileged, draw, small):
 def test_paths_are_read_only_as_far_as_needed(numbered, small):
     asked = itertools.count()
     endless = (numbered[next(asked) % 3] for _ in itertools.repeat(None))
-    with ImageLoader(Order(preprocessing=small), workers=2) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=2) as loader:
         assert [number_of(image) for image in itertools.islice(loader.load(endless), 7)] == [0, 1, 2, 0, 1, 2, 0]
     assert next(asked) < 200
 
 
 def test_a_decoder_that_hangs_is_given_up(numbered, largest, small):
     paths = [*numbered[:3], str(largest), *numbered[3:6]]
-    with ImageLoader(Order(preprocessing=small), workers=1, time_limit=0.7) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1, time_limit=0.7) as loader:
         images = list(loader.load(paths))
     assert "longer than 0.7 s" in images[3].error
     assert [number_of(image) for image in images[:3] + images[4:]] == [0, 1, 2, 3, 4, 5]
@@ -229,7 +229,7 @@ def test_a_decoder_that_hangs_is_given_up(numbered, largest, small):
 def test_a_killed_decoder_takes_one_image_with_it(numbered, largest, small):
     paths = [*numbered[:3], str(largest), *numbered[3:40]]
     before = children()
-    with ImageLoader(Order(preprocessing=small), workers=1, time_limit=30) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1, time_limit=30) as loader:
         images = loader.load(paths)
         first = [next(images) for _ in range(3)]
         at_work()
@@ -245,7 +245,7 @@ def test_a_killed_decoder_takes_one_image_with_it(numbered, largest, small):
 def test_decoders_killed_at_random_take_at_most_an_image_each(numbered, small):
     draw, before, killed = random.Random(0), children(), 0
     images = []
-    with ImageLoader(Order(preprocessing=small), workers=3) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=3) as loader:
         for number, image in enumerate(loader.load(numbered * 5)):
             images.append(image)
             if number % 50 == 20 and (living := sorted(children() - before)):
@@ -268,7 +268,7 @@ def test_a_decoder_killed_while_it_starts_is_replaced(numbered, small):
             pass
         os.kill(started.pop(), signal.SIGKILL)
 
-    with ThreadPoolExecutor(1) as thread, ImageLoader(Order(preprocessing=small), workers=1) as loader:
+    with ThreadPoolExecutor(1) as thread, ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         killing = thread.submit(kill_the_first)
         images = list(loader.load(numbered[:10]))
         killing.result()
@@ -281,7 +281,7 @@ def test_a_decoder_killed_while_it_starts_is_replaced(numbered, small):
 @pytest.mark.parametrize("taken", [0, 1, 40])
 def test_nothing_is_left_of_a_loader(numbered, small, taken):
     before = children()
-    with ImageLoader(Order(preprocessing=small), workers=3) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=3) as loader:
         list(itertools.islice(loader.load(numbered), taken))
     assert children() == before
 
@@ -290,7 +290,7 @@ def test_nothing_is_left_of_a_loader(numbered, small, taken):
 def test_nothing_is_left_after_an_exception_while_decoders_are_starting(numbered, small):
     before = children()
     for _ in range(4):
-        with pytest.raises(KeyboardInterrupt), ImageLoader(Order(preprocessing=small), workers=4) as loader:
+        with pytest.raises(KeyboardInterrupt), ImageLoader(DecodeOptions(preprocessing=small), workers=4) as loader:
             next(loader.load(itertools.chain(numbered, interrupting())))
         assert children() == before
 
@@ -304,7 +304,7 @@ def interrupting():
 def test_leaving_does_not_wait_for_a_decoder_that_hangs(numbered, largest, small):
     before = children()
     # The time limit is beyond the patience of whoever runs the tests.
-    with ImageLoader(Order(preprocessing=small), workers=1, time_limit=3600) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1, time_limit=3600) as loader:
         assert number_of(next(loader.load([numbered[0], str(largest)] * 10))) == 0
         at_work()
     assert children() == before
@@ -371,7 +371,7 @@ def test_the_modules_of_a_decoder_import_no_torch():
 @LINUX
 def test_a_decoder_has_no_torch_loaded(numbered, small):
     before = children()
-    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         list(loader.load(numbered[:1]))
         [decoder] = children() - before
         assert "torch" not in Path(f"/proc/{decoder}/maps").read_text()
@@ -380,7 +380,7 @@ def test_a_decoder_has_no_torch_loaded(numbered, small):
 @LINUX
 def test_a_decoder_that_augments_stands_back_for_others(numbered, small):
     before = children()
-    with ImageLoader(Order(preprocessing=small, augmentation=PRESETS["light"]), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small, augmentation=PRESETS["light"]), workers=1) as loader:
         list(loader.load(numbered[:1]))
         [decoder] = children() - before
         assert os.getpriority(os.PRIO_PROCESS, decoder) == os.getpriority(os.PRIO_PROCESS, 0) + 10
@@ -392,7 +392,7 @@ def test_decoders_keep_quiet(tmp_path, numbered, small, capfd):
     data = bytearray(tiff.read_bytes())
     data[8:60] = bytes(52)
     tiff.write_bytes(data)
-    with ImageLoader(Order(preprocessing=small), workers=1) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         odd, good = loader.load([str(tiff), numbered[0]])
     assert odd.error
     assert number_of(good) == 0
@@ -402,7 +402,7 @@ def test_decoders_keep_quiet(tmp_path, numbered, small, capfd):
 @LINUX
 def test_started_processes_are_those_that_decode(numbered, small):
     before = children()
-    with ImageLoader(Order(preprocessing=small), workers=3) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=3) as loader:
         loader.start()
         started = children() - before
         assert len(started) == 3
@@ -419,7 +419,7 @@ def test_measuring_reads_headers_alone(tmp_path, draw):
     good = draw(tmp_path / "good.png", size=(31, 47))
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no header")
-    with ImageLoader(Order(measure="size"), workers=1) as loader:
+    with ImageLoader(DecodeOptions(measure="size"), workers=1) as loader:
         found = list(loader.load([str(cut), str(good), str(bad), str(tmp_path / "none.png")]))
     assert [image.dimensions for image in found] == [(300, 200), (31, 47), None, None]
     assert found[2].error == "not an image of a known format"

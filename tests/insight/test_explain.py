@@ -13,7 +13,7 @@ from PIL import Image
 from tlcli.cli.main import run
 from tlcli.commands.predict import predict
 from tlcli.errors import UsageError
-from tlcli.insight.explanation_rows import Explained, Selection, card_name
+from tlcli.inference.explained_rows import Explained, ExplainedRows, card_name
 from tlcli.settings import ComputeSettings, PredictSettings
 
 NAMES = ["a/1.jpg", "b/1.jpg", "<script>alert(1).jpg", "caf\u00e9 \u65e5\u672c.jpg", "new\nline.jpg", "-rf.jpg"]
@@ -189,7 +189,7 @@ def test_names_of_cards_stay_in_their_folder_and_differ():
 
 
 def test_only_as_many_rows_are_kept_as_are_explained():
-    selection = Selection(limit=2)
+    selection = ExplainedRows(limit=2)
     for number in range(1000):
         selection.offer(f"{number}.jpg", None if number == 0 else "cat", None if number == 0 else 0.5)
     assert [row.row for row in selection.rows] == [2, 3]

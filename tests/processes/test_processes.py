@@ -17,7 +17,7 @@ from torch.distributed import HashStore
 from tlcli import processes
 from tlcli.features.extract import Extraction
 from tlcli.features.shared_extraction import _differences
-from tlcli.processes import ALONE, Place, launched, share
+from tlcli.processes import ALONE, ProcessRank, launched, share
 from tlcli.runs.directory import begun_by, begun_name, new_run
 
 PAIR = """
@@ -100,7 +100,7 @@ def test_processes_meet_in_spite_of_what_a_store_remembers():
     store.set("all", "gone of-before")
 
     def meet(rank):
-        met[rank] = processes._meet(store, Place(rank=rank, size=2, local_rank=rank, job="", restarts=0))
+        met[rank] = processes._meet(store, ProcessRank(rank=rank, size=2, local_rank=rank, job="", restarts=0))
 
     threads = [threading.Thread(target=meet, args=(rank,)) for rank in (0, 1)]
     threads[0].start()
@@ -123,7 +123,7 @@ def test_alone_is_one_of_one(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     assert launched() == ALONE
-    with processes.joined(cuda=False):
+    with processes.process_group(cuda=False):
         assert (processes.rank(), processes.size(), processes.local_rank()) == (0, 1, None)
         assert processes.gather("x") == ["x"]
         assert processes.of_first(lambda: "y") == "y"
@@ -134,7 +134,7 @@ def test_alone_is_one_of_one(monkeypatch):
 def test_shares_are_all_of_it_in_order(monkeypatch, count):
     parts = []
     for rank in range(5):
-        monkeypatch.setattr(processes, "_place", Place(rank=rank, size=5, local_rank=rank, job="", restarts=0))
+        monkeypatch.setattr(processes, "_place", ProcessRank(rank=rank, size=5, local_rank=rank, job="", restarts=0))
         parts.append(share(range(count)))
     assert [item for part in parts for item in part] == list(range(count))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1

@@ -15,10 +15,10 @@ from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.inputs import Inputs
 from tlcli.errors import DataError, MachineError
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.storage import connection, remote
 from tlcli.storage.stored import UNKNOWN, Stored
-from tlcli.storage.urls import Url, place
+from tlcli.storage.urls import Url, parse_location
 
 
 def disc(number):
@@ -75,9 +75,9 @@ def test_tables_runs_and_shards_are_tried_again(s3, faults, impatient):
 def test_an_image_that_changes_size_after_the_listing_fails(s3, faults, impatient):
     s3.pipe_file("bucket/changing/a/1.jpg", b"x" * 100)
     s3.pipe_file("bucket/changing/b/1.jpg", b"x" * 100)
-    dataset = open_dataset(place("s3://bucket/changing"))
+    dataset = open_dataset(parse_location("s3://bucket/changing"))
     s3.pipe_file("bucket/changing/a/1.jpg", b"x" * 90)
-    assert "90 of 100 bytes came" in read_image(dataset.samples[0].path, Order()).error
+    assert "90 of 100 bytes came" in read_image(dataset.samples[0].path, DecodeOptions()).error
 
 
 def test_sizes_are_heeded_before_anything_is_read(s3, faults, monkeypatch):
@@ -86,14 +86,14 @@ def test_sizes_are_heeded_before_anything_is_read(s3, faults, monkeypatch):
     faults.requests.clear()
     for size in (10, UNKNOWN):
         path = Stored("s3://bucket/large.jpg", "s3://bucket/large.jpg", size=size, version=UNKNOWN)
-        assert "more than the 8 that are read" in read_image(path, Order()).error
+        assert "more than the 8 that are read" in read_image(path, DecodeOptions()).error
     assert "GET" not in dict(faults.requests)
 
 
 def test_waiting_for_an_image_is_not_its_time_for_being_decoded(remote_photos, faults):
     faults.latency = 1.0
     path = f"s3://{disc(0)}"
-    with ImageLoader(Order(), workers=1, time_limit=0.9) as loader:
+    with ImageLoader(DecodeOptions(), workers=1, time_limit=0.9) as loader:
         (image,) = loader.load([Stored(path, path, size=UNKNOWN, version=UNKNOWN)])
     assert image.digest is not None
 

@@ -19,7 +19,7 @@ from tlcli.commands.predict import predict
 from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.inputs import Inputs
 from tlcli.errors import DataError, MachineError, UsageError
-from tlcli.images.worker import Order, read_image
+from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.settings import (
     CacheFeaturesSettings,
     CacheSettings,
@@ -28,7 +28,7 @@ from tlcli.settings import (
     NetworkSettings,
     PredictSettings,
 )
-from tlcli.storage.urls import place
+from tlcli.storage.urls import parse_location
 
 
 def predicted(trained, *inputs):
@@ -50,7 +50,7 @@ def odd(s3, tmp_path_factory):
 
 
 def test_a_folder_is_gone_through_as_on_this_machine(odd, faults):
-    here, there = open_dataset(odd), open_dataset(place("s3://bucket/odd"))
+    here, there = open_dataset(odd), open_dataset(parse_location("s3://bucket/odd"))
     assert [sample.path.removeprefix("s3://bucket/odd") for sample in there.samples] == [
         sample.path.removeprefix(str(odd)) for sample in here.samples
     ]
@@ -61,22 +61,26 @@ def test_a_folder_is_gone_through_as_on_this_machine(odd, faults):
     found, expected = Inputs(("s3://bucket/odd/",), io.BytesIO()), Inputs((str(odd),), io.BytesIO())
     assert [path.removeprefix("s3://bucket/odd") for path in found] == [p.removeprefix(str(odd)) for p in expected]
     assert +found.skipped == +expected.skipped
-    assert [read_image(path, Order()).digest for path in found] == [read_image(p, Order()).digest for p in expected]
+    assert [read_image(path, DecodeOptions()).digest for path in found] == [
+        read_image(p, DecodeOptions()).digest for p in expected
+    ]
 
 
 def test_training_and_judging_are_those_of_the_folder(trained, remote_photos, photos, faults, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = {"network": NetworkSettings(size=64), "cache": CacheSettings(directory=trained.cache)}
-    info = finetune(FinetuneSettings(data=place(remote_photos), **settings))
+    info = finetune(FinetuneSettings(data=parse_location(remote_photos), **settings))
     assert info["run"] == "runs/photos"
     assert info["data"]["root"] == remote_photos
     for key in ("confusion", "loss", "accuracy"):
         assert info["validation"][key] == trained.info["validation"][key]
     faults.requests.clear()
-    found = cache_features(CacheFeaturesSettings(data=place(remote_photos), **settings))
+    found = cache_features(CacheFeaturesSettings(data=parse_location(remote_photos), **settings))
     assert (found["computed"], found["reused"]) == (0, 45)
     assert "GET" not in dict(faults.requests), "what is known by its entity tag isn't read again"
-    there, here = (evaluate(EvaluateSettings(run=trained.run, data=place(str(d)))) for d in (remote_photos, photos))
+    there, here = (
+        evaluate(EvaluateSettings(run=trained.run, data=parse_location(str(d)))) for d in (remote_photos, photos)
+    )
     assert (there["confusion"], there["loss"]) == (here["confusion"], here["loss"])
 
 
@@ -97,19 +101,19 @@ def test_tables_and_lists(trained, s3, remote_photos, photos, tmp_path):
             path, label = line.split(",")
             file.write(json.dumps({"path": f"{remote_photos}/{path}", "label": label}) + "\n")
     for name in ("s3://bucket/photos.csv", str(tmp_path / "here.csv"), str(tmp_path / "here.jsonl")):
-        dataset = open_dataset(place(name))
+        dataset = open_dataset(parse_location(name))
         assert [sample.path for sample in dataset.samples] == [
             f"{remote_photos}/{line.split(',')[0]}" for line in lines
         ]
         assert all(sample.path.size > 0 for sample in dataset.samples)
     s3.pipe_file("bucket/tables/up.csv", "\n".join(["path,label", *(f"../photos/{line}" for line in lines)]).encode())
-    assert open_dataset(place("s3://bucket/tables/up.csv")).samples == dataset.samples
+    assert open_dataset(parse_location("s3://bucket/tables/up.csv")).samples == dataset.samples
     s3.pipe_file("bucket/list.txt", f"{remote_photos}/disc/00.jpg\n{photos}/disc/00.jpg\n".encode())
     rows = predicted(trained, "@s3://bucket/list.txt")
     assert rows[0]["confidence"] == rows[1]["confidence"]
     s3.pipe_file("bucket/wrong.csv", b"path,label\nphotos/disc/00.jpg,a\nphotos/no.jpg,b\n")
     with pytest.raises(DataError, match=r"1 of the 2 paths in it do not exist, such as s3://bucket/photos/no.jpg"):
-        open_dataset(place("s3://bucket/wrong.csv"))
+        open_dataset(parse_location("s3://bucket/wrong.csv"))
 
 
 def test_shards(trained, s3, photos, faults):
@@ -123,7 +127,7 @@ def test_shards(trained, s3, photos, faults):
                 tar.addfile(info, io.BytesIO(shape.encode()))
         s3.pipe_file(f"bucket/shards/{number}.tar", file.getvalue())
     s3.pipe_file("bucket/shards/cut.tar", file.getvalue()[:30_000])
-    dataset = open_dataset(place("s3://bucket/shards/{0..2}.tar"))
+    dataset = open_dataset(parse_location("s3://bucket/shards/{0..2}.tar"))
     assert len(dataset.samples) == 45
     faults.requests.clear()
     rows = predicted(trained, "s3://bucket/shards/1.tar", "s3://bucket/shards/0.tar/disc-04.jpg")
@@ -132,7 +136,7 @@ def test_shards(trained, s3, photos, faults):
     assert rows[-1]["path"] == "s3://bucket/shards/0.tar/disc-04.jpg"
     for name, message in [("cut.tar", "no whole tar"), ("{0..3}.tar", r"3.tar does not exist")]:
         with pytest.raises(DataError, match=message):
-            open_dataset(place(f"s3://bucket/shards/{name}"))
+            open_dataset(parse_location(f"s3://bucket/shards/{name}"))
 
 
 @pytest.mark.parametrize(
@@ -192,15 +196,15 @@ def test_nobody_and_nowhere(service, environment, message, tmp_path):
 
 
 def test_file_urls_are_paths(photos):
-    assert place(f"file://{photos}") == photos
+    assert parse_location(f"file://{photos}") == photos
 
 
 def test_secrets_in_urls_are_known():
     for good in ("s3://bucket/a@b?key=1.jpg", "https://host/a.jpg?design=3", "abfs://box@account.host/c"):
-        assert str(place(good)) == good
+        assert str(parse_location(good)) == good
     for bad in ("ftp://me:word@host/x", "http://host/x?a=1&sig=2", "https://host/?access_token=1", "s3://b/../c"):
         with pytest.raises(UsageError):
-            place(bad)
+            parse_location(bad)
 
 
 def test_who_is_not_allowed_hears_of_credentials(monkeypatch):
@@ -211,4 +215,4 @@ def test_who_is_not_allowed_hears_of_credentials(monkeypatch):
 
     monkeypatch.setattr(remote, "ask", refuse)
     with pytest.raises(MachineError, match=r"access denied \(Forbidden\). Give credentials: AWS_ACCESS_KEY_ID"):
-        remote.listing(place("s3://bucket/photos"))
+        remote.listing(parse_location("s3://bucket/photos"))

@@ -13,7 +13,7 @@ from tlcli.cli.main import run
 from tlcli.errors import MachineError
 from tlcli.storage import connection, outputs
 from tlcli.storage.outputs import Target, published
-from tlcli.storage.urls import place
+from tlcli.storage.urls import parse_location
 
 
 @pytest.fixture(autouse=True)
@@ -187,7 +187,7 @@ def test_caches_are_of_this_machine(monkeypatch, photos, capfd):
 
 
 def test_two_do_not_write_the_same(s3, report):
-    url = place("s3://bucket/both.csv")
+    url = parse_location("s3://bucket/both.csv")
     with published(url, Target(option="--out"), report) as path:
         with (
             pytest.raises(MachineError, match="is locked"),

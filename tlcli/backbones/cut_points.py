@@ -28,7 +28,7 @@ from tlcli.backbones.heads import head_names
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LayerSpan:
     """A layer of `tlcli layers`: a run of nodes, behind which the network can be cut."""
 
     name: str
@@ -47,7 +47,7 @@ class Plan:
 
     graph: fx.Graph
     values: dict[fx.Node, Any]
-    rows: tuple[Row, ...]
+    rows: tuple[LayerSpan, ...]
     heads: tuple[fx.Node, ...]
 
 
@@ -76,13 +76,13 @@ def _plan(backbone: Backbone) -> Plan | None:
 
 def _rows(
     model: nn.Module, graph: fx.Graph, values: dict[fx.Node, Any], heads: tuple[fx.Node, ...], shape: tuple[int, ...]
-) -> tuple[Row, ...]:
+) -> tuple[LayerSpan, ...]:
     nodes = list(graph.nodes)
     order = {node: index for index, node in enumerate(nodes)}
     stop = min((order[head] for head in heads), default=len(nodes) - 1)
     starts = [index for index in range(stop) if _has_matrix(model, nodes[index])]
     cuts = _cuts(graph, values, model, shape)
-    rows: list[Row] = []
+    rows: list[LayerSpan] = []
     names: set[str] = set()
     begin, pending = 0, list[str]()
     for start, following in zip(starts, [*starts[1:], stop], strict=True):
@@ -96,7 +96,7 @@ def _rows(
         name = _row_name(pending, names)
         names.add(name)
         rows.append(
-            Row(
+            LayerSpan(
                 name=name,
                 nodes=tuple(nodes[begin : last + 1]),
                 weighted=tuple(pending),

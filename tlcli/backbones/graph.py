@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from tlcli.backbones.heads import head_names
 
 T = TypeVar("T")
-Place = tuple[str, str, int]
+NodeId = tuple[str, str, int]
 """A node by where it came from: the module that ran it, what it calls, and the how-manieth such call."""
 
 # What a forward that can't be traced raises: control flow on values, or code that wants real tensors.
@@ -142,10 +142,10 @@ def _hashable(group: Any) -> Hashable:  # noqa: ANN401
     return tuple(group) if isinstance(group, list) else group
 
 
-def places(graph: fx.Graph) -> dict[fx.Node, Place]:
+def places(graph: fx.Graph) -> dict[fx.Node, NodeId]:
     """Each node's place: the same operation has the same place when traced in eval and in train mode."""
     seen: dict[tuple[str, str], int] = defaultdict(int)
-    found: dict[fx.Node, Place] = {}
+    found: dict[fx.Node, NodeId] = {}
     for node in graph.nodes:
         stack = node.meta.get("nn_module_stack") or {}
         key = (next(reversed(stack), ""), str(node.target))

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from tlcli.backbones.build import Backbone, build, config_of
 from tlcli.backbones.convolution_arithmetic import Pair
-from tlcli.backbones.cut_points import Plan, Row, parameter_count, plan_of
+from tlcli.backbones.cut_points import LayerSpan, Plan, parameter_count, plan_of
 from tlcli.backbones.heads import head_modules, head_names
 from tlcli.backbones.receptive_field import FieldTracker, Step, track
 
@@ -110,7 +110,7 @@ def _table(backbone: Backbone, plan: Plan) -> LayerTable:
 
 
 def _layer(
-    backbone: Backbone, plan: Plan, tracker: FieldTracker, number: int, row: Row, *, before: fx.Node, plain: bool
+    backbone: Backbone, plan: Plan, tracker: FieldTracker, number: int, row: LayerSpan, *, before: fx.Node, plain: bool
 ) -> Layer:
     model, spec = backbone.model, backbone.input
     steps = [step for node in row.nodes for step in tracker.steps.get(node, [])]
@@ -160,7 +160,7 @@ def _map_side(shape: tuple[int, ...]) -> int | None:
     return next((side for side in (shape[1],) if side in (shape[0], shape[2])), None)
 
 
-def _matrices(model: nn.Module, row: Row) -> int:
+def _matrices(model: nn.Module, row: LayerSpan) -> int:
     """How many convolutions and linear layers the row has."""
     return sum(
         isinstance(module, nn.Conv2d | nn.Linear)
@@ -169,7 +169,7 @@ def _matrices(model: nn.Module, row: Row) -> int:
     )
 
 
-def _only_convolution(model: nn.Module, row: Row, steps: list[Step]) -> Step | None:
+def _only_convolution(model: nn.Module, row: LayerSpan, steps: list[Step]) -> Step | None:
     """The row's convolution, where it has one and no other weights."""
     found = [step for step in steps if isinstance(step.module, nn.Conv2d)]
     return found[0] if len(found) == 1 and _matrices(model, row) == 1 else None

@@ -10,7 +10,7 @@ from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.splits import SMALL_CLASS as FEW
 from tlcli.images.decode import Size
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 
 ENLARGED = 2
@@ -28,7 +28,7 @@ def measure(
     failures: dict[int, str] = {}
     paths = (dataset.samples[index].path for index in usable)
     with (
-        ImageLoader(Order(measure="size"), workers=workers) as loader,
+        ImageLoader(DecodeOptions(measure="size"), workers=workers) as loader,
         report.task("Sizes", len(usable)) as advance,
     ):
         for index, image in zip(usable, loader.load(paths), strict=True):

@@ -22,7 +22,7 @@ from tlcli.features.frozen import Frozen
 from tlcli.features.neighbors import nearest_pairs
 from tlcli.images.loader import ImageLoader
 from tlcli.images.thumbnail_match import THUMBNAIL, crops, resemblance, whole
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.settings import ComputeSettings
 from tlcli.training.head.fit import StoredRows
@@ -63,7 +63,7 @@ def near_duplicates(
     report.detail(f"  {len(pairs):,} pairs of features with a cosine of {LEAST_COSINE} or more")
     if not len(pairs):
         return {}
-    order = Order(preprocessing=replace(THUMBNAIL, intensity=frozen.network.preprocessing.intensity))
+    order = DecodeOptions(preprocessing=replace(THUMBNAIL, intensity=frozen.network.preprocessing.intensity))
     thumbnails = _thumbnails(np.unique(pairs).tolist(), paths, digests, order, compute, report)
     partners: dict[int, list[int]] = defaultdict(list)
     for one, other in pairs.tolist():
@@ -83,7 +83,7 @@ def _thumbnails(
     numbers: Sequence[int],
     paths: Sequence[str],
     digests: Sequence[bytes],
-    order: Order,
+    order: DecodeOptions,
     compute: ComputeSettings,
     report: Reporter,
 ) -> dict[int, npt.NDArray[np.uint8]]:

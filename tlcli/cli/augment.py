@@ -10,7 +10,7 @@ from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import AugmentSettings, ComputeSettings
 from tlcli.settings.augmentation import choose_augmentation
-from tlcli.storage.urls import place, place_if
+from tlcli.storage.urls import parse_location, parse_optional_location
 
 
 @app.command(epilog="Example: tlcli augment photos --out photos-x4 --copies 3 --augment strong --preview look.png")
@@ -78,13 +78,13 @@ def augment(
         color_shift=color_shift,
     )
     settings = AugmentSettings(
-        data=place(data),
-        out=place_if(out),
+        data=parse_location(data),
+        out=parse_optional_location(out),
         copies=copies,
         augmentation=AugmentSettings.augmentation if chosen is None else chosen,
         intensity=intensity,
         seed=seed,
-        preview=place_if(preview),
+        preview=parse_optional_location(preview),
         resume=resume,
         overwrite=overwrite,
         compute=ComputeSettings(workers=workers),

@@ -17,7 +17,7 @@ from tlcli.settings import (
     parse_shard,
 )
 from tlcli.settings.augmentation import choose_augmentation
-from tlcli.storage.urls import place, place_if
+from tlcli.storage.urls import parse_location, parse_optional_location
 
 
 @app.command("cache-features", epilog="Example: tlcli cache-features photos --export features.parquet")
@@ -69,8 +69,8 @@ def cache_features(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = CacheFeaturesSettings(
-        data=place(data),
-        export=place_if(export),
+        data=parse_location(data),
+        export=parse_optional_location(export),
         overwrite=overwrite,
         augmentation=choose_augmentation(
             augment,

@@ -9,7 +9,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import CacheSettings, CheckSettings, ComputeSettings, NetworkSettings
-from tlcli.storage.urls import place, place_if
+from tlcli.storage.urls import parse_location, parse_optional_location
 
 
 @app.command(epilog="Example: tlcli check photos --out findings.csv")
@@ -59,8 +59,8 @@ def check(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = CheckSettings(
-        data=place(data),
-        out=place_if(out),
+        data=parse_location(data),
+        out=parse_optional_location(out),
         overwrite=overwrite,
         group_by=group_by,
         network=NetworkSettings(backbone=backbone, weights=weights, size=size, fit=fit, intensity=intensity, seed=seed),

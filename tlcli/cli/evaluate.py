@@ -9,7 +9,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ComputeSettings, EvaluateSettings
-from tlcli.storage.urls import place
+from tlcli.storage.urls import parse_location
 
 
 @app.command(epilog="Example: tlcli evaluate runs/photos photos --split test")
@@ -35,8 +35,8 @@ def evaluate(
     """Judge a run on labeled images: accuracy with its interval, each class, mistakes, calibration."""
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = EvaluateSettings(
-        run=place(run),
-        data=place(data),
+        run=parse_location(run),
+        data=parse_location(data),
         split=split,
         compute=ComputeSettings(device=device, engine=engine, batch_size=batch_size, workers=workers),
     )

@@ -9,7 +9,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ExportSettings
-from tlcli.storage.urls import place, place_if
+from tlcli.storage.urls import parse_location, parse_optional_location
 
 _NETWORK = "Network"
 _COMPARISON = "Comparison"
@@ -78,11 +78,11 @@ def export(
     """Write a run for use without tlcli, once it has said the same as the run on real images."""
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = ExportSettings(
-        run=place(run),
+        run=parse_location(run),
         form=form,
-        out=place_if(out),
+        out=parse_optional_location(out),
         overwrite=overwrite,
-        data=place_if(data),
+        data=parse_optional_location(data),
         pictures=pictures,
         with_preprocessing=with_preprocessing,
         int8=int8,

@@ -11,7 +11,7 @@ from tlcli.cli.app import app, finish, open_terminal
 from tlcli.processes import launched
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 from tlcli.settings.augmentation import choose_augmentation, default_augmentation
-from tlcli.storage.urls import place, place_if
+from tlcli.storage.urls import parse_location, parse_optional_location
 
 _TRAINING = "Training"
 _LAYERS = "Training of layers (unless --freeze all)"
@@ -141,8 +141,8 @@ def finetune(
     """
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = FinetuneSettings(
-        data=place(data),
-        out=place_if(out),
+        data=parse_location(data),
+        out=parse_optional_location(out),
         group_by=group_by,
         validation_fraction=validation_fraction,
         balance=balance,

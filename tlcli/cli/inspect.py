@@ -9,7 +9,7 @@ import typer
 from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.settings import ComputeSettings, InspectSettings
-from tlcli.storage.urls import place, place_if
+from tlcli.storage.urls import parse_location, parse_optional_location
 
 Layer = Annotated[
     list[str] | None,
@@ -80,10 +80,10 @@ def inspect(
     terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     settings = InspectSettings(
         network=network,
-        data=place(data),
+        data=parse_location(data),
         layers=tuple(layer or ()),
         units=units,
-        out=place_if(out),
+        out=parse_optional_location(out),
         overwrite=overwrite,
         weights=weights,
         size=size,

@@ -31,7 +31,7 @@ from tlcli.cli import (  # noqa: F401 - they register
 from tlcli.cli.app import app, open_terminal
 from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error, out_of_memory
 from tlcli.interrupts import stop
-from tlcli.processes import Elsewhere, launched
+from tlcli.processes import PeerStopped, launched
 
 GO_ON = {
     "finetune": "Features computed so far are in the cache: the same command goes on from there.",
@@ -149,7 +149,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _tell(error: TlcliError, arguments: Sequence[str]) -> None:
     """Say why the command stops."""
-    if isinstance(error, Elsewhere):
+    if isinstance(error, PeerStopped):
         return
     if "--verbose" in arguments and error.__cause__ is not None:
         traceback.print_exception(error.__cause__)

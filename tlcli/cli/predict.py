@@ -10,7 +10,7 @@ from tlcli.cli import options
 from tlcli.cli.app import app, finish, open_terminal
 from tlcli.errors import UsageError
 from tlcli.settings import EXPLAINED, ComputeSettings, PredictSettings, choose_cluster, parse_shard
-from tlcli.storage.urls import place, place_if
+from tlcli.storage.urls import parse_location, parse_optional_location
 
 _ROWS = "Rows"
 _WHY = "Why"
@@ -81,7 +81,7 @@ def predict(
     if out == "-" and json_output:
         raise UsageError("--out - and --json would both write to standard output. Choose one, or give --out FILE.")
     settings = PredictSettings(
-        run=place(run),
+        run=parse_location(run),
         inputs=tuple(inputs),
         out=out or (None if json_output else "-"),
         top=top,
@@ -91,7 +91,7 @@ def predict(
         resume=resume,
         shard=parse_shard(shard),
         cluster=choose_cluster(cluster, part_size=part_size, cores=cores),
-        explain=place_if(explain),
+        explain=parse_optional_location(explain),
         explain_limit=explain_limit,
         compute=ComputeSettings(device=device, engine=engine, batch_size=batch_size, workers=workers),
     )

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from tlcli.errors import MachineError
 from tlcli.interrupts import aside, unbroken
+from tlcli.processes import cores
 from tlcli.progress import Reporter
 from tlcli.settings import ClusterSettings
-from tlcli.settings.shared import cores
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def joined(settings: ClusterSettings, device: str, report: Reporter) -> Iterator[Cluster]:
+def ray_cluster(settings: ClusterSettings, device: str, report: Reporter) -> Iterator[Cluster]:
     """A cluster for the length of the block; one that was started for it ends with it.
 
     Args:

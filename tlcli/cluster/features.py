@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tlcli.cluster.connection import Cluster, joined
+from tlcli.cluster.connection import Cluster, ray_cluster
 from tlcli.cluster.streaming import stream
 from tlcli.engines.torch_engine import map_filled, pick_batch_size
 from tlcli.errors import ArtifactError
@@ -26,7 +26,7 @@ from tlcli.features.network import open_network
 from tlcli.features.store import FeatureStore
 from tlcli.images.intensity import Range
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CacheSettings, ClusterSettings, ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import Augmentation
@@ -36,7 +36,7 @@ PART_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class WorkerSpec:
     """From what workers make the driver's network again."""
 
     network: NetworkSettings
@@ -83,7 +83,7 @@ class FeatureWorker:
         ArtifactError: on the worker's machine the network is another one.
     """
 
-    def __init__(self, recipe: Recipe, content: dict[str, Any], order: Order) -> None:
+    def __init__(self, recipe: WorkerSpec, content: dict[str, Any], order: DecodeOptions) -> None:
         network = open_network(
             recipe.network,
             recipe.compute,
@@ -134,7 +134,7 @@ class ClusterExtractor:
         stack: The cluster is joined when the first features are wanted, and left with this.
     """
 
-    def __init__(self, settings: ClusterSettings, recipe: Recipe, stack: contextlib.ExitStack) -> None:
+    def __init__(self, settings: ClusterSettings, recipe: WorkerSpec, stack: contextlib.ExitStack) -> None:
         self._settings = settings
         self._recipe = recipe
         self._stack = stack
@@ -154,7 +154,7 @@ class ClusterExtractor:
     ) -> None:
         """Compute the features of the images and views `todo` into `store`, and complete `extraction`."""
         if self._cluster is None:
-            self._cluster = self._stack.enter_context(joined(self._settings, compute.device, report))
+            self._cluster = self._stack.enter_context(ray_cluster(self._settings, compute.device, report))
         compute = replace(compute, device=self._cluster.device, precision=frozen.network.precision)
         order = frozen.order(store, augmented=store is frozen.augmented)
         worker = functools.partial(FeatureWorker, replace(self._recipe, compute=compute), store.content, order)

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tlcli.cluster.connection import joined
+from tlcli.cluster.connection import ray_cluster
 from tlcli.cluster.parts import MOST_PARTS, open_part_folder, part_path, read_part
 from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError, MachineError, UsageError
@@ -98,7 +98,7 @@ def predict_on_cluster(
     out, compute = Path(settings.out or ""), settings.compute
     content = signature | {"part_size": cluster.part_size}
     with contextlib.ExitStack() as stack:
-        enter = functools.partial(joined, cluster, compute.device, report)
+        enter = functools.partial(ray_cluster, cluster, compute.device, report)
         # What is to be replaced stays where there is no cluster.
         found = stack.enter_context(enter()) if settings.overwrite else None
         stack.enter_context(open_part_folder(out, content, replace=settings.overwrite, report=report))

@@ -18,7 +18,7 @@ from tlcli import __version__
 from tlcli.cluster.connection import Cluster, first_line
 from tlcli.errors import MachineError, TlcliError
 from tlcli.interrupts import aside
-from tlcli.settings.shared import limit_cores
+from tlcli.processes import limit_cores
 
 T = TypeVar("T")
 R = TypeVar("R")

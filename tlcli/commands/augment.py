@@ -20,7 +20,7 @@ from tlcli.datasets.summary import describe_dataset, describe_failures
 from tlcli.errors import ArtifactError, UsageError
 from tlcli.images.augment import draw_amounts
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import MAX_BYTES, Order
+from tlcli.images.worker import MAX_BYTES, DecodeOptions
 from tlcli.inference.journal import write_csv
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
@@ -217,7 +217,7 @@ def _write_images(out: Path, outputs: Sequence[Output], settings: AugmentSetting
     todo = [output for output in outputs if not (out / output.path).exists()]
     failures: dict[int, str] = {}
     intensity = intensity_range(settings.intensity)
-    order = Order(png=True, augmentation=settings.augmentation, seed=settings.seed, intensity=intensity)
+    order = DecodeOptions(png=True, augmentation=settings.augmentation, seed=settings.seed, intensity=intensity)
     with (
         ImageLoader(order, workers=settings.compute.worker_count()) as loader,
         report.task("Augment", len(todo)) as advance,

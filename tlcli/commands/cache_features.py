@@ -80,9 +80,9 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     with contextlib.ExitStack() as stack:
         extractor = None
         if settings.cluster is not None:
-            from tlcli.cluster.features import ClusterExtractor, Recipe
+            from tlcli.cluster.features import ClusterExtractor, WorkerSpec
 
-            recipe = Recipe(
+            recipe = WorkerSpec(
                 network=settings.network,
                 compute=settings.compute,
                 classes=classes,

@@ -12,7 +12,7 @@ import numpy as np
 from tlcli.datasets.dataset import Dataset, Sample, open_dataset
 from tlcli.errors import DataError
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.inference.metrics import Metrics
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
@@ -109,7 +109,7 @@ def _splits_in_run(run: Run, dataset: Dataset, settings: EvaluateSettings, repor
     splits = run.splits()
     known: list[str | None] = []
     with (
-        ImageLoader(Order(), workers=settings.compute.worker_count()) as loader,
+        ImageLoader(DecodeOptions(), workers=settings.compute.worker_count()) as loader,
         report.task("Compare", len(dataset.samples)) as advance,
     ):
         for image in loader.load(sample.path for sample in dataset.samples):

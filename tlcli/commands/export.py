@@ -24,7 +24,7 @@ from tlcli.settings import ComputeSettings, ExportSettings
 from tlcli.storage.files import check_new_file, check_outside, portable_name
 from tlcli.storage.folders import whole_file
 from tlcli.storage.outputs import Target, published
-from tlcli.storage.urls import Place
+from tlcli.storage.urls import Location
 
 CALIBRATION = 256
 """Images by which `--int8` measures the ranges of activations."""
@@ -34,7 +34,7 @@ CALIBRATION = 256
 class ExportResult:
     """What was written, and how near it comes."""
 
-    out: Place
+    out: Location
     form: str
     size: int
     """Bytes, of all files."""
@@ -87,7 +87,7 @@ def export(settings: ExportSettings, report: Reporter | None = None) -> ExportRe
         return replace(_export(run, data, replace(settings, out=place), out, report), out=place)
 
 
-def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: Reporter) -> ExportResult:
+def _export(run: Run, data: Location, settings: ExportSettings, out: Path, report: Reporter) -> ExportResult:
     started = time.monotonic()
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}. Make it first.")
@@ -131,7 +131,7 @@ def _export(run: Run, data: Place, settings: ExportSettings, out: Path, report: 
     )
 
 
-def _images(run: Run, data: Place, settings: ExportSettings, report: Reporter) -> ComparisonImages:
+def _images(run: Run, data: Location, settings: ExportSettings, report: Reporter) -> ComparisonImages:
     images = real_images(
         run,
         data,
@@ -177,7 +177,7 @@ def _torch(run: Run, backbone: Backbone, settings: ExportSettings, images: Compa
 def _to_timm(
     run: Run, out: Path, judge: Callable[[Exported], Comparison], *, overwrite: bool
 ) -> tuple[Comparison, int]:
-    config = timm_folder.timm_config(run, describe(run, with_preprocessing=False))
+    config = timm_folder.export_config(run, describe(run, with_preprocessing=False))
     card = model_card(run, out.absolute().name)
     with timm_folder.timm_folder(out).filled(replace=overwrite) as folder:
         timm_folder.fill(folder, run, config, card)

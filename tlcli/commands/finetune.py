@@ -36,7 +36,7 @@ from tlcli.runs.run import load_run, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
 from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import Target, published
-from tlcli.storage.urls import Place, Url, absolute
+from tlcli.storage.urls import Location, Url, absolute
 from tlcli.tracking.tracking import Tracking
 from tlcli.training.classifier import Classifier, train_classifier
 from tlcli.training.tail.checkpoints import refuse_other
@@ -64,7 +64,7 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
             tracker's library that is not installed.
     """
     report = report or Silent()
-    with processes.joined(cuda=uses_cuda(settings.compute.device)):
+    with processes.process_group(cuda=uses_cuda(settings.compute.device)):
         return _finetune(settings, report if processes.rank() == 0 else Silent())
 
 
@@ -255,7 +255,7 @@ def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) 
     }
 
 
-def _not_finite(where: str, out: Place | None) -> str:
+def _not_finite(where: str, out: Location | None) -> str:
     return (
         f"the loss was no longer a finite number at {where}. {out} holds the best weights before that. Try a smaller "
         "--learning-rate, or --precision fp32."

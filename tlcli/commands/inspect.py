@@ -20,7 +20,7 @@ from tlcli.progress import Reporter, Silent
 from tlcli.settings import InspectSettings
 from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import published
-from tlcli.storage.urls import Place
+from tlcli.storage.urls import Location
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class InspectedLayer:
 class InspectResult:
     """What was looked at, and where it lies."""
 
-    out: Place
+    out: Location
     network: str
     layers: tuple[InspectedLayer, ...]
     images: int

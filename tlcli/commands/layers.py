@@ -11,7 +11,7 @@ from tlcli.backbones.zoo import rebuild
 from tlcli.errors import UsageError
 from tlcli.runs.directory import RUN_FILE, UNFINISHED
 from tlcli.runs.run import load_run
-from tlcli.storage.urls import is_url, place
+from tlcli.storage.urls import is_url, parse_location
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def layers(name: str, *, size: int | None = None) -> LayersResult:
     if is_url(name) or (path / RUN_FILE).exists() or (path / UNFINISHED).exists():
         if size is not None:
             raise UsageError("--size has no effect on a run, which has its own. Leave it out.")
-        run = load_run(place(name))
+        run = load_run(parse_location(name))
         backbone = rebuild(run.config)
         table, frozen = layer_table(backbone), run.layer
     else:

@@ -16,18 +16,18 @@ from typing import IO, TYPE_CHECKING, Any
 from tlcli.cluster.parts import check_part_folder
 from tlcli.datasets.inputs import Inputs
 from tlcli.errors import DataError, UsageError
-from tlcli.inference.journal import Journal, Row, check_output, columns, journal_path, write_csv
+from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain_folder
+from tlcli.inference.journal import Journal, PredictionRow, check_output, columns, journal_path, write_csv
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.resume import count_finished
 from tlcli.inference.rows import Tally, rows_of
-from tlcli.insight.explanation_rows import Selection, check_explain, explain_folder
 from tlcli.progress import Advance, Reporter, Silent
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import EXPLAINED, PredictSettings
 from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.stored import stamp
-from tlcli.storage.urls import Url, place
+from tlcli.storage.urls import Url, parse_location
 
 if TYPE_CHECKING:
     from tlcli.insight.explain import Explainer
@@ -93,7 +93,7 @@ def predict(
         MachineError: no such device, no memory, no room, no permission.
     """
     report = report or Silent()
-    rows = None if settings.out in {None, "-"} else place(settings.out or "")
+    rows = None if settings.out in {None, "-"} else parse_location(settings.out or "")
     if isinstance(rows, Url) and settings.cluster is not None:
         raise UsageError(f"--out {rows}: with --cluster expected a folder that all its machines see, not a URL.")
     for option, chosen in (("--out", rows), ("--explain", settings.explain)):
@@ -149,7 +149,7 @@ def _predict(
         return result
     finished = out is not None and settings.resume and out.exists() and not journal_path(out).exists()
     explainer = _open_explainer(run, settings, inputs, out, explain, report)
-    selection = Selection((settings.explain_limit or EXPLAINED) if explainer else 0)
+    selection = ExplainedRows((settings.explain_limit or EXPLAINED) if explainer else 0)
     if out is not None and finished:
         result.was_finished = True
         count_finished(out, names, inputs, settings, run, result, selection)
@@ -200,7 +200,7 @@ def _write(
     out: Path | IO[str],
     report: Reporter,
     result: PredictResult,
-    selection: Selection,
+    selection: ExplainedRows,
     advance: Advance,
 ) -> None:
     """Predict, and write the rows where they go: to a file; to a stream, with `-`; or into the result."""
@@ -248,7 +248,7 @@ def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, A
     }
 
 
-def _after(journal: Journal, paths: Iterator[str], result: PredictResult, selection: Selection) -> Iterator[str]:
+def _after(journal: Journal, paths: Iterator[str], result: PredictResult, selection: ExplainedRows) -> Iterator[str]:
     """The paths that the journal doesn't have yet; those it has are counted."""
     for row in islice(journal.rows(), journal.done):
         _count(result, selection, next(paths), row)
@@ -260,9 +260,9 @@ def _rows(
     paths: Iterator[str],
     settings: PredictSettings,
     result: PredictResult,
-    selection: Selection,
+    selection: ExplainedRows,
     advance: Advance,
-) -> Iterator[list[Row]]:
+) -> Iterator[list[PredictionRow]]:
     """Rows of the images, a few at a time, counted."""
     for some in rows_of(predictor, paths, settings):
         for prediction, row in some:
@@ -271,6 +271,6 @@ def _rows(
         advance(len(some))
 
 
-def _count(result: PredictResult, selection: Selection, file: str, row: Row) -> None:
+def _count(result: PredictResult, selection: ExplainedRows, file: str, row: PredictionRow) -> None:
     selection.offer(file, row[1], row[2])
     result.count(row)

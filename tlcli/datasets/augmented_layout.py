@@ -31,7 +31,7 @@ def check_folder_names(classes: Sequence[str]) -> None:
             )
 
 
-def place(dataset: Dataset, sample: Sample, digest: bytes) -> str:
+def original_path(dataset: Dataset, sample: Sample, digest: bytes) -> str:
     """Where the original of a sample goes, below the new data set's folder.
 
     From a folder, it keeps its path below its class. From a table, whose images may lie anywhere, it gets a name
@@ -49,7 +49,7 @@ def place(dataset: Dataset, sample: Sample, digest: bytes) -> str:
     return str(PurePath(sample.split or "train", dataset.classes[sample.label], below))
 
 
-def place_view(original: str, digest: bytes, view: int) -> str:
+def view_path(original: str, digest: bytes, view: int) -> str:
     """Where a view goes: beside its original, as `<stem>~<digest>-v<view>.png`."""
     if view == 0:
         return original

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tlcli.datasets.augmented_layout import place, place_view
+from tlcli.datasets.augmented_layout import original_path, view_path
 from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.datasets.duplicates import find_duplicates
 from tlcli.datasets.splits import HELD_OUT, SMALL_CLASS, assign_splits
 from tlcli.datasets.summary import describe_duplicates
 from tlcli.errors import DataError
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.settings import AugmentSettings
 
@@ -37,7 +37,7 @@ def plan(dataset: Dataset, settings: AugmentSettings, report: Reporter) -> tuple
     """
     paths = [sample.path for sample in dataset.samples]
     with (
-        ImageLoader(Order(), workers=settings.compute.worker_count()) as loader,
+        ImageLoader(DecodeOptions(), workers=settings.compute.worker_count()) as loader,
         report.task("Read", len(paths)) as advance,
     ):
         images = [image for image in loader.load(paths) if advance(1) is None]
@@ -48,10 +48,10 @@ def plan(dataset: Dataset, settings: AugmentSettings, report: Reporter) -> tuple
     outputs: dict[str, Output] = {}
     for index, sample in samples.items():
         digest = digests[index]
-        original = place(dataset, sample, digest)
+        original = original_path(dataset, sample, digest)
         copies = settings.copies if sample.split == "train" and digest not in judging else 0
         for view in range(copies + 1):
-            path = place_view(original, digest, view)
+            path = view_path(original, digest, view)
             # The same place twice is the same image twice: a table may repeat a row.
             outputs.setdefault(path, Output(path=path, index=index, sample=sample, digest=digest, view=view))
     both = sum(sample.split == "train" and digests[index] in judging for index, sample in samples.items())

@@ -13,13 +13,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tlcli.datasets.folder_tree import ListedTree, LocalTree, Tree, under
-from tlcli.datasets.tables import SPLIT_NAMES, TABLE_SUFFIXES, Row, read_table, with_train
+from tlcli.datasets.tables import SPLIT_NAMES, TABLE_SUFFIXES, TableRow, read_table, with_train
 from tlcli.datasets.tars import expand, is_tar, open_tars
 from tlcli.datasets.walk import SUFFIXES_FOR_PEOPLE, has_image_suffix, is_hidden
 from tlcli.datasets.webdataset import labeled_in
 from tlcli.errors import DataError, UsageError
 from tlcli.storage.remote import listing
-from tlcli.storage.urls import Place, Url
+from tlcli.storage.urls import Location, Url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Sample:
 class Dataset:
     """What DATA holds."""
 
-    root: Place
+    root: Location
     samples: tuple[Sample, ...]
     classes: tuple[str, ...]
     skipped: dict[str, int]
@@ -53,7 +53,7 @@ class Dataset:
         return any(sample.split == split for sample in self.samples)
 
 
-def open_dataset(data: Place, *, group_by: str | None = None, classes: tuple[str, ...] | None = None) -> Dataset:
+def open_dataset(data: Location, *, group_by: str | None = None, classes: tuple[str, ...] | None = None) -> Dataset:
     """List the labeled images of DATA.
 
     Args:
@@ -98,12 +98,12 @@ def open_dataset(data: Place, *, group_by: str | None = None, classes: tuple[str
     )
 
 
-def is_there(data: Place) -> bool:
+def is_there(data: Location) -> bool:
     """Whether DATA can still be opened, as far as that shows without opening it."""
     return isinstance(data, Url) or all(map(os.path.exists, expand(str(data))))
 
 
-def _tree(data: Place) -> Tree | None:
+def _tree(data: Location) -> Tree | None:
     """DATA as a folder; None where it is none."""
     if isinstance(data, Path):
         return LocalTree(str(data)) if data.is_dir() else None
@@ -113,7 +113,7 @@ def _tree(data: Place) -> Tree | None:
     return ListedTree(str(data), found) if "" not in found else None
 
 
-def _tar_rows(pattern: str, skipped: Counter[str]) -> list[Row]:
+def _tar_rows(pattern: str, skipped: Counter[str]) -> list[TableRow]:
     rows = with_train([row for shard in open_tars(pattern) for row in labeled_in(shard, skipped)])
     if not rows:
         found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items() if count) or "no files"
@@ -125,7 +125,7 @@ def _tar_rows(pattern: str, skipped: Counter[str]) -> list[Row]:
     return rows
 
 
-def _folder_rows(tree: Tree, skipped: Counter[str], *, for_run: bool) -> list[Row]:
+def _folder_rows(tree: Tree, skipped: Counter[str], *, for_run: bool) -> list[TableRow]:
     """Rows of a folder; `for_run` takes DATA without train or with empty classes, since a run knows its classes."""
     root, split_folders = tree.root, _split_folders(tree)
     named: dict[str, str] = {}
@@ -180,9 +180,9 @@ def _split_folders(tree: Tree) -> dict[str, str]:
 
 def _class_rows(
     tree: Tree, root: str, split: str | None, skipped: Counter[str], named: dict[str, str], *, may_be_empty: bool
-) -> list[Row]:
+) -> list[TableRow]:
     """Rows of a folder of class folders; `named` has the first folder of each class, in any split."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for name in tree.names(root):
         folder = under(root, name)
         if is_hidden(name):
@@ -204,7 +204,7 @@ def _class_rows(
                     "percent-encoded. Rename one of them.",
                     path=folder,
                 )
-            rows.extend(Row(path=path, label=label, split=split) for path in paths)
+            rows.extend(TableRow(path=path, label=label, split=split) for path in paths)
     return rows
 
 
@@ -217,7 +217,7 @@ def _text(name: str) -> str:
     return name
 
 
-def _class_names(data: Place, rows: list[Row], given: tuple[str, ...] | None) -> tuple[str, ...]:
+def _class_names(data: Location, rows: list[TableRow], given: tuple[str, ...] | None) -> tuple[str, ...]:
     """The classes of train, sorted as plain strings (DESIGN: nobody re-derives them)."""
     split_made = any(row.split is not None for row in rows)
     if rows and split_made and not any(row.split == "train" for row in rows) and not given:
@@ -246,7 +246,7 @@ def _class_names(data: Place, rows: list[Row], given: tuple[str, ...] | None) ->
     return known
 
 
-def _grouped(samples: tuple[Sample, ...], group_by: str, root: Place) -> tuple[Sample, ...]:
+def _grouped(samples: tuple[Sample, ...], group_by: str, root: Location) -> tuple[Sample, ...]:
     """Search each path below `root`, so that it doesn't matter where DATA lies or how it was typed."""
     try:
         pattern = re.compile(group_by)

@@ -7,7 +7,7 @@ from tlcli.datasets.splits import assign_splits
 from tlcli.errors import DataError, UsageError
 from tlcli.images.intensity import Range, widest
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.settings import intensity_range
 
@@ -38,7 +38,7 @@ def _measure(dataset: Dataset, *, fraction: float | None, seed: int, workers: in
     """Least and greatest value in the deep images of train."""
     paths = [sample.path for sample in dataset.samples]
     with (
-        ImageLoader(Order(measure="intensity"), workers=workers) as loader,
+        ImageLoader(DecodeOptions(measure="intensity"), workers=workers) as loader,
         report.task("Intensity", len(paths)) as advance,
     ):
         images = [image for image in loader.load(paths) if advance(1) is None]

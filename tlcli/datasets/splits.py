@@ -67,7 +67,7 @@ def folds(keys: Sequence[str], *, seed: int) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class SplitImages:
     """The images to learn from and to be judged on: N samples, each with its split."""
 
     samples: tuple[Sample, ...]
@@ -80,14 +80,14 @@ class Settled:
         return [index for index, sample in enumerate(self.samples) if sample.split == split]
 
 
-def settle(
+def split_images(
     dataset: Dataset,
     digests: Sequence[bytes | None],
     failed: Container[int],
     *,
     fraction: float | None,
     seed: int,
-) -> Settled:
+) -> SplitImages:
     """Give each usable image its split: DATA's own, or ours where it has none.
 
     Args:
@@ -108,7 +108,7 @@ def settle(
         seed=seed,
     )
     kept = [(sample, digests[index] or b"") for sample, index in zip(samples, read, strict=True) if index not in failed]
-    settled = Settled(
+    settled = SplitImages(
         samples=tuple(sample for sample, _ in kept),
         digests=tuple(digest for _, digest in kept),
         folded=fraction is None and not dataset.has_split("validation"),
@@ -133,7 +133,7 @@ def assign_splits(
     return split
 
 
-def _check(dataset: Dataset, settled: Settled) -> None:
+def _check(dataset: Dataset, settled: SplitImages) -> None:
     counts = Counter(sample.label for sample in settled.samples if sample.split == "train")
     for label, name in enumerate(dataset.classes):
         if not counts[label]:
@@ -149,7 +149,7 @@ def _check(dataset: Dataset, settled: Settled) -> None:
         )
 
 
-def splits_by_digest(settled: Settled, digests: Iterable[bytes | None]) -> dict[bytes, str]:
+def splits_by_digest(settled: SplitImages, digests: Iterable[bytes | None]) -> dict[bytes, str]:
     """The split of each image; `failed` for those of `digests` that could not be used.
 
     One that stands in several splits counts as trained on, if any of them is train.

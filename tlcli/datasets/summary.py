@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.duplicates import Duplicates
-from tlcli.datasets.splits import SMALL_CLASS, Settled
+from tlcli.datasets.splits import SMALL_CLASS, SplitImages
 from tlcli.datasets.tables import SPLIT_NAMES
 from tlcli.progress import Reporter
 from tlcli.storage.files import portable_name
@@ -61,7 +61,7 @@ def describe_duplicates(duplicates: Duplicates, report: Reporter) -> None:
             )
 
 
-def describe_balance(dataset: Dataset, settled: Settled, report: Reporter, *, balanced: bool) -> None:
+def describe_balance(dataset: Dataset, settled: SplitImages, report: Reporter, *, balanced: bool) -> None:
     """Warn of classes too small to split, and of one class that drowns another."""
     counts = Counter(sample.label for sample in settled.samples if sample.split == "train")
     small = [name for label, name in enumerate(dataset.classes) if counts[label] < SMALL_CLASS]

@@ -16,7 +16,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.storage.files import from_portable_name
 from tlcli.storage.remote import content_of, stat_all
 from tlcli.storage.stored import Stored
-from tlcli.storage.urls import Place, Url, is_url
+from tlcli.storage.urls import Location, Url, is_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +32,7 @@ SPLIT_NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """One labeled image, its class still a name."""
 
     path: str
@@ -41,7 +41,7 @@ class Row:
     group: str | None = None
 
 
-def read_table(path: Place) -> list[Row]:
+def read_table(path: Location) -> list[TableRow]:
     """The rows of a .csv, .jsonl or .parquet table; paths in it are relative to the table's folder.
 
     Raises:
@@ -66,7 +66,7 @@ def read_table(path: Place) -> list[Row]:
     return rows
 
 
-def _found(rows: list[Row]) -> tuple[list[Row], list[str]]:
+def _found(rows: list[TableRow]) -> tuple[list[TableRow], list[str]]:
     """The rows, those at URLs with what is to be known of them, and the paths that don't exist."""
     remote = [row.path for row in rows if is_url(row.path) and not isinstance(row.path, Stored)]
     known = dict(zip(remote, stat_all([Url(path) for path in remote]), strict=True)) if remote else {}
@@ -88,14 +88,14 @@ def _is_absent(path: str) -> bool:
         return True
 
 
-def with_train(rows: list[Row]) -> list[Row]:
+def with_train(rows: list[TableRow]) -> list[TableRow]:
     """The rows; where some name a split, those that don't belong to train."""
     if not any(row.split for row in rows):
         return rows
     return [row if row.split else replace(row, split="train") for row in rows]
 
 
-def _load(path: Place) -> pa.Table:
+def _load(path: Location) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
@@ -135,7 +135,7 @@ def _load_jsonl(content: bytes) -> pa.Table:
     return pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
 
 
-def _row(table: Place, line: int, record: dict[str, Any]) -> Row:
+def _row(table: Location, line: int, record: dict[str, Any]) -> TableRow:
     for column in ("path", "label"):
         if record[column] is None or record[column] == "":
             raise DataError(f"{table}, row {line}: {column} is empty.", path=table)
@@ -145,7 +145,7 @@ def _row(table: Place, line: int, record: dict[str, Any]) -> Row:
             f"{table}, row {line}: split is {split!r}; expected train, validation, test, or nothing.", path=table
         )
     group = record.get("group")
-    return Row(
+    return TableRow(
         path=_joined(table, line, from_portable_name(str(record["path"]))),
         label=str(record["label"]),
         split=SPLIT_NAMES[str(split).lower()] if split else None,
@@ -153,7 +153,7 @@ def _row(table: Place, line: int, record: dict[str, Any]) -> Row:
     )
 
 
-def _joined(table: Place, line: int, path: str) -> str:
+def _joined(table: Location, line: int, path: str) -> str:
     """A path in a table: as it is where it is absolute or a URL, else behind the table's folder."""
     if not is_url(path) and (isinstance(table, Path) or path.startswith("/")):
         return in_tar(os.path.join(table.parent, path))  # noqa: PTH118 - as typed

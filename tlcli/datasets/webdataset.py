@@ -10,7 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from tlcli.datasets.tables import SPLIT_NAMES, Row
+from tlcli.datasets.tables import SPLIT_NAMES, TableRow
 from tlcli.datasets.tars import Entry, Tar, key_of
 from tlcli.datasets.walk import SUFFIXES
 from tlcli.errors import DataError
@@ -19,7 +19,7 @@ LABELS = ("label", "class", "cls")
 """Keys of a `.json` that may name the class; the first that is there counts."""
 
 
-def labeled_in(tar: Tar, skipped: Counter[str]) -> Iterator[Row]:
+def labeled_in(tar: Tar, skipped: Counter[str]) -> Iterator[TableRow]:
     """The samples of a tar, in their order; what is passed over is counted.
 
     Raises:
@@ -48,7 +48,7 @@ def labeled_in(tar: Tar, skipped: Counter[str]) -> Iterator[Row]:
             split = about.get("split")
             if split and split.lower() not in SPLIT_NAMES:
                 raise DataError(f"{path}: split is {split!r}; expected train, validation, test, or nothing.", path=path)
-            yield Row(
+            yield TableRow(
                 path=path,
                 label=label,
                 split=SPLIT_NAMES[split.lower()] if split else None,

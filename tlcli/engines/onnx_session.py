@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tlcli.engines.streams import map_batches
 from tlcli.errors import out_of_memory
-from tlcli.settings.shared import cores
+from tlcli.processes import cores
 
 if TYPE_CHECKING:
     import onnxruntime

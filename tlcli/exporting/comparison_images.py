@@ -16,9 +16,9 @@ import numpy.typing as npt
 from tlcli.datasets.dataset import Sample, is_there, open_dataset
 from tlcli.errors import DataError, UsageError
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.runs.run import Run
-from tlcli.storage.urls import Place, place
+from tlcli.storage.urls import Location, parse_location
 
 READ_AT_MOST = 20
 """Images that are read for one that is wanted, in search of some that the run wasn't trained on."""
@@ -41,7 +41,7 @@ class ComparisonImages:
     """uint8 [M, H, W, C]: images that the run was trained on."""
 
 
-def data_of(run: Run, data: Place | None) -> Place:
+def data_of(run: Run, data: Location | None) -> Location:
     """Where the images are: `data`, else where they were when the run was trained.
 
     Raises:
@@ -49,7 +49,7 @@ def data_of(run: Run, data: Place | None) -> Place:
     """
     if data is not None:
         return data
-    own = place(str(run.info["settings"].get("data") or ""))
+    own = parse_location(str(run.info["settings"].get("data") or ""))
     if own.absolute() == own and is_there(own):
         return own
     raise UsageError(
@@ -58,7 +58,7 @@ def data_of(run: Run, data: Place | None) -> Place:
     )
 
 
-def real_images(run: Run, data: Place, *, wanted: int, calibrating: int, workers: int) -> ComparisonImages:
+def real_images(run: Run, data: Location, *, wanted: int, calibrating: int, workers: int) -> ComparisonImages:
     """Draw images of all classes, the same ones each time; those that the run wasn't trained on first.
 
     Args:
@@ -78,7 +78,7 @@ def real_images(run: Run, data: Place, *, wanted: int, calibrating: int, workers
     fresh: list[Labeled] = []
     spare: list[Labeled] = []
     calibration: list[Labeled] = []
-    with ImageLoader(Order(preprocessing=run.preprocessing), workers=workers) as loader:
+    with ImageLoader(DecodeOptions(preprocessing=run.preprocessing), workers=workers) as loader:
         asked = list(islice(samples, READ_AT_MOST * (wanted + calibrating)))
         for sample, image in zip(asked, loader.load(sample.path for sample in asked), strict=True):
             if image.pixels is None:

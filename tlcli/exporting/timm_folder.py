@@ -44,7 +44,7 @@ def timm_folder(out: Path) -> WholeFolder:
     return WholeFolder(path=out, option="--out", writer="tlcli export", index=CONFIG_FILE, others=others)
 
 
-def timm_config(run: Run, about: dict[str, object]) -> dict[str, Any]:
+def export_config(run: Run, about: dict[str, object]) -> dict[str, Any]:
     """The run's `config.json`, with the way images enter by timm's names, and the description under `tlcli`."""
     fit = run.preprocessing.fit
     entry = {"crop_mode": CROP_MODES[fit]} | ({} if fit == "crop" else {"crop_pct": 1.0})

@@ -25,7 +25,7 @@ from tlcli.features.shared_extraction import Work, extract_together
 from tlcli.features.store import FeatureStore
 from tlcli.images.augment import LIMIT
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.settings import ComputeSettings
 from tlcli.settings.augmentation import Augmentation
@@ -90,9 +90,9 @@ class Frozen:
             lambda path: report.warn(f"{path} is damaged (its checksum differs); it is made again."),
         )
 
-    def order(self, known: FeatureStore | None = None, *, augmented: bool = False) -> Order:
+    def order(self, known: FeatureStore | None = None, *, augmented: bool = False) -> DecodeOptions:
         """What decoding processes do with images, but not with those in `known`; only `augmented` ones distort."""
-        return Order(
+        return DecodeOptions(
             preprocessing=self.network.preprocessing,
             known=frozenset() if known is None else known.keys(),
             augmentation=self.augmentation if augmented else None,

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from tlcli.errors import MachineError
-from tlcli.images.worker import DecodedImage, Order, Request, receive_image
+from tlcli.images.worker import DecodedImage, DecodeOptions, Request, receive_image
 from tlcli.storage.connection import READ_LIMIT
 from tlcli.storage.stored import Stored
 
@@ -54,7 +54,9 @@ class ImageLoader:
         ahead: Images to have under way at least, where whoever takes them does so in bursts.
     """
 
-    def __init__(self, order: Order, *, workers: int, time_limit: float = TIME_LIMIT, ahead: int | None = None) -> None:
+    def __init__(
+        self, order: DecodeOptions, *, workers: int, time_limit: float = TIME_LIMIT, ahead: int | None = None
+    ) -> None:
         self._order = order
         self._time_limit = time_limit
         self._window = max(32 + 8 * workers, ahead or 0)
@@ -182,7 +184,7 @@ class _Child:
         self._answer = select.poll()
         self._answer.register(from_, select.POLLIN)
 
-    def start(self, order: Order) -> None:
+    def start(self, order: DecodeOptions) -> None:
         """Hand it its order, and wait until it is ready. Raises MachineError if it never is."""
         if order.preprocessing is not None:
             _make_room(self._from, math.prod(order.preprocessing.shape))

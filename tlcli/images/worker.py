@@ -51,7 +51,7 @@ Request = tuple[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class DecodeOptions:
     """What a worker does with every request it is sent."""
 
     preprocessing: Preprocessing | None = None
@@ -92,7 +92,7 @@ class DecodedImage(NamedTuple):
     """Width and height in pixels, where the order says to measure: as in the file, or upright."""
 
 
-def read_image(path: str, order: Order, view: int = 0) -> DecodedImage:
+def read_image(path: str, order: DecodeOptions, view: int = 0) -> DecodedImage:
     """Read the file at `path` once, for its digest and its view's pixels; whatever is wrong becomes `error`."""
     read = time.time_ns()
     try:
@@ -126,7 +126,7 @@ def read_image(path: str, order: Order, view: int = 0) -> DecodedImage:
         return image._replace(error=str(error))
 
 
-def _pixels(data: bytes, order: Order, view: int, digest: bytes) -> bytes | None:
+def _pixels(data: bytes, order: DecodeOptions, view: int, digest: bytes) -> bytes | None:
     """What the order wants of a file's bytes. Raises UndecodableError."""
     if order.preprocessing is None and not order.png:
         return None
@@ -153,8 +153,8 @@ def _png(image: Image.Image) -> bytes:
 
 
 def serve(requests: Connection, answers: BinaryIO) -> None:
-    """Answer requests until the parent closes its end. The first message is the `Order`, answered by an empty line."""
-    order: Order = requests.recv()
+    """Answer requests until the parent closes its end. The first is `DecodeOptions`, answered by an empty line."""
+    order: DecodeOptions = requests.recv()
     if order.augmentation is not None:
         _prepare_augmenting()
     answers.write(b"\n")

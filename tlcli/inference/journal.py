@@ -20,7 +20,7 @@ from tlcli.progress import Reporter, Silent
 from tlcli.storage.files import atomic_write, check_new_file, check_outside, hidden_prefix, naming, remove_leftovers
 from tlcli.storage.locks import Held, locked
 
-Row = list[Any]
+PredictionRow = list[Any]
 """Values in the order of the columns: text, float, or None."""
 
 FORMAT = 1
@@ -139,7 +139,7 @@ class Journal:
         with naming(self._out):
             self._open.close()
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[PredictionRow]) -> None:
         """Append rows; they survive the process."""
         places = map(self._place, range(self._rows, self._rows + len(rows)))
         with naming(self._out):
@@ -149,7 +149,7 @@ class Journal:
             self._file.flush()
         self._rows += len(rows)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[PredictionRow]:
         """All rows so far.
 
         Raises:
@@ -213,7 +213,7 @@ def read_output(out: Path) -> Iterator[dict[str, Any]]:
                 yield from csv.DictReader(file)
 
 
-def write_csv(file: IO[str], names: Sequence[str], rows: Iterable[Row], *, header: bool) -> None:
+def write_csv(file: IO[str], names: Sequence[str], rows: Iterable[PredictionRow], *, header: bool) -> None:
     """Rows as CSV (RFC 4180 with plain newlines), flushed."""
     writer = csv.writer(file, lineterminator="\n")
     if header:
@@ -226,7 +226,7 @@ def write_csv(file: IO[str], names: Sequence[str], rows: Iterable[Row], *, heade
     file.flush()
 
 
-def write_parquet(file: IO[bytes], names: Sequence[str], rows: Iterable[Row]) -> None:
+def write_parquet(file: IO[bytes], names: Sequence[str], rows: Iterable[PredictionRow]) -> None:
     """Rows as Parquet, each page with its checksum."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -234,7 +234,7 @@ def write_parquet(file: IO[bytes], names: Sequence[str], rows: Iterable[Row]) ->
     number = {name for name in names if name.startswith(("confidence", "p:"))}
     schema = pa.schema([(name, pa.float64() if name in number else pa.string()) for name in names])
     with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
-        batch: list[Row] = []
+        batch: list[PredictionRow] = []
         for row in rows:
             batch.append(row)
             if len(batch) == BATCH:
@@ -243,7 +243,7 @@ def write_parquet(file: IO[bytes], names: Sequence[str], rows: Iterable[Row]) ->
         writer.write_table(_table(batch, schema))
 
 
-def _table(rows: list[Row], schema: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
+def _table(rows: list[PredictionRow], schema: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
     import pyarrow as pa
 
     values = [[row[index] for row in rows] for index in range(len(schema))]

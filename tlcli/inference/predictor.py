@@ -16,7 +16,7 @@ from tlcli.engines.onnx_session import OnnxSession, UnloadableError
 from tlcli.errors import UsageError
 from tlcli.images.batch import stacked
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import DecodedImage, Order
+from tlcli.images.worker import DecodedImage, DecodeOptions
 from tlcli.inference.calibration import probabilities
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.directory import ONNX_FILE
@@ -56,7 +56,7 @@ def ranked(label: int, probabilities: npt.NDArray[np.float32]) -> list[int]:
     return [label, *(other for other in order if other != label)]
 
 
-class Network(Protocol):
+class Model(Protocol):
     """A run's network: pixels uint8 [B, H, W, C] to logits float32 [B, k]."""
 
     batch_size: int
@@ -70,7 +70,7 @@ class Network(Protocol):
         """`run` of each batch, computed in the background, in order."""
 
 
-class OnnxNetwork(OnnxSession):
+class OnnxModel(OnnxSession):
     """A run's network in ONNX Runtime."""
 
     name = "cpu, fp32, ONNX Runtime"
@@ -98,7 +98,7 @@ class Predictor:
         report = report or Silent()
         self.run = run
         self._workers = compute.worker_count()
-        self.network = open_network(run, compute, report)
+        self.network = open_model(run, compute, report)
         report.detail(
             f"  {run.info['backbone']} on {self.network.name}, {self._workers} decoding processes, "
             f"{self.network.batch_size} images a batch, temperature {run.temperature:.3f}"
@@ -110,7 +110,7 @@ class Predictor:
 
     def open_loader(self) -> ImageLoader:
         """Decoding processes for `stream`, for whoever calls that several times."""
-        return ImageLoader(Order(preprocessing=self.run.preprocessing), workers=self._workers)
+        return ImageLoader(DecodeOptions(preprocessing=self.run.preprocessing), workers=self._workers)
 
     def stream(self, paths: Iterator[str], loader: ImageLoader | None = None) -> Iterator[Prediction]:
         """A `Prediction` for each path, in order; memory doesn't grow with their number.
@@ -157,7 +157,7 @@ class Predictor:
         return predictions
 
 
-def open_network(run: Run, compute: ComputeSettings, report: Reporter) -> Network:
+def open_model(run: Run, compute: ComputeSettings, report: Reporter) -> Model:
     """What runs a run's network: its ONNX model on a CPU, where it brings one; else torch.
 
     Raises:
@@ -177,14 +177,14 @@ def open_network(run: Run, compute: ComputeSettings, report: Reporter) -> Networ
         raise UsageError(f"--engine onnx runs on a CPU, not on {compute.device}. Use --engine torch.")
     if exported and on_cpu and compute.engine != "torch":
         try:
-            return OnnxNetwork(run.content(ONNX_FILE), compute.batch_size)
+            return OnnxModel(run.content(ONNX_FILE), compute.batch_size)
         except UnloadableError as error:
             if required:
                 raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
             report.note(f"Engine    torch: {error}")
-    from tlcli.inference.torch_network import EagerNetwork
+    from tlcli.inference.torch_model import TorchModel
 
-    return EagerNetwork(run, compute, report)
+    return TorchModel(run, compute, report)
 
 
 def _gpu_driver() -> bool:

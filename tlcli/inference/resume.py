@@ -8,9 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from tlcli.errors import ArtifactError
+from tlcli.inference.explained_rows import ExplainedRows
 from tlcli.inference.journal import read_output
 from tlcli.inference.rows import Tally, status_of
-from tlcli.insight.explanation_rows import Selection
 from tlcli.runs.run import Run
 from tlcli.settings import PredictSettings
 from tlcli.storage.files import portable_name
@@ -24,7 +24,7 @@ def count_finished(
     settings: PredictSettings,
     run: Run,
     tally: Tally,
-    selection: Selection,
+    selection: ExplainedRows,
 ) -> None:
     """Count what the rows of a finished output say.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tlcli.images.loader import ImageLoader
-from tlcli.inference.journal import Row
+from tlcli.inference.journal import PredictionRow
 from tlcli.inference.predictor import Prediction, Predictor, ranked
 from tlcli.settings import PredictSettings
 from tlcli.storage.files import portable_name
@@ -32,7 +32,7 @@ class Tally:
     """Path and reason of the first few failures."""
     failed: int = 0
 
-    def count(self, row: Row) -> None:
+    def count(self, row: PredictionRow) -> None:
         """Count a row."""
         path, label, _, status, error = row[:5]
         self.images += 1
@@ -56,14 +56,14 @@ class Tally:
 
 def rows_of(
     predictor: Predictor, paths: Iterator[str], settings: PredictSettings, loader: ImageLoader | None = None
-) -> Iterator[list[tuple[Prediction, Row]]]:
+) -> Iterator[list[tuple[Prediction, PredictionRow]]]:
     """Predictions of the images and their rows, in order, a few at a time; `loader` as `Predictor.stream` has it."""
     predictions = predictor.stream(paths, loader)
     while some := list(islice(predictions, FLUSH)):
         yield [(prediction, _row(prediction, predictor.run.classes, settings)) for prediction in some]
 
 
-def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettings) -> Row:
+def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettings) -> PredictionRow:
     """One image's values, in the order of `rows.columns`."""
     ranks = min(settings.top, len(classes))
     found = prediction.probabilities
@@ -72,7 +72,7 @@ def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettin
         return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
     assert prediction.label is not None, "an image with probabilities has a label"
     best = [(classes[label], round(float(found[label]), 6)) for label in ranked(prediction.label, found)[:ranks]]
-    row: Row = [portable_name(prediction.path), *best[0], status_of(best[0][1], settings), None]
+    row: PredictionRow = [portable_name(prediction.path), *best[0], status_of(best[0][1], settings), None]
     row += [value for pair in best[1:] for value in pair]
     return row + [round(float(value), 6) for value in found] if settings.probabilities else row
 

@@ -18,11 +18,11 @@ from tlcli.engines.torch_engine import pick_batch_size, pick_device
 from tlcli.images.batch import stacked
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Placement
-from tlcli.images.worker import DecodedImage, Order
+from tlcli.images.worker import DecodedImage, DecodeOptions
+from tlcli.inference.explained_rows import INDEX, Explained, ExplainedRows, card_name
 from tlcli.inference.load_network import trained_network
 from tlcli.inference.predictor import Predictor, ranked
 from tlcli.insight.explanation_card import card
-from tlcli.insight.explanation_rows import INDEX, Explained, Selection, card_name
 from tlcli.insight.gradcam import GradCam
 from tlcli.insight.image_thumbnails import Upright, upright_images
 from tlcli.progress import Reporter
@@ -61,7 +61,7 @@ class Explainer:
         self._batch_size = min(pick_batch_size(compute.batch_size, device), MOST)
         self._cam = GradCam(trained_network(run), run.preprocessing, device=device, warn=report.warn)
 
-    def write(self, folder: Path, selection: Selection, predictor: Predictor) -> int:
+    def write(self, folder: Path, selection: ExplainedRows, predictor: Predictor) -> int:
         """Write a card for each row, and the index.
 
         Args:
@@ -78,7 +78,7 @@ class Explainer:
         images = 0
         with (
             (folder / INDEX).open("w", encoding="utf8", errors="backslashreplace") as index,
-            ImageLoader(Order(preprocessing=preprocessing), workers=self._workers) as loader,
+            ImageLoader(DecodeOptions(preprocessing=preprocessing), workers=self._workers) as loader,
             self._report.task("Explain", len(rows)) as advance,
         ):
             whole = upright_images(paths, preprocessing, side=SIDE, workers=self._workers)

@@ -34,7 +34,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
-class Place(nn.Module):
+class LayerProbe(nn.Module):
     """Stands behind a layer and changes nothing, so that the layer's values can be watched as maps.
 
     Args:
@@ -129,14 +129,14 @@ class GradCam:
 
 
 def _with_place(backbone: Backbone, tap: Tap) -> tuple[nn.Module, nn.Module]:
-    """The network with a `Place` behind a layer: images to logits, and the module that gives the maps."""
+    """The network with a `LayerProbe` behind a layer: images to logits, and the module that gives the maps."""
     plan = plan_of(backbone)
     assert plan is not None, "mapped_taps has traced it"
     graph = fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
     graph.output(graph.graph_copy(plan.graph, copied))
     network = fx.GraphModule(backbone.model, graph)
-    place = Place(tap.layout)
+    place = LayerProbe(tap.layout)
     network.add_submodule("place", place)
     node = copied[tap.node]
     with graph.inserting_after(node):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Placement, Preprocessing, placement, whole_image
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 
 SIDE = 240
 """Pixels along a thumbnail's longer side, at most."""
@@ -44,8 +44,8 @@ def upright_images(
     """
     whole = whole_image(side, intensity=preprocessing.intensity)
     with (
-        ImageLoader(Order(measure="upright"), workers=workers) as measuring,
-        ImageLoader(Order(preprocessing=whole), workers=workers) as decoding,
+        ImageLoader(DecodeOptions(measure="upright"), workers=workers) as measuring,
+        ImageLoader(DecodeOptions(preprocessing=whole), workers=workers) as decoding,
     ):
         for measured, decoded in zip(measuring.load(paths), decoding.load(paths), strict=True):
             size = measured.dimensions

@@ -19,7 +19,7 @@ from tlcli.engines.memory import Halving
 from tlcli.engines.torch_engine import normalization, pick_batch_size
 from tlcli.images.batch import stacked
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.insight.guided_backprop import project
 from tlcli.insight.receptive_boxes import Box
 from tlcli.insight.subject import Subject
@@ -109,7 +109,7 @@ class Winners:
         scores = top.selectivity()
         requests = {unit: [] if np.isnan(scores[unit]) else list(_requests(top, unit)) for unit in numbers}
         every = [request for some in requests.values() for request in some]
-        order = Order(preprocessing=self._subject.preprocessing)
+        order = DecodeOptions(preprocessing=self._subject.preprocessing)
         with (
             ImageLoader(order, workers=self._workers) as loader,
             self._report.task(f"Layer {tap.layer.number}{' before' * tap.before}", len(every), "patches") as advance,

@@ -14,7 +14,7 @@ from tlcli.engines.selection import open_runner
 from tlcli.engines.torch_engine import Runner, map_filled, pick_batch_size, pick_engine
 from tlcli.images.batch import stacked
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.insight.subject import Subject
 from tlcli.insight.top_activations import RunningTop
 from tlcli.insight.units import Maxima, Tap
@@ -55,7 +55,7 @@ def scan(
     tops = tuple(RunningTop(tap.layout.units) for tap in taps)
     ends = np.cumsum([tap.layout.units for tap in taps])[:-1]
     with (
-        ImageLoader(Order(preprocessing=subject.preprocessing), workers=compute.worker_count()) as loader,
+        ImageLoader(DecodeOptions(preprocessing=subject.preprocessing), workers=compute.worker_count()) as loader,
         report.task("Look", len(paths)) as advance,
     ):
         images = _Distinct(loader, paths, advance)

@@ -23,7 +23,7 @@ from tlcli.insight.units import Tap, several
 from tlcli.runs.directory import RUN_FILE, UNFINISHED
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import InspectSettings
-from tlcli.storage.urls import Url, is_url, place
+from tlcli.storage.urls import Url, is_url, parse_location
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def open_subject(settings: InspectSettings, intensity: Range | None = None) -> S
     """
     device = pick_device(settings.compute.device)
     if is_run(settings.network):
-        return _of_run(load_run(place(settings.network)), settings.network, device)
+        return _of_run(load_run(parse_location(settings.network)), settings.network, device)
     backbone = load_backbone(settings.network, settings.weights or "pretrained", size=settings.size)
     _settle(backbone.model, device)
     return Subject(
@@ -122,7 +122,7 @@ def _of_run(run: Run, network: str, device: torch.device) -> Subject:
     return Subject(
         name=subject_name(network),
         backbone=backbone,
-        origin=f"as trained in {place(network)}",
+        origin=f"as trained in {parse_location(network)}",
         preprocessing=run.preprocessing,
         device=device,
         frozen=start.frozen,

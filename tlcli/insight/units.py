@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tlcli.backbones.build import Backbone
-from tlcli.backbones.cut_points import Plan, Row, plan_of
+from tlcli.backbones.cut_points import LayerSpan, Plan, plan_of
 from tlcli.backbones.layer_table import Layer, layer_table
 from tlcli.backbones.receptive_field import Field, FieldTracker, track
 from tlcli.errors import UsageError
@@ -150,7 +150,7 @@ def _number(text: str, names: list[str], backbone: str) -> int:
     raise UsageError(f"--layer {text}: {backbone} has no layer of this name.{hint} {see[0].upper()}{see[1:]}.")
 
 
-def _tap(backbone: Backbone, plan: Plan, tracker: FieldTracker, layer: Layer, row: Row) -> Tap:
+def _tap(backbone: Backbone, plan: Plan, tracker: FieldTracker, layer: Layer, row: LayerSpan) -> Tap:
     before = int(getattr(backbone.model, "num_prefix_tokens", 0))
     node, layout = row.end, _layout(plan.values[row.end], tracker.fields.get(row.end), before)
     if layout.places == (1, 1):  # pooled or flattened: look at the maps before

@@ -15,7 +15,7 @@ from tlcli.images.augment import draw_amounts
 from tlcli.images.intensity import Range
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import whole_image
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.files import portable_name
 
@@ -43,7 +43,7 @@ def contact_sheet(
         DataError: none of the images tried can be read.
     """
     candidates = list(islice(_candidates(dataset, seed), 4 * ROWS))
-    order = Order(
+    order = DecodeOptions(
         preprocessing=whole_image(TILE, ground=PAPER, intensity=intensity), augmentation=augmentation, seed=seed
     )
     with ImageLoader(order, workers=workers) as loader:
@@ -70,7 +70,9 @@ def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:
     return (sample for turn in zip_longest(*by_class.values()) for sample in turn if sample is not None)
 
 
-def _rows(loader: ImageLoader, dataset: Dataset, candidates: Sequence[Sample], order: Order) -> Iterator[list[Cell]]:
+def _rows(
+    loader: ImageLoader, dataset: Dataset, candidates: Sequence[Sample], order: DecodeOptions
+) -> Iterator[list[Cell]]:
     """The cells of each candidate that can be read: the original, then its views."""
     images = loader.load_views((sample.path, view) for sample in candidates for view in range(VIEWS + 1))
     for sample in candidates:

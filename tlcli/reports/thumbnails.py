@@ -15,7 +15,7 @@ from PIL import Image
 from tlcli.images.intensity import Range
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import whole_image
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 
 LARGE, SMALL = 128, 64
 """S, in pixels, for few images and for the most there may be."""
@@ -66,7 +66,7 @@ def draw_sheet(
     rows = max(1, math.ceil(len(paths) / columns))
     sheet = Image.new("RGB", (columns * side, rows * side), (round(255 * GROUND),) * 3)
     with ImageLoader(
-        Order(preprocessing=whole_image(side, ground=GROUND, intensity=intensity)), workers=workers
+        DecodeOptions(preprocessing=whole_image(side, ground=GROUND, intensity=intensity)), workers=workers
     ) as loader:
         for number, image in enumerate(loader.load(paths)):
             if image.pixels is not None:

@@ -18,7 +18,7 @@ from tlcli.errors import READ_ONLY, MachineError, UsageError
 from tlcli.storage.files import hidden_prefix, naming, sync_directory
 from tlcli.storage.locks import Held, locked
 from tlcli.progress import Reporter, Silent
-from tlcli.storage.urls import Place
+from tlcli.storage.urls import Location
 
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -239,17 +239,17 @@ def _refuse(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def free_name(data: Place) -> Path:
+def free_name(data: Location) -> Path:
     """`runs/<name of data>`, or the first of `-2`, `-3`, ... that doesn't exist."""
     return next(path for path in _names(data) if not path.exists())
 
 
-def begun_name(data: Place, job: str) -> Path | None:
+def begun_name(data: Location, job: str) -> Path | None:
     """The first of these names that holds an unfinished run of a job; None where none does."""
     return next((path for path in itertools.takewhile(Path.exists, _names(data)) if begun_by(path) == job), None)
 
 
-def _names(data: Place) -> Iterator[Path]:
+def _names(data: Location) -> Iterator[Path]:
     """`runs/<name of data>`, and then the same with `-2`, `-3`, ..."""
     if isinstance(data, Path) and data.is_dir():
         name = data.resolve().name

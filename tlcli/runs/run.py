@@ -27,7 +27,7 @@ from tlcli.runs.directory import CONFIG_FILE, ONNX_FILE, RUN_FILE, SPLITS_FILE, 
 from tlcli.runs.schema import check_info
 from tlcli.settings import default_cache
 from tlcli.storage.remote import content_of, download
-from tlcli.storage.urls import Place, Url
+from tlcli.storage.urls import Location, Url
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +113,7 @@ class Run:
             raise ArtifactError(f"{path} is not a readable safetensors file: {error}", path=path) from error
 
 
-def load_run(place: Place) -> Run:
+def load_run(place: Location) -> Run:
     """Open a run and verify every file of it. One at a URL is fetched once, and again when its `run.json` changes.
 
     Raises:

@@ -19,7 +19,7 @@ from tlcli.settings.shared import (
     intensity_range,
     one_of,
 )
-from tlcli.storage.urls import Place
+from tlcli.storage.urls import Location
 
 
 def _check_views(freeze: str, views: int | None, augmentation: Augmentation | None) -> None:
@@ -39,9 +39,9 @@ def _check_views(freeze: str, views: int | None, augmentation: Augmentation | No
 class FinetuneSettings:
     """Everything `finetune` can be told."""
 
-    data: Place
+    data: Location
     """The folder, table or tars of labeled images."""
-    out: Place | None = None
+    out: Location | None = None
     """The run's directory; None takes `runs/<name of data>`, numbered where that exists."""
     group_by: str | None = None
     """Regular expression; images whose paths give the same capture stay on one side of a split."""
@@ -95,9 +95,9 @@ class FinetuneSettings:
 class CacheFeaturesSettings:
     """Everything `cache-features` can be told."""
 
-    data: Place
+    data: Location
     """The folder, table or tars of labeled images."""
-    export: Place | None = None
+    export: Location | None = None
     """Also write path, label, split, digest and feature to this Parquet file."""
     overwrite: bool = False
     """Replace the file at `export`."""
@@ -134,9 +134,9 @@ class CacheFeaturesSettings:
 class CheckSettings:
     """Everything `check` can be told."""
 
-    data: Place
+    data: Location
     """The folder, table or tars of labeled images."""
-    out: Place | None = None
+    out: Location | None = None
     """Also write the findings to this CSV file."""
     overwrite: bool = False
     """Replace the file at `out`."""
@@ -163,7 +163,7 @@ EXPLAINED = 50
 class PredictSettings:
     """Everything `predict` can be told."""
 
-    run: Place
+    run: Location
     """The run's directory."""
     inputs: tuple[str, ...]
     """Files, folders, `@list.txt`, or `-` for a list on standard input."""
@@ -183,7 +183,7 @@ class PredictSettings:
     """Only this part of the images; None is all."""
     cluster: ClusterSettings | None = None
     """Have the images predicted there, with `out` a folder for parts; None predicts here."""
-    explain: Place | None = None
+    explain: Location | None = None
     """A folder for images that show what speaks for the label; None explains nothing."""
     explain_limit: int | None = None
     """Images to explain at most, the first ones; None is `EXPLAINED`."""
@@ -216,9 +216,9 @@ class PredictSettings:
 class EvaluateSettings:
     """Everything `evaluate` can be told."""
 
-    run: Place
+    run: Location
     """The run's directory."""
-    data: Place
+    data: Location
     """The folder, table or tars of labeled images."""
     split: str | None = None
     """`train`, `validation`, `test` or `all`; None chooses (see `commands.evaluate`)."""
@@ -235,13 +235,13 @@ class InspectSettings:
 
     network: str
     """A run's directory, or a backbone's name."""
-    data: Place
+    data: Location
     """The folder, table or tars of labeled images."""
     layers: tuple[str, ...] = ()
     """Numbers or names of layers; empty takes five, spread from first to last."""
     units: int = 9
     """Units of each layer to show, the most selective ones."""
-    out: Place | None = None
+    out: Location | None = None
     """The folder to write; None takes `inspect/<name of network>`."""
     overwrite: bool = False
     """Replace what an earlier `inspect` wrote to `out`."""
@@ -268,9 +268,9 @@ class InspectSettings:
 class AugmentSettings:
     """Everything `augment` can be told."""
 
-    data: Place
+    data: Location
     """The folder, table or tars of labeled images."""
-    out: Place | None = None
+    out: Location | None = None
     """Folder of the new data set; None only draws the preview."""
     copies: int = 1
     """Distorted copies of each training image."""
@@ -280,7 +280,7 @@ class AugmentSettings:
     """What becomes black and white in copies of gray with more than 8 bits: `LO,HI`; None takes 0 to 65535."""
     seed: int = 0
     """Seed of the distortions, of the split where DATA brings no validation images, and of the preview's choice."""
-    preview: Place | None = None
+    preview: Location | None = None
     """A PNG file that shows some originals with their first views."""
     resume: bool = False
     """Go on with what is in `out`; done already is success."""

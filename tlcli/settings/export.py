@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tlcli.errors import UsageError
-from tlcli.settings.shared import at_least, cores, one_of
-from tlcli.storage.urls import Place
+from tlcli.processes import cores
+from tlcli.settings.shared import at_least, one_of
+from tlcli.storage.urls import Location
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "timm": "-timm"}
 """The formats, and how what it writes is called after the run."""
@@ -16,15 +17,15 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "timm": "-timm"}
 class ExportSettings:
     """Everything `export` can be told."""
 
-    run: Place
+    run: Location
     """The run's directory."""
     form: str
     """`onnx`, `torch` (a `.pt2` file of `torch.export`) or `timm` (a folder)."""
-    out: Place | None = None
+    out: Location | None = None
     """The file or folder to write; None names it after the run, in the working directory."""
     overwrite: bool = False
     """Replace what is at `out`."""
-    data: Place | None = None
+    data: Location | None = None
     """Labeled images to compare on; None takes those of the run."""
     pictures: int | None = None
     """How many of them; None takes 64, and 400 with `int8`, whose accuracy is measured on them."""

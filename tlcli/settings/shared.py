@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlcli.errors import MachineError, UsageError
+from tlcli.processes import cores
 from tlcli.storage.urls import is_url
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
@@ -28,21 +29,6 @@ def at_least(option: str, value: int | None, least: int) -> None:
     """Raise UsageError where `value` is given and too small."""
     if value is not None and value < least:
         raise UsageError(f"{option} is {value}; expected at least {least}.")
-
-
-_most_cores: int | None = None
-
-
-def limit_cores(count: int) -> None:
-    """Have `cores` say `count` at most, in a process that shares its machine with others of its kind."""
-    global _most_cores  # noqa: PLW0603 - cores are a matter of the process
-    _most_cores = count
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return found if _most_cores is None else min(found, _most_cores)
 
 
 def intensity_range(text: str | None) -> tuple[float, float] | None:

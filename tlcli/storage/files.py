@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tlcli.errors import READ_ONLY, ArtifactError, UsageError
-from tlcli.storage.urls import Place, Url, lies_in
+from tlcli.storage.urls import Location, Url, lies_in
 
 SLOWEST = 120.0
 """Seconds that a network drive may take to show files that were written on another machine."""
@@ -118,7 +118,7 @@ def check_new_file(option: str, path: Path, *, replace: bool, inputs: Iterable[s
         raise UsageError(f"{option} {path}: there is no folder {path.parent}. Make it first.")
 
 
-def check_outside(option: str, path: Place, folder: Place, what: str) -> None:
+def check_outside(option: str, path: Location, folder: Location, what: str) -> None:
     """Refuse to write within a folder that is read.
 
     Raises:

@@ -18,7 +18,7 @@ from tlcli.storage.connection import CONNECTIONS
 from tlcli.storage.files import naming
 from tlcli.storage.locks import Held, locked
 from tlcli.storage.remote import check_bucket, download, listing, remove, upload
-from tlcli.storage.urls import Place, Url
+from tlcli.storage.urls import Location, Url
 
 READ_ONLY = {"http", "https"}
 """Schemes that nothing is written to."""
@@ -55,7 +55,7 @@ class Target:
 
 @contextlib.contextmanager
 def published(
-    out: Place, target: Target, report: Reporter, *, overwrite: bool = False, resume: bool | None = None
+    out: Location, target: Target, report: Reporter, *, overwrite: bool = False, resume: bool | None = None
 ) -> Iterator[Path]:
     """A path to write to: `out` itself, or where what is for a URL is kept until it is uploaded, at the block's end.
 
@@ -176,7 +176,7 @@ def _upload(path: Path, out: Url, there: set[str], target: Target, report: Repor
 
 @contextlib.contextmanager
 def published_if(
-    out: Place | None, target: Target, report: Reporter, *, overwrite: bool = False, resume: bool | None = None
+    out: Location | None, target: Target, report: Reporter, *, overwrite: bool = False, resume: bool | None = None
 ) -> Iterator[Path | None]:
     """`published`, where something is to be written at all."""
     if out is None:

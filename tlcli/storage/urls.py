@@ -88,7 +88,7 @@ class Url:
         return self
 
 
-Place = Path | Url
+Location = Path | Url
 """Where something is."""
 
 
@@ -97,7 +97,7 @@ def is_url(name: str) -> bool:
     return SCHEME.match(name) is not None
 
 
-def place(name: str) -> Place:
+def parse_location(name: str) -> Location:
     """What a name stands for: a URL, or a path, percent-encoded behind `file://`.
 
     Raises:
@@ -110,17 +110,17 @@ def place(name: str) -> Place:
     return Path(name)
 
 
-def place_if(name: str | None) -> Place | None:
+def parse_optional_location(name: str | None) -> Location | None:
     """What a name stands for, where there is one."""
-    return None if name is None else place(name)
+    return None if name is None else parse_location(name)
 
 
-def absolute(name: str | Place) -> str:
+def absolute(name: str | Location) -> str:
     """A URL as it is; a path from the root on, without dots."""
     return str(name) if is_url(str(name)) else os.path.abspath(name)  # noqa: PTH100
 
 
-def lies_in(inner: Place, outer: Place) -> bool:
+def lies_in(inner: Location, outer: Location) -> bool:
     """Whether a place is another one, or in it, as far as their names tell."""
     if isinstance(inner, Path) and isinstance(outer, Path):
         inner, outer = inner.resolve(), outer.resolve()

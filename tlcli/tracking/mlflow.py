@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tlcli.storage.urls import Place
+from tlcli.storage.urls import Location
 from tlcli.tracking.tracker import ARTIFACTS, unless_set
 
 unless_set(
@@ -23,7 +23,7 @@ import mlflow  # noqa: E402
 class Mlflow:
     """An MLflow run, within the active one where there is one already."""
 
-    def start(self, out: Place, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
+    def start(self, out: Location, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
         """See `Tracker`."""
         nested = mlflow.active_run() is not None
         self._id: str = mlflow.start_run(known, run_name=out.name, nested=nested).info.run_id

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from tlcli.errors import UsageError
-from tlcli.storage.urls import Place, absolute
+from tlcli.storage.urls import Location, absolute
 from tlcli.tracking.tracker import ARTIFACTS
 
 LOGS = "tensorboard"
@@ -21,7 +21,7 @@ LOGS = "tensorboard"
 class TensorBoard:
     """Writes to `tensorboard/RUN` beside RUN, in `runs` for one at a URL; to `RUN-2` where that is another's."""
 
-    def start(self, out: Place, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
+    def start(self, out: Location, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
         """See `Tracker`."""
         if out.name == LOGS:
             raise UsageError(f"a run called {LOGS} would hold its own logs. Choose another --out.")

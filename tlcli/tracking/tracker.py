@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tlcli.storage.urls import Place
+from tlcli.storage.urls import Location
 
 ARTIFACTS = ("report.html", "model.safetensors", "config.json", "run.json")
 """Files of a run that are handed over."""
@@ -18,7 +18,7 @@ _FIGURES = ("validation", "test", "images", "seconds", "temperature")
 class Tracker(Protocol):
     """One library's run. Whatever a method raises, the training goes on without the tracker."""
 
-    def start(self, out: Place, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
+    def start(self, out: Location, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
         """Begin, or go on.
 
         Args:

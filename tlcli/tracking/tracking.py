@@ -12,7 +12,7 @@ from typing import Any
 from tlcli.errors import ArtifactError, MachineError, TlcliError
 from tlcli.progress import Reporter
 from tlcli.storage.files import read_sealed, sealed, write_json
-from tlcli.storage.urls import Place
+from tlcli.storage.urls import Location
 from tlcli.tracking.tracker import Tracker, curve_points, figures_of, flat, found_by
 
 FORMAT = 1
@@ -76,7 +76,7 @@ class Tracking:
         if kind is not None:
             self._each(lambda _, tracker: tracker.stop())
 
-    def start(self, out: Place, settings: dict[str, Any], checkpoints: Path, *, resume: bool) -> None:
+    def start(self, out: Location, settings: dict[str, Any], checkpoints: Path, *, resume: bool) -> None:
         """Begin the trackers' runs, or go on with them.
 
         Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.errors import MachineError
-from tlcli.storage.urls import Place
+from tlcli.storage.urls import Location
 from tlcli.tracking.tracker import ARTIFACTS, unless_set
 
 unless_set(
@@ -23,7 +23,7 @@ import wandb  # noqa: E402
 class Wandb:
     """A run of Weights & Biases, beside the active one where there is one already."""
 
-    def start(self, out: Place, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
+    def start(self, out: Location, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
         """See `Tracker`."""
         mode = wandb.setup().settings.mode
         if mode not in {"offline", "dryrun", "disabled"} and not wandb.login(prompt=False):

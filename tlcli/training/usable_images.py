@@ -13,13 +13,13 @@ import numpy.typing as npt
 from tlcli import processes
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.duplicates import Duplicates, find_duplicates
-from tlcli.datasets.splits import HELD_OUT, Settled, settle
+from tlcli.datasets.splits import HELD_OUT, SplitImages, split_images
 from tlcli.datasets.summary import describe_balance, describe_duplicates, describe_failures
 from tlcli.errors import DataError
 from tlcli.features.extract import Extraction
 from tlcli.features.network import Network
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.settings import FinetuneSettings
 from tlcli.storage.files import portable_name
@@ -32,7 +32,7 @@ class UsableImages:
     dataset: Dataset
     extraction: Extraction
     duplicates: Duplicates
-    settled: Settled
+    settled: SplitImages
     lost: dict[str, str] = field(default_factory=dict)
     """Why an image, by its path, could not be read again during the run; grows while images are streamed."""
 
@@ -84,7 +84,9 @@ def settle_images(
     if duplicates.extra or extraction.failures:
         report.note(f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}")
     fraction = held_out(dataset, settings)
-    settled = settle(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=settings.network.seed)
+    settled = split_images(
+        dataset, extraction.digests, extraction.failures, fraction=fraction, seed=settings.network.seed
+    )
     describe_balance(dataset, settled, report, balanced=settings.balance)
     return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, settled=settled)
 
@@ -98,7 +100,7 @@ def scan(dataset: Dataset, network: Network, workers: int, report: Reporter) -> 
     paths = processes.share([sample.path for sample in dataset.samples])
     extraction = Extraction(digests=[None] * len(paths))
     with (
-        ImageLoader(Order(preprocessing=network.preprocessing), workers=workers) as loader,
+        ImageLoader(DecodeOptions(preprocessing=network.preprocessing), workers=workers) as loader,
         report.task("Images", len(paths)) as advance,
     ):
         for index, image in enumerate(loader.load(paths)):

@@ -30,7 +30,7 @@ def test_features_on_disk_give_the_head_of_features_in_memory(photos, tmp_path, 
                 cache=CacheSettings(directory=tmp_path / "cache"),
             )
         )
-        weights[name] = load_run(tmp_path / name).weights()["fit.weight"].numpy()
+        weights[name] = load_run(tmp_path / name).weights()["head.weight"].numpy()
     assert infos["disk"]["head"]["l2"] == infos["memory"]["head"]["l2"]
     assert infos["disk"]["validation"]["confusion"] == infos["memory"]["validation"]["confusion"]
     assert infos["disk"]["validation"]["loss"] == pytest.approx(infos["memory"]["validation"]["loss"], rel=1e-2)

@@ -205,7 +205,7 @@ def test_it_writes_only_what_is_due(open_checkpoints, tmp_path, monkeypatch):
     checkpoints = open_checkpoints()
     checkpoints.save_if_due(lambda: ({}, tensors(1)))
     assert not files(tmp_path), "the first is due after a while"
-    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+    monkeypatch.setattr("tlcli.training.tail.checkpoints.EVERY", 0.0)
     monkeypatch.setattr(checkpoints, "SHARE", 1e9)
     eager = open_checkpoints()
     eager.save_if_due(lambda: ({}, tensors(1)))

@@ -19,7 +19,7 @@ from tlcli.runs.run import Run
 from tlcli.settings import ComputeSettings
 
 
-class EagerNetwork:
+class TorchModel:
     """A run's network in torch.
 
     Raises:

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from tlcli.inference.torch_network import EagerNetwork
+from tlcli.inference.torch_model import TorchModel
 from tlcli.runs.run import load_run
 from tlcli.settings import ComputeSettings
 
@@ -23,7 +23,7 @@ class Narrow(nn.Module):
 
 def test_prediction_goes_on_in_parts_where_memory_runs_out(trained, report):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3)).astype(np.uint8)
-    network = EagerNetwork(load_run(trained.run), ComputeSettings(engine="torch"), report)
+    network = TorchModel(load_run(trained.run), ComputeSettings(engine="torch"), report)
     whole = network.run(pixels)
     network._tail, network._prefix._prefix = Narrow(network._tail, 2), Narrow(network._prefix._prefix, 4)
     np.testing.assert_allclose(network.run(pixels), whole, atol=1e-5)

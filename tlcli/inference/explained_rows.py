@@ -29,7 +29,7 @@ class Explained(NamedTuple):
 
 
 @dataclass
-class Selection:
+class ExplainedRows:
     """The first rows of a prediction that can be explained."""
 
     limit: int
