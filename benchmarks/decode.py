@@ -24,7 +24,7 @@ from PIL import Image
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
-from tlcli.engines.torch_engine import PrefixRunner
+from tlcli.engines.torch_engine import TorchRunner
 from tlcli.images.decode import decode
 from tlcli.images.preprocess import Preprocessing, fit_image, surplus
 from tlcli.training.head.l2_selection import select_holdout
@@ -103,8 +103,7 @@ def accuracies(data, network):
     """Test accuracy of the default backbone's head on the pixels of each way: DATA must bring its splits."""
     backbone = load_backbone(classes=10, size=network.width)
     prefix = cut_at(backbone, "all").prefix
-    spec = backbone.input
-    runner = PrefixRunner(prefix, spec.mean, spec.std, device=torch.device("cpu"), precision="fp32")
+    runner = TorchRunner(prefix, network, device=torch.device("cpu"), precision="fp32")
     samples = open_dataset(Path(data)).samples
     files = [Path(sample.path).read_bytes() for sample in samples]
     labels = torch.tensor([sample.label for sample in samples])

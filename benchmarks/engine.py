@@ -1,7 +1,7 @@
-"""What runs the frozen part fastest, and from how many images on its export pays.
+"""Measure which engine runs the frozen part fastest, and from how many images on exporting it pays off.
 
 usage: python benchmarks/engine.py [BACKBONE] [FREEZE]      (tf_efficientnet_lite0 and all unless given)
-Random pixels, no decoding: the network alone, in the batches and streams of cache-features. Medians of five.
+Random pixels, no decoding: the network alone, with the batch size and threads of cache-features. Medians of five.
 """
 
 import statistics
@@ -13,21 +13,24 @@ import torch
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
-from tlcli.engines.onnx_export import OnnxRunner, exported
-from tlcli.engines.torch_engine import PrefixRunner, pick_batch_size
+from tlcli.engines.choice import pick_batch_size
+from tlcli.engines.onnx_engine import OnnxRunner
+from tlcli.engines.onnx_export import load_or_export_onnx
+from tlcli.engines.torch_engine import TorchRunner
+from tlcli.features.network import make_preprocessing
 
 IMAGES = 256
 
 name, freeze = [*sys.argv[1:], *["tf_efficientnet_lite0", "all"][len(sys.argv) - 1 :]]
 backbone = load_backbone(name, "none", classes=10, size=None, seed=0)
-prefix, spec = cut_at(backbone, freeze).prefix, backbone.input
-shape = (spec.height, spec.width, spec.channels)
+prefix = cut_at(backbone, freeze).prefix
+preprocessing = make_preprocessing(backbone, "crop")
 started = time.monotonic()
-onnx = OnnxRunner(exported(prefix, shape, spec.mean, spec.std, None, lambda: None))
+onnx = OnnxRunner(load_or_export_onnx(prefix, preprocessing, None))
 export = time.monotonic() - started
-plain = PrefixRunner(prefix, spec.mean, spec.std, device=torch.device("cpu"), precision="fp32")
+plain = TorchRunner(prefix, preprocessing, device=torch.device("cpu"), precision="fp32")
 size = pick_batch_size(None, torch.device("cpu"))
-pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape), np.uint8)
+pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, *preprocessing.shape), np.uint8)
 batches = [pixels[start : start + size] for start in range(0, IMAGES, size)]
 seconds = {"torch": [], "onnx": []}
 for _ in range(6):

@@ -19,7 +19,8 @@ from measure import TLCLI, machine, run, table
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
-from tlcli.engines.torch_engine import PrefixRunner, pick_batch_size, pick_precision
+from tlcli.engines.choice import pick_batch_size, pick_precision
+from tlcli.engines.torch_engine import TorchRunner
 from tlcli.features.network import make_preprocessing
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
@@ -46,7 +47,7 @@ with ImageLoader(DecodeOptions(preprocessing=preprocessing), workers=cores()) as
     add(f"decoding alone, {cores()} processes", len(good), time.monotonic() - started)
 size, prefix = pick_batch_size(None, device), cut_at(backbone, "all").prefix
 precision = pick_precision("auto", device)
-runner = PrefixRunner(prefix, preprocessing.mean, preprocessing.std, device=device, precision=precision)
+runner = TorchRunner(prefix, preprocessing, device=device, precision=precision)
 batch = np.frombuffer(b"".join(good[:size]), np.uint8).reshape(-1, *preprocessing.shape)
 for _ in range(2):  # the first picks kernels
     started = time.monotonic()

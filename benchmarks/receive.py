@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 from measure import machine, table
 
-from tlcli.engines.torch_engine import map_in_torch
+from tlcli.engines.torch_engine import map_in_torch_threads
 from tlcli.features.extract import Extraction, extract
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
@@ -60,7 +60,9 @@ for decoders in [int(word) for word in sys.argv[1:]] or [2, 8, 16]:
             paths,
             [(number, 0) for number in range(IMAGES)],
             Extraction(digests=[None] * IMAGES),
-            prefix=lambda: lambda batches: map_in_torch(lambda b: np.zeros((len(b), WIDTH), np.float32), batches, gpu),
+            prefix=lambda: (
+                lambda batches: map_in_torch_threads(lambda b: np.zeros((len(b), WIDTH), np.float32), batches, gpu)
+            ),
             loader=opened,
             preprocessing=size,
             store=store,

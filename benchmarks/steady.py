@@ -21,7 +21,7 @@ from measure import machine, table
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.commands.cache_features import cache_features
-from tlcli.engines.onnx_export import exported
+from tlcli.engines.onnx_export import load_or_export_onnx
 from tlcli.engines.onnx_session import OnnxSession
 from tlcli.features.network import make_preprocessing
 from tlcli.images.worker import DecodeOptions, read_image
@@ -67,7 +67,7 @@ data, rounds = sys.argv[1], int((sys.argv[2:] or ["3"])[0])
 backbone = load_backbone(classes=10)
 preprocessing = make_preprocessing(backbone, "crop")
 prefix = cut_at(backbone, "all").prefix
-session = OnnxSession(exported(prefix, preprocessing.shape, preprocessing.mean, preprocessing.std, None, lambda: None))
+session = OnnxSession(load_or_export_onnx(prefix, preprocessing, None))
 with tempfile.TemporaryDirectory() as folder:
     paths = copy_images(data, folder, 4)
     read = functools.partial(read_image, order=DecodeOptions(preprocessing=preprocessing))

@@ -19,8 +19,8 @@ from tlcli.commands.cache_features import cache_features
 from tlcli.commands.finetune import finetune
 from tlcli.commands.inspect import inspect
 from tlcli.commands.predict import predict
-from tlcli.engines.selection import open_runner
-from tlcli.engines.torch_engine import pick_device, pick_precision
+from tlcli.engines.choice import pick_device, pick_precision
+from tlcli.engines.opening import open_runner
 from tlcli.features.network import make_preprocessing
 from tlcli.settings import (
     CacheFeaturesSettings,
@@ -142,7 +142,7 @@ def test_memory_that_runs_out_halves_the_batch(photos, tmp_path, report):
         assert cache_features(settings, report)["computed"] == 45
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert [warning for warning in report.warnings if "ran out of memory; going on with" in warning]
+    assert [warning for warning in report.warnings if "ran out of memory; continuing with" in warning]
 
 
 def test_units_are_inspected_there(photos, tmp_path, report):

@@ -8,12 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tlcli.backbones.build import Backbone, build, config_of
+from tlcli.backbones.build import Backbone, build_backbone, pretrained_config
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.heads import head_modules
-from tlcli.backbones.zoo import load_backbone, rebuild, set_head, timm_config
-from tlcli.engines.torch_engine import PrefixRunner
+from tlcli.backbones.heads import head_modules, set_head
+from tlcli.backbones.timm_config import make_timm_config, rebuild_backbone
+from tlcli.backbones.zoo import load_backbone
+from tlcli.engines.torch_engine import TorchRunner
 from tlcli.errors import UsageError
+from tlcli.features.network import make_preprocessing
 
 FAMILIES = [
     ("vgg11", 32),
@@ -152,7 +154,7 @@ def save(backbone, folder: Path):
         {key: value.contiguous() for key, value in backbone.model.state_dict().items()}, folder / "model.safetensors"
     )
     names = [f"class {index}" for index in range(CLASSES)]
-    (folder / "config.json").write_text(json.dumps(timm_config(backbone, names)))
+    (folder / "config.json").write_text(json.dumps(make_timm_config(backbone, names)))
 
 
 @pytest.mark.parametrize(("name", "size"), KINDS, ids=[name for name, _ in KINDS])
@@ -186,8 +188,8 @@ def test_state_dict_goes_through_timms_local_dir_strictly(name, size, tmp_path):
 @pytest.mark.parametrize("name", ["lenet5", "torchvision/alexnet", "tf_efficientnet_lite0"])
 def test_rebuild_takes_the_weights_strictly(name):
     backbone = load(name)
-    config = json.loads(json.dumps(timm_config(backbone, ["a", "b", "c"])))
-    again = rebuild(config)
+    config = json.loads(json.dumps(make_timm_config(backbone, ["a", "b", "c"])))
+    again = rebuild_backbone(config)
     again.model.load_state_dict(backbone.model.state_dict(), strict=True)
     inputs = images(backbone)
     with torch.no_grad():
@@ -228,7 +230,7 @@ def test_dropout_is_alive_in_the_training_tail_only():
 
 
 def dropping(name, size, **rates):
-    backbone = build(name, config_of(name), classes=CLASSES, size=size, arguments=rates)
+    backbone = build_backbone(name, pretrained_config(name), classes=CLASSES, size=size, arguments=rates)
     for module in backbone.model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)  # residual branches often begin at zero, where nothing is lost with them
@@ -410,7 +412,7 @@ def test_a_head_of_another_size_is_refused():
 def test_batches_side_by_side_keep_to_themselves(name):
     backbone = load_backbone(name, "none", classes=3, size=None if name.startswith("twins") else 64)
     cut = cut_at(backbone, "all")
-    runner = PrefixRunner(cut.prefix, (0.5,) * 3, (0.5,) * 3, device=torch.device("cpu"), precision="fp32")
+    runner = TorchRunner(cut.prefix, make_preprocessing(backbone, "crop"), device=torch.device("cpu"), precision="fp32")
     side = backbone.input.height
     generator = np.random.default_rng(0)
     batches = [generator.integers(0, 256, (2, side, side, 3), dtype=np.uint8) for _ in range(8)]

@@ -1,6 +1,6 @@
 import pytest
 
-from tlcli.backbones.layer_table import describe, layer_table
+from tlcli.backbones.layer_table import layer_table, layer_table_by_name
 from tlcli.backbones.zoo import load_backbone
 from tlcli.errors import UsageError
 
@@ -10,7 +10,7 @@ def kinds(table):
 
 
 def test_lenet5():
-    _, table = describe("lenet5")
+    _, table = layer_table_by_name("lenet5")
     assert table.parameters == 850 + 10_164 + 48_120 + 2_416 + 156
     assert load_backbone("lenet5", "none", classes=10).model.state_dict()["fc1.weight"].shape == (120, 400)
     assert [layer.output_shape for layer in table.layers] == [(6, 14, 14), (400,), (120,), (84,)]
@@ -22,7 +22,7 @@ def test_lenet5():
 
 
 def test_alexnet_has_5_convolutions_and_with_the_head_3_fully_connected_layers():
-    _, table = describe("torchvision/alexnet")
+    _, table = layer_table_by_name("torchvision/alexnet")
     assert table.parameters == 61_100_840
     assert kinds(table) == ["convolution"] * 5 + ["linear"] * 2
     assert table.head.name == "classifier.6"
@@ -33,19 +33,19 @@ def test_alexnet_has_5_convolutions_and_with_the_head_3_fully_connected_layers()
 
 @pytest.mark.parametrize(("name", "convolutions", "millions"), [("vgg16", 13, 138.4), ("vgg19", 16, 143.7)])
 def test_vgg(name, convolutions, millions):
-    _, table = describe(name)
+    _, table = layer_table_by_name(name)
     assert round(table.parameters / 1e6, 1) == millions
     assert kinds(table) == ["convolution"] * convolutions + ["linear"] * 2
     assert table.layers[convolutions - 1].output_shape == (512, 7, 7)
 
 
 def test_vgg16_receptive_field_is_the_textbooks():
-    _, table = describe("vgg16")
+    _, table = layer_table_by_name("vgg16")
     assert table.layers[12].receptive_field == 212
 
 
 def test_the_default_backbone_shows_asymmetric_padding_and_whole_blocks():
-    _, table = describe("tf_efficientnet_lite0")
+    _, table = layer_table_by_name("tf_efficientnet_lite0")
     assert len(table.layers) == 18
     assert table.layers[0].padding == (0, 1, 0, 1)
     assert table.layers[2].name == "blocks.1.0"
@@ -56,7 +56,7 @@ def test_the_default_backbone_shows_asymmetric_padding_and_whole_blocks():
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "vit_tiny_patch16_224", "mobilenetv3_small_050"])
 def test_rows_and_head_add_up(name):
-    backbone, table = describe(name)
+    backbone, table = layer_table_by_name(name)
     assert sum(layer.parameters for layer in table.layers) + table.head.parameters == table.parameters
     assert table.parameters == sum(p.numel() for p in backbone.model.parameters())
     assert [layer.number for layer in table.layers] == list(range(1, len(table.layers) + 1))
@@ -64,18 +64,18 @@ def test_rows_and_head_add_up(name):
 
 
 def test_with_and_without_weights_the_table_is_the_same():
-    assert layer_table(load_backbone("resnet18", "none")) == describe("resnet18")[1]
+    assert layer_table(load_backbone("resnet18", "none")) == layer_table_by_name("resnet18")[1]
 
 
 def test_a_network_that_cannot_be_traced_has_one_row():
-    backbone, table = describe("twins_svt_small")
+    backbone, table = layer_table_by_name("twins_svt_small")
     assert [(layer.number, layer.kind) for layer in table.layers] == [(1, "network")]
     assert table.layers[0].output_shape == (512,)
     assert table.parameters == sum(p.numel() for p in backbone.model.parameters())
 
 
 def test_another_size_changes_the_shapes():
-    _, table = describe("resnet18", 64)
+    _, table = layer_table_by_name("resnet18", 64)
     assert table.layers[0].output_shape == (64, 16, 16)
     with pytest.raises(UsageError, match="32"):
-        describe("lenet5", 64)
+        layer_table_by_name("lenet5", 64)

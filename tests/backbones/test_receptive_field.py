@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from tlcli.backbones.cut_points import plan_of
+from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.layer_table import layer_table
-from tlcli.backbones.receptive_field import track
+from tlcli.backbones.receptive_field import track_receptive_fields
 from tlcli.backbones.zoo import load_backbone
 
 
 def rows_that_reach_the_middle(backbone, row):
     """How many rows of pixels change the middle row of a map."""
     spec = backbone.input
-    plan = plan_of(backbone)
+    plan = trace_backbone(backbone)
     graph = torch.fx.Graph()
     copied = {}
     for node in plan.graph.nodes:
@@ -71,4 +71,4 @@ def test_modules_may_write_into_their_lists():
     image = graph.placeholder("image")
     stage = graph.call_module("stage", ([image, 1.0],))
     graph.output(stage)
-    assert track(model, graph, (1, 3, 9, 9)).fields[stage] is not None
+    assert track_receptive_fields(model, graph, (1, 3, 9, 9)).fields[stage] is not None

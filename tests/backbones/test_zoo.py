@@ -6,7 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from tlcli.backbones import bundled_weights, hub
-from tlcli.backbones.zoo import head_modules, list_backbones, load_backbone, rebuild
+from tlcli.backbones.heads import head_modules
+from tlcli.backbones.timm_config import rebuild_backbone
+from tlcli.backbones.zoo import list_backbones, load_backbone
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
 
 
@@ -193,9 +195,9 @@ def test_a_size_the_network_cannot_take_names_some_that_work():
 
 def test_rebuild_refuses_an_unknown_architecture():
     with pytest.raises(ArtifactError, match="resnet_from_the_future"):
-        rebuild({"architecture": "resnet_from_the_future", "num_classes": 2, "pretrained_cfg": {}})
+        rebuild_backbone({"architecture": "resnet_from_the_future", "num_classes": 2, "pretrained_cfg": {}})
     with pytest.raises(ArtifactError, match="no architecture"):
-        rebuild({})
+        rebuild_backbone({})
 
 
 def test_listing():

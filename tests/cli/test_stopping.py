@@ -121,7 +121,7 @@ def test_what_a_finalizer_swallows_is_raised_again():
 SIGNALLING = """
 import os, signal, sys, time
 import torch
-from tlcli.engines.onnx_export import export
+from tlcli.engines.onnx_export import export_onnx
 from tlcli.exporting.torch_program import trace
 from tlcli.images.preprocess import Preprocessing
 
@@ -148,7 +148,7 @@ preprocessing = Preprocessing(
 signal.signal(signal.SIGUSR1, handler)
 try:
     if sys.argv[1] == "onnx":
-        export(Signalling(3, 2), preprocessing.shape, half, half)
+        export_onnx(Signalling(3, 2), preprocessing)
     else:
         trace(Signalling(3, 2), preprocessing, with_preprocessing=False)
 except Signal:

@@ -9,7 +9,7 @@ import pytest
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
-from tlcli.engines import onnx_export, torch_engine
+from tlcli.engines import choice, onnx_export
 from tlcli.errors import UsageError
 from tlcli.features.listing import list_caches
 from tlcli.runs.run import load_run
@@ -83,7 +83,7 @@ def test_runs_agree_and_say_what_they_were_made_by(photos, tmp_path, freeze):
 
 
 def test_auto_takes_onnx_where_there_are_many_images(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_engine, "ONNX_FROM", 10)
+    monkeypatch.setattr(choice, "MIN_IMAGES_FOR_ONNX", 10)
     features_of(photos, tmp_path / "many", cache=tmp_path / "cache")
     (export,) = (tmp_path / "cache").glob("*/prefix-*.onnx")
     (listed,) = list_caches(tmp_path / "cache")
@@ -91,7 +91,7 @@ def test_auto_takes_onnx_where_there_are_many_images(photos, tmp_path, monkeypat
 
 
 def test_nothing_frozen_is_nothing_to_export(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_engine, "ONNX_FROM", 10)
+    monkeypatch.setattr(choice, "MIN_IMAGES_FOR_ONNX", 10)
     settings = FinetuneSettings(
         data=photos,
         out=tmp_path / "run",
@@ -106,11 +106,11 @@ def test_nothing_frozen_is_nothing_to_export(photos, tmp_path, monkeypatch):
 
 def test_auto_falls_back_and_a_choice_does_not(photos, tmp_path, monkeypatch):
     def no_export(*_):
-        raise onnx_export.ExportError("torch can't export it")
+        raise onnx_export.ExportError("torch cannot export it")
 
     monkeypatch.setattr(onnx_export, "_export", no_export)
-    monkeypatch.setattr(torch_engine, "ONNX_FROM", 10)
+    monkeypatch.setattr(choice, "MIN_IMAGES_FOR_ONNX", 10)
     found, _ = features_of(photos, tmp_path / "auto", cache=tmp_path / "one")
     assert np.isfinite(found).all()
-    with pytest.raises(UsageError, match="--engine onnx: torch can't export it"):
+    with pytest.raises(UsageError, match="--engine onnx: torch cannot export it"):
         features_of(photos, tmp_path / "asked", cache=tmp_path / "two", engine="onnx")

@@ -96,7 +96,7 @@ def test_where_torch_was_asked_for_it_stays_with_torch(photos, tmp_path, compute
 
 def test_a_network_that_can_t_be_exported_predicts_in_torch(photos, tmp_path, monkeypatch):
     def no_export(*_):
-        raise onnx_export.ExportError("torch can't export it")
+        raise onnx_export.ExportError("torch cannot export it")
 
     monkeypatch.setattr(onnx_export, "_export", no_export)
     run = train(photos, tmp_path, network=LENET)

@@ -1,4 +1,4 @@
-"""ONNX Runtime says what torch says, from an export that is made once and never trusted blindly."""
+"""An export gives the features of torch, is made once, and is checked before use."""
 
 from __future__ import annotations
 
@@ -10,19 +10,32 @@ from torch.nn import functional
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
-from tlcli.engines import onnx_export
-from tlcli.engines.onnx_export import ExportError, OnnxRunner
-from tlcli.engines.torch_engine import ONNX_FROM, PrefixRunner, pick_engine
-from tlcli.errors import UsageError
+from tlcli.engines.onnx_engine import OnnxRunner
+from tlcli.engines.onnx_export import ExportError, load_or_export_onnx
+from tlcli.engines.torch_engine import TorchRunner
+from tlcli.images.preprocess import Preprocessing
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+CPU = torch.device("cpu")
 
 
-def exported(prefix, shape=(8, 8, 3), directory=None):
-    """The prefix in ONNX Runtime, and how often it was exported for that."""
+def preprocessing_of(shape):
+    height, width, channels = shape
+    return Preprocessing(
+        height=height,
+        width=width,
+        channels=channels,
+        fit="squash",
+        crop_fraction=1.0,
+        interpolation="bicubic",
+        mean=(0.4, 0.5, 0.6)[:channels],
+        std=(0.2, 0.3, 0.25)[:channels],
+    )
+
+
+def export(prefix, shape=(8, 8, 3), directory=None):
+    """Return the prefix in ONNX Runtime, and how often it was exported for that."""
     exports = []
-    model = onnx_export.exported(prefix, shape, MEAN[: shape[2]], STD[: shape[2]], directory, lambda: exports.append(1))
+    model = load_or_export_onnx(prefix, preprocessing_of(shape), directory, on_export=lambda: exports.append(1))
     return OnnxRunner(model), len(exports)
 
 
@@ -41,14 +54,14 @@ def pixels_of(shape, count=5):
         ("convnext_atto", "9", 64),
     ],
 )
-def test_it_says_what_torch_says(name, freeze, size):
+def test_onnx_runtime_agrees_with_torch(name, freeze, size):
     weights = "pretrained" if name == "tf_efficientnet_lite0" else "none"
     backbone = load_backbone(name, weights, classes=3, size=size, seed=0)
     prefix = cut_at(backbone, freeze).prefix
     spec = backbone.input
     shape = (spec.height, spec.width, spec.channels)
-    runner, _ = exported(prefix, shape)
-    plain = PrefixRunner(prefix, MEAN[: shape[2]], STD[: shape[2]], device=CPU, precision="fp32")
+    runner, _ = export(prefix, shape)
+    plain = TorchRunner(prefix, preprocessing_of(shape), device=CPU, precision="fp32")
     pixels = pixels_of(shape)
     expected = plain.features(pixels)
     for found in (runner.features(pixels), torch.cat([runner.features(pixels[:2]), runner.features(pixels[2:])])):
@@ -65,75 +78,52 @@ def small():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
 
 
-def test_it_is_exported_once(small, tmp_path):
-    first, exports = exported(small, directory=tmp_path / "new")
+def test_a_prefix_is_exported_once(small, tmp_path):
+    first, exports = export(small, directory=tmp_path / "new")
     assert exports == 1
-    again, exports = exported(small, directory=tmp_path / "new")
+    again, exports = export(small, directory=tmp_path / "new")
     assert exports == 0
     pixels = pixels_of((8, 8, 3))
     assert torch.equal(first.features(pixels), again.features(pixels))
 
 
-@pytest.mark.parametrize("harm", ["truncated", "flipped", "empty", "gone"])
-def test_a_damaged_export_is_made_anew(small, tmp_path, harm):
-    exported(small, directory=tmp_path)
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "empty", "deleted"])
+def test_a_damaged_export_is_replaced(small, tmp_path, harm):
+    export(small, directory=tmp_path)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
-    if harm == "gone":
+    if harm == "deleted":
         path.unlink()
     else:
         middle = len(content) // 2
         flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         path.write_bytes({"truncated": content[:-9], "flipped": flipped, "empty": b""}[harm])
-    assert exported(small, directory=tmp_path)[1] == 1
-    assert exported(small, directory=tmp_path)[1] == 0
+    assert export(small, directory=tmp_path)[1] == 1
+    assert export(small, directory=tmp_path)[1] == 0
 
 
 def test_an_export_by_another_torch_is_not_used(small, tmp_path, monkeypatch):
-    exported(small, directory=tmp_path)
+    export(small, directory=tmp_path)
     monkeypatch.setattr(torch, "__version__", "99")
-    assert exported(small, directory=tmp_path)[1] == 1
+    assert export(small, directory=tmp_path)[1] == 1
 
 
-class Moody(nn.Module):
-    """Goes by the pixels' values, which no export can follow."""
+class Branching(nn.Module):
+    """Has control flow that depends on pixel values, which cannot be exported."""
 
     def forward(self, images):
         return images.mean((2, 3)) if images.mean().item() > 0 else images.amax((2, 3))
 
 
 class Random(nn.Module):
-    """Never says the same twice."""
+    """Gives a different output each time."""
 
     def forward(self, images):
         return torch.randn_like(images).mean((2, 3))
 
 
-@pytest.mark.parametrize(("network", "reason"), [(Moody(), "can't export"), (Random(), "differs from torch by")])
-def test_what_can_t_be_exported_or_says_something_else_is_refused(network, reason, tmp_path):
+@pytest.mark.parametrize(("network", "reason"), [(Branching(), "cannot export"), (Random(), "differs from torch by")])
+def test_a_network_that_cannot_be_exported_or_whose_export_differs_is_refused(network, reason, tmp_path):
     with pytest.raises(ExportError, match=reason):
-        exported(network, directory=tmp_path)
+        export(network, directory=tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("asked", "device", "precision", "images", "picked"),
-    [
-        ("auto", CPU, "fp32", ONNX_FROM, "onnx"),
-        ("auto", CPU, "fp32", ONNX_FROM - 1, "torch"),
-        ("auto", CPU, "fp32", None, "onnx"),
-        ("auto", CUDA, "fp16", None, "torch"),
-        ("auto", CPU, "bf16", 10**6, "torch"),
-        ("auto", CUDA, "fp16", 10**6, "torch"),
-        ("torch", CPU, "fp32", 10**6, "torch"),
-        ("onnx", CPU, "fp32", 1, "onnx"),
-    ],
-)
-def test_which_engine(asked, device, precision, images, picked):
-    assert pick_engine(asked, device, precision, images) == picked
-
-
-@pytest.mark.parametrize(("device", "precision"), [(CPU, "bf16"), (CUDA, "fp32")])
-def test_onnx_where_it_has_no_use(device, precision):
-    with pytest.raises(UsageError, match="--engine onnx runs on a CPU in fp32"):
-        pick_engine("onnx", device, precision, 10)

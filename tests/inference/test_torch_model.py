@@ -27,5 +27,5 @@ def test_prediction_goes_on_in_parts_where_memory_runs_out(trained, report):
     whole = network.run(pixels)
     network._tail, network._prefix._prefix = Narrow(network._tail, 2), Narrow(network._prefix._prefix, 4)
     np.testing.assert_allclose(network.run(pixels), whole, atol=1e-5)
-    sizes = [int(warning.split("going on with ")[1].split()[0]) for warning in report.warnings]
+    sizes = [int(warning.split("continuing with ")[1].split()[0]) for warning in report.warnings]
     assert sizes == [4, 4, 1], "once for the prefix, twice for the tail"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlcli.backbones.build import Backbone, InputSpec, build, config_of
+from tlcli.backbones.build import Backbone, InputSpec, build_backbone, pretrained_config
 from tlcli.errors import UsageError
 from tlcli.features.network import make_preprocessing
 from tlcli.images.preprocess import Preprocessing
@@ -87,7 +87,7 @@ def test_the_values_are_those_of_the_paper():
     """max(sum of units, each weighed by the mean gradient of the class's logit, 0), computed by hand."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = build("resnet10t", config_of("resnet10t"), classes=5, size=96)
+        backbone = build_backbone("resnet10t", pretrained_config("resnet10t"), classes=5, size=96)
     preprocessing = make_preprocessing(backbone, "crop")
     image = np.random.default_rng(3).integers(0, 256, (1, *preprocessing.shape)).astype(np.uint8)
     pixels = np.repeat(image, 5, axis=0)
@@ -134,7 +134,7 @@ def test_a_mirrored_image_has_a_mirrored_map(trained, photos):
 )
 def test_maps_of_networks_of_many_kinds(name, layer, shape):
     """A transformer that reads its class token alone is looked at before its last block."""
-    backbone = build(name, config_of(name), classes=3, size=None)
+    backbone = build_backbone(name, pretrained_config(name), classes=3, size=None)
     cam = GradCam(backbone, make_preprocessing(backbone, "crop"), device=CPU)
     assert cam.layer == layer
     pixels = np.random.default_rng(0).integers(0, 256, (2, *make_preprocessing(backbone, "crop").shape))

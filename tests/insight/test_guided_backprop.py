@@ -8,7 +8,7 @@ from timm.layers import create_act_layer
 from torch import nn
 from torch.nn import functional
 
-from tlcli.backbones.cut_points import plan_of
+from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.zoo import load_backbone
 from tlcli.insight.guided_backprop import guided, project
 
@@ -118,7 +118,7 @@ def test_modules_are_as_before_afterwards():
 def test_values_stay_what_they_are(name):
     """Guiding changes the way back, never the way there."""
     backbone = load_backbone(name, "none", classes=3, size=None if name == "lenet5" else 64)
-    assert plan_of(backbone) is not None
+    assert trace_backbone(backbone) is not None
     spec = backbone.input
     images = torch.randn(2, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

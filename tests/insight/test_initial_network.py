@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tlcli.backbones.cut_points import plan_of
+from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.zoo import load_backbone
 from tlcli.commands.finetune import finetune
 from tlcli.commands.inspect import inspect
@@ -91,7 +91,7 @@ def test_both_networks_in_one_pass_share_what_is_frozen(photos, lenet):
         assert calls == [first]
         for tap, value in zip(taps, together, strict=True):
             model = subject.start if tap.before else subject.backbone.model
-            (alone,) = several(model, plan_of(subject.backbone), [tap])(images)
+            (alone,) = several(model, trace_backbone(subject.backbone), [tap])(images)
             assert torch.equal(value, alone)
     assert not torch.equal(together[1], together[2])
 
@@ -166,7 +166,7 @@ def test_only_the_head_was_trained(trained, photos):
 def test_onnx_runtime_finds_the_same(lenet, photos, tmp_path, monkeypatch):
     """From some hundreds of images on, the first pass runs there."""
     _, expected = look(lenet, photos, tmp_path / "torch", layers=("1", "2"), units=2)
-    monkeypatch.setattr("tlcli.engines.torch_engine.ONNX_FROM", 1)
-    monkeypatch.setattr("tlcli.engines.selection.PrefixRunner", None)
+    monkeypatch.setattr("tlcli.engines.choice.MIN_IMAGES_FOR_ONNX", 1)
+    monkeypatch.setattr("tlcli.engines.opening.TorchRunner", None)
     _, found = look(lenet, photos, tmp_path / "onnx", layers=("1", "2"), units=2)
     assert [line | {"activation": pytest.approx(line["activation"], rel=1e-3, abs=1e-5)} for line in expected] == found

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlcli.backbones.cut_points import plan_of
+from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.zoo import load_backbone
 from tlcli.insight.receptive_boxes import Sight
 from tlcli.insight.units import choose_taps, several
@@ -46,7 +46,7 @@ def test_box_is_what_has_a_gradient(name, size, layers):
             nn.init.uniform_(module.weight, 0.5, 1.5)
     spec = backbone.input
     for tap in choose_taps(backbone, layers):
-        network = several(backbone.model, plan_of(backbone), [tap])
+        network = several(backbone.model, trace_backbone(backbone), [tap])
         height, width = tap.sight.places
         for row, column in {(0, 0), (height // 2, width // 2), (height - 1, width - 1), (0, width - 1)}:
             box = clipped(tap.sight.box(row, column), spec)
@@ -100,8 +100,8 @@ def test_relu6_ends_without_its_limit_and_passes_it_on(layer):
     kept = []
     norm.register_forward_hook(lambda module, given, value: kept.append(value))
     with torch.no_grad():
-        free, later = several(backbone.model, plan_of(backbone), [tap, last])(images)
-        (alone,) = several(backbone.model, plan_of(backbone), [last])(images)
+        free, later = several(backbone.model, trace_backbone(backbone), [tap, last])(images)
+        (alone,) = several(backbone.model, trace_backbone(backbone), [last])(images)
     assert free.max() > 6
     assert kept[0].max() == 6
     assert torch.equal(free.clamp(max=6), kept[0])

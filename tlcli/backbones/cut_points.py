@@ -21,8 +21,8 @@ from tlcli.backbones.graph import (
     block_names,
     crossings,
     input_node,
-    trace,
-    values_of,
+    node_values,
+    trace_graph,
 )
 from tlcli.backbones.heads import head_names
 
@@ -42,7 +42,7 @@ class LayerSpan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TracedNetwork:
     """A traced network: its graph, what each node gives for one image, its rows and its heads."""
 
     graph: fx.Graph
@@ -51,27 +51,27 @@ class Plan:
     heads: tuple[fx.Node, ...]
 
 
-def plan_of(backbone: Backbone) -> Plan | None:
+def trace_backbone(backbone: Backbone) -> TracedNetwork | None:
     """Trace the network in eval mode, once, and find its rows; None where it can't be traced."""
     if "plan" not in backbone.traced:
         backbone.traced["plan"] = _plan(backbone)
-    plan: Plan | None = backbone.traced["plan"]
+    plan: TracedNetwork | None = backbone.traced["plan"]
     return plan
 
 
-def _plan(backbone: Backbone) -> Plan | None:
+def _plan(backbone: Backbone) -> TracedNetwork | None:
     model, spec = backbone.model, backbone.input
     shape = (1, spec.channels, spec.height, spec.width)
     try:
-        graph = trace(model, block_names(model))
-        values = values_of(model, graph, shape)
+        graph = trace_graph(model, block_names(model))
+        values = node_values(model, graph, shape)
     except TRACE_ERRORS:
         return None
     names = head_names(model)
     heads = tuple(node for node in graph.nodes if node.op == "call_module" and node.target in names)
     if len(heads) != len(names):
         return None
-    return Plan(graph=graph, values=values, rows=_rows(model, graph, values, heads, shape), heads=heads)
+    return TracedNetwork(graph=graph, values=values, rows=_rows(model, graph, values, heads, shape), heads=heads)
 
 
 def _rows(
@@ -88,7 +88,7 @@ def _rows(
     for start, following in zip(starts, [*starts[1:], stop], strict=True):
         pending.append(str(nodes[start].target))
         gap = range(start, following)
-        dropout = next((index for index in gap if drops(model, nodes[index])), following)
+        dropout = next((index for index in gap if is_dropout(model, nodes[index])), following)
         last = next((index for index in reversed(range(start, dropout)) if index in cuts), None)
         if last is None:
             continue
@@ -120,7 +120,7 @@ def _cuts(
             continue
         numbers = {node: values[node] for node in crossing if node is not tensors[0]}
         if numbers:
-            doubled = doubled or values_of(model, graph, (2, *shape[1:]))
+            doubled = doubled or node_values(model, graph, (2, *shape[1:]))
             if any(doubled[node] != value for node, value in numbers.items()):
                 continue  # it counts the images
         found[index] = (tensors[0], numbers)
@@ -145,7 +145,7 @@ def _has_matrix(model: nn.Module, node: fx.Node) -> bool:
     return any(p.ndim >= 2 and p.numel() > max(p.shape) for p in parameters)
 
 
-def drops(model: nn.Module, node: fx.Node) -> bool:
+def is_dropout(model: nn.Module, node: fx.Node) -> bool:
     """Whether the node is dropout or the like, with a rate above 0."""
     if node.op == "call_function":
         return "dropout" in getattr(node.target, "__name__", "")

@@ -68,7 +68,7 @@ def _at_least(maps: Tensor, side: int) -> Tensor:
     return nn.functional.adaptive_avg_pool2d(maps, (max(side, height), max(side, width)))
 
 
-def trace(model: nn.Module, blocks: Collection[str]) -> fx.Graph:
+def trace_graph(model: nn.Module, blocks: Collection[str]) -> fx.Graph:
     """The graph of the network's forward in the mode (eval or train) it is in.
 
     Raises:
@@ -142,7 +142,7 @@ def _hashable(group: Any) -> Hashable:  # noqa: ANN401
     return tuple(group) if isinstance(group, list) else group
 
 
-def places(graph: fx.Graph) -> dict[fx.Node, NodeId]:
+def node_ids(graph: fx.Graph) -> dict[fx.Node, NodeId]:
     """Each node's place: the same operation has the same place when traced in eval and in train mode."""
     seen: dict[tuple[str, str], int] = defaultdict(int)
     found: dict[fx.Node, NodeId] = {}
@@ -172,7 +172,7 @@ class Shapes(fx.Interpreter):
         return value
 
 
-def run_without_weights(model: nn.Module, run: Callable[[nn.Module, torch.device], T]) -> T:
+def run_on_meta(model: nn.Module, run: Callable[[nn.Module, torch.device], T]) -> T:
     """Do something that needs shapes only with a copy on the meta device; where that fails, with the network.
 
     Args:
@@ -190,7 +190,7 @@ def run_without_weights(model: nn.Module, run: Callable[[nn.Module, torch.device
         return run(model, device)
 
 
-def values_of(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
+def node_values(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
     """What each node gives for an empty image: tensors on the meta device, other values as they are.
 
     Args:
@@ -205,7 +205,7 @@ def values_of(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict
         return shapes.values
 
     with torch.no_grad():
-        return run_without_weights(model, run)
+        return run_on_meta(model, run)
 
 
 def input_node(graph: fx.Graph) -> fx.Node:
@@ -214,7 +214,7 @@ def input_node(graph: fx.Graph) -> fx.Node:
     return node
 
 
-def dependent(graph: fx.Graph) -> set[fx.Node]:
+def depend_on_image(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose value depends on the image; the others (parameters, constants) can be had anywhere."""
     found = {input_node(graph)}
     for node in graph.nodes:
@@ -226,7 +226,7 @@ def dependent(graph: fx.Graph) -> set[fx.Node]:
 def crossings(graph: fx.Graph) -> list[set[fx.Node]]:
     """For each node, in order: the values made by it or before it that a later one uses."""
     order = {node: index for index, node in enumerate(graph.nodes)}
-    moving = dependent(graph)
+    moving = depend_on_image(graph)
     alive: set[fx.Node] = set()
     found = []
     for index, node in enumerate(graph.nodes):

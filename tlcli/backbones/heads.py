@@ -67,20 +67,20 @@ def set_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
                 raise UsageError(f"The head of {type(model).__name__} has {found}, not {list(weight.shape)} and bias.")
             head.weight.copy_(weight.view_as(head.weight))
             head.bias.copy_(bias)
-        silence_auxiliary_head(model)
+        zero_auxiliary_head(model)
 
 
-def refresh_head(model: nn.Module) -> None:
+def reset_head(model: nn.Module) -> None:
     """Draw a new head from the global generator; twins start, and so stay, alike."""
     heads = head_modules(model)
     for head in heads:
         head.reset_parameters()
         if head.weight.shape == heads[0].weight.shape:
             head.load_state_dict(heads[0].state_dict())
-    silence_auxiliary_head(model)
+    zero_auxiliary_head(model)
 
 
-def silence_auxiliary_head(model: nn.Module) -> None:
+def zero_auxiliary_head(model: nn.Module) -> None:
     """VOLO adds half its auxiliary head's maximum to the logits: at zero weights it adds nothing."""
     auxiliary = getattr(model, "aux_head", None)
     if isinstance(auxiliary, nn.Linear):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from tlcli.backbones.build import Backbone, build, config_of
+from tlcli.backbones.build import Backbone, build_backbone, pretrained_config
 from tlcli.backbones.convolution_arithmetic import Pair
-from tlcli.backbones.cut_points import LayerSpan, Plan, parameter_count, plan_of
+from tlcli.backbones.cut_points import LayerSpan, TracedNetwork, parameter_count, trace_backbone
 from tlcli.backbones.heads import head_modules, head_names
-from tlcli.backbones.receptive_field import FieldTracker, Step, track
+from tlcli.backbones.receptive_field import ReceptiveFieldTracker, WindowStep, track_receptive_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class LayerTable:
     parameters: int
 
 
-def describe(name: str, size: int | None = None) -> tuple[Backbone, LayerTable]:
+def layer_table_by_name(name: str, size: int | None = None) -> tuple[Backbone, LayerTable]:
     """The table of a network by its name, without its weights: it is built without memory for them where possible.
 
     Args:
@@ -57,13 +57,13 @@ def describe(name: str, size: int | None = None) -> tuple[Backbone, LayerTable]:
     Raises:
         UsageError: Unknown name, or a size the network can't take.
     """
-    config = config_of(name)
+    config = pretrained_config(name)
     # Not every network can: some compute with values while they are built, or have operations without shapes alone.
     with contextlib.suppress(NotImplementedError, RuntimeError), torch.device("meta"):
-        backbone = build(name, config, classes=None, size=size)
-        if (plan := plan_of(backbone)) and plan.rows:
+        backbone = build_backbone(name, config, classes=None, size=size)
+        if (plan := trace_backbone(backbone)) and plan.rows:
             return backbone, _table(backbone, plan)
-    backbone = build(name, config, classes=None, size=size)
+    backbone = build_backbone(name, config, classes=None, size=size)
     return backbone, layer_table(backbone)
 
 
@@ -73,7 +73,7 @@ def layer_table(backbone: Backbone) -> LayerTable:
     Args:
         backbone: On any device; one image passes through it.
     """
-    plan = plan_of(backbone)
+    plan = trace_backbone(backbone)
     if plan is not None and plan.rows:
         return _table(backbone, plan)
     model = backbone.model
@@ -95,9 +95,9 @@ def _head(model: nn.Module, parameters: int) -> Layer:
     )
 
 
-def _table(backbone: Backbone, plan: Plan) -> LayerTable:
+def _table(backbone: Backbone, plan: TracedNetwork) -> LayerTable:
     model, spec = backbone.model, backbone.input
-    tracker = track(model, plan.graph, (1, spec.channels, spec.height, spec.width))
+    tracker = track_receptive_fields(model, plan.graph, (1, spec.channels, spec.height, spec.width))
     plain = all(len(row.weighted) == 1 and _matrices(model, row) == 1 for row in plan.rows)
     layers = []
     before = next(iter(plan.graph.nodes))
@@ -110,7 +110,14 @@ def _table(backbone: Backbone, plan: Plan) -> LayerTable:
 
 
 def _layer(
-    backbone: Backbone, plan: Plan, tracker: FieldTracker, number: int, row: LayerSpan, *, before: fx.Node, plain: bool
+    backbone: Backbone,
+    plan: TracedNetwork,
+    tracker: ReceptiveFieldTracker,
+    number: int,
+    row: LayerSpan,
+    *,
+    before: fx.Node,
+    plain: bool,
 ) -> Layer:
     model, spec = backbone.model, backbone.input
     steps = [step for node in row.nodes for step in tracker.steps.get(node, [])]
@@ -142,7 +149,7 @@ def _layer(
     )
 
 
-def _total_stride(plan: Plan, tracker: FieldTracker, before: fx.Node, after: fx.Node) -> Pair | None:
+def _total_stride(plan: TracedNetwork, tracker: ReceptiveFieldTracker, before: fx.Node, after: fx.Node) -> Pair | None:
     """By how much a row thins out the places; None where it can't be told (tokens)."""
     entering, leaving = (_map_side(tuple(plan.values[node].shape[1:])) for node in (before, after))
     if entering and leaving:
@@ -169,13 +176,13 @@ def _matrices(model: nn.Module, row: LayerSpan) -> int:
     )
 
 
-def _only_convolution(model: nn.Module, row: LayerSpan, steps: list[Step]) -> Step | None:
+def _only_convolution(model: nn.Module, row: LayerSpan, steps: list[WindowStep]) -> WindowStep | None:
     """The row's convolution, where it has one and no other weights."""
     found = [step for step in steps if isinstance(step.module, nn.Conv2d)]
     return found[0] if len(found) == 1 and _matrices(model, row) == 1 else None
 
 
-def _sum(step: Step) -> str:
+def _sum(step: WindowStep) -> str:
     height = step.window.formula(step.size[0], 0)
     width = step.window.formula(step.size[1], 1)
     return height if height == width else f"{height}; {width}"

@@ -17,7 +17,7 @@ def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def costs_of(backbone: Backbone, names: list[str]) -> list[int]:
+def multiply_adds_by_module(backbone: Backbone, names: list[str]) -> list[int]:
     """Multiply-adds of each of the modules `names`, for one image."""
     spec = backbone.input
     device = next(backbone.model.parameters()).device

@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 from torch import nn
 
 from tlcli.backbones import bundled_weights, hub
-from tlcli.backbones.build import OWN, Backbone
+from tlcli.backbones.build import NON_TIMM, Backbone
 from tlcli.backbones.heads import head_names
-from tlcli.backbones.weights_file import check_kinds, load_weights, read_state_dict
+from tlcli.backbones.weights_file import check_kinds, load_matching_state, read_state_dict
 from tlcli.errors import ArtifactError
 
 
-def fill(backbone: Backbone, name: str, weights: str) -> str:
+def load_weights(backbone: Backbone, name: str, weights: str) -> str:
     """Load weights into the network; says where they came from."""
     model = backbone.model
     config = dict(model.pretrained_cfg)  # type: ignore[arg-type]
@@ -28,14 +28,14 @@ def fill(backbone: Backbone, name: str, weights: str) -> str:
         return f"weights from {path}"
     if name in (bundled_weights.NAME, f"{bundled_weights.NAME}.in1k"):
         state = bundled_weights.bundled_state_dict(model.state_dict())
-        load_weights(model, state, head_names(model), Path(bundled_weights.weights_file() or name))
+        load_matching_state(model, state, head_names(model), Path(bundled_weights.weights_file() or name))
         return "ImageNet weights (local)"
     cached = hub.cached_weights(config)
-    if name in OWN:
+    if name in NON_TIMM:
         if cached is None:
             hub.require_hub(name, config)
         state = torch.hub.load_state_dict_from_url(config["url"], map_location="cpu", progress=False, weights_only=True)
-        load_weights(model, state, head_names(model), Path(config["url"]))
+        load_matching_state(model, state, head_names(model), Path(config["url"]))
     else:
         _fill_from_timm(backbone, name, config, cached)
     return "pretrained weights (local)" if cached else "pretrained weights (hub)"
@@ -55,7 +55,7 @@ def _fill_from_timm(backbone: Backbone, name: str, config: dict[str, Any], cache
         raise hub.unreachable(name) from error
     except (RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise ArtifactError(f"The pretrained weights of {name} could not be loaded: {error}", path=cached) from error
-    load_weights(backbone.model, filled.state_dict(), (), Path(name))
+    load_matching_state(backbone.model, filled.state_dict(), (), Path(name))
 
 
 def _fill_from_file(backbone: Backbone, path: Path) -> None:
@@ -64,21 +64,21 @@ def _fill_from_file(backbone: Backbone, path: Path) -> None:
     state = read_state_dict(path)
     check_kinds(model, state, path)
     try:
-        load_weights(model, state, heads, path)
+        load_matching_state(model, state, heads, path)
     except ArtifactError:
         converted = _converted(backbone, state, path)
         if converted is None:
             raise
         check_kinds(model, converted, path)
-        load_weights(model, converted, heads, path)
+        load_matching_state(model, converted, heads, path)
 
 
 def _converted(backbone: Backbone, state: dict[str, Any], path: Path) -> dict[str, Any] | None:
     """The state dict under the network's own names and sizes, or None where nobody knows how."""
     model = backbone.model
     if backbone.name == bundled_weights.NAME and len(state) == len(model.state_dict()):
-        return bundled_weights.rename(state, model.state_dict(), path)
-    if backbone.name in OWN:
+        return bundled_weights.to_timm_keys(state, model.state_dict(), path)
+    if backbone.name in NON_TIMM:
         return None
     heads = head_names(model)
     outputs = next((state[f"{head}.weight"].shape[0] for head in heads if f"{head}.weight" in state), None)

@@ -19,13 +19,13 @@ from torch import Tensor, fx, nn
 from torch.nn.modules import activation, batchnorm, dropout
 
 from tlcli.backbones.convolution_arithmetic import Pair, Window, window_of
-from tlcli.backbones.graph import TRACE_ERRORS, run_without_weights, trace
+from tlcli.backbones.graph import TRACE_ERRORS, run_on_meta, trace_graph
 
 Places = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Field:
+class ReceptiveField:
     """What the entries of one tensor see. Pairs are (height, width)."""
 
     axes: Pair | None = (2, 3)
@@ -36,7 +36,7 @@ class Field:
     whole: bool = False
     """each entry sees the whole image"""
 
-    def through(self, window: Window) -> Field:
+    def through(self, window: Window) -> ReceptiveField:
         """The field behind a sliding window."""
         (j, k), (f, g), (p, q) = self.jump, (window.extent(0), window.extent(1)), window.before
         return replace(
@@ -53,7 +53,7 @@ class Field:
         return max(min(int(self.high[a] - self.low[a]) + 1, image[a]) for a in (0, 1))
 
 
-def union(fields: Iterable[Field]) -> Field:
+def union(fields: Iterable[ReceptiveField]) -> ReceptiveField:
     """What entries see that are computed from entries of several tensors at the same place."""
     fields = list(fields)
     placed = [field for field in fields if field.axes is not None] or fields
@@ -69,7 +69,7 @@ def union(fields: Iterable[Field]) -> Field:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class WindowStep:
     """A window that slid over maps."""
 
     module: nn.Module
@@ -92,7 +92,7 @@ POINTWISE_NAMES = (
 ).split()
 
 
-class FieldTracker(fx.Interpreter):
+class ReceptiveFieldTracker(fx.Interpreter):
     """Runs a graph and follows the fields, into every module that has others inside.
 
     Args:
@@ -101,12 +101,12 @@ class FieldTracker(fx.Interpreter):
         fields: Of the graph's inputs; None for an input that doesn't come from the image.
     """
 
-    def __init__(self, module: nn.Module, graph: fx.Graph, fields: list[Field | None]) -> None:
+    def __init__(self, module: nn.Module, graph: fx.Graph, fields: list[ReceptiveField | None]) -> None:
         super().__init__(module, garbage_collect_values=False, graph=graph)
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
         self._given = dict(zip(inputs, fields, strict=True))
-        self.fields: dict[fx.Node, Field | None] = {}
-        self.steps: dict[fx.Node, list[Step]] = {}
+        self.fields: dict[fx.Node, ReceptiveField | None] = {}
+        self.steps: dict[fx.Node, list[WindowStep]] = {}
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: D102
         args, kwargs = super().fetch_args_kwargs_from_env(n)
@@ -126,7 +126,7 @@ class FieldTracker(fx.Interpreter):
         if next(module.children(), None) is None or isinstance(module, POINTWISE_MODULES):
             return None
         try:
-            graph = trace(module, ())
+            graph = trace_graph(module, ())
         except TRACE_ERRORS:
             return None
         args, kwargs = self.fetch_args_kwargs_from_env(node)
@@ -135,14 +135,14 @@ class FieldTracker(fx.Interpreter):
         sources: list[list[fx.Node]] = [[] for _ in args]
         for found, arg in zip(sources, node.args, strict=True):
             fx.map_arg(arg, found.append)  # one node, or a list of them
-        tracker = FieldTracker(module, graph, [_known([self.fields[n] for n in found]) for found in sources])
+        tracker = ReceptiveFieldTracker(module, graph, [_known([self.fields[n] for n in found]) for found in sources])
         value = tracker.run(*args)
         output = next(n for n in reversed(graph.nodes) if n.op == "output")
         self.fields[node] = _known([tracker.fields.get(n) for n in output.all_input_nodes])
         self.steps[node] = [step for steps in tracker.steps.values() for step in steps]
         return value
 
-    def _field(self, node: fx.Node, value: Any) -> Field | None:  # noqa: ANN401
+    def _field(self, node: fx.Node, value: Any) -> ReceptiveField | None:  # noqa: ANN401
         sources = [source for source in node.all_input_nodes if self.fields.get(source) is not None]
         if not sources or node.op == "output":
             return None
@@ -166,27 +166,27 @@ class FieldTracker(fx.Interpreter):
         self,
         node: fx.Node,
         module: nn.Module,
-        known: list[Field],
+        known: list[ReceptiveField],
         maps: Any,  # noqa: ANN401
         value: Any,  # noqa: ANN401
-    ) -> Field:
+    ) -> ReceptiveField:
         field = union(known)
         if field.axes == (2, 3) and isinstance(maps, Tensor) and maps.ndim == 4:
             size = (maps.shape[2], maps.shape[3])
             if window := window_of(module, size):
-                self.steps[node] = [Step(module=module, window=window, size=size)]
+                self.steps[node] = [WindowStep(module=module, window=window, size=size)]
                 return field.through(window)
         if isinstance(module, nn.Flatten):
             return replace(field, axes=None)
         return field if _is_pointwise(module, field, maps, value) else _mixed(known, value)
 
 
-def _known(fields: list[Field | None]) -> Field | None:
+def _known(fields: list[ReceptiveField | None]) -> ReceptiveField | None:
     known = [field for field in fields if field is not None]
     return union(known) if known else None
 
 
-def _is_pointwise(module: nn.Module, field: Field, maps: Any, value: Any) -> bool:  # noqa: ANN401
+def _is_pointwise(module: nn.Module, field: ReceptiveField, maps: Any, value: Any) -> bool:  # noqa: ANN401
     """Whether the module computes each place from the same place alone."""
     if not isinstance(maps, Tensor) or not isinstance(value, Tensor):
         return False
@@ -201,7 +201,7 @@ def _is_pointwise(module: nn.Module, field: Field, maps: Any, value: Any) -> boo
     return "Adaptive" in kind.__name__ and value.shape == maps.shape
 
 
-def _same_places(before: list[Any], value: Any, fields: list[Field]) -> bool:  # noqa: ANN401
+def _same_places(before: list[Any], value: Any, fields: list[ReceptiveField]) -> bool:  # noqa: ANN401
     """Whether all tensors have as many places as the result (or one only, which sees the whole image)."""
     results = value if isinstance(value, tuple | list) else [value]
     for result in results:
@@ -215,7 +215,7 @@ def _same_places(before: list[Any], value: Any, fields: list[Field]) -> bool:  #
     return True
 
 
-def _mixed(known: list[Field], value: Any) -> Field:  # noqa: ANN401
+def _mixed(known: list[ReceptiveField], value: Any) -> ReceptiveField:  # noqa: ANN401
     """Every entry sees everything; the places are still there where the maps have kept their shape."""
     field = union(known)
     if field.axes == (2, 3) and isinstance(value, Tensor) and value.ndim == 4 and min(value.shape[2:]) > 1:
@@ -223,7 +223,7 @@ def _mixed(known: list[Field], value: Any) -> Field:  # noqa: ANN401
     return replace(field, axes=None, whole=True)
 
 
-def _permuted(field: Field, args: tuple[Any, ...], maps: Tensor) -> Field:
+def _permuted(field: ReceptiveField, args: tuple[Any, ...], maps: Tensor) -> ReceptiveField:
     order = args[1] if isinstance(args[1], tuple | list) else args[1:]
     dims = [int(axis) % maps.ndim for axis in order]
     if field.axes is None:
@@ -231,7 +231,7 @@ def _permuted(field: Field, args: tuple[Any, ...], maps: Tensor) -> Field:
     return replace(field, axes=(dims.index(field.axes[0]), dims.index(field.axes[1])))
 
 
-def _padded(field: Field, args: tuple[Any, ...], maps: Tensor) -> Field:
+def _padded(field: ReceptiveField, args: tuple[Any, ...], maps: Tensor) -> ReceptiveField:
     amounts = [int(side) for side in args[1]]
     if field.axes != (2, 3) or maps.ndim != 4:
         return replace(field, whole=True)
@@ -244,16 +244,19 @@ def _padded(field: Field, args: tuple[Any, ...], maps: Tensor) -> Field:
     )
 
 
-MOVES: dict[str, Callable[[Field, tuple[Any, ...], Tensor], Field]] = {"permute": _permuted, "pad": _padded}
+MOVES: dict[str, Callable[[ReceptiveField, tuple[Any, ...], Tensor], ReceptiveField]] = {
+    "permute": _permuted,
+    "pad": _padded,
+}
 
 
-def track(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> FieldTracker:
+def track_receptive_fields(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> ReceptiveFieldTracker:
     """Follow an empty image of `shape` [1, C, H, W] through the network."""
 
-    def run(network: nn.Module, device: torch.device) -> FieldTracker:
-        tracker = FieldTracker(network, graph, [Field()])
+    def run(network: nn.Module, device: torch.device) -> ReceptiveFieldTracker:
+        tracker = ReceptiveFieldTracker(network, graph, [ReceptiveField()])
         tracker.run(torch.zeros(shape, device=device))
         return tracker
 
     with torch.no_grad():
-        return run_without_weights(model, run)
+        return run_on_meta(model, run)

@@ -10,7 +10,7 @@ from typing import Any
 
 import timm
 
-from tlcli.backbones.build import OWN, Backbone, build
+from tlcli.backbones.build import NON_TIMM, Backbone, build_backbone
 from tlcli.errors import ArtifactError, DataError, TlcliError
 
 # Of timm's pretrained_cfg, what still describes the network after training, and where it came from.
@@ -30,7 +30,7 @@ KEPT_CONFIG = (
 )
 
 
-def timm_config(backbone: Backbone, class_names: Sequence[str]) -> dict[str, Any]:
+def make_timm_config(backbone: Backbone, class_names: Sequence[str]) -> dict[str, Any]:
     """The config.json by which `timm.create_model("local-dir:RUN", pretrained=True)` builds this network.
 
     Args:
@@ -63,11 +63,11 @@ RESERVED = frozenset(inspect.signature(timm.create_model).parameters) - {"kwargs
 """What `timm.create_model` heeds itself, such as `checkpoint_path`; all else goes to the architecture."""
 
 
-def rebuild(config: dict[str, Any], *, classes: int | None = None, size: int | None = None) -> Backbone:
+def rebuild_backbone(config: dict[str, Any], *, classes: int | None = None, size: int | None = None) -> Backbone:
     """The network of a config.json, with random weights, ready for a strict load_state_dict.
 
     Args:
-        config: As `timm_config` (or timm itself) writes it.
+        config: As `make_timm_config` (or timm itself) writes it.
         classes: Another number of outputs than the config's.
         size: Another input size in pixels than the config's.
 
@@ -77,7 +77,7 @@ def rebuild(config: dict[str, Any], *, classes: int | None = None, size: int | N
     architecture = config.get("architecture")
     if not isinstance(architecture, str):
         raise ArtifactError("This config.json names no architecture; expected timm's layout.")
-    if architecture not in OWN and not timm.is_model(architecture):
+    if architecture not in NON_TIMM and not timm.is_model(architecture):
         raise ArtifactError(
             f"This config.json asks for the architecture {architecture!r}, which timm {timm.__version__} does not "
             "know. Another version of timm may."
@@ -92,14 +92,14 @@ def rebuild(config: dict[str, Any], *, classes: int | None = None, size: int | N
         )
     outputs = classes if classes is not None else description["num_classes"]
     try:
-        return build(architecture, description, classes=outputs, size=size, arguments=arguments)
+        return build_backbone(architecture, description, classes=outputs, size=size, arguments=arguments)
     except TlcliError:
         raise
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
         raise ArtifactError(f"This config.json does not describe a {architecture}: {error}") from error
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_timm_config(folder: Path) -> dict[str, Any]:
     """The config.json of a folder in timm's local-dir layout.
 
     Raises:
@@ -118,7 +118,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def weights_in(folder: Path) -> Path:
+def find_weights(folder: Path) -> Path:
     """The weights file of such a folder: the one that timm would take."""
     names = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])

@@ -107,7 +107,7 @@ def check_kinds(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> No
         )
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], heads: Collection[str], path: Path) -> None:
+def load_matching_state(model: nn.Module, state: Mapping[str, Tensor], heads: Collection[str], path: Path) -> None:
     """Fill the network from a state dict of its own keys; a head of another size is left as it is.
 
     Args:

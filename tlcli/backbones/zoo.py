@@ -12,23 +12,10 @@ import timm
 import torch
 
 from tlcli.backbones import bundled_weights, hub
-from tlcli.backbones.build import OWN, Backbone, InputSpec, build, config_of, create
-from tlcli.backbones.heads import head_modules, refresh_head, set_head
-from tlcli.backbones.pretrained import fill
-from tlcli.backbones.timm_config import read_config, rebuild, timm_config, weights_in
-
-__all__ = [
-    "DEFAULT",
-    "Backbone",
-    "BackboneListing",
-    "InputSpec",
-    "head_modules",
-    "list_backbones",
-    "load_backbone",
-    "rebuild",
-    "set_head",
-    "timm_config",
-]
+from tlcli.backbones.build import NON_TIMM, Backbone, build_backbone, create_network, pretrained_config
+from tlcli.backbones.heads import reset_head
+from tlcli.backbones.pretrained import load_weights
+from tlcli.backbones.timm_config import find_weights, read_timm_config, rebuild_backbone
 
 DEFAULT = bundled_weights.NAME
 LOCAL_DIR = "local-dir:"
@@ -74,17 +61,17 @@ def load_backbone(
     with seeded(seed):
         if name.startswith(LOCAL_DIR):
             folder = Path(name.removeprefix(LOCAL_DIR))
-            backbone = rebuild(read_config(folder), classes=classes, size=size)
-            weights = str(weights_in(folder)) if weights == "pretrained" else weights
+            backbone = rebuild_backbone(read_timm_config(folder), classes=classes, size=size)
+            weights = str(find_weights(folder)) if weights == "pretrained" else weights
         else:
-            backbone = build(name, config_of(name), classes=classes, size=size)
+            backbone = build_backbone(name, pretrained_config(name), classes=classes, size=size)
         origin = f"random weights (seed {seed})"
         if weights != "none":
-            origin = fill(backbone, name, weights)
+            origin = load_weights(backbone, name, weights)
         elif classes is not None:
             _draw_as_published(backbone, name, size, seed)
         if classes is not None:
-            refresh_head(backbone.model)
+            reset_head(backbone.model)
     return Backbone(name=name, model=backbone.model, input=backbone.input, origin=origin, arguments=backbone.arguments)
 
 
@@ -97,7 +84,7 @@ def _draw_as_published(backbone: Backbone, name: str, size: int | None, seed: in
     if name.startswith(LOCAL_DIR):
         return
     torch.default_generator.manual_seed(seed)
-    published = build(name, config_of(name), classes=None, size=size).model.state_dict()
+    published = build_backbone(name, pretrained_config(name), classes=None, size=size).model.state_dict()
     mine = backbone.model.state_dict()
     same = {key: value for key, value in published.items() if key in mine and value.shape == mine[key].shape}
     backbone.model.load_state_dict(same, strict=False)
@@ -118,17 +105,17 @@ def list_backbones(pattern: str | None = None) -> list[BackboneListing]:
     """
     pattern = (pattern or "*").lower()
     pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
-    names = [name for name in [*OWN, *timm.list_models()] if fnmatch.fnmatch(name.lower(), pattern)]
+    names = [name for name in [*NON_TIMM, *timm.list_models()] if fnmatch.fnmatch(name.lower(), pattern)]
     return [_listing(name, count=len(names) <= COUNTED) for name in names]
 
 
 def _listing(name: str, *, count: bool) -> BackboneListing:
-    config = config_of(name)
+    config = pretrained_config(name)
     local = hub.cached_weights(config) is not None
     local = local or (name == bundled_weights.NAME and bundled_weights.weights_file() is not None)
     parameters = None
     if count:
         with torch.device("meta"):
-            parameters = sum(p.numel() for p in create(name, config, {}).parameters())
+            parameters = sum(p.numel() for p in create_network(name, config, {}).parameters())
     size = tuple(config.get("input_size") or (3, 224, 224))[-1]
     return BackboneListing(name=name, parameters=parameters, input_size=size, local=local)

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from tlcli.cluster.connection import Cluster, ray_cluster
 from tlcli.cluster.streaming import stream
-from tlcli.engines.torch_engine import map_filled, pick_batch_size
+from tlcli.engines.choice import pick_batch_size
+from tlcli.engines.runner import map_padded
 from tlcli.errors import ArtifactError
 from tlcli.features.extract import Extraction, extract
 from tlcli.features.fingerprint import differences, fingerprint
@@ -112,7 +113,7 @@ class FeatureWorker:
             task.paths,
             list(enumerate(task.views)),
             extraction,
-            prefix=lambda: functools.partial(map_filled, self._frozen.runner, size=self._batch_size),
+            prefix=lambda: functools.partial(map_padded, self._frozen.runner, size=self._batch_size),
             loader=self._loader,
             preprocessing=self._frozen.network.preprocessing,
             store=store,

@@ -11,11 +11,12 @@ from typing import Any
 
 import tlcli
 from tlcli import processes
-from tlcli.backbones.zoo import head_modules, timm_config
+from tlcli.backbones.heads import head_modules
+from tlcli.backbones.timm_config import make_timm_config
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.splits import splits_by_digest
 from tlcli.datasets.summary import describe_dataset
-from tlcli.engines.torch_engine import uses_cuda
+from tlcli.engines.choice import uses_cuda
 from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.run_report import run_report
@@ -168,7 +169,7 @@ def _write(
     return write_run(
         directory,
         weights=classifier.frozen.network.backbone.model.state_dict(),
-        config=timm_config(classifier.frozen.network.backbone, list(dataset.classes)),
+        config=make_timm_config(classifier.frozen.network.backbone, list(dataset.classes)),
         info=info,
         epochs=classifier.lines,
         predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],

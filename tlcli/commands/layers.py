@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlcli.backbones.layer_table import LayerTable, describe, layer_table
-from tlcli.backbones.zoo import rebuild
+from tlcli.backbones.layer_table import LayerTable, layer_table, layer_table_by_name
+from tlcli.backbones.timm_config import rebuild_backbone
 from tlcli.errors import UsageError
 from tlcli.runs.directory import RUN_FILE, UNFINISHED
 from tlcli.runs.run import load_run
@@ -73,10 +73,10 @@ def layers(name: str, *, size: int | None = None) -> LayersResult:
         if size is not None:
             raise UsageError("--size has no effect on a run, which has its own. Leave it out.")
         run = load_run(parse_location(name))
-        backbone = rebuild(run.config)
+        backbone = rebuild_backbone(run.config)
         table, frozen = layer_table(backbone), run.layer
     else:
-        backbone, table = describe(name, size)
+        backbone, table = layer_table_by_name(name, size)
         frozen = None
     spec = backbone.input
     return LayersResult(

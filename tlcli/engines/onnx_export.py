@@ -1,4 +1,4 @@
-"""A frozen prefix in ONNX Runtime: on a CPU several times as fast as torch, once it is exported.
+"""Export networks to ONNX, check each export against torch, and keep it on disk.
 
 Shapes: B images of H x W pixels with C channels in a batch.
 """
@@ -10,7 +10,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +21,29 @@ from torch import Tensor, nn
 
 from tlcli.engines.onnx_session import OnnxSession, UnloadableError
 from tlcli.engines.torch_engine import normalization
+from tlcli.images.preprocess import Preprocessing
 from tlcli.interrupts import aside
 from tlcli.storage.files import keep, kept
 
 TOLERANCE = 0.01
-"""Largest difference between what ONNX Runtime and torch give for an image, as a share of its norm: the cosine is at
-least 0.99995. An export beyond it is not used."""
-LARGEST = 2_000_000_000
-"""Bytes of weights above which ONNX wants a second file, and torch is used."""
+"""Largest accepted difference between the outputs of ONNX Runtime and torch for an image, relative to the norm of
+torch's output. It implies a cosine similarity of at least 0.99995."""
+MAX_WEIGHT_BYTES = 2_000_000_000
+"""Bytes of weights above which ONNX needs a second file; such networks run in torch."""
 
 
 class ExportError(Exception):
-    """A network that can't be exported, or doesn't say the same afterwards; its text is why."""
+    """A network cannot be exported, or its export gives different results; the text is the reason."""
 
 
-class OnnxRunner:
-    """Runs an exported prefix: pixels in, features out.
+class WithNormalization(nn.Module):
+    """A network, or its prefix, with the normalization of pixels in front.
 
     Args:
-        model: From `exported`.
-
-    Raises:
-        UnloadableError: ONNX Runtime can't load it.
+        prefix: float32 [B, C, H, W], normalized, to any output.
+        scale: float32 [1, C, 1, 1], from `normalization`.
+        shift: float32 [1, C, 1, 1], from `normalization`.
     """
-
-    engine = "onnx"
-    device = torch.device("cpu")
-    precision = "fp32"
-
-    def __init__(self, model: bytes) -> None:
-        self._session = OnnxSession(model)
-        self.map = self._session.map
-
-    def features(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
-        """uint8 [B, H, W, C] to features float32 [B, ...]."""
-        return torch.from_numpy(self._session.run(pixels))
-
-
-class FromPixels(nn.Module):
-    """A network, or its prefix, with normalization before it: pixels uint8 [B, H, W, C] in."""
 
     scale: Tensor
     shift: Tensor
@@ -71,68 +55,63 @@ class FromPixels(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels uint8 [B, H, W, C] to what it gives."""
+        """Compute the output of the network for pixels uint8 [B, H, W, C]."""
         features: Tensor = self.prefix(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
         return features
 
 
-def exported(
+def load_or_export_onnx(
     prefix: nn.Module,
-    shape: tuple[int, int, int],
-    mean: Sequence[float],
-    std: Sequence[float],
+    preprocessing: Preprocessing,
     directory: Path | None,
-    exporting: Callable[[], None],
-    damaged: Callable[[Path], None] = lambda _: None,
+    *,
+    on_export: Callable[[], None] = lambda: None,
+    on_damage: Callable[[Path], None] = lambda _: None,
 ) -> bytes:
-    """The prefix as an ONNX file for single images: the one in `directory`, or a new one, which is kept there.
+    """Return a prefix as an ONNX file for single images: the one kept in `directory`, or a new one to keep there.
 
     Args:
         prefix: float32 [B, C, H, W], normalized, to features [B, ...].
-        shape: (H, W, C).
-        mean: A channel's mean, of pixels in [0, 1].
-        std: A channel's standard deviation, of pixels in [0, 1].
-        directory: Of this prefix alone, for its export; None keeps it in memory, as does one that is read-only.
-        exporting: Called before an export, which takes seconds.
-        damaged: Told of a kept export whose bytes are not what they were.
+        preprocessing: How images enter the prefix.
+        directory: Directory for the exports of this prefix only; None keeps nothing, as does a read-only directory.
+        on_export: Called before an export, which takes seconds.
+        on_damage: Called with the path of a kept export whose checksum is wrong.
 
     Returns:
-        pixels uint8 [1, H, W, C] to features float32 [1, ...].
+        The ONNX file's bytes: pixels uint8 [1, H, W, C] to features float32 [1, ...].
 
     Raises:
-        ExportError: it can't be exported, or says something else afterwards.
+        ExportError: The prefix cannot be exported, or its export gives different results.
     """
-    stem = f"prefix-torch-{torch.__version__}"  # of what an export depends on besides the prefix
-    if directory is not None and (model := kept(directory, stem, ".onnx", damaged)) is not None:
+    stem = f"prefix-torch-{torch.__version__}"  # besides the prefix, an export depends on the version of torch
+    if directory is not None and (model := kept(directory, stem, ".onnx", on_damage)) is not None:
         return model
-    exporting()
-    model = export(prefix, shape, mean, std)
+    on_export()
+    model = export_onnx(prefix, preprocessing)
     if directory is not None:
         keep(directory, stem, ".onnx", model)
     return model
 
 
-def export(network: nn.Module, shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]) -> bytes:
-    """A network as an ONNX file, compared with the original on random pixels.
+def export_onnx(network: nn.Module, preprocessing: Preprocessing) -> bytes:
+    """Export a network to ONNX, and compare it with the original on random pixels.
 
     Args:
-        network: float32 [B, C, H, W], normalized, to float32 [B, ...]; wherever it is, it stays.
-        shape: (H, W, C).
-        mean: A channel's mean, of pixels in [0, 1].
-        std: A channel's standard deviation, of pixels in [0, 1].
+        network: float32 [B, C, H, W], normalized, to float32 [B, ...]. It stays on its device.
+        preprocessing: How images enter the network.
 
     Returns:
-        pixels uint8 [1, H, W, C] to float32 [1, ...].
+        The ONNX file's bytes: pixels uint8 [1, H, W, C] to float32 [1, ...].
 
     Raises:
-        ExportError: it can't be exported, or says something else afterwards.
+        ExportError: The network cannot be exported, or its export gives different results.
     """
-    if sum(tensor.nbytes for tensor in network.state_dict().values()) > LARGEST:
+    if sum(tensor.nbytes for tensor in network.state_dict().values()) > MAX_WEIGHT_BYTES:
         raise ExportError("its weights don't fit into one ONNX file")
-    whole = FromPixels(network, *normalization(mean, std)).eval()
+    whole = WithNormalization(network, *normalization(preprocessing.mean, preprocessing.std)).eval()
     if any(tensor.device.type != "cpu" for tensor in network.state_dict().values()):
         whole = copy.deepcopy(whole).cpu()
-    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *preprocessing.shape), np.uint8)
     model = _export(whole, torch.from_numpy(pixels[:1]))
     try:
         session = OnnxSession(model)
@@ -142,16 +121,16 @@ def export(network: nn.Module, shape: tuple[int, int, int], mean: Sequence[float
     return model
 
 
-def with_head(prefix: bytes, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> bytes:
-    """A linear head behind an exported prefix whose features are vectors.
+def append_head(prefix: bytes, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> bytes:
+    """Append a linear head to an exported prefix whose features are vectors.
 
     Args:
-        prefix: From `exported`, with D features.
+        prefix: The ONNX file's bytes from `load_or_export_onnx`, with D features.
         weight: float32 [k, D].
         bias: float32 [k].
 
     Returns:
-        pixels uint8 [1, H, W, C] to logits float32 [1, k].
+        The ONNX file's bytes: pixels uint8 [1, H, W, C] to logits float32 [1, k].
     """
     import onnx
     from onnx import helper, numpy_helper
@@ -171,9 +150,9 @@ def with_head(prefix: bytes, weight: npt.NDArray[np.float32], bias: npt.NDArray[
 
 
 def _export(network: nn.Module, pixels: Tensor) -> bytes:
-    """The network as an ONNX file, for one image: with a free number of them, the export takes twice as long."""
+    """Export for batches of one image: with a variable batch size, the export takes twice as long."""
 
-    def exporting() -> bytes:
+    def run_exporter() -> bytes:
         program: Any = torch.onnx.export(
             network, (pixels,), input_names=["pixels"], output_names=["features"], dynamo=True, verbose=False
         )
@@ -182,33 +161,33 @@ def _export(network: nn.Module, pixels: Tensor) -> bytes:
         return file.getvalue()
 
     try:
-        with quietly():
-            return aside(exporting)
-    except Exception as error:  # whatever a network's forward and torch's exporter raise
-        raise ExportError(f"torch can't export it: {type(error).__name__}") from error
+        with silence_exporters():
+            return aside(run_exporter)
+    except Exception as error:  # a network's forward and torch's exporter may raise anything
+        raise ExportError(f"torch cannot export it: {type(error).__name__}") from error
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Keep exporters and those who load what they made from talking: they log, warn and print."""
-    talkative = [logging.root, *map(logging.getLogger, ("torch.onnx", "torch.export", "onnxscript", "timm"))]
-    levels = [logger.level for logger in talkative]
-    for logger in talkative:
+def silence_exporters() -> Iterator[None]:
+    """Suppress the logs, warnings and prints of exporters and of the libraries that load their files."""
+    loggers = [logging.root, *map(logging.getLogger, ("torch.onnx", "torch.export", "onnxscript", "timm"))]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(talkative, levels, strict=True):
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
 @torch.inference_mode()
 def _check(network: nn.Module, session: OnnxSession, pixels: npt.NDArray[np.uint8]) -> None:
-    """Compare it with torch on some pixels."""
+    """Raise an `ExportError` if the outputs of ONNX Runtime and torch differ by more than `TOLERANCE`."""
     expected = network(torch.from_numpy(pixels)).flatten(1)
     error = torch.from_numpy(session.run(pixels)).flatten(1) - expected
     worst = (error.norm(dim=1) / expected.norm(dim=1).clamp_min(1e-12)).max().item()
     if not worst <= TOLERANCE:
-        raise ExportError(f"what ONNX Runtime makes of it differs from torch by {100 * worst:.2g} %")
+        raise ExportError(f"its output in ONNX Runtime differs from torch by {100 * worst:.2g} %")

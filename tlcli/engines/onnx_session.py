@@ -1,4 +1,4 @@
-"""A network in ONNX Runtime on a CPU. Torch-free, so that a process that only predicts starts fast.
+"""Run an exported network in ONNX Runtime on a CPU. Does not import torch, so that prediction starts fast.
 
 Shapes: B images of H x W pixels with C channels in a batch.
 """
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.engines.streams import map_batches
+from tlcli.engines.threads import map_in_threads
 from tlcli.errors import out_of_memory
 from tlcli.processes import cores
 
 if TYPE_CHECKING:
     import onnxruntime
 
-# From 1.29 on, ONNX Runtime tells its makers about the networks it runs, unless this is set before it is loaded.
+# From version 1.29 on, ONNX Runtime sends telemetry about the networks it runs, unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,18 +27,18 @@ Values = npt.NDArray[np.float32]
 
 
 class UnloadableError(Exception):
-    """A model that ONNX Runtime can't load; its text is why."""
+    """ONNX Runtime cannot load a model; the text is the reason."""
 
 
 def open_session(model: bytes, *, threads: int) -> onnxruntime.InferenceSession:
-    """A model in ONNX Runtime, on a CPU.
+    """Load a model in ONNX Runtime, on a CPU.
 
     Args:
         model: The ONNX file's bytes.
-        threads: For each of its runs; 0 takes one a core.
+        threads: Threads per call; 0 uses one per core.
 
     Raises:
-        UnloadableError: ONNX Runtime can't load it.
+        UnloadableError: ONNX Runtime cannot load it.
     """
     import onnxruntime
 
@@ -47,36 +47,36 @@ def open_session(model: bytes, *, threads: int) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its types have no common base
-        raise UnloadableError(f"ONNX Runtime can't load it: {error}") from error
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        raise UnloadableError(f"ONNX Runtime cannot load it: {error}") from error
 
 
 class OnnxSession:
-    """An exported network, which takes one image at a time: larger batches no longer fit a core's cache.
+    """An exported network that takes one image at a time: larger batches no longer fit into a core's cache.
 
     Args:
         model: The ONNX file's bytes: pixels uint8 [1, H, W, C] to float32 [1, ...].
 
     Raises:
-        UnloadableError: ONNX Runtime can't load it.
+        UnloadableError: ONNX Runtime cannot load it.
     """
 
     def __init__(self, model: bytes) -> None:
-        self._session = open_session(model, threads=1)  # `map` has a stream for each core
+        self._session = open_session(model, threads=1)  # `map` uses one thread per core
 
     def run(self, pixels: Pixels) -> Values:
-        """uint8 [B, H, W, C], B >= 1, to float32 [B, ...].
+        """Compute the output float32 [B, ...] for pixels uint8 [B, H, W, C], B >= 1.
 
         Raises:
-            MemoryError: there is none left.
+            MemoryError: Memory ran out.
         """
         try:
             return np.concatenate([self._session.run(None, {"pixels": image[None]})[0] for image in pixels])
         except Exception as error:
-            if out_of_memory(error):  # which has no type of its own
+            if out_of_memory(error):  # ONNX Runtime has no exception type for this
                 raise MemoryError(str(error)) from error
             raise
 
     def map(self, batches: Iterable[Pixels]) -> Iterator[Values]:
-        """`run` of each batch, computed in the background, in order."""
-        return map_batches(self.run, batches, cores())
+        """Compute `run` for each batch in the background; yield the results in order."""
+        return map_in_threads(self.run, batches, cores())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import tlcli
 from tlcli.backbones.build import Backbone
-from tlcli.engines.onnx_export import FromPixels
+from tlcli.engines.onnx_export import WithNormalization
 from tlcli.engines.torch_engine import normalization
 from tlcli.runs.run import Run
 
@@ -34,7 +34,7 @@ class Calibrated(nn.Module):
         self.network: nn.Module = backbone.model
         if with_preprocessing:
             scale, shift = normalization(run.preprocessing.mean, run.preprocessing.std)
-            self.network = FromPixels(backbone.model, scale, shift)
+            self.network = WithNormalization(backbone.model, scale, shift)
         self._temperature = run.temperature
         prior = run.log_prior
         self.register_buffer("log_prior", None if prior is None else torch.from_numpy(prior).float())

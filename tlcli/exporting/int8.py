@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcli.engines.onnx_export import quietly
+from tlcli.engines.onnx_export import silence_exporters
 from tlcli.exporting.comparison import Pixels, Values
 from tlcli.exporting.errors import refusing
 from tlcli.exporting.torch_program import taken
@@ -48,7 +48,7 @@ def quantized(model: ModelProto, entry: str, calibration: Pixels, preprocessing:
             return next(self._inputs, None)
 
     failing = refusing("ONNX Runtime can't quantize this network", "Leave --int8 out.")
-    with failing, quietly(), tempfile.TemporaryDirectory(prefix="tlcli-") as folder:
+    with failing, silence_exporters(), tempfile.TemporaryDirectory(prefix="tlcli-") as folder:
         out = Path(folder) / "int8.onnx"
         quantize_static(
             copy.deepcopy(model),  # which it moves into files

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from tlcli.engines.onnx_export import LARGEST, quietly
+from tlcli.engines.onnx_export import MAX_WEIGHT_BYTES, silence_exporters
 from tlcli.engines.onnx_session import open_session
 from tlcli.errors import UsageError
 from tlcli.exporting.comparison import Exported, Pixels, Values
@@ -35,7 +35,7 @@ def check_size(network: nn.Module) -> None:
         UsageError: its weights take more than 2 GB.
     """
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
-    if size > LARGEST:
+    if size > MAX_WEIGHT_BYTES:
         raise UsageError(
             f"this network's weights take {size / 1e9:.1f} GB, and an ONNX file holds at most 2. Use --format torch or "
             "timm."
@@ -58,7 +58,7 @@ def onnx_model(traced: ExportedProgram, entry: str) -> ModelProto:
         program.save(file)
         return file.getvalue()
 
-    with refusing("torch can't say this network in ONNX", "Try --format torch or timm."), quietly():
+    with refusing("torch can't say this network in ONNX", "Try --format torch or timm."), silence_exporters():
         model = onnx.load_from_string(aside(exporting))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -10,8 +10,8 @@ from typing import Any
 import timm
 import torch
 
-from tlcli.backbones.build import OWN
-from tlcli.engines.onnx_export import quietly
+from tlcli.backbones.build import NON_TIMM
+from tlcli.engines.onnx_export import silence_exporters
 from tlcli.errors import UsageError
 from tlcli.exporting.comparison import Exported, Pixels, Values, normalized
 from tlcli.exporting.errors import refusing
@@ -32,7 +32,7 @@ def check_known(run: Run) -> None:
     Raises:
         UsageError: it is one of tlcli's own.
     """
-    if run.config.get("architecture") in OWN:
+    if run.config.get("architecture") in NON_TIMM:
         raise UsageError(
             f"{run.info['backbone']} is a network of tlcli's own that timm doesn't know. Use --format onnx or torch."
         )
@@ -66,7 +66,7 @@ def run_timm_folder(folder: Path, run: Run) -> Exported:
     """
     failing = refusing("timm can't load this network", "Try --format onnx or torch.")
     # timm takes the path for a URL, so one with a # or a ? in it needs another name.
-    with failing, quietly(), tempfile.TemporaryDirectory(prefix="tlcli-") as place:
+    with failing, silence_exporters(), tempfile.TemporaryDirectory(prefix="tlcli-") as place:
         link = Path(place) / "model"
         link.symlink_to(folder.absolute())
         network = timm.create_model(f"local-dir:{link}", pretrained=True).eval()

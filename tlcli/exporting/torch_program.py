@@ -12,7 +12,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from tlcli.engines.onnx_export import quietly
+from tlcli.engines.onnx_export import silence_exporters
 from tlcli.exporting.calibrated_network import Calibrated
 from tlcli.exporting.comparison import Exported, Pixels, Values, normalized
 from tlcli.exporting.errors import refusing
@@ -35,7 +35,10 @@ def trace(network: Calibrated, preprocessing: Preprocessing, *, with_preprocessi
     example = torch.zeros(EXAMPLES, channels, height, width)
     if with_preprocessing:
         example = torch.zeros(EXAMPLES, height, width, channels, dtype=torch.uint8)
-    with refusing("torch can't export this network for any number of images", "Try --format timm."), quietly():
+    with (
+        refusing("torch can't export this network for any number of images", "Try --format timm."),
+        silence_exporters(),
+    ):
         batches = ({0: Dim("batch")},)
         traced = aside(lambda: torch.export.export(network.eval(), (example,), dynamic_shapes=batches))
     for module in traced.graph_module.modules():
@@ -48,14 +51,14 @@ def trace(network: Calibrated, preprocessing: Preprocessing, *, with_preprocessi
 def torch_file(traced: ExportedProgram, about: dict[str, object]) -> bytes:
     """The content of a `.pt2` file."""
     file = io.BytesIO()
-    with refusing("torch can't save this network", "Try --format timm."), quietly():
+    with refusing("torch can't save this network", "Try --format timm."), silence_exporters():
         aside(lambda: torch.export.save(traced, file, extra_files={ABOUT: json.dumps(about)}))
     return file.getvalue()
 
 
 def run_torch_file(content: bytes, preprocessing: Preprocessing, *, with_preprocessing: bool) -> Exported:
     """What a `.pt2` file says, once it is loaded."""
-    with refusing("torch can't load what it saved of this network", "Try --format timm."), quietly():
+    with refusing("torch can't load what it saved of this network", "Try --format timm."), silence_exporters():
         network = aside(lambda: torch.export.load(io.BytesIO(content)).module())
 
     def run(pixels: Pixels) -> tuple[Values, Values]:

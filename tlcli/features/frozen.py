@@ -12,10 +12,11 @@ from typing import Protocol
 
 from tlcli import processes
 from tlcli.backbones.cut import Cut, cut_at
-from tlcli.backbones.zoo import head_modules
-from tlcli.engines.onnx_export import exported
-from tlcli.engines.selection import open_runner
-from tlcli.engines.torch_engine import Runner, map_filled, numerics, pick_batch_size
+from tlcli.backbones.heads import head_modules
+from tlcli.engines.choice import feature_numerics, pick_batch_size
+from tlcli.engines.onnx_export import load_or_export_onnx
+from tlcli.engines.opening import open_runner
+from tlcli.engines.runner import Runner, map_padded
 from tlcli.errors import MachineError
 from tlcli.features.extract import Extraction, extract, missing
 from tlcli.features.fingerprint import ingredients, weights_digest
@@ -80,14 +81,12 @@ class Frozen:
             directory = self.plain.make()
         except MachineError:  # it is read-only; what is kept there serves
             directory = self.plain.directory
-        return exported(
+        return load_or_export_onnx(
             self.cut.prefix,
-            preprocessing.shape,
-            preprocessing.mean,
-            preprocessing.std,
+            preprocessing,
             directory,
-            lambda: report.note("Export    the frozen part, for ONNX Runtime"),
-            lambda path: report.warn(f"{path} is damaged (its checksum differs); it is made again."),
+            on_export=lambda: report.note("Export    the frozen part, for ONNX Runtime"),
+            on_damage=lambda path: report.warn(f"{path} is damaged (its checksum differs); it is made again."),
         )
 
     def order(self, known: FeatureStore | None = None, *, augmented: bool = False) -> DecodeOptions:
@@ -124,7 +123,7 @@ def freeze_at(
         layer=cut.layer,
         layer_name=cut.name,
         preprocessing=network.preprocessing,
-        numerics=numerics(network.precision),
+        numerics=feature_numerics(network.precision),
     )
     cached = cut.layer > 0  # images themselves are not
     plain = network.store(content, cut.feature_shape, report, cached=cached)
@@ -283,7 +282,7 @@ def extract_here(
             paths,
             todo,
             extraction,
-            prefix=lambda: functools.partial(map_filled, frozen.runner, size=batch_size),
+            prefix=lambda: functools.partial(map_padded, frozen.runner, size=batch_size),
             loader=loader,
             preprocessing=frozen.network.preprocessing,
             store=store,

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from tlcli.backbones.zoo import Backbone, load_backbone
-from tlcli.engines.torch_engine import pick_device, pick_engine, pick_precision
+from tlcli.backbones.build import Backbone
+from tlcli.backbones.zoo import load_backbone
+from tlcli.engines.choice import pick_device, pick_engine, pick_precision
 from tlcli.features.fingerprint import fingerprint
 from tlcli.features.listing import nearest_cache
 from tlcli.features.memo import Memo

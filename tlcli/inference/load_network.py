@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tlcli.backbones.build import Backbone
-from tlcli.backbones.zoo import rebuild
+from tlcli.backbones.timm_config import rebuild_backbone
 from tlcli.errors import ArtifactError
 from tlcli.runs.run import Run
 
@@ -14,7 +14,7 @@ def trained_network(run: Run) -> Backbone:
     Raises:
         ArtifactError: its weights don't fit its architecture.
     """
-    backbone = rebuild(run.config)
+    backbone = rebuild_backbone(run.config)
     try:
         backbone.model.load_state_dict(run.weights(), strict=True)
     except RuntimeError as error:

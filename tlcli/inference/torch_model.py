@@ -9,9 +9,11 @@ import numpy.typing as npt
 import torch
 
 from tlcli.backbones.cut import cut_at
-from tlcli.engines.memory import Halving
-from tlcli.engines.selection import open_runner
-from tlcli.engines.torch_engine import filled, map_in_torch, pick_batch_size, pick_device
+from tlcli.engines.batch_splitter import BatchSplitter
+from tlcli.engines.choice import pick_batch_size, pick_device
+from tlcli.engines.opening import open_runner
+from tlcli.engines.runner import pad_batch
+from tlcli.engines.torch_engine import map_in_torch_threads
 from tlcli.features.rounding import round_as_stored
 from tlcli.inference.load_network import trained_network
 from tlcli.progress import Reporter
@@ -45,7 +47,7 @@ class TorchModel:
             report=report,
         )
         self.name = f"{self._device}, {self._prefix.precision}, torch"
-        self._halving = Halving(self._device, report.warn)
+        self._splitter = BatchSplitter(self._device, report.warn)
         self._tail = cut.tail.to(self._device).to(memory_format=torch.channels_last).eval()
         self._rounded = cut.layer > 0  # what enters a network that isn't frozen at all is never stored
 
@@ -53,12 +55,12 @@ class TorchModel:
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 [B, H, W, C] to the network's logits, float32 [B, k]."""
         count = len(pixels)
-        features = self._prefix.features(filled(pixels, self.batch_size) if self._device.type == "cpu" else pixels)
+        features = self._prefix.features(pad_batch(pixels, self.batch_size) if self._device.type == "cpu" else pixels)
         if self._rounded:  # as the cache rounds, so that an image gets the same answer with and without it
             features = round_as_stored(features)
-        parts = self._halving.run(lambda part: self._tail(features[part]).float().cpu().numpy(), len(features))
+        parts = self._splitter.run(lambda part: self._tail(features[part]).float().cpu().numpy(), len(features))
         return np.concatenate(parts)[:count]
 
     def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
         """`run` of each batch, computed in the background, in order."""
-        return map_in_torch(self.run, batches, self._device)
+        return map_in_torch_threads(self.run, batches, self._device)

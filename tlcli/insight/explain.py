@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tlcli.engines.torch_engine import pick_batch_size, pick_device
+from tlcli.engines.choice import pick_batch_size, pick_device
 from tlcli.images.batch import stacked
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Placement

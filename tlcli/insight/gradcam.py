@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from tlcli.backbones.build import Backbone
-from tlcli.backbones.cut_points import plan_of
-from tlcli.engines.memory import Halving
+from tlcli.backbones.cut_points import trace_backbone
+from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.torch_engine import normalization
 from tlcli.errors import UsageError
 from tlcli.images.preprocess import Preprocessing
@@ -77,7 +77,7 @@ class GradCam:
         taps = mapped_taps(backbone)
         backbone.model.to(device)
         self._device, self._shape = device, preprocessing.shape
-        self._halving = Halving(device, warn)
+        self._splitter = BatchSplitter(device, warn)
         scale, shift = normalization(preprocessing.mean, preprocessing.std)
         self._scale, self._shift = scale.to(device), shift.to(device)
         noise = np.random.default_rng(0).integers(0, 256, (1, *self._shape)).astype(np.uint8)
@@ -102,7 +102,7 @@ class GradCam:
         Raises:
             MachineError: no memory for a single image.
         """
-        parts = self._halving.run(lambda part: self._attribute(pixels[part], labels[part]), len(pixels))
+        parts = self._splitter.run(lambda part: self._attribute(pixels[part], labels[part]), len(pixels))
         return np.concatenate(parts)
 
     def _images(self, pixels: Pixels) -> Tensor:
@@ -130,7 +130,7 @@ class GradCam:
 
 def _with_place(backbone: Backbone, tap: Tap) -> tuple[nn.Module, nn.Module]:
     """The network with a `LayerProbe` behind a layer: images to logits, and the module that gives the maps."""
-    plan = plan_of(backbone)
+    plan = trace_backbone(backbone)
     assert plan is not None, "mapped_taps has traced it"
     graph = fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tlcli.backbones.build import Backbone
-from tlcli.backbones.cut_points import Plan, plan_of
+from tlcli.backbones.cut_points import TracedNetwork, trace_backbone
 from tlcli.backbones.heads import head_names
 from tlcli.backbones.zoo import load_backbone
 from tlcli.errors import TlcliError
@@ -44,7 +44,7 @@ def start_of(run: Run, backbone: Backbone) -> Start:
         run: Finished.
         backbone: Its network, with its weights, on the CPU.
     """
-    plan = plan_of(backbone)
+    plan = trace_backbone(backbone)
     layers = run.layer if plan is None else len(plan.rows)
     if plan is None or run.layer >= layers:
         return Start(frozen=layers, remark="Only the head was trained: all layers are as before fine-tuning.")
@@ -67,7 +67,7 @@ def start_of(run: Run, backbone: Backbone) -> Start:
     return Start(frozen=run.layer, model=start.model, remark=f"Before: {start.origin}.")
 
 
-def _differs(run: Run, plan: Plan, was: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str | None:
+def _differs(run: Run, plan: TracedNetwork, was: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str | None:
     """Why `was` is not what the run began with; None where it is, as far as can be told."""
     if {name: value.shape for name, value in now.items()} != {name: value.shape for name, value in was.items()}:
         return f"{run.info['backbone']} is another network in this version."

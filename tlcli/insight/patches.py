@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tlcli.engines.memory import Halving
-from tlcli.engines.torch_engine import normalization, pick_batch_size
+from tlcli.engines.batch_splitter import BatchSplitter
+from tlcli.engines.choice import pick_batch_size
+from tlcli.engines.torch_engine import normalization
 from tlcli.images.batch import stacked
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
@@ -89,7 +90,7 @@ class Winners:
         self._subject, self._paths, self._report = subject, paths, report
         self._workers = compute.worker_count()
         self._batch_size = pick_batch_size(compute.batch_size, subject.device)
-        self._halving = Halving(subject.device, report.warn)
+        self._splitter = BatchSplitter(subject.device, report.warn)
         mean, std = subject.preprocessing.mean, subject.preprocessing.std
         self._scale, self._shift = (values.to(subject.device) for values in normalization(mean, std))
         self.failures: dict[int, str] = {}
@@ -135,7 +136,7 @@ class Winners:
             part = given[start : start + self._batch_size]
             pixels = stacked([data for _, data in part], self._subject.preprocessing.shape)
             units = torch.tensor([request.unit for request, _ in part], device=self._subject.device)
-            found = self._halving.run(partial(self._look, network, tap, pixels, units), len(part))
+            found = self._splitter.run(partial(self._look, network, tap, pixels, units), len(part))
             rows = [row for piece in found for row in piece]
             for (request, _), image, (projection, heat) in zip(part, pixels, rows, strict=True):
                 place = int(heat.argmax())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tlcli.backbones.receptive_field import Field
+from tlcli.backbones.receptive_field import ReceptiveField
 
 Box = tuple[int, int, int, int]
 Pair = tuple[int, int]
@@ -21,7 +21,7 @@ class Sight:
     """of the network's input, in pixels"""
     places: Pair
     """of the maps"""
-    field: Field | None
+    field: ReceptiveField | None
     """where each place sees; None where it sees the whole image"""
 
     def box(self, row: int, column: int) -> Box:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.engines.onnx_export import export
-from tlcli.engines.selection import open_runner
-from tlcli.engines.torch_engine import Runner, map_filled, pick_batch_size, pick_engine
+from tlcli.engines.choice import pick_batch_size, pick_engine
+from tlcli.engines.onnx_export import export_onnx
+from tlcli.engines.opening import open_runner
+from tlcli.engines.runner import Runner, map_padded
 from tlcli.images.batch import stacked
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
@@ -60,7 +61,7 @@ def scan(
     ):
         images = _Distinct(loader, paths, advance)
         batches = _batches(images, size, subject.preprocessing.shape)
-        for values in map_filled(runner, batches, size):
+        for values in map_padded(runner, batches, size):
             numbers = np.array([images.given.popleft() for _ in values], np.int64)
             for top, part in zip(tops, np.split(values, ends, axis=1), strict=True):
                 top.update(part, numbers)
@@ -72,7 +73,7 @@ def _runner(subject: Subject, maxima: Maxima, images: int, report: Reporter) -> 
 
     def exported() -> bytes:
         report.note("Export    the network, for ONNX Runtime")
-        return export(maxima, preprocessing.shape, preprocessing.mean, preprocessing.std)
+        return export_onnx(maxima, preprocessing)
 
     engine = pick_engine("auto", subject.device, "fp32", images)
     return open_runner(

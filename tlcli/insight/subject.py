@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from tlcli.backbones.build import Backbone
-from tlcli.backbones.cut_points import plan_of
+from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.zoo import load_backbone
-from tlcli.engines.torch_engine import pick_device
+from tlcli.engines.choice import pick_device
 from tlcli.errors import UsageError
 from tlcli.features.network import make_preprocessing
 from tlcli.images.intensity import Range
@@ -46,7 +46,7 @@ class Subject:
 
     def look_into(self, taps: Sequence[Tap]) -> nn.Module:
         """Images float [B, C, H, W], normalized, to a tuple of what leaves each layer, in one pass."""
-        plan = plan_of(self.backbone)
+        plan = trace_backbone(self.backbone)
         assert plan is not None, "choose_taps has traced it"
         return several(self.backbone.model, plan, taps, start=self.start, frozen=self.frozen)
 

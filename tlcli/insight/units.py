@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from tlcli.backbones.build import Backbone
-from tlcli.backbones.cut_points import LayerSpan, Plan, plan_of
+from tlcli.backbones.cut_points import LayerSpan, TracedNetwork, trace_backbone
 from tlcli.backbones.layer_table import Layer, layer_table
-from tlcli.backbones.receptive_field import Field, FieldTracker, track
+from tlcli.backbones.receptive_field import ReceptiveField, ReceptiveFieldTracker, track_receptive_fields
 from tlcli.errors import UsageError
 from tlcli.insight.receptive_boxes import Pair, Sight
 
@@ -118,8 +118,8 @@ def mapped_taps(backbone: Backbone) -> Iterator[Tap]:
     return (tap for tap in taps if tap.layout.places != (1, 1) and (tap.layout.kind != "tokens" or _square(tap.layout)))
 
 
-def _plan_of(backbone: Backbone) -> Plan:
-    plan = plan_of(backbone)
+def _plan_of(backbone: Backbone) -> TracedNetwork:
+    plan = trace_backbone(backbone)
     if plan is None or not plan.rows:
         raise UsageError(
             f"{backbone.name} can't be traced, so nothing between its input and its head can be told apart. "
@@ -128,10 +128,10 @@ def _plan_of(backbone: Backbone) -> Plan:
     return plan
 
 
-def _taps(backbone: Backbone, plan: Plan, numbers: Iterable[int]) -> Iterator[Tap]:
+def _taps(backbone: Backbone, plan: TracedNetwork, numbers: Iterable[int]) -> Iterator[Tap]:
     """The layers with these numbers."""
     table, spec = layer_table(backbone).layers, backbone.input
-    tracker = track(backbone.model, plan.graph, (1, spec.channels, spec.height, spec.width))
+    tracker = track_receptive_fields(backbone.model, plan.graph, (1, spec.channels, spec.height, spec.width))
     return (_tap(backbone, plan, tracker, table[number - 1], plan.rows[number - 1]) for number in numbers)
 
 
@@ -150,7 +150,7 @@ def _number(text: str, names: list[str], backbone: str) -> int:
     raise UsageError(f"--layer {text}: {backbone} has no layer of this name.{hint} {see[0].upper()}{see[1:]}.")
 
 
-def _tap(backbone: Backbone, plan: Plan, tracker: FieldTracker, layer: Layer, row: LayerSpan) -> Tap:
+def _tap(backbone: Backbone, plan: TracedNetwork, tracker: ReceptiveFieldTracker, layer: Layer, row: LayerSpan) -> Tap:
     before = int(getattr(backbone.model, "num_prefix_tokens", 0))
     node, layout = row.end, _layout(plan.values[row.end], tracker.fields.get(row.end), before)
     if layout.places == (1, 1):  # pooled or flattened: look at the maps before
@@ -167,7 +167,7 @@ def _tap(backbone: Backbone, plan: Plan, tracker: FieldTracker, layer: Layer, ro
     return Tap(layer=layer, node=node, layout=layout, sight=Sight(image=image, places=layout.places, field=field))
 
 
-def _layout(value: Any, field: Field | None, before: int) -> Layout:  # noqa: ANN401
+def _layout(value: Any, field: ReceptiveField | None, before: int) -> Layout:  # noqa: ANN401
     """How units and places lie in the value of a node for one image."""
     shape = tuple(value.shape[1:])
     if len(shape) == 3:
@@ -194,7 +194,7 @@ def _square(layout: Layout) -> bool:
     return layout.places[0] == layout.places[1]
 
 
-def _exact(field: Field | None, layout: Layout, image: Pair) -> Field | None:
+def _exact(field: ReceptiveField | None, layout: Layout, image: Pair) -> ReceptiveField | None:
     """The field of each place, where it isn't the whole image."""
     if field is None or field.whole or layout.kind == "vector":
         return None
@@ -222,7 +222,12 @@ def stages(taps: Sequence[Tap], *, frozen: int | None, compare: bool) -> list[Ta
 
 
 def several(
-    model: nn.Module, plan: Plan, taps: Sequence[Tap], *, start: nn.Module | None = None, frozen: int | None = None
+    model: nn.Module,
+    plan: TracedNetwork,
+    taps: Sequence[Tap],
+    *,
+    start: nn.Module | None = None,
+    frozen: int | None = None,
 ) -> fx.GraphModule:
     """Images float [B, C, H, W] to a tuple of what leaves each of several layers, in one pass.
 
@@ -255,7 +260,7 @@ def several(
 
 
 def _copy(
-    graph: fx.Graph, plan: Plan, wanted: set[fx.Node], stage: str, shared: Mapping[fx.Node, fx.Node]
+    graph: fx.Graph, plan: TracedNetwork, wanted: set[fx.Node], stage: str, shared: Mapping[fx.Node, fx.Node]
 ) -> dict[fx.Node, fx.Node]:
     """Copy a plan's nodes up to the last one wanted, with the modules of a stage, but for those that are shared."""
     copied = dict(shared)

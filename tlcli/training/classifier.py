@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from tlcli import processes
-from tlcli.backbones.zoo import head_modules, set_head
+from tlcli.backbones.heads import head_modules, set_head
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.intensity_range import choose_intensity
 from tlcli.errors import UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tlcli.engines.onnx_export import ExportError, export, with_head
+from tlcli.engines.onnx_export import ExportError, append_head, export_onnx
 from tlcli.features.frozen import Frozen
 from tlcli.features.rounding import round_as_stored
 from tlcli.training.head.softmax_regression import SoftmaxHead
@@ -23,11 +23,10 @@ def portable_model(frozen: Frozen, head: SoftmaxHead | None) -> bytes | None:
         return None
     try:
         if head is not None:
-            return with_head(frozen.exported(), head.weight.numpy(), head.bias.numpy())
+            return append_head(frozen.exported(), head.weight.numpy(), head.bias.numpy())
         network.report.note("Export    the network, for ONNX Runtime")
-        preprocessing = network.preprocessing
         whole = _Whole(frozen.cut.prefix, frozen.cut.tail, rounded=frozen.cut.layer > 0).eval()
-        return export(whole, preprocessing.shape, preprocessing.mean, preprocessing.std)
+        return export_onnx(whole, network.preprocessing)
     except ExportError as error:
         network.report.note(f"Engine    predictions will run in torch: {error}")
         return None

@@ -207,7 +207,7 @@ def test_where_memory_runs_out_batches_are_taken_in_parts_to_the_same_end():
     assert found.loss == pytest.approx(expected.loss, rel=1e-4)
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], tensor, atol=1e-5, rtol=1e-4)
-    assert told == ["cpu ran out of memory; going on with 3 images at a time."]
+    assert told == ["cpu ran out of memory; continuing with 3 images at a time."]
 
 
 def test_gradients_are_clipped():

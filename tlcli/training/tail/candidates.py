@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tlcli.backbones.cut import cut_at
-from tlcli.backbones.cut_points import plan_of
-from tlcli.backbones.multiply_adds import costs_of
+from tlcli.backbones.cut_points import trace_backbone
+from tlcli.backbones.multiply_adds import multiply_adds_by_module
 from tlcli.errors import UsageError
 from tlcli.features.network import Network
 from tlcli.training.tail.depths import depths
@@ -26,10 +26,10 @@ def candidates_for(network: Network, freeze: str) -> list[Candidate]:
     """The depths to try for `--freeze`, deepest first; that of the head alone is left out."""
     if freeze != "auto":
         return [Candidate(freeze=freeze, share=1.0)]
-    plan = plan_of(network.backbone)
+    plan = trace_backbone(network.backbone)
     if plan is None:
         return [Candidate(freeze="none", share=1.0)]
-    costs = costs_of(network.backbone, [row.name for row in plan.rows])
+    costs = multiply_adds_by_module(network.backbone, [row.name for row in plan.rows])
     whole = max(1, sum(costs))
     layers = [layer for layer in depths(costs) if not layer or _can_cut(network, layer)]
     # Layers whose cost nobody could count must not look free.

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from tlcli import processes
-from tlcli.engines.memory import Halving
+from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.torch_engine import autocast
 from tlcli.training.tail.compilation import CompiledOrNot, Forward
 from tlcli.training.tail.recipe import Recipe
@@ -59,7 +59,7 @@ class Gradients:
         self._tail = tail
         self._recipe, self._prior, self._scaler, self._device = recipe, prior, scaler, device
         self._pass = CompiledOrNot(tail, compiled=compiled, warn=warn)
-        self._halving = Halving(device, warn, least=2)
+        self._splitter = BatchSplitter(device, warn, min_size=2)
         self.least = 2
         """Images that a batch has at least, where there are enough."""
         self.batch_size = recipe.batch_size
@@ -87,7 +87,7 @@ class Gradients:
         """
 
         def of_batch(tail: Forward) -> float:
-            return sum(self._halving.run(lambda part: self._of_part(tail, inputs, labels, part, step), images))
+            return sum(self._splitter.run(lambda part: self._of_part(tail, inputs, labels, part, step), images))
 
         return self._pass.run(of_batch)
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlcli.engines.torch_engine import map_filled, pick_batch_size
+from tlcli.engines.choice import pick_batch_size
+from tlcli.engines.runner import map_padded
 from tlcli.features.extract import CHANGED
 from tlcli.features.frozen import Frozen
 from tlcli.features.rounding import round_as_stored
@@ -139,5 +140,5 @@ class StreamedSource:
             return round_as_stored(runner.features(pixels).clone())
         # In the same small single-threaded batches as for the cache: fast, and the same to the last bit.
         size = pick_batch_size(None, runner.device)
-        parts = list(map_filled(runner, (pixels[start : start + size] for start in range(0, len(pixels), size)), size))
+        parts = list(map_padded(runner, (pixels[start : start + size] for start in range(0, len(pixels), size)), size))
         return round_as_stored(torch.from_numpy(np.concatenate(parts)))

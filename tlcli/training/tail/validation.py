@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tlcli import processes
-from tlcli.engines.memory import Halving
+from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.errors import DataError
 from tlcli.inference.calibration import fit_temperature, probabilities
 from tlcli.training.tail.batches import Source, to_device
@@ -60,7 +60,7 @@ def _logits(tail: nn.Module, inputs: Tensor, part: slice) -> NDArray[np.float32]
 
 @torch.inference_mode()
 def logits_of(
-    tail: nn.Module, source: Source, count: int, device: torch.device, halving: Halving | None = None
+    tail: nn.Module, source: Source, count: int, device: torch.device, splitter: BatchSplitter | None = None
 ) -> tuple[list[int], NDArray[np.float32]]:
     """What a tail says of the rows 0 .. count - 1 of a source, in full precision, as prediction does.
 
@@ -73,7 +73,7 @@ def logits_of(
         DataError: none can.
     """
     tail.eval()
-    halving = halving or Halving(device, lambda _: None)
+    splitter = splitter or BatchSplitter(device, lambda _: None)
     starts = range(0, count, EVALUATED_AT_ONCE)
     batches = [list(range(start, min(start + EVALUATED_AT_ONCE, count))) for start in starts]
     found: list[int] = []
@@ -81,7 +81,7 @@ def logits_of(
     for rows, inputs in source.load(processes.share(batches), 0):
         if len(rows):
             found += rows.tolist()
-            logits += halving.run(functools.partial(_logits, tail, to_device(inputs, device)), len(rows))
+            logits += splitter.run(functools.partial(_logits, tail, to_device(inputs, device)), len(rows))
     parts = processes.gather((found, logits))
     found, logits = [row for rows, _ in parts for row in rows], [some for _, arrays in parts for some in arrays]
     if not found:

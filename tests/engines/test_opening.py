@@ -1,4 +1,4 @@
-"""Half precision is used where its features are those of fp32, which then share a cache."""
+"""fp16 is used only if its features agree with those in fp32, because both share a cache."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.nn import functional
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
-from tlcli.engines.selection import open_runner
-from tlcli.engines.torch_engine import numerics
+from tlcli.engines.choice import feature_numerics
+from tlcli.engines.opening import open_runner
 from tlcli.features.network import make_preprocessing
 from tlcli.images.preprocess import whole_image
 from tlcli.progress import Silent
 
 
-class Heard(Silent):
-    """Keeps the warnings."""
+class WarningRecorder(Silent):
+    """Records warnings."""
 
     def __init__(self):
         self.warnings = []
@@ -28,7 +28,7 @@ class Heard(Silent):
 
 
 class Scaled(nn.Module):
-    """A convolution whose maps are so many times as large."""
+    """A convolution whose intermediate maps are multiplied by `scale`."""
 
     def __init__(self, scale):
         super().__init__()
@@ -39,8 +39,8 @@ class Scaled(nn.Module):
         return self.convolution(inputs * self.scale).float() / self.scale
 
 
-def runner_of(prefix, preprocessing, precision, heard):
-    """On a CPU, where fp16 is slow but the same arithmetic."""
+def open_torch(prefix, preprocessing, precision, recorder):
+    """Run on a CPU, where fp16 is slow but uses the same arithmetic as on a GPU."""
     return open_runner(
         prefix,
         preprocessing,
@@ -48,19 +48,19 @@ def runner_of(prefix, preprocessing, precision, heard):
         required=False,
         device=torch.device("cpu"),
         precision=precision,
-        report=heard,
+        report=recorder,
     )
 
 
-def test_what_overflows_in_fp16_runs_in_fp32():
-    heard, size = Heard(), whole_image(12)
-    runner = runner_of(Scaled(1e6), size, "fp16", heard)
+def test_a_network_that_overflows_in_fp16_runs_in_fp32():
+    recorder, size = WarningRecorder(), whole_image(12)
+    runner = open_torch(Scaled(1e6), size, "fp16", recorder)
     assert runner.precision == "fp32"
-    assert heard.warnings == ["this network gives other features in fp16 than in fp32; going on in fp32."]
+    assert recorder.warnings == ["features of this network in fp16 differ from those in fp32; continuing in fp32."]
     pixels = np.random.default_rng(1).integers(0, 256, (3, *size.shape), np.uint8)
-    exact = runner_of(Scaled(1e6), size, "fp32", heard).features(pixels)
+    exact = open_torch(Scaled(1e6), size, "fp32", recorder).features(pixels)
     assert torch.equal(runner.features(pixels), exact)
-    assert len(heard.warnings) == 1
+    assert len(recorder.warnings) == 1
 
 
 @pytest.mark.parametrize("freeze", ["all", "blocks.2"])
@@ -68,21 +68,21 @@ def test_the_default_backbone_in_fp16_gives_the_features_of_fp32(draw, tmp_path,
     from tlcli.images.batch import stacked
     from tlcli.images.worker import DecodeOptions, read_image
 
-    backbone, heard = load_backbone(classes=3, size=64), Heard()
+    backbone, recorder = load_backbone(classes=3, size=64), WarningRecorder()
     preprocessing = make_preprocessing(backbone, "crop")
     paths = [draw(tmp_path / f"{number}.png", number, size=(90, 70)) for number in range(6)]
     images = [read_image(str(path), DecodeOptions(preprocessing=preprocessing)).pixels for path in paths]
     pixels = stacked(images, preprocessing.shape)
     features = {}
     for precision in ("fp16", "fp32"):
-        runner = runner_of(cut_at(backbone, freeze).prefix, preprocessing, precision, heard)
+        runner = open_torch(cut_at(backbone, freeze).prefix, preprocessing, precision, recorder)
         assert runner.precision == precision
         features[precision] = runner.features(pixels).flatten(1)
-    assert not heard.warnings
+    assert not recorder.warnings
     assert not torch.equal(features["fp16"], features["fp32"])
     assert functional.cosine_similarity(features["fp16"], features["fp32"]).min() >= 0.9999
 
 
-def test_precisions_that_agree_share_a_cache():
-    assert numerics("fp16") == numerics("fp32") == "fp32"
-    assert numerics("bf16") == "bf16"
+def test_fp16_and_fp32_share_a_cache():
+    assert feature_numerics("fp16") == feature_numerics("fp32") == "fp32"
+    assert feature_numerics("bf16") == "bf16"

@@ -1,4 +1,4 @@
-"""Memory that runs out: batches become smaller, once and for all, and what comes out is the same."""
+"""When memory runs out, batches become smaller for good, and the results stay the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from tlcli.engines.memory import Halving
-from tlcli.engines.torch_engine import PrefixRunner
+from tlcli.engines.batch_splitter import BatchSplitter
+from tlcli.engines.torch_engine import TorchRunner
 from tlcli.errors import MachineError
+from tlcli.images.preprocess import whole_image
 
 CPU = torch.device("cpu")
 OUT_OF_MEMORY = (
@@ -20,7 +21,7 @@ OUT_OF_MEMORY = (
 
 
 class Tight(nn.Module):
-    """A network with memory for so many images."""
+    """A network that runs out of memory above `most` images."""
 
     def __init__(self, inner, most, error=OUT_OF_MEMORY[0]):
         super().__init__()
@@ -34,36 +35,36 @@ class Tight(nn.Module):
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "python", "torch on a CPU"])
-def test_features_are_the_same_and_smaller_batches_are_said_once(error):
-    inner, told = nn.Flatten(), []
+def test_smaller_batches_give_the_same_features_and_one_warning(error):
+    inner, warnings = nn.Flatten(), []
     pixels = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3)).astype(np.uint8)
-    whole = PrefixRunner(inner, (0.5,) * 3, (0.5,) * 3, device=CPU, precision="fp32").features(pixels)
+    whole = TorchRunner(inner, whole_image(4), device=CPU, precision="fp32").features(pixels)
     tight = Tight(inner, 5, error)
-    runner = PrefixRunner(tight, (0.5,) * 3, (0.5,) * 3, device=CPU, precision="fp32", warn=told.append)
+    runner = TorchRunner(tight, whole_image(4), device=CPU, precision="fp32", warn=warnings.append)
     torch.testing.assert_close(runner.features(pixels), whole, rtol=0, atol=0)
     assert tight.seen == [11, 3, 4, 4]
-    assert told == ["cpu ran out of memory; going on with 5 images at a time."]
+    assert warnings == ["cpu ran out of memory; continuing with 5 images at a time."]
     torch.testing.assert_close(runner.features(pixels), whole, rtol=0, atol=0)
-    assert tight.seen[4:] == [3, 4, 4], "it isn't tried again"
-    assert len(told) == 1
+    assert tight.seen[4:] == [3, 4, 4], "a size that failed is not tried again"
+    assert len(warnings) == 1
 
 
-def test_memory_for_not_even_one_image_is_an_error_with_a_remedy():
+def test_too_little_memory_for_one_image_is_an_error_with_a_remedy():
     with pytest.raises(MachineError, match=r"no memory for 1 images at a time. Use a smaller --size"):
-        Halving(CPU, lambda _: None).run(lambda part: Tight(nn.Identity(), 0)(torch.zeros(8)[part]), 8)
+        BatchSplitter(CPU, lambda _: None).run(lambda part: Tight(nn.Identity(), 0)(torch.zeros(8)[part]), 8)
 
 
-def test_other_errors_are_no_matter_of_memory():
+def test_other_errors_do_not_split_the_batch():
     tight = Tight(nn.Identity(), 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="shapes"):
-        Halving(CPU, lambda _: None).run(lambda part: tight(torch.zeros(8)[part]), 8)
+        BatchSplitter(CPU, lambda _: None).run(lambda part: tight(torch.zeros(8)[part]), 8)
     assert tight.seen == [8]
 
 
 @pytest.mark.parametrize("count", range(2, 40))
-def test_parts_hold_every_image_once_and_at_least_two_where_that_is_asked(count):
+def test_parts_hold_every_image_once_and_at_least_min_size_images(count):
     for fits in range(3, 12):
-        halving, parts = Halving(CPU, lambda _: None, least=2), []
+        splitter, parts = BatchSplitter(CPU, lambda _: None, min_size=2), []
 
         def take(part, fits=fits, parts=parts):
             if part.start == 0:
@@ -72,6 +73,6 @@ def test_parts_hold_every_image_once_and_at_least_two_where_that_is_asked(count)
                 raise MemoryError
             parts.append(part)
 
-        halving.run(take, count)
+        splitter.run(take, count)
         assert [row for part in parts for row in range(part.start, part.stop)] == list(range(count))
         assert all(part.stop - part.start >= 2 for part in parts)

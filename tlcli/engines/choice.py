@@ -1,0 +1,95 @@
+"""Choose the device, precision, engine and batch size: resolve what the user left at `auto`, and reject the rest.
+
+Every choice is a pure function of the settings, the hardware and the number of images.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from tlcli import processes
+from tlcli.errors import MachineError, UsageError
+
+MIN_IMAGES_FOR_ONNX = 600
+"""Number of images at which exporting the network and running it in ONNX Runtime takes about as long as running it in
+torch (benchmarks/engine.py measures 562 for EfficientNet-Lite0 on two cores)."""
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the torch device for `--device`.
+
+    `auto` is CUDA if available, else the CPU. Under torchrun each process gets its own GPU.
+
+    Raises:
+        MachineError: This machine does not have the requested device.
+        UsageError: Several processes request the same GPU.
+    """
+    local_rank = processes.local_rank()
+    if local_rank is not None and device in {"auto", "cuda"} and torch.cuda.is_available():
+        return torch.device("cuda", local_rank)
+    if local_rank is not None and device.startswith("cuda:"):
+        raise UsageError(f"--device {device}: each process of torchrun uses its own GPU. Use --device cuda.")
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise MachineError(
+            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use. "
+            "Use --device cpu (or auto)."
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise MachineError("--device mps: torch finds no Apple GPU here. Use --device cpu (or auto).")
+    return torch.device(device)
+
+
+def uses_cuda(device: str) -> bool:
+    """Return whether `pick_device` would return a CUDA device."""
+    return torch.cuda.is_available() and device.partition(":")[0] in {"auto", "cuda"}
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """Return `fp32`, `bf16` or `fp16` for `--precision`; `auto` is fp16 on CUDA and fp32 elsewhere.
+
+    Raises:
+        UsageError: fp16 on a CPU, where it is slower than fp32 and no more accurate.
+    """
+    if precision == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 has no use on a CPU. Use fp32 (or bf16: faster, but less accurate).")
+    return precision
+
+
+def feature_numerics(precision: str) -> str:
+    """Return the precision as it enters the fingerprint of a feature cache.
+
+    fp16 counts as fp32, because `open_runner` uses it only if its features agree with those in fp32.
+    """
+    return "fp32" if precision == "fp16" else precision
+
+
+def pick_engine(engine: str, device: torch.device, precision: str, images: int | None) -> str:
+    """Return `onnx` or `torch` for `--engine`.
+
+    `auto` is ONNX Runtime on a CPU in fp32 if there are enough images to make up for the export, else torch.
+
+    Args:
+        engine: `auto`, `onnx` or `torch`.
+        device: Where the network runs.
+        precision: `fp32`, `bf16` or `fp16`.
+        images: Number of images; None if the network is exported in any case.
+
+    Raises:
+        UsageError: `onnx` on a device or in a precision it does not support.
+    """
+    supported = device.type == "cpu" and precision == "fp32"
+    if engine == "onnx" and not supported:
+        raise UsageError(f"--engine onnx runs on a CPU in fp32, not on {device} in {precision}. Use --engine torch.")
+    if engine != "auto":
+        return engine
+    return "onnx" if supported and (images is None or images >= MIN_IMAGES_FOR_ONNX) else "torch"
+
+
+def pick_batch_size(batch_size: int | None, device: torch.device) -> int:
+    """Return the requested batch size, else 256 on a GPU and 4 on a CPU, whose caches hold no larger batch."""
+    return batch_size or (4 if device.type == "cpu" else 256)
