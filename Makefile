@@ -1,23 +1,34 @@
-# make demo: everything from nothing to labeled images. make test: all tests. make lint: linters and types. make docs: pages.
+# make demo: from nothing to labeled images. make test: the tests of a few minutes. make test-all: all tests.
+# make lint: linters, types and the direction of imports. make docs: pages.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test lint format docs dist bench gallery clean
+.PHONY: demo test test-slow test-all lint format docs dist bench gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tlcli finetune sample_data/pictures --out $(RUN) --overwrite
 	$(BIN)/tlcli evaluate $(RUN) sample_data/pictures
 	$(BIN)/tlcli predict $(RUN) sample_data/to_predict --top 2
 
+# Two worker processes; one that is done takes over tests of the other.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.tested
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/.tested
+	$(PYTEST)
 
 lint: $(VENV)/.linted
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
 
 format: $(VENV)/.linted

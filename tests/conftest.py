@@ -1,11 +1,15 @@
-"""What several tests share: drawn images, a reporter that remembers, and a system that refuses."""
+"""Shared fixtures: drawn images, a trained run, a recording reporter, and system limits (permissions, full disk)."""
 
 import contextlib
+import fcntl
+import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +21,13 @@ from PIL import Image, ImageDraw
 from tlcli.images.preprocess import Preprocessing
 from tlcli.progress import Silent
 
-NOBODY = 65534
+UNPRIVILEGED_USER = 65534
+
+SharedFolder = Callable[[str, Callable[[Path], object]], Path]
 
 
-class Remembering(Silent):
-    """A reporter that keeps what it was told."""
+class RecordingReporter(Silent):
+    """A reporter that keeps its notes and warnings."""
 
     def __init__(self):
         self.notes = []
@@ -36,7 +42,31 @@ class Remembering(Silent):
 
 @pytest.fixture
 def report():
-    return Remembering()
+    return RecordingReporter()
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SharedFolder:
+    """Create a folder once per test run: `shared_folder(name, create)` calls `create(folder)` in one xdist worker only.
+
+    The other workers wait for it and use the same files, so tests must not change them.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def shared(name: str, create: Callable[[Path], object]) -> Path:
+        folder, done = root / f"shared-{name}", root / f"shared-{name}.done"
+        with (root / f"shared-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                create(folder)
+                done.touch()
+        return folder
+
+    return shared
 
 
 @pytest.fixture(scope="session")
@@ -56,16 +86,18 @@ def draw():
 
 
 @pytest.fixture(scope="session")
-def largest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As many pixels as are decoded, and transparent, which takes most memory: a decoder is busy for seconds."""
-    path = tmp_path_factory.mktemp("largest") / "largest.png"
-    Image.new("P", (2**14, 2**14)).save(path, transparency=0, compress_level=1)
-    return path
+def largest(shared_folder: SharedFolder) -> Path:
+    """A PNG with the maximum number of pixels, transparent (the most memory): decoding it takes seconds."""
+
+    def save(folder: Path) -> None:
+        Image.new("P", (2**14, 2**14)).save(folder / "largest.png", transparency=0, compress_level=1)
+
+    return shared_folder("largest", save) / "largest.png"
 
 
 @pytest.fixture(scope="session")
 def small():
-    """The whole image, squashed to 16 x 16 RGB."""
+    """Preprocessing that squashes the whole image to 16 x 16 RGB."""
     return Preprocessing(
         height=16,
         width=16,
@@ -80,14 +112,14 @@ def small():
 
 @pytest.fixture
 def unprivileged():
-    """A context in which file permissions count, even where the tests run as root."""
+    """A context manager under which file permissions apply, even if the tests run as root."""
 
     @contextlib.contextmanager
     def drop():
         if os.geteuid() != 0:
             yield
             return
-        os.seteuid(NOBODY)
+        os.seteuid(UNPRIVILEGED_USER)
         try:
             yield
         finally:
@@ -98,7 +130,7 @@ def unprivileged():
 
 @pytest.fixture
 def public_path():
-    """A temporary folder that everybody may enter; pytest's own is private to who runs the tests."""
+    """A temporary folder that every user can enter; pytest's own is private to the user who runs the tests."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -106,7 +138,7 @@ def public_path():
 
 @pytest.fixture
 def full_disk():
-    """A context in which no file can grow beyond some bytes, as on a full disk."""
+    """A context manager that limits the size of files in bytes, as a full disk does."""
 
     @contextlib.contextmanager
     def limit(size):
@@ -122,7 +154,7 @@ def full_disk():
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run on `photos`, the cache it used, and what finetune said."""
+    """A finished run on `photos`, the cache it used, and the dictionary that `finetune` returned."""
 
     run: Path
     cache: Path
@@ -130,9 +162,9 @@ class TrainedRun:
 
 
 def draw_shape(shape: str, generator: np.random.Generator) -> Image.Image:
-    """A disc, a square, or stripes, somewhere on a noisy ground."""
-    ground = generator.integers(0, 120, 3)
-    pixels = np.clip(ground + generator.normal(0, 12, (80, 96, 3)), 0, 255).astype(np.uint8)
+    """Draw a disc, a square, or stripes at a random position on a noisy background."""
+    background = generator.integers(0, 120, 3)
+    pixels = np.clip(background + generator.normal(0, 12, (80, 96, 3)), 0, 255).astype(np.uint8)
     image = Image.fromarray(pixels)
     pen = ImageDraw.Draw(image)
     color = tuple(int(value) for value in generator.integers(130, 256, 3))
@@ -149,41 +181,47 @@ def draw_shape(shape: str, generator: np.random.Generator) -> Image.Image:
     return image
 
 
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of fifteen small drawn JPEGs."""
-    root = tmp_path_factory.mktemp("drawn") / "photos"
+def draw_photos(root: Path) -> None:
     generator = np.random.default_rng(0)
     for shape in ("disc", "square", "stripes"):
-        (root / shape).mkdir(parents=True)
+        (root / "photos" / shape).mkdir(parents=True)
         for number in range(15):
-            draw_shape(shape, generator).save(root / shape / f"{number:02d}.jpg", quality=92)
-    return root
+            draw_shape(shape, generator).save(root / "photos" / shape / f"{number:02d}.jpg", quality=92)
 
 
 @pytest.fixture(scope="session")
-def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    """The default backbone, at 64 pixels for speed, trained once for all tests that need a run."""
-    from tlcli.commands.finetune import finetune
-    from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
+def photos(shared_folder: SharedFolder) -> Path:
+    """Three classes of fifteen small drawn JPEGs. Not to be changed: copy them."""
+    return shared_folder("drawn", draw_photos) / "photos"
 
-    root = tmp_path_factory.mktemp("trained")
-    info = finetune(
-        FinetuneSettings(
-            data=photos,
-            out=root / "run",
-            network=NetworkSettings(size=64),
-            cache=CacheSettings(directory=root / "cache"),
+
+@pytest.fixture(scope="session")
+def trained(photos: Path, shared_folder: SharedFolder) -> TrainedRun:
+    """The default backbone, at 64 pixels for speed, trained once for all tests that need a run."""
+
+    def train(root: Path) -> None:
+        from tlcli.commands.finetune import finetune
+        from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
+
+        info = finetune(
+            FinetuneSettings(
+                data=photos,
+                out=root / "run",
+                network=NetworkSettings(size=64),
+                cache=CacheSettings(directory=root / "cache"),
+            )
         )
-    )
-    return TrainedRun(run=root / "run", cache=root / "cache", info=info)
+        (root / "info.json").write_text(json.dumps(info))
+
+    root = shared_folder("trained", train)
+    return TrainedRun(run=root / "run", cache=root / "cache", info=json.loads((root / "info.json").read_text()))
 
 
 MEASURED = """
 import sys
 from tlcli.cli.main import run
 code = run(sys.argv[1:])
-# Not getrusage, whose figure a new process takes over from the one that started it.
+# Not getrusage: a new process inherits its parent's maximum.
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
 sys.exit(code)
 """
@@ -191,7 +229,7 @@ sys.exit(code)
 
 @pytest.fixture
 def measured():
-    """Run a tlcli command in a process of its own: how it ended, and its peak memory in kilobytes (children apart)."""
+    """Run a tlcli command in a new process; return the finished process and its peak memory in kB without children."""
 
     def run(*arguments, **environment):
         command = [sys.executable, "-c", MEASURED, *map(str, arguments)]

@@ -1,27 +1,23 @@
-"""Servers that run commands with faults, the images of the trials, and results made without a fault."""
+"""Fixtures: servers that run commands with faults, the images of the trials, and runs made without a fault."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fault_trials import NETWORK, Laboratory, Server
+from fault_trials import NETWORK, Server, TrialRunner
 
 LONG_AGO = 1_600_000_000
-"""Seconds since 1970; the memo keeps nothing that was changed just now."""
-
-counts: Counter[str] = Counter()
-"""Operations that were enumerated, faults injected, artifacts damaged: for the last lines of the tests' output."""
+"""Modification time of the images: the digest memo ignores files that changed just now."""
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory) -> Path:
-    """`interpose.c`, compiled."""
+    """The compiled `interpose.c`."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.fail("the fault-injection tests need a C compiler (cc): apt-get install gcc libc6-dev, or set CC")
@@ -32,19 +28,35 @@ def library(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def laboratory(library, tmp_path_factory):
-    """One server a core, two at most."""
-    folder = tmp_path_factory.mktemp("laboratory")
-    servers = [Server(library, folder / f"server-{number}") for number in range(min(2, len(os.sched_getaffinity(0))))]
-    (folder / "room").mkdir()
-    yield Laboratory(servers, folder / "room")
+def start_server(library, tmp_path_factory) -> Iterator[Callable[[], Server]]:
+    """Start servers, which are closed at the end."""
+    servers = []
+
+    def start() -> Server:
+        servers.append(Server(library, tmp_path_factory.mktemp("server")))
+        return servers[-1]
+
+    yield start
     for server in servers:
         server.close()
 
 
 @pytest.fixture(scope="session")
+def trials(start_server, tmp_path_factory) -> TrialRunner:
+    """Two servers in total if there are two cores: two here, or one in each of two xdist workers."""
+    count = min(2, len(os.sched_getaffinity(0))) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return TrialRunner([start_server() for _ in range(max(1, count))], tmp_path_factory.mktemp("trials"))
+
+
+@pytest.fixture(scope="session")
+def two_servers(trials, start_server) -> list[Server]:
+    """Two servers, for commands that run at the same time."""
+    return trials.servers[:2] if len(trials.servers) > 1 else [*trials.servers, start_server()]
+
+
+@pytest.fixture(scope="session")
 def images(draw, tmp_path_factory) -> Path:
-    """Two classes, each with four images to train and two to validate on."""
+    """Two classes with four training images and two validation images each."""
     root = tmp_path_factory.mktemp("data") / "images"
     for number in range(12):
         split, label = "validation" if number % 3 == 2 else "train", ("cat", "dog")[number % 2]
@@ -55,7 +67,7 @@ def images(draw, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def few(images, tmp_path_factory) -> Path:
-    """Of two classes, one image each to train and to validate on."""
+    """Two classes with one training image and one validation image each."""
     root = tmp_path_factory.mktemp("data") / "few"
     for folder in sorted(images.glob("*/*")):
         (root / folder.relative_to(images)).mkdir(parents=True)
@@ -66,7 +78,7 @@ def few(images, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def inbox(draw, tmp_path_factory) -> Path:
-    """Five images to predict, one of them broken."""
+    """Five images to predict, one of them damaged."""
     root = tmp_path_factory.mktemp("data") / "inbox"
     for number in range(5):
         draw(root / f"{number}.png", seed=number, size=(32, 32))
@@ -80,35 +92,24 @@ def empty(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(laboratory, images, tmp_path_factory) -> Path:
-    """A folder with `cache` and a run `run` of an all-frozen network, with model.onnx, as a command makes them."""
+def made(trials, images, tmp_path_factory) -> Path:
+    """A folder with the feature cache `cache` and the run `run`, all frozen, with model.onnx."""
     folder = tmp_path_factory.mktemp("made")
     command = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *NETWORK]
-    for server in laboratory.servers:  # so that each has imported what it needs
+    for server in trials.servers:  # so that each has imported all modules
         shutil.rmtree(folder)
         folder.mkdir()
-        ended = server.run(command, folder)
-        assert ended.code == 0, ended.output
+        outcome = server.run(command, folder)
+        assert outcome.code == 0, outcome.output
     assert (folder / "run" / "model.onnx").exists()
     return folder
 
 
 @pytest.fixture(scope="session")
-def known_to_timm(laboratory, images, tmp_path_factory) -> Path:
-    """A run of a small network that timm has."""
+def timm_run(trials, images, tmp_path_factory) -> Path:
+    """A run of a small network of timm."""
     folder = tmp_path_factory.mktemp("known")
     network = ("--backbone", "test_resnet", "--size", "32", "--weights", "none", "--engine", "torch", "--no-cache")
     command = ["finetune", str(images), "--out", "{}/run", "--workers", "1", *network]
-    assert (ended := laboratory.servers[0].run(command, folder)).code == 0, ended.output
+    assert (outcome := trials.servers[0].run(command, folder)).code == 0, outcome.output
     return folder / "run"
-
-
-@pytest.fixture(scope="session")
-def tally() -> Counter[str]:
-    return counts
-
-
-def pytest_terminal_summary(terminalreporter: Any):
-    if counts:
-        said = ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
-        terminalreporter.write_line(f"Faults: {said}")

@@ -1,8 +1,8 @@
-"""Runs tlcli commands in forked copies of itself, so that a trial costs the command alone, not its imports.
+"""Server process that runs tlcli commands in forked copies of itself, so that a trial does not pay for the imports.
 
-The library of `interpose.c` is loaded before it. Orders come as JSON, a line each; each is answered by how it ended.
-Nothing here changes what is written or in which order, but pieces are small and checkpoints frequent, so that there is
-more to interrupt.
+Started with the library of `interpose.c` preloaded. Reads one JSON request per line and answers each with an exit code.
+Commands write the same files in the same order as usual, but in small pieces and with frequent checkpoints, so that
+there are more operations to interrupt.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from tlcli.images import loader
 from tlcli.images.worker import DecodedImage, read_image
 from tlcli.training.tail import checkpoints
 
-LIMIT = 120
-"""Seconds after which a command is taken to hang."""
+TIME_LIMIT = 120
+"""Seconds after which a command counts as hanging."""
 
 
-class Inline:
-    """A decoding process that is none: it reads images and writes nothing, so it needs no process to be killed."""
+class InlineDecoder:
+    """Stands in for a decoder process: decodes in this process, since decoders write no files."""
 
     def start(self, order):
         self._order = order
@@ -47,64 +47,64 @@ class Inline:
         return read_image(request[0], self._order, request[1])
 
     def end(self):
-        """Nothing to end."""
+        """Do nothing: there is no process."""
 
     kill = end
 
 
-def keep_exports(folder: Path):
-    """Have each network exported to ONNX once: that takes seconds, and writes nothing."""
+def cache_onnx_engines(folder: Path):
+    """Export each network to ONNX only once: that takes seconds and writes no files."""
     export = onnx_export._export
 
-    def kept(network: torch.nn.Module, pixels: torch.Tensor) -> bytes:
+    def cached(network: torch.nn.Module, pixels: torch.Tensor) -> bytes:
         path = folder / f"{hashlib.sha256(weights_digest(network).encode()).hexdigest()}.onnx"
         if not path.exists():
             path.write_bytes(export(network, pixels))
         return path.read_bytes()
 
-    onnx_export._export = kept
+    onnx_export._export = cached
 
 
-def keep_exported(folder: Path):
-    """The same for `export`, whose networks are made once, but compared each time."""
+def cache_onnx_files(folder: Path):
+    """The same for the `export` command: the ONNX file is made once, but checked every time."""
     make = export._onnx
 
-    def kept(run, backbone, settings, images, report):
+    def cached(run, backbone, settings, images, report):
         path = folder / f"{run.info['sha256']}.exported"
         if not path.exists():
             path.write_bytes(make(run, backbone, settings, images, report)[0])
         content = path.read_bytes()
         return content, onnx_file.run_onnx_file(content, input_name(with_preprocessing=False), run.preprocessing)
 
-    export._onnx = kept
+    export._onnx = cached
 
 
-def make_cheap(folder: Path):
-    loader._Child = Inline
+def speed_up(folder: Path):
+    loader._Child = InlineDecoder
     store.FLUSH_BYTES = 2000
     predict.FLUSH = 2
     checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9
-    keep_exports(folder)
-    keep_exported(folder)
+    cache_onnx_engines(folder)
+    cache_onnx_files(folder)
 
 
-def obey(library: ctypes.CDLL, order: dict[str, Any]):
-    """Run the command, and end."""
+def run_request(library: ctypes.CDLL, request: dict[str, Any]):
+    """Run the command of a request in this forked process, then exit."""
     code = 1
     try:
-        signal.alarm(LIMIT)
-        descriptor = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        trace = os.open(order["trace"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        signal.alarm(TIME_LIMIT)
+        descriptor = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        trace = os.open(request["trace"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        root = os.fsencode(order["root"])
-        library.faults_arm(root, order["kind"], ctypes.c_long(order["at"]), trace, order["flock"])
-        code = cli.run(order["arguments"])
+        root = os.fsencode(request["root"])
+        library.faults_arm(root, request["kind"], ctypes.c_long(request["at"]), trace, request["flock"])
+        code = cli.run(request["arguments"])
         library.faults_arm(b"", 0, ctypes.c_long(-1), -1, 0)
         sys.stdout.flush()
         sys.stderr.flush()
-        Path(order["modules"]).write_text(json.dumps(list(sys.modules)))
-    except BaseException:  # noqa: BLE001 - a bug, whose traceback the trial looks for
+        Path(request["modules"]).write_text(json.dumps(list(sys.modules)))
+    except BaseException:  # noqa: BLE001 - a bug: the trial looks for its traceback
         library.faults_arm(b"", 0, ctypes.c_long(-1), -1, 0)
         traceback.print_exc()
         sys.stderr.flush()
@@ -116,22 +116,22 @@ def main():
     folder = Path(sys.argv[1])
     library = ctypes.CDLL(os.environ["LD_PRELOAD"])
     torch.set_num_threads(1)
-    make_cheap(folder)
+    speed_up(folder)
     print("ready", flush=True)
-    tried: set[str] = set()
+    seen: set[str] = set()
     for line in sys.stdin:
-        order = json.loads(line)
-        order["modules"] = str(folder / f"modules-{os.getpid()}.json")
+        request = json.loads(line)
+        request["modules"] = str(folder / f"modules-{os.getpid()}.json")
         if not (child := os.fork()):
-            obey(library, order)
+            run_request(library, request)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        with contextlib.suppress(FileNotFoundError):  # what a command imported, the next ones need not
-            names = set(json.loads(Path(order["modules"]).read_text())) - tried
-            tried |= names
+        with contextlib.suppress(FileNotFoundError):  # import it here, so that the next commands find it imported
+            names = set(json.loads(Path(request["modules"]).read_text())) - seen
+            seen |= names
             for name in names - sys.modules.keys():
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
-            Path(order["modules"]).unlink()
+            Path(request["modules"]).unlink()
         print(json.dumps(status), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Trials: a command, a fault at one of its operations, what must hold then, and the next command.
+"""Fault-injection trials: run a command with a fault at one of its operations, check the state, run the next command.
 
 An operation is a line of the trace that `interpose.c` writes: name, bytes, path, other path.
 """
@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import re
 import select
 import shutil
@@ -22,19 +23,25 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+import pytest
+
 NOTHING, KILL, TEAR, FULL, BROKEN, READ_ONLY = range(6)
-NAMES = ("nothing", "SIGKILL", "SIGKILL half-way", "ENOSPC from there on", "EIO")
+FAULT_NAMES = ("nothing", "SIGKILL", "SIGKILL halfway", "ENOSPC from there on", "EIO")
 KILLED = -9
 DISK, DONE, SOME_FAILED = 5, 0, 3
 NETWORK = ("--backbone", "lenet5", "--weights", "none", "--workers", "1", "--seed", "1")
 QUICK = (*NETWORK, "--engine", "torch")
 TAIL = ("--freeze", "3", "--epochs", "1", "--batch-size", "4", "--augment", "none")
-"""What most trials ask for: a small network with random weights, cut at its third layer."""
+"""Options of most trials: a small network with random weights, cut at its third layer."""
+PARTS = ("sample", *(pytest.param(number, marks=pytest.mark.slow, id=f"rest-{number + 1}") for number in range(2)))
+"""Trials are divided into a sample for `make test`, and the rest, in two tests for two worker processes."""
+SAMPLE_SIZE = 8
+"""Trials in a sample."""
 ANSWER_LIMIT = 180
-"""Seconds to wait for a server."""
+"""Seconds to wait for an answer of a server."""
 
 Tree = dict[str, int | None]
-"""Sizes of files, by path; None for folders."""
+"""Size of each file by path; None for folders."""
 
 
 class Operation(NamedTuple):
@@ -47,8 +54,8 @@ class Operation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
+class Outcome:
+    """How a command ended. `code` is negative if a signal killed it."""
 
     code: int
     output: str
@@ -57,27 +64,27 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A command whose every operation is a place for a fault.
+    """A command that is run with a fault at each of its operations.
 
-    `{}` in arguments is the trial's folder.
+    `{}` in arguments stands for the trial's folder.
     """
 
     name: str
     arguments: Sequence[str]
     again: Sequence[str]
-    """The next command, after a crash."""
+    """The command to run after a crash."""
     start: Path
-    """What lies in the folder at the beginning."""
+    """Folder that is copied to the trial's folder first."""
     result: Callable[[Path], Any]
-    """What is compared with that of an uninterrupted command."""
+    """Return what must equal the result of an uninterrupted command."""
     held: Callable[[Path], None] = lambda _: None
-    """What must hold between the crash and the next command."""
+    """Assert what must hold between the crash and the next command."""
     code: int = DONE
-    """Of the uninterrupted command."""
+    """Exit code of the uninterrupted command."""
 
 
 class Server:
-    """A `fault_server.py` that runs commands, one after the other."""
+    """A `fault_server.py` process, which runs one command at a time."""
 
     def __init__(self, library: Path, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -96,11 +103,13 @@ class Server:
         self._numbers = count()
         assert self._answer() == "ready\n"
 
-    def run(self, arguments: Sequence[str], root: Path, *, kind: int = NOTHING, at: int = -1, flock: int = 0) -> Ended:
-        """Run a command with a fault below `root`."""
+    def run(
+        self, arguments: Sequence[str], root: Path, *, kind: int = NOTHING, at: int = -1, flock: int = 0
+    ) -> Outcome:
+        """Run a command, with a fault at operation `at` below `root`."""
         number = next(self._numbers)
         output, trace = (self._folder / f"{what}-{id(self)}-{number}" for what in ("output", "trace"))
-        order = {
+        request = {
             "arguments": [argument.replace("{}", str(root)) for argument in arguments],
             "root": str(root),
             "kind": kind,
@@ -109,20 +118,20 @@ class Server:
             "output": str(output),
             "trace": str(trace),
         }
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         code = json.loads(self._answer())
         lines = [line.split("\t") for line in trace.read_text(errors="surrogateescape").splitlines()]
-        ended = Ended(
+        outcome = Outcome(
             code=code,
             output=output.read_text(errors="replace"),
             trace=[Operation(name, int(size), path, other) for name, size, path, other in lines],
         )
         output.unlink()
         trace.unlink()
-        return ended
+        return outcome
 
     def _answer(self) -> str:
-        assert select.select([self._process.stdout], [], [], ANSWER_LIMIT)[0], "the fault server hangs"
+        assert select.select([self._process.stdout], [], [], ANSWER_LIMIT)[0], "the fault server does not answer"
         line = self._process.stdout.readline()
         assert line, "the fault server died"
         return line
@@ -134,11 +143,11 @@ class Server:
 
 
 @dataclass
-class Laboratory:
-    """Servers, and room for trials."""
+class TrialRunner:
+    """Runs trials on servers, each in a new folder below `root`."""
 
     servers: Sequence[Server]
-    room: Path
+    root: Path
 
     def __post_init__(self) -> None:
         self._numbers = count()
@@ -147,30 +156,30 @@ class Laboratory:
             self._free.put(server)
 
     @contextlib.contextmanager
-    def bench(self, start: Path) -> Iterator[tuple[Server, Path]]:
-        """A server that is free, and a fresh copy of a folder."""
+    def trial(self, start: Path) -> Iterator[tuple[Server, Path]]:
+        """Yield an idle server and a new folder that is a copy of `start`."""
         server = self._free.get()
-        folder = self.room / f"trial-{next(self._numbers)}"
+        folder = self.root / f"trial-{next(self._numbers)}"
         try:
             shutil.copytree(start, folder)
             yield server, folder
-            shutil.rmtree(folder)  # a trial that failed stays, for a look
+            shutil.rmtree(folder)  # the folder of a failed trial is kept
         finally:
             self._free.put(server)
 
-    def each(self, trial: Callable[[Any], str | None], todo: Sequence[Any]) -> list[str]:
-        """Do trials, as many at once as there are servers, and give what was wrong with them."""
+    def run_all(self, trial: Callable[[Any], str | None], parameters: Sequence[Any]) -> list[str]:
+        """Run a trial with each parameter, in parallel on the servers, and return the problems found."""
         with ThreadPoolExecutor(len(self.servers)) as pool:
-            return [problem for problem in pool.map(trial, todo) if problem]
+            return [problem for problem in pool.map(trial, parameters) if problem]
 
 
 def tree(folder: Path) -> Tree:
-    """All that lies below a folder."""
+    """List everything below a folder."""
     return {str(path): None if path.is_dir() else path.stat().st_size for path in sorted(folder.rglob("*"))}
 
 
 def replay(before: Tree, trace: Sequence[Operation]) -> Tree:
-    """What the operations of a trace make of a tree. Equal to what is there only if none was missed."""
+    """Apply the operations of a trace to a tree. The result equals the real tree only if the trace missed none."""
     found = dict(before)
     for operation in trace:
         path, other = operation.path, operation.other
@@ -197,8 +206,11 @@ def replay(before: Tree, trace: Sequence[Operation]) -> Tree:
 
 
 def unsafe_renames(trace: Sequence[Operation]) -> list[str]:
-    """Renames of what was not synced since it was written, or whose folder isn't synced afterwards: a power cut may
-    leave them empty, or undo them."""
+    """Return renames that are not durable.
+
+    A file renamed before it is synced may be empty after a power cut; without a sync of the folder afterwards, the
+    rename may be undone.
+    """
     problems, unsynced = [], set()
     for number, operation in enumerate(trace):
         if operation.name == "write":
@@ -216,14 +228,17 @@ def unsafe_renames(trace: Sequence[Operation]) -> list[str]:
 
 
 def faults_of(trace: Sequence[Operation], *, everything: bool) -> list[tuple[int, int]]:
-    """Fault and operation of each trial: SIGKILL before each one and half-way through each write; ENOSPC and EIO at
-    each, or, unless `everything` is asked for, one of them by turns."""
+    """Return fault and operation of each trial.
+
+    SIGKILL comes before each operation and halfway through each write. Each operation also fails with an error, which
+    alternates between ENOSPC and EIO; with `everything`, each operation gets both.
+    """
     trials = []
     for number, operation in enumerate(trace):
         trials.append((KILL, number))
         if operation.name == "write" and operation.bytes > 1:
             trials.append((TEAR, number))
-        no_room = operation.name not in {"unlink", "rmdir", "truncate"}  # these free some
+        no_room = operation.name not in {"unlink", "rmdir", "truncate"}  # these free space
         if no_room and (everything or number % 2):
             trials.append((FULL, number))
         if everything or not no_room or not number % 2:
@@ -231,41 +246,50 @@ def faults_of(trace: Sequence[Operation], *, everything: bool) -> list[tuple[int
     return trials
 
 
-SPARED = re.compile(
+def part_of(trials: Sequence[Any], part: str | int) -> Sequence[Any]:
+    """Return one of the parts in `PARTS` of all trials."""
+    sample = set(random.Random(0).sample(range(len(trials)), min(SAMPLE_SIZE, len(trials))))
+    if part == "sample":
+        return [trials[number] for number in sorted(sample)]
+    rest = [trial for number, trial in enumerate(trials) if number not in sample]
+    return rest[part::2]
+
+
+TOLERATED = re.compile(
     r"""(?x)
-      /memo(/|$)               # digests are forgotten, and the images read again
-    | \.lock$                  # who holds a lock is said to people only; a lock's file may stay
-    | /\.(run|hub)\.old(/|$)    # what was replaced, and what a finished run needs no more,
+      /memo(/|$)               # only a speed-up: digests are computed again
+    | \.lock$                  # its content is only for messages; the file may stay
+    | /\.(run|hub)\.old(/|$)    # what was replaced, and what a finished run does not need:
     | /checkpoint(/|$)         # are removed by the next command
     | /\.unfinished$
     """
 )
-"""Paths of operations whose failure does not matter, so that the command may end well."""
+"""Paths of operations whose failure does not matter, so that the command may succeed."""
 
 
-def one_message(ended: Ended, folder: Path) -> str | None:
-    """What is wrong with how a command that failed below a folder says so, and where."""
-    said = [line for line in ended.output.splitlines() if line.startswith("environment: ")]
-    if "Traceback" in ended.output or "Exception ignored" in ended.output:
+def message_problem(outcome: Outcome, folder: Path) -> str | None:
+    """Check that a failed command printed one message that names a path below `folder`; return what is wrong."""
+    messages = [line for line in outcome.output.splitlines() if line.startswith("environment: ")]
+    if "Traceback" in outcome.output or "Exception ignored" in outcome.output:
         return "a traceback"
-    if len(said) != 1 or len(said[0]) > 400:
-        return f"{len(said)} messages"
-    if str(folder) not in said[0]:
-        return f"nothing of {folder}"
+    if len(messages) != 1 or len(messages[0]) > 400:
+        return f"{len(messages)} messages"
+    if str(folder) not in messages[0]:
+        return f"no path below {folder}"
     return None
 
 
-def litter(folder: Path) -> list[str]:
-    """What no finished command should leave: temporary files, unfinished or replaced runs, checkpoints, journals."""
+def leftovers(folder: Path) -> list[str]:
+    """List what no finished command may leave: temporary files, unfinished or replaced runs, checkpoints, journals."""
     known = re.compile(r"\.tmp$|\.partial$|\.unfinished$|/\.(run|hub)\.(new|old)$|/checkpoint$")
-    # One that is killed while cache.json or an export is written leaves its temporary file to `cache prune`.
-    mine = re.compile(r"/\.(cache\.json|(prefix|overview)-.*)\.\w{8}\.tmp$")
+    # Temporary files of a cache.json or an engine that a kill interrupted are left to `cache prune`.
+    allowed = re.compile(r"/\.(cache\.json|(prefix|overview)-.*)\.\w{8}\.tmp$")
     below = (path.removeprefix(str(folder)) for path in tree(folder))
-    return [path for path in below if known.search(path) and not mine.search(path)]
+    return [path for path in below if known.search(path) and not allowed.search(path)]
 
 
 def digest_of(folder: Path) -> str:
-    """Of names, bytes and times of change of all files below a folder."""
+    """Hash names, bytes and modification times of all files below a folder."""
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         status = path.stat()

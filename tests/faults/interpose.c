@@ -1,7 +1,7 @@
-/* Counts the operations that change files below one folder, and makes one of them fail as asked.
+/* Counts the operations that change files below one folder, and makes one of them fail.
  *
- * Loaded with LD_PRELOAD, it stands before the C library's own functions. `faults_arm` says where and what; until then,
- * and for all other files, everything passes. Each operation is written to a trace: name, bytes, path, other path.
+ * Loaded with LD_PRELOAD, it wraps functions of the C library. `faults_arm` sets the folder and the fault; before that,
+ * and for all other files, every call passes. Each operation is written to a trace: name, bytes, path, other path.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,7 +18,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { NOTHING, KILL, TEAR, FULL, BROKEN, READ_ONLY }; /* as in faults.py */
+enum { NOTHING, KILL, TEAR, FULL, BROKEN, READ_ONLY }; /* as in fault_trials.py */
 enum { PASS, FAIL, HALF };
 
 static char root[PATH_MAX];
@@ -58,7 +58,7 @@ static int resolve(int folder, const char *name, char *path) {
     return below(path);
 }
 
-/* What becomes of the operation: it passes, fails with errno set, or (a write) is to end half-way in a kill. */
+/* Decides about an operation: it passes, fails with errno set, or (a write) is killed halfway. */
 static int strike(const char *name, long bytes, const char *path, const char *other) {
     long number = __sync_fetch_and_add(&count, 1);
     char line[2 * PATH_MAX + 64];
@@ -142,7 +142,7 @@ ON_PATH(unlinkat, flags &AT_REMOVEDIR ? "rmdir" : "unlink", folder, (int folder,
         path, flags)
 ON_PATH(rmdir, "rmdir", AT_FDCWD, (const char *path), path)
 
-/* Only of folders that aren't there yet: else nothing is made, and who asks is content. */
+/* Only for folders that do not exist yet: otherwise nothing is created, and callers accept that. */
 static int making(int folder, const char *name) {
     char path[PATH_MAX];
     return resolve(folder, name, path) && faccessat(AT_FDCWD, path, F_OK, 0) && strike("mkdir", 0, path, "");
@@ -169,7 +169,7 @@ RENAME(renameat2, "rename", one, two, (int one, const char *from, int two, const
        two, to, flags)
 RENAME(link, "link", AT_FDCWD, AT_FDCWD, (const char *from, const char *to), from, to)
 
-/* A file system without locks. */
+/* Simulates a file system without locks. */
 int flock(int descriptor, int operation) {
     char path[PATH_MAX];
     if (flock_error && place(descriptor, path)) return errno = flock_error, -1;

@@ -1,7 +1,7 @@
-"""Every write, sync, rename and removal of the commands that keep something, with a kill, a full disk or a broken one
-at it: no traceback, nothing lost that was there, and the next command ends as if nothing had happened.
+"""Kill the commands that write files, or fail their disk, at every write, sync, rename and removal.
 
-`TLCLI_FAULTS=all` tries both errors at every operation; otherwise they take turns.
+There must be no traceback and no lost data, and the next command must end as if nothing had happened.
+With `TLCLI_FAULTS=all`, ENOSPC and EIO are both tried at each operation; otherwise they alternate.
 """
 
 from __future__ import annotations
@@ -9,28 +9,29 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
 
 import pyarrow as pa
 import pytest
 from fault_trials import (
     BROKEN,
     DISK,
+    FAULT_NAMES,
     FULL,
     KILL,
     KILLED,
-    NAMES,
     NETWORK,
+    PARTS,
     QUICK,
     SOME_FAILED,
-    SPARED,
     TAIL,
     TEAR,
+    TOLERATED,
     Case,
     digest_of,
     faults_of,
-    litter,
-    one_message,
+    leftovers,
+    message_problem,
+    part_of,
     replay,
     tree,
     unsafe_renames,
@@ -39,27 +40,27 @@ from fault_trials import (
 from tlcli.runs.run import load_run
 
 EVERYTHING = os.environ.get("TLCLI_FAULTS") == "all"
-CHANGING = {"seconds", "waited", "created", "sha256", "files", "computed", "reused"}
-"""What a run says that two equal runs differ in."""
+VARYING = {"seconds", "waited", "created", "sha256", "files", "computed", "reused"}
+"""Keys of run.json and metrics.jsonl in which two equal runs differ."""
 
 
-def steady(content):
-    """JSON without what depends on the clock."""
+def without_varying(content):
+    """Remove the keys in `VARYING` from JSON content."""
     if isinstance(content, dict):
-        return {name: steady(value) for name, value in content.items() if name not in CHANGING}
-    return [steady(value) for value in content] if isinstance(content, list) else content
+        return {name: without_varying(value) for name, value in content.items() if name not in VARYING}
+    return [without_varying(value) for value in content] if isinstance(content, list) else content
 
 
 def run_in(path):
-    """What a run is, after its checksums were verified."""
+    """Return the content of a run, after verifying its checksums."""
     loaded = load_run(path)
-    lines = [steady(json.loads(line)) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    lines = [without_varying(json.loads(line)) for line in (path / "metrics.jsonl").read_text().splitlines()]
     names = set(loaded.info["files"]) - {"metrics.jsonl", "report.html"}
-    return steady(loaded.info), lines, {name: (path / name).read_bytes() for name in names}
+    return without_varying(loaded.info), lines, {name: (path / name).read_bytes() for name in names}
 
 
 def features_in(cache):
-    """Features by cache, digest and view, from every part; each part's name is its checksum."""
+    """Return the features in all parts of a cache, by directory, digest and view."""
     found = {}
     for header in sorted(cache.glob("*/cache.json")):
         for path in header.parent.glob("part-*.arrow"):
@@ -70,13 +71,13 @@ def features_in(cache):
     return found
 
 
-def data_set_in(folder):
+def files_in(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
-def cases(images, few, inbox, empty, made, known_to_timm, tmp_path):
-    """The commands, by name."""
+def cases(images, few, inbox, empty, made, timm_run, tmp_path):
+    """The commands by name."""
     finetune = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache"]
     tail = [*finetune, *QUICK, *TAIL]
     other = [*finetune, *NETWORK, "--balance", "--overwrite"]
@@ -93,16 +94,16 @@ def cases(images, few, inbox, empty, made, known_to_timm, tmp_path):
     exports = tmp_path / "exports"
     (exports / "hub").mkdir(parents=True)
     (exports / "model.onnx").write_text("an older export")
-    (exports / "hub/config.json").write_text("an older one")
+    (exports / "hub/config.json").write_text("an older export")
 
     def whole_file(folder):
         content = (folder / "model.onnx").read_bytes()
         assert content == b"an older export" or len(content) > 10_000
 
     def whole_folder(folder):
-        # Between two renames it stands beside its name, and gets it back from the next command.
-        there = folder / "hub" if (folder / "hub").exists() else folder / ".hub.old"
-        names = sorted(path.name for path in there.iterdir())
+        # Between the two renames the old folder has a temporary name; the next command renames it back.
+        path = folder / "hub" if (folder / "hub").exists() else folder / ".hub.old"
+        names = sorted(file.name for file in path.iterdir())
         assert names in (["config.json"], ["README.md", "config.json", "model.safetensors"])
 
     overwriting = tmp_path / "rows"
@@ -146,29 +147,29 @@ def cases(images, few, inbox, empty, made, known_to_timm, tmp_path):
                 held=whole_rows,
                 **failed,
             ),
-            case("augment", augment, lambda folder: data_set_in(folder / "set")),
+            case("augment", augment, lambda folder: files_in(folder / "set")),
             case(
                 "export-onnx",
                 exported(made / "run", "onnx", "model.onnx"),
-                data_set_in,
+                files_in,
                 again=(),
                 start=exports,
                 held=whole_file,
             ),
             case(
                 "export-timm",
-                exported(known_to_timm, "timm", "hub"),
-                data_set_in,
+                exported(timm_run, "timm", "hub"),
+                files_in,
                 again=(),
                 start=exports,
                 held=whole_folder,
             ),
-            case("cache-prune", ["cache", "prune", "--cache", "{}/cache"], data_set_in, again=(), start=made),
+            case("cache-prune", ["cache", "prune", "--cache", "{}/cache"], files_in, again=(), start=made),
         ]
     )
 
 
-NAMED = [
+CASES = [
     "cache-features",
     "finetune",
     "finetune-tail",
@@ -183,62 +184,61 @@ NAMED = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_a_fault_at_any_operation(name, cases, laboratory, images, inbox, tally, record_property):
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("name", CASES)
+def test_fault_at_any_operation(name, part, cases, trials, images, inbox):
     case = cases[name]
-    untouched = digest_of(images), digest_of(inbox)
-    with laboratory.bench(case.start) as (server, folder):
+    inputs = digest_of(images), digest_of(inbox)
+    with trials.trial(case.start) as (server, folder):
         before = tree(folder)
-        whole = server.run(case.arguments, folder)
-        assert whole.code == case.code, whole.output
-        assert tree(folder) == replay(before, whole.trace), "an operation was missed"
-        assert unsafe_renames(whole.trace) == []
-        assert litter(folder) == []
+        complete = server.run(case.arguments, folder)
+        assert complete.code == case.code, complete.output
+        assert tree(folder) == replay(before, complete.trace), "the trace misses an operation"
+        assert unsafe_renames(complete.trace) == []
+        assert leftovers(folder) == []
         expected = case.result(folder)
 
-    def trial(todo):
-        return one_trial(laboratory, case, expected, *todo)
+    def trial(fault):
+        return one_trial(trials, case, expected, *fault)
 
-    todo = faults_of(whole.trace, everything=EVERYTHING)
-    problems = laboratory.each(trial, todo)
-    done = Counter(NAMES[kind] for kind, _ in todo)
-    tally.update({"operations enumerated": len(whole.trace), "faults injected": len(todo)} | done)
-    record_property("operations", len(whole.trace))
-    record_property("faults", len(todo))
-    assert not problems, f"{len(problems)} of {len(todo)}:\n" + "\n".join(problems)
-    assert (digest_of(images), digest_of(inbox)) == untouched
+    faults = part_of(faults_of(complete.trace, everything=EVERYTHING), part)
+    problems = trials.run_all(trial, faults)
+    assert not problems, f"{len(problems)} of {len(faults)}:\n" + "\n".join(problems)
+    assert (digest_of(images), digest_of(inbox)) == inputs, "the command changed its input"
 
 
-def one_trial(laboratory, case, expected, kind, number):
-    """A command with one fault, and the next command: what was wrong, if anything."""
-    with laboratory.bench(case.start) as (server, folder):
-        ended = server.run(case.arguments, folder, kind=kind, at=number)
-        if len(ended.trace) <= number:
-            return f"{NAMES[kind]} at {number}: there are only {len(ended.trace)} operations"
-        operation = ended.trace[number]
-        where = f"{folder}: {NAMES[kind]} at {number}, {operation.name} {operation.path.removeprefix(str(folder))}"
+def one_trial(trials, case, expected, kind, number):
+    """Run a command with one fault, then the next command; return what is wrong, if anything."""
+    with trials.trial(case.start) as (server, folder):
+        outcome = server.run(case.arguments, folder, kind=kind, at=number)
+        if len(outcome.trace) <= number:
+            return f"{FAULT_NAMES[kind]} at {number}: there are only {len(outcome.trace)} operations"
+        operation = outcome.trace[number]
+        where = (
+            f"{folder}: {FAULT_NAMES[kind]} at {number}, {operation.name} {operation.path.removeprefix(str(folder))}"
+        )
         try:
-            check_end(ended, kind, folder, spared=bool(SPARED.search(operation.path)), code=case.code)
+            check_outcome(outcome, kind, folder, tolerated=bool(TOLERATED.search(operation.path)), code=case.code)
             case.held(folder)
             again = server.run(case.again, folder)
-            finished = "finished before" in again.output  # and failures were listed then
+            finished = "finished before" in again.output  # then the failed images are not listed again
             assert again.code == (0 if finished else case.code), f"{again.code}: {again.output}"
             assert case.result(folder) == expected, "another result"
-            assert litter(folder) == []
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told with the fault
+            assert leftovers(folder) == []
+        except Exception as error:  # noqa: BLE001 - any error is reported together with its fault
             shutil.copytree(folder, folder.with_name(f"{folder.name}-kept"), dirs_exist_ok=True)
-            return f"{where}: {type(error).__name__}: {error}\n{ended.output[-1500:]}"
+            return f"{where}: {type(error).__name__}: {error}\n{outcome.output[-1500:]}"
     return None
 
 
-def check_end(ended, kind, folder, *, spared, code):
-    """That a command with a fault ended as it may."""
+def check_outcome(outcome, kind, folder, *, tolerated, code):
+    """Assert that a command with a fault was killed, or failed with one message, or tolerated the error."""
     if kind in {KILL, TEAR}:
-        assert ended.code == KILLED, f"ended with {ended.code}"
+        assert outcome.code == KILLED, f"ended with {outcome.code}"
         return
     assert kind in {FULL, BROKEN}
-    if ended.code == code and spared:
-        assert "Traceback" not in ended.output
+    if outcome.code == code and tolerated:
+        assert "Traceback" not in outcome.output
         return
-    assert ended.code == DISK, f"ended with {ended.code}"
-    assert one_message(ended, folder) is None, one_message(ended, folder)
+    assert outcome.code == DISK, f"ended with {outcome.code}"
+    assert message_problem(outcome, folder) is None, message_problem(outcome, folder)

@@ -1,4 +1,4 @@
-"""A disk that is really full: a small one in memory, on which commands end with a message and, given room, go on."""
+"""Run commands on a small disk in memory that is really full: they fail with a message and, given space, resume."""
 
 from __future__ import annotations
 
@@ -6,37 +6,45 @@ import shutil
 import subprocess
 
 import pytest
-from fault_trials import DISK, DONE, QUICK, SOME_FAILED, TAIL, litter, one_message
+from fault_trials import DISK, DONE, QUICK, SOME_FAILED, TAIL, leftovers, message_problem
 from test_crashes import features_in, run_in
 
 SIZES = (4, 12, 20, 28, 96, 240, 400)
-"""Of the disk, in kB; with the last ones more and more of a command succeeds."""
+"""Sizes of the disk in kB. The larger, the more of a command succeeds."""
 
 
 @pytest.fixture
 def disk(tmp_path):
-    """Make a folder a disk of some kilobytes; again, to change its size."""
-    place, mounted = tmp_path / "disk", []
-    place.mkdir()
+    """Return `mount(kilobytes)`, which mounts a disk of this size or resizes it, and returns its folder."""
+    folder, mounted = tmp_path / "disk", []
+    folder.mkdir()
 
     def mount(kilobytes):
         options = f"{'remount,' if mounted else ''}size={kilobytes}k"
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
         if shutil.which("mount") is None:
-            pytest.skip("a full disk needs mount, which isn't there")
+            pytest.skip("a full disk needs the mount command, which is missing")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"a full disk needs to be mounted, which is not allowed here: {done.stderr.strip()}")
+            pytest.skip(f"a full disk needs to be mounted, which is not permitted here: {done.stderr.strip()}")
         mounted.append(kilobytes)
-        return place
+        return folder
 
     yield mount
     if mounted:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("what", ["cache-features", "finetune-tail", "predict", "explain"])
-def test_a_full_disk_ends_with_a_message_and_room_lets_it_go_on(laboratory, disk, empty, made, images, inbox, what):
+@pytest.mark.parametrize(
+    "what",
+    [
+        "cache-features",
+        "predict",
+        pytest.param("finetune-tail", marks=pytest.mark.slow),
+        pytest.param("explain", marks=pytest.mark.slow),
+    ],
+)
+def test_full_disk_is_reported_and_with_space_the_command_resumes(trials, disk, empty, made, images, inbox, what):
     command, again, result, usual = {
         "cache-features": (
             ["cache-features", str(images), "--cache", "{}/cache", *QUICK],
@@ -63,24 +71,24 @@ def test_a_full_disk_ends_with_a_message_and_room_lets_it_go_on(laboratory, disk
             SOME_FAILED,
         ),
     }[what]
-    with laboratory.bench(empty) as (server, folder):
-        whole = server.run(command, folder)
-        assert whole.code == usual
+    with trials.trial(empty) as (server, folder):
+        complete = server.run(command, folder)
+        assert complete.code == usual
         expected = result(folder)
     failures = 0
     for size in SIZES if what != "predict" else (4, 8, 12):
         place = disk(size)
-        ended = server.run(command, place)
-        if ended.code != usual:
+        outcome = server.run(command, place)
+        if outcome.code != usual:
             failures += 1
-            assert ended.code == DISK, ended.output
-            assert one_message(ended, place) is None, f"{one_message(ended, place)}: {ended.output}"
-            assert "full" in ended.output or "are free there" in ended.output
+            assert outcome.code == DISK, outcome.output
+            assert message_problem(outcome, place) is None, f"{message_problem(outcome, place)}: {outcome.output}"
+            assert "full" in outcome.output or "are free there" in outcome.output
             disk(20_000)
-            ended = server.run([*command, *again], place)
-        assert ended.code == usual, ended.output
+            outcome = server.run([*command, *again], place)
+        assert outcome.code == usual, outcome.output
         assert result(place) == expected
-        assert litter(place) == []
+        assert leftovers(place) == []
         for path in place.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert failures >= 2

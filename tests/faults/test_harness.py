@@ -1,4 +1,4 @@
-"""The harness itself: it would notice an operation that it missed, and a rename that a power cut could undo."""
+"""Test the fault-injection harness: it detects missed operations and renames that a power cut could undo."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WRITTEN = [
 ]
 
 
-def test_a_trace_gives_the_tree_it_made():
+def test_replaying_a_trace_gives_the_resulting_tree():
     assert replay({"/a": None, "/a/x": 3}, WRITTEN) == {"/a": None, "/a/x": 10}
     moved = [*WRITTEN, Operation("rename", 0, "/a", "/b"), Operation("unlink", 0, "/b/x", "")]
     assert replay({"/a": None}, moved) == {"/b": None}
     assert replay({"/a": None}, WRITTEN[:1] + WRITTEN[2:]) != {"/a": None, "/a/x": 10}, "a write was missed"
 
 
-def test_a_file_that_is_renamed_unsynced_or_into_an_unsynced_folder_is_told():
+def test_unsafe_renames_are_found():
     assert unsafe_renames(WRITTEN) == []
     (problem,) = unsafe_renames([one for one in WRITTEN if one != WRITTEN[2]])
     assert "before it is synced" in problem
@@ -30,7 +30,7 @@ def test_a_file_that_is_renamed_unsynced_or_into_an_unsynced_folder_is_told():
     assert len(unsafe_renames(late)) == 1
 
 
-def test_every_operation_is_killed_and_refused_and_every_write_is_torn():
+def test_every_operation_is_killed_and_fails_and_every_write_is_torn():
     for everything in (False, True):
         found = faults_of(WRITTEN, everything=everything)
         assert {number for kind, number in found if kind == KILL} == set(range(5))

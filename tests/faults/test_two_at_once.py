@@ -1,4 +1,4 @@
-"""Two commands at once, locks of the dead, folders that can only be read, and file systems without locks."""
+"""Two commands at once, stale locks, read-only folders, and file systems without locks."""
 
 from __future__ import annotations
 
@@ -9,44 +9,43 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fault_trials import DISK, DONE, NETWORK, QUICK, READ_ONLY, SOME_FAILED, TAIL, one_message
-from test_crashes import data_set_in, features_in, run_in
+from fault_trials import DISK, DONE, NETWORK, QUICK, READ_ONLY, SOME_FAILED, TAIL, message_problem
+from test_crashes import features_in, files_in, run_in
 
 from tlcli.storage.locks import Held, locked
 
-WITHOUT = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
+NO_LOCKS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
 
 
 def cache_features(images, cache, *more):
     return ["cache-features", str(images), "--cache", str(cache), *QUICK, *more]
 
 
-def test_two_writers_of_one_cache_give_what_one_gives(laboratory, images, draw, tmp_path):
-    """Overlapping data sets; both processes at once, several times."""
+def test_two_writers_of_one_cache_write_the_same_as_one(trials, two_servers, images, draw, tmp_path):
+    """Both processes run at once on overlapping datasets, several times."""
     more = tmp_path / "more"
     shutil.copytree(images, more)
     for number in range(8):
         draw(more / "train" / "cat" / f"new{number}.png", seed=100 + number, size=(32, 32))
-    with laboratory.bench(tmp_path) as (server, folder):
+    with trials.trial(tmp_path) as (server, folder):
         assert server.run(cache_features(more, folder / "one"), folder).code == DONE
         expected = features_in(folder / "one")
     assert len(expected) == 20
     with ThreadPoolExecutor(2) as pool:
         for attempt in range(3):
             cache = tmp_path / f"cache-{attempt}"
-            servers = laboratory.servers if len(laboratory.servers) > 1 else laboratory.servers * 2
-            ended = list(
+            outcomes = list(
                 pool.map(
                     lambda todo: todo[0].run(cache_features(todo[1], todo[2]), todo[2]),
-                    [(servers[0], more, cache), (servers[1], images, cache)],
+                    [(two_servers[0], more, cache), (two_servers[1], images, cache)],
                 )
             )
-            assert [one.code for one in ended] == [DONE, DONE], [one.output for one in ended]
+            assert [one.code for one in outcomes] == [DONE, DONE], [one.output for one in outcomes]
             assert features_in(cache) == expected
 
 
-def test_a_second_writer_waits_and_says_for_whom(laboratory, images, tmp_path):
-    with laboratory.bench(tmp_path) as (server, folder):
+def test_second_writer_waits_and_names_the_first(trials, images, tmp_path):
+    with trials.trial(tmp_path) as (server, folder):
         cache = folder / "cache"
         assert server.run(cache_features(images, cache), folder).code == DONE
         (directory,) = (header.parent for header in cache.glob("*/cache.json"))
@@ -60,109 +59,108 @@ def test_a_second_writer_waits_and_says_for_whom(laboratory, images, tmp_path):
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=2)
             fcntl.flock(held, fcntl.LOCK_UN)
-            ended = waiting.result()
-        assert ended.code == DONE
-        assert f"process {os.getpid()} is writing {directory}; waiting for it" in ended.output
+            outcome = waiting.result()
+        assert outcome.code == DONE
+        assert f"process {os.getpid()} is writing {directory}; waiting for it" in outcome.output
         assert len(features_in(cache)) == 12
 
 
-def test_a_run_and_rows_that_another_process_writes_are_not_touched(laboratory, made, images, inbox):
+def test_output_locked_by_another_process_is_not_touched(trials, made, images, inbox):
     finetune = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *NETWORK, "--overwrite"]
     predict = ["predict", "{}/run", str(inbox), "--out", "{}/rows.csv", "--workers", "1"]
-    with laboratory.bench(made) as (server, folder):
+    with trials.trial(made) as (server, folder):
         before = run_in(folder / "run")
         for name, command in ((".run.lock", finetune), (".rows.csv.lock", predict)):
             with (folder / name).open("w") as held:
                 held.write("4711")
                 held.flush()
                 fcntl.flock(held, fcntl.LOCK_EX)
-                ended = server.run(command, folder)
-                assert ended.code == DISK
-                assert "process 4711 is writing" in ended.output
+                outcome = server.run(command, folder)
+                assert outcome.code == DISK
+                assert "process 4711 is writing" in outcome.output
         assert run_in(folder / "run") == before
         assert not (folder / "rows.csv").exists()
-        assert server.run(finetune, folder).code == DONE, "the dead hold no lock"
+        assert server.run(finetune, folder).code == DONE, "the lock of an ended process is free"
         assert server.run(predict, folder).code == SOME_FAILED
 
 
-@pytest.mark.parametrize("code", WITHOUT, ids=errno.errorcode.get)
-def test_without_locks_all_goes_on_and_says_so_once(laboratory, empty, made, images, inbox, code):
+@pytest.mark.parametrize("code", NO_LOCKS, ids=errno.errorcode.get)
+def test_without_locks_commands_work_and_warn_once(trials, empty, made, images, inbox, code):
     finetune = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *QUICK, *TAIL]
     predict = ["predict", str(made / "run"), str(inbox), "--out", "{}/rows.csv", "--workers", "1"]
-    with laboratory.bench(empty) as (server, folder):
+    with trials.trial(empty) as (server, folder):
         assert server.run(finetune, folder).code == DONE
         assert server.run(predict, folder).code == SOME_FAILED
         expected = run_in(folder / "run"), features_in(folder / "cache"), (folder / "rows.csv").read_bytes()
-    with laboratory.bench(empty) as (server, folder):
+    with trials.trial(empty) as (server, folder):
         for command, usual in ((finetune, DONE), (predict, SOME_FAILED)):
-            ended = server.run(command, folder, flock=code)
-            assert ended.code == usual, ended.output
-            assert ended.output.count("has no locks") == 1
-            assert os.strerror(code) in ended.output
+            outcome = server.run(command, folder, flock=code)
+            assert outcome.code == usual, outcome.output
+            assert outcome.output.count("has no locks") == 1
+            assert os.strerror(code) in outcome.output
         assert (run_in(folder / "run"), features_in(folder / "cache"), (folder / "rows.csv").read_bytes()) == expected
 
 
-def test_without_locks_two_predictions_never_mix_their_rows(laboratory, empty, made, inbox):
-    """Both append to one journal; what comes out is right, or refused and right the next time."""
+def test_without_locks_two_predictions_never_mix_rows(trials, two_servers, empty, made, inbox):
+    """Both append to one journal: the result is correct, or an error now and correct after --resume."""
     predict = ["predict", str(made / "run"), str(inbox), "--out", "{}/rows.csv", "--workers", "1"]
-    with laboratory.bench(empty) as (server, folder):
+    with trials.trial(empty) as (server, folder):
         assert server.run(predict, folder).code == SOME_FAILED
         expected = (folder / "rows.csv").read_bytes()
-    servers = laboratory.servers if len(laboratory.servers) > 1 else laboratory.servers * 2
-    folder = laboratory.room / "two"
+    folder = trials.root / "two"
     with ThreadPoolExecutor(2) as pool:
         for _ in range(5):
             folder.mkdir()
-            ended = list(pool.map(lambda one: one.run(predict, folder, flock=errno.ENOLCK), servers))
-            assert {one.code for one in ended} <= {SOME_FAILED, 2, 4, DISK}, [one.output for one in ended]
-            assert "Traceback" not in "".join(one.output for one in ended)
+            outcomes = list(pool.map(lambda one: one.run(predict, folder, flock=errno.ENOLCK), two_servers))
+            assert {one.code for one in outcomes} <= {SOME_FAILED, 2, 4, DISK}, [one.output for one in outcomes]
+            assert "Traceback" not in "".join(one.output for one in outcomes)
             if not (folder / "rows.csv").exists():
-                assert servers[0].run([*predict, "--resume"], folder).code == SOME_FAILED
+                assert two_servers[0].run([*predict, "--resume"], folder).code == SOME_FAILED
             assert (folder / "rows.csv").read_bytes() == expected
             shutil.rmtree(folder)
 
 
-def test_a_cache_and_a_run_that_can_only_be_read_serve(laboratory, made, images, inbox, tmp_path):
-    mine = tmp_path / "mine"
-    mine.mkdir()
+def test_read_only_cache_and_run_can_be_used(trials, made, images, inbox, tmp_path):
+    writable = tmp_path / "writable"
+    writable.mkdir()
     finetune = ["finetune", str(images), "--cache", "{}/cache", *NETWORK]
     commands = {
-        SOME_FAILED: ["predict", "{}/run", str(inbox), "--out", str(mine / "rows.csv"), "--workers", "1"],
-        DONE: [*finetune, "--out", str(mine / "run")],
+        SOME_FAILED: ["predict", "{}/run", str(inbox), "--out", str(writable / "rows.csv"), "--workers", "1"],
+        DONE: [*finetune, "--out", str(writable / "run")],
     }
     refused = {
         "run.lock: the file system is read-only": [*finetune, "--out", "{}/run", "--overwrite"],
         "cannot be written: Read-only file system. Choose another with --cache DIR": [
             *finetune,
             "--out",
-            str(mine / "other"),
+            str(writable / "other"),
             "--fit",
             "pad",
         ],
         "rows.csv": ["predict", "{}/run", str(inbox), "--out", "{}/rows.csv", "--workers", "1"],
     }
-    with laboratory.bench(made) as (server, folder):
-        before = data_set_in(folder)
+    with trials.trial(made) as (server, folder):
+        before = files_in(folder)
         for code, command in commands.items():
-            ended = server.run(command, folder, kind=READ_ONLY)
-            assert ended.code == code, ended.output
+            outcome = server.run(command, folder, kind=READ_ONLY)
+            assert outcome.code == code, outcome.output
         for message, command in refused.items():
-            ended = server.run(command, folder, kind=READ_ONLY)
-            assert ended.code == DISK, ended.output
-            assert message in ended.output
-            assert one_message(ended, folder) is None, ended.output
-        assert data_set_in(folder) == before
-    assert run_in(mine / "run")[2] == run_in(made / "run")[2]
+            outcome = server.run(command, folder, kind=READ_ONLY)
+            assert outcome.code == DISK, outcome.output
+            assert message in outcome.output
+            assert message_problem(outcome, folder) is None, outcome.output
+        assert files_in(folder) == before
+    assert run_in(writable / "run")[2] == run_in(made / "run")[2]
 
 
-def test_a_lock_that_was_removed_with_its_file_is_not_taken_for_the_new_one(tmp_path, report):
+def test_lock_on_a_deleted_file_does_not_block_the_new_file(tmp_path, report):
     path = tmp_path / ".lock"
     with locked(path, report, remove=True):
         assert path.read_text() == str(os.getpid())
         with pytest.raises(Held, match=f"process {os.getpid()}"), locked(path, report):
             pass
         path.unlink()
-        with locked(path, report) as held:  # another file: nobody holds its lock
+        with locked(path, report) as held:  # a new file, which is not locked
             assert held
     with locked(path, report):
         pass
