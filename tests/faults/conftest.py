@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fault_trials import NETWORK, Server, TrialRunner
 
 LONG_AGO = 1_600_000_000
 """Modification time of the images: the digest memo ignores files that changed just now."""
+
+
+counts: Counter[str] = Counter()
+"""Operations enumerated, faults injected and files damaged."""
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +34,13 @@ def library(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def start_server(library, tmp_path_factory) -> Iterator[Callable[[], Server]]:
+def start_server(library, shared_folder, tmp_path_factory) -> Iterator[Callable[[], Server]]:
     """Start servers, which are closed at the end."""
     servers = []
+    exports = shared_folder("exports", lambda _: None)
 
     def start() -> Server:
-        servers.append(Server(library, tmp_path_factory.mktemp("server")))
+        servers.append(Server(library, tmp_path_factory.mktemp("server"), exports))
         return servers[-1]
 
     yield start
@@ -45,7 +52,7 @@ def start_server(library, tmp_path_factory) -> Iterator[Callable[[], Server]]:
 def trials(start_server, tmp_path_factory) -> TrialRunner:
     """Two servers in total if there are two cores: two here, or one in each of two xdist workers."""
     count = min(2, len(os.sched_getaffinity(0))) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    return TrialRunner([start_server() for _ in range(max(1, count))], tmp_path_factory.mktemp("trials"))
+    return TrialRunner([start_server() for _ in range(max(1, count))], tmp_path_factory.mktemp("trials"), counts)
 
 
 @pytest.fixture(scope="session")
@@ -96,11 +103,8 @@ def made(trials, images, tmp_path_factory) -> Path:
     """A folder with the feature cache `cache` and the run `run`, all frozen, with model.onnx."""
     folder = tmp_path_factory.mktemp("made")
     command = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *NETWORK]
-    for server in trials.servers:  # so that each has imported all modules
-        shutil.rmtree(folder)
-        folder.mkdir()
-        outcome = server.run(command, folder)
-        assert outcome.code == 0, outcome.output
+    outcome = trials.servers[0].run(command, folder)
+    assert outcome.code == 0, outcome.output
     assert (folder / "run" / "model.onnx").exists()
     return folder
 
@@ -113,3 +117,10 @@ def timm_run(trials, images, tmp_path_factory) -> Path:
     command = ["finetune", str(images), "--out", "{}/run", "--workers", "1", *network]
     assert (outcome := trials.servers[0].run(command, folder)).code == 0, outcome.output
     return folder / "run"
+
+
+def pytest_terminal_summary(terminalreporter: Any):
+    """Print the counts; under xdist they stay in the workers."""
+    if counts:
+        summary = ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
+        terminalreporter.write_line(f"Faults: {summary}")

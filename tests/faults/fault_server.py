@@ -52,6 +52,13 @@ class InlineDecoder:
     kill = end
 
 
+def write_whole(path: Path, content: bytes):
+    """Write a file that other servers may be reading or writing."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
 def cache_onnx_engines(folder: Path):
     """Export each network to ONNX only once: that takes seconds and writes no files."""
     export = onnx_export._export
@@ -59,7 +66,7 @@ def cache_onnx_engines(folder: Path):
     def cached(network: torch.nn.Module, pixels: torch.Tensor) -> bytes:
         path = folder / f"{hashlib.sha256(weights_digest(network).encode()).hexdigest()}.onnx"
         if not path.exists():
-            path.write_bytes(export(network, pixels))
+            write_whole(path, export(network, pixels))
         return path.read_bytes()
 
     onnx_export._export = cached
@@ -72,20 +79,20 @@ def cache_onnx_files(folder: Path):
     def cached(run, backbone, settings, images, report):
         path = folder / f"{run.info['sha256']}.exported"
         if not path.exists():
-            path.write_bytes(make(run, backbone, settings, images, report)[0])
+            write_whole(path, make(run, backbone, settings, images, report)[0])
         content = path.read_bytes()
         return content, onnx_file.run_onnx_file(content, input_name(with_preprocessing=False), run.preprocessing)
 
     export._onnx = cached
 
 
-def speed_up(folder: Path):
+def speed_up(exports: Path):
     loader._Child = InlineDecoder
     store.FLUSH_BYTES = 2000
     predict.FLUSH = 2
     checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9
-    cache_onnx_engines(folder)
-    cache_onnx_files(folder)
+    cache_onnx_engines(exports)
+    cache_onnx_files(exports)
 
 
 def run_request(library: ctypes.CDLL, request: dict[str, Any]):
@@ -116,7 +123,7 @@ def main():
     folder = Path(sys.argv[1])
     library = ctypes.CDLL(os.environ["LD_PRELOAD"])
     torch.set_num_threads(1)
-    speed_up(folder)
+    speed_up(Path(sys.argv[2]))
     print("ready", flush=True)
     seen: set[str] = set()
     for line in sys.stdin:

@@ -15,6 +15,7 @@ import select
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,13 +87,19 @@ class Case:
 class Server:
     """A `fault_server.py` process, which runs one command at a time."""
 
-    def __init__(self, library: Path, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
+    def __init__(self, library: Path, folder: Path, exports: Path) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         environment = os.environ | threads | {"LD_PRELOAD": str(library), "PYTHONPATH": os.pathsep.join(sys.path)}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(Path(__file__).with_name("fault_server.py")), str(folder)],
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                str(Path(__file__).with_name("fault_server.py")),
+                str(folder),
+                str(exports),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -101,7 +108,6 @@ class Server:
         )
         self._folder = folder
         self._numbers = count()
-        assert self._answer() == "ready\n"
 
     def run(
         self, arguments: Sequence[str], root: Path, *, kind: int = NOTHING, at: int = -1, flock: int = 0
@@ -118,6 +124,8 @@ class Server:
             "output": str(output),
             "trace": str(trace),
         }
+        if number == 0:
+            assert self._answer() == "ready\n"
         self._process.stdin.write(json.dumps(request) + "\n")
         code = json.loads(self._answer())
         lines = [line.split("\t") for line in trace.read_text(errors="surrogateescape").splitlines()]
@@ -137,8 +145,9 @@ class Server:
         return line
 
     def close(self):
-        self._process.stdin.close()
+        self._process.kill()
         self._process.wait()
+        self._process.stdin.close()
         self._process.stdout.close()
 
 
@@ -148,6 +157,7 @@ class TrialRunner:
 
     servers: Sequence[Server]
     root: Path
+    counts: Counter[str]
 
     def __post_init__(self) -> None:
         self._numbers = count()

@@ -202,6 +202,9 @@ def test_fault_at_any_operation(name, part, cases, trials, images, inbox):
         return one_trial(trials, case, expected, *fault)
 
     faults = part_of(faults_of(complete.trace, everything=EVERYTHING), part)
+    trials.counts.update(FAULT_NAMES[kind] for kind, _ in faults)
+    trials.counts["operations enumerated"] += len(complete.trace) if part == "sample" else 0
+    trials.counts["faults injected"] += len(faults)
     problems = trials.run_all(trial, faults)
     assert not problems, f"{len(problems)} of {len(faults)}:\n" + "\n".join(problems)
     assert (digest_of(images), digest_of(inbox)) == inputs, "the command changed its input"

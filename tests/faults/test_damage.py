@@ -36,6 +36,7 @@ def damage_each(trials, start, names, part, trial):
     """Run `trial(server, folder, name, what)` with each damaged version of each file."""
     damaged_files = [(name, what, content) for name in names for what, content in damages(start / name)]
     damaged_files = part_of(damaged_files, part)
+    trials.counts["files damaged"] += len(damaged_files)
 
     def one(damaged):
         name, what, content = damaged
