@@ -26,7 +26,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
 from tlcli.engines.torch_engine import TorchRunner
 from tlcli.images.decode import decode
-from tlcli.images.preprocess import Preprocessing, fit_image, surplus
+from tlcli.images.preprocess import Preprocessing, fit_image, oversampling
 from tlcli.training.head.l2_selection import select_holdout
 
 NETWORK = Preprocessing(
@@ -51,7 +51,7 @@ def whole(data, network):
 
 def ours(data, network):
     """What the decoding processes do."""
-    return fit_image(decode(data, 3, functools.partial(surplus, preprocessing=network)), network)
+    return fit_image(decode(data, 3, functools.partial(oversampling, preprocessing=network)), network)
 
 
 def simplejpeg(data, network):

@@ -20,7 +20,7 @@ from tlcli.features.extract import Extraction, extract
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images import loader
-from tlcli.images.preprocess import whole_image
+from tlcli.images.preprocess import display_preprocessing
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Silent
 
@@ -48,7 +48,7 @@ loader._BOOT = WAITING
 rows, gpu = [], SimpleNamespace(type="cuda")  # in one stream, 256 images a batch
 paths = [str(number) for number in range(IMAGES)]
 for decoders in [int(word) for word in sys.argv[1:]] or [2, 8, 16]:
-    size = whole_image(SIZE)
+    size = display_preprocessing(SIZE)
     with (
         tempfile.TemporaryDirectory() as folder,
         loader.ImageLoader(DecodeOptions(preprocessing=size), workers=decoders, ahead=1783) as opened,

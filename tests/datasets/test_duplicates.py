@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tlcli.datasets.dataset import Dataset, Sample
+from tlcli.datasets.descriptions import describe_balance, describe_dataset, describe_duplicates, describe_failures
 from tlcli.datasets.duplicates import find_duplicates
-from tlcli.datasets.splits import SplitImages
-from tlcli.datasets.summary import describe_balance, describe_dataset, describe_duplicates, describe_failures
+from tlcli.datasets.splits import SplitDataset
 
 SAMPLES = [
     Sample(path="a/1", label=0, split="train"),
@@ -33,9 +33,9 @@ def test_an_image_in_two_classes_is_named(report):
     assert [warning for warning in report.warnings if "a/1 = b/1" in warning and "class" in warning]
 
 
-def settled(sizes, *, folded):
+def settled(sizes, *, cross_validated):
     samples = [Sample(path="", label=label, split="train") for label, size in enumerate(sizes) for _ in range(size)]
-    return SplitImages(samples=tuple(samples), digests=(b"",) * len(samples), folded=folded)
+    return SplitDataset(samples=tuple(samples), digests=(b"",) * len(samples), cross_validated=cross_validated)
 
 
 def dataset(*classes):
@@ -43,14 +43,14 @@ def dataset(*classes):
 
 
 def test_small_classes_and_imbalance_are_warned_of(report):
-    describe_balance(dataset("many", "few"), settled([80, 7], folded=False), report, balanced=False)
+    describe_balance(dataset("many", "few"), settled([80, 7], cross_validated=False), report, balanced=False)
     assert len(report.warnings) == 2
     assert "few" in report.warnings[0]
     assert "--balance" in report.warnings[1]
 
 
 def test_classes_of_like_size_need_no_warning(report):
-    describe_balance(dataset("a", "b"), settled([80, 20], folded=False), report, balanced=False)
+    describe_balance(dataset("a", "b"), settled([80, 20], cross_validated=False), report, balanced=False)
     assert report.warnings == []
 
 

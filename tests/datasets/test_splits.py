@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlcli.datasets.dataset import Dataset, Sample
-from tlcli.datasets.splits import FOLDS, SMALL_CLASS, assign_splits, folds, hold_out, split_images, unit_keys
+from tlcli.datasets.splits import FOLDS, SMALL_CLASS, assign_folds, assign_splits, group_keys, hold_out, split_dataset
 from tlcli.errors import DataError
 
 fractions = st.floats(0.05, 0.95)
@@ -33,14 +33,14 @@ def collections(draw, *, duplicates=True, least=0, most=40):
 
 
 def held_out(samples, digests, *, seed=0, fraction=0.2):
-    return hold_out(samples, unit_keys(samples, digests), seed=seed, fraction=fraction)
+    return hold_out(samples, group_keys(samples, digests), seed=seed, fraction=fraction)
 
 
 @given(collections(), seeds, fractions)
 def test_identical_images_and_groups_stay_together(images, seed, fraction):
     samples, digests = images
     out = held_out(samples, digests, seed=seed, fraction=fraction)
-    fold = folds(unit_keys(samples, digests), seed=seed)
+    fold = assign_folds(group_keys(samples, digests), seed=seed)
     for i, one in enumerate(samples):
         for j, two in enumerate(samples[:i]):
             if digests[i] == digests[j] or (one.group is not None and one.group == two.group):
@@ -54,7 +54,7 @@ def test_images_that_share_nothing_are_drawn_apart(images):
     alone = [
         index for index, sample in enumerate(samples) if sample.group is None and Counter(digests)[digests[index]] == 1
     ]
-    keys = unit_keys(samples, digests)
+    keys = group_keys(samples, digests)
     assert len({keys[index] for index in alone}) == len(alone)
 
 
@@ -114,17 +114,17 @@ def test_a_group_goes_by_its_name_whatever_is_in_it():
 
 def test_identical_images_join_their_groups():
     samples = [Sample(path=name, label=0, group=group) for name, group in zip("abcd", "ppqq", strict=True)]
-    keys = unit_keys(samples, [digest(number) for number in (1, 2, 2, 3)])
+    keys = group_keys(samples, [digest(number) for number in (1, 2, 2, 3)])
     assert len(set(keys)) == 1
 
 
 def test_folds_are_of_like_size():
-    counts = Counter(folds([digest(i).hex() for i in range(5000)], seed=0))
+    counts = Counter(assign_folds([digest(i).hex() for i in range(5000)], seed=0))
     assert sorted(counts) == list(range(FOLDS))
     assert all(abs(count - 1000) < 120 for count in counts.values())
 
 
-# What `split_images` makes of DATA.
+# What `split_dataset` makes of DATA.
 
 
 def dataset(*splits_and_sizes):
@@ -141,8 +141,8 @@ def dataset(*splits_and_sizes):
 
 def test_images_without_a_split_are_held_out_by_fraction():
     data, digests = dataset((None, 100))
-    settled = split_images(data, digests, (), fraction=0.2, seed=0)
-    assert not settled.folded
+    settled = split_dataset(data, digests, (), fraction=0.2, seed=0)
+    assert not settled.cross_validated
     assert settled.digests == tuple(digests)
     assert len(settled.indices("train")) + len(settled.indices("validation")) == 200
     assert 20 <= len(settled.indices("validation")) <= 60
@@ -150,30 +150,30 @@ def test_images_without_a_split_are_held_out_by_fraction():
 
 def test_the_own_splits_of_data_are_kept():
     data, digests = dataset(("train", 20), ("validation", 5), ("test", 7))
-    settled = split_images(data, digests, (), fraction=None, seed=0)
+    settled = split_dataset(data, digests, (), fraction=None, seed=0)
     assert [sample.split for sample in settled.samples] == [sample.split for sample in data.samples]
-    assert not settled.folded
+    assert not settled.cross_validated
 
 
 def test_only_train_gives_to_validation():
     data, digests = dataset(("train", 100), ("test", 100))
-    settled = split_images(data, digests, (), fraction=0.3, seed=0)
+    settled = split_dataset(data, digests, (), fraction=0.3, seed=0)
     assert len(settled.indices("test")) == 200
     assert settled.indices("validation")
     assert all(sample.path.startswith("test") for sample in settled.samples if sample.split == "test")
 
 
 def test_without_fraction_and_validation_folds_will_judge():
-    settled = split_images(*dataset((None, 5)), (), fraction=None, seed=0)
-    assert settled.folded
+    settled = split_dataset(*dataset((None, 5)), (), fraction=None, seed=0)
+    assert settled.cross_validated
     assert len(settled.indices("train")) == 10
 
 
 def test_images_that_cannot_be_used_are_left_out_and_move_no_other():
     data, digests = dataset((None, 60))
-    whole = split_images(data, digests, (), fraction=0.2, seed=0)
+    whole = split_dataset(data, digests, (), fraction=0.2, seed=0)
     unread = [None if index == 3 else digest for index, digest in enumerate(digests)]
-    part = split_images(data, unread, {7, 90}, fraction=0.2, seed=0)
+    part = split_dataset(data, unread, {7, 90}, fraction=0.2, seed=0)
     left = [sample for index, sample in enumerate(whole.samples) if index not in {3, 7, 90}]
     assert list(part.samples) == left
     assert part.digests == tuple(digest for index, digest in enumerate(digests) if index not in {3, 7, 90})
@@ -182,12 +182,12 @@ def test_images_that_cannot_be_used_are_left_out_and_move_no_other():
 def test_a_class_without_a_usable_image():
     data, digests = dataset((None, 12))
     with pytest.raises(DataError, match="class 'dog' has no usable image"):
-        split_images(data, digests, set(range(12, 24)), fraction=0.2, seed=0)
+        split_dataset(data, digests, set(range(12, 24)), fraction=0.2, seed=0)
 
 
 def test_nothing_held_out():
     with pytest.raises(DataError, match="classes under 10 images stay in train"):
-        split_images(*dataset((None, 5)), (), fraction=0.2, seed=0)
+        split_dataset(*dataset((None, 5)), (), fraction=0.2, seed=0)
 
 
 def test_the_same_samples_split_the_same_way_in_any_order():

@@ -8,7 +8,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from tlcli.datasets.tables import TableRow, read_table
+from tlcli.datasets.tables import LabeledImage, read_table
 from tlcli.errors import DataError
 from tlcli.storage.files import portable_name
 
@@ -46,17 +46,17 @@ def test_the_rows_of_a_table(folder, form):
         {"path": str(folder / "1.jpg"), "label": "a", "split": "test"},
     ]
     assert read_table(write(folder / f"data.{form}", records)) == [
-        TableRow(path=str(folder / "1.jpg"), label="a", split="train", group="p"),
-        TableRow(path=str(folder / "2.jpg"), label="b", split="validation"),
-        TableRow(path=str(folder / "in/3.jpg"), label="a", split="train", group="q"),
-        TableRow(path=str(folder / "1.jpg"), label="a", split="test"),
+        LabeledImage(path=str(folder / "1.jpg"), label="a", split="train", group="p"),
+        LabeledImage(path=str(folder / "2.jpg"), label="b", split="validation"),
+        LabeledImage(path=str(folder / "in/3.jpg"), label="a", split="train", group="q"),
+        LabeledImage(path=str(folder / "1.jpg"), label="a", split="test"),
     ]
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_without_splits_none_is_made_up(folder, form):
     rows = read_table(write(folder / f"data.{form}", [{"path": "1.jpg", "label": "a", "other": "x"}]))
-    assert rows == [TableRow(path=str(folder / "1.jpg"), label="a")]
+    assert rows == [LabeledImage(path=str(folder / "1.jpg"), label="a")]
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -66,7 +66,7 @@ def test_without_splits_none_is_made_up(folder, form):
 def test_labels_and_groups_are_text_whatever_they_look_like(folder, form, text):
     # Alone in its column, where a reader might guess a type.
     path = write(folder / f"data.{form}", [{"path": "1.jpg", "label": text, "group": text}])
-    assert read_table(path) == [TableRow(path=str(folder / "1.jpg"), label=text, group=text)]
+    assert read_table(path) == [LabeledImage(path=str(folder / "1.jpg"), label=text, group=text)]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
@@ -153,4 +153,4 @@ def test_an_image_in_a_folder_that_may_not_be_entered_is_there(public_path, unpr
     (public_path / "shut").chmod(0o744)
     table = write(public_path / "data.csv", [{"path": "shut/a.jpg", "label": "x"}])
     with unprivileged():
-        assert read_table(table) == [TableRow(path=str(public_path / "shut/a.jpg"), label="x")]
+        assert read_table(table) == [LabeledImage(path=str(public_path / "shut/a.jpg"), label="x")]

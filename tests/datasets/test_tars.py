@@ -12,8 +12,8 @@ import pytest
 
 from tlcli.datasets import tars
 from tlcli.datasets.dataset import open_dataset
-from tlcli.datasets.inputs import Inputs
-from tlcli.datasets.tars import expand, in_tar
+from tlcli.datasets.prediction_inputs import PredictionInputs
+from tlcli.datasets.tars import expand_shards, resolve_tar_member
 from tlcli.errors import DataError
 from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.storage.stored import opened
@@ -56,13 +56,13 @@ def labels_of(dataset):
     ],
 )
 def test_braces_stand_for_several_shards(typed, names):
-    assert expand(typed) == names
+    assert expand_shards(typed) == names
 
 
 @pytest.mark.parametrize("typed", ["s-{0..99999999}.tar", "{0..9999}-{0..9999}-{0..9999}.tar"])
 def test_a_slip_of_the_hand_is_no_million_shards(typed):
     with pytest.raises(DataError, match="slip"):
-        expand(typed)
+        expand_shards(typed)
 
 
 def test_names_from_many_tars_have_each_listed_once(shard, monkeypatch):
@@ -71,10 +71,10 @@ def test_names_from_many_tars_have_each_listed_once(shard, monkeypatch):
     monkeypatch.setattr(tars, "_listed", lambda *given: listed.append(given[0]) or whole(*given))
     for _ in range(2):
         for number, tar in enumerate(some):
-            assert in_tar(f"{tar}/{number}.jpg").size > 0
+            assert resolve_tar_member(f"{tar}/{number}.jpg").size > 0
     assert sorted(listed) == sorted(map(str, some))
     monkeypatch.setattr(tars, "MOST_KEPT", 3)
-    in_tar(f"{shard('other.tar', [('a.jpg', b'x')])}/a.jpg")
+    resolve_tar_member(f"{shard('other.tar', [('a.jpg', b'x')])}/a.jpg")
     assert len(tars._listings) <= 4
 
 
@@ -146,7 +146,7 @@ def test_damaged_and_compressed_tars_are_refused(shard, tmp_path):
         with pytest.raises(DataError, match=message):
             open_dataset(tmp_path / name)
         with pytest.raises(DataError, match=message):
-            list(Inputs((str(tmp_path / name),), io.BytesIO()))
+            list(PredictionInputs((str(tmp_path / name),), io.BytesIO()))
 
 
 def test_a_header_may_not_ask_for_any_amount_of_memory(tmp_path):
@@ -160,21 +160,21 @@ def test_a_header_may_not_ask_for_any_amount_of_memory(tmp_path):
 def test_missing_shards_are_counted(shard):
     data = shard("s-0.tar", [("1.jpg", b"x")])
     with pytest.raises(DataError, match=r"s-1.tar does not exist \(2 of 3 shards\)"):
-        list(Inputs((str(data.with_name("s-{0..2}.tar")),), io.BytesIO()))
+        list(PredictionInputs((str(data.with_name("s-{0..2}.tar")),), io.BytesIO()))
 
 
 def test_paths_lead_back_to_the_images(shard, draw, tmp_path):
     names = ["plain.jpg", "deep/er.jpg", "new\nline.jpg", "\udcff.jpg", "x" * 150 + ".jpg"]
     files = [(name, draw(tmp_path / "one.jpg", seed).read_bytes()) for seed, name in enumerate(names)]
     path = str(shard("s.tar", files))
-    listed = list(Inputs((path,), io.BytesIO()))
+    listed = list(PredictionInputs((path,), io.BytesIO()))
     assert listed == [f"{path}/{name}" for name in names]
     digests = [read_image(image, DecodeOptions()).digest for image in listed]
     assert len(set(digests) - {None}) == len(names)
     for image, digest in zip(listed, digests, strict=True):
-        (again,) = Inputs((str(image),), io.BytesIO())
+        (again,) = PredictionInputs((str(image),), io.BytesIO())
         assert read_image(again, DecodeOptions()).digest == digest
-    (gone,) = Inputs(("-",), io.BytesIO(f"{path}/gone.jpg\n".encode()))
+    (gone,) = PredictionInputs(("-",), io.BytesIO(f"{path}/gone.jpg\n".encode()))
     assert "cannot be read" in read_image(gone, DecodeOptions()).error
 
 
@@ -190,6 +190,6 @@ def test_a_table_may_name_images_in_shards(shard, tmp_path):
 
 def test_a_tar_that_changes_is_noticed(shard, tmp_path):
     path = shard("s.tar", [("a.jpg", b"1")])
-    (image,) = Inputs((str(path),), io.BytesIO())
+    (image,) = PredictionInputs((str(path),), io.BytesIO())
     Path(path).write_bytes(path.read_bytes())
     assert "was changed while it was read" in read_image(image, DecodeOptions()).error

@@ -10,7 +10,7 @@ from torch import nn
 from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.torch_engine import TorchRunner
 from tlcli.errors import MachineError
-from tlcli.images.preprocess import whole_image
+from tlcli.images.preprocess import display_preprocessing
 
 CPU = torch.device("cpu")
 OUT_OF_MEMORY = (
@@ -38,9 +38,9 @@ class Tight(nn.Module):
 def test_smaller_batches_give_the_same_features_and_one_warning(error):
     inner, warnings = nn.Flatten(), []
     pixels = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3)).astype(np.uint8)
-    whole = TorchRunner(inner, whole_image(4), device=CPU, precision="fp32").features(pixels)
+    whole = TorchRunner(inner, display_preprocessing(4), device=CPU, precision="fp32").features(pixels)
     tight = Tight(inner, 5, error)
-    runner = TorchRunner(tight, whole_image(4), device=CPU, precision="fp32", warn=warnings.append)
+    runner = TorchRunner(tight, display_preprocessing(4), device=CPU, precision="fp32", warn=warnings.append)
     torch.testing.assert_close(runner.features(pixels), whole, rtol=0, atol=0)
     assert tight.seen == [11, 3, 4, 4]
     assert warnings == ["cpu ran out of memory; continuing with 5 images at a time."]

@@ -13,7 +13,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.choice import feature_numerics
 from tlcli.engines.opening import open_runner
 from tlcli.features.network import make_preprocessing
-from tlcli.images.preprocess import whole_image
+from tlcli.images.preprocess import display_preprocessing
 from tlcli.progress import Silent
 
 
@@ -53,7 +53,7 @@ def open_torch(prefix, preprocessing, precision, recorder):
 
 
 def test_a_network_that_overflows_in_fp16_runs_in_fp32():
-    recorder, size = WarningRecorder(), whole_image(12)
+    recorder, size = WarningRecorder(), display_preprocessing(12)
     runner = open_torch(Scaled(1e6), size, "fp16", recorder)
     assert runner.precision == "fp32"
     assert recorder.warnings == ["features of this network in fp16 differ from those in fp32; continuing in fp32."]
@@ -65,14 +65,14 @@ def test_a_network_that_overflows_in_fp16_runs_in_fp32():
 
 @pytest.mark.parametrize("freeze", ["all", "blocks.2"])
 def test_the_default_backbone_in_fp16_gives_the_features_of_fp32(draw, tmp_path, freeze):
-    from tlcli.images.batch import stacked
+    from tlcli.images.batch import stack_images
     from tlcli.images.worker import DecodeOptions, read_image
 
     backbone, recorder = load_backbone(classes=3, size=64), WarningRecorder()
     preprocessing = make_preprocessing(backbone, "crop")
     paths = [draw(tmp_path / f"{number}.png", number, size=(90, 70)) for number in range(6)]
     images = [read_image(str(path), DecodeOptions(preprocessing=preprocessing)).pixels for path in paths]
-    pixels = stacked(images, preprocessing.shape)
+    pixels = stack_images(images, preprocessing.shape)
     features = {}
     for precision in ("fp16", "fp32"):
         runner = open_torch(cut_at(backbone, freeze).prefix, preprocessing, precision, recorder)

@@ -87,7 +87,7 @@ def cache_onnx_files(folder: Path):
 
 
 def speed_up(exports: Path):
-    loader._Child = InlineDecoder
+    loader._DecoderProcess = InlineDecoder
     store.FLUSH_BYTES = 2000
     predict.FLUSH = 2
     checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tlcli.images.augment import LIMIT, Amounts, draw_amounts, view
+from tlcli.images.augment import MAX_SHORT_SIDE, AugmentationParameters, draw_parameters, view
 from tlcli.settings.augmentation import PRESETS, Augmentation
 
 augmentations = st.builds(
@@ -43,12 +43,12 @@ def a_view(image, augmentation, number=1, seed=0, digest=DIGEST):
 
 def one_that(condition, augmentation):
     """The number of a view whose amounts fulfil a condition."""
-    return next(n for n in range(1, 100) if condition(draw_amounts(augmentation, seed=0, view=n, digest=DIGEST)))
+    return next(n for n in range(1, 100) if condition(draw_parameters(augmentation, seed=0, view=n, digest=DIGEST)))
 
 
 @given(augmentations, st.integers(), st.integers(1, 10**9), digests)
 def test_amounts_stay_within_what_was_asked_for(augmentation, seed, number, digest):
-    amounts = draw_amounts(augmentation, seed=seed, view=number, digest=digest)
+    amounts = draw_parameters(augmentation, seed=seed, view=number, digest=digest)
     assert abs(amounts.angle) <= augmentation.rotate
     assert augmentation.mirror or not amounts.mirrored
     assert augmentation.flip_vertical or not amounts.flipped
@@ -68,7 +68,7 @@ def test_amounts_stay_within_what_was_asked_for(augmentation, seed, number, dige
 
 
 def test_amounts_fill_their_range():
-    drawn = [draw_amounts(PRESETS["strong"], seed=0, view=n, digest=DIGEST) for n in range(1, 2001)]
+    drawn = [draw_parameters(PRESETS["strong"], seed=0, view=n, digest=DIGEST) for n in range(1, 2001)]
     angles, shifts = [amounts.angle for amounts in drawn], np.array([amounts.shift for amounts in drawn])
     assert min(angles) < -14.8
     assert max(angles) > 14.8
@@ -86,7 +86,7 @@ def test_amounts_depend_on_seed_view_and_digest(augmentation, seed, number, dige
     augmentation = replace(augmentation, rotate=90)
 
     def angle(**changes):
-        return draw_amounts(augmentation, **({"seed": seed, "view": number, "digest": digest} | changes)).angle
+        return draw_parameters(augmentation, **({"seed": seed, "view": number, "digest": digest} | changes)).angle
 
     assert angle() == angle()
     assert angle() != angle(seed=seed + 1)
@@ -97,7 +97,7 @@ def test_amounts_depend_on_seed_view_and_digest(augmentation, seed, number, dige
 @given(augmentations, st.integers(1, 1000))
 def test_switching_one_distortion_off_changes_no_other(augmentation, number):
     def amounts(**changes):
-        return draw_amounts(replace(augmentation, **changes), seed=0, view=number, digest=DIGEST)
+        return draw_parameters(replace(augmentation, **changes), seed=0, view=number, digest=DIGEST)
 
     whole = amounts()
     assert amounts(rotate=0) == replace(whole, angle=0)
@@ -109,7 +109,7 @@ def test_switching_one_distortion_off_changes_no_other(augmentation, number):
 
 def test_what_was_drawn_stays_drawn():
     """Caches and data sets on disk rely on these: another figure here makes all of them stale."""
-    amounts = draw_amounts(PRESETS["strong"], seed=7, view=3, digest=DIGEST)
+    amounts = draw_parameters(PRESETS["strong"], seed=7, view=3, digest=DIGEST)
     assert amounts.describe() == "turned -4°, crop 0.84, noise 8, color +27 +19 +28"
 
 
@@ -126,7 +126,7 @@ def test_a_view_is_the_same_whenever_it_is_made(augmentation):
 def test_view_0_is_the_image_itself():
     large = noisy_image(2000, 1500)
     assert a_view(large, PRESETS["strong"], 0).tobytes() == large.tobytes()
-    assert draw_amounts(PRESETS["strong"], seed=0, view=0, digest=DIGEST) == Amounts()
+    assert draw_parameters(PRESETS["strong"], seed=0, view=0, digest=DIGEST) == AugmentationParameters()
 
 
 def test_the_global_generators_are_left_alone():
@@ -143,7 +143,7 @@ def test_images_of_any_size(size, crop):
     for number in range(1, 4):
         made = a_view(Image.new("RGB", size, (200, 10, 10)), augmentation, number)
         assert made.mode == "RGB"
-        assert 1 <= min(made.size) <= LIMIT
+        assert 1 <= min(made.size) <= MAX_SHORT_SIDE
 
 
 def test_large_images_are_reduced_and_keep_their_proportions():
@@ -202,11 +202,11 @@ def test_noise_has_its_standard_deviation_and_no_bias(level):
 
 
 def test_amounts_for_people():
-    assert Amounts().describe() == "plain"
-    amounts = Amounts(angle=6.8, mirrored=True, crop=(0, 0, 0.8, 0.775), noise=8, shift=(12, -4, 20))
+    assert AugmentationParameters().describe() == "plain"
+    amounts = AugmentationParameters(angle=6.8, mirrored=True, crop=(0, 0, 0.8, 0.775), noise=8, shift=(12, -4, 20))
     assert amounts.describe() == "turned 7°, mirrored, crop 0.62, noise 8, color +12 -4 +20"
     assert amounts.to_json()["crop"] == [0, 0, 0.8, 0.775]
-    assert Amounts(flipped=True).describe() == "flipped"
+    assert AugmentationParameters(flipped=True).describe() == "flipped"
 
 
 def test_the_modules_of_augmentation_import_no_torch():

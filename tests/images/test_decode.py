@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tlcli.images.decode import UndecodableError, decode
-from tlcli.images.preprocess import fit_image, surplus
+from tlcli.images.preprocess import fit_image, oversampling
 from tlcli.images.worker import DecodeOptions, read_image
 
 GENERATOR = np.random.default_rng(0)
@@ -297,7 +297,7 @@ def test_a_large_jpeg_is_decoded_small_and_gives_nearly_the_same_pixels(fit, ori
 
     def needed(size):
         sizes.append(size)
-        return surplus(size, preprocessing)
+        return oversampling(size, preprocessing)
 
     drafted, whole = decode(data, 3, needed), decode(data, 3)
     assert sizes == [(1600, 1200)], "asked of the upright image"
@@ -334,6 +334,6 @@ def test_cached_and_predicted_pixels_come_by_one_way(tmp_path, small):
     """What a decoding process gives is what `decode` and `fit_image` give, for the network's own need of pixels."""
     path = tmp_path / "large.jpg"
     path.write_bytes(encode(photograph(960, 640), "JPEG"))
-    image = decode(path.read_bytes(), 3, lambda size: surplus(size, small))
+    image = decode(path.read_bytes(), 3, lambda size: oversampling(size, small))
     assert image.size != (960, 640)
     assert read_image(str(path), DecodeOptions(preprocessing=small)).pixels == fit_image(image, small).tobytes()

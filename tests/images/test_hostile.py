@@ -17,7 +17,7 @@ from PIL import Image, features
 
 from tlcli.images.decode import FORMATS, UndecodableError, decode
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import MAX_BYTES, MEMORY, DecodedImage, DecodeOptions, read_image
+from tlcli.images.worker import MAX_BYTES, MEMORY_LIMIT, DecodedImage, DecodeOptions, read_image
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
@@ -201,7 +201,7 @@ def test_a_decoding_process_may_take_so_much_memory_and_no_more(small, draw, tmp
         assert next(loader.load([str(path)])).error is None
         (child,) = loader._children
         limit = resource.prlimit(child._process.pid, resource.RLIMIT_DATA)[0]
-    assert limit == MEMORY
+    assert limit == MEMORY_LIMIT
 
 
 def test_the_largest_image_fits_into_that_memory(small, largest):

@@ -9,9 +9,9 @@ from PIL import Image
 
 from tlcli.cli.main import run
 from tlcli.datasets.dataset import open_dataset
-from tlcli.datasets.intensity_range import choose_intensity
+from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.errors import DataError, UsageError
-from tlcli.images.decode import UndecodableError, decode, intensity_of
+from tlcli.images.decode import UndecodableError, decode, measure_intensity
 from tlcli.progress import Silent
 from tlcli.settings import NetworkSettings
 
@@ -51,7 +51,7 @@ def test_values_that_are_no_numbers_are_refused(value):
     with pytest.raises(UndecodableError, match="no numbers"):
         decode(encode(values), 1, intensity=(0, 1))
     with pytest.raises(UndecodableError, match="no numbers"):
-        intensity_of(encode(values))
+        measure_intensity(encode(values))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P"])
@@ -59,7 +59,7 @@ def test_images_of_8_bits_have_no_range_and_heed_none(mode):
     image = Image.fromarray(RAMP.astype(np.uint8)).convert(mode)
     data = io.BytesIO()
     image.save(data, "PNG")
-    assert intensity_of(data.getvalue()) is None
+    assert measure_intensity(data.getvalue()) is None
     one, other = (decode(data.getvalue(), 3, intensity=given) for given in (None, (5, 6)))
     np.testing.assert_array_equal(one, other)
 
@@ -86,19 +86,19 @@ def microscope(tmp_path):
 
 def test_the_range_is_that_of_train_alone(microscope, report):
     dataset = open_dataset(microscope)
-    assert choose_intensity("auto", dataset, fraction=None, seed=0, workers=1, report=report) == (100, 1999)
+    assert resolve_intensity("auto", dataset, fraction=None, seed=0, workers=1, report=report) == (100, 1999)
     assert report.notes == ["Intensity 100 to 1999, of 24 training images with more than 8 bits"]
 
 
 def test_auto_without_such_images_or_with_one_value_is_an_error(photos, tmp_path):
-    assert choose_intensity("5,9", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent()) == (5, 9)
+    assert resolve_intensity("5,9", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent()) == (5, 9)
     with pytest.raises(UsageError, match="--intensity auto has no effect"):
-        choose_intensity("auto", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent())
+        resolve_intensity("auto", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent())
     for label in "ab":
         (tmp_path / "flat" / label).mkdir(parents=True)
         Image.fromarray(np.full((9, 9), 7, np.uint16)).save(tmp_path / "flat" / label / "x.png")
     with pytest.raises(DataError, match="hold one value, 7"):
-        choose_intensity("auto", open_dataset(tmp_path / "flat"), fraction=None, seed=0, workers=1, report=Silent())
+        resolve_intensity("auto", open_dataset(tmp_path / "flat"), fraction=None, seed=0, workers=1, report=Silent())
 
 
 def test_the_run_keeps_its_range_and_prediction_obeys_it(microscope, tmp_path, capsys):

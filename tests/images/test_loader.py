@@ -314,9 +314,9 @@ PARENT = """
 import sys
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Preprocessing
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 
-with ImageLoader(Order(png=True), workers=2, time_limit=3600) as loader:
+with ImageLoader(DecodeOptions(png=True), workers=2, time_limit=3600) as loader:
     images = loader.load([sys.argv[1]] * 2 + [sys.argv[2]] * 60)
     print(next(images).digest is not None, flush=True)
     list(images)
@@ -339,7 +339,7 @@ def test_decoders_end_with_a_parent_that_is_killed(numbered, largest):
 INTERRUPTED = """
 import os, signal, sys, threading, time
 from tlcli.images.loader import ImageLoader
-from tlcli.images.worker import Order
+from tlcli.images.worker import DecodeOptions
 
 heard = []
 signal.signal(signal.SIGINT, lambda *_: heard.append(1))
@@ -350,7 +350,7 @@ def press():
         os.killpg(0, signal.SIGINT)
 
 threading.Thread(target=press, daemon=True).start()
-with ImageLoader(Order(png=True), workers=4) as loader:
+with ImageLoader(DecodeOptions(png=True), workers=4) as loader:
     read = [image.digest is not None for image in loader.load([sys.argv[1]] * 8)]
 over.set()
 print(all(read), len(heard) > 5)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from tlcli.images.preprocess import fit_image
-from tlcli.images.thumbnail_match import THUMBNAIL, crops, resemblance, whole
+from tlcli.images.thumbnail_match import THUMBNAIL, crop_patterns, pattern_similarity, whole_pattern
 
 
 def scene(seed):
@@ -26,7 +26,10 @@ def thumbnail(image):
 def alike(one, other):
     """As `near_duplicates` does: either may be a crop of the other."""
     one, other = thumbnail(one), thumbnail(other)
-    return max(resemblance(crops(one), whole(other)[None])[0], resemblance(crops(other), whole(one)[None])[0])
+    return max(
+        pattern_similarity(crop_patterns(one), whole_pattern(other)[None])[0],
+        pattern_similarity(crop_patterns(other), whole_pattern(one)[None])[0],
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,8 +68,8 @@ def test_blank_images_resemble_nothing():
 
 
 def test_each_of_several_is_judged_by_itself():
-    others = np.stack([whole(thumbnail(scene(seed))) for seed in range(4)])
-    scores = resemblance(crops(thumbnail(scene(2))), others)
+    others = np.stack([whole_pattern(thumbnail(scene(seed))) for seed in range(4)])
+    scores = pattern_similarity(crop_patterns(thumbnail(scene(2))), others)
     assert scores.shape == (4,)
     assert scores.argmax() == 2
     assert scores[2] == pytest.approx(1, abs=1e-5)

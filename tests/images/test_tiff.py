@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from tlcli.images.decode import UndecodableError, decode, dimensions, intensity_of
+from tlcli.images.decode import UndecodableError, decode, dimensions, measure_intensity
 
 COLORS = np.random.default_rng(0).integers(0, 256, (6, 8, 6)).astype(np.uint8)
 
@@ -54,14 +54,14 @@ def test_where_zero_is_white_gray_is_no_negative(kind):
     negative, positive = tiff(np.invert(values), 0), tiff(values, 1)
     for intensity in (None, (1000, 3000)):
         np.testing.assert_array_equal(*(decode(data, 1, intensity=intensity) for data in (negative, positive)))
-    assert intensity_of(tiff(values[:4].copy(), 0)) == (None if kind is np.uint8 else (49344, 65535))
+    assert measure_intensity(tiff(values[:4].copy(), 0)) == (None if kind is np.uint8 else (49344, 65535))
 
 
 def test_signed_values_of_8_bits_are_refused_rather_than_wrapped_around():
     values = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1)
     with pytest.raises(UndecodableError, match="a TIFF with signed values of 8 bits"):
         decode(tiff(values, 1, form=[2]), 3)
-    assert intensity_of(tiff(values.astype(np.int16), 1, form=[2])) == (-128, 127)
+    assert measure_intensity(tiff(values.astype(np.int16), 1, form=[2])) == (-128, 127)
 
 
 def test_a_truncated_file_is_called_so_and_not_by_channels_that_nobody_told():

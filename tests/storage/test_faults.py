@@ -12,7 +12,7 @@ import pytest
 
 from tlcli.cli.main import run
 from tlcli.datasets.dataset import open_dataset
-from tlcli.datasets.inputs import Inputs
+from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, MachineError
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions, read_image
@@ -185,6 +185,6 @@ def test_rows_of_lists_that_name_what_is_not_there(trained, s3, faults, tmp_path
 
 
 def test_inputs_are_listed_once(faults, remote_photos):
-    found = Inputs((f"{remote_photos}/disc",), io.BytesIO())
+    found = PredictionInputs((f"{remote_photos}/disc",), io.BytesIO())
     assert list(found) == list(found)
     assert sum(method == "?" for method, _ in faults.requests) <= 2

@@ -17,7 +17,7 @@ from tlcli.commands.evaluate import evaluate
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
 from tlcli.datasets.dataset import open_dataset
-from tlcli.datasets.inputs import Inputs
+from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, MachineError, UsageError
 from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.settings import (
@@ -58,7 +58,7 @@ def test_a_folder_is_gone_through_as_on_this_machine(odd, faults):
         assert [getattr(one, field) for one in there.samples] == [getattr(one, field) for one in here.samples]
     assert (there.classes, there.skipped) == (here.classes, here.skipped)
     assert sum(method == "?" for method, _ in faults.requests) <= 2, "one listing, not one a folder"
-    found, expected = Inputs(("s3://bucket/odd/",), io.BytesIO()), Inputs((str(odd),), io.BytesIO())
+    found, expected = PredictionInputs(("s3://bucket/odd/",), io.BytesIO()), PredictionInputs((str(odd),), io.BytesIO())
     assert [path.removeprefix("s3://bucket/odd") for path in found] == [p.removeprefix(str(odd)) for p in expected]
     assert +found.skipped == +expected.skipped
     assert [read_image(path, DecodeOptions()).digest for path in found] == [
@@ -168,7 +168,7 @@ def test_a_table_with_credentials_is_refused(tmp_path):
         open_dataset(tmp_path / "t.csv")
     assert "hidden" not in str(refused.value)
     with pytest.raises(DataError, match="line 1 of the list"):
-        list(Inputs(("-",), io.BytesIO(b"https://me:hidden@host/a.jpg\n")))
+        list(PredictionInputs(("-",), io.BytesIO(b"https://me:hidden@host/a.jpg\n")))
 
 
 LISTING = """

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from tlcli.features.frozen import Frozen
 from tlcli.features.neighbors import nearest_pairs
 from tlcli.images.loader import ImageLoader
-from tlcli.images.thumbnail_match import THUMBNAIL, crops, resemblance, whole
+from tlcli.images.thumbnail_match import THUMBNAIL, crop_patterns, pattern_similarity, whole_pattern
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.settings import ComputeSettings
@@ -72,7 +72,8 @@ def near_duplicates(
             partners[other].append(one)
     links: Links = defaultdict(dict)
     for one, others in partners.items():
-        scores = resemblance(crops(thumbnails[one]), np.stack([whole(thumbnails[other]) for other in others]))
+        patterns = np.stack([whole_pattern(thumbnails[other]) for other in others])
+        scores = pattern_similarity(crop_patterns(thumbnails[one]), patterns)
         for other, score in zip(others, scores.tolist(), strict=True):
             if score >= ALIKE:
                 links[one][other] = links[other][one] = max(score, links[one].get(other, 0.0))

@@ -13,7 +13,7 @@ from tlcli.checking.confident_learning import judgeable, suspected
 from tlcli.checking.copies import Copies
 from tlcli.checking.finding import SUSPECT, Finding, of_sample
 from tlcli.datasets.dataset import Dataset, Sample
-from tlcli.datasets.splits import FOLDS, folds, unit_keys
+from tlcli.datasets.splits import FOLDS, assign_folds, group_keys
 from tlcli.features.frozen import Frozen
 from tlcli.inference.calibration import probabilities
 from tlcli.progress import Reporter
@@ -62,7 +62,7 @@ def check_labels(
     """
     samples = [dataset.samples[index] for index in usable]
     keys = _fold_keys(samples, usable, digests, copies)
-    parts = np.array(folds(keys, seed=seed), np.int64)
+    parts = np.array(assign_folds(keys, seed=seed), np.int64)
     labels = np.array([sample.label for sample in samples], np.int64)
     classes = len(dataset.classes)
     judged = judgeable(labels, parts, classes=classes, least=LEAST_KNOWN)
@@ -93,8 +93,8 @@ def check_labels(
 
 
 def _fold_keys(samples: Sequence[Sample], usable: Sequence[int], digests: Sequence[bytes], copies: Copies) -> list[str]:
-    """As `unit_keys`, with near duplicates kept together too."""
-    keys = unit_keys(samples, digests)
+    """As `group_keys`, with near duplicates kept together too."""
+    keys = group_keys(samples, digests)
     row = {index: number for number, index in enumerate(usable)}
     named = {key: key for key in keys}
 

@@ -25,7 +25,7 @@ from tlcli.features.frozen import Frozen, freeze_at
 from tlcli.features.memo import Known, Memo
 from tlcli.features.network import open_network
 from tlcli.features.store import FeatureStore
-from tlcli.images.intensity import Range
+from tlcli.images.intensity import IntensityRange
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter, Silent
@@ -45,7 +45,7 @@ class WorkerSpec:
     classes: int
     images: int
     """All of DATA, by which the engine is picked."""
-    intensity: Range | None
+    intensity: IntensityRange | None
     augmentation: Augmentation | None
 
 

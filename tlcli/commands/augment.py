@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tlcli.datasets.augmented_layout import check_folder_names
-from tlcli.datasets.augmented_plan import Output, plan
+from tlcli.datasets.augmented_dataset import AugmentedImage, check_class_folder_names, plan_augmented_dataset
 from tlcli.datasets.dataset import Dataset, open_dataset
-from tlcli.datasets.summary import describe_dataset, describe_failures
+from tlcli.datasets.descriptions import describe_dataset, describe_failures
 from tlcli.errors import ArtifactError, UsageError
-from tlcli.images.augment import draw_amounts
+from tlcli.images.augment import draw_parameters
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import MAX_BYTES, DecodeOptions
 from tlcli.inference.journal import write_csv
@@ -115,8 +114,8 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
     }
     if out is not None:
         describe_dataset(dataset, report)
-        check_folder_names(dataset.classes)
-        outputs, failures = plan(dataset, settings, report)
+        check_class_folder_names(dataset.classes)
+        outputs, failures = plan_augmented_dataset(dataset, settings, report)
         signature = _signature(settings) | _images(outputs)
         if (out / MANIFEST).exists():
             _check_begun(out, signature, settings)
@@ -184,7 +183,7 @@ def _signature(settings: AugmentSettings) -> dict[str, Any]:
     } | ({"intensity": settings.intensity} if settings.intensity else {})
 
 
-def _images(outputs: Sequence[Output]) -> dict[str, Any]:
+def _images(outputs: Sequence[AugmentedImage]) -> dict[str, Any]:
     """All of DATA that decides what is written."""
     listing = [(output.path, output.digest.hex(), output.view) for output in outputs]
     return {"images": hashlib.sha256(canonical_json(listing)).hexdigest()}
@@ -199,7 +198,7 @@ def _check_begun(out: Path, signature: dict[str, Any], settings: AugmentSettings
 
 
 def _write_data_set(
-    out: Path, outputs: Sequence[Output], signature: dict[str, Any], settings: AugmentSettings, report: Reporter
+    out: Path, outputs: Sequence[AugmentedImage], signature: dict[str, Any], settings: AugmentSettings, report: Reporter
 ) -> dict[int, str]:
     """Write the images that `out` lacks. Gives the reason for each sample that failed, by its index."""
     out.mkdir(parents=True, exist_ok=True)
@@ -212,7 +211,9 @@ def _write_data_set(
     return _write_images(out, outputs, settings, report)
 
 
-def _write_images(out: Path, outputs: Sequence[Output], settings: AugmentSettings, report: Reporter) -> dict[int, str]:
+def _write_images(
+    out: Path, outputs: Sequence[AugmentedImage], settings: AugmentSettings, report: Reporter
+) -> dict[int, str]:
     """Copy originals byte for byte, and write views as PNG, so that no pixel of them changes."""
     todo = [output for output in outputs if not (out / output.path).exists()]
     failures: dict[int, str] = {}
@@ -239,7 +240,7 @@ def _write_images(out: Path, outputs: Sequence[Output], settings: AugmentSetting
     return failures
 
 
-def _original(output: Output) -> bytes | None:
+def _original(output: AugmentedImage) -> bytes | None:
     """The bytes of an original; None where it is gone, or another by now."""
     try:
         with opened(output.sample.path, MAX_BYTES) as (file, _, _):
@@ -249,12 +250,12 @@ def _original(output: Output) -> bytes | None:
     return content if hashlib.sha256(content).digest() == output.digest else None
 
 
-def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[Output], settings: AugmentSettings) -> None:
+def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[AugmentedImage], settings: AugmentSettings) -> None:
     """A row for each image that is there; it is a table that tlcli reads, too."""
 
-    def row(output: Output) -> list[Any]:
+    def row(output: AugmentedImage) -> list[Any]:
         whole = portable_name(str(out / output.path))
-        amounts = draw_amounts(settings.augmentation, seed=settings.seed, view=output.view, digest=output.digest)
+        amounts = draw_parameters(settings.augmentation, seed=settings.seed, view=output.view, digest=output.digest)
         return [
             whole if whole.startswith("file://") else output.path,
             dataset.classes[output.sample.label],

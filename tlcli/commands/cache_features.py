@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tlcli.datasets.dataset import Dataset, open_dataset
-from tlcli.datasets.intensity_range import choose_intensity
-from tlcli.datasets.summary import describe_dataset, describe_failures
+from tlcli.datasets.descriptions import describe_dataset, describe_failures
+from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.features.extract import Extraction
 from tlcli.features.frozen import Extractor, Frozen, describe_cut, freeze_at, known_features, plain_features
 from tlcli.features.listing import list_caches
@@ -57,7 +57,7 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     images = len(dataset.samples)
     freeze, seed = settings.network.freeze, settings.network.seed
     workers = settings.compute.worker_count()
-    intensity = choose_intensity(
+    intensity = resolve_intensity(
         settings.network.intensity, dataset, fraction=None, seed=seed, workers=workers, report=report
     )
     network = open_network(

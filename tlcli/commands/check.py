@@ -26,8 +26,8 @@ from tlcli.checking.image_checks import balance_findings, class_counts, measure,
 from tlcli.checking.near_duplicates import near_duplicates
 from tlcli.checking.suspects import LabelCheck, check_labels
 from tlcli.datasets.dataset import Dataset, open_dataset
-from tlcli.datasets.intensity_range import choose_intensity
-from tlcli.datasets.summary import describe_dataset
+from tlcli.datasets.descriptions import describe_dataset
+from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.features.frozen import Frozen, describe_cut, freeze_at, plain_features
 from tlcli.features.network import describe_network, open_network
 from tlcli.images.decode import Size
@@ -158,7 +158,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
 
 def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Frozen:
     """The backbone, frozen up to the head."""
-    intensity = choose_intensity(
+    intensity = resolve_intensity(
         settings.network.intensity,
         dataset,
         fraction=None,

@@ -14,8 +14,8 @@ from tlcli import processes
 from tlcli.backbones.heads import head_modules
 from tlcli.backbones.timm_config import make_timm_config
 from tlcli.datasets.dataset import Dataset, open_dataset
+from tlcli.datasets.descriptions import describe_dataset
 from tlcli.datasets.splits import splits_by_digest
-from tlcli.datasets.summary import describe_dataset
 from tlcli.engines.choice import uses_cuda
 from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.progress import Reporter, Silent

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.datasets.dataset import Dataset, open_dataset
-from tlcli.datasets.intensity_range import choose_intensity
-from tlcli.datasets.summary import describe_dataset, describe_failures
+from tlcli.datasets.descriptions import describe_dataset, describe_failures
+from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.errors import DataError
 from tlcli.insight.output_folder import inspect_folder, sheet_name
 from tlcli.insight.report import Studio
@@ -107,7 +107,7 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
     describe_dataset(dataset, report)
     samples = [sample for sample in dataset.samples if sample.split in {None, "train"}]
     workers = settings.compute.worker_count()
-    intensity = choose_intensity(settings.intensity, dataset, fraction=None, seed=0, workers=workers, report=report)
+    intensity = resolve_intensity(settings.intensity, dataset, fraction=None, seed=0, workers=workers, report=report)
     subject = open_subject(settings, intensity)
     taps = stages(
         choose_taps(subject.backbone, settings.layers), frozen=subject.frozen, compare=subject.start is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tlcli.cluster.parts import check_part_folder
-from tlcli.datasets.inputs import Inputs
+from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, UsageError
 from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain_folder
 from tlcli.inference.journal import Journal, PredictionRow, check_output, columns, journal_path, write_csv
@@ -123,7 +123,7 @@ def _predict(
         check_part_folder(out, run.directory, replace=settings.overwrite or settings.resume)
     elif out is not None:
         check_output(out, run.directory, settings.inputs, overwrite=settings.overwrite, resume=settings.resume)
-    inputs = Inputs(settings.inputs, stdin, settings.shard)
+    inputs = PredictionInputs(settings.inputs, stdin, settings.shard)
     total, listing = _survey(inputs, exactly=out is not None)
     result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
     result.unlisted = list(inputs.unlisted)
@@ -173,7 +173,12 @@ def _predict(
 
 
 def _open_explainer(
-    run: Run, settings: PredictSettings, inputs: Inputs, out: Path | None, explain: Path | None, report: Reporter
+    run: Run,
+    settings: PredictSettings,
+    inputs: PredictionInputs,
+    out: Path | None,
+    explain: Path | None,
+    report: Reporter,
 ) -> Explainer | None:
     """What explains, if that is wanted; it is opened before anything is predicted, since it may be impossible."""
     if explain is None:
@@ -193,7 +198,7 @@ def _open_explainer(
 
 def _write(
     predictor: Predictor,
-    inputs: Inputs,
+    inputs: PredictionInputs,
     names: Sequence[str],
     listing: str,
     settings: PredictSettings,
@@ -223,7 +228,7 @@ def _write(
         journal.finish(names)
 
 
-def _survey(inputs: Inputs, *, exactly: bool) -> tuple[int, str]:
+def _survey(inputs: PredictionInputs, *, exactly: bool) -> tuple[int, str]:
     """How many images there are, and a hash of their paths; `exactly`: also of their sizes and times of change."""
     digest, total = hashlib.sha256(), 0
     for path in inputs:

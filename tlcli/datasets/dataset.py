@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tlcli.datasets.folder_tree import ListedTree, LocalTree, Tree, under
-from tlcli.datasets.tables import SPLIT_NAMES, TABLE_SUFFIXES, TableRow, read_table, with_train
-from tlcli.datasets.tars import expand, is_tar, open_tars
-from tlcli.datasets.walk import SUFFIXES_FOR_PEOPLE, has_image_suffix, is_hidden
+from tlcli.datasets.image_files import SUFFIXES_FOR_PEOPLE, has_image_suffix, is_hidden
+from tlcli.datasets.tables import SPLIT_NAMES, TABLE_SUFFIXES, LabeledImage, default_to_train, read_table
+from tlcli.datasets.tars import expand_shards, is_tar, open_tars
 from tlcli.datasets.webdataset import labeled_in
 from tlcli.errors import DataError, UsageError
 from tlcli.storage.remote import listing
@@ -98,9 +98,9 @@ def open_dataset(data: Location, *, group_by: str | None = None, classes: tuple[
     )
 
 
-def is_there(data: Location) -> bool:
+def data_exists(data: Location) -> bool:
     """Whether DATA can still be opened, as far as that shows without opening it."""
-    return isinstance(data, Url) or all(map(os.path.exists, expand(str(data))))
+    return isinstance(data, Url) or all(map(os.path.exists, expand_shards(str(data))))
 
 
 def _tree(data: Location) -> Tree | None:
@@ -113,8 +113,8 @@ def _tree(data: Location) -> Tree | None:
     return ListedTree(str(data), found) if "" not in found else None
 
 
-def _tar_rows(pattern: str, skipped: Counter[str]) -> list[TableRow]:
-    rows = with_train([row for shard in open_tars(pattern) for row in labeled_in(shard, skipped)])
+def _tar_rows(pattern: str, skipped: Counter[str]) -> list[LabeledImage]:
+    rows = default_to_train([row for shard in open_tars(pattern) for row in labeled_in(shard, skipped)])
     if not rows:
         found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items() if count) or "no files"
         raise DataError(
@@ -125,7 +125,7 @@ def _tar_rows(pattern: str, skipped: Counter[str]) -> list[TableRow]:
     return rows
 
 
-def _folder_rows(tree: Tree, skipped: Counter[str], *, for_run: bool) -> list[TableRow]:
+def _folder_rows(tree: Tree, skipped: Counter[str], *, for_run: bool) -> list[LabeledImage]:
     """Rows of a folder; `for_run` takes DATA without train or with empty classes, since a run knows its classes."""
     root, split_folders = tree.root, _split_folders(tree)
     named: dict[str, str] = {}
@@ -180,9 +180,9 @@ def _split_folders(tree: Tree) -> dict[str, str]:
 
 def _class_rows(
     tree: Tree, root: str, split: str | None, skipped: Counter[str], named: dict[str, str], *, may_be_empty: bool
-) -> list[TableRow]:
+) -> list[LabeledImage]:
     """Rows of a folder of class folders; `named` has the first folder of each class, in any split."""
-    rows: list[TableRow] = []
+    rows: list[LabeledImage] = []
     for name in tree.names(root):
         folder = under(root, name)
         if is_hidden(name):
@@ -204,7 +204,7 @@ def _class_rows(
                     "percent-encoded. Rename one of them.",
                     path=folder,
                 )
-            rows.extend(TableRow(path=path, label=label, split=split) for path in paths)
+            rows.extend(LabeledImage(path=path, label=label, split=split) for path in paths)
     return rows
 
 
@@ -217,7 +217,7 @@ def _text(name: str) -> str:
     return name
 
 
-def _class_names(data: Location, rows: list[TableRow], given: tuple[str, ...] | None) -> tuple[str, ...]:
+def _class_names(data: Location, rows: list[LabeledImage], given: tuple[str, ...] | None) -> tuple[str, ...]:
     """The classes of train, sorted as plain strings (DESIGN: nobody re-derives them)."""
     split_made = any(row.split is not None for row in rows)
     if rows and split_made and not any(row.split == "train" for row in rows) and not given:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from tlcli.datasets.walk import has_image_suffix, is_hidden, walk_images
+from tlcli.datasets.image_files import has_image_suffix, is_hidden, walk_images
 from tlcli.errors import MachineError
 from tlcli.storage.stored import Stored
 

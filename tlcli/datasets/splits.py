@@ -14,17 +14,17 @@ SMALL_CLASS = 10
 """Classes with fewer images than this have none held out."""
 
 FOLDS = 5
-HELD_OUT = 0.2
+DEFAULT_VALIDATION_FRACTION = 0.2
 """Share of the images that are held out where some must be, and nobody said how many."""
 
 
-def draw(seed: int, key: str) -> float:
+def uniform_hash(seed: int, key: str) -> float:
     """A number in [0, 1) that depends on the seed and the key alone."""
     digest = hashlib.sha256(f"{seed}:{key}".encode("utf8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def unit_keys(samples: Sequence[Sample], digests: Sequence[bytes]) -> list[str]:
+def group_keys(samples: Sequence[Sample], digests: Sequence[bytes]) -> list[str]:
     """A key for each sample; samples with the same key must stay together.
 
     Images of one group go together, and so do byte-identical images, whatever groups they are in. The key
@@ -58,21 +58,21 @@ def hold_out(samples: Sequence[Sample], keys: Sequence[str], *, seed: int, fract
     """
     counts = Counter(sample.label for sample in samples)
     kept = {key for sample, key in zip(samples, keys, strict=True) if counts[sample.label] < SMALL_CLASS}
-    return [key not in kept and draw(seed, key) < fraction for key in keys]
+    return [key not in kept and uniform_hash(seed, key) < fraction for key in keys]
 
 
-def folds(keys: Sequence[str], *, seed: int) -> list[int]:
+def assign_folds(keys: Sequence[str], *, seed: int) -> list[int]:
     """A fold in 0 .. FOLDS - 1 for each key, made like the held-out split."""
-    return [int(draw(seed, key) * FOLDS) for key in keys]
+    return [int(uniform_hash(seed, key) * FOLDS) for key in keys]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitImages:
+class SplitDataset:
     """The images to learn from and to be judged on: N samples, each with its split."""
 
     samples: tuple[Sample, ...]
     digests: tuple[bytes, ...]
-    folded: bool
+    cross_validated: bool
     """True where nothing is held out, so that train is judged by folds."""
 
     def indices(self, split: str) -> list[int]:
@@ -80,14 +80,14 @@ class SplitImages:
         return [index for index, sample in enumerate(self.samples) if sample.split == split]
 
 
-def split_images(
+def split_dataset(
     dataset: Dataset,
     digests: Sequence[bytes | None],
     failed: Container[int],
     *,
     fraction: float | None,
     seed: int,
-) -> SplitImages:
+) -> SplitDataset:
     """Give each usable image its split: DATA's own, or ours where it has none.
 
     Args:
@@ -108,10 +108,10 @@ def split_images(
         seed=seed,
     )
     kept = [(sample, digests[index] or b"") for sample, index in zip(samples, read, strict=True) if index not in failed]
-    settled = SplitImages(
+    settled = SplitDataset(
         samples=tuple(sample for sample, _ in kept),
         digests=tuple(digest for _, digest in kept),
-        folded=fraction is None and not dataset.has_split("validation"),
+        cross_validated=fraction is None and not dataset.has_split("validation"),
     )
     _check(dataset, settled)
     return settled
@@ -126,14 +126,14 @@ def assign_splits(
         return split
     train = [index for index, sample in enumerate(split) if sample.split == "train"]
     members = [split[index] for index in train]
-    keys = unit_keys(members, [digests[index] for index in train])
+    keys = group_keys(members, [digests[index] for index in train])
     for index, out in zip(train, hold_out(members, keys, seed=seed, fraction=fraction), strict=True):
         if out:
             split[index] = replace(split[index], split="validation")
     return split
 
 
-def _check(dataset: Dataset, settled: SplitImages) -> None:
+def _check(dataset: Dataset, settled: SplitDataset) -> None:
     counts = Counter(sample.label for sample in settled.samples if sample.split == "train")
     for label, name in enumerate(dataset.classes):
         if not counts[label]:
@@ -141,7 +141,7 @@ def _check(dataset: Dataset, settled: SplitImages) -> None:
                 f"class {name!r} has no usable image to train on in {dataset.root}. Add some, or remove the class.",
                 path=dataset.root,
             )
-    if not settled.folded and not settled.indices("validation"):
+    if not settled.cross_validated and not settled.indices("validation"):
         raise DataError(
             f"no image of {dataset.root} was held out for validation: classes under {SMALL_CLASS} images stay in "
             "train. Use a larger --validation-fraction, or leave it out for five folds.",
@@ -149,7 +149,7 @@ def _check(dataset: Dataset, settled: SplitImages) -> None:
         )
 
 
-def splits_by_digest(settled: SplitImages, digests: Iterable[bytes | None]) -> dict[bytes, str]:
+def splits_by_digest(settled: SplitDataset, digests: Iterable[bytes | None]) -> dict[bytes, str]:
     """The split of each image; `failed` for those of `digests` that could not be used.
 
     One that stands in several splits counts as trained on, if any of them is train.

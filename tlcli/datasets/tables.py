@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tlcli.datasets.tars import in_tar
+from tlcli.datasets.tars import resolve_tar_member
 from tlcli.errors import DataError, UsageError
 from tlcli.storage.files import from_portable_name
 from tlcli.storage.remote import content_of, stat_all
@@ -32,7 +32,7 @@ SPLIT_NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableRow:
+class LabeledImage:
     """One labeled image, its class still a name."""
 
     path: str
@@ -41,7 +41,7 @@ class TableRow:
     group: str | None = None
 
 
-def read_table(path: Location) -> list[TableRow]:
+def read_table(path: Location) -> list[LabeledImage]:
     """The rows of a .csv, .jsonl or .parquet table; paths in it are relative to the table's folder.
 
     Raises:
@@ -55,7 +55,7 @@ def read_table(path: Location) -> list[TableRow]:
             "Expected path and label, optionally split and group.",
             path=path,
         )
-    rows = with_train([_row(path, line, record) for line, record in enumerate(table.to_pylist(), start=1)])
+    rows = default_to_train([_row(path, line, record) for line, record in enumerate(table.to_pylist(), start=1)])
     rows, absent = _found(rows)
     if absent:
         raise DataError(
@@ -66,7 +66,7 @@ def read_table(path: Location) -> list[TableRow]:
     return rows
 
 
-def _found(rows: list[TableRow]) -> tuple[list[TableRow], list[str]]:
+def _found(rows: list[LabeledImage]) -> tuple[list[LabeledImage], list[str]]:
     """The rows, those at URLs with what is to be known of them, and the paths that don't exist."""
     remote = [row.path for row in rows if is_url(row.path) and not isinstance(row.path, Stored)]
     known = dict(zip(remote, stat_all([Url(path) for path in remote]), strict=True)) if remote else {}
@@ -88,7 +88,7 @@ def _is_absent(path: str) -> bool:
         return True
 
 
-def with_train(rows: list[TableRow]) -> list[TableRow]:
+def default_to_train(rows: list[LabeledImage]) -> list[LabeledImage]:
     """The rows; where some name a split, those that don't belong to train."""
     if not any(row.split for row in rows):
         return rows
@@ -135,7 +135,7 @@ def _load_jsonl(content: bytes) -> pa.Table:
     return pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
 
 
-def _row(table: Location, line: int, record: dict[str, Any]) -> TableRow:
+def _row(table: Location, line: int, record: dict[str, Any]) -> LabeledImage:
     for column in ("path", "label"):
         if record[column] is None or record[column] == "":
             raise DataError(f"{table}, row {line}: {column} is empty.", path=table)
@@ -145,7 +145,7 @@ def _row(table: Location, line: int, record: dict[str, Any]) -> TableRow:
             f"{table}, row {line}: split is {split!r}; expected train, validation, test, or nothing.", path=table
         )
     group = record.get("group")
-    return TableRow(
+    return LabeledImage(
         path=_joined(table, line, from_portable_name(str(record["path"]))),
         label=str(record["label"]),
         split=SPLIT_NAMES[str(split).lower()] if split else None,
@@ -156,9 +156,9 @@ def _row(table: Location, line: int, record: dict[str, Any]) -> TableRow:
 def _joined(table: Location, line: int, path: str) -> str:
     """A path in a table: as it is where it is absolute or a URL, else behind the table's folder."""
     if not is_url(path) and (isinstance(table, Path) or path.startswith("/")):
-        return in_tar(os.path.join(table.parent, path))  # noqa: PTH118 - as typed
+        return resolve_tar_member(os.path.join(table.parent, path))  # noqa: PTH118 - as typed
     try:
         url = Url(path) if is_url(path) or isinstance(table, Path) else table.parent / path
     except UsageError as error:
         raise DataError(f"{table}, row {line}: {error.message}", path=table) from error
-    return in_tar(str(url))
+    return resolve_tar_member(str(url))

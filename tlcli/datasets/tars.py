@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any, NamedTuple
 
-from tlcli.datasets.walk import has_image_suffix, is_hidden
+from tlcli.datasets.image_files import has_image_suffix, is_hidden
 from tlcli.errors import DataError, MachineError
 from tlcli.storage.connection import CHUNK, CONNECTIONS
 from tlcli.storage.remote import RemoteFile
@@ -67,7 +67,7 @@ def is_tar(name: str) -> bool:
     return name.lower().endswith((SUFFIX, *COMPRESSED))
 
 
-def expand(pattern: str) -> list[str]:
+def expand_shards(pattern: str) -> list[str]:
     """The names that `shards-{000..099}.tar` or `{train,val}.tar` stand for, in order; a file's own name stands for it.
 
     Raises:
@@ -103,7 +103,7 @@ def open_tars(pattern: str) -> Iterator[Tar]:
         DataError: one is not there, is compressed, or is no whole tar.
         MachineError: one may not be read, or not be reached.
     """
-    names = expand(pattern)
+    names = expand_shards(pattern)
     if pattern.lower().endswith(COMPRESSED):
         raise _packed(pattern)
     if is_url(pattern):
@@ -245,7 +245,7 @@ def images_in(tar: Tar, skipped: Counter[str]) -> Iterator[Stored]:
             skipped["not images by their suffix"] += 1
 
 
-def in_tar(path: str) -> str:
+def resolve_tar_member(path: str) -> str:
     """The image that `tar.tar/name` names, if there is that file in that tar; else the path as it is."""
     before, found, name = path.partition(SUFFIX + "/")
     archive = before + SUFFIX

@@ -10,16 +10,16 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from tlcli.datasets.tables import SPLIT_NAMES, TableRow
+from tlcli.datasets.image_files import IMAGE_SUFFIXES
+from tlcli.datasets.tables import SPLIT_NAMES, LabeledImage
 from tlcli.datasets.tars import Entry, Tar, key_of
-from tlcli.datasets.walk import SUFFIXES
 from tlcli.errors import DataError
 
 LABELS = ("label", "class", "cls")
 """Keys of a `.json` that may name the class; the first that is there counts."""
 
 
-def labeled_in(tar: Tar, skipped: Counter[str]) -> Iterator[TableRow]:
+def labeled_in(tar: Tar, skipped: Counter[str]) -> Iterator[LabeledImage]:
     """The samples of a tar, in their order; what is passed over is counted.
 
     Raises:
@@ -33,7 +33,7 @@ def labeled_in(tar: Tar, skipped: Counter[str]) -> Iterator[TableRow]:
     images: dict[str, list[Entry]] = defaultdict(list)
     for entry in tar.entries.values():
         key, suffix = key_of(entry.name)
-        if "." + suffix in SUFFIXES:
+        if "." + suffix in IMAGE_SUFFIXES:
             images[key].append(entry)
         else:
             skipped["not images by their suffix"] += 1
@@ -48,7 +48,7 @@ def labeled_in(tar: Tar, skipped: Counter[str]) -> Iterator[TableRow]:
             split = about.get("split")
             if split and split.lower() not in SPLIT_NAMES:
                 raise DataError(f"{path}: split is {split!r}; expected train, validation, test, or nothing.", path=path)
-            yield TableRow(
+            yield LabeledImage(
                 path=path,
                 label=label,
                 split=SPLIT_NAMES[split.lower()] if split else None,

@@ -13,7 +13,7 @@ from itertools import chain, islice, zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.datasets.dataset import Sample, is_there, open_dataset
+from tlcli.datasets.dataset import Sample, data_exists, open_dataset
 from tlcli.errors import DataError, UsageError
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
@@ -50,7 +50,7 @@ def data_of(run: Run, data: Location | None) -> Location:
     if data is not None:
         return data
     own = parse_location(str(run.info["settings"].get("data") or ""))
-    if own.absolute() == own and is_there(own):
+    if own.absolute() == own and data_exists(own):
         return own
     raise UsageError(
         f"the images that {run.directory} was trained on are no longer at {own}, and an export is compared on real "

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tlcli.errors import ArtifactError
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
-from tlcli.images.batch import stacked
+from tlcli.images.batch import stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Preprocessing
 from tlcli.images.worker import DecodedImage
@@ -74,7 +74,7 @@ def extract(
             needed = _needed(zip(todo, images, strict=True), paths, extraction, memo, advance, begin)
             while batch := list(islice(needed, batch_size)):
                 waiting.append([key for key, _ in batch])
-                yield stacked([image for _, image in batch], preprocessing.shape)
+                yield stack_images([image for _, image in batch], preprocessing.shape)
 
         def begin(key: tuple[bytes, int]) -> bool:
             """Take the writer's lock before the first image is computed; whether this one still is to be."""

@@ -24,7 +24,7 @@ from tlcli.features.listing import check_space
 from tlcli.features.network import Network
 from tlcli.features.shared_extraction import Work, extract_together
 from tlcli.features.store import FeatureStore
-from tlcli.images.augment import LIMIT
+from tlcli.images.augment import MAX_SHORT_SIDE
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
@@ -131,10 +131,10 @@ def freeze_at(
     if augmentation is not None and augmentation.enabled:
         of_views = content | {"augmentation": augmentation.to_json(), "seed": seed}
         augmented = network.store(of_views, cut.feature_shape, report, cached=cached)
-        if min(network.preprocessing.height, network.preprocessing.width) > LIMIT:
+        if min(network.preprocessing.height, network.preprocessing.width) > MAX_SHORT_SIDE:
             report.warn(
-                f"augmented views are made from images of at most {LIMIT} pixels on their short side; this network "
-                f"sees {network.preprocessing.width}, so views will be less sharp than what it is judged on."
+                f"augmented views are made from images whose short side has at most {MAX_SHORT_SIDE} pixels; this "
+                f"network sees {network.preprocessing.width}, so views are less sharp than evaluation images."
             )
     return Frozen(network=network, cut=cut, plain=plain, augmented=augmented, augmentation=augmentation, seed=seed)
 

@@ -15,7 +15,7 @@ from tlcli.features.fingerprint import fingerprint
 from tlcli.features.listing import nearest_cache
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
-from tlcli.images.intensity import Range
+from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing
 from tlcli.progress import Reporter
 from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
@@ -86,7 +86,7 @@ def open_network(
     classes: int,
     images: int | None,
     report: Reporter,
-    intensity: Range | None = None,
+    intensity: IntensityRange | None = None,
     others_write: bool = False,
 ) -> Network:
     """Load the backbone.
@@ -133,7 +133,7 @@ def describe_network(network: Network, where: str) -> str:
     return f"{backbone.name}, {backbone.origin}, {side} px, {where}, {network.device}, {network.precision}{engine}"
 
 
-def make_preprocessing(backbone: Backbone, fit: str, intensity: Range | None = None) -> Preprocessing:
+def make_preprocessing(backbone: Backbone, fit: str, intensity: IntensityRange | None = None) -> Preprocessing:
     """The backbone's own preprocessing, with the user's choice of how images become square."""
     spec = backbone.input
     return Preprocessing(

@@ -19,15 +19,15 @@ from tlcli.settings.augmentation import Augmentation
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, as shares of an image's width and height."""
 
-LIMIT = 640
+MAX_SHORT_SIDE = 640
 """Pixels of the short side; larger images are reduced to it before they are distorted, which costs by the pixel."""
 
-ASPECT = 4 / 3
+MAX_ASPECT_CHANGE = 4 / 3
 """How much wider or narrower than the image's own proportions a crop may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Amounts:
+class AugmentationParameters:
     """What was drawn for one view; the defaults are the plain image."""
 
     angle: float = 0.0
@@ -60,13 +60,13 @@ class Amounts:
         return ", ".join(part for part in parts if part) or "plain"
 
 
-def draw_amounts(augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Amounts:
+def draw_parameters(augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> AugmentationParameters:
     """What view number `view` of the image with this `digest` looks like; view 0 is the plain image.
 
     Every quantity is always drawn, in the same order, so that switching one distortion on changes no other.
     """
     if view == 0:
-        return Amounts()
+        return AugmentationParameters()
     # random() of a seeded Random is promised to stay the same in every version of Python; its relatives are not.
     draw = random.Random(hashlib.sha256(f"{seed}:{view}:".encode() + digest).digest()).random
     angle = (2 * draw() - 1) * augmentation.rotate
@@ -79,7 +79,7 @@ def draw_amounts(augmentation: Augmentation, *, seed: int, view: int, digest: by
     if not isinstance(levels, tuple):
         red, green, blue = (int(share * (2 * levels + 1)) - levels for share in random_shift)
         levels = (red, green, blue)
-    return Amounts(
+    return AugmentationParameters(
         angle=angle if augmentation.rotate else 0.0,
         mirrored=augmentation.mirror and mirrored,
         flipped=augmentation.flip_vertical and flipped,
@@ -94,16 +94,16 @@ def _draw_crop(least: float, area: float, aspect: float, across: float, down: fl
     """A box of at least the share `least` of the image, from four numbers in [0, 1)."""
     share = least + (1 - least) * area
     # Neither side may exceed the image's, which bounds the aspect when nearly all of the image is kept.
-    widest = math.log(min(ASPECT, 1 / share))
+    widest = math.log(min(MAX_ASPECT_CHANGE, 1 / share))
     stretch = math.exp((2 * aspect - 1) * widest)
     width, height = min(math.sqrt(share * stretch), 1.0), min(math.sqrt(share / stretch), 1.0)
     left, top = across * (1 - width), down * (1 - height)
     return (left, top, min(left + width, 1.0), min(top + height, 1.0))
 
 
-def surplus(size: tuple[int, int]) -> float:
+def view_oversampling(size: tuple[int, int]) -> float:
     """How many times larger than needed for views an image of this width and height is."""
-    return min(size) / LIMIT
+    return min(size) / MAX_SHORT_SIDE
 
 
 def view(image: Image.Image, augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Image.Image:
@@ -121,10 +121,10 @@ def view(image: Image.Image, augmentation: Augmentation, *, seed: int, view: int
     """
     if view == 0 or not augmentation.enabled:
         return image
-    amounts = draw_amounts(augmentation, seed=seed, view=view, digest=digest)
+    amounts = draw_parameters(augmentation, seed=seed, view=view, digest=digest)
     from torchvision.transforms import InterpolationMode
 
-    transforms = load_transforms()
+    transforms = import_transforms()
     image = _reduced(image)
     if amounts.angle:
         ground = image.reduce(image.size).getpixel((0, 0))  # the mean color
@@ -141,7 +141,7 @@ def view(image: Image.Image, augmentation: Augmentation, *, seed: int, view: int
     return _noisy(image, amounts) if amounts.noise else image
 
 
-def load_transforms() -> Any:  # noqa: ANN401 - torchvision types them for tensors alone, though they take images
+def import_transforms() -> Any:  # noqa: ANN401 - torchvision types them for tensors alone, though they take images
     """The transforms of torchvision, as functions. Their first import takes seconds."""
     from torchvision.transforms.v2 import functional
 
@@ -150,9 +150,9 @@ def load_transforms() -> Any:  # noqa: ANN401 - torchvision types them for tenso
 
 def _reduced(image: Image.Image) -> Image.Image:
     short = min(image.size)
-    if short <= LIMIT:
+    if short <= MAX_SHORT_SIDE:
         return image
-    size = (round(image.width * LIMIT / short), round(image.height * LIMIT / short))
+    size = (round(image.width * MAX_SHORT_SIDE / short), round(image.height * MAX_SHORT_SIDE / short))
     # The gap lets a fast box filter do most of the work.
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.1)
 
@@ -166,7 +166,7 @@ def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return left, top, max(right - left, 1), max(bottom - top, 1)
 
 
-def _noisy(image: Image.Image, amounts: Amounts) -> Image.Image:
+def _noisy(image: Image.Image, amounts: AugmentationParameters) -> Image.Image:
     import torch
 
     # One row of float values, on which torch's generator is eight times as fast as on [C, H, W] from Pillow, and
@@ -175,5 +175,5 @@ def _noisy(image: Image.Image, amounts: Amounts) -> Image.Image:
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also seed the generators of GPUs.
         torch.default_generator.manual_seed(amounts.noise_seed)
-        noisy: torch.Tensor = load_transforms().gaussian_noise(levels, sigma=amounts.noise / 255)
+        noisy: torch.Tensor = import_transforms().gaussian_noise(levels, sigma=amounts.noise / 255)
     return Image.frombytes("RGB", image.size, noisy.mul_(255).round_().byte().numpy().tobytes())

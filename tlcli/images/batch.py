@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def stacked(images: Sequence[bytes], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+def stack_images(images: Sequence[bytes], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     """Images, each uint8 [H, W, C] row by row, as a batch [B, H, W, C] that may be written to.
 
     One by one: the interpreter's lock is free while each is copied, so that others go on receiving images.

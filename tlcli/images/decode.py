@@ -14,8 +14,15 @@ from typing import IO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tlcli.images.intensity import NoRangeError, Range, black_is_zero, is_deep, range_of, to_eight_bits
-from tlcli.images.signatures import HEAD, is_heic, what_is, what_is_lost
+from tlcli.images.intensity import (
+    IntensityRange,
+    UnknownRangeError,
+    has_high_bit_depth,
+    to_8_bit,
+    value_range,
+    with_black_as_zero,
+)
+from tlcli.images.signatures import SIGNATURE_BYTES, describe_unsupported, is_heic, unsupported_tiff_reason
 
 # Formats that Pillow reads itself. EPS is left out since Pillow would start Ghostscript for it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
@@ -50,7 +57,7 @@ Size = tuple[int, int]
 
 
 def decode(
-    data: bytes, channels: int, surplus: Callable[[Size], float] | None = None, intensity: Range | None = None
+    data: bytes, channels: int, surplus: Callable[[Size], float] | None = None, intensity: IntensityRange | None = None
 ) -> Image.Image:
     """Decode an image, turned upright by its EXIF orientation.
 
@@ -69,18 +76,18 @@ def decode(
             _scale_down(image, surplus(image.size[::-1] if _turn(image) in SIDEWAYS else image.size))
         image.load()
         turn = _turn(image)  # after loading, by which Pillow has turned a TIFF itself
-        positive = black_is_zero(image)
+        positive = with_black_as_zero(image)
         return _to_mode(positive if turn is None else positive.transpose(turn), channels, intensity)
 
 
-def intensity_of(data: bytes) -> Range | None:
+def measure_intensity(data: bytes) -> IntensityRange | None:
     """Least and greatest value of a gray image with more than 8 bits; None for other images, which aren't decoded.
 
     Raises:
         UndecodableError: with the reason.
     """
     with _opened(io.BytesIO(data)) as image:
-        return range_of(black_is_zero(image)) if is_deep(image) else None
+        return value_range(with_black_as_zero(image)) if has_high_bit_depth(image) else None
 
 
 def dimensions(file: IO[bytes]) -> Size:
@@ -107,7 +114,7 @@ def upright_dimensions(file: IO[bytes]) -> Size:
 @contextlib.contextmanager
 def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
     """A file's first image, not decoded yet; whatever is raised in the block becomes an UndecodableError."""
-    head = file.read(HEAD)
+    head = file.read(SIGNATURE_BYTES)
     file.seek(0)
     if not head:
         raise UndecodableError("the file is empty")
@@ -122,14 +129,14 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
                     raise UndecodableError(
                         f"{image.width} x {image.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
                     )
-                if reason := what_is_lost(image):
+                if reason := unsupported_tiff_reason(image):
                     raise UndecodableError(reason)
                 yield image
     except UndecodableError:
         raise
     except UnidentifiedImageError as error:
-        raise UndecodableError(NO_HEIC if is_heic(head) else what_is(head, file)) from error
-    except NoRangeError as error:
+        raise UndecodableError(NO_HEIC if is_heic(head) else describe_unsupported(head, file)) from error
+    except UnknownRangeError as error:
         raise UndecodableError(f"{error}: train with --intensity auto, or save it with 8 or 16 bits") from error
     except MemoryError as error:
         raise UndecodableError("not enough memory to decode it") from error
@@ -170,9 +177,9 @@ def _scale_down(image: Image.Image, surplus: float) -> None:
             return
 
 
-def _to_mode(image: Image.Image, channels: int, intensity: Range | None) -> Image.Image:
-    if is_deep(image):
-        image = to_eight_bits(image, intensity)
+def _to_mode(image: Image.Image, channels: int, intensity: IntensityRange | None) -> Image.Image:
+    if has_high_bit_depth(image):
+        image = to_8_bit(image, intensity)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-Range = tuple[float, float]
+IntensityRange = tuple[float, float]
 """What becomes black, and what becomes white."""
 
 SIXTEEN_BITS = 65535.0
 
 
-class NoRangeError(Exception):
+class UnknownRangeError(Exception):
     """Values that could be anything, and no range to scale them by."""
 
 
-def is_deep(image: Image.Image) -> bool:
+def has_high_bit_depth(image: Image.Image) -> bool:
     """Whether an image is gray with more than 8 bits; nothing is decoded for that."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def black_is_zero(image: Image.Image) -> Image.Image:
+def with_black_as_zero(image: Image.Image) -> Image.Image:
     """The image; inverted where it is a 16-bit TIFF whose zero is white, which Pillow heeds with 8 bits only."""
     white_is_zero = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0
     if not white_is_zero or not image.mode.startswith("I;16"):
@@ -39,7 +39,7 @@ def black_is_zero(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.invert(np.asarray(image, np.uint16)))
 
 
-def range_of(image: Image.Image) -> Range:
+def value_range(image: Image.Image) -> IntensityRange:
     """Least and greatest value of a deep image.
 
     Raises:
@@ -49,7 +49,7 @@ def range_of(image: Image.Image) -> Range:
     return float(values.min()), float(values.max())
 
 
-def to_eight_bits(image: Image.Image, intensity: Range | None) -> Image.Image:
+def to_8_bit(image: Image.Image, intensity: IntensityRange | None) -> Image.Image:
     """A deep image in mode L. What lies outside the range becomes black or white.
 
     Args:
@@ -63,7 +63,7 @@ def to_eight_bits(image: Image.Image, intensity: Range | None) -> Image.Image:
     if intensity is None:
         # A PPM of 16 bits has mode I.
         if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format == "PPM"):
-            raise NoRangeError(f"32-bit gray ({image.mode}) has no known range")
+            raise UnknownRangeError(f"32-bit gray ({image.mode}) has no known range")
         return image.convert("I").point(lambda value: value / 257).convert("L")
     import numpy as np
 
@@ -82,6 +82,6 @@ def _values(image: Image.Image) -> npt.NDArray[np.float64]:
     return values
 
 
-def widest(ranges: list[Range]) -> Range:
+def enclosing_range(ranges: list[IntensityRange]) -> IntensityRange:
     """The range that holds all of them."""
     return min((low for low, _ in ranges), default=math.inf), max((high for _, high in ranges), default=-math.inf)

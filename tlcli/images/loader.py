@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from tlcli.errors import MachineError
-from tlcli.images.worker import DecodedImage, DecodeOptions, Request, receive_image
+from tlcli.images.worker import DecodedImage, DecodeOptions, ImageRequest, receive_image
 from tlcli.storage.connection import READ_LIMIT
 from tlcli.storage.stored import Stored
 
@@ -65,7 +65,7 @@ class ImageLoader:
         hold = (signal.SIG_BLOCK, {signal.SIGINT})
         self._threads = ThreadPoolExecutor(workers, "decode", signal.pthread_sigmask, hold)
         self._own = threading.local()
-        self._children: set[_Child] = set()
+        self._children: set[_DecoderProcess] = set()
         self._closed = threading.Event()
 
     def __enter__(self) -> ImageLoader:
@@ -106,7 +106,7 @@ class ImageLoader:
         """One plain `Image` for each path, in the order of `paths`, which is read only as far as needed."""
         return self.load_views((path, 0) for path in paths)
 
-    def load_views(self, requests: Iterable[Request]) -> Iterator[DecodedImage]:
+    def load_views(self, requests: Iterable[ImageRequest]) -> Iterator[DecodedImage]:
         """One `Image` for each path and view, in the order of `requests`, read only as far as needed.
 
         The first ones are begun at once, before anybody takes one.
@@ -115,13 +115,13 @@ class ImageLoader:
         begun = deque(self._threads.submit(self._load_one, request) for request in islice(rest, self._window))
         return self._in_order(begun, rest)
 
-    def _in_order(self, begun: deque[Future[DecodedImage]], rest: Iterator[Request]) -> Iterator[DecodedImage]:
+    def _in_order(self, begun: deque[Future[DecodedImage]], rest: Iterator[ImageRequest]) -> Iterator[DecodedImage]:
         while begun:
             yield begun.popleft().result()
             begun.extend(self._threads.submit(self._load_one, request) for request in islice(rest, 1))
 
-    def _load_one(self, request: Request) -> DecodedImage:
-        child: _Child = getattr(self._own, "child", None) or self._new_child()
+    def _load_one(self, request: ImageRequest) -> DecodedImage:
+        child: _DecoderProcess = getattr(self._own, "child", None) or self._new_child()
         if self._closed.is_set():  # nobody ended a child that started just now
             return DecodedImage(error="stopped")
         path, _ = request
@@ -140,10 +140,10 @@ class ImageLoader:
         child.kill()
         return DecodedImage(error=reason)
 
-    def _new_child(self) -> _Child:
+    def _new_child(self) -> _DecoderProcess:
         for attempt in range(1, START_ATTEMPTS + 1):
             with _STARTING:
-                child = _Child()
+                child = _DecoderProcess()
             self._children.add(child)
             try:
                 child.start(self._order)
@@ -158,7 +158,7 @@ class ImageLoader:
         return child
 
 
-class _Child:
+class _DecoderProcess:
     """One decoding process and the pipes to it.
 
     Answers are read without `Connection`, whose copies cost as much core-time as a twentieth of the decoding.
@@ -198,7 +198,7 @@ class _Child:
                 f"a decoding process did not start ({self.farewell()}). Is memory short? Use fewer --workers."
             )
 
-    def ask(self, request: Request, limit: float) -> DecodedImage:
+    def ask(self, request: ImageRequest, limit: float) -> DecodedImage:
         """The image asked for. Raises TimeoutError after `limit` seconds, EOFError or OSError if it dies."""
         self._to.send(request)
         if not self._answer.poll(1000 * limit):

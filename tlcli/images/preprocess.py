@@ -59,7 +59,9 @@ class Preprocessing:
         return cls(**content | tuples)
 
 
-def whole_image(side: int, *, ground: float = 0.5, intensity: tuple[float, float] | None = None) -> Preprocessing:
+def display_preprocessing(
+    side: int, *, ground: float = 0.5, intensity: tuple[float, float] | None = None
+) -> Preprocessing:
     """For people to look at: all of an RGB image, on a square of a gray between 0 and 1."""
     return Preprocessing(
         height=side,
@@ -74,21 +76,21 @@ def whole_image(side: int, *, ground: float = 0.5, intensity: tuple[float, float
     )
 
 
-SPARE = 3.5
+MIN_OVERSAMPLING = 3.5
 """Pixels that an image keeps for one of the network's where its decoder can leave some out: so many that what the
 network sees is off by less than a level of 255, the mean of an image (benchmarks/decode.py; with 3.0, one by 1.02)."""
 
 
-def surplus(size: tuple[int, int], preprocessing: Preprocessing) -> float:
+def oversampling(size: tuple[int, int], preprocessing: Preprocessing) -> float:
     """How many times larger than needed an image of this width and height is."""
     across, down = size[0] / preprocessing.width, size[1] / preprocessing.height
     match preprocessing.fit:
         case "pad":
-            return max(across, down) / SPARE
+            return max(across, down) / MIN_OVERSAMPLING
         case "crop":
-            return min(across, down) * preprocessing.crop_fraction / SPARE
+            return min(across, down) * preprocessing.crop_fraction / MIN_OVERSAMPLING
         case _:
-            return min(across, down) / SPARE
+            return min(across, down) / MIN_OVERSAMPLING
 
 
 def fit_image(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

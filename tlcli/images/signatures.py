@@ -8,7 +8,7 @@ from typing import IO
 
 from PIL import Image, TiffImagePlugin
 
-HEAD = 1000
+SIGNATURE_BYTES = 1000
 """Bytes of a file that it is told by."""
 
 SIGNATURES = (
@@ -49,11 +49,11 @@ def is_heic(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and data[8:12] in HEIC
 
 
-def what_is(data: bytes, file: IO[bytes]) -> str:
+def describe_unsupported(data: bytes, file: IO[bytes]) -> str:
     """A file that no decoder knows, in words: what it is and what to do, as far as that can be told.
 
     Args:
-        data: Its first bytes, `HEAD` of them if there are so many.
+        data: Its first bytes, `SIGNATURE_BYTES` of them if there are so many.
         file: All of it.
     """
     for offset, signature, name in SIGNATURES:
@@ -70,7 +70,7 @@ def what_is(data: bytes, file: IO[bytes]) -> str:
     return "not an image of a known format"
 
 
-def what_is_lost(image: Image.Image) -> str | None:
+def unsupported_tiff_reason(image: Image.Image) -> str | None:
     """What Pillow would leave out of a TIFF without a word, as a reason to refuse it; None for other images.
 
     Channels that the file says nothing of are no transparency, and of several it takes as many as it knows. Of signed

@@ -33,7 +33,7 @@ Pixels = npt.NDArray[np.uint8]
 Patterns = npt.NDArray[np.float32]
 
 
-def crops(thumbnail: Pixels) -> Patterns:
+def crop_patterns(thumbnail: Pixels) -> Patterns:
     """The whole of a thumbnail uint8 [48, 48, 3], then crops of it: float32 [V, S, S, 3], see `_standardized`."""
     rows = np.tensordot(_SHRINK, thumbnail.astype(np.float32), axes=(2, 0))  # [a, S, 48, 3]
     both = np.tensordot(_SHRINK, rows, axes=(2, 2))  # [b, S, a, S, 3]
@@ -41,20 +41,20 @@ def crops(thumbnail: Pixels) -> Patterns:
     return _standardized(patterns)
 
 
-def whole(thumbnail: Pixels) -> Patterns:
-    """Only the first of `crops`: float32 [S, S, 3]."""
+def whole_pattern(thumbnail: Pixels) -> Patterns:
+    """Only the first of `crop_patterns`: float32 [S, S, 3]."""
     shrink = _SHRINK[0]
     small = np.tensordot(shrink, np.tensordot(shrink, thumbnail.astype(np.float32), axes=(1, 0)), axes=(1, 1))
     pattern: Patterns = _standardized(small.transpose(1, 0, 2)[None])[0]
     return pattern
 
 
-def resemblance(mine: Patterns, others: Patterns) -> npt.NDArray[np.float32]:
+def pattern_similarity(mine: Patterns, others: Patterns) -> npt.NDArray[np.float32]:
     """How well images lie over the best of one image's crops, as they are or mirrored.
 
     Args:
-        mine: From `crops`, float32 [V, S, S, 3].
-        others: From `whole`, float32 [m, S, S, 3].
+        mine: From `crop_patterns`, float32 [V, S, S, 3].
+        others: From `whole_pattern`, float32 [m, S, S, 3].
 
     Returns:
         float32 [m], at most 1: in the worst tile, 1 less what the crop leaves unexplained, as a share of the variance

@@ -24,9 +24,9 @@ from typing import BinaryIO, NamedTuple, TypeVar, cast
 from PIL import Image
 
 from tlcli.images import augment
-from tlcli.images.decode import Size, UndecodableError, decode, dimensions, intensity_of, upright_dimensions
-from tlcli.images.intensity import Range
-from tlcli.images.preprocess import Preprocessing, fit_image, surplus
+from tlcli.images.decode import Size, UndecodableError, decode, dimensions, measure_intensity, upright_dimensions
+from tlcli.images.intensity import IntensityRange
+from tlcli.images.preprocess import Preprocessing, fit_image, oversampling
 from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.stored import UnreadableError, opened
 
@@ -40,13 +40,13 @@ NICE = 10
 MAX_BYTES = 2**30
 """Larger files are refused unread."""
 
-MEMORY = 6 * 2**30
+MEMORY_LIMIT = 6 * 2**30
 """Bytes of memory that one process may take: enough for an image of `MAX_PIXELS` with transparency."""
 
 PNG_LEVEL = 1
 """How hard to compress; noise hardly shrinks, and higher levels take up to twice as long."""
 
-Request = tuple[str, int]
+ImageRequest = tuple[str, int]
 """The path of an image, and which view of it; 0 is the plain image."""
 
 
@@ -59,7 +59,7 @@ class DecodeOptions:
     measure: str | None = None
     """Instead, find out `size`, from the header alone and without a digest, or `upright`, the size once it is turned
     upright; or `intensity`: the range of a gray image with more than 8 bits; others are only hashed."""
-    intensity: Range | None = None
+    intensity: IntensityRange | None = None
     """What becomes black and white of those, where there is no preprocessing to say it."""
     png: bool = False
     """Instead, give views as PNG files, in their own size; view 0 is decoded and not given."""
@@ -86,7 +86,7 @@ class DecodedImage(NamedTuple):
     """uint8 [H, W, C], row by row, or a PNG file; None for what is known, and for failures."""
     error: str | None = None
     """Why there are no pixels."""
-    intensity: Range | None = None
+    intensity: IntensityRange | None = None
     """Least and greatest value of a gray image with more than 8 bits, if they were asked for."""
     dimensions: Size | None = None
     """Width and height in pixels, where the order says to measure: as in the file, or upright."""
@@ -120,7 +120,7 @@ def read_image(path: str, order: DecodeOptions, view: int = 0) -> DecodedImage:
         return image
     try:
         if order.measure == "intensity":
-            return image._replace(intensity=intensity_of(data))
+            return image._replace(intensity=measure_intensity(data))
         return image._replace(pixels=_pixels(data, order, view, digest))
     except UndecodableError as error:
         return image._replace(error=str(error))
@@ -134,10 +134,10 @@ def _pixels(data: bytes, order: DecodeOptions, view: int, digest: bytes) -> byte
     channels = 3 if preprocessing is None else preprocessing.channels
     intensity = order.intensity if preprocessing is None else preprocessing.intensity
     if view == 0 or order.augmentation is None:
-        enough = None if preprocessing is None else functools.partial(surplus, preprocessing=preprocessing)
+        enough = None if preprocessing is None else functools.partial(oversampling, preprocessing=preprocessing)
         image = decode(data, channels, enough, intensity)
     else:
-        whole = decode(data, 3, augment.surplus, intensity)
+        whole = decode(data, 3, augment.view_oversampling, intensity)
         image = augment.view(whole, order.augmentation, seed=order.seed, view=view, digest=digest)
         image = image if channels == 3 else image.convert("L")
     if preprocessing is not None:
@@ -181,7 +181,7 @@ def receive_image(stream: BinaryIO) -> DecodedImage:
     """What `send_image` sent. Raises EOFError where that doesn't come whole, or is something else."""
     try:
         *fields, digest, length = json.loads(stream.readline())
-        if length is not None and not 0 <= length <= MEMORY:
+        if length is not None and not 0 <= length <= MEMORY_LIMIT:
             raise ValueError
         image = DecodedImage(*fields)
         image = image._replace(
@@ -205,7 +205,7 @@ def _pair(values: tuple[T, T] | None) -> tuple[T, T] | None:
 def _prepare_augmenting() -> None:
     import torch
 
-    augment.load_transforms()  # before the first image's time begins to run
+    augment.import_transforms()  # before the first image's time begins to run
     torch.set_num_threads(1)  # there is a process for each core already
     # Training waits for views only when it runs out of them, while they would take its cores all the time.
     os.nice(NICE)
@@ -217,7 +217,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         most = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(
-            resource.RLIMIT_DATA, (MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most), most)
+            resource.RLIMIT_DATA, (MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most), most)
         )
     # C libraries (libtiff) write to descriptor 2 about odd files; the reason is in the answer already.
     silence = os.open(os.devnull, os.O_WRONLY)

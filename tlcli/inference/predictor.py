@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tlcli.engines.onnx_session import OnnxSession, UnloadableError
 from tlcli.errors import UsageError
-from tlcli.images.batch import stacked
+from tlcli.images.batch import stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodedImage, DecodeOptions
 from tlcli.inference.calibration import probabilities
@@ -137,7 +137,7 @@ class Predictor:
                 waiting.append([(asked.popleft(), image) for image in some])
                 good = [image.pixels for image in some if image.pixels]
                 if good:  # else these are told with the next batch
-                    yield stacked(good, self.run.preprocessing.shape)
+                    yield stack_images(good, self.run.preprocessing.shape)
 
         for logits in self.network.map(batches()):
             while not any(image.pixels for _, image in waiting[0]):

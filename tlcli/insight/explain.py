@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tlcli.engines.choice import pick_batch_size, pick_device
-from tlcli.images.batch import stacked
+from tlcli.images.batch import stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Placement
 from tlcli.images.worker import DecodedImage, DecodeOptions
@@ -104,7 +104,7 @@ class Explainer:
         ]
         if not good:
             return
-        pixels = stacked([data for _, data, _ in good], self._run.preprocessing.shape)
+        pixels = stack_images([data for _, data, _ in good], self._run.preprocessing.shape)
         labels = [self._run.classes.index(row.label) for row, _, _ in good]
         shares = np.concatenate(
             [

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from tlcli.images.lettering import draw_text, shortened, width_of
 from tlcli.images.preprocess import Placement
+from tlcli.images.text_drawing import draw_text, shorten_text, text_width
 
 Floats = npt.NDArray[np.float32]
 Pair = tuple[int, int]
@@ -64,7 +64,7 @@ def card(
     size = (2 * MARGIN + across + 2 * GAP + COLUMN, top + max(down, said) + MARGIN)
     sheet = Image.new("RGB", size, GROUND)
     pen = ImageDraw.Draw(sheet)
-    draw_text(pen, (MARGIN, MARGIN + 12), shortened(name, 15, size[0] - 2 * MARGIN, front=True), PALE, 15)
+    draw_text(pen, (MARGIN, MARGIN + 12), shorten_text(name, 15, size[0] - 2 * MARGIN, front=True), PALE, 15)
     sheet.paste(plain, (MARGIN, top))
     sheet.paste(warm, (MARGIN, top + panel[1] + GAP) if stacked else (MARGIN + panel[0] + GAP, top))
     left = MARGIN + across + 2 * GAP
@@ -147,8 +147,8 @@ def _classes(pen: ImageDraw.ImageDraw, place: Pair, ranking: Sequence[tuple[str,
     for rank, (name, confidence) in enumerate(ranking):
         text, size = _percent(confidence), 17 if rank else 20
         baseline = top + 18
-        width = width_of(text, size)
-        draw_text(pen, (left, baseline), shortened(name, size, COLUMN - width - 14), INK, size)
+        width = text_width(text, size)
+        draw_text(pen, (left, baseline), shorten_text(name, size, COLUMN - width - 14), INK, size)
         draw_text(pen, (left + COLUMN - width, baseline), text, INK if rank == 0 else PALE, size)
         pen.rounded_rectangle((left, top + 27, left + COLUMN, top + 35), 4, FAINT)
         filled = round(COLUMN * confidence)
@@ -161,7 +161,7 @@ def _legend(sheet: Image.Image, place: Pair, notes: Sequence[str]) -> None:
     """What the colors mean."""
     left, top = place
     pen = ImageDraw.Draw(sheet)
-    draw_text(pen, (left, top + 9), shortened(notes[0], 13, COLUMN), INK, 13)
+    draw_text(pen, (left, top + 9), shorten_text(notes[0], 13, COLUMN), INK, 13)
     top += LINE
     ramp = np.broadcast_to(_colors(np.linspace(0, 1, 90, dtype=np.float32)), (10, 90, 3))
     sheet.paste(Image.fromarray(ramp.round().astype(np.uint8)), (left + 40, top))
@@ -169,7 +169,7 @@ def _legend(sheet: Image.Image, place: Pair, notes: Sequence[str]) -> None:
     draw_text(pen, (left + 138, top + 9), "much", PALE, 13)
     for line in notes[1:]:
         top += LINE
-        draw_text(pen, (left, top + 9), shortened(line, 13, COLUMN), PALE, 13)
+        draw_text(pen, (left, top + 9), shorten_text(line, 13, COLUMN), PALE, 13)
 
 
 def _notes(placement: Placement, heat: Floats, label: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from tlcli.images.loader import ImageLoader
-from tlcli.images.preprocess import Placement, Preprocessing, placement, whole_image
+from tlcli.images.preprocess import Placement, Preprocessing, display_preprocessing, placement
 from tlcli.images.worker import DecodeOptions
 
 SIDE = 240
@@ -42,7 +42,7 @@ def upright_images(
         side: Of the images given, in pixels.
         workers: Decoding processes.
     """
-    whole = whole_image(side, intensity=preprocessing.intensity)
+    whole = display_preprocessing(side, intensity=preprocessing.intensity)
     with (
         ImageLoader(DecodeOptions(measure="upright"), workers=workers) as measuring,
         ImageLoader(DecodeOptions(preprocessing=whole), workers=workers) as decoding,

@@ -18,7 +18,7 @@ from torch import Tensor
 from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.choice import pick_batch_size
 from tlcli.engines.torch_engine import normalization
-from tlcli.images.batch import stacked
+from tlcli.images.batch import stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.insight.guided_backprop import project
@@ -134,7 +134,7 @@ class Winners:
     def _patches(self, network: torch.nn.Module, tap: Tap, given: Sequence[tuple[_Request, bytes]]) -> Iterator[Patch]:
         for start in range(0, len(given), self._batch_size):
             part = given[start : start + self._batch_size]
-            pixels = stacked([data for _, data in part], self._subject.preprocessing.shape)
+            pixels = stack_images([data for _, data in part], self._subject.preprocessing.shape)
             units = torch.tensor([request.unit for request, _ in part], device=self._subject.device)
             found = self._splitter.run(partial(self._look, network, tap, pixels, units), len(part))
             rows = [row for piece in found for row in piece]

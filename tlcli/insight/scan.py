@@ -13,7 +13,7 @@ from tlcli.engines.choice import pick_batch_size, pick_engine
 from tlcli.engines.onnx_export import export_onnx
 from tlcli.engines.opening import open_runner
 from tlcli.engines.runner import Runner, map_padded
-from tlcli.images.batch import stacked
+from tlcli.images.batch import stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.insight.subject import Subject
@@ -117,7 +117,7 @@ def _batches(pixels: Iterable[bytes], size: int, shape: tuple[int, int, int]) ->
     for one in pixels:
         some.append(one)
         if len(some) == size:
-            yield stacked(some, shape)
+            yield stack_images(some, shape)
             some = []
     if some:
-        yield stacked(some, shape)
+        yield stack_images(some, shape)

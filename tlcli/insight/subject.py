@@ -15,7 +15,7 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.choice import pick_device
 from tlcli.errors import UsageError
 from tlcli.features.network import make_preprocessing
-from tlcli.images.intensity import Range
+from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing
 from tlcli.inference.load_network import trained_network
 from tlcli.insight.initial_network import start_of
@@ -66,7 +66,7 @@ def subject_name(network: str) -> str:
     return Path(network).resolve().name if is_run(network) else network.replace("/", "-").replace(":", "-")
 
 
-def open_subject(settings: InspectSettings, intensity: Range | None = None) -> Subject:
+def open_subject(settings: InspectSettings, intensity: IntensityRange | None = None) -> Subject:
     """Load the network that `settings.network` names.
 
     Args:

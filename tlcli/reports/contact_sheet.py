@@ -9,12 +9,12 @@ from itertools import chain, islice, zip_longest
 from PIL import Image, ImageDraw, ImageFont
 
 from tlcli.datasets.dataset import Dataset, Sample
-from tlcli.datasets.splits import draw
+from tlcli.datasets.splits import uniform_hash
 from tlcli.errors import DataError
-from tlcli.images.augment import draw_amounts
-from tlcli.images.intensity import Range
+from tlcli.images.augment import draw_parameters
+from tlcli.images.intensity import IntensityRange
 from tlcli.images.loader import ImageLoader
-from tlcli.images.preprocess import whole_image
+from tlcli.images.preprocess import display_preprocessing
 from tlcli.images.worker import DecodeOptions
 from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.files import portable_name
@@ -35,7 +35,7 @@ Cell = tuple[Image.Image, list[str]]
 
 
 def contact_sheet(
-    dataset: Dataset, augmentation: Augmentation, *, seed: int, workers: int, intensity: Range | None = None
+    dataset: Dataset, augmentation: Augmentation, *, seed: int, workers: int, intensity: IntensityRange | None = None
 ) -> Image.Image:
     """Draw `ROWS` training images, of as many classes as possible, each with its views 1 to `VIEWS`.
 
@@ -44,7 +44,9 @@ def contact_sheet(
     """
     candidates = list(islice(_candidates(dataset, seed), 4 * ROWS))
     order = DecodeOptions(
-        preprocessing=whole_image(TILE, ground=PAPER, intensity=intensity), augmentation=augmentation, seed=seed
+        preprocessing=display_preprocessing(TILE, ground=PAPER, intensity=intensity),
+        augmentation=augmentation,
+        seed=seed,
     )
     with ImageLoader(order, workers=workers) as loader:
         rows = list(islice(_rows(loader, dataset, candidates, order), ROWS))
@@ -60,7 +62,7 @@ def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:
     """Training images in an order that the seed shuffles: one of each class, then a second one, ..."""
 
     def shuffled(sample: Sample) -> float:
-        return draw(seed, os.path.relpath(sample.path, dataset.root))
+        return uniform_hash(seed, os.path.relpath(sample.path, dataset.root))
 
     training = sorted((sample for sample in dataset.samples if sample.split in {None, "train"}), key=shuffled)
     by_class: dict[int, list[Sample]] = {}
@@ -80,7 +82,7 @@ def _rows(
         for view, image in enumerate(islice(images, VIEWS + 1)):
             if image.pixels is None or image.digest is None or order.augmentation is None:
                 continue
-            amounts = draw_amounts(order.augmentation, seed=order.seed, view=view, digest=image.digest)
+            amounts = draw_parameters(order.augmentation, seed=order.seed, view=view, digest=image.digest)
             lines = amounts.describe().split(", ")
             if view == 0:
                 lines = [dataset.classes[sample.label], portable_name(os.path.basename(sample.path))]  # noqa: PTH119

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from tlcli.images.intensity import Range
+from tlcli.images.intensity import IntensityRange
 from tlcli.progress import Reporter
 from tlcli.reports.projection import project
 from tlcli.reports.thumbnails import Sheet, draw_sheet, layout
@@ -35,7 +35,7 @@ def draw_overview(
     paths: Sequence[str],
     vectors: Callable[[], npt.NDArray[np.float32]],
     *,
-    intensity: Range | None,
+    intensity: IntensityRange | None,
     workers: int,
     report: Reporter,
 ) -> Overview:
@@ -54,7 +54,11 @@ def draw_overview(
 
 
 def kept_overview(
-    directory: Path, digests: Sequence[bytes], intensity: Range | None, draw: Callable[[], Overview], report: Reporter
+    directory: Path,
+    digests: Sequence[bytes],
+    intensity: IntensityRange | None,
+    draw: Callable[[], Overview],
+    report: Reporter,
 ) -> Overview:
     """The overview of images that was drawn before, else a new one, which is kept.
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from tlcli.images.intensity import Range
+from tlcli.images.intensity import IntensityRange
 from tlcli.images.loader import ImageLoader
-from tlcli.images.preprocess import whole_image
+from tlcli.images.preprocess import display_preprocessing
 from tlcli.images.worker import DecodeOptions
 
 LARGE, SMALL = 128, 64
@@ -50,7 +50,7 @@ def layout(count: int) -> tuple[int, int]:
 def draw_sheet(
     paths: Sequence[str],
     *,
-    intensity: Range | None,
+    intensity: IntensityRange | None,
     workers: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Sheet:
@@ -66,7 +66,7 @@ def draw_sheet(
     rows = max(1, math.ceil(len(paths) / columns))
     sheet = Image.new("RGB", (columns * side, rows * side), (round(255 * GROUND),) * 3)
     with ImageLoader(
-        DecodeOptions(preprocessing=whole_image(side, ground=GROUND, intensity=intensity)), workers=workers
+        DecodeOptions(preprocessing=display_preprocessing(side, ground=GROUND, intensity=intensity)), workers=workers
     ) as loader:
         for number, image in enumerate(loader.load(paths)):
             if image.pixels is not None:

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tlcli.errors import READ_ONLY, MachineError, UsageError
+from tlcli.progress import Reporter, Silent
 from tlcli.storage.files import hidden_prefix, naming, sync_directory
 from tlcli.storage.locks import Held, locked
-from tlcli.progress import Reporter, Silent
 from tlcli.storage.urls import Location
 
 RUN_FILE = "run.json"

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 import tlcli
-from tlcli.storage.files import portable_name
 from tlcli.settings import FinetuneSettings
+from tlcli.storage.files import portable_name
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow")
 

@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.errors import ArtifactError, DataError, rename
-from tlcli.storage.files import as_json, atomic_write, is_sealed, read_json, sealed, sha256_file, write_json
 from tlcli.images.preprocess import Preprocessing
 from tlcli.runs.directory import CONFIG_FILE, ONNX_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
 from tlcli.runs.schema import check_info
 from tlcli.settings import default_cache
+from tlcli.storage.files import as_json, atomic_write, is_sealed, read_json, sealed, sha256_file, write_json
 from tlcli.storage.remote import content_of, download
 from tlcli.storage.urls import Location, Url
 

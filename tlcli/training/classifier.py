@@ -16,7 +16,7 @@ import torch
 from tlcli import processes
 from tlcli.backbones.heads import head_modules, set_head
 from tlcli.datasets.dataset import Dataset
-from tlcli.datasets.intensity_range import choose_intensity
+from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.errors import UsageError
 from tlcli.features.fingerprint import weights_digest
 from tlcli.features.frozen import Frozen, describe_cut, freeze_at, known_features, plain_features
@@ -97,7 +97,7 @@ def train_classifier(
     """
     freeze = settings.network.freeze
     intensity = processes.of_first(
-        lambda: choose_intensity(
+        lambda: resolve_intensity(
             settings.network.intensity,
             dataset,
             fraction=held_out(dataset, settings),
@@ -130,7 +130,7 @@ def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, 
     """With everything before the head frozen: an exact fit on features."""
     started = time.monotonic()
     frozen, images, selection, feature_seconds = _fit_head(settings, dataset, network, report)
-    rows, test = images.rows("train" if images.settled.folded else "validation"), images.rows("test")
+    rows, test = images.rows("train" if images.settled.cross_validated else "validation"), images.rows("test")
 
     def judge_test() -> npt.NDArray[np.float32] | None:
         if not test:

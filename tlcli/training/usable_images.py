@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from tlcli import processes
 from tlcli.datasets.dataset import Dataset
+from tlcli.datasets.descriptions import describe_balance, describe_duplicates, describe_failures
 from tlcli.datasets.duplicates import Duplicates, find_duplicates
-from tlcli.datasets.splits import HELD_OUT, SplitImages, split_images
-from tlcli.datasets.summary import describe_balance, describe_duplicates, describe_failures
+from tlcli.datasets.splits import DEFAULT_VALIDATION_FRACTION, SplitDataset, split_dataset
 from tlcli.errors import DataError
 from tlcli.features.extract import Extraction
 from tlcli.features.network import Network
@@ -32,7 +32,7 @@ class UsableImages:
     dataset: Dataset
     extraction: Extraction
     duplicates: Duplicates
-    settled: SplitImages
+    settled: SplitDataset
     lost: dict[str, str] = field(default_factory=dict)
     """Why an image, by its path, could not be read again during the run; grows while images are streamed."""
 
@@ -66,7 +66,7 @@ def held_out(dataset: Dataset, settings: FinetuneSettings) -> float | None:
     """The share of train that judges; None where DATA brings validation images, or folds will judge."""
     fraction = settings.validation_fraction
     if fraction is None and settings.network.freeze != "all" and not dataset.has_split("validation"):
-        return HELD_OUT  # folds would mean to train five tails
+        return DEFAULT_VALIDATION_FRACTION  # folds would mean to train five tails
     return fraction
 
 
@@ -84,7 +84,7 @@ def settle_images(
     if duplicates.extra or extraction.failures:
         report.note(f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}")
     fraction = held_out(dataset, settings)
-    settled = split_images(
+    settled = split_dataset(
         dataset, extraction.digests, extraction.failures, fraction=fraction, seed=settings.network.seed
     )
     describe_balance(dataset, settled, report, balanced=settings.balance)

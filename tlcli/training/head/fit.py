@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tlcli.datasets.splits import folds, unit_keys
+from tlcli.datasets.splits import assign_folds, group_keys
 from tlcli.errors import DataError
 from tlcli.features.frozen import Frozen
 from tlcli.progress import Reporter
@@ -68,7 +68,7 @@ def fit_head(
     labels = torch.from_numpy(np.tile(images.labels(train), views + 1))
     device = frozen.network.head_device()
     with report.task("Head", len(L2S), "fits") as advance:
-        if not settled.folded:
+        if not settled.cross_validated:
             validation = settled.indices("validation")
             selection = select_holdout(
                 features,
@@ -81,7 +81,7 @@ def fit_head(
                 progress=advance,
             )
         else:
-            keys = unit_keys([settled.samples[row] for row in train], digests)
+            keys = group_keys([settled.samples[row] for row in train], digests)
             if len(set(keys)) < 2:
                 raise DataError(
                     f"all images of {settings.data} are copies of one, or in one group of --group-by, so none can "
@@ -90,7 +90,7 @@ def fit_head(
             selection = select_folds(
                 features,
                 labels,
-                np.tile(folds(keys, seed=settings.network.seed), views + 1),
+                np.tile(assign_folds(keys, seed=settings.network.seed), views + 1),
                 classes=images.classes,
                 judged=len(train),
                 balance=settings.balance,

@@ -21,7 +21,7 @@ from tlcli.features.extract import CHANGED
 from tlcli.features.frozen import Frozen
 from tlcli.features.rounding import round_as_stored
 from tlcli.features.store import FeatureStore
-from tlcli.images.batch import stacked
+from tlcli.images.batch import stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodedImage
 from tlcli.progress import Reporter
@@ -132,7 +132,7 @@ class StreamedSource:
 
     def _features(self, images: Sequence[DecodedImage]) -> Tensor:
         shape = self._frozen.network.preprocessing.shape
-        pixels = stacked([image.pixels or b"" for image in images], shape)
+        pixels = stack_images([image.pixels or b"" for image in images], shape)
         runner = self._frozen.runner
         if self._frozen.cut.layer == 0:
             return runner.features(pixels).clone()  # no longer an inference tensor, so that gradients may pass

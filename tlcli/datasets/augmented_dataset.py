@@ -1,24 +1,80 @@
-"""What an augmented data set is to hold: originals in their splits, and copies of those that train."""
+"""The dataset that `tlcli augment` writes: which images it holds, and the path of each.
+
+Images are written to `<split>/<class>/...`. No original's name can lead out of the dataset's folder, and no image is
+lost when the folder is read again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
-from tlcli.datasets.augmented_layout import original_path, view_path
 from tlcli.datasets.dataset import Dataset, Sample
+from tlcli.datasets.descriptions import describe_duplicates
 from tlcli.datasets.duplicates import find_duplicates
-from tlcli.datasets.splits import HELD_OUT, SMALL_CLASS, assign_splits
-from tlcli.datasets.summary import describe_duplicates
+from tlcli.datasets.image_files import has_image_suffix, is_hidden
+from tlcli.datasets.splits import DEFAULT_VALIDATION_FRACTION, SMALL_CLASS, assign_splits
 from tlcli.errors import DataError
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.settings import AugmentSettings
 
+LONGEST = 255
+"""Bytes of the longest name that the usual file systems take."""
+
+
+def check_class_folder_names(classes: Sequence[str]) -> None:
+    """Refuse classes that no folder can be named after; a folder's class is always its name.
+
+    Raises:
+        DataError: a name is empty, hidden, has a slash in it, or is too long.
+    """
+    for name in classes:
+        if not name or "/" in name or "\0" in name or is_hidden(name) or len(os.fsencode(name)) > LONGEST:
+            raise DataError(
+                f"class {name!r} cannot be a folder's name, which is how a data set in folders says its classes. "
+                f"Rename it: without slashes, at most {LONGEST} bytes long, and not beginning with a dot."
+            )
+
+
+def original_path(dataset: Dataset, sample: Sample, digest: bytes) -> str:
+    """Where the original of a sample goes, below the new data set's folder.
+
+    From a folder, it keeps its path below its class. From a table, whose images may lie anywhere, it gets a name
+    that begins with its digest.
+    """
+    if dataset.in_folders:
+        parts = PurePath(os.path.relpath(sample.path, dataset.root)).parts
+        below = PurePath(*parts[1 if dataset.samples[0].split is None else 2 :])
+    else:
+        stem, suffix = os.path.splitext(os.path.basename(sample.path))  # noqa: PTH119, PTH122 - may be any bytes
+        if not has_image_suffix(f"x{suffix}"):
+            # Images are found by their suffix, and then decoded by their content: any will do.
+            stem, suffix = stem + suffix, ".jpg"
+        below = PurePath(_named(f"{digest.hex()[:16]}-{stem}", suffix))
+    return str(PurePath(sample.split or "train", dataset.classes[sample.label], below))
+
+
+def view_path(original: str, digest: bytes, view: int) -> str:
+    """Where a view goes: beside its original, as `<stem>~<digest>-v<view>.png`."""
+    if view == 0:
+        return original
+    path = PurePath(original)
+    return str(path.with_name(_named(path.stem, f"~{digest.hex()[:8]}-v{view}.png")))
+
+
+def _named(stem: str, end: str) -> str:
+    """`stem` and `end`, the stem without its last characters where both would be too long for a name."""
+    while len(os.fsencode(stem)) + len(os.fsencode(end)) > LONGEST:
+        stem = stem[:-1]
+    return stem + end
+
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
+class AugmentedImage:
     """One image of the new data set."""
 
     path: str
@@ -30,7 +86,9 @@ class Output:
     view: int
 
 
-def plan(dataset: Dataset, settings: AugmentSettings, report: Reporter) -> tuple[list[Output], dict[int, str]]:
+def plan_augmented_dataset(
+    dataset: Dataset, settings: AugmentSettings, report: Reporter
+) -> tuple[list[AugmentedImage], dict[int, str]]:
     """Every image that is to be written; and why not, for samples whose files cannot be read.
 
     Only training images get copies, and none whose twin validates or tests.
@@ -45,7 +103,7 @@ def plan(dataset: Dataset, settings: AugmentSettings, report: Reporter) -> tuple
     digests = {index: image.digest for index, image in enumerate(images) if image.digest is not None}
     samples = _split(dataset, digests, settings, report)
     judging = {digests[index] for index, sample in samples.items() if sample.split != "train"}
-    outputs: dict[str, Output] = {}
+    outputs: dict[str, AugmentedImage] = {}
     for index, sample in samples.items():
         digest = digests[index]
         original = original_path(dataset, sample, digest)
@@ -53,7 +111,7 @@ def plan(dataset: Dataset, settings: AugmentSettings, report: Reporter) -> tuple
         for view in range(copies + 1):
             path = view_path(original, digest, view)
             # The same place twice is the same image twice: a table may repeat a row.
-            outputs.setdefault(path, Output(path=path, index=index, sample=sample, digest=digest, view=view))
+            outputs.setdefault(path, AugmentedImage(path=path, index=index, sample=sample, digest=digest, view=view))
     both = sum(sample.split == "train" and digests[index] in judging for index, sample in samples.items())
     if both:
         report.warn(f"{both:,} training images get no copies, since they also stand in validation or test.")
@@ -67,7 +125,7 @@ def _split(
 
     Otherwise whoever splits the new data set would put copies of one image on both sides.
     """
-    fraction = None if dataset.has_split("validation") else HELD_OUT
+    fraction = None if dataset.has_split("validation") else DEFAULT_VALIDATION_FRACTION
     samples = assign_splits(
         [dataset.samples[index] for index in digests], list(digests.values()), fraction=fraction, seed=settings.seed
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.duplicates import Duplicates
-from tlcli.datasets.splits import SMALL_CLASS, SplitImages
+from tlcli.datasets.splits import SMALL_CLASS, SplitDataset
 from tlcli.datasets.tables import SPLIT_NAMES
 from tlcli.progress import Reporter
 from tlcli.storage.files import portable_name
@@ -61,13 +61,13 @@ def describe_duplicates(duplicates: Duplicates, report: Reporter) -> None:
             )
 
 
-def describe_balance(dataset: Dataset, settled: SplitImages, report: Reporter, *, balanced: bool) -> None:
+def describe_balance(dataset: Dataset, settled: SplitDataset, report: Reporter, *, balanced: bool) -> None:
     """Warn of classes too small to split, and of one class that drowns another."""
     counts = Counter(sample.label for sample in settled.samples if sample.split == "train")
     small = [name for label, name in enumerate(dataset.classes) if counts[label] < SMALL_CLASS]
     if small:
         names = ", ".join(small[:5]) + (", ..." if len(small) > 5 else "")
-        ours = not settled.folded and not dataset.has_split("validation")
+        ours = not settled.cross_validated and not dataset.has_split("validation")
         what = "none of theirs is held out" if ours else "what is said of them is rough"
         report.warn(
             f"{len(small)} of {len(dataset.classes)} classes have under {SMALL_CLASS} images ({names}): {what}."

@@ -19,8 +19,8 @@ from itertools import islice
 from typing import IO
 
 from tlcli.datasets.folder_tree import ListedTree
-from tlcli.datasets.tars import images_in, in_tar, is_tar, open_tars
-from tlcli.datasets.walk import walk_images
+from tlcli.datasets.image_files import walk_images
+from tlcli.datasets.tars import images_in, is_tar, open_tars, resolve_tar_member
 from tlcli.errors import DataError, MachineError, UsageError
 from tlcli.settings.machines import Shard
 from tlcli.storage.files import from_portable_name, portable_name
@@ -31,7 +31,7 @@ from tlcli.storage.urls import Url, is_url
 LENGTHS = struct.Struct("<II")
 
 
-class Inputs:
+class PredictionInputs:
     """Paths of the images to predict, in order. The first iteration lists them.
 
     Args:
@@ -92,10 +92,10 @@ class Inputs:
             elif is_url(name):
                 yield from self._at_url(Url(name))
             else:
-                yield in_tar(name)
+                yield resolve_tar_member(name)
 
     def _at_url(self, url: Url) -> Iterator[str]:
-        path = in_tar(str(url))
+        path = resolve_tar_member(str(url))
         if isinstance(path, Stored):
             yield path
             return
@@ -123,7 +123,7 @@ def _spool(paths: Iterator[str]) -> tuple[IO[bytes], int]:
             count += 1
         with _told():
             spool.flush()
-        failing.pop_all()  # it is open as long as its `Inputs`
+        failing.pop_all()  # it is open as long as its `PredictionInputs`
     return spool, count
 
 
@@ -166,7 +166,7 @@ def _typed(name: str) -> str:
 def _is_there(name: str) -> bool:
     if is_url(name.removeprefix("@")) or (is_tar(name) and not name.startswith("@")):
         return True  # whoever opens it says what isn't
-    path = in_tar(name.removeprefix("@"))
+    path = resolve_tar_member(name.removeprefix("@"))
     return isinstance(path, Stored) or os.path.exists(path)  # noqa: PTH110
 
 
@@ -175,13 +175,13 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
         line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
         if path := line.rstrip(b"\r\n"):
             name = from_portable_name(os.fsdecode(path))
-            yield _at_url(name, number) if is_url(name) else in_tar(name)
+            yield _at_url(name, number) if is_url(name) else resolve_tar_member(name)
 
 
 def _at_url(name: str, number: int) -> str:
     """A URL in a list: its image, which is looked for when it is read."""
     try:
-        path = in_tar(str(Url(name)))
+        path = resolve_tar_member(str(Url(name)))
     except UsageError as error:
         raise DataError(f"line {number + 1:,} of the list: {error.message}") from error
     return path if isinstance(path, Stored) else Stored(path, path, size=UNKNOWN, version=UNKNOWN)

@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .avif .heic .heif".split()
 )
 SUFFIXES_FOR_PEOPLE = ".jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, ..."
@@ -20,7 +20,7 @@ def is_hidden(name: str) -> bool:
 
 def has_image_suffix(name: str) -> bool:
     """Whether a file's name says that it is an image, in capitals or not."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - pathlib is slow a million times
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - pathlib is slow a million times
 
 
 def walk_images(root: str, skipped: Counter[str], unreadable: Callable[[OSError], None]) -> Iterator[str]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.splits import assign_splits
 from tlcli.errors import DataError, UsageError
-from tlcli.images.intensity import Range, widest
+from tlcli.images.intensity import IntensityRange, enclosing_range
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.settings import intensity_range
 
 
-def choose_intensity(
+def resolve_intensity(
     asked: str | None, dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter
-) -> Range | None:
+) -> IntensityRange | None:
     """What becomes black and white in deep images: as `--intensity` says, which may be to measure it.
 
     Args:
@@ -34,7 +34,7 @@ def choose_intensity(
     return _measure(dataset, fraction=fraction, seed=seed, workers=workers, report=report)
 
 
-def _measure(dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter) -> Range:
+def _measure(dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter) -> IntensityRange:
     """Least and greatest value in the deep images of train."""
     paths = [sample.path for sample in dataset.samples]
     with (
@@ -52,7 +52,7 @@ def _measure(dataset: Dataset, *, fraction: float | None, seed: int, workers: in
             f"--intensity auto has no effect: none of the {len(train):,} training images of {dataset.root} is gray "
             "with more than 8 bits. Leave it out."
         )
-    low, high = widest(ranges)
+    low, high = enclosing_range(ranges)
     if low == high:
         raise DataError(
             f"the {len(ranges):,} training images of {dataset.root} with more than 8 bits hold one value, {low:g}. "

@@ -16,7 +16,7 @@ from PIL import ImageDraw, ImageFont
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Color = tuple[int, int, int]
 
-FONTS = (
+SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
     "LiberationSans-Regular.ttf",
@@ -38,7 +38,7 @@ NOWHERE = "\U0010fffd"
 ELLIPSIS = "..."
 
 
-def font(size: int) -> Font:
+def default_font(size: int) -> Font:
     """Pillow's own font.
 
     Args:
@@ -47,9 +47,9 @@ def font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def width_of(text: str, size: int) -> float:
+def text_width(text: str, size: int) -> float:
     """Pixels that `draw_text` takes for `text`."""
-    return sum(_length(face, part) for face, part in _runs(text, size))
+    return sum(_rendered_length(face, part) for face, part in _runs(text, size))
 
 
 def draw_text(pen: ImageDraw.ImageDraw, position: tuple[float, float], text: str, fill: Color, size: int) -> None:
@@ -65,10 +65,10 @@ def draw_text(pen: ImageDraw.ImageDraw, position: tuple[float, float], text: str
     x, y = position
     for face, part in _runs(text, size):
         pen.text((x, y), part, fill, face, anchor="ls")
-        x += _length(face, part)
+        x += _rendered_length(face, part)
 
 
-def shortened(text: str, size: int, width: float, *, front: bool = False) -> str:
+def shorten_text(text: str, size: int, width: float, *, front: bool = False) -> str:
     """`text`, or as much of it as fits, with an ellipsis.
 
     Args:
@@ -77,12 +77,12 @@ def shortened(text: str, size: int, width: float, *, front: bool = False) -> str
         width: Pixels that there are.
         front: Leave out what comes first, as in paths.
     """
-    if width_of(text, size) <= width:
+    if text_width(text, size) <= width:
         return text
     low, high = 0, len(text)  # characters that fit, and that don't
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if width_of(_cut(text, middle, front=front), size) <= width else (low, middle)
+        low, high = (middle, high) if text_width(_cut(text, middle, front=front), size) <= width else (low, middle)
     return _cut(text, low, front=front)
 
 
@@ -92,9 +92,9 @@ def _cut(text: str, kept: int, *, front: bool) -> str:
 
 def _runs(text: str, size: int) -> Iterator[tuple[Font, str]]:
     """Pieces of the text, each with a font that has its characters: one for all of it, where there is one."""
-    faces = _faces(size)
-    chosen = [next((index for index in range(len(faces)) if _has(size, index, one)), None) for one in text]
-    together = next((index for index in range(len(faces)) if all(_has(size, index, one) for one in text)), None)
+    faces = _fonts(size)
+    chosen = [next((index for index in range(len(faces)) if _has_glyph(size, index, one)), None) for one in text]
+    together = next((index for index in range(len(faces)) if all(_has_glyph(size, index, one) for one in text)), None)
     if together is not None:
         chosen = [together] * len(text)
     piece, last = "", 0
@@ -109,10 +109,10 @@ def _runs(text: str, size: int) -> Iterator[tuple[Font, str]]:
 
 
 @functools.cache
-def _faces(size: int) -> tuple[Font, ...]:
+def _fonts(size: int) -> tuple[Font, ...]:
     """The fonts of this machine."""
-    found: list[Font] = [font(size)]
-    for name in (*FONTS, *_of_matplotlib()):
+    found: list[Font] = [default_font(size)]
+    for name in (*SYSTEM_FONTS, *_matplotlib_fonts()):
         try:
             found.append(ImageFont.truetype(name, size))
         except OSError:
@@ -120,7 +120,7 @@ def _faces(size: int) -> tuple[Font, ...]:
     return tuple(found)
 
 
-def _of_matplotlib() -> list[str]:
+def _matplotlib_fonts() -> list[str]:
     """The font that matplotlib brings, where that is installed."""
     spec = importlib.util.find_spec("matplotlib")
     places = list(spec.submodule_search_locations or ()) if spec else []
@@ -128,26 +128,26 @@ def _of_matplotlib() -> list[str]:
 
 
 @functools.cache
-def _plain_faces(size: int) -> tuple[Font, ...]:
+def _fonts_without_shaping(size: int) -> tuple[Font, ...]:
     """The same, drawing each character by itself: else a vowel sign would come with a circle to sit on."""
     basic = ImageFont.Layout.BASIC
     return tuple(
         face.font_variant(layout_engine=basic) if isinstance(face, ImageFont.FreeTypeFont) else face
-        for face in _faces(size)
+        for face in _fonts(size)
     )
 
 
 @functools.cache
-def _has(size: int, index: int, character: str) -> bool:
+def _has_glyph(size: int, index: int, character: str) -> bool:
     """Whether a font has a glyph for a character that may be shown."""
     if character == " ":
         return True
     if not character.isprintable():
         return False
-    face = _plain_faces(size)[index]
+    face = _fonts_without_shaping(size)[index]
     drawn, missing = (face.getmask(one) for one in (character, NOWHERE))
     return sum(drawn.size) > 0 and (drawn.size, bytes(drawn)) != (missing.size, bytes(missing))
 
 
-def _length(face: Font, text: str) -> float:
+def _rendered_length(face: Font, text: str) -> float:
     return float(face.getlength(text))

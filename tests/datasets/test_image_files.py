@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from tlcli.datasets.walk import has_image_suffix, is_hidden, walk_images
+from tlcli.datasets.image_files import has_image_suffix, is_hidden, walk_images
 from tlcli.images.worker import DecodeOptions, read_image
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tlcli.datasets.inputs import Inputs
+from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, MachineError
 from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.storage.files import portable_name
@@ -35,7 +35,7 @@ def photos(tmp_path, monkeypatch):
 
 
 def inputs(*names, stdin=b""):
-    return Inputs(names, io.BytesIO(stdin))
+    return PredictionInputs(names, io.BytesIO(stdin))
 
 
 def test_a_folder_is_walked_sorted_and_what_is_passed_over_counted():

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tlcli.images import lettering
-from tlcli.images.lettering import draw_text, shortened, width_of
+from tlcli.images import text_drawing
+from tlcli.images.text_drawing import draw_text, shorten_text, text_width
 
 
 @pytest.fixture
 def only_english(monkeypatch):
     """A machine without fonts."""
-    monkeypatch.setattr(lettering, "FONTS", ())
-    monkeypatch.setattr(lettering, "_of_matplotlib", list)
-    for cached in (lettering._faces, lettering._plain_faces, lettering._has):
+    monkeypatch.setattr(text_drawing, "SYSTEM_FONTS", ())
+    monkeypatch.setattr(text_drawing, "_matplotlib_fonts", list)
+    for cached in (text_drawing._fonts, text_drawing._fonts_without_shaping, text_drawing._has_glyph):
         cached.cache_clear()
     yield
-    for cached in (lettering._faces, lettering._plain_faces, lettering._has):
+    for cached in (text_drawing._fonts, text_drawing._fonts_without_shaping, text_drawing._has_glyph):
         cached.cache_clear()
 
 
@@ -39,16 +39,16 @@ def test_what_controls_or_has_no_glyph_anywhere_is_escaped(text):
 
 
 def test_english_is_drawn_in_one_font_and_takes_its_width():
-    assert width_of("shirt", 20) == pytest.approx(lettering.font(20).getlength("shirt"))
-    assert width_of("", 20) == 0
+    assert text_width("shirt", 20) == pytest.approx(text_drawing.default_font(20).getlength("shirt"))
+    assert text_width("", 20) == 0
 
 
 @pytest.mark.parametrize("front", [False, True])
 def test_shortened_text_fits_and_keeps_what_it_can(front):
     text = "a/long/path/to/some/image.jpg" * 9
-    short = shortened(text, 15, 200, front=front)
-    assert width_of(short, 15) <= 200 < width_of(text, 15)
+    short = shorten_text(text, 15, 200, front=front)
+    assert text_width(short, 15) <= 200 < text_width(text, 15)
     kept = short.removeprefix("...") if front else short.removesuffix("...")
     assert text.endswith(kept) if front else text.startswith(kept)
-    assert width_of(short, 15) > 185
-    assert shortened("shirt", 15, 200, front=front) == "shirt"
+    assert text_width(short, 15) > 185
+    assert shorten_text("shirt", 15, 200, front=front) == "shirt"
