@@ -27,7 +27,7 @@ class TlcliError(Exception):
         self.path = None if path is None else os.fspath(path)
 
 
-def rename(error: BaseException, path: str, name: str) -> None:
+def replace_path_in_error(error: BaseException, path: str, name: str) -> None:
     """Have an error, and the notes on it, say `name` where they say `path`, which stands for it."""
     if isinstance(error, TlcliError):
         error.message = error.message.replace(path, name)
@@ -79,7 +79,7 @@ class Interrupted(TlcliError):
         self.exit_code = exit_code
 
 
-READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+READ_ONLY_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS}
 """What the system answers where something may not be written."""
 
 _REMEDIES = {

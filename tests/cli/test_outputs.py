@@ -13,8 +13,8 @@ import pytest
 
 from tlcli.cli.main import run
 from tlcli.progress import Silent
-from tlcli.runs.directory import lock_out
-from tlcli.storage.files import atomic_write
+from tlcli.storage.locks import lock_output
+from tlcli.storage.publish import atomic_write
 
 NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
 
@@ -36,16 +36,16 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        (["augment", "photos", "--preview", "photos/disc/new.png"], "lies in DATA"),
-        (["augment", "table.csv", "--preview", "linked.png", "--overwrite"], "is what is read here"),
-        (["check", "table.csv", "--out", "table.csv", "--overwrite"], "is what is read here"),
-        (["predict", "RUN", "@list.csv", "--out", "list.csv", "--overwrite"], "is what is read here"),
-        (["predict", "RUN", "photos", "--out", "RUN/predictions.parquet", "--overwrite"], "lies in the run"),
-        (["predict", "RUN", "photos", "--out", "RUN/rows.csv"], "lies in the run"),
-        (["export", "RUN", "--format", "onnx", "--data", "photos", "--out", "photos/x.onnx"], "lies in DATA"),
-        (["export", "RUN", "--format", "timm", "--data", "photos", "--out", "RUN/timm"], "lies in the run"),
-        (["finetune", "photos", "--out", "photos/run", *NETWORK], "lies in DATA"),
-        (["finetune", "photos", "--out", "run", "--cache", "photos/cache", *NETWORK], "lies in DATA"),
+        (["augment", "photos", "--preview", "photos/disc/new.png"], "is inside DATA"),
+        (["augment", "table.csv", "--preview", "linked.png", "--overwrite"], "is an input of this command"),
+        (["check", "table.csv", "--out", "table.csv", "--overwrite"], "is an input of this command"),
+        (["predict", "RUN", "@list.csv", "--out", "list.csv", "--overwrite"], "is an input of this command"),
+        (["predict", "RUN", "photos", "--out", "RUN/predictions.parquet", "--overwrite"], "is inside the run"),
+        (["predict", "RUN", "photos", "--out", "RUN/rows.csv"], "is inside the run"),
+        (["export", "RUN", "--format", "onnx", "--data", "photos", "--out", "photos/x.onnx"], "is inside DATA"),
+        (["export", "RUN", "--format", "timm", "--data", "photos", "--out", "RUN/timm"], "is inside the run"),
+        (["finetune", "photos", "--out", "photos/run", *NETWORK], "is inside DATA"),
+        (["finetune", "photos", "--out", "run", "--cache", "photos/cache", *NETWORK], "is inside DATA"),
     ],
 )
 def test_an_output_in_the_place_of_an_input_is_refused(command, why, world, trained, monkeypatch, capsys):
@@ -83,7 +83,7 @@ def test_an_export_in_the_place_of_its_table_is_refused(world, monkeypatch, caps
     pq.write_table(pa.table({"path": ["photos/disc/00.jpg", "photos/square/00.jpg"], "label": ["a", "b"]}), table)
     before = table.read_bytes()
     assert run(["cache-features", str(table), "--export", str(table), "--overwrite", *NETWORK]) == 2
-    assert "is what is read here" in capsys.readouterr().err
+    assert "is an input of this command" in capsys.readouterr().err
     assert table.read_bytes() == before
 
 
@@ -105,7 +105,7 @@ def test_what_a_killed_writer_of_a_file_left_is_removed(command, name, world, tr
     command = [*(word.replace("RUN", str(trained.run)) for word in command), name]
     killed = atomic_write(world / name)
     killed.__enter__()
-    with lock_out(world / name, Silent()):
+    with lock_output(world / name, Silent()):
         assert run(command) == 5
         assert f"{name} is locked: process {os.getpid()} is writing it" in capsys.readouterr().err
         assert len(set(world.iterdir()) - before) == 2

@@ -236,7 +236,7 @@ def test_without_ray_it_says_what_to_install(trained, photos, tmp_path, monkeypa
         spread(trained, str(photos), out=str(tmp_path / "parts"))
 
 
-@pytest.mark.parametrize(("out", "message"), [("rows.csv", "expected a folder"), ("no/parts", "there is no folder")])
+@pytest.mark.parametrize(("out", "message"), [("rows.csv", "expected a folder"), ("no/parts", "does not exist")])
 def test_a_folder_that_cannot_be_is_refused_before_any_work(trained, photos, tmp_path, out, message):
     with pytest.raises(UsageError, match=message):
         spread(trained, str(photos), out=str(tmp_path / out))

@@ -17,9 +17,9 @@ from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
 from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.progress import Silent
-from tlcli.runs.directory import lock_out
 from tlcli.settings import AugmentSettings, ComputeSettings
 from tlcli.settings.augmentation import PRESETS, Augmentation
+from tlcli.storage.locks import lock_output
 
 ONE_WORKER = ComputeSettings(workers=1)
 
@@ -182,13 +182,13 @@ def test_two_at_once_are_refused(split, tmp_path):
     (out / "manifest.csv").unlink()
     (out / "train" / "cat" / ".1.jpg.x.tmp").write_bytes(b"half of it")
     before = tree(out)
-    with lock_out(out, Silent()):
+    with lock_output(out, Silent()):
         for resume in (False, True):
             with pytest.raises(MachineError, match=f"{out} is locked: process {os.getpid()} is writing"):
                 augmented(split, out, resume=resume)
         assert tree(out) == before
     assert augmented(split, out, resume=True)["written"] == 26
-    with lock_out(out, Silent()):
+    with lock_output(out, Silent()):
         assert augmented(split, out, resume=True)["was_finished"]
 
 

@@ -365,7 +365,7 @@ def test_a_place_that_can_t_be_written_is_refused_first(form, trained, tmp_path,
     monkeypatch.chdir(tmp_path)
     name = f"street.{form}"
     assert tlcli(["export", str(trained.run), "--format", form, "--out", f"nowhere/{name}"]) == 2
-    assert "there is no folder nowhere" in capsys.readouterr().err
+    assert "the folder nowhere does not exist" in capsys.readouterr().err
     (tmp_path / name).mkdir()
     (tmp_path / name / "mine.txt").write_text("mine")
     assert tlcli(["export", str(trained.run), "--format", form, "--out", name, "--overwrite"]) == 2

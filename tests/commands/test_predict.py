@@ -137,7 +137,7 @@ def test_errors_come_before_any_work(trained, inbox, tmp_path):
         ((str(tmp_path / "nowhere.jpg"),), None, DataError, "does not exist"),
         ((str(tmp_path / "empty"),), None, DataError, "no images"),
         ((str(inbox),), str(tmp_path / "rows.xlsx"), UsageError, "expected a name ending in"),
-        ((str(inbox),), str(tmp_path / "no" / "rows.csv"), UsageError, "there is no folder"),
+        ((str(inbox),), str(tmp_path / "no" / "rows.csv"), UsageError, "does not exist"),
     ]:
         with pytest.raises(error, match=message):
             predict(PredictSettings(run=trained.run, inputs=inputs, out=out))

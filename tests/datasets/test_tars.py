@@ -16,7 +16,7 @@ from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.datasets.tars import expand_shards, resolve_tar_member
 from tlcli.errors import DataError
 from tlcli.images.worker import DecodeOptions, read_image
-from tlcli.storage.stored import opened
+from tlcli.storage.reading import open_image_file
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_sample_is_an_image_and_its_class(shard):
     assert [sample.split for sample in dataset.samples] == ["train", "validation", "train", "train"]
     assert [sample.group for sample in dataset.samples] == [None, "7", None, None]
     assert dataset.skipped == {"not images by their suffix": 1}
-    with opened(dataset.samples[2].path, 100) as (file, size, _):
+    with open_image_file(dataset.samples[2].path, 100) as (file, size, _):
         assert (file.read(), size) == (b"3", 1)
 
 

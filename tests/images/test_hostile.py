@@ -191,7 +191,7 @@ def test_a_file_too_large_to_read_is_refused_unread(tmp_path):
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     image = read_image(str(path), DecodeOptions())
-    assert "more than the 1,073,741,824 that are read" in image.error
+    assert "more than the limit of 1,073,741,824" in image.error
     assert image.digest is None
 
 
@@ -236,7 +236,7 @@ def test_a_file_that_has_nothing_to_give_is_no_end_of_the_process(monkeypatch):
     """Some of /proc are ordinary files, and read like a pipe."""
     reading, writing = os.pipe2(os.O_NONBLOCK)
     with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb"):
-        monkeypatch.setattr("tlcli.images.worker.opened", lambda *_: contextlib.nullcontext((file, 0, 0)))
+        monkeypatch.setattr("tlcli.images.worker.open_image_file", lambda *_: contextlib.nullcontext((file, 0, 0)))
         assert read_image("/proc/kmsg", DecodeOptions()) == DecodedImage(
             error="cannot be read: it has nothing to give now"
         )

@@ -160,7 +160,7 @@ def test_an_output_is_there_only_when_it_is_whole(tmp_path, full_disk):
         ("out", {}, r"expected a name ending in .csv"),
         ("folder.csv", {"overwrite": True}, "is a folder"),
         ("there.csv", {}, "exists.*--overwrite"),
-        ("nowhere/out.csv", {}, "there is no folder"),
+        ("nowhere/out.csv", {}, "does not exist"),
     ],
 )
 def test_an_output_that_cannot_be_is_refused_before_anything_is_done(tmp_path, name, flags, message):

@@ -12,7 +12,7 @@ from tlcli.insight.output_folder import inspect_folder, sheet_name
 
 def test_a_failure_leaves_no_half_made_folder(tmp_path):
     def fail():
-        with inspect_folder(tmp_path / "out").filled(replace=False) as folder:
+        with inspect_folder(tmp_path / "out").publish(replace=False) as folder:
             (folder / "units.jsonl").write_text("half")
             assert not (tmp_path / "out").exists()
             raise RuntimeError
@@ -26,7 +26,7 @@ def test_a_full_disk_is_told_with_the_folder(tmp_path, full_disk):
     with (
         full_disk(1000),
         pytest.raises(OSError) as full,
-        inspect_folder(tmp_path / "out").filled(replace=False) as folder,
+        inspect_folder(tmp_path / "out").publish(replace=False) as folder,
     ):
         (folder / "units.jsonl").write_bytes(bytes(5000))
     assert full.value.filename == str(tmp_path / "out")
@@ -36,7 +36,7 @@ def test_a_full_disk_is_told_with_the_folder(tmp_path, full_disk):
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
     out = tmp_path / "out"
     for text in ("first", "second"):
-        with inspect_folder(out).filled(replace=True) as folder:
+        with inspect_folder(out).publish(replace=True) as folder:
             (folder / "units.jsonl").write_text(text)
             (folder / sheet_name(3, "blocks.1/x y")).write_text(text)
     assert (out / "units.jsonl").read_text() == "second"
@@ -46,7 +46,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
 
 def test_what_appears_meanwhile_is_not_replaced(tmp_path):
     def write():
-        with inspect_folder(tmp_path / "out").filled(replace=True) as folder:
+        with inspect_folder(tmp_path / "out").publish(replace=True) as folder:
             (folder / "units.jsonl").write_text("new")
             (tmp_path / "out").mkdir()
             (tmp_path / "out" / "mine.txt").write_text("mine")
@@ -72,7 +72,7 @@ if sys.argv[2] == "swapping":
         rename(self, target)
         os.kill(os.getpid(), 9)
     Path.rename = once
-with output_folder.inspect_folder(Path(sys.argv[1])).filled(replace=True) as staging:
+with output_folder.inspect_folder(Path(sys.argv[1])).publish(replace=True) as staging:
     (staging / "units.jsonl").write_text("half")
     if sys.argv[2] == "writing":
         os.kill(os.getpid(), 9)
@@ -82,13 +82,13 @@ with output_folder.inspect_folder(Path(sys.argv[1])).filled(replace=True) as sta
 @pytest.mark.parametrize("when", ["writing", "swapping"])
 def test_what_a_killed_process_left_is_gone_after_the_next(when, tmp_path):
     out = tmp_path / "out"
-    with inspect_folder(out).filled(replace=False) as folder:
+    with inspect_folder(out).publish(replace=False) as folder:
         (folder / "units.jsonl").write_text("first")
     assert subprocess.run([sys.executable, "-c", KILLED, out, when], check=False).returncode == -9
     assert len(list(tmp_path.iterdir())) > 1
     with pytest.raises(UsageError, match="not empty"):
         inspect_folder(out).check(replace=False)
-    with inspect_folder(out).filled(replace=True) as folder:
+    with inspect_folder(out).publish(replace=True) as folder:
         assert (out / "units.jsonl").read_text() == "first"
         (folder / "units.jsonl").write_text("second")
     assert (out / "units.jsonl").read_text() == "second"
@@ -96,8 +96,8 @@ def test_what_a_killed_process_left_is_gone_after_the_next(when, tmp_path):
 
 
 def test_two_at_once_are_refused(tmp_path):
-    with inspect_folder(tmp_path / "out").filled(replace=False), pytest.raises(MachineError, match="is locked"):
-        inspect_folder(tmp_path / "out").filled(replace=False).__enter__()
+    with inspect_folder(tmp_path / "out").publish(replace=False), pytest.raises(MachineError, match="is locked"):
+        inspect_folder(tmp_path / "out").publish(replace=False).__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -105,5 +105,5 @@ def test_a_folder_of_the_same_hidden_name_is_not_removed(tmp_path):
     (tmp_path / ".out.new").mkdir()
     (tmp_path / ".out.new" / "thesis.tex").write_text("mine")
     with pytest.raises(UsageError, match=r"thesis\.tex"):
-        inspect_folder(tmp_path / "out").filled(replace=True).__enter__()
+        inspect_folder(tmp_path / "out").publish(replace=True).__enter__()
     assert (tmp_path / ".out.new" / "thesis.tex").read_text() == "mine"

@@ -17,7 +17,7 @@ from tlcli.errors import DataError, MachineError
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.storage import connection, remote
-from tlcli.storage.stored import UNKNOWN, Stored
+from tlcli.storage.stored import UNKNOWN, StoredPath
 from tlcli.storage.urls import Url, parse_location
 
 
@@ -85,8 +85,8 @@ def test_sizes_are_heeded_before_anything_is_read(s3, faults, monkeypatch):
     s3.pipe_file("bucket/large.jpg", b"x" * 10)
     faults.requests.clear()
     for size in (10, UNKNOWN):
-        path = Stored("s3://bucket/large.jpg", "s3://bucket/large.jpg", size=size, version=UNKNOWN)
-        assert "more than the 8 that are read" in read_image(path, DecodeOptions()).error
+        path = StoredPath("s3://bucket/large.jpg", "s3://bucket/large.jpg", size=size, version=UNKNOWN)
+        assert "more than the limit of 8" in read_image(path, DecodeOptions()).error
     assert "GET" not in dict(faults.requests)
 
 
@@ -94,7 +94,7 @@ def test_waiting_for_an_image_is_not_its_time_for_being_decoded(remote_photos, f
     faults.latency = 1.0
     path = f"s3://{disc(0)}"
     with ImageLoader(DecodeOptions(), workers=1, time_limit=0.9) as loader:
-        (image,) = loader.load([Stored(path, path, size=UNKNOWN, version=UNKNOWN)])
+        (image,) = loader.load([StoredPath(path, path, size=UNKNOWN, version=UNKNOWN)])
     assert image.digest is not None
 
 

@@ -11,18 +11,17 @@ from hypothesis import strategies as st
 
 from tlcli.errors import ArtifactError
 from tlcli.storage.files import (
-    atomic_write,
     canonical_json,
     from_portable_name,
-    keep,
-    kept,
+    load_checksummed,
     megabytes,
     portable_name,
     read_json,
+    save_checksummed,
     sha256_file,
-    sync_directory,
     write_json,
 )
+from tlcli.storage.publish import atomic_write, sync_directory
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -164,23 +163,23 @@ def test_sizes_for_people():
 def test_what_is_kept_is_found_and_what_was_damaged_is_told_of_and_removed(tmp_path):
     told = []
     directory = tmp_path / "new"
-    assert kept(directory, "thing", ".bin", told.append) is None
-    keep(directory, "thing", ".bin", b"costly")
-    keep(directory, "thing-else", ".bin", b"other")
-    assert kept(directory, "thing", ".bin", told.append) == b"costly"
-    assert kept(directory, "thing-else", ".bin", told.append) == b"other"
+    assert load_checksummed(directory, "thing", ".bin", told.append) is None
+    save_checksummed(directory, "thing", ".bin", b"costly")
+    save_checksummed(directory, "thing-else", ".bin", b"other")
+    assert load_checksummed(directory, "thing", ".bin", told.append) == b"costly"
+    assert load_checksummed(directory, "thing-else", ".bin", told.append) == b"other"
     (path,) = (path for path in directory.iterdir() if path.read_bytes() == b"costly")
     path.write_bytes(b"costlY")
-    assert kept(directory, "thing", ".bin", told.append) is None
+    assert load_checksummed(directory, "thing", ".bin", told.append) is None
     assert told == [path]
-    assert kept(directory, "thing-else", ".bin", told.append) == b"other"
-    keep(directory, "thing", ".bin", b"costly")
-    assert kept(directory, "thing", ".bin", told.append) == b"costly"
+    assert load_checksummed(directory, "thing-else", ".bin", told.append) == b"other"
+    save_checksummed(directory, "thing", ".bin", b"costly")
+    assert load_checksummed(directory, "thing", ".bin", told.append) == b"costly"
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(public_path, unprivileged):
     directory = public_path / "locked"
     directory.mkdir(mode=0o555)
     with unprivileged():
-        keep(directory, "thing", ".bin", b"costly")
+        save_checksummed(directory, "thing", ".bin", b"costly")
     assert list(directory.iterdir()) == []

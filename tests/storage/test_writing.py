@@ -171,7 +171,7 @@ def test_names_in_a_bucket_lead_nowhere_else(s3, photos, home, capfd, monkeypatc
         (["--out", "https://host/labels.csv"], 2, "nothing is written to https://"),
         (["--out", "s3://nobody/labels.csv"], 4, "s3://nobody does not exist"),
         (["--out", "s3://bucket/labels"], 2, "expected a name ending in"),
-        (["--out", "s3://bucket/run/labels.csv"], 2, "lies in the run"),
+        (["--out", "s3://bucket/run/labels.csv"], 2, "is inside the run"),
     ],
 )
 def test_what_cannot_be_written_is_said_first(remote_run, photos, arguments, code, message, home, capfd):

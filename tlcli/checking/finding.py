@@ -12,7 +12,7 @@ from tlcli.datasets.dataset import Dataset
 from tlcli.inference.journal import write_csv
 from tlcli.progress import Reporter
 from tlcli.storage.files import portable_name
-from tlcli.storage.folders import whole_file
+from tlcli.storage.folders import exclusive_write
 
 UNREADABLE, LEAK, CONFLICT, SUSPECT = "unreadable", "leak", "conflict", "suspect"
 DUPLICATE, NEAR_DUPLICATE, TINY, SMALL_CLASS, IMBALANCE = (
@@ -87,7 +87,7 @@ def of_pair(dataset: Dataset, index: int, other: int, *, kind: str, detail: str,
 def write_findings(out: Path, findings: Sequence[Finding], report: Reporter) -> None:
     """Write a CSV file with one row for each finding; it appears whole or not at all."""
     rows = [list(finding.to_json().values()) for finding in findings]
-    with whole_file(out, report) as file:
+    with exclusive_write(out, report) as file:
         text = io.TextIOWrapper(file, "utf8", errors="backslashreplace", newline="")
         write_csv(text, COLUMNS, rows, header=True)
         text.detach()

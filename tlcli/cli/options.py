@@ -13,8 +13,8 @@ from tlcli.settings import (
     ComputeSettings,
     NetworkSettings,
     TrainingSettings,
-    cache_directory,
 )
+from tlcli.storage.urls import cache_directory
 
 _NETWORK = "Network"
 _COMPUTE = "Hardware"

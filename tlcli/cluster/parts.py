@@ -12,9 +12,9 @@ from tlcli.errors import ArtifactError, UsageError
 from tlcli.inference.journal import SUFFIXES, read_output
 from tlcli.inference.rows import Tally
 from tlcli.progress import Reporter
-from tlcli.runs.directory import lock_out
 from tlcli.storage.files import check_outside, portable_name, read_sealed, sealed, write_json
-from tlcli.storage.folders import WholeFolder
+from tlcli.storage.folders import AtomicFolder
+from tlcli.storage.locks import lock_output
 
 INDEX = "_parts.json"
 """What the parts are of. Readers of Parquet folders pass over names that begin so."""
@@ -48,7 +48,7 @@ def check_part_folder(out: Path, run: Path, *, replace: bool) -> None:
     if out.suffix.lower() in SUFFIXES:
         raise UsageError(f"--out {out}: with --cluster expected a folder for the parts, not a {out.suffix} file.")
     if not out.absolute().parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}. Make it first.")
+        raise UsageError(f"--out {out}: the folder {out.parent} does not exist. Create it first.")
     check_outside("--out", out, run, "the run")
     _folder(out).check(replace=replace)
 
@@ -68,9 +68,9 @@ def open_part_folder(out: Path, content: dict[str, Any], *, replace: bool, repor
         MachineError: another process is writing it.
     """
     if replace or not (out / INDEX).exists():
-        with _folder(out).filled(replace=replace) as staging:
+        with _folder(out).publish(replace=replace) as staging:
             write_json(staging / INDEX, sealed({"format": FORMAT} | content))
-    with lock_out(out, report):
+    with lock_output(out, report):
         found = read_sealed(out / INDEX, "a folder of predictions", form=FORMAT)
         if changed := sorted(name for name, value in content.items() if found.get(name) != value):
             raise ArtifactError(
@@ -98,5 +98,5 @@ def read_part(path: Path, names: Sequence[str], paths: Sequence[str], report: Re
     return tally
 
 
-def _folder(out: Path) -> WholeFolder:
-    return WholeFolder(path=out, option="--out", writer="tlcli predict --cluster", index=INDEX, others=_OTHERS)
+def _folder(out: Path) -> AtomicFolder:
+    return AtomicFolder(path=out, option="--out", writer="tlcli predict --cluster", index=INDEX, others=_OTHERS)

@@ -22,7 +22,8 @@ from tlcli.inference.rows import Tally, rows_of
 from tlcli.progress import Reporter
 from tlcli.runs.run import load_run
 from tlcli.settings import ClusterSettings, PredictSettings
-from tlcli.storage.files import SLOWEST, atomic_write, remove_leftovers
+from tlcli.storage.files import VISIBILITY_TIMEOUT
+from tlcli.storage.publish import atomic_write, remove_leftovers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def predict_on_cluster(
 
 def _lacking(out: Path, tasks: Sequence[PartTask]) -> list[int]:
     """Parts that don't show up, by their number; a network drive takes its time to show them."""
-    ends = time.monotonic() + SLOWEST
+    ends = time.monotonic() + VISIBILITY_TIMEOUT
     while True:
         there = {path.name for path in out.iterdir()}
         lacking = [task.number for task in tasks if part_path(out, task.number).name not in there]

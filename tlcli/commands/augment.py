@@ -23,10 +23,8 @@ from tlcli.images.worker import MAX_BYTES, DecodeOptions
 from tlcli.inference.journal import write_csv
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
-from tlcli.runs.directory import lock_out
 from tlcli.settings import SPLITS, AugmentSettings, intensity_range
 from tlcli.storage.files import (
-    atomic_write,
     canonical_json,
     check_new_file,
     check_outside,
@@ -35,9 +33,11 @@ from tlcli.storage.files import (
     sealed,
     write_json,
 )
-from tlcli.storage.folders import whole_file
+from tlcli.storage.folders import exclusive_write
+from tlcli.storage.locks import lock_output
 from tlcli.storage.outputs import Target, published_if
-from tlcli.storage.stored import UnreadableError, opened
+from tlcli.storage.publish import atomic_write, remove_temporary_files
+from tlcli.storage.reading import UnreadableError, open_image_file
 from tlcli.storage.urls import lies_in
 
 BEGUN = "augment.json"
@@ -138,7 +138,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
             workers=settings.compute.worker_count(),
             intensity=intensity_range(settings.intensity),
         )
-        with whole_file(preview, report) as file:
+        with exclusive_write(preview, report) as file:
             sheet.save(file, "PNG", optimize=True)
     return result | {"seconds": round(time.monotonic() - started, 3)}
 
@@ -147,7 +147,7 @@ def _alone(out: Path | None, report: Reporter) -> contextlib.AbstractContextMana
     """Let nobody else write `out`. Of a finished data set nothing is written, so it may be read-only."""
     if out is None or out.is_file() or (out / MANIFEST).exists():
         return contextlib.nullcontext()
-    return lock_out(out, report)
+    return lock_output(out, report)
 
 
 def _check_out(out: Path, settings: AugmentSettings) -> None:
@@ -206,8 +206,7 @@ def _write_data_set(
         _check_begun(out, signature, settings)
     else:
         write_json(out / BEGUN, sealed(signature))
-    for leftover in out.rglob(".*.tmp"):
-        leftover.unlink()  # of a process that was killed
+    remove_temporary_files(out, recursive=True)
     return _write_images(out, outputs, settings, report)
 
 
@@ -243,7 +242,7 @@ def _write_images(
 def _original(output: AugmentedImage) -> bytes | None:
     """The bytes of an original; None where it is gone, or another by now."""
     try:
-        with opened(output.sample.path, MAX_BYTES) as (file, _, _):
+        with open_image_file(output.sample.path, MAX_BYTES) as (file, _, _):
             content = file.read()
     except (OSError, UnreadableError):
         return None

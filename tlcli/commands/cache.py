@@ -9,8 +9,8 @@ from pathlib import Path
 from tlcli.errors import MachineError
 from tlcli.features.listing import CacheListing, list_caches
 from tlcli.progress import Silent
-from tlcli.settings import default_cache
 from tlcli.storage.locks import Held, locked
+from tlcli.storage.urls import default_cache
 
 SECONDS_A_DAY = 86_400.0
 

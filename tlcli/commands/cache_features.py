@@ -21,7 +21,7 @@ from tlcli.features.network import describe_network, open_network
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CacheFeaturesSettings
 from tlcli.storage.files import check_new_file, portable_name
-from tlcli.storage.folders import whole_file
+from tlcli.storage.folders import exclusive_write
 from tlcli.storage.outputs import Target, check_writable, published_if
 
 EXPORT_ROWS = 4096
@@ -172,7 +172,7 @@ def _export(out: Path, dataset: Dataset, extraction: Extraction, frozen: Frozen,
         }
     )
     good = [index for index in range(len(dataset.samples)) if index not in extraction.failures]
-    with whole_file(out, report) as file, pq.ParquetWriter(file, schema) as writer:
+    with exclusive_write(out, report) as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, len(good), EXPORT_ROWS):
             writer.write_table(_rows(good[start : start + EXPORT_ROWS], dataset, extraction, frozen, schema))
 

@@ -22,7 +22,7 @@ from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import ComputeSettings, ExportSettings
 from tlcli.storage.files import check_new_file, check_outside, portable_name
-from tlcli.storage.folders import whole_file
+from tlcli.storage.folders import exclusive_write
 from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import Location
 
@@ -118,7 +118,7 @@ def _export(run: Run, data: Location, settings: ExportSettings, out: Path, repor
         make = _onnx if settings.form == "onnx" else _torch
         content, exported = make(run, backbone, settings, images, report)
         found, size = judge(exported), len(content)
-        with whole_file(out, report) as file:
+        with exclusive_write(out, report) as file:
             file.write(content)
     return ExportResult(
         out=out,
@@ -179,7 +179,7 @@ def _to_timm(
 ) -> tuple[Comparison, int]:
     config = timm_folder.export_config(run, describe(run, with_preprocessing=False))
     card = model_card(run, out.absolute().name)
-    with timm_folder.timm_folder(out).filled(replace=overwrite) as folder:
+    with timm_folder.timm_folder(out).publish(replace=overwrite) as folder:
         timm_folder.fill(folder, run, config, card)
         found = judge(timm_folder.run_timm_folder(folder, run))
         return found, sum(path.stat().st_size for path in folder.iterdir())

@@ -121,7 +121,7 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
     if len(found.failures) == len(samples):
         raise DataError(f"none of the {len(samples):,} training images of {dataset.root} can be read.")
     studio = Studio(settings, subject, dataset, samples, report)
-    with target.filled(replace=settings.overwrite) as folder:
+    with target.publish(replace=settings.overwrite) as folder:
         sections = studio.write(folder, taps, found)
     failures = found.failures | studio.winners.failures
     describe_failures(Dataset(root=dataset.root, samples=tuple(samples), classes=(), skipped={}), failures, report)

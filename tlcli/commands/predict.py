@@ -161,7 +161,7 @@ def _predict(
         with report.task("Predict", total) as advance:
             _write(predictor, inputs, names, listing, settings, out or stdout, report, result, selection, advance)
     if explainer is not None and explain is not None:
-        with explain_folder(explain).filled(replace=settings.overwrite or settings.resume) as folder:
+        with explain_folder(explain).publish(replace=settings.overwrite or settings.resume) as folder:
             images = explainer.write(folder, selection, predictor)
         result.explained = {
             "out": portable_name(str(settings.explain)),

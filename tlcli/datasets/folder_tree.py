@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tlcli.datasets.image_files import has_image_suffix, is_hidden, walk_images
 from tlcli.errors import MachineError
-from tlcli.storage.stored import Stored
+from tlcli.storage.stored import StoredPath
 
 
 def under(folder: str, name: str) -> str:
@@ -72,10 +72,10 @@ class ListedTree:
         found: Each file by its path below `root`.
     """
 
-    def __init__(self, root: str, found: Mapping[str, Stored]) -> None:
+    def __init__(self, root: str, found: Mapping[str, StoredPath]) -> None:
         self.root = root.rstrip("/")
         self._folders: defaultdict[str, set[str]] = defaultdict(set)
-        self._files: defaultdict[str, dict[str, Stored]] = defaultdict(dict)
+        self._files: defaultdict[str, dict[str, StoredPath]] = defaultdict(dict)
         for key, stored in found.items():
             folder, _, name = f"{self.root}/{key}".rpartition("/")
             self._files[folder][name] = stored

@@ -25,7 +25,7 @@ from tlcli.errors import DataError, MachineError, UsageError
 from tlcli.settings.machines import Shard
 from tlcli.storage.files import from_portable_name, portable_name
 from tlcli.storage.remote import content_of, listing
-from tlcli.storage.stored import UNKNOWN, Stored
+from tlcli.storage.stored import UNKNOWN, StoredPath
 from tlcli.storage.urls import Url, is_url
 
 LENGTHS = struct.Struct("<II")
@@ -96,7 +96,7 @@ class PredictionInputs:
 
     def _at_url(self, url: Url) -> Iterator[str]:
         path = resolve_tar_member(str(url))
-        if isinstance(path, Stored):
+        if isinstance(path, StoredPath):
             yield path
             return
         found = listing(url)
@@ -117,7 +117,7 @@ def _spool(paths: Iterator[str]) -> tuple[IO[bytes], int]:
             spool = tempfile.TemporaryFile()  # noqa: SIM115
         failing.callback(_drop, spool)
         for path in paths:
-            name, place = os.fsencode(path), json.dumps(path.place()).encode() if isinstance(path, Stored) else b""
+            name, place = os.fsencode(path), json.dumps(path.place()).encode() if isinstance(path, StoredPath) else b""
             with _told():
                 spool.write(LENGTHS.pack(len(name), len(place)) + name + place)
             count += 1
@@ -154,7 +154,7 @@ def _spooled(spool: IO[bytes]) -> Iterator[str]:
             return
         path, place = (spool.read(length) for length in LENGTHS.unpack(lengths))
         position = spool.tell()
-        yield Stored(os.fsdecode(path), *json.loads(place)) if place else os.fsdecode(path)
+        yield StoredPath(os.fsdecode(path), *json.loads(place)) if place else os.fsdecode(path)
 
 
 def _typed(name: str) -> str:
@@ -167,7 +167,7 @@ def _is_there(name: str) -> bool:
     if is_url(name.removeprefix("@")) or (is_tar(name) and not name.startswith("@")):
         return True  # whoever opens it says what isn't
     path = resolve_tar_member(name.removeprefix("@"))
-    return isinstance(path, Stored) or os.path.exists(path)  # noqa: PTH110
+    return isinstance(path, StoredPath) or os.path.exists(path)  # noqa: PTH110
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
@@ -184,7 +184,7 @@ def _at_url(name: str, number: int) -> str:
         path = resolve_tar_member(str(Url(name)))
     except UsageError as error:
         raise DataError(f"line {number + 1:,} of the list: {error.message}") from error
-    return path if isinstance(path, Stored) else Stored(path, path, size=UNKNOWN, version=UNKNOWN)
+    return path if isinstance(path, StoredPath) else StoredPath(path, path, size=UNKNOWN, version=UNKNOWN)
 
 
 def _opened_list(name: str) -> IO[bytes]:

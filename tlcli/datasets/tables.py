@@ -15,7 +15,7 @@ from tlcli.datasets.tars import resolve_tar_member
 from tlcli.errors import DataError, UsageError
 from tlcli.storage.files import from_portable_name
 from tlcli.storage.remote import content_of, stat_all
-from tlcli.storage.stored import Stored
+from tlcli.storage.stored import StoredPath
 from tlcli.storage.urls import Location, Url, is_url
 
 if TYPE_CHECKING:
@@ -68,12 +68,13 @@ def read_table(path: Location) -> list[LabeledImage]:
 
 def _found(rows: list[LabeledImage]) -> tuple[list[LabeledImage], list[str]]:
     """The rows, those at URLs with what is to be known of them, and the paths that don't exist."""
-    remote = [row.path for row in rows if is_url(row.path) and not isinstance(row.path, Stored)]
+    remote = [row.path for row in rows if is_url(row.path) and not isinstance(row.path, StoredPath)]
     known = dict(zip(remote, stat_all([Url(path) for path in remote]), strict=True)) if remote else {}
     absent = [
         row.path
         for row in rows
-        if (known[row.path] is None if row.path in known else _is_absent(row.path)) and not isinstance(row.path, Stored)
+        if (known[row.path] is None if row.path in known else _is_absent(row.path))
+        and not isinstance(row.path, StoredPath)
     ]
     return [replace(row, path=known.get(row.path) or row.path) for row in rows] if known else rows, absent
 

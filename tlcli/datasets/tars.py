@@ -17,7 +17,7 @@ from tlcli.datasets.image_files import has_image_suffix, is_hidden
 from tlcli.errors import DataError, MachineError
 from tlcli.storage.connection import CHUNK, CONNECTIONS
 from tlcli.storage.remote import RemoteFile
-from tlcli.storage.stored import UNKNOWN, Stored
+from tlcli.storage.stored import UNKNOWN, StoredPath
 from tlcli.storage.urls import Url, is_url
 
 SUFFIX = ".tar"
@@ -57,9 +57,9 @@ class Tar:
     """Contents of the `.cls` and `.json` files, by name."""
     skipped: Counter[str]
 
-    def stored(self, entry: Entry) -> Stored:
+    def stored(self, entry: Entry) -> StoredPath:
         """The path of a file in it, `tar.tar/name`."""
-        return Stored(f"{self.path}/{entry.name}", self.path, entry.offset, entry.size, self.version)
+        return StoredPath(f"{self.path}/{entry.name}", self.path, entry.offset, entry.size, self.version)
 
 
 def is_tar(name: str) -> bool:
@@ -235,7 +235,7 @@ def key_of(name: str) -> tuple[str, str]:
     return folder + slash + stem, suffix.lower()
 
 
-def images_in(tar: Tar, skipped: Counter[str]) -> Iterator[Stored]:
+def images_in(tar: Tar, skipped: Counter[str]) -> Iterator[StoredPath]:
     """The paths of a tar's images, in their order; what is passed over is counted."""
     skipped += tar.skipped
     for entry in tar.entries.values():
@@ -249,7 +249,7 @@ def resolve_tar_member(path: str) -> str:
     """The image that `tar.tar/name` names, if there is that file in that tar; else the path as it is."""
     before, found, name = path.partition(SUFFIX + "/")
     archive = before + SUFFIX
-    if not found or isinstance(path, Stored) or not (is_url(path) or os.path.isfile(archive)):  # noqa: PTH113
+    if not found or isinstance(path, StoredPath) or not (is_url(path) or os.path.isfile(archive)):  # noqa: PTH113
         return path
     try:
         tar = open_tar(archive)

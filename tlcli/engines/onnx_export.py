@@ -23,7 +23,7 @@ from tlcli.engines.onnx_session import OnnxSession, UnloadableError
 from tlcli.engines.torch_engine import normalization
 from tlcli.images.preprocess import Preprocessing
 from tlcli.interrupts import aside
-from tlcli.storage.files import keep, kept
+from tlcli.storage.files import load_checksummed, save_checksummed
 
 TOLERANCE = 0.01
 """Largest accepted difference between the outputs of ONNX Runtime and torch for an image, relative to the norm of
@@ -84,12 +84,12 @@ def load_or_export_onnx(
         ExportError: The prefix cannot be exported, or its export gives different results.
     """
     stem = f"prefix-torch-{torch.__version__}"  # besides the prefix, an export depends on the version of torch
-    if directory is not None and (model := kept(directory, stem, ".onnx", on_damage)) is not None:
+    if directory is not None and (model := load_checksummed(directory, stem, ".onnx", on_damage)) is not None:
         return model
     on_export()
     model = export_onnx(prefix, preprocessing)
     if directory is not None:
-        keep(directory, stem, ".onnx", model)
+        save_checksummed(directory, stem, ".onnx", model)
     return model
 
 

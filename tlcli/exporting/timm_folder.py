@@ -19,7 +19,7 @@ from tlcli.inference.calibration import probabilities
 from tlcli.runs.directory import CONFIG_FILE, WEIGHTS_FILE
 from tlcli.runs.run import Run
 from tlcli.storage.files import as_json
-from tlcli.storage.folders import WholeFolder
+from tlcli.storage.folders import AtomicFolder
 
 CARD = "README.md"
 CROP_MODES = {"crop": "center", "pad": "border", "squash": "squash"}
@@ -38,10 +38,10 @@ def check_known(run: Run) -> None:
         )
 
 
-def timm_folder(out: Path) -> WholeFolder:
+def timm_folder(out: Path) -> AtomicFolder:
     """The folder at `out`."""
     others = re.compile("|".join(map(re.escape, (WEIGHTS_FILE, CARD))))
-    return WholeFolder(path=out, option="--out", writer="tlcli export", index=CONFIG_FILE, others=others)
+    return AtomicFolder(path=out, option="--out", writer="tlcli export", index=CONFIG_FILE, others=others)
 
 
 def export_config(run: Run, about: dict[str, object]) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tlcli.errors import READ_ONLY
-from tlcli.features.parts import read_parts, remove_leftovers, write_part
+from tlcli.errors import READ_ONLY_ERRNOS
+from tlcli.features.parts import PREFIX, read_parts, write_part
 from tlcli.images.worker import DecodedImage
 from tlcli.progress import Reporter
 from tlcli.storage.locks import locked
+from tlcli.storage.publish import remove_temporary_files
 from tlcli.storage.stored import UNKNOWN, stamp
 from tlcli.storage.urls import absolute
 
@@ -74,7 +75,7 @@ class Memo:
         try:
             self._save(self._directory)
         except OSError as error:
-            if error.errno not in READ_ONLY:  # a read-only cache is meant to be so
+            if error.errno not in READ_ONLY_ERRNOS:  # a read-only cache is meant to be so
                 self._report.warn(
                     f"{self._directory} cannot be written ({error.strerror}); the images are read again next time."
                 )
@@ -84,7 +85,7 @@ class Memo:
         directory.mkdir(parents=True, exist_ok=True)
         with locked(directory / ".lock", self._report, wait="") as held:
             if held:
-                remove_leftovers(directory)
+                remove_temporary_files(directory, PREFIX)
             for path in self._damaged:
                 path.unlink(missing_ok=True)
             if self._parts < MOST_PARTS:

@@ -5,18 +5,18 @@ A part's name holds the SHA-256 of its bytes: `part-000007-<32 hexadecimal digit
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import pyarrow as pa
 
-from tlcli.storage.files import give_usual_permissions, naming, sync_directory
+from tlcli.storage.publish import os_errors_name, publish_file
+
+PREFIX = ".part-"
+"""Start of the names of temporary files."""
 
 _NAME = re.compile(r"part-(\d+)-([0-9a-f]{32})\.arrow")
 
@@ -24,25 +24,15 @@ _NAME = re.compile(r"part-(\d+)-([0-9a-f]{32})\.arrow")
 def write_part(directory: Path, table: pa.Table) -> Path:
     """Write `table` as the next part in `directory`, synced to disk, and return its path."""
     number = 1 + max((int(match[1]) for match in map(_NAME.fullmatch, _names(directory)) if match), default=0)
-    with (
-        naming(directory),
-        tempfile.NamedTemporaryFile(dir=directory, prefix=".part-", suffix=".tmp", delete=False) as file,
-    ):
-        temporary = Path(file.name)
-        try:
-            hashing = _HashingFile(cast(IO[bytes], file))
-            with pa.ipc.new_file(pa.PythonFile(hashing, "w"), table.schema) as writer:
-                writer.write_table(table)
-            hashing.sync()
-            give_usual_permissions(temporary)
-            path = directory / f"part-{number:06d}-{hashing.digest()}.arrow"
-            temporary.replace(path)
-            sync_directory(directory)
-        except BaseException:
-            with contextlib.suppress(OSError):  # what went wrong first is what is told
-                temporary.unlink(missing_ok=True)
-            raise
-    return path
+
+    def final_name() -> str:
+        return f"part-{number:06d}-{hashing.digest()}.arrow"
+
+    with os_errors_name(directory), publish_file(directory, PREFIX, final_name) as file:
+        hashing = _HashingFile(file)
+        with pa.ipc.new_file(pa.PythonFile(hashing, "w"), table.schema) as writer:
+            writer.write_table(table)
+    return directory / final_name()
 
 
 def read_parts(
@@ -85,12 +75,6 @@ def map_part(path: Path) -> pa.Table:
     return table
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Delete temporary files of writers that were killed. Only for who holds the lock."""
-    for path in directory.glob(".part-*.tmp"):
-        path.unlink(missing_ok=True)
-
-
 def _names(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()] if directory.is_dir() else []
 
@@ -116,10 +100,6 @@ class _HashingFile:
 
     def close(self) -> None:
         """Arrow closes what it wrote to; the file stays open to be synced."""
-
-    def sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
     def digest(self) -> str:
         return self._hash.hexdigest()[:32]

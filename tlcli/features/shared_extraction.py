@@ -11,7 +11,7 @@ from tlcli import processes
 from tlcli.errors import MachineError
 from tlcli.features.extract import Extraction
 from tlcli.features.store import FeatureStore
-from tlcli.storage.files import SLOWEST
+from tlcli.storage.files import VISIBILITY_TIMEOUT
 
 Todo = Sequence[tuple[int, int]]
 """Images, by their index, and views."""
@@ -122,7 +122,7 @@ def _who_sees(store: FeatureStore) -> list[int]:
 
 
 def _wait_for(store: FeatureStore, keys: set[tuple[bytes, int]]) -> None:
-    ends = time.monotonic() + SLOWEST
+    ends = time.monotonic() + VISIBILITY_TIMEOUT
     while True:
         store.refresh()
         lacking = sum(key not in store for key in keys)
@@ -131,7 +131,7 @@ def _wait_for(store: FeatureStore, keys: set[tuple[bytes, int]]) -> None:
         if time.monotonic() > ends:
             raise MachineError(
                 f"{lacking:,} features that other processes wrote into {store.directory} do not appear here after "
-                f"{SLOWEST:.0f} s. Is it one file system? Give each machine a --cache DIR of its own.",
+                f"{VISIBILITY_TIMEOUT:.0f} s. Is it one file system? Give each machine a --cache DIR of its own.",
                 path=store.directory,
             )
         time.sleep(0.2)

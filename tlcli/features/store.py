@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tlcli.errors import READ_ONLY, ArtifactError, MachineError
+from tlcli.errors import READ_ONLY_ERRNOS, ArtifactError, MachineError
 from tlcli.features.fingerprint import FORMAT, fingerprint
-from tlcli.features.parts import map_part, read_parts, remove_leftovers, write_part
+from tlcli.features.parts import PREFIX, map_part, read_parts, write_part
 from tlcli.features.rounding import Features, as_stored, stored_dtype
 from tlcli.progress import Reporter, Silent
 from tlcli.storage.files import is_sealed, read_json, sealed, write_json
 from tlcli.storage.locks import locked
+from tlcli.storage.publish import remove_temporary_files
 
 Places = npt.NDArray[np.int64]
 """Numbers of parts, and of rows in them."""
@@ -142,7 +143,7 @@ class FeatureStore:
                     shared = self._others_write
                     held = stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait, shared=shared))
                     if held and not shared:
-                        remove_leftovers(self.directory)  # otherwise they may be somebody's
+                        remove_temporary_files(self.directory, PREFIX)  # otherwise they may be somebody's
                 self._read(self.directory, self._remove)  # another writer may have been here since we looked
             self.locked = True
             try:
@@ -270,7 +271,7 @@ def _writable(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in READ_ONLY:
+        if error.errno not in READ_ONLY_ERRNOS:
             raise
         raise MachineError(
             f"the cache {directory} cannot be written: {error.strerror}. Choose another with --cache DIR, or use "

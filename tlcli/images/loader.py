@@ -27,7 +27,7 @@ from typing import BinaryIO
 from tlcli.errors import MachineError
 from tlcli.images.worker import DecodedImage, DecodeOptions, ImageRequest, receive_image
 from tlcli.storage.connection import READ_LIMIT
-from tlcli.storage.stored import Stored
+from tlcli.storage.stored import StoredPath
 
 TIME_LIMIT = 60.0
 """Seconds that reading and decoding one image may take; at a URL, `READ_LIMIT` more."""
@@ -126,7 +126,7 @@ class ImageLoader:
             return DecodedImage(error="stopped")
         path, _ = request
         # Retries end before this limit does, so that a slow service costs a row and not its process.
-        limit = self._time_limit + (READ_LIMIT if isinstance(path, Stored) and path.remote else 0)
+        limit = self._time_limit + (READ_LIMIT if isinstance(path, StoredPath) and path.remote else 0)
         try:
             return child.ask(request, limit)
         except TimeoutError:

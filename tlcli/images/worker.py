@@ -28,7 +28,7 @@ from tlcli.images.decode import Size, UndecodableError, decode, dimensions, meas
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing, fit_image, oversampling
 from tlcli.settings.augmentation import Augmentation
-from tlcli.storage.stored import UnreadableError, opened
+from tlcli.storage.reading import UnreadableError, open_image_file
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ def read_image(path: str, order: DecodeOptions, view: int = 0) -> DecodedImage:
     """Read the file at `path` once, for its digest and its view's pixels; whatever is wrong becomes `error`."""
     read = time.time_ns()
     try:
-        with opened(path, MAX_BYTES) as (file, size, modified):
+        with open_image_file(path, MAX_BYTES) as (file, size, modified):
             if order.measure == "size":
                 return DecodedImage(dimensions=dimensions(file))
             if order.measure == "upright":

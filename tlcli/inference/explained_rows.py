@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tlcli.errors import UsageError
 from tlcli.storage.files import check_outside
-from tlcli.storage.folders import WholeFolder
+from tlcli.storage.folders import AtomicFolder
 
 INDEX = "explain.jsonl"
 CARD = re.compile(r"\d{6,}-[\w-]*\.jpg", re.ASCII)
@@ -57,9 +57,9 @@ def card_name(row: Explained) -> str:
     return f"{row.row:06d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', stem)[:60]}.jpg"
 
 
-def explain_folder(out: Path) -> WholeFolder:
+def explain_folder(out: Path) -> AtomicFolder:
     """The folder at `out`."""
-    return WholeFolder(path=out, option="--explain", writer="tlcli predict --explain", index=INDEX, others=CARD)
+    return AtomicFolder(path=out, option="--explain", writer="tlcli predict --explain", index=INDEX, others=CARD)
 
 
 def check_explain(

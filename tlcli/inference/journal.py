@@ -17,8 +17,9 @@ from typing import IO, Any
 
 from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.progress import Reporter, Silent
-from tlcli.storage.files import atomic_write, check_new_file, check_outside, hidden_prefix, naming, remove_leftovers
+from tlcli.storage.files import check_new_file, check_outside
 from tlcli.storage.locks import Held, locked
+from tlcli.storage.publish import atomic_write, hidden_prefix, os_errors_name, remove_leftovers
 
 PredictionRow = list[Any]
 """Values in the order of the columns: text, float, or None."""
@@ -82,7 +83,7 @@ class Journal:
         header = json.dumps({"format": FORMAT} | signature, sort_keys=True).encode()
         self._header = _line(header, b"")
         lock = out.with_name(f"{hidden_prefix(out)}lock")
-        with naming(out), contextlib.ExitStack() as stack:
+        with os_errors_name(out), contextlib.ExitStack() as stack:
             try:
                 held = stack.enter_context(locked(lock, self._report, remove=True))
             except Held as error:
@@ -136,13 +137,13 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with naming(self._out):
+        with os_errors_name(self._out):
             self._open.close()
 
     def add(self, rows: Sequence[PredictionRow]) -> None:
         """Append rows; they survive the process."""
         places = map(self._place, range(self._rows, self._rows + len(rows)))
-        with naming(self._out):
+        with os_errors_name(self._out):
             self._file.write(
                 b"".join(_line(json.dumps(row).encode(), place) for row, place in zip(rows, places, strict=True))
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tlcli.storage.folders import WholeFolder
+from tlcli.storage.folders import AtomicFolder
 
 PAGE, PATCHES, FILTERS = "inspect.html", "units.jsonl", "filters.png"
 
@@ -18,7 +18,7 @@ def sheet_name(number: int, layer: str) -> str:
     return f"layer-{number:02d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', layer)[:80]}.png"
 
 
-def inspect_folder(out: Path) -> WholeFolder:
+def inspect_folder(out: Path) -> AtomicFolder:
     """The folder at `out`."""
     others = re.compile("|".join((re.escape(PAGE), re.escape(FILTERS), SHEET)))
-    return WholeFolder(path=out, option="--out", writer="tlcli inspect", index=PATCHES, others=others)
+    return AtomicFolder(path=out, option="--out", writer="tlcli inspect", index=PATCHES, others=others)

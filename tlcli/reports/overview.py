@@ -19,7 +19,7 @@ from tlcli.images.intensity import IntensityRange
 from tlcli.progress import Reporter
 from tlcli.reports.projection import project
 from tlcli.reports.thumbnails import Sheet, draw_sheet, layout
-from tlcli.storage.files import canonical_json, keep, kept
+from tlcli.storage.files import canonical_json, load_checksummed, save_checksummed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +76,14 @@ def kept_overview(
     def damaged(path: Path) -> None:
         report.warn(f"{path} is damaged (its checksum differs); it is made again.")
 
-    file = kept(directory, stem, ".safetensors", damaged)
+    file = load_checksummed(directory, stem, ".safetensors", damaged)
     found = None if file is None else _load(file, len(digests))
     if found is None:
         found = draw()
         sheet = np.frombuffer(found.sheet.content, np.uint8)
-        keep(directory, stem, ".safetensors", safetensors.numpy.save({"places": found.places, "sheet": sheet}))
+        save_checksummed(
+            directory, stem, ".safetensors", safetensors.numpy.save({"places": found.places, "sheet": sheet})
+        )
     return found
 
 

@@ -14,10 +14,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tlcli.errors import READ_ONLY, MachineError, UsageError
+from tlcli.errors import READ_ONLY_ERRNOS, MachineError, UsageError
 from tlcli.progress import Reporter, Silent
-from tlcli.storage.files import hidden_prefix, naming, sync_directory
-from tlcli.storage.locks import Held, locked
+from tlcli.storage.locks import lock_output
+from tlcli.storage.publish import (
+    os_errors_name,
+    remove_directory,
+    remove_temporary_files,
+    replace_directory,
+    replaced_path,
+    restore_directory,
+    staging_path,
+    sync_directory,
+)
 from tlcli.storage.urls import Location
 
 RUN_FILE = "run.json"
@@ -45,7 +54,7 @@ CHECKPOINTS = "checkpoint"
 
 def begun_run(out: Path) -> Path | None:
     """The directory of an unfinished run for `out` with checkpoints to go on from, if there is one."""
-    for directory in (staging_of(out), out):
+    for directory in (staging_path(out), out):
         if _unfinished(directory) and (directory / CHECKPOINTS).is_dir():
             return directory
     return None
@@ -53,17 +62,12 @@ def begun_run(out: Path) -> Path | None:
 
 def begun_by(out: Path) -> str | None:
     """The job that began the unfinished run for `out`, as `new_run` was told; None where there is none."""
-    found = [directory for directory in (staging_of(out), out) if _unfinished(directory)]
+    found = [directory for directory in (staging_path(out), out) if _unfinished(directory)]
     return (found[0] / UNFINISHED).read_text("utf8") if found else None
 
 
 def _unfinished(directory: Path) -> bool:
     return (directory / UNFINISHED).exists() and not (directory / RUN_FILE).exists()
-
-
-def staging_of(out: Path) -> Path:
-    """Where a directory is written that will replace another one."""
-    return out.with_name(f".{out.name}.new") if out.name else out
 
 
 @contextlib.contextmanager
@@ -86,22 +90,21 @@ def new_run(
         UsageError: `out` exists and may not be replaced, or it is something else than a run.
         MachineError: another process is writing it.
     """
-    with lock_out(out, report or Silent()):
+    with lock_output(out, report or Silent()):
         _finish_swap(out)
         _refuse(out, overwrite=overwrite or resume)
         directory = begun_run(out) if resume else None
         if directory is None:
-            directory = staging_of(out) if out.exists() and any(out.iterdir()) else out
+            directory = staging_path(out) if out.exists() and any(out.iterdir()) else out
             if directory != out:
-                _remove(directory)
+                remove_directory(directory)
         marker, checkpoints = directory / UNFINISHED, directory / CHECKPOINTS
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            with naming(out):
+            with os_errors_name(out):
                 marker.write_text(job, "utf8")
             sync_directory(directory)
-            for leftover in directory.glob(".*.tmp"):
-                leftover.unlink()  # of a process that was killed
+            remove_temporary_files(directory)
             yield directory
         except BaseException as error:
             if checkpoints.is_dir():
@@ -110,7 +113,7 @@ def new_run(
                 shutil.rmtree(directory, ignore_errors=True)  # what went wrong first is what is told
             raise
         if directory != out:
-            swap(directory, out)
+            replace_directory(directory, out)
         _tidy(out)
 
 
@@ -120,48 +123,10 @@ def _how_to_go_on(out: Path, checkpoints: Path) -> str:
     return f"Begin again with --out {out} --resume; features computed so far are in the cache."
 
 
-@contextlib.contextmanager
-def lock_out(out: Path, report: Reporter) -> Iterator[bool]:
-    """Let nobody else write this directory or file.
-
-    Yields:
-        Whether that is so: on a file system without locks it isn't.
-
-    Raises:
-        MachineError: somebody does.
-    """
-    path = out.absolute().with_name(f"{hidden_prefix(out.absolute())}lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            held = stack.enter_context(locked(path, report, remove=True))
-        except Held as error:
-            raise MachineError(f"{out} is locked: {error} is writing it. Wait for it to end.", path=out) from error
-        yield held
-
-
-def swap(staging: Path, out: Path) -> None:
-    """Let a finished directory take the place of another one, which stands at `old_of(out)` then."""
-    old = old_of(out)
-    _remove(old)  # of an overwriting that was killed at its very end
-    out.rename(old)
-    try:
-        staging.rename(out)
-    except BaseException:
-        old.rename(out)
-        raise
-    sync_directory(out.parent)
-
-
-def _remove(directory: Path) -> None:
-    if directory.exists():
-        shutil.rmtree(directory)
-
-
 def _tidy(out: Path) -> None:
     """Remove what a finished run needs no more: what it replaced, the mark of an unfinished one, checkpoints."""
     with contextlib.suppress(OSError):  # the run is whole; the next command tries again
-        _remove(old_of(out))
+        remove_directory(replaced_path(out))
         checkpoints = out / CHECKPOINTS
         names = os.listdir(checkpoints) if checkpoints.is_dir() else ["nothing"]  # noqa: PTH208
         if "origin.json" in names or not names:  # else it is somebody else's
@@ -169,11 +134,6 @@ def _tidy(out: Path) -> None:
                 (checkpoints / name).unlink()
             checkpoints.rmdir()
         (out / UNFINISHED).unlink(missing_ok=True)
-
-
-def old_of(out: Path) -> Path:
-    """Where a directory stands for a moment while another one takes its place."""
-    return out.with_name(f".{out.name}.old")
 
 
 def recover(out: Path) -> None:
@@ -184,26 +144,25 @@ def recover(out: Path) -> None:
 
 def _recover_alone(out: Path) -> None:
     """`recover`, which raises a MachineError where somebody is writing the run now."""
-    left = [old_of(out), staging_of(out) / RUN_FILE, out / CHECKPOINTS, out / UNFINISHED] if out.name else []
+    left = [replaced_path(out), staging_path(out) / RUN_FILE, out / CHECKPOINTS, out / UNFINISHED] if out.name else []
     if not any(path.exists() for path in left):
         return
     try:
-        with lock_out(out, Silent()):
+        with lock_output(out, Silent()):
             _finish_swap(out)
     except OSError as error:
-        if error.errno not in READ_ONLY:  # there, nobody was killed while overwriting
+        if error.errno not in READ_ONLY_ERRNOS:  # there, nobody was killed while overwriting
             raise
 
 
 def _finish_swap(out: Path) -> None:
-    """Before, between or after the renames of `swap`."""
+    """Before, between or after the renames of `replace_directory`."""
     if not out.name:
         return
-    old, staging = old_of(out), staging_of(out)
-    if old.is_dir() and not out.exists():
-        old.rename(out)
+    staging = staging_path(out)
+    restore_directory(out)
     if (staging / RUN_FILE).exists() and out.is_dir():
-        swap(staging, out)
+        replace_directory(staging, out)
     if (out / RUN_FILE).exists():
         _tidy(out)
 

@@ -6,7 +6,6 @@ file and of itself; whatever fails its checksum is refused. Nothing in a run is 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -20,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.errors import ArtifactError, DataError, rename
+from tlcli.errors import ArtifactError, DataError, replace_path_in_error
 from tlcli.images.preprocess import Preprocessing
 from tlcli.runs.directory import CONFIG_FILE, ONNX_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
 from tlcli.runs.schema import check_info
-from tlcli.settings import default_cache
-from tlcli.storage.files import as_json, atomic_write, is_sealed, read_json, sealed, sha256_file, write_json
+from tlcli.storage.files import as_json, is_sealed, read_json, sealed, sha256_file, write_json
+from tlcli.storage.publish import atomic_write, publish_directory
 from tlcli.storage.remote import content_of, download
-from tlcli.storage.urls import Location, Url
+from tlcli.storage.urls import Location, Url, default_cache
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,7 +172,7 @@ def _load_fetched(url: Url) -> Run:
         return load_run(directory)
     except ArtifactError as error:
         shutil.rmtree(directory.parent, ignore_errors=True)  # it is fetched again next time
-        rename(error, str(directory), str(url))
+        replace_path_in_error(error, str(directory), str(url))
         raise
 
 
@@ -181,20 +180,21 @@ def _fetch(url: Url, content: bytes, directory: Path) -> None:
     """Copy a run to a directory of this machine, which appears whole."""
     runs = directory.parent.parent
     runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=runs, prefix=".", suffix=".tmp", ignore_cleanup_errors=True) as name:
-        staging = Path(name) / "run" / url.name
-        staging.mkdir(parents=True)
+    with (
+        tempfile.TemporaryDirectory(dir=runs, prefix=".", suffix=".tmp", ignore_cleanup_errors=True) as name,
+        publish_directory(directory.parent, Path(name) / "run", keep_existing=True) as folder,
+    ):
+        staging = folder / url.name
+        staging.mkdir()
         (staging / RUN_FILE).write_bytes(content)
         try:
             for file in _checked_info(staging)["files"]:
                 download(url / file, staging / file)
         except ArtifactError as error:
-            rename(error, str(staging), str(url))
+            replace_path_in_error(error, str(staging), str(url))
             raise
         except DataError as error:
             raise ArtifactError(f"{error.message} The run is not whole.", path=error.path) from error
-        with contextlib.suppress(OSError):  # another process has fetched it meanwhile
-            staging.parent.rename(directory.parent)
 
 
 def _missing(path: Path) -> str:

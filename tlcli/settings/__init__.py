@@ -23,8 +23,6 @@ from tlcli.settings.shared import (
     ComputeSettings,
     NetworkSettings,
     TrainingSettings,
-    cache_directory,
-    default_cache,
     intensity_range,
 )
 
@@ -48,9 +46,7 @@ __all__ = [
     "PredictSettings",
     "Shard",
     "TrainingSettings",
-    "cache_directory",
     "choose_cluster",
-    "default_cache",
     "intensity_range",
     "parse_shard",
 ]

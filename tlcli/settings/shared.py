@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlcli.errors import MachineError, UsageError
+from tlcli.errors import UsageError
 from tlcli.processes import cores
-from tlcli.storage.urls import is_url
+from tlcli.storage.urls import default_cache
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 FITS = ("crop", "pad", "squash")
@@ -126,36 +125,6 @@ class CacheSettings:
     def root(self) -> Path:
         """The cache's directory."""
         return self.directory if self.directory is not None else default_cache()
-
-
-def cache_directory(name: str, option: str = "--cache") -> Path:
-    """The directory of that name.
-
-    Raises:
-        UsageError: it is a URL's.
-    """
-    if is_url(name):
-        raise UsageError(
-            f"{option} {name}: features are mapped from disk, so the cache is a directory of this machine. Images, "
-            "runs and outputs may be at URLs."
-        )
-    return Path(name)
-
-
-def default_cache() -> Path:
-    """`$TLCLI_CACHE`, else `$XDG_CACHE_HOME/tlcli/features`, else `~/.cache/tlcli/features`.
-
-    Raises:
-        UsageError: `$TLCLI_CACHE` is a URL.
-        MachineError: there is no home directory.
-    """
-    if chosen := os.environ.get("TLCLI_CACHE"):
-        return cache_directory(chosen, "TLCLI_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "tlcli" / "features"
-    except RuntimeError as error:
-        raise MachineError("there is no home directory for the cache. Choose a place with --cache DIR.") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,19 +13,26 @@ from typing import IO
 
 from tlcli.errors import UsageError
 from tlcli.progress import Reporter, Silent
-from tlcli.runs.directory import lock_out, old_of, staging_of, swap
-from tlcli.storage.files import atomic_write, naming, remove_leftovers, sync_directory
+from tlcli.storage.locks import lock_output
 from tlcli.storage.outputs import Target
+from tlcli.storage.publish import (
+    atomic_write,
+    publish_directory,
+    remove_leftovers,
+    replaced_path,
+    restore_directory,
+    staging_path,
+)
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, report: Reporter) -> Iterator[IO[bytes]]:
+def exclusive_write(path: Path, report: Reporter) -> Iterator[IO[bytes]]:
     """`atomic_write` by one process at a time, which first removes what killed ones left beside `path`.
 
     Raises:
         MachineError: another process is writing it.
     """
-    with lock_out(path, report) as held:
+    with lock_output(path, report) as held:
         if held:
             remove_leftovers(path)
         with atomic_write(path) as file:
@@ -33,7 +40,7 @@ def whole_file(path: Path, report: Reporter) -> Iterator[IO[bytes]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WholeFolder:
+class AtomicFolder:
     """Where it is to be, and how to know one that was written before."""
 
     path: Path
@@ -78,10 +85,10 @@ class WholeFolder:
 
     def _there(self) -> Path:
         """Where it is: beside its name, where a process was killed between the two renames that replace it."""
-        return old_of(self.path) if not self.path.exists() and old_of(self.path).is_dir() else self.path
+        return replaced_path(self.path) if not self.path.exists() and replaced_path(self.path).is_dir() else self.path
 
     @contextlib.contextmanager
-    def filled(self, *, replace: bool) -> Iterator[Path]:
+    def publish(self, *, replace: bool) -> Iterator[Path]:
         """A folder to write into, which takes its name when the block has ended well, and else is removed.
 
         What a killed process left of its own beside it is removed first. An OSError without a name gets the folder's.
@@ -90,33 +97,16 @@ class WholeFolder:
             UsageError: see `check`, which is asked again at the end.
             MachineError: another process is writing it.
         """
-        with lock_out(self.path, Silent()):
+        with lock_output(self.path, Silent()):
             self._clear()
-            staging = staging_of(self.path)
-            staging.mkdir()
-            try:
-                with naming(self.path):
-                    yield staging
-                    for path in staging.iterdir():
-                        with path.open("rb") as file:
-                            os.fsync(file.fileno())
-                sync_directory(staging)
-                self.check(replace=replace)
-                if self.path.exists():
-                    swap(staging, self.path)
-                else:
-                    staging.rename(self.path)
-                sync_directory(self.path.absolute().parent)
-            except BaseException:
-                shutil.rmtree(staging, ignore_errors=True)  # what went wrong first is what is told
-                raise
-            shutil.rmtree(old_of(self.path), ignore_errors=True)  # else the next one removes it
+            staging = staging_path(self.path)
+            with publish_directory(self.path, staging, before_rename=lambda: self.check(replace=replace)):
+                yield staging
 
     def _clear(self) -> None:
         """Remove what killed processes left; a folder that was about to be replaced has its name back."""
-        if old_of(self.path).is_dir() and not self.path.exists():
-            old_of(self.path).rename(self.path)
-        for left in (old_of(self.path), staging_of(self.path)):
+        restore_directory(self.path)
+        for left in (replaced_path(self.path), staging_path(self.path)):
             if left.is_dir():
                 if foreign := self._foreign(left):
                     raise self._refusal(left, foreign[0])

@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tlcli.errors import MachineError
 from tlcli.progress import Reporter
+from tlcli.storage.publish import hidden_prefix
 
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 """What flock answers on file systems that have no locks, such as some network drives."""
@@ -52,6 +54,26 @@ def locked(
             with contextlib.suppress(OSError):  # it stands in nobody's way
                 path.unlink()
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def lock_output(path: Path, report: Reporter) -> Iterator[bool]:
+    """Keep other processes from writing the file or directory `path`, by a lock file beside it.
+
+    Yields:
+        Whether the lock is held; False on a file system without locks.
+
+    Raises:
+        MachineError: another process is writing it.
+    """
+    lock = path.absolute().with_name(f"{hidden_prefix(path.absolute())}lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(locked(lock, report, remove=True))
+        except Held as error:
+            raise MachineError(f"{path} is locked: {error} is writing it. Wait for it to end.", path=path) from error
+        yield held
 
 
 def _acquire(path: Path, report: Reporter, wait: str | None, kind: int) -> tuple[int, bool]:

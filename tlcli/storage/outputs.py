@@ -11,16 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlcli.errors import DataError, MachineError, TlcliError, UsageError, rename
+from tlcli.errors import DataError, MachineError, TlcliError, UsageError, replace_path_in_error
 from tlcli.progress import Reporter
-from tlcli.settings.shared import default_cache
 from tlcli.storage.connection import CONNECTIONS
-from tlcli.storage.files import naming
 from tlcli.storage.locks import Held, locked
+from tlcli.storage.publish import os_errors_name
 from tlcli.storage.remote import check_bucket, download, listing, remove, upload
-from tlcli.storage.urls import Location, Url
+from tlcli.storage.urls import Location, Url, default_cache
 
-READ_ONLY = {"http", "https"}
+READ_ONLY_SCHEMES = {"http", "https"}
 """Schemes that nothing is written to."""
 LOCK = ".lock"
 
@@ -31,7 +30,7 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: it can't; for who shows errors, which says of `path` what to do.
     """
-    with naming(path), tempfile.TemporaryFile(suffix=".tmp", dir=path.parent):
+    with os_errors_name(path), tempfile.TemporaryFile(suffix=".tmp", dir=path.parent):
         pass
 
 
@@ -73,7 +72,7 @@ def published(
     if isinstance(out, Path):
         yield out
         return
-    if out.scheme in READ_ONLY:
+    if out.scheme in READ_ONLY_SCHEMES:
         raise UsageError(f"{target.option} {out}: nothing is written to {out.scheme}://. Choose another place.")
     stage = default_cache() / "outputs" / hashlib.sha256(str(out).rstrip("/").encode()).hexdigest()[:32]
     stage.mkdir(parents=True, exist_ok=True)
@@ -100,7 +99,7 @@ def published(
                 with _kept(resumable=resume is not None):
                     _upload(path, out, there, target, report)
         except BaseException as error:
-            rename(error, str(path), str(out))
+            replace_path_in_error(error, str(path), str(out))
             if resume is None or path.parent == fetched or not any(made.iterdir()):
                 shutil.rmtree(stage, ignore_errors=True)  # what went wrong first is what is told
             raise

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.storage.connection import CHUNK, CONNECTIONS, LONG, IncompleteError, ask, connect, explained, retrying
-from tlcli.storage.stored import UNKNOWN, Stored
+from tlcli.storage.stored import UNKNOWN, StoredPath
 from tlcli.storage.urls import Url
 
 
-def listing(url: Url) -> dict[str, Stored]:
+def listing(url: Url) -> dict[str, StoredPath]:
     """All objects below a URL, by what comes behind it and a slash; by "" where it is an object itself.
 
     Raises:
@@ -36,29 +36,29 @@ def listing(url: Url) -> dict[str, Stored]:
     return {key: _stored(f"{base}/{key}", info) for key, info in keys.items() if key and not key.endswith("/")}
 
 
-def stat(url: Url) -> Stored:
+def stat(url: Url) -> StoredPath:
     """An object by its URL. Raises whatever its file system does."""
     return _stored(str(url), retrying(lambda limit: ask(url, "info", limit)))
 
 
-def stat_all(urls: Sequence[Url]) -> list[Stored | None]:
+def stat_all(urls: Sequence[Url]) -> list[StoredPath | None]:
     """Objects by their URLs; None for each that isn't there, and of unknown size where that can't be told."""
 
-    def one(url: Url) -> Stored | None:
+    def one(url: Url) -> StoredPath | None:
         try:
             return stat(url)
         except FileNotFoundError:
             return None
         except Exception:  # noqa: BLE001 - reading it will give the reason, in its own row
-            return Stored(str(url), str(url), size=UNKNOWN, version=UNKNOWN)
+            return StoredPath(str(url), str(url), size=UNKNOWN, version=UNKNOWN)
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         return list(threads.map(one, urls))
 
 
-def _stored(path: str, info: dict[str, Any]) -> Stored:
+def _stored(path: str, info: dict[str, Any]) -> StoredPath:
     size = info.get("size")
-    return Stored(path, path, size=UNKNOWN if size is None else int(size), version=_version(info))
+    return StoredPath(path, path, size=UNKNOWN if size is None else int(size), version=_version(info))
 
 
 def _version(info: dict[str, Any]) -> int:

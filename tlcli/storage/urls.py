@@ -1,4 +1,4 @@
-"""URLs as places of images, runs and outputs. Imports nothing heavy: the command line needs it."""
+"""Locations: URLs and paths, parsed and compared by name, and the default cache. Cheap to import for `tlcli --help`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlcli.errors import UsageError
+from tlcli.errors import MachineError, UsageError
 
 SCHEME = re.compile(r"(?!file://)[A-Za-z][A-Za-z0-9+.-]+://")
 SECRETS = re.compile(
     r"[?&]([^=&]*[-_])?(sig|signature|token|accesstoken|auth|pass|password|secret|credential|key|apikey)=",
     re.IGNORECASE,
 )
-"""What the query of a web address says where it carries a permission."""
+"""Query parameters of web addresses that grant access."""
 PASSWORD = re.compile(r"[^/@]*:(?!\d+(/|$))[^?]*@")
-"""How what comes behind `://` begins where it has a password, in which a slash may be."""
+"""Start of what follows `://` if it contains a password; the password may contain slashes."""
 
 
 @dataclass(frozen=True)
 class Url:
-    """A place that isn't on this machine, with as much of a `Path` as both are asked for.
+    """A URL, with the part of `Path`'s interface that both need.
 
     Raises:
-        UsageError: there is a password or a permission in it, which would stand in every row and report; or `..`, by
-            which object stores don't go up.
+        UsageError: it contains credentials, which every row and report would repeat; or `..`, which object stores do
+            not resolve.
     """
 
     text: str
@@ -35,24 +35,24 @@ class Url:
         scheme, _, rest = self.text.partition("://")
         object.__setattr__(self, "text", f"{scheme.lower()}://{rest}")
         web = self.scheme.startswith("http")
-        # In github://organization:repository@branch neither is a password.
+        # In github://organization:repository@branch neither part is a password.
         secret = "@" in rest.partition("/")[0] or SECRETS.search(rest) if web else PASSWORD.match(rest)
         if secret and self.scheme != "github":
             raise UsageError(
-                f"a URL of {scheme}:// has credentials in it, which rows, runs and reports would repeat. Give them to "
-                "fsspec by its configuration or by environment variables, and leave them out here."
+                f"a {scheme}:// URL contains credentials, which rows, runs and reports would repeat. Remove them, and "
+                "pass them through fsspec's configuration or environment variables."
             )
         if ".." in rest.split("/"):
-            raise UsageError(f"{self.text}: .. doesn't lead up in a URL. Give the whole name.")
+            raise UsageError(f"{self.text}: .. is not supported in a URL. Give the full name.")
 
     def __str__(self) -> str:
         return self.text
 
     def __fspath__(self) -> str:
-        return self.text  # errors and tables take it as they take a path
+        return self.text  # errors and tables accept it like a path
 
     def __truediv__(self, path: str) -> Url:
-        """What lies behind a path from here, which may lead up by `..` as far as the bucket."""
+        """Join a relative path, in which `..` leads up to the bucket at most."""
         bucket, _, folder = self.text.partition("://")[2].rstrip("/").partition("/")
         if ".." in path.split("/"):
             path, folder = os.path.normpath(f"/{folder}/{path}").lstrip("/"), ""
@@ -60,12 +60,12 @@ class Url:
 
     @property
     def scheme(self) -> str:
-        """In small letters, such as `s3`."""
+        """The scheme in lower case, such as `s3`."""
         return self.text.partition("://")[0]
 
     @property
     def name(self) -> str:
-        """The last part, that of a bucket where there is no other."""
+        """The last component; the bucket if there is no other."""
         return self.text.rstrip("/").rpartition("/")[2]
 
     @property
@@ -75,30 +75,30 @@ class Url:
 
     @property
     def suffix(self) -> str:
-        """The name's last dot and what comes behind it."""
+        """The name's suffix, including the dot."""
         return Path(self.name).suffix
 
     @property
     def parent(self) -> Url:
-        """The folder that it lies in."""
+        """The URL of the enclosing folder."""
         return Url(self.text.rstrip("/").rpartition("/")[0])
 
     def absolute(self) -> Url:
-        """Itself."""
+        """Return the URL itself, which is always absolute."""
         return self
 
 
 Location = Path | Url
-"""Where something is."""
+"""A path on this machine or a URL."""
 
 
 def is_url(name: str) -> bool:
-    """Whether this names a place by its URL; a `file://` URI is a path."""
+    """Whether a name is a URL. A `file://` URI counts as a path."""
     return SCHEME.match(name) is not None
 
 
 def parse_location(name: str) -> Location:
-    """What a name stands for: a URL, or a path, percent-encoded behind `file://`.
+    """Parse a URL, a path, or a percent-encoded `file://` URI, which becomes a path.
 
     Raises:
         UsageError: see `Url`.
@@ -111,18 +111,48 @@ def parse_location(name: str) -> Location:
 
 
 def parse_optional_location(name: str | None) -> Location | None:
-    """What a name stands for, where there is one."""
+    """`parse_location` for an option that may be missing."""
     return None if name is None else parse_location(name)
 
 
 def absolute(name: str | Location) -> str:
-    """A URL as it is; a path from the root on, without dots."""
+    """Return a URL unchanged, and a path as an absolute path without `.` and `..`."""
     return str(name) if is_url(str(name)) else os.path.abspath(name)  # noqa: PTH100
 
 
 def lies_in(inner: Location, outer: Location) -> bool:
-    """Whether a place is another one, or in it, as far as their names tell."""
+    """Whether `inner` equals `outer` or lies below it. URLs are compared by name only."""
     if isinstance(inner, Path) and isinstance(outer, Path):
         inner, outer = inner.resolve(), outer.resolve()
         return inner == outer or outer in inner.parents
     return f"{str(inner).rstrip('/')}/".startswith(f"{str(outer).rstrip('/')}/")
+
+
+def cache_directory(name: str, option: str = "--cache") -> Path:
+    """Parse the path of a cache directory.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    if is_url(name):
+        raise UsageError(
+            f"{option} {name}: the cache is memory-mapped and must be a local directory. Only images, runs and outputs "
+            "may be at URLs."
+        )
+    return Path(name)
+
+
+def default_cache() -> Path:
+    """`$TLCLI_CACHE`, else `$XDG_CACHE_HOME/tlcli/features`, else `~/.cache/tlcli/features`.
+
+    Raises:
+        UsageError: `$TLCLI_CACHE` is a URL.
+        MachineError: there is no home directory.
+    """
+    if chosen := os.environ.get("TLCLI_CACHE"):
+        return cache_directory(chosen, "TLCLI_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "tlcli" / "features"
+    except RuntimeError as error:
+        raise MachineError("there is no home directory for the cache. Pass a directory with --cache DIR.") from error

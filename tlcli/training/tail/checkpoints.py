@@ -21,7 +21,8 @@ from torch import Tensor
 
 from tlcli.errors import ArtifactError
 from tlcli.progress import Reporter
-from tlcli.storage.files import atomic_write, read_sealed, sealed, write_json
+from tlcli.storage.files import read_sealed, sealed, write_json
+from tlcli.storage.publish import atomic_write, remove_temporary_files
 
 FORMAT = 1
 """Version of what is in here."""
@@ -55,8 +56,7 @@ class Checkpoints:
         self._due = time.monotonic() + EVERY
         if resume and (self._directory / ORIGIN).exists():
             _compare(_read_origin(self._directory), origin, directory.parent)
-            for leftover in self._directory.glob(".*.tmp"):
-                leftover.unlink()  # of a process that was killed
+            remove_temporary_files(self._directory)
         else:
             if self._directory.exists():
                 shutil.rmtree(self._directory)
