@@ -326,10 +326,10 @@ def test_the_preview_passes_over_what_cannot_be_read(split, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "nothing to write"),
+        ({}, "no output"),
         ({"out": Path("x"), "copies": 0}, "--copies is 0"),
-        ({"out": Path("x"), "augmentation": Augmentation()}, "distort nothing"),
-        ({"out": Path("x"), "augmentation": Augmentation(color_shift=(0, 0, 0))}, "distort nothing"),
+        ({"out": Path("x"), "augmentation": Augmentation()}, "leave images unchanged"),
+        ({"out": Path("x"), "augmentation": Augmentation(color_shift=(0, 0, 0))}, "leave images unchanged"),
         ({"out": Path("x"), "overwrite": True}, "--overwrite has no effect"),
         ({"preview": Path("x.png"), "resume": True}, "--resume has no effect"),
         ({"preview": Path("x.jpg")}, "ending in .png"),

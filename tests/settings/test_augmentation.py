@@ -1,46 +1,69 @@
-"""What the user's words about augmentation mean, and what training does without any."""
+"""The augmentation that command-line options choose, and the default of training."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from tlcli.errors import UsageError
-from tlcli.settings.augmentation import FROM_SCRATCH, PRESETS, Augmentation, choose_augmentation, default_augmentation
+from tlcli.settings.augmentation import (
+    FROM_SCRATCH,
+    PRESETS,
+    Augmentation,
+    choose_augmentation,
+    default_augmentation,
+    parse_shift,
+)
 
 
-def test_nothing_said_is_nothing_chosen():
-    assert choose_augmentation(None) is None
+def given(**values):
+    """Values of a command line; options that are not given are None."""
+    names = ["preset", *(field.name for field in fields(Augmentation))]
+    return dict.fromkeys(names) | values
+
+
+def test_no_option_chooses_nothing():
+    assert choose_augmentation(given()) is None
 
 
 def test_none_is_a_choice():
-    chosen = choose_augmentation("none", default=PRESETS["light"])
+    chosen = choose_augmentation(given(preset="none", freeze="auto"))
     assert chosen == Augmentation()
     assert not chosen.enabled
 
 
-def test_single_amounts_change_the_preset_or_else_the_default():
-    assert choose_augmentation("strong", noise=0.0) == replace(PRESETS["strong"], noise=0.0)
-    assert choose_augmentation(None, mirror=False, default=PRESETS["light"]) == replace(PRESETS["light"], mirror=False)
-    assert choose_augmentation(None, rotate=10.0) == Augmentation(rotate=10.0)
+def test_single_amounts_change_the_preset_or_the_default():
+    assert choose_augmentation(given(preset="strong", noise=0.0)) == replace(PRESETS["strong"], noise=0.0)
+    assert choose_augmentation(given(mirror=False, freeze="auto")) == replace(PRESETS["light"], mirror=False)
+    assert choose_augmentation(given(rotate=10.0)) == Augmentation(rotate=10.0)
 
 
 @pytest.mark.parametrize(
-    ("preset", "changes", "message"),
+    ("values", "message"),
     [
-        ("heavy", {}, "'heavy'; expected one of none, light, strong"),
-        (None, {"rotate": 0.0}, "distort nothing"),
-        (None, {"rotate": 181.0}, "--rotate is 181"),
-        (None, {"crop": 0.0}, "--crop is 0"),
-        (None, {"noise": -1.0}, "--noise is -1"),
-        (None, {"color_shift": "a,b"}, "--color-shift is 'a,b'"),
-        (None, {"color_shift": "300"}, "--color-shift is 300"),
+        ({"preset": "heavy"}, "'heavy'; expected one of none, light, strong"),
+        ({"rotate": 0.0}, "leave images unchanged"),
+        ({"rotate": 181.0}, "--rotate is 181"),
+        ({"crop": 0.0}, "--crop is 0"),
+        ({"noise": -1.0}, "--noise is -1"),
+        ({"color_shift": 300}, "--color-shift is 300"),
     ],
 )
-def test_what_makes_no_sense_is_refused(preset, changes, message):
+def test_invalid_values_are_refused(values, message):
     with pytest.raises(UsageError, match=message):
-        choose_augmentation(preset, **changes)
+        choose_augmentation(given(**values))
+
+
+@pytest.mark.parametrize(("text", "shift"), [("20", 20), ("20,-20,0", (20, -20, 0))])
+def test_color_shift_is_a_maximum_or_an_exact_shift(text, shift):
+    assert parse_shift(text) == shift
+
+
+@pytest.mark.parametrize("text", ["a,b", "1,2", ""])
+def test_invalid_color_shift_is_refused(text):
+    with pytest.raises(UsageError, match=f"--color-shift is '{text}'"):
+        parse_shift(text)
 
 
 @pytest.mark.parametrize(
@@ -49,15 +72,15 @@ def test_what_makes_no_sense_is_refused(preset, changes, message):
         ("all", "pretrained", PRESETS["none"]),
         ("none", "pretrained", PRESETS["none"]),
         ("auto", "pretrained", PRESETS["light"]),
-        ("3", "none", PRESETS["none"]),  # cached behind random layers
+        ("3", "none", PRESETS["none"]),  # features of random layers are cached
         ("none", "none", FROM_SCRATCH),
         ("auto", "none", FROM_SCRATCH),
     ],
 )
-def test_what_training_does_where_nothing_was_said(freeze, weights, expected):
+def test_default_of_training(freeze, weights, expected):
     assert default_augmentation(freeze, weights) == expected
 
 
-def test_no_default_turns_letters_into_others():
+def test_no_default_mirrors_letters():
     assert not FROM_SCRATCH.mirror
     assert not FROM_SCRATCH.flip_vertical

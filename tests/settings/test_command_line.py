@@ -1,4 +1,4 @@
-"""The command that a report says is understood as the settings it was made of."""
+"""The command in a report gives the settings of its run."""
 
 import shlex
 from dataclasses import replace
@@ -24,7 +24,7 @@ DATA = Path("/some folder/of 'mine'")
             network=NetworkSettings(
                 backbone="resnet18", weights="a file.pth", size=96, fit="pad", intensity="0,4095", seed=7
             ),
-            cache=CacheSettings(directory=Path("/cache of mine")),
+            cache=CacheSettings(directory=Path("/my cache")),
         ),
         FinetuneSettings(
             data=DATA,
@@ -45,18 +45,18 @@ DATA = Path("/some folder/of 'mine'")
         ),
     ],
 )
-def test_it_says_what_the_settings_say(settings, monkeypatch):
-    understood = []
+def test_the_command_gives_the_same_settings(settings, monkeypatch):
+    received = []
 
     def remember(given, _):
-        understood.append(given)
+        received.append(given)
         return {"images": {"failed": 0}}
 
     monkeypatch.setattr("tlcli.commands.finetune.finetune", remember)
     assert run([*shlex.split(finetune_command(settings))[1:], "--json"]) == 0
-    assert understood == [settings]
+    assert received == [settings]
 
 
-def test_where_a_run_goes_and_what_it_replaces_is_left_out():
+def test_output_and_overwrite_are_left_out():
     settings = FinetuneSettings(data=DATA, out=Path("run"), overwrite=True)
     assert finetune_command(settings) == finetune_command(replace(settings, out=None, overwrite=False))

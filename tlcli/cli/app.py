@@ -1,4 +1,4 @@
-"""The Typer application and what all commands share."""
+"""The Typer application, and what all commands share."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: tlcli finetune IMAGES, where IMAGES holds one folder a class.",
+    epilog="Start with: tlcli finetune IMAGES, where IMAGES has one folder per class.",
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from tlcli import __version__
 
         typer.echo(f"tlcli {__version__}")
@@ -42,20 +42,20 @@ def root(
     """Transfer learning from the command line: a folder of images in, a good classifier out."""
     if context.invoked_subcommand != "finetune" and launched().size > 1:
         raise UsageError(
-            f"{context.invoked_subcommand} was started {launched().size} times, by torchrun; only finetune shares its "
-            "work that way. Start it once."
+            f"torchrun started {launched().size} processes of {context.invoked_subcommand}; only finetune can share "
+            "its work among them. Start the command without torchrun."
         )
 
 
 def open_terminal(*, quiet: bool, verbose: bool, json_output: bool) -> Terminal:
-    """The terminal of a command, with its `--quiet`, `--verbose` and `--json`."""
+    """Return the terminal for a command with these options."""
     from tlcli.console.terminal import Terminal
 
     return Terminal(quiet=quiet, verbose=verbose, json_output=json_output)
 
 
 def finish(terminal: Terminal, result: dict[str, Any], *, failed: int = 0) -> None:
-    """Print the object of `--json`, and exit 3 if some inputs failed."""
+    """Print the object of `--json`, and exit with code 3 if some inputs failed."""
     if terminal.json_output:
         terminal.result(result)
     if failed:

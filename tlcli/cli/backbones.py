@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
-import typer
+from tlcli.cli.app import app, finish
+from tlcli.cli.signature import takes
+from tlcli.settings.options import Option
 
-from tlcli.cli import options
-from tlcli.cli.app import app, finish, open_terminal
+if TYPE_CHECKING:
+    from tlcli.console.terminal import Terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackbonesOptions:
+    """Options of `backbones`."""
+
+    pattern: str | None = field(
+        default=None,
+        metadata=Option(help="Part of the name, or a pattern with * and ?.", metavar="[PATTERN]", positional=True),
+    )
 
 
 @app.command(epilog="Example: tlcli backbones 'efficientnet_lite*'")
-def backbones(
-    pattern: Annotated[
-        str | None, typer.Argument(metavar="[PATTERN]", help="A part of the name, or a pattern with * and ?.")
-    ] = None,
-    json_output: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """List backbones: parameters, input size, and whose weights are on this machine."""
-    terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
+@takes(BackbonesOptions)
+def backbones(options: BackbonesOptions, terminal: Terminal) -> None:
+    """List backbones with their parameters, input size, and whether their weights are on this machine."""
     from tlcli.commands.backbones import backbones as run
     from tlcli.console.listings import backbone_listing
 
-    listings = [asdict(listing) for listing in run(pattern)]
-    if not json_output:
+    listings = [asdict(listing) for listing in run(options.pattern)]
+    if not terminal.json_output:
         backbone_listing(terminal, listings)
     finish(terminal, {"backbones": listings})

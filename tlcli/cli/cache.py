@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from tlcli.cli import options
-from tlcli.cli.app import app, finish, open_terminal
+from tlcli.cli.app import app, finish
+from tlcli.cli.signature import takes
+from tlcli.settings.cache import CACHE_DIRECTORY
+from tlcli.settings.options import Option
 
-cache_app = typer.Typer(help="Show or remove cached features.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from tlcli.console.terminal import Terminal
+
+cache_app = typer.Typer(help="List or remove cached features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
 
+@dataclass(frozen=True, kw_only=True)
+class CacheListOptions:
+    """Options of `cache list`."""
+
+    directory: Path | None = field(default=None, metadata=CACHE_DIRECTORY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachePruneOptions:
+    """Options of `cache prune`."""
+
+    older_than: float = field(
+        default=0.0,
+        metadata=Option(help="Remove only caches unused for this many days.", metavar="DAYS", minimum=0),
+    )
+    directory: Path | None = field(default=None, metadata=CACHE_DIRECTORY)
+
+
 @cache_app.command("list", epilog="Example: tlcli cache list")
-def cache_list(
-    cache: options.CacheDirectory = None,
-    json_output: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Show the feature caches, last used first."""
-    terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
+@takes(CacheListOptions)
+def cache_list(options: CacheListOptions, terminal: Terminal) -> None:
+    """List the feature caches, most recently used first."""
     from tlcli.commands.cache import cache_list as run
     from tlcli.console.listings import cache_listing
 
-    caches = [listing.to_json() for listing in run(cache)]
-    if not json_output:
+    caches = [listing.to_json() for listing in run(options.directory)]
+    if not terminal.json_output:
         cache_listing(terminal, caches)
     finish(terminal, {"caches": caches})
 
 
 @cache_app.command("prune", epilog="Example: tlcli cache prune --older-than 30")
-def cache_prune(
-    older_than: Annotated[
-        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Only caches not used for so many days.")
-    ] = 0.0,
-    cache: options.CacheDirectory = None,
-    json_output: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Remove feature caches; they are computed again when they are needed."""
-    terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
+@takes(CachePruneOptions)
+def cache_prune(options: CachePruneOptions, terminal: Terminal) -> None:
+    """Remove feature caches. Features are recomputed when they are needed."""
     from tlcli.commands.cache import cache_prune as run
     from tlcli.console.summaries import prune_summary
 
-    removed, busy = run(cache, older_than_days=older_than)
+    removed, busy = run(options.directory, older_than_days=options.older_than)
     result = {
         "removed": [listing.to_json() for listing in removed],
         "bytes": sum(listing.bytes for listing in removed),

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from tlcli.cli import options
-from tlcli.cli.app import app, finish, open_terminal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tlcli.cli.app import app, finish
+from tlcli.cli.signature import takes
+from tlcli.settings.common_options import RUN_OR_BACKBONE
+from tlcli.settings.network import SIZE
+
+if TYPE_CHECKING:
+    from tlcli.console.terminal import Terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersOptions:
+    """Options of `layers`."""
+
+    network: str = field(metadata=RUN_OR_BACKBONE)
+    size: int | None = field(default=None, metadata=SIZE)
 
 
 @app.command(epilog="Example: tlcli layers vgg16 --verbose")
-def layers(
-    network: options.RunOrBackbone,
-    size: options.Size = options.NETWORK.size,
-    json_output: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Show the numbered layers of a network: shapes, kernels, receptive fields, parameters.
+@takes(LayersOptions)
+def layers(options: LayersOptions, terminal: Terminal) -> None:
+    """List the numbered layers of a network: shapes, kernels, receptive fields, parameters.
 
-    --verbose adds the arithmetic of every convolution and pooling.
+    --verbose adds the arithmetic of every convolution and pooling layer.
     """
-    terminal = open_terminal(quiet=quiet, verbose=verbose, json_output=json_output)
     from tlcli.commands.layers import layers as run
     from tlcli.console.listings import layer_listing
 
-    result = run(network, size=size)
-    if not json_output:
+    result = run(options.network, size=options.size)
+    if not terminal.json_output:
         layer_listing(terminal, result)
     finish(terminal, result.to_json())

@@ -23,7 +23,7 @@ from tlcli.inference.resume import count_finished
 from tlcli.inference.rows import Tally, rows_of
 from tlcli.progress import Advance, Reporter, Silent
 from tlcli.runs.run import Run, load_run
-from tlcli.settings import EXPLAINED, PredictSettings
+from tlcli.settings import DEFAULT_EXPLAIN_LIMIT, PredictSettings
 from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.stored import stamp
@@ -149,7 +149,7 @@ def _predict(
         return result
     finished = out is not None and settings.resume and out.exists() and not journal_path(out).exists()
     explainer = _open_explainer(run, settings, inputs, out, explain, report)
-    selection = ExplainedRows((settings.explain_limit or EXPLAINED) if explainer else 0)
+    selection = ExplainedRows((settings.explain_limit or DEFAULT_EXPLAIN_LIMIT) if explainer else 0)
     if out is not None and finished:
         result.was_finished = True
         count_finished(out, names, inputs, settings, run, result, selection)

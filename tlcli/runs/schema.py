@@ -14,7 +14,7 @@ from typing import Any
 from tlcli.errors import ArtifactError
 from tlcli.images.preprocess import RESAMPLING
 from tlcli.runs.directory import CONFIG_FILE, FILES, SPLITS_FILE, WEIGHTS_FILE
-from tlcli.settings.shared import FITS
+from tlcli.settings import FITS
 
 LARGEST_INPUT = 2**14
 """Side of a network's input, in pixels."""

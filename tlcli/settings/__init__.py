@@ -1,35 +1,27 @@
-"""What the user chose: frozen dataclasses, the one place where defaults live. Torch-free.
+"""What the user chose: frozen dataclasses with one module per command, and the only place for defaults and options.
 
-Checks that need nothing but the values happen on construction and quote the value.
+Each field declares its command-line option; `cli` composes the commands from these declarations. Values are checked on
+construction, and `UsageError` quotes them. No torch, NumPy or Typer here; may import `storage`, `processes`, `errors`.
 """
 
-from tlcli.settings.commands import (
-    EXPLAINED,
-    AugmentSettings,
-    CacheFeaturesSettings,
-    CheckSettings,
-    EvaluateSettings,
-    FinetuneSettings,
-    InspectSettings,
-    PredictSettings,
-)
+from tlcli.settings.augment import AugmentSettings
+from tlcli.settings.cache import CacheSettings
+from tlcli.settings.cache_features import CacheFeaturesSettings
+from tlcli.settings.check import CheckSettings
+from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.evaluate import SPLITS, EvaluateSettings
 from tlcli.settings.export import ExportSettings
-from tlcli.settings.machines import PART_SIZE, ClusterSettings, Shard, choose_cluster, parse_shard
-from tlcli.settings.shared import (
-    DEFAULT_BACKBONE,
-    SPLITS,
-    TRACKERS,
-    CacheSettings,
-    ComputeSettings,
-    NetworkSettings,
-    TrainingSettings,
-    intensity_range,
-)
+from tlcli.settings.finetune import TRACKERS, FinetuneSettings
+from tlcli.settings.inspect import InspectSettings
+from tlcli.settings.machines import ClusterSettings, Shard
+from tlcli.settings.network import DEFAULT_BACKBONE, FITS, NetworkSettings, intensity_range
+from tlcli.settings.predict import DEFAULT_EXPLAIN_LIMIT, PredictSettings
+from tlcli.settings.training import TrainingSettings
 
 __all__ = [
     "DEFAULT_BACKBONE",
-    "EXPLAINED",
-    "PART_SIZE",
+    "DEFAULT_EXPLAIN_LIMIT",
+    "FITS",
     "SPLITS",
     "TRACKERS",
     "AugmentSettings",
@@ -46,7 +38,5 @@ __all__ = [
     "PredictSettings",
     "Shard",
     "TrainingSettings",
-    "choose_cluster",
     "intensity_range",
-    "parse_shard",
 ]

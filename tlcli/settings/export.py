@@ -1,61 +1,101 @@
-"""What `export` can be told."""
+"""Settings of `export`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.processes import cores
-from tlcli.settings.shared import at_least, one_of
-from tlcli.storage.urls import Location
+from tlcli.settings.checks import at_least, one_of
+from tlcli.settings.common_options import OVERWRITE, RUN, WORKERS
+from tlcli.settings.options import NETWORK, OUTPUT, Option
+from tlcli.storage.urls import Location, parse_location
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "timm": "-timm"}
-"""The formats, and how what it writes is called after the run."""
+"""Ending of the output's name, by format."""
+
+COMPARISON = "Comparison"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Everything `export` can be told."""
+    """Settings of `export`."""
 
-    run: Location
-    """The run's directory."""
-    form: str
-    """`onnx`, `torch` (a `.pt2` file of `torch.export`) or `timm` (a folder)."""
-    out: Location | None = None
-    """The file or folder to write; None names it after the run, in the working directory."""
-    overwrite: bool = False
-    """Replace what is at `out`."""
-    data: Location | None = None
-    """Labeled images to compare on; None takes those of the run."""
-    pictures: int | None = None
-    """How many of them; None takes 64, and 400 with `int8`, whose accuracy is measured on them."""
-    with_preprocessing: bool = False
-    """Take pixels, uint8 [B, H, W, C], and normalize them within the network."""
-    int8: bool = False
-    """Weights and activations in 8 bits."""
-    workers: int | None = None
-    """Decoding processes; None takes one a core."""
+    run: Location = field(metadata=RUN)
+    form: str = field(
+        metadata=Option(
+            help="An ONNX file, a .pt2 file of torch.export, or a folder for timm and model hubs.",
+            metavar="onnx|torch|timm",
+            flag="--format",
+        )
+    )
+    out: Location | None = field(
+        default=None,
+        metadata=Option(
+            help="File or folder to write.",
+            metavar="PATH",
+            panel=OUTPUT,
+            unset="RUN.onnx, RUN.pt2 or RUN-timm, in the working directory",
+            parse=parse_location,
+        ),
+    )
+    with_preprocessing: bool = field(
+        default=False,
+        metadata=Option(
+            help="Accept pixels, uint8 [B, H, W, 3] of the network's input size, and normalize them in the network.",
+            panel=NETWORK,
+        ),
+    )
+    int8: bool = field(
+        default=False,
+        metadata=Option(
+            help="Quantize ONNX to 8 bits, calibrated on the run's training images: a quarter of the size, less "
+            "accurate.",
+            panel=NETWORK,
+        ),
+    )
+    data: Location | None = field(
+        default=None,
+        metadata=Option(
+            help="Labeled images to compare the export with the run on.",
+            metavar="DATA",
+            panel=COMPARISON,
+            unset="those of the run",
+            parse=parse_location,
+        ),
+    )
+    pictures: int | None = field(
+        default=None,
+        metadata=Option(
+            help="Number of images to compare on, held-out ones first.",
+            metavar="N",
+            panel=COMPARISON,
+            unset="64; 400 with --int8",
+        ),
+    )
+    workers: int | None = field(default=None, metadata=WORKERS)
+    overwrite: bool = field(default=False, metadata=OVERWRITE)
 
     def __post_init__(self) -> None:
         one_of("--format", self.form, tuple(SUFFIXES))
         at_least("--pictures", self.pictures, 1)
         at_least("--workers", self.workers, 1)
         if self.with_preprocessing and self.form == "timm":
-            raise UsageError("--with-preprocessing has no effect with --format timm: timm has transforms of its own.")
+            raise UsageError("--with-preprocessing has no effect with --format timm: timm has its own transforms.")
         if self.int8 and self.form != "onnx":
-            raise UsageError(f"--int8 is for --format onnx, not {self.form}: ONNX Runtime quantizes. Leave it out.")
+            raise UsageError(f"--int8 needs --format onnx, not {self.form}: ONNX Runtime quantizes. Remove it.")
         suffix = SUFFIXES[self.form]
         if self.out is not None and self.form != "timm" and self.out.suffix.lower() != suffix:
-            raise UsageError(f"--out {self.out}: expected a name ending in {suffix}.")
+            raise UsageError(f"--out is {self.out}; expected a name ending in {suffix}.")
 
     def suffix(self) -> str:
-        """What the export's name has behind the run's."""
+        """Return the ending of the output's name."""
         return ("-int8" if self.int8 else "") + SUFFIXES[self.form]
 
     def image_count(self) -> int:
-        """Images to compare on."""
+        """Return the number of images to compare on."""
         return self.pictures or (400 if self.int8 else 64)
 
     def worker_count(self) -> int:
-        """Decoding processes to start."""
+        """Return how many decoding processes to start: `workers`, or one per available core."""
         return cores() if self.workers is None else self.workers

@@ -1,66 +1,97 @@
-"""How work is spread over machines."""
+"""Settings that spread work over several machines."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from tlcli.errors import UsageError
-from tlcli.settings.shared import at_least
+from tlcli.settings.checks import at_least
+from tlcli.settings.options import MACHINES, Option, OptionGroup
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One of `of` contiguous ranges of the images, in their order, which differ in length by one at most."""
+    """One of `of` contiguous ranges of the images, in their order. The lengths differ by at most one."""
 
     number: int
-    """Which, from 1 to `of`."""
+    """From 1 to `of`."""
     of: int
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.of:
-            raise UsageError(_expected(str(self)))
+            raise UsageError(_invalid_shard(str(self)))
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
     def range(self, total: int) -> range:
-        """Its images' indices, of `total`; some are empty where there are fewer images than shards."""
+        """Return the indices of its images, of `total`; empty for some shards if there are more shards than images."""
         return range((self.number - 1) * total // self.of, self.number * total // self.of)
 
 
-def parse_shard(text: str | None) -> Shard | None:
-    """What `--shard I/N` says; None where it isn't given.
+def parse_shard(text: str) -> Shard:
+    """Parse `I/N`.
 
     Raises:
-        UsageError: it is no shard.
+        UsageError: `text` is no shard.
     """
-    if text is None:
-        return None
     if not (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
-        raise UsageError(_expected(text))
+        raise UsageError(_invalid_shard(text))
     return Shard(number=int(found[1]), of=int(found[2]))
 
 
-def _expected(text: str) -> str:
-    return f"--shard is {text!r}; expected I/N with I from 1 to N, such as 1/4 for the first of four."
+def _invalid_shard(text: str) -> str:
+    return f"--shard is {text!r}; expected I/N with I from 1 to N, such as 1/4 for the first of four parts."
 
 
-PART_SIZE = 1000
-"""Images in a part where nobody said how many: a few seconds' work of four cores, beside which handing it out (some
-milliseconds) and refilling the decoders (some tenths of a second) count little, and all that a dying worker costs."""
+SHARD = Option(
+    help="Process only the I-th of N parts of the images, in their order: the share of one machine.",
+    metavar="I/N",
+    panel=MACHINES,
+    unset="all",
+    parse=parse_shard,
+)
+
+DEFAULT_PART_SIZE = 1000
+"""A few seconds of work for four cores. Handing out a part takes milliseconds and refilling the decoders tenths of a
+second, so neither matters; and a worker that dies loses no more than one part."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """Which Ray cluster, and how it is used."""
+    """A Ray cluster and its workers."""
 
-    address: str = "auto"
-    """As `ray.init` takes it; `auto` is the cluster that this machine is part of, else a new one on it alone."""
-    part_size: int = PART_SIZE
-    """Images that a worker is handed at a time."""
-    cores: int | None = None
-    """Cores of each worker; None takes four, or as many as the smallest machine has."""
+    address: str = field(
+        default="auto",
+        metadata=Option(
+            help="Compute on a Ray cluster (pip install 'tlcli[ray]'). auto takes the cluster of this machine, or "
+            "starts one on this machine alone.",
+            metavar="auto|ADDRESS",
+            flag="--cluster",
+            panel=MACHINES,
+        ),
+    )
+    part_size: int = field(
+        default=DEFAULT_PART_SIZE,
+        metadata=Option(
+            help="Images that a worker of the cluster gets at a time.",
+            metavar="P",
+            panel=MACHINES,
+            unset=str(DEFAULT_PART_SIZE),
+        ),
+    )
+    cores: int | None = field(
+        default=None,
+        metadata=Option(
+            help="Cores per worker of the cluster.",
+            metavar="N",
+            panel=MACHINES,
+            unset="4, or all of the smallest machine if it has fewer",
+        ),
+    )
 
     def __post_init__(self) -> None:
         if not self.address:
@@ -69,29 +100,33 @@ class ClusterSettings:
         at_least("--cores", self.cores, 1)
 
 
-def choose_cluster(address: str | None, *, part_size: int | None, cores: int | None) -> ClusterSettings | None:
-    """What `--cluster` and the options that go with it say; None where it isn't given.
+def choose_cluster(given: Mapping[str, Any]) -> ClusterSettings | None:
+    """Build the cluster's settings from the values of a command line; None without `--cluster`.
 
     Raises:
-        UsageError: they can't be meant so.
+        UsageError: a value is invalid, or needs `--cluster`.
     """
-    if address is None:
-        for option, value in (("--part-size", part_size), ("--cores", cores)):
-            if value is not None:
+    if given["address"] is None:
+        for option, name in (("--part-size", "part_size"), ("--cores", "cores")):
+            if given[name] is not None:
                 raise UsageError(f"{option} has no effect without --cluster.")
         return None
-    return ClusterSettings(address=address, part_size=PART_SIZE if part_size is None else part_size, cores=cores)
+    part_size = DEFAULT_PART_SIZE if given["part_size"] is None else given["part_size"]
+    return ClusterSettings(address=given["address"], part_size=part_size, cores=given["cores"])
 
 
-def check_spread(shard: Shard | None, cluster: ClusterSettings | None, device: str) -> None:
-    """Refuse what can't be spread so.
+CLUSTER = OptionGroup(settings=ClusterSettings, build=choose_cluster)
+
+
+def check_machines(shard: Shard | None, cluster: ClusterSettings | None, device: str) -> None:
+    """Check that the settings of shard, cluster and device go together.
 
     Raises:
-        UsageError: a shard on a cluster, or a device that every worker can't have.
+        UsageError: a shard on a cluster, or a device that not every worker has.
     """
     if cluster is None:
         return
     if shard is not None:
-        raise UsageError("--shard and --cluster exclude each other: the cluster shares all images out by itself.")
+        raise UsageError("--shard and --cluster exclude each other: the cluster distributes all images itself.")
     if device not in {"auto", "cpu", "cuda"}:
-        raise UsageError(f"--device is {device!r}; with --cluster expected auto, cpu or cuda: Ray says which GPU.")
+        raise UsageError(f"--device is {device!r}; with --cluster expected auto, cpu or cuda: Ray assigns the GPU.")

@@ -1,0 +1,55 @@
+"""Settings of `check`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tlcli.errors import UsageError
+from tlcli.settings.cache import CacheSettings
+from tlcli.settings.common_options import DATA, GROUP_BY, OVERWRITE
+from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.network import NetworkSettings
+from tlcli.settings.options import CACHE, OUTPUT, Option, OptionGroup
+from tlcli.storage.urls import Location, parse_location
+
+NO_CACHE = Option(help="Write nothing to the cache.", flag="--no-cache", panel=CACHE, negated=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings:
+    """Settings of `check`."""
+
+    data: Location = field(metadata=DATA)
+    out: Location | None = field(
+        default=None,
+        metadata=Option(
+            help="Also write all findings to this file, one per row.",
+            metavar="FILE.csv",
+            panel=OUTPUT,
+            parse=parse_location,
+        ),
+    )
+    group_by: str | None = field(
+        default=None,
+        metadata=Option(
+            help=f"{GROUP_BY}, whose members are never used to check each other's labels.", metavar="REGEX"
+        ),
+    )
+    network: NetworkSettings = field(
+        default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings, without=("freeze",))
+    )
+    compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
+    cache: CacheSettings = field(
+        default_factory=CacheSettings, metadata=OptionGroup(settings=CacheSettings, instead={"enabled": NO_CACHE})
+    )
+    overwrite: bool = field(default=False, metadata=OVERWRITE)
+
+    def __post_init__(self) -> None:
+        if self.network.freeze != "all":
+            raise UsageError(
+                f"--freeze is {self.network.freeze!r}; expected all: check needs the features before the head."
+            )
+        if self.overwrite and self.out is None:
+            raise UsageError("--overwrite has no effect without --out FILE.csv: check writes no other file.")
+        if self.out is not None and self.out.suffix.lower() != ".csv":
+            raise UsageError(f"--out is {self.out}; expected a name ending in .csv.")

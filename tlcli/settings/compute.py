@@ -1,0 +1,68 @@
+"""Settings of the hardware and the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tlcli.errors import UsageError
+from tlcli.processes import cores
+from tlcli.settings.checks import at_least, one_of
+from tlcli.settings.common_options import WORKERS
+from tlcli.settings.options import HARDWARE, Option
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+ENGINES = ("auto", "torch", "onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeSettings:
+    """Where and how the network runs."""
+
+    device: str = field(
+        default="auto",
+        metadata=Option(
+            help="Device to compute on; auto takes CUDA if available.",
+            metavar="auto|cpu|cuda|cuda:1|mps",
+            panel=HARDWARE,
+        ),
+    )
+    precision: str = field(
+        default="auto",
+        metadata=Option(
+            help="auto computes features in fp32 on a CPU and in fp16 on CUDA, and trains layers in bf16 on hardware "
+            "that is fast at it.",
+            metavar="auto|fp32|bf16|fp16",
+            panel=HARDWARE,
+        ),
+    )
+    engine: str = field(
+        default="auto",
+        metadata=Option(
+            help="What runs the frozen layers: PyTorch, or ONNX Runtime (on a CPU); auto takes the faster one.",
+            metavar="auto|torch|onnx",
+            panel=HARDWARE,
+        ),
+    )
+    batch_size: int | None = field(
+        default=None,
+        metadata=Option(
+            help="Images per batch.",
+            metavar="B",
+            panel=HARDWARE,
+            unset="for features 4 on a CPU, 256 on a GPU; 32 to train layers",
+        ),
+    )
+    workers: int | None = field(default=None, metadata=WORKERS)
+
+    def __post_init__(self) -> None:
+        one_of("--precision", self.precision, PRECISIONS)
+        one_of("--engine", self.engine, ENGINES)
+        at_least("--batch-size", self.batch_size, 1)
+        at_least("--workers", self.workers, 1)
+        kind, _, number = self.device.partition(":")
+        if kind not in {"auto", "cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdigit())):
+            raise UsageError(f"--device is {self.device!r}; expected auto, cpu, cuda, cuda:1 or mps.")
+
+    def worker_count(self) -> int:
+        """Return how many decoding processes to start: `workers`, or one per available core."""
+        return cores() if self.workers is None else self.workers

@@ -1,0 +1,36 @@
+"""Settings of `evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tlcli.settings.checks import one_of
+from tlcli.settings.common_options import DATA, RUN
+from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.options import Option, OptionGroup
+from tlcli.storage.urls import Location
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """Settings of `evaluate`."""
+
+    run: Location = field(metadata=RUN)
+    data: Location = field(metadata=DATA)
+    split: str | None = field(
+        default=None,
+        metadata=Option(
+            help="Images to evaluate on.",
+            metavar="train|validation|test|all",
+            unset="test if DATA has one, else the images that the run held out, else all",
+        ),
+    )
+    compute: ComputeSettings = field(
+        default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision",))
+    )
+
+    def __post_init__(self) -> None:
+        if self.split is not None:
+            one_of("--split", self.split, (*SPLITS, "all"))

@@ -1,0 +1,97 @@
+"""Settings of `finetune`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tlcli.errors import UsageError
+from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
+from tlcli.settings.cache import CacheSettings
+from tlcli.settings.checks import one_of
+from tlcli.settings.common_options import DATA, GROUP_BY, OVERWRITE, RESUME
+from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.network import NetworkSettings
+from tlcli.settings.options import OUTPUT, TRAINING, Option, OptionGroup
+from tlcli.settings.training import TrainingSettings
+from tlcli.storage.urls import Location, parse_location
+
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings:
+    """Settings of `finetune`."""
+
+    data: Location = field(metadata=DATA)
+    out: Location | None = field(
+        default=None,
+        metadata=Option(
+            help="Directory of the run, which must not exist.",
+            metavar="RUN",
+            panel=OUTPUT,
+            unset="runs/NAME-OF-DATA",
+            parse=parse_location,
+        ),
+    )
+    balance: bool = field(
+        default=False, metadata=Option(help="Weight each class by its inverse frequency.", panel=TRAINING)
+    )
+    validation_fraction: float | None = field(
+        default=None,
+        metadata=Option(
+            help="Fraction of the images to hold out for validation.",
+            metavar="F",
+            panel=TRAINING,
+            unset="five folds, unless DATA has a validation split",
+        ),
+    )
+    group_by: str | None = field(
+        default=None,
+        metadata=Option(help=f"{GROUP_BY}, which stays on one side of a split.", metavar="REGEX", panel=TRAINING),
+    )
+    training: TrainingSettings = field(
+        default_factory=TrainingSettings, metadata=OptionGroup(settings=TrainingSettings)
+    )
+    augmentation: Augmentation | None = field(default=None, metadata=AUGMENTATION_OPTIONS)
+    """Augmentation of the training images; None takes that of `default_augmentation`."""
+    network: NetworkSettings = field(default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings))
+    compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
+    cache: CacheSettings = field(default_factory=CacheSettings, metadata=OptionGroup(settings=CacheSettings))
+    track: tuple[str, ...] = field(
+        default=(),
+        metadata=Option(
+            help="Also report to this tracker, through its own client. Repeatable.",
+            metavar="tensorboard|mlflow|wandb",
+            panel=OUTPUT,
+        ),
+    )
+    resume: bool = field(default=False, metadata=RESUME)
+    overwrite: bool = field(default=False, metadata=OVERWRITE)
+
+    def __post_init__(self) -> None:
+        fraction = self.validation_fraction
+        freeze = self.network.freeze
+        if self.training.views is not None and not self.cache.enabled and freeze != "all":
+            raise UsageError("--views has no effect with --no-cache: views are cached. Remove one of them.")
+        check_views(freeze, self.training.views, self.augmentation)
+        for option, value in self.training.tail_options().items():
+            if freeze == "all" and value is not None:
+                raise UsageError(
+                    f"{option} has no effect with --freeze all: the softmax head is fitted to its optimum. Remove it, "
+                    "or train layers before the head as well, with --freeze auto."
+                )
+        if freeze == "none" and self.compute.engine == "onnx":
+            raise UsageError("--engine onnx has no effect with --freeze none: it runs the frozen layers. Remove it.")
+        if freeze != "all" and self.compute.batch_size == 1:
+            raise UsageError("--batch-size is 1; expected at least 2 images per batch to train layers.")
+        if fraction is not None and not 0 < fraction < 1:
+            raise UsageError(f"--validation-fraction is {fraction}; expected more than 0 and less than 1.")
+        if self.overwrite and self.resume:
+            raise UsageError("--overwrite and --resume exclude each other: start over, or continue?")
+        if self.out is None and (self.overwrite or self.resume):
+            flag = "--overwrite" if self.overwrite else "--resume"
+            raise UsageError(f"{flag} needs --out RUN: without it, each run gets a new directory.")
+        for tracker in self.track:
+            one_of("--track", tracker, TRACKERS)
+            if self.track.count(tracker) > 1:
+                raise UsageError(f"--track {tracker} is given twice. Remove one of them.")

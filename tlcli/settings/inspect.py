@@ -1,0 +1,71 @@
+"""Settings of `inspect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tlcli.settings.checks import at_least, one_of
+from tlcli.settings.common_options import DATA, OVERWRITE, RUN_OR_BACKBONE
+from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.network import FITS, INTENSITY, SIZE, intensity_range
+from tlcli.settings.options import NETWORK, OUTPUT, Option, OptionGroup
+from tlcli.storage.urls import Location, parse_location
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectSettings:
+    """Settings of `inspect`. Those of the network apply to a backbone; a run has its own."""
+
+    network: str = field(metadata=RUN_OR_BACKBONE)
+    data: Location = field(metadata=DATA)
+    layers: tuple[str, ...] = field(
+        default=(),
+        metadata=Option(
+            help="Number or name of a layer (see tlcli layers). Repeatable.",
+            metavar="NAME",
+            flag="--layer",
+            unset="five, from first to last",
+        ),
+    )
+    units: int = field(default=9, metadata=Option(help="Units per layer, the most selective ones.", metavar="N"))
+    out: Location | None = field(
+        default=None,
+        metadata=Option(
+            help="Folder to write.",
+            metavar="DIR",
+            panel=OUTPUT,
+            unset="inspect/NAME, after the run or backbone",
+            parse=parse_location,
+        ),
+    )
+    weights: str | None = field(
+        default=None,
+        metadata=Option(
+            help="Weights of a backbone: pretrained, none (random), or a .safetensors or .pth file.",
+            metavar="pretrained|none|FILE",
+            panel=NETWORK,
+            unset="pretrained",
+        ),
+    )
+    size: int | None = field(default=None, metadata=SIZE)
+    fit: str | None = field(
+        default=None,
+        metadata=Option(
+            help="How to make an image square for a backbone: crop its center, pad it, or squash it.",
+            metavar="crop|pad|squash",
+            panel=NETWORK,
+            unset="crop",
+        ),
+    )
+    intensity: str | None = field(default=None, metadata=INTENSITY)
+    compute: ComputeSettings = field(
+        default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision", "engine"))
+    )
+    overwrite: bool = field(default=False, metadata=OVERWRITE)
+
+    def __post_init__(self) -> None:
+        at_least("--units", self.units, 1)
+        at_least("--size", self.size, 8)
+        intensity_range(self.intensity)
+        if self.fit is not None:
+            one_of("--fit", self.fit, FITS)

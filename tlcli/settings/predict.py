@@ -1,0 +1,95 @@
+"""Settings of `predict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tlcli.errors import UsageError
+from tlcli.settings.checks import at_least
+from tlcli.settings.common_options import OVERWRITE, RESUME, RUN
+from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.machines import CLUSTER, SHARD, ClusterSettings, Shard, check_machines
+from tlcli.settings.options import OUTPUT, Option, OptionGroup
+from tlcli.storage.urls import Location, parse_location
+
+DEFAULT_EXPLAIN_LIMIT = 50
+
+ROWS = "Rows"
+WHY = "Why"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """Settings of `predict`."""
+
+    run: Location = field(metadata=RUN)
+    inputs: tuple[str, ...] = field(
+        metadata=Option(
+            help="Images, folders, tars, @list.txt, or - for a list on standard input.",
+            metavar="INPUT...",
+            positional=True,
+        )
+    )
+    out: str | None = field(
+        default=None,
+        metadata=Option(
+            help="File for the rows; - is standard output.",
+            metavar="FILE.csv|.jsonl|.parquet|-",
+            panel=OUTPUT,
+            unset="CSV on standard output; with --json, in its object",
+        ),
+    )
+    """File for the rows: .csv, .jsonl, .parquet, or `-` for standard output; None returns the rows in the result."""
+    top: int = field(default=1, metadata=Option(help="Labels per row, the K most likely.", metavar="K", panel=ROWS))
+    probabilities: bool = field(default=False, metadata=Option(help="Add a column p:CLASS for each class.", panel=ROWS))
+    min_confidence: float | None = field(
+        default=None,
+        metadata=Option(
+            help="Set the status of rows below this confidence, in [0, 1], to review.", metavar="P", panel=ROWS
+        ),
+    )
+    explain: Location | None = field(
+        default=None,
+        metadata=Option(
+            help="Also write to this folder which regions of each image support its label (Grad-CAM).",
+            metavar="DIR",
+            panel=WHY,
+            parse=parse_location,
+        ),
+    )
+    explain_limit: int | None = field(
+        default=None,
+        metadata=Option(
+            help="Explain the first N readable images.", metavar="N", panel=WHY, unset=str(DEFAULT_EXPLAIN_LIMIT)
+        ),
+    )
+    compute: ComputeSettings = field(
+        default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision",))
+    )
+    shard: Shard | None = field(default=None, metadata=SHARD)
+    cluster: ClusterSettings | None = field(default=None, metadata=CLUSTER)
+    """Predict on this Ray cluster, with `out` a folder for the parts; None predicts in this process."""
+    resume: bool = field(default=False, metadata=RESUME)
+    overwrite: bool = field(default=False, metadata=OVERWRITE)
+
+    def __post_init__(self) -> None:
+        at_least("--top", self.top, 1)
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"--min-confidence is {self.min_confidence}; expected 0 to 1.")
+        if not self.inputs:
+            raise UsageError("INPUT is missing: give images, folders, @list.txt, or - for a list on standard input.")
+        if self.overwrite and self.resume:
+            raise UsageError("--overwrite and --resume exclude each other: start over, or continue?")
+        if self.out in {None, "-"}:
+            if self.resume:
+                raise UsageError("--resume has no effect without --out FILE.")
+            if self.overwrite and self.explain is None:
+                raise UsageError("--overwrite has no effect without --out FILE.")
+        at_least("--explain-limit", self.explain_limit, 1)
+        if self.explain_limit is not None and self.explain is None:
+            raise UsageError("--explain-limit has no effect without --explain DIR.")
+        check_machines(self.shard, self.cluster, self.compute.device)
+        if self.cluster is not None and self.out in {None, "-"}:
+            raise UsageError("--cluster needs --out DIR, a folder for the parts.")
+        if self.cluster is not None and self.explain is not None:
+            raise UsageError("--explain has no effect with --cluster. Explain some images in a separate command.")
