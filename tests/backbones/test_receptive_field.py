@@ -12,12 +12,12 @@ from tlcli.backbones.zoo import load_backbone
 def rows_that_reach_the_middle(backbone, row):
     """How many rows of pixels change the middle row of a map."""
     spec = backbone.input
-    plan = trace_backbone(backbone)
+    traced = trace_backbone(backbone)
     graph = torch.fx.Graph()
     copied = {}
-    for node in plan.graph.nodes:
+    for node in traced.graph.nodes:
         copied[node] = graph.node_copy(node, copied.__getitem__)
-        if node is plan.rows[row].end:
+        if node is traced.layers[row].end:
             graph.output(copied[node])
             break
     prefix = torch.fx.GraphModule(backbone.model, graph)

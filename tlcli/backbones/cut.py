@@ -1,14 +1,14 @@
-"""Cutting a network in two: a frozen prefix, which is a constant function, and a tail that is trained.
+"""Cut a network in two: a frozen prefix, which is a constant function, and a trainable tail.
 
-Both run the network's own modules: what is trained and saved is always the network itself.
+Prefix and tail share the modules of the original network, so training the tail trains that network, and the network's
+own state dict is what is saved.
 
-Shapes: B images, C channels, D features, k classes.
+Shapes: B images of H x W pixels with C channels, D features, k classes.
 """
 
 from __future__ import annotations
 
 import difflib
-import operator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,30 +18,31 @@ from torchvision.models.feature_extraction import DualGraphModule
 
 from tlcli.backbones.build import Backbone
 from tlcli.backbones.cut_points import TracedNetwork, is_dropout, trace_backbone
-from tlcli.backbones.graph import TRACE_ERRORS, block_names, input_node, node_ids, trace_graph
+from tlcli.backbones.graph import TRACE_ERRORS, block_names, copy_subgraph, input_node, node_ids, trace_graph
 from tlcli.backbones.heads import Head, HeadInput, MeanOfHeads, head_modules
 from tlcli.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A network in two pieces; in eval mode tail(prefix(images)) is the whole network, bit for bit."""
+    """A network in two pieces; in eval mode, tail(prefix(images)) equals the whole network, bit for bit."""
 
     prefix: nn.Module
-    """float [B, C, H, W] to features [B, *feature_shape]; stays in eval mode, its parameters need no gradient"""
+    """float [B, C, H, W] to features [B, *feature_shape]; always in eval mode, its parameters require no gradient"""
     tail: nn.Module
-    """features to logits [B, k]; dropout and stochastic depth are alive in it while it is in train mode"""
+    """features to logits [B, k]; dropout and stochastic depth are active in train mode"""
     layer: int
-    """the cut is behind this layer; 0 when nothing is frozen"""
+    """number of the last frozen layer; 0 if nothing is frozen"""
     name: str
-    """of that layer; empty when nothing is frozen"""
+    """name of that layer; empty if nothing is frozen"""
     of: int
-    """how many layers there are"""
+    """number of layers in the network"""
     feature_shape: tuple[int, ...]
+    """of one image: (D,), or (C, H, W) for maps, or (tokens, D)"""
 
 
 class FrozenPrefix(nn.Module):
-    """A piece of a network that never changes: no gradients, and BatchNorm and dropout as in prediction for ever.
+    """A part of a network that never changes: no gradients, and BatchNorm and dropout always in eval mode.
 
     Args:
         network: float [B, C, H, W] to features.
@@ -54,74 +55,72 @@ class FrozenPrefix(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever is asked."""
+        """Stay in eval mode, whatever `mode` is."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of a batch."""
+        """Compute features [B, ...] of images [B, C, H, W]."""
         if not torch.compiler.is_compiling() and any(module.training for module in self.network.modules()):
-            self.eval()  # somebody called train() on the whole network, which shares these modules
+            self.eval()  # train() was called on the whole network, which shares these modules
         features: Tensor = self.network(images)
         return features
 
 
 def cut_at(backbone: Backbone, freeze: str) -> Cut:
-    """Cut a network behind a layer.
+    """Cut a network after a layer.
 
     Args:
-        backbone: The network; from now on the prefix's parameters need no gradient and the tail's do.
-        freeze: "all", "none", a layer's number, or its name (or a stage's: the last layer in it).
+        backbone: The network. Its parameters require gradients in the tail only, from now on.
+        freeze: "all", "none", the number or name of a layer, or the name of a stage, which means its last layer.
 
     Raises:
-        UsageError: There is no such layer, or the network can't be cut there.
+        UsageError: There is no such layer, or the network cannot be cut there.
     """
-    backbone.model.eval()
-    plan = trace_backbone(backbone)
-    of = max(1, len(plan.rows)) if plan else 1
-    backbone.model.requires_grad_(True)
+    model = backbone.model.eval()
+    traced = trace_backbone(backbone)
+    of = max(1, len(traced.layers)) if traced else 1
+    model.requires_grad_(True)
     if freeze == "none":
         spec = backbone.input
         shape = (spec.channels, spec.height, spec.width)
-        return Cut(prefix=nn.Identity(), tail=backbone.model, layer=0, name="", of=of, feature_shape=shape)
+        return Cut(prefix=nn.Identity(), tail=model, layer=0, name="", of=of, feature_shape=shape)
     if freeze == "all":
-        return _cut_before_head(backbone, plan, of)
-    if plan is None or not plan.rows:
-        _heads(backbone)  # says so where not even all of it can be frozen
-        what = "be traced" if plan is None else "be cut anywhere inside"
-        raise UsageError(
-            f"--freeze {freeze}: {backbone.name} can't {what}, so it can be cut only with --freeze all or none."
-        )
-    number = layer_number(freeze, [row.name for row in plan.rows], backbone.name)
-    row = plan.rows[number - 1]
-    trained = _training_graph(backbone.model)
-    pieces = _pieces(backbone.model, plan, trained, row.end, row.constants)
+        return _cut_before_head(backbone, traced, of)
+    if traced is None or not traced.layers:
+        _averageable_heads(backbone)  # raises if --freeze all is impossible, too
+        what = "be traced" if traced is None else "be cut between layers"
+        raise UsageError(f"--freeze {freeze}: {backbone.name} cannot {what}. Use --freeze all or --freeze none.")
+    number = layer_number(freeze, [layer.name for layer in traced.layers], backbone.name)
+    layer = traced.layers[number - 1]
+    train_graph = _trace_in_train_mode(model)
+    pieces = _pieces(model, traced, train_graph, layer.end, layer.constants)
     if pieces is None:
         raise UsageError(
-            f"--freeze {freeze}: {backbone.name} can't be cut behind layer {number} ({row.name}): in training it takes "
-            f"another way there. {_nearest(backbone.model, plan, trained, number)}"
+            f"--freeze {freeze}: {backbone.name} cannot be cut after layer {number} ({layer.name}), because its "
+            f"forward pass differs in training mode there. {_nearest_cuts(model, traced, train_graph, number)}"
         )
-    shape = tuple(plan.values[row.end].shape[1:])
-    return _cut(*pieces, number, row.name, of, shape[:1] if _is_vector(shape) else shape)
+    shape = tuple(traced.values[layer.end].shape[1:])
+    return _cut(*pieces, number, layer.name, of, shape[:1] if _is_vector(shape) else shape)
 
 
 def layer_number(freeze: str, names: list[str], backbone: str) -> int:
-    """The number of a layer that was given by number or name.
+    """Return the number of a layer given by number or name.
 
     Args:
         freeze: "7", "blocks.3.1", or "blocks.3" for the last layer of a stage.
-        names: Of the layers, in order.
-        backbone: For the message.
+        names: Names of the layers, in order.
+        backbone: Name of the backbone, for messages.
 
     Raises:
-        UsageError: There is no such layer; the message names the nearest that there are.
+        UsageError: There is no such layer; the message names the nearest ones.
     """
-    see = f"`tlcli layers {backbone}` lists them"
+    hint = f"`tlcli layers {backbone}` lists the layers."
     if freeze.lstrip("-").isdecimal():
         number = int(freeze)
         if 1 <= number <= len(names):
             return number
-        what = "--freeze none freezes nothing; " if number < 1 else ""
-        raise UsageError(f"--freeze {freeze}: {backbone} has no such layer. {what}{_depths(len(names))}; {see}.")
+        none = "Use --freeze none to freeze nothing. " if number < 1 else ""
+        raise UsageError(f"--freeze {freeze}: {backbone} has no such layer. {_valid_numbers(len(names))} {none}{hint}")
     inside = [index for index, name in enumerate(names, 1) if name == freeze] or [
         index for index, name in enumerate(names, 1) if name.startswith(f"{freeze}.")
     ]
@@ -132,67 +131,67 @@ def layer_number(freeze: str, names: list[str], backbone: str) -> int:
         index = around[-1]
         before = f"{index - 1} ({names[index - 2]})" if index > 1 else "none"
         raise UsageError(
-            f"--freeze {freeze}: {backbone} can't be cut inside layer {index} ({names[index - 1]}). "
-            f"The nearest depths that work are {before} and {index} ({names[index - 1]})."
+            f"--freeze {freeze}: {backbone} cannot be cut inside layer {index} ({names[index - 1]}). "
+            f"The nearest valid values are {before} and {index} ({names[index - 1]})."
         )
     close = difflib.get_close_matches(freeze, names, n=3, cutoff=0.4)
-    hint = f" Did you mean {', '.join(close)}?" if close else ""
-    raise UsageError(f"--freeze {freeze}: {backbone} has no layer of this name.{hint} {see[0].upper()}{see[1:]}.")
+    guess = f"Did you mean {', '.join(close)}? " if close else ""
+    raise UsageError(f"--freeze {freeze}: {backbone} has no layer with this name. {guess}{hint}")
 
 
-def _depths(of: int) -> str:
-    return f"1 to {of} work" if of > 1 else "Only 1 (everything before the head) works"
+def _valid_numbers(of: int) -> str:
+    return f"Valid numbers are 1 to {of}." if of > 1 else "The only valid number is 1 (everything before the head)."
 
 
-def _nearest(model: nn.Module, plan: TracedNetwork, trained: fx.Graph | None, number: int) -> str:
-    """A sentence with the depths that work around one that doesn't."""
+def _nearest_cuts(model: nn.Module, traced: TracedNetwork, train_graph: fx.Graph | None, number: int) -> str:
+    """Return a sentence with the nearest layers before and after an invalid one where the network can be cut."""
 
-    def works(other: int) -> bool:
-        row = plan.rows[other - 1]
-        return _pieces(model, plan, trained, row.end, row.constants) is not None
+    def is_valid(other: int) -> bool:
+        layer = traced.layers[other - 1]
+        return _pieces(model, traced, train_graph, layer.end, layer.constants) is not None
 
-    before = next(filter(works, range(number - 1, 0, -1)), None)
-    after = next(filter(works, range(number + 1, len(plan.rows) + 1)), None)
-    names = [f"{n} ({plan.rows[n - 1].name})" if n else end for n, end in ((before, "none"), (after, "all"))]
-    return f"The nearest depths that work are {names[0]} and {names[1]}."
+    before = next(filter(is_valid, range(number - 1, 0, -1)), None)
+    after = next(filter(is_valid, range(number + 1, len(traced.layers) + 1)), None)
+    names = [f"{n} ({traced.layers[n - 1].name})" if n else end for n, end in ((before, "none"), (after, "all"))]
+    return f"The nearest valid values are {names[0]} and {names[1]}."
 
 
 def _cut(prefix: nn.Module, tail: nn.Module, number: int, name: str, of: int, feature_shape: tuple[int, ...]) -> Cut:
     return Cut(prefix=FrozenPrefix(prefix), tail=tail, layer=number, name=name, of=of, feature_shape=feature_shape)
 
 
-def _cut_before_head(backbone: Backbone, plan: TracedNetwork | None, of: int) -> Cut:
-    """The feature is the vector that the head sees; dropout before the head stays in the tail."""
-    model, heads = backbone.model, _heads(backbone)
+def _cut_before_head(backbone: Backbone, traced: TracedNetwork | None, of: int) -> Cut:
+    """Cut where the head gets its input vector; dropout before the head stays in the tail."""
+    model, heads = backbone.model, _averageable_heads(backbone)
     pieces: tuple[nn.Module, nn.Module] | None = None
-    if plan is not None:
-        ends = [_before_dropout(model, head.all_input_nodes[0]) for head in plan.heads]
-        shapes = {tuple(plan.values[end].shape[1:]) for end in ends}
+    if traced is not None:
+        ends = [_before_dropout(model, head.all_input_nodes[0]) for head in traced.heads]
+        shapes = {tuple(traced.values[end].shape[1:]) for end in ends}
         if len(ends) == 1 and _is_vector(*shapes):
-            pieces = _pieces(model, plan, _training_graph(model), ends[0], {})
+            pieces = _pieces(model, traced, _trace_in_train_mode(model), ends[0], {})
         if not all(map(_is_vector, shapes)):
             raise UsageError(
-                f"The head of {backbone.name} sees {shapes.pop()}, not a vector: it can't be frozen up to the head. "
-                "Give --freeze a number, or use another backbone."
+                f"--freeze all: the input of the head of {backbone.name} has shape {shapes.pop()} and is not a vector. "
+                "Use --freeze with a layer number, or another backbone."
             )
         if pieces is None:
-            graph = _subgraph(plan.graph, input_node(plan.graph), ends, {}, flatten=True)
+            graph = copy_subgraph(traced.graph, input_node(traced.graph), ends, {}, flatten=True)
             pieces = (fx.GraphModule(model, graph), MeanOfHeads(heads)) if graph is not None else None
     if pieces is None:
         pieces = HeadInput(model, heads), MeanOfHeads(heads)
-    name = plan.rows[-1].name if plan and plan.rows else "all"
+    name = traced.layers[-1].name if traced and traced.layers else "all"
     cut = _cut(*pieces, of, name, of, (heads[0].weight.shape[1],))
-    cut.tail.requires_grad_(True)  # where nothing can be traced, the prefix runs the heads too
+    cut.tail.requires_grad_(True)  # without a trace, the prefix contains the heads too
     return cut
 
 
-def _heads(backbone: Backbone) -> list[Head]:
-    """The heads, where everything before them can be frozen."""
+def _averageable_heads(backbone: Backbone) -> list[Head]:
+    """Return the heads, or raise a `UsageError` if no single vector enters them."""
     heads = head_modules(backbone.model)
     if not heads or len({head.weight.shape[1:] for head in heads}) > 1:
         what = "averages heads of different sizes" if heads else "has no head"
         raise UsageError(
-            f"{backbone.name} {what}: it can't be frozen up to the head. Use --freeze none, or another backbone."
+            f"{backbone.name} {what}, so it cannot be frozen up to the head. Use --freeze none, or another backbone."
         )
     return heads
 
@@ -207,8 +206,8 @@ def _before_dropout(model: nn.Module, node: fx.Node) -> fx.Node:
     return node
 
 
-def _training_graph(model: nn.Module) -> fx.Graph | None:
-    """The graph in train mode, in which dropout outside the blocks is alive; None where it can't be traced."""
+def _trace_in_train_mode(model: nn.Module) -> fx.Graph | None:
+    """Return the graph in train mode, where dropout outside the blocks is active; None if it cannot be traced."""
     try:
         return trace_graph(model.train(), block_names(model))
     except TRACE_ERRORS:
@@ -218,80 +217,40 @@ def _training_graph(model: nn.Module) -> fx.Graph | None:
 
 
 def _pieces(
-    model: nn.Module, plan: TracedNetwork, trained: fx.Graph | None, end: fx.Node, constants: dict[fx.Node, Any]
+    model: nn.Module, traced: TracedNetwork, train_graph: fx.Graph | None, end: fx.Node, constants: dict[fx.Node, Any]
 ) -> tuple[nn.Module, nn.Module] | None:
-    """Prefix and tail around the value of `end`; None where training takes another way through the network."""
-    if trained is None:
+    """Return prefix and tail before and after the value of `end`.
+
+    Args:
+        model: The network.
+        traced: Its graph in eval mode.
+        train_graph: Its graph in train mode.
+        end: The node in the eval graph whose value crosses the cut.
+        constants: The numbers that cross beside it, by node of the eval graph.
+
+    Returns:
+        None if the forward pass differs in train mode, so that more than one tensor would cross.
+    """
+    if train_graph is None:
         return None
-    shape = tuple(plan.values[end].shape[1:])
+    shape = tuple(traced.values[end].shape[1:])
     flatten = len(shape) > 1 and _is_vector(shape)
-    before = _subgraph(plan.graph, input_node(plan.graph), [end], {}, flatten=flatten)
-    eval_graph = _tail_graph(plan.graph, end, constants, shape if flatten else None)
-    at = {place: node for node, place in node_ids(trained).items()}
-    place_of = node_ids(plan.graph)
-    if place_of[end] not in at or any(place_of[node] not in at for node in constants):
+    unflatten = shape if flatten else None
+    prefix = copy_subgraph(traced.graph, input_node(traced.graph), [end], {}, flatten=flatten)
+    eval_tail = _tail_graph(traced.graph, end, constants, unflatten)
+    ids = node_ids(traced.graph)
+    train_nodes = {node_id: node for node, node_id in node_ids(train_graph).items()}
+    if any(ids[node] not in train_nodes for node in (end, *constants)):
         return None
-    numbers = {at[place_of[node]]: value for node, value in constants.items()}
-    train_graph = _tail_graph(trained, at[place_of[end]], numbers, shape if flatten else None)
-    if before is None or eval_graph is None or train_graph is None:
+    train_constants = {train_nodes[ids[node]]: value for node, value in constants.items()}
+    train_tail = _tail_graph(train_graph, train_nodes[ids[end]], train_constants, unflatten)
+    if prefix is None or eval_tail is None or train_tail is None:
         return None
-    prefix = fx.GraphModule(model, before)
-    tail = DualGraphModule(model, train_graph, eval_graph).eval()
-    return prefix, tail
+    return fx.GraphModule(model, prefix), DualGraphModule(model, train_tail, eval_tail).eval()
 
 
 def _tail_graph(
     graph: fx.Graph, end: fx.Node, constants: dict[fx.Node, Any], unflatten: tuple[int, ...] | None
 ) -> fx.Graph | None:
     output = next(node for node in reversed(graph.nodes) if node.op == "output")
-    return _subgraph(graph, end, [output.all_input_nodes[0]], constants, unflatten=unflatten)
-
-
-def _subgraph(
-    graph: fx.Graph,
-    start: fx.Node,
-    ends: list[fx.Node],
-    constants: dict[fx.Node, Any],
-    *,
-    flatten: bool = False,
-    unflatten: tuple[int, ...] | None = None,
-) -> fx.Graph | None:
-    """A new graph from the value of `start` to the mean of `ends`.
-
-    Args:
-        graph: To copy nodes from.
-        start: Whose value comes in.
-        ends: Whose values' mean goes out.
-        constants: Nodes with known values.
-        flatten: Whether what goes out becomes [B, D].
-        unflatten: The shape, without the batch, of which [B, D] comes in.
-
-    Returns:
-        None when more than the value of `start` is needed.
-    """
-    needed: set[fx.Node] = set()
-    pending = [end for end in ends if end is not start]
-    while pending:
-        node = pending.pop()
-        if node in needed or node in constants:
-            continue
-        if node.op == "placeholder":
-            return None
-        needed.add(node)
-        pending.extend(source for source in node.all_input_nodes if source is not start)
-    copy = fx.Graph()
-    incoming = copy.placeholder("features" if start is not input_node(graph) else "images")
-    if unflatten is not None:
-        incoming = copy.call_function(torch.reshape, (incoming, (-1, *unflatten)))
-    copied: dict[fx.Node, Any] = {**constants, start: incoming}
-    for node in graph.nodes:
-        if node in needed:
-            copied[node] = copy.node_copy(node, copied.__getitem__)
-    values = [copied[end] for end in ends]
-    if flatten:
-        values = [copy.call_function(torch.flatten, (value, 1)) for value in values]
-    total = values[0]
-    for value in values[1:]:
-        total = copy.call_function(operator.add, (total, value))
-    copy.output(copy.call_function(operator.truediv, (total, len(values))) if len(values) > 1 else total)
-    return copy
+    return copy_subgraph(graph, end, [output.all_input_nodes[0]], constants, unflatten=unflatten)

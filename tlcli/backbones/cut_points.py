@@ -1,8 +1,8 @@
-"""Which places of a network can be cut, and the numbered rows between them.
+"""Find the places where a network can be cut, and the numbered layers between them.
 
-A row ends at the last place before the next weights where exactly one floating-point tensor crosses; so norm,
-activation, pooling and flattening belong to the row before. Dropout belongs to what comes after it: it must stay
-alive when that is trained.
+A layer ends at the last place before the next weights where exactly one floating-point tensor crosses. So a norm,
+activation, pooling or flattening belongs to the layer before it. Dropout belongs to the layer after it, because it
+must be active when that layer is trained.
 """
 
 from __future__ import annotations
@@ -29,37 +29,43 @@ from tlcli.backbones.heads import head_names
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpan:
-    """A layer of `tlcli layers`: a run of nodes, behind which the network can be cut."""
+    """A layer as a sequence of graph nodes; the network can be cut after the last one."""
 
     name: str
     nodes: tuple[fx.Node, ...]
     weighted: tuple[str, ...]
-    """the modules with weight matrices, in order"""
+    """names of the modules with weight matrices, in order"""
     end: fx.Node
-    """whose value is the one that crosses"""
+    """the node whose value is the tensor that crosses the cut"""
     constants: dict[fx.Node, Any]
-    """numbers that cross beside it and are the same for every image"""
+    """numbers that cross the cut beside it and are the same for every image"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TracedNetwork:
-    """A traced network: its graph, what each node gives for one image, its rows and its heads."""
+    """A traced network: its graph, each node's value for one image, its layers and its heads."""
 
     graph: fx.Graph
     values: dict[fx.Node, Any]
-    rows: tuple[LayerSpan, ...]
+    """tensors on the meta device, other values as they are"""
+    layers: tuple[LayerSpan, ...]
+    """empty if the network cannot be cut anywhere inside"""
     heads: tuple[fx.Node, ...]
 
 
 def trace_backbone(backbone: Backbone) -> TracedNetwork | None:
-    """Trace the network in eval mode, once, and find its rows; None where it can't be traced."""
-    if "plan" not in backbone.traced:
-        backbone.traced["plan"] = _plan(backbone)
-    plan: TracedNetwork | None = backbone.traced["plan"]
-    return plan
+    """Trace the network in eval mode and find its layers; the result is kept in `backbone`.
+
+    Returns:
+        None if the network cannot be traced.
+    """
+    if "eval" not in backbone.traced:
+        backbone.traced["eval"] = _trace(backbone)
+    traced: TracedNetwork | None = backbone.traced["eval"]
+    return traced
 
 
-def _plan(backbone: Backbone) -> TracedNetwork | None:
+def _trace(backbone: Backbone) -> TracedNetwork | None:
     model, spec = backbone.model, backbone.input
     shape = (1, spec.channels, spec.height, spec.width)
     try:
@@ -71,10 +77,10 @@ def _plan(backbone: Backbone) -> TracedNetwork | None:
     heads = tuple(node for node in graph.nodes if node.op == "call_module" and node.target in names)
     if len(heads) != len(names):
         return None
-    return TracedNetwork(graph=graph, values=values, rows=_rows(model, graph, values, heads, shape), heads=heads)
+    return TracedNetwork(graph=graph, values=values, layers=_layers(model, graph, values, heads, shape), heads=heads)
 
 
-def _rows(
+def _layers(
     model: nn.Module, graph: fx.Graph, values: dict[fx.Node, Any], heads: tuple[fx.Node, ...], shape: tuple[int, ...]
 ) -> tuple[LayerSpan, ...]:
     nodes = list(graph.nodes)
@@ -82,7 +88,7 @@ def _rows(
     stop = min((order[head] for head in heads), default=len(nodes) - 1)
     starts = [index for index in range(stop) if _has_matrix(model, nodes[index])]
     cuts = _cuts(graph, values, model, shape)
-    rows: list[LayerSpan] = []
+    layers: list[LayerSpan] = []
     names: set[str] = set()
     begin, pending = 0, list[str]()
     for start, following in zip(starts, [*starts[1:], stop], strict=True):
@@ -93,9 +99,9 @@ def _rows(
         if last is None:
             continue
         end, constants = cuts[last]
-        name = _row_name(pending, names)
+        name = _layer_name(pending, names)
         names.add(name)
-        rows.append(
+        layers.append(
             LayerSpan(
                 name=name,
                 nodes=tuple(nodes[begin : last + 1]),
@@ -105,13 +111,13 @@ def _rows(
             )
         )
         begin, pending = last + 1, []
-    return tuple(rows)
+    return tuple(layers)
 
 
 def _cuts(
     graph: fx.Graph, values: dict[fx.Node, Any], model: nn.Module, shape: tuple[int, ...]
 ) -> dict[int, tuple[fx.Node, dict[fx.Node, Any]]]:
-    """By position in the graph: the only tensor that crosses behind it, and the constant numbers beside it."""
+    """Map positions in the graph to the only tensor that crosses after them, and the constant numbers beside it."""
     doubled: dict[fx.Node, Any] | None = None
     found = {}
     for index, crossing in enumerate(crossings(graph)):
@@ -122,23 +128,23 @@ def _cuts(
         if numbers:
             doubled = doubled or node_values(model, graph, (2, *shape[1:]))
             if any(doubled[node] != value for node, value in numbers.items()):
-                continue  # it counts the images
+                continue  # it depends on the batch size
         found[index] = (tensors[0], numbers)
     return found
 
 
 def _is_number(value: Any) -> bool:  # noqa: ANN401
-    """A number, or sizes: a sequence of numbers."""
+    """Return whether a value is a number or a sequence of numbers, such as a size."""
     return isinstance(value, int | float) or (isinstance(value, list | tuple) and all(map(_is_number, value)))
 
 
 def _is_feature(value: Any) -> bool:  # noqa: ANN401
-    """A floating-point tensor with one entry an image."""
+    """Return whether a value is a floating-point tensor with one entry per image."""
     return isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2 and value.shape[0] == 1
 
 
 def _has_matrix(model: nn.Module, node: fx.Node) -> bool:
-    """Whether the node runs a module with a weight matrix or filters; norms and scales have vectors only."""
+    """Return whether the node runs a module with a weight matrix or filters; norms and scales have only vectors."""
     if node.op != "call_module":
         return False
     parameters = model.get_submodule(str(node.target)).parameters()
@@ -146,7 +152,7 @@ def _has_matrix(model: nn.Module, node: fx.Node) -> bool:
 
 
 def is_dropout(model: nn.Module, node: fx.Node) -> bool:
-    """Whether the node is dropout or the like, with a rate above 0."""
+    """Return whether the node is dropout, stochastic depth or similar, with a rate above 0."""
     if node.op == "call_function":
         return "dropout" in getattr(node.target, "__name__", "")
     if node.op != "call_module":
@@ -157,8 +163,8 @@ def is_dropout(model: nn.Module, node: fx.Node) -> bool:
     return any(bool(getattr(module, rate, 0.0)) for rate in ("drop_prob", "prob") if "Drop" in type(module).__name__)
 
 
-def _row_name(weighted: list[str], taken: set[str]) -> str:
-    """The module of the row, or the longest path that its modules share."""
+def _layer_name(weighted: list[str], taken: set[str]) -> str:
+    """Return the name of the layer's module, or the longest path that its modules share."""
     if len(weighted) == 1:
         common = weighted[0]
     else:
@@ -171,7 +177,7 @@ def _row_name(weighted: list[str], taken: set[str]) -> str:
 
 
 def parameter_count(model: nn.Module, nodes: tuple[fx.Node, ...]) -> int:
-    """Parameters that these nodes use, each counted once."""
+    """Count the parameters that these nodes use, each of them once."""
     found: dict[int, int] = {}
     for node in nodes:
         if node.op == "call_module":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import operator
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable
@@ -235,3 +236,53 @@ def crossings(graph: fx.Graph) -> list[set[fx.Node]]:
         alive = {live for live in alive if any(order[user] > index for user in live.users)}
         found.append(set(alive))
     return found
+
+
+def copy_subgraph(
+    graph: fx.Graph,
+    start: fx.Node,
+    ends: list[fx.Node],
+    constants: dict[fx.Node, Any],
+    *,
+    flatten: bool = False,
+    unflatten: tuple[int, ...] | None = None,
+) -> fx.Graph | None:
+    """Copy the nodes from `start` to `ends` into a new graph.
+
+    Args:
+        graph: The graph to copy from.
+        start: The node whose value is the input.
+        ends: The nodes whose mean value is the output.
+        constants: Nodes with known values.
+        flatten: Whether to flatten the output to [B, D].
+        unflatten: Shape, without the batch, to which an input [B, D] is reshaped; None to take it as it is.
+
+    Returns:
+        None if `ends` depend on more than the value of `start`.
+    """
+    needed: set[fx.Node] = set()
+    pending = [end for end in ends if end is not start]
+    while pending:
+        node = pending.pop()
+        if node in needed or node in constants:
+            continue
+        if node.op == "placeholder":
+            return None
+        needed.add(node)
+        pending.extend(source for source in node.all_input_nodes if source is not start)
+    copy = fx.Graph()
+    incoming = copy.placeholder("features" if start is not input_node(graph) else "images")
+    if unflatten is not None:
+        incoming = copy.call_function(torch.reshape, (incoming, (-1, *unflatten)))
+    copied: dict[fx.Node, Any] = {**constants, start: incoming}
+    for node in graph.nodes:
+        if node in needed:
+            copied[node] = copy.node_copy(node, copied.__getitem__)
+    values = [copied[end] for end in ends]
+    if flatten:
+        values = [copy.call_function(torch.flatten, (value, 1)) for value in values]
+    total = values[0]
+    for value in values[1:]:
+        total = copy.call_function(operator.add, (total, value))
+    copy.output(copy.call_function(operator.truediv, (total, len(values))) if len(values) > 1 else total)
+    return copy

@@ -61,8 +61,8 @@ def layer_table_by_name(name: str, size: int | None = None) -> tuple[Backbone, L
     # Not every network can: some compute with values while they are built, or have operations without shapes alone.
     with contextlib.suppress(NotImplementedError, RuntimeError), torch.device("meta"):
         backbone = build_backbone(name, config, classes=None, size=size)
-        if (plan := trace_backbone(backbone)) and plan.rows:
-            return backbone, _table(backbone, plan)
+        if (traced := trace_backbone(backbone)) and traced.layers:
+            return backbone, _table(backbone, traced)
     backbone = build_backbone(name, config, classes=None, size=size)
     return backbone, layer_table(backbone)
 
@@ -73,9 +73,9 @@ def layer_table(backbone: Backbone) -> LayerTable:
     Args:
         backbone: On any device; one image passes through it.
     """
-    plan = trace_backbone(backbone)
-    if plan is not None and plan.rows:
-        return _table(backbone, plan)
+    traced = trace_backbone(backbone)
+    if traced is not None and traced.layers:
+        return _table(backbone, traced)
     model = backbone.model
     total = _count(model)
     head = sum(_count(module) for module in head_modules(model))
@@ -95,14 +95,14 @@ def _head(model: nn.Module, parameters: int) -> Layer:
     )
 
 
-def _table(backbone: Backbone, plan: TracedNetwork) -> LayerTable:
+def _table(backbone: Backbone, traced: TracedNetwork) -> LayerTable:
     model, spec = backbone.model, backbone.input
-    tracker = track_receptive_fields(model, plan.graph, (1, spec.channels, spec.height, spec.width))
-    plain = all(len(row.weighted) == 1 and _matrices(model, row) == 1 for row in plan.rows)
+    tracker = track_receptive_fields(model, traced.graph, (1, spec.channels, spec.height, spec.width))
+    plain = all(len(row.weighted) == 1 and _matrices(model, row) == 1 for row in traced.layers)
     layers = []
-    before = next(iter(plan.graph.nodes))
-    for number, row in enumerate(plan.rows, 1):
-        layers.append(_layer(backbone, plan, tracker, number, row, before=before, plain=plain))
+    before = next(iter(traced.graph.nodes))
+    for number, row in enumerate(traced.layers, 1):
+        layers.append(_layer(backbone, traced, tracker, number, row, before=before, plain=plain))
         before = row.end
     total = _count(model)
     head = _head(model, total - sum(layer.parameters for layer in layers))
@@ -111,7 +111,7 @@ def _table(backbone: Backbone, plan: TracedNetwork) -> LayerTable:
 
 def _layer(
     backbone: Backbone,
-    plan: TracedNetwork,
+    traced: TracedNetwork,
     tracker: ReceptiveFieldTracker,
     number: int,
     row: LayerSpan,
@@ -122,7 +122,7 @@ def _layer(
     model, spec = backbone.model, backbone.input
     steps = [step for node in row.nodes for step in tracker.steps.get(node, [])]
     only = _only_convolution(model, row, steps)
-    shape = tuple(plan.values[row.end].shape[1:])
+    shape = tuple(traced.values[row.end].shape[1:])
     if only is not None and (only.size == only.window.kernel and only.window.before == only.window.after == (0, 0)):
         kind, only = "linear", None  # a filter as large as its maps sees everything once
     elif number == 1 and not plain:
@@ -134,7 +134,7 @@ def _layer(
     leaving = tracker.fields.get(row.end)
     stride = only.window.stride if only else None
     if stride is None and kind in ("block", "stem"):
-        stride = _total_stride(plan, tracker, before, row.end)
+        stride = _total_stride(traced, tracker, before, row.end)
     return Layer(
         number=number,
         name=row.name,
@@ -149,9 +149,11 @@ def _layer(
     )
 
 
-def _total_stride(plan: TracedNetwork, tracker: ReceptiveFieldTracker, before: fx.Node, after: fx.Node) -> Pair | None:
+def _total_stride(
+    traced: TracedNetwork, tracker: ReceptiveFieldTracker, before: fx.Node, after: fx.Node
+) -> Pair | None:
     """By how much a row thins out the places; None where it can't be told (tokens)."""
-    entering, leaving = (_map_side(tuple(plan.values[node].shape[1:])) for node in (before, after))
+    entering, leaving = (_map_side(tuple(traced.values[node].shape[1:])) for node in (before, after))
     if entering and leaving:
         return (round(entering / leaving), round(entering / leaving))
     first, last = tracker.fields.get(before), tracker.fields.get(after)

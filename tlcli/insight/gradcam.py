@@ -130,11 +130,11 @@ class GradCam:
 
 def _with_place(backbone: Backbone, tap: Tap) -> tuple[nn.Module, nn.Module]:
     """The network with a `LayerProbe` behind a layer: images to logits, and the module that gives the maps."""
-    plan = trace_backbone(backbone)
-    assert plan is not None, "mapped_taps has traced it"
+    traced = trace_backbone(backbone)
+    assert traced is not None, "mapped_taps has traced it"
     graph = fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
-    graph.output(graph.graph_copy(plan.graph, copied))
+    graph.output(graph.graph_copy(traced.graph, copied))
     network = fx.GraphModule(backbone.model, graph)
     place = LayerProbe(tap.layout)
     network.add_submodule("place", place)

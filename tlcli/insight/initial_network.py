@@ -44,9 +44,9 @@ def start_of(run: Run, backbone: Backbone) -> Start:
         run: Finished.
         backbone: Its network, with its weights, on the CPU.
     """
-    plan = trace_backbone(backbone)
-    layers = run.layer if plan is None else len(plan.rows)
-    if plan is None or run.layer >= layers:
+    traced = trace_backbone(backbone)
+    layers = run.layer if traced is None else len(traced.layers)
+    if traced is None or run.layer >= layers:
         return Start(frozen=layers, remark="Only the head was trained: all layers are as before fine-tuning.")
     missing = "What the trained layers were before fine-tuning can't be shown"
     asked = run.info["settings"]
@@ -59,7 +59,7 @@ def start_of(run: Run, backbone: Backbone) -> Start:
     except (KeyError, TypeError):
         return Start(frozen=run.layer, remark=f"{missing}: run.json doesn't say what they were.")
     was, now = start.model.state_dict(), backbone.model.state_dict()
-    if reason := _differs(run, plan, was, now):
+    if reason := _differs(run, traced, was, now):
         return Start(frozen=run.layer, remark=f"{missing}: {reason}")
     heads = tuple(f"{name}." for name in head_names(backbone.model))
     if all(name.startswith(heads) or torch.equal(value, now[name]) for name, value in was.items()):
@@ -67,12 +67,12 @@ def start_of(run: Run, backbone: Backbone) -> Start:
     return Start(frozen=run.layer, model=start.model, remark=f"Before: {start.origin}.")
 
 
-def _differs(run: Run, plan: TracedNetwork, was: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str | None:
+def _differs(run: Run, traced: TracedNetwork, was: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str | None:
     """Why `was` is not what the run began with; None where it is, as far as can be told."""
     if {name: value.shape for name, value in now.items()} != {name: value.shape for name, value in was.items()}:
         return f"{run.info['backbone']} is another network in this version."
     frozen = tuple(
-        f"{node.target}." for row in plan.rows[: run.layer] for node in row.nodes if node.op == "call_module"
+        f"{node.target}." for row in traced.layers[: run.layer] for node in row.nodes if node.op == "call_module"
     )
     origin = run.info.get("weights")
     if any(name.startswith(frozen) and not torch.equal(value, now[name]) for name, value in was.items()):

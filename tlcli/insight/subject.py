@@ -46,9 +46,9 @@ class Subject:
 
     def look_into(self, taps: Sequence[Tap]) -> nn.Module:
         """Images float [B, C, H, W], normalized, to a tuple of what leaves each layer, in one pass."""
-        plan = trace_backbone(self.backbone)
-        assert plan is not None, "choose_taps has traced it"
-        return several(self.backbone.model, plan, taps, start=self.start, frozen=self.frozen)
+        traced = trace_backbone(self.backbone)
+        assert traced is not None, "choose_taps has traced it"
+        return several(self.backbone.model, traced, taps, start=self.start, frozen=self.frozen)
 
 
 def is_run(name: str) -> bool:

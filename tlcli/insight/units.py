@@ -94,14 +94,14 @@ def choose_taps(backbone: Backbone, asked: tuple[str, ...]) -> list[Tap]:
     Raises:
         UsageError: there is no such layer, or the network can't be traced.
     """
-    plan = _plan_of(backbone)
-    names = [row.name for row in plan.rows]
+    traced = _trace(backbone)
+    names = [row.name for row in traced.layers]
     if asked:
         numbers = sorted({_number(text, names, backbone.name) for text in asked})
     else:
         count = min(LAYERS, len(names))
         numbers = sorted({1 + round(index * (len(names) - 1) / max(count - 1, 1)) for index in range(count)})
-    return list(_taps(backbone, plan, numbers))
+    return list(_taps(backbone, traced, numbers))
 
 
 def mapped_taps(backbone: Backbone) -> Iterator[Tap]:
@@ -113,26 +113,26 @@ def mapped_taps(backbone: Backbone) -> Iterator[Tap]:
     Raises:
         UsageError: the network can't be traced.
     """
-    plan = _plan_of(backbone)
-    taps = _taps(backbone, plan, range(len(plan.rows), 0, -1))
+    traced = _trace(backbone)
+    taps = _taps(backbone, traced, range(len(traced.layers), 0, -1))
     return (tap for tap in taps if tap.layout.places != (1, 1) and (tap.layout.kind != "tokens" or _square(tap.layout)))
 
 
-def _plan_of(backbone: Backbone) -> TracedNetwork:
-    plan = trace_backbone(backbone)
-    if plan is None or not plan.rows:
+def _trace(backbone: Backbone) -> TracedNetwork:
+    traced = trace_backbone(backbone)
+    if traced is None or not traced.layers:
         raise UsageError(
             f"{backbone.name} can't be traced, so nothing between its input and its head can be told apart. "
             "Use another backbone."
         )
-    return plan
+    return traced
 
 
-def _taps(backbone: Backbone, plan: TracedNetwork, numbers: Iterable[int]) -> Iterator[Tap]:
+def _taps(backbone: Backbone, traced: TracedNetwork, numbers: Iterable[int]) -> Iterator[Tap]:
     """The layers with these numbers."""
     table, spec = layer_table(backbone).layers, backbone.input
-    tracker = track_receptive_fields(backbone.model, plan.graph, (1, spec.channels, spec.height, spec.width))
-    return (_tap(backbone, plan, tracker, table[number - 1], plan.rows[number - 1]) for number in numbers)
+    tracker = track_receptive_fields(backbone.model, traced.graph, (1, spec.channels, spec.height, spec.width))
+    return (_tap(backbone, traced, tracker, table[number - 1], traced.layers[number - 1]) for number in numbers)
 
 
 def _number(text: str, names: list[str], backbone: str) -> int:
@@ -150,12 +150,14 @@ def _number(text: str, names: list[str], backbone: str) -> int:
     raise UsageError(f"--layer {text}: {backbone} has no layer of this name.{hint} {see[0].upper()}{see[1:]}.")
 
 
-def _tap(backbone: Backbone, plan: TracedNetwork, tracker: ReceptiveFieldTracker, layer: Layer, row: LayerSpan) -> Tap:
+def _tap(
+    backbone: Backbone, traced: TracedNetwork, tracker: ReceptiveFieldTracker, layer: Layer, row: LayerSpan
+) -> Tap:
     before = int(getattr(backbone.model, "num_prefix_tokens", 0))
-    node, layout = row.end, _layout(plan.values[row.end], tracker.fields.get(row.end), before)
+    node, layout = row.end, _layout(traced.values[row.end], tracker.fields.get(row.end), before)
     if layout.places == (1, 1):  # pooled or flattened: look at the maps before
         for earlier in reversed(row.nodes):
-            value, field = plan.values[earlier], tracker.fields.get(earlier)
+            value, field = traced.values[earlier], tracker.fields.get(earlier)
             if not isinstance(value, Tensor) or value.ndim < 3 or field is None:
                 continue
             found = _layout(value, field, before)
@@ -223,7 +225,7 @@ def stages(taps: Sequence[Tap], *, frozen: int | None, compare: bool) -> list[Ta
 
 def several(
     model: nn.Module,
-    plan: TracedNetwork,
+    traced: TracedNetwork,
     taps: Sequence[Tap],
     *,
     start: nn.Module | None = None,
@@ -236,18 +238,18 @@ def several(
 
     Args:
         model: The network.
-        plan: Of the network.
+        traced: The traced network.
         taps: The layers.
         start: The network before fine-tuning, for taps of that stage.
         frozen: Layers that both have in common, which are computed once.
     """
     networks = nn.ModuleDict({AFTER: model, BEFORE: start or model})
-    common = {node for row in plan.rows[: frozen or 0] for node in row.nodes}
+    common = {node for row in traced.layers[: frozen or 0] for node in row.nodes}
     graph, shared = fx.Graph(), dict[fx.Node, fx.Node]()
     outputs: dict[int, fx.Node] = {}
     for stage in (AFTER, BEFORE):
         asked = {number: tap.node for number, tap in enumerate(taps) if tap.before == (stage == BEFORE)}
-        copied = _copy(graph, plan, set(asked.values()), stage, shared)
+        copied = _copy(graph, traced, set(asked.values()), stage, shared)
         shared |= {node: twin for node, twin in copied.items() if node in common or node.op == "placeholder"}
         for number, node in asked.items():
             outputs[number] = copied[node]
@@ -260,11 +262,11 @@ def several(
 
 
 def _copy(
-    graph: fx.Graph, plan: TracedNetwork, wanted: set[fx.Node], stage: str, shared: Mapping[fx.Node, fx.Node]
+    graph: fx.Graph, traced: TracedNetwork, wanted: set[fx.Node], stage: str, shared: Mapping[fx.Node, fx.Node]
 ) -> dict[fx.Node, fx.Node]:
-    """Copy a plan's nodes up to the last one wanted, with the modules of a stage, but for those that are shared."""
+    """Copy the nodes of a traced network up to the last one wanted, with the modules of a stage, except shared ones."""
     copied = dict(shared)
-    for node in plan.graph.nodes:
+    for node in traced.graph.nodes:
         if not wanted:
             break
         if node not in copied:

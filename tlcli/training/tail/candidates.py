@@ -26,10 +26,10 @@ def candidates_for(network: Network, freeze: str) -> list[Candidate]:
     """The depths to try for `--freeze`, deepest first; that of the head alone is left out."""
     if freeze != "auto":
         return [Candidate(freeze=freeze, share=1.0)]
-    plan = trace_backbone(network.backbone)
-    if plan is None:
+    traced = trace_backbone(network.backbone)
+    if traced is None:
         return [Candidate(freeze="none", share=1.0)]
-    costs = multiply_adds_by_module(network.backbone, [row.name for row in plan.rows])
+    costs = multiply_adds_by_module(network.backbone, [row.name for row in traced.layers])
     whole = max(1, sum(costs))
     layers = [layer for layer in depths(costs) if not layer or _can_cut(network, layer)]
     # Layers whose cost nobody could count must not look free.
