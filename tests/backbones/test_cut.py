@@ -354,7 +354,7 @@ class Shortcut(nn.Module):
 def test_where_training_takes_another_way_the_nearest_depths_are_named(number):
     spec = load("tf_efficientnet_lite0", 64).input
     backbone = Backbone(name="shortcut", model=Shortcut().eval(), input=spec, origin="random weights")
-    with pytest.raises(UsageError, match=r"nearest depths that work are 2 \(two\) and 5 \(five\)") as caught:
+    with pytest.raises(UsageError, match=r"nearest valid values are 2 \(two\) and 5 \(five\)") as caught:
         cut_at(backbone, str(number))
     assert caught.value.exit_code == 2
     for works in ("1", "2", "5", "6", "all"):

@@ -138,7 +138,7 @@ def test_weights_of_another_network_name_the_first_keys(tmp_path):
         (lambda weight: weight.to_sparse(), r"conv1.weight \(sparse_coo\)"),
         (lambda weight: weight.to("meta"), r"conv1.weight \(without values, on meta\)"),
         (lambda weight: weight.to(torch.complex64), r"conv1.weight \(complex\)"),
-        (lambda weight: weight.to(torch.int8), r"1 tensors of another kind \(conv1.weight int8 instead of float32\)"),
+        (lambda weight: weight.to(torch.int8), r"1 tensors with another type \(conv1.weight int8 instead of float32\)"),
         (lambda weight: weight.bool(), r"conv1.weight bool instead of float32"),
     ],
 )

@@ -1,4 +1,4 @@
-"""AlexNet (Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks"), torchvision's."""
+"""AlexNet as in torchvision (Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks")."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ WEIGHTS_URL: str = AlexNet_Weights.IMAGENET1K_V1.url
 
 
 class AlexNet(TorchvisionAlexNet):
-    """torchvision's network and state-dict keys, with the attributes by which we know timm's networks."""
+    """torchvision's AlexNet, with the same state-dict keys, plus the attributes that timm's networks have.
+
+    Args:
+        num_classes: Number of outputs.
+    """
 
     pretrained_cfg: ClassVar[dict[str, Any]] = {
         "architecture": "torchvision/alexnet",

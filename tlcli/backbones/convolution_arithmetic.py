@@ -1,6 +1,6 @@
-"""The arithmetic of convolution and pooling: floor((n + 2p - f) / s) + 1, and how many weights each kind of layer has.
+"""The output sizes of convolutions and poolings: floor((n + 2p - f) / s) + 1 along each axis.
 
-n pixels come in along an axis, p are padded on each side, f is the filter's side, s the stride.
+Here n is the input size in pixels, p the padding on each side, f the side of the filter, and s the stride.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A window that slides over maps: a convolution's filter, or a pooling's. Pairs are (height, width)."""
+    """The sliding window of a convolution or pooling. Pairs are (height, width)."""
 
     kernel: Pair
     stride: Pair = (1, 1)
@@ -27,22 +27,22 @@ class Window:
     """padding at the bottom and right, in pixels"""
     dilation: Pair = (1, 1)
     ceil: bool = False
-    """a last window may reach beyond the padding (a pooling's ceil_mode)"""
+    """whether the last window may reach beyond the padding (ceil_mode of poolings)"""
 
     def extent(self, axis: int) -> int:
-        """Pixels from the window's first to its last, dilation included."""
+        """Return the side of the window in pixels, including dilation, along an axis (0 height, 1 width)."""
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1
 
     def output_size(self, size: int, axis: int = 0) -> int:
-        """How many places the window has along an axis (0 height, 1 width) of `size` pixels."""
+        """Return the number of window positions along an axis (0 height, 1 width) of `size` pixels."""
         room = size + self.before[axis] + self.after[axis] - self.extent(axis)
-        places = room // self.stride[axis] + 1
-        if self.ceil and room % self.stride[axis] and places * self.stride[axis] < size + self.before[axis]:
-            places += 1  # only if it would start inside the image or the padding before it
-        return places
+        positions = room // self.stride[axis] + 1
+        if self.ceil and room % self.stride[axis] and positions * self.stride[axis] < size + self.before[axis]:
+            positions += 1  # only if it starts inside the image or the padding before it
+        return positions
 
     def formula(self, size: int, axis: int = 0) -> str:
-        """The sum for people: "floor((224 + 2*2 - 11) / 4) + 1 = 55"."""
+        """Return the computation as text: "floor((224 + 2*2 - 11) / 4) + 1 = 55"."""
         before, after = self.before[axis], self.after[axis]
         padding = f"2*{before}" if before == after else f"{before} + {after}"
         rounding = "ceil" if self.output_size(size, axis) != self._floored(size, axis) else "floor"
@@ -56,14 +56,14 @@ class Window:
 
     @property
     def padding(self) -> Pair | tuple[int, int, int, int]:
-        """(height, width) where both sides are alike, else (left, right, top, bottom)."""
+        """(height, width) if both sides are equal, else (left, right, top, bottom), in pixels."""
         if self.before == self.after:
             return self.before
         return (self.before[1], self.after[1], self.before[0], self.after[0])
 
 
 def window_of(module: nn.Module, size: Pair) -> Window | None:
-    """The window of a convolution or pooling module on maps of `size` (height, width); None for other modules."""
+    """Return the window of a convolution or pooling on maps of `size` (height, width); None for other modules."""
     if isinstance(module, BlurPool2d):
         left, right, top, bottom = (_pair(side)[0] for side in module.padding)
         side = int(module.filt_size)
@@ -76,7 +76,7 @@ def window_of(module: nn.Module, size: Pair) -> Window | None:
     extents = [dilation[axis] * (kernel[axis] - 1) + 1 for axis in (0, 1)]
     before: Pair
     after: Pair
-    if "Same" in type(module).__name__ or module.padding == "same":  # TensorFlow's: as much as is needed
+    if "Same" in type(module).__name__ or module.padding == "same":  # TensorFlow's padding depends on the size
         height, width = (
             max((math.ceil(size[a] / stride[a]) - 1) * stride[a] + extents[a] - size[a], 0) for a in (0, 1)
         )

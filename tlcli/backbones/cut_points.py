@@ -59,9 +59,9 @@ def trace_backbone(backbone: Backbone) -> TracedNetwork | None:
     Returns:
         None if the network cannot be traced.
     """
-    if "eval" not in backbone.traced:
-        backbone.traced["eval"] = _trace(backbone)
-    traced: TracedNetwork | None = backbone.traced["eval"]
+    if "eval" not in backbone.trace_cache:
+        backbone.trace_cache["eval"] = _trace(backbone)
+    traced: TracedNetwork | None = backbone.trace_cache["eval"]
     return traced
 
 

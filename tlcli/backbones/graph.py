@@ -1,8 +1,8 @@
-"""The network as a graph whose nodes are whole blocks, and the places where exactly one tensor crosses.
+"""Trace a network into a graph whose nodes are whole blocks, and find which values cross each place in it.
 
-What a block is, timm's maintainers wrote down: `model.group_matcher()` sorts parameter names into blocks. The
-largest modules whose parameters belong to one block stay whole in the graph (they run as ever, with their own
-dropout and stochastic depth), so tracing is quick and nothing inside a block needs to be traceable.
+timm defines the blocks: `model.group_matcher()` assigns parameter names to groups. The largest modules whose parameters
+belong to a single group stay whole in the graph and run unchanged, with their own dropout and stochastic depth. So
+tracing is fast, and nothing inside a block needs to be traceable.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from tlcli.backbones.heads import head_names
 
 T = TypeVar("T")
 NodeId = tuple[str, str, int]
-"""A node by where it came from: the module that ran it, what it calls, and the how-manieth such call."""
+"""Identifies a node across traces: the module that contains it, its target, and the index among such calls."""
 
-# What a forward that can't be traced raises: control flow on values, or code that wants real tensors.
 TRACE_ERRORS = (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, ValueError, IndexError, AssertionError)
+"""Exceptions of a forward pass that cannot be traced: control flow on values, or code that needs real tensors."""
 
 
 class BlockTracer(fx.Tracer):
     """Traces a network down to its blocks.
 
     Args:
-        blocks: Names of the modules that stay whole, besides those that have no children, or that timm or
-            torch says not to trace into.
+        blocks: Names of the modules that stay whole, besides those without children and those that timm or torch
+            excludes from tracing.
     """
 
     def __init__(self, blocks: Collection[str] = ()) -> None:
@@ -54,7 +54,7 @@ class BlockTracer(fx.Tracer):
     def call_module(  # noqa: D102
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:  # noqa: ANN401
-        # VGG's hidden layers: two rows, behind a test of the image's size that can't be traced.
+        # VGG's hidden layers are two rows of the table, after a check of the map's size that cannot be traced.
         if isinstance(m, ConvMlp):
             maps = self.create_proxy("call_function", _at_least, (*args, m.input_kernel_size), {})
             return m.act2(m.fc2(m.drop(m.act1(m.fc1(maps)))))
@@ -62,7 +62,7 @@ class BlockTracer(fx.Tracer):
 
 
 def _at_least(maps: Tensor, side: int) -> Tensor:
-    """What `ConvMlp` does to maps that are smaller than its kernel."""
+    """Enlarge maps [B, C, H, W] that are smaller than the kernel of `ConvMlp`, as it does itself."""
     height, width = maps.shape[-2:]
     if height >= side and width >= side:
         return maps
@@ -70,10 +70,14 @@ def _at_least(maps: Tensor, side: int) -> Tensor:
 
 
 def trace_graph(model: nn.Module, blocks: Collection[str]) -> fx.Graph:
-    """The graph of the network's forward in the mode (eval or train) it is in.
+    """Trace the forward pass of a network in its current mode (eval or train).
+
+    Args:
+        model: The network; its optional arguments are fixed to their defaults.
+        blocks: Names of the modules that stay whole.
 
     Raises:
-        One of TRACE_ERRORS: It can't be traced.
+        TRACE_ERRORS: The network cannot be traced.
     """
     options = list(inspect.signature(model.forward).parameters.values())[1:]
     fixed = {option.name: option.default for option in options if option.default is None or option.default is False}
@@ -88,7 +92,7 @@ def trace_graph(model: nn.Module, blocks: Collection[str]) -> fx.Graph:
 
 
 def block_names(model: nn.Module) -> set[str]:
-    """Modules that are one block: all their parameters are in one of timm's groups, and none is the head's."""
+    """Return the modules that are blocks: all their parameters are in one of timm's groups, and none is in the head."""
     group_of = _grouping(model)
     if group_of is None:
         return set()
@@ -106,17 +110,17 @@ def block_names(model: nn.Module) -> set[str]:
         if len(found) == 1
         and None not in found
         and not any(head == name or head.startswith(f"{name}.") for head in heads)
-        and not _merely_wraps(model.get_submodule(name))
+        and not _is_wrapper(model.get_submodule(name))
     }
 
 
-def _merely_wraps(module: nn.Module) -> bool:
-    """A container of one module, or one that is never called itself."""
+def _is_wrapper(module: nn.Module) -> bool:
+    """Return whether a module is a container of one module, or one that is never called itself."""
     return isinstance(module, nn.ModuleList | nn.ModuleDict) or (isinstance(module, nn.Sequential) and len(module) == 1)
 
 
 def _grouping(model: nn.Module) -> Callable[[str], Hashable] | None:
-    """Timm's sorting of parameter names into blocks; None where the network has none, None for no block."""
+    """Return timm's function from a parameter name to its group (or None); None if the network defines no groups."""
     matcher = getattr(model, "group_matcher", None)
     groups: Any = matcher(coarse=False) if matcher is not None else None
     if groups is None:
@@ -144,7 +148,7 @@ def _hashable(group: Any) -> Hashable:  # noqa: ANN401
 
 
 def node_ids(graph: fx.Graph) -> dict[fx.Node, NodeId]:
-    """Each node's place: the same operation has the same place when traced in eval and in train mode."""
+    """Return an ID for each node that is the same for the same operation in traces in eval and in train mode."""
     seen: dict[tuple[str, str], int] = defaultdict(int)
     found: dict[fx.Node, NodeId] = {}
     for node in graph.nodes:
@@ -155,8 +159,13 @@ def node_ids(graph: fx.Graph) -> dict[fx.Node, NodeId]:
     return found
 
 
-class Shapes(fx.Interpreter):
-    """Runs a graph once and remembers the shape of every tensor and the value of everything else."""
+class ValueRecorder(fx.Interpreter):
+    """Runs a graph and records the shape of every tensor and the value of everything else.
+
+    Args:
+        model: The network.
+        graph: Its graph.
+    """
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         super().__init__(model, garbage_collect_values=True, graph=graph)
@@ -164,7 +173,7 @@ class Shapes(fx.Interpreter):
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: D102
         args, kwargs = super().fetch_args_kwargs_from_env(n)
-        # a graph's lists are immutable, but HRNet writes into the one that it gets
+        # fx passes immutable lists, but some modules (of HRNet) write into theirs
         return tuple(list(arg) if isinstance(arg, list) else arg for arg in args), kwargs
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401, D102
@@ -174,11 +183,12 @@ class Shapes(fx.Interpreter):
 
 
 def run_on_meta(model: nn.Module, run: Callable[[nn.Module, torch.device], T]) -> T:
-    """Do something that needs shapes only with a copy on the meta device; where that fails, with the network.
+    """Call a function that needs only shapes with a copy of the network on the meta device.
 
     Args:
-        model: Any device.
-        run: Takes a network and the device of its parameters.
+        model: The network, on any device.
+        run: Called with a network and the device of its parameters; if it fails on the meta device, called again with
+            the network itself.
     """
     device = next(model.parameters()).device
     tensors = [*model.parameters(), *model.buffers()]
@@ -192,31 +202,31 @@ def run_on_meta(model: nn.Module, run: Callable[[nn.Module, torch.device], T]) -
 
 
 def node_values(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
-    """What each node gives for an empty image: tensors on the meta device, other values as they are.
+    """Return the value of each node for empty images: tensors on the meta device, other values as they are.
 
     Args:
-        model: Any device, in the mode it was traced in.
-        graph: Of this model.
-        shape: [B, C, H, W].
+        model: The network, on any device, in the mode in which it was traced.
+        graph: Its graph.
+        shape: Shape [B, C, H, W] of the images.
     """
 
     def run(network: nn.Module, device: torch.device) -> dict[fx.Node, Any]:
-        shapes = Shapes(network, graph)
-        shapes.run(torch.zeros(shape, device=device))
-        return shapes.values
+        recorder = ValueRecorder(network, graph)
+        recorder.run(torch.zeros(shape, device=device))
+        return recorder.values
 
     with torch.no_grad():
         return run_on_meta(model, run)
 
 
 def input_node(graph: fx.Graph) -> fx.Node:
-    """The image's placeholder."""
+    """Return the placeholder of the images."""
     node: fx.Node = next(iter(graph.nodes))
     return node
 
 
-def depend_on_image(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes whose value depends on the image; the others (parameters, constants) can be had anywhere."""
+def image_dependent(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes whose value depends on the image; others (parameters, constants) are available everywhere."""
     found = {input_node(graph)}
     for node in graph.nodes:
         if not found.isdisjoint(node.all_input_nodes):
@@ -225,13 +235,13 @@ def depend_on_image(graph: fx.Graph) -> set[fx.Node]:
 
 
 def crossings(graph: fx.Graph) -> list[set[fx.Node]]:
-    """For each node, in order: the values made by it or before it that a later one uses."""
+    """Return, for each node in order, the nodes up to it whose values later nodes use."""
     order = {node: index for index, node in enumerate(graph.nodes)}
-    moving = depend_on_image(graph)
+    dependent = image_dependent(graph)
     alive: set[fx.Node] = set()
     found = []
     for index, node in enumerate(graph.nodes):
-        if node in moving:
+        if node in dependent:
             alive.add(node)
         alive = {live for live in alive if any(order[user] > index for user in live.users)}
         found.append(set(alive))

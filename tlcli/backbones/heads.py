@@ -1,6 +1,6 @@
-"""The head: timm's classifier, a linear layer or a 1x1 convolution; twin heads are averaged and count as one.
+"""The head: timm's classifier, a linear layer or a 1x1 convolution. Twin heads are averaged and count as one.
 
-Shapes: D features, k classes.
+Shapes: B images of H x W pixels with C channels, D features, k classes.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ Head = nn.Linear | nn.Conv2d
 
 
 def head_modules(model: nn.Module) -> list[Head]:
-    """The network's classifier: one `nn.Linear` or 1x1 `nn.Conv2d`, or two that it averages (DeiT, LeViT).
+    """Return the network's classifier: one `nn.Linear` or 1x1 `nn.Conv2d`, or two that are averaged (DeiT, LeViT).
 
-    Empty for a network that was built without a classifier.
+    The list is empty for a network without a classifier.
     """
     return [cast(Head, model.get_submodule(name)) for name in head_names(model)]
 
 
 def head_names(model: nn.Module) -> list[str]:
-    """The classifiers' names in the network, in the order in which timm lists them."""
+    """Return the names of the classifiers, in timm's order."""
     named = model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
     names: list[str] = [named] if isinstance(named, str) else list(named)
-    # VOLO's second classifier looks at single patches, and its maximum is added: no twin.
+    # VOLO's second classifier is no twin: it classifies patches, and its maximum is added to the logits.
     names = [name for name in names if name != "aux_head"]
     return [leaf for name in names if (leaf := _classifier_within(model, name)) is not None]
 
 
 def _classifier_within(model: nn.Module, name: str) -> str | None:
-    """`name` itself where it is a classifier, else the last one inside it (a norm and a linear layer, say)."""
+    """Return `name` if it is a linear layer or convolution, else the last one inside it, or None."""
     try:
         module = model.get_submodule(name)
     except AttributeError:
@@ -47,7 +47,7 @@ def _classifier_within(model: nn.Module, name: str) -> str | None:
 
 
 def set_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
-    """Write a softmax layer into the network's head, and into both where it has twins.
+    """Write the weights of a softmax layer into the network's head, or into both twins.
 
     Args:
         model: The network.
@@ -55,11 +55,11 @@ def set_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
         bias: float [k].
 
     Raises:
-        UsageError: The network has no head of this size, or one without bias.
+        UsageError: The network has no head of this size, or its head has no bias.
     """
     heads = head_modules(model)
     if not heads:
-        raise UsageError(f"{type(model).__name__} has no head to write {weight.shape[0]} classes into.")
+        raise UsageError(f"{type(model).__name__} has no head for {weight.shape[0]} classes. Use another backbone.")
     with torch.no_grad():
         for head in heads:
             if tuple(head.weight.shape[:2]) != tuple(weight.shape) or head.bias is None:
@@ -71,7 +71,7 @@ def set_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
 
 
 def reset_head(model: nn.Module) -> None:
-    """Draw a new head from the global generator; twins start, and so stay, alike."""
+    """Initialize the head from the global generator. Twins start equal, and so stay equal."""
     heads = head_modules(model)
     for head in heads:
         head.reset_parameters()
@@ -81,7 +81,7 @@ def reset_head(model: nn.Module) -> None:
 
 
 def zero_auxiliary_head(model: nn.Module) -> None:
-    """VOLO adds half its auxiliary head's maximum to the logits: at zero weights it adds nothing."""
+    """Set VOLO's auxiliary head to zero: half its maximum is added to the logits, which then adds nothing."""
     auxiliary = getattr(model, "aux_head", None)
     if isinstance(auxiliary, nn.Linear):
         nn.init.zeros_(auxiliary.weight)
@@ -89,10 +89,10 @@ def zero_auxiliary_head(model: nn.Module) -> None:
 
 
 class MeanOfHeads(nn.Module):
-    """The heads' mean logits: with one head, the head.
+    """Averages the logits of the heads.
 
     Args:
-        heads: Linear layers or 1x1 convolutions of the same size.
+        heads: One or more linear layers or 1x1 convolutions of the same size.
     """
 
     def __init__(self, heads: Sequence[Head]) -> None:
@@ -100,7 +100,7 @@ class MeanOfHeads(nn.Module):
         self.heads = nn.ModuleList(heads)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits [B, k] of features [B, D]."""
+        """Compute logits [B, k] of features [B, D]."""
         logits = [
             head(features if isinstance(head, nn.Linear) else features[:, :, None, None]).flatten(1)
             for head in self.heads
@@ -109,7 +109,7 @@ class MeanOfHeads(nn.Module):
 
 
 class HeadInput(nn.Module):
-    """What the head sees when the whole network runs: the way to a feature where nothing can be traced.
+    """Runs the whole network and returns the input of its head; a prefix for networks that cannot be traced.
 
     Args:
         model: The network.
@@ -119,21 +119,21 @@ class HeadInput(nn.Module):
     def __init__(self, model: nn.Module, heads: Sequence[Head]) -> None:
         super().__init__()
         self.model = model
-        self._own = threading.local()  # batches may run side by side, each must see its own
+        self._local = threading.local()  # several threads may run batches at once
         for head in heads:
-            head.register_forward_pre_hook(self._see)
+            head.register_forward_pre_hook(self._record)
 
-    def _see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if (seen := getattr(self._own, "seen", None)) is not None:
-            seen.append(inputs[0])
+    def _record(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if (recorded := getattr(self._local, "inputs", None)) is not None:
+            recorded.append(inputs[0])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features [B, D] of images [B, C, H, W]."""
-        self._own.seen = []
+        """Compute features [B, D] of images [B, C, H, W]."""
+        self._local.inputs = []
         try:
             self.model(images)
-            seen: list[Tensor] = self._own.seen
+            recorded: list[Tensor] = self._local.inputs
         finally:
-            self._own.seen = None
-        vectors = [value.flatten(1) if value.shape[2:].numel() == 1 else value for value in seen]
+            self._local.inputs = None
+        vectors = [value.flatten(1) if value.shape[2:].numel() == 1 else value for value in recorded]
         return torch.stack(vectors).mean(0) if len(vectors) > 1 else vectors[0]

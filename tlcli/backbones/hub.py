@@ -1,4 +1,4 @@
-"""Pretrained weights from the Hugging Face hub or an URL: what is already here, and a quick no where it is not."""
+"""Pretrained weights from the Hugging Face hub or a URL: find cached ones, or fail fast if they are unreachable."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ WEIGHT_FILES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-PATIENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 
 
 def cached_weights(config: Mapping[str, Any]) -> Path | None:
-    """The weights file of a pretrained_cfg in the hub's (or torch's) cache folder, if it is there. Reads no network.
+    """Return the weights file in the cache folder of the hub or of torch, or None. Makes no network requests.
 
     Args:
         config: timm's pretrained_cfg as a dictionary.
@@ -43,13 +43,17 @@ def cached_weights(config: Mapping[str, Any]) -> Path | None:
 
 
 def require_hub(name: str, config: Mapping[str, Any]) -> None:
-    """Return when NAME's weights can be downloaded, else say at once that they can't.
+    """Raise an error if pretrained weights cannot be downloaded.
 
-    The hub's own client tries again for most of a minute before it gives up.
+    The hub's own client retries for most of a minute before it gives up.
+
+    Args:
+        name: Name of the backbone, for messages.
+        config: Its pretrained_cfg.
 
     Raises:
-        UsageError: Nobody published weights of this network.
-        MachineError: They exist, but the hub can't be reached.
+        UsageError: There are no pretrained weights of this network.
+        MachineError: They exist, but the hub cannot be reached.
     """
     if config.get("hf_hub_id"):
         from huggingface_hub.constants import ENDPOINT
@@ -58,28 +62,28 @@ def require_hub(name: str, config: Mapping[str, Any]) -> None:
     elif config.get("url"):
         address = str(config["url"])
     else:
-        raise UsageError(f"There are no pretrained weights of {name}. Give --weights none (random) or --weights FILE.")
-    if not _answers(address):
-        raise unreachable(name)
+        raise UsageError(f"There are no pretrained weights of {name}. Use --weights none (random) or --weights FILE.")
+    if not _is_reachable(address):
+        raise unreachable_error(name)
 
 
-def _answers(address: str) -> bool:
-    """Whether anything answers there, through the proxy of the environment if there is one."""
+def _is_reachable(address: str) -> bool:
+    """Return whether a URL responds, through the proxy of the environment if there is one."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
-    question = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "tlcli"})
+    request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "tlcli"})
     try:
-        with urllib.request.urlopen(question, timeout=PATIENCE_SECONDS):
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
             return True
     except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
-def unreachable(name: str) -> MachineError:
-    """The one line for weights that are neither here nor reachable."""
+def unreachable_error(name: str) -> MachineError:
+    """Return the error for weights that are neither cached nor reachable."""
     return MachineError(
-        f"The ImageNet weights of {name} are not on this machine and the hub can't be reached: give --weights FILE "
-        "or --weights none, or run once online (HF_HOME names the folder where the hub keeps its files)."
+        f"The ImageNet weights of {name} are not on this machine, and the hub cannot be reached. Use --weights FILE "
+        "or --weights none, or run once online (the hub keeps its files in the folder HF_HOME)."
     )

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 
 class LeNet5(nn.Module):
-    """Two 5x5 convolutions without padding, average pooling, tanh; 61,706 parameters with 10 classes.
+    """Two 5x5 convolutions without padding, average pooling, and tanh; 61,706 parameters with 10 classes.
 
-    As in most modern accounts the second convolution sees all six maps, the pooling has no
-    coefficients of its own, and the last layer is linear.
+    As in most modern implementations, the second convolution takes all six maps, the pooling has no weights, and the
+    last layer is linear.
+
+    Args:
+        num_classes: Number of outputs.
     """
 
     pretrained_cfg: ClassVar[dict[str, Any]] = {
@@ -48,7 +51,7 @@ class LeNet5(nn.Module):
         self.head = nn.Linear(84, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, k] of gray images [B, 1, 32, 32]."""
+        """Compute logits [B, k] of gray images float [B, 1, 32, 32]."""
         maps = self.pool1(self.act1(self.conv1(images)))
         maps = self.pool2(self.act2(self.conv2(maps)))
         vector = self.act3(self.fc1(self.flatten(maps)))

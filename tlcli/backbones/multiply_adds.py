@@ -1,4 +1,4 @@
-"""What a pass through a network costs, in multiply-adds: of the whole, and of each layer."""
+"""Count the multiply-adds of a forward pass: of the whole network, and of single modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from tlcli.backbones.build import Backbone
 
 
 def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """Multiply-adds of one input of `shape` through a network (convolutions, matrix products, attention)."""
+    """Count the multiply-adds of a forward pass (convolutions, matrix products, attention).
+
+    Args:
+        network: Any device.
+        shape: Shape of one input, without the batch.
+    """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, *shape, device=device))
@@ -18,7 +23,7 @@ def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def multiply_adds_by_module(backbone: Backbone, names: list[str]) -> list[int]:
-    """Multiply-adds of each of the modules `names`, for one image."""
+    """Count the multiply-adds of each of the modules `names`, for one image."""
     spec = backbone.input
     device = next(backbone.model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():

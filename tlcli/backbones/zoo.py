@@ -1,4 +1,4 @@
-"""From the name of a backbone to a network with weights, and what its images must look like."""
+"""Load a backbone by name, with its weights, and list all backbones."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from tlcli.backbones.timm_config import find_weights, read_timm_config, rebuild_
 
 DEFAULT = bundled_weights.NAME
 LOCAL_DIR = "local-dir:"
-COUNTED = 100  # parameters are counted for listings up to this long: each network must be built for it
+MAX_COUNTED = 100
+"""Longest listing for which parameters are counted: counting builds each network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneListing:
-    """A line of `tlcli backbones`."""
+    """A row of `tlcli backbones`."""
 
     name: str
     parameters: int | None
-    """with its original head; None where nobody counted"""
+    """number of parameters, including the original head; None if not counted"""
     input_size: int
-    """pixels"""
+    """side of the input, in pixels"""
     local: bool
-    """its pretrained weights are on this machine"""
+    """whether its pretrained weights are on this machine"""
 
 
 def load_backbone(
@@ -43,20 +44,20 @@ def load_backbone(
     size: int | None = None,
     seed: int = 0,
 ) -> Backbone:
-    """Build a network and fill it with weights.
+    """Build a network and load its weights.
 
     Args:
         name: A timm name, "torchvision/alexnet", "lenet5", or "local-dir:FOLDER".
         weights: "pretrained", "none" (random), or a file.
-        classes: Outputs of a fresh head; None keeps the pretrained one.
+        classes: Number of outputs of a new head; None keeps the pretrained head.
         size: Side of the input in pixels; None for the network's own.
-        seed: For whatever is random; the global generator's state is left as it was.
+        seed: Seed of random weights. The state of the global generator is restored.
 
     Raises:
-        UsageError: Unknown name, no published weights, or a size the network can't take.
+        UsageError: The name is unknown, there are no pretrained weights, or the network does not support this size.
         DataError: The weights file or folder is missing.
-        ArtifactError: It can't be read, or holds another network.
-        MachineError: The weights are not on this machine and the hub can't be reached.
+        ArtifactError: It cannot be read, or holds another network.
+        MachineError: The weights are not on this machine, and the hub cannot be reached.
     """
     with seeded(seed):
         if name.startswith(LOCAL_DIR):
@@ -69,44 +70,44 @@ def load_backbone(
         if weights != "none":
             origin = load_weights(backbone, name, weights)
         elif classes is not None:
-            _draw_as_published(backbone, name, size, seed)
+            _copy_random_weights(backbone, name, size, seed)
         if classes is not None:
             reset_head(backbone.model)
     return Backbone(name=name, model=backbone.model, input=backbone.input, origin=origin, arguments=backbone.arguments)
 
 
-def _draw_as_published(backbone: Backbone, name: str, size: int | None, seed: int) -> None:
-    """Give a random network the weights it has with its own head: all but the head then depend on the seed alone.
+def _copy_random_weights(backbone: Backbone, name: str, size: int | None, seed: int) -> None:
+    """Give a random network the weights that it has with its original head, except in the head.
 
-    Many networks draw their head first, so another number of classes would change every layer, and cached features
-    would serve one data set only.
+    Then all layers but the head depend on the seed only. Many networks initialize their head first, so another number
+    of classes would change every layer, and cached features would not be reusable for another dataset.
     """
     if name.startswith(LOCAL_DIR):
         return
     torch.default_generator.manual_seed(seed)
-    published = build_backbone(name, pretrained_config(name), classes=None, size=size).model.state_dict()
-    mine = backbone.model.state_dict()
-    same = {key: value for key, value in published.items() if key in mine and value.shape == mine[key].shape}
-    backbone.model.load_state_dict(same, strict=False)
+    original = build_backbone(name, pretrained_config(name), classes=None, size=size).model.state_dict()
+    own = backbone.model.state_dict()
+    shared = {key: value for key, value in original.items() if key in own and value.shape == own[key].shape}
+    backbone.model.load_state_dict(shared, strict=False)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from the CPU's generator, seeded, and give its state back after."""
+    """Seed the CPU's global generator, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def list_backbones(pattern: str | None = None) -> list[BackboneListing]:
-    """The backbones whose name contains `pattern` (or matches it, with * and ?), ours first.
+    """List the backbones whose name contains `pattern`, or matches it if it has *, ? or [.
 
-    Parameters are counted for up to 100 of them.
+    Backbones that timm does not provide come first. Parameters are counted if at most 100 backbones match.
     """
     pattern = (pattern or "*").lower()
-    pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    pattern = pattern if any(character in pattern for character in "*?[") else f"*{pattern}*"
     names = [name for name in [*NON_TIMM, *timm.list_models()] if fnmatch.fnmatch(name.lower(), pattern)]
-    return [_listing(name, count=len(names) <= COUNTED) for name in names]
+    return [_listing(name, count=len(names) <= MAX_COUNTED) for name in names]
 
 
 def _listing(name: str, *, count: bool) -> BackboneListing:

@@ -1,4 +1,4 @@
-"""backbones: the networks to choose from."""
+"""`tlcli backbones`: list the available networks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from tlcli.errors import UsageError
 
 
 def backbones(pattern: str | None = None) -> list[BackboneListing]:
-    """The backbones whose name contains `pattern`, or matches it where it has * or ?.
+    """List the backbones whose name contains `pattern`, or matches it if it has * or ?.
 
     Raises:
-        UsageError: there is none.
+        UsageError: No name matches.
     """
     listings = list_backbones(pattern)
     if not listings:
-        raise UsageError(f"no backbone's name contains {pattern!r}. Try a part of one, such as resnet or efficientnet.")
+        raise UsageError(f"no backbone matches {pattern!r}. Try a part of a name, such as resnet or efficientnet.")
     return listings

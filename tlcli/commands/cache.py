@@ -1,4 +1,4 @@
-"""cache list and cache prune: what lies in the feature cache, and making room."""
+"""`tlcli cache list` and `tlcli cache prune`: list and remove feature caches."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from tlcli.progress import Silent
 from tlcli.storage.locks import Held, locked
 from tlcli.storage.urls import default_cache
 
-SECONDS_A_DAY = 86_400.0
+SECONDS_PER_DAY = 86_400.0
 
 
 def cache_list(root: Path | None = None) -> list[CacheListing]:
-    """The feature caches in a directory, last used first."""
+    """List the feature caches in a directory (None: the default one), most recently used first."""
     return list_caches(root or default_cache())
 
 
 def cache_prune(
     root: Path | None = None, *, older_than_days: float = 0.0
 ) -> tuple[list[CacheListing], list[CacheListing]]:
-    """Remove the feature caches that were not used for some days.
+    """Remove feature caches that have not been used for some days.
+
+    Args:
+        root: Directory of the caches; None for the default one.
+        older_than_days: Days since the last use; 0 removes all caches.
 
     Returns:
-        The removed caches, and those that were left since somebody is writing them.
+        The removed caches, and those that were kept because a process is writing to them.
 
     Raises:
-        MachineError: a cache can't be removed.
+        MachineError: A cache cannot be removed.
     """
-    limit = time.time() - older_than_days * SECONDS_A_DAY
+    limit = time.time() - older_than_days * SECONDS_PER_DAY
     removed, busy = [], []
     for listing in cache_list(root):
         if listing.used > limit:
@@ -51,7 +55,7 @@ def cache_prune(
 
 
 def _remove(directory: Path) -> None:
-    """Remove a cache so that what a kill leaves is found again, by its `cache.json`."""
+    """Remove a cache. An interrupted removal leaves `cache.json`, so that the cache is still listed."""
     last = (".lock", "cache.json")
     for path in directory.iterdir():
         if path.is_dir():

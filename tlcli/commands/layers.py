@@ -1,4 +1,4 @@
-"""layers: the numbered layers of a backbone, or of a run's network."""
+"""`tlcli layers`: list the numbered layers of a backbone, or of the network of a run."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tlcli.storage.urls import is_url, parse_location
 
 @dataclass(frozen=True, kw_only=True)
 class LayersResult:
-    """A network's layers."""
+    """The layers of a network."""
 
     name: str
     input_shape: tuple[int, int, int]
-    """Channels, height, width."""
+    """channels, height, width"""
     table: LayerTable
     frozen: int | None
-    """With a run: number of the last frozen layer."""
+    """number of the last frozen layer; None without a run"""
 
     @property
     def trained_parameters(self) -> int:
-        """With a run: how many were trained, the head's among them."""
+        """Number of parameters that the run trained, including the head."""
         frozen = sum(layer.parameters for layer in self.table.layers if layer.number <= (self.frozen or 0))
         return self.table.parameters - frozen
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `--json`."""
+        """Return the object for `--json`."""
         return {
             "backbone": self.name,
             "input_shape": list(self.input_shape),
@@ -62,16 +62,20 @@ class LayersResult:
 
 
 def layers(name: str, *, size: int | None = None) -> LayersResult:
-    """List the layers of a backbone, or of the network in a run's directory. No weights are loaded.
+    """List the layers of a backbone, or of the network of a run. Loads no weights.
+
+    Args:
+        name: Name of a backbone, or the directory or URL of a run.
+        size: Side of the input in pixels, for a backbone only; None for its own.
 
     Raises:
-        UsageError: no such backbone, or it can't take images of that size.
-        ArtifactError: the run is broken.
+        UsageError: There is no such backbone, it does not support this size, or a run was given with a size.
+        ArtifactError: The run is damaged.
     """
     path = Path(name)
     if is_url(name) or (path / RUN_FILE).exists() or (path / UNFINISHED).exists():
         if size is not None:
-            raise UsageError("--size has no effect on a run, which has its own. Leave it out.")
+            raise UsageError("--size has no effect on a run, which has its own size. Remove it.")
         run = load_run(parse_location(name))
         backbone = rebuild_backbone(run.config)
         table, frozen = layer_table(backbone), run.layer
