@@ -4,9 +4,9 @@ import torch
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
-    """Small networks: threads that wait for each other on busy cores cost more than they bring.
+    """Run small networks in one thread, because on busy cores threads spend more time waiting than they save.
 
-    Runs that tests elsewhere compare to the last bit are trained with as many threads as they: none is trained here.
+    This is safe here only because these tests train no run that other tests compare to the last bit.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ def test_ten_filters_of_3x3x3_have_280_parameters():
     assert sum(p.numel() for p in nn.Conv2d(3, 10, 3).parameters()) == 280
 
 
-def test_the_edge_example_gives_30_on_the_bright_to_dark_edge():
+def test_an_edge_filter_gives_30_on_a_bright_to_dark_edge():
     image = torch.tensor([[10.0, 10, 10, 0, 0, 0]] * 6)[None, None]
     edge = torch.tensor([[1.0, 0, -1]] * 3)[None, None]
     expected = torch.tensor([[0.0, 30, 30, 0]] * 4)[None, None]
@@ -24,7 +24,7 @@ def test_7x7_by_3x3_with_stride_2_gives_3x3():
     assert Window(kernel=(3, 3), stride=(2, 2)).output_size(7) == 3
 
 
-def test_a_dense_layer_needs_14_million_weights_where_a_convolution_takes_456():
+def test_a_dense_layer_has_14_million_weights_and_the_convolution_456_parameters():
     with torch.device("meta"):
         dense, convolution = nn.Linear(32 * 32 * 3, 28 * 28 * 6), nn.Conv2d(3, 6, 5)
     assert dense.weight.numel() == 14_450_688
@@ -32,7 +32,7 @@ def test_a_dense_layer_needs_14_million_weights_where_a_convolution_takes_456():
     assert Window(kernel=(5, 5)).output_size(32) == 28
 
 
-def test_formula_as_people_write_it():
+def test_formula_as_text():
     assert Window(kernel=(11, 11), stride=(4, 4), before=(2, 2), after=(2, 2)).formula(224) == (
         "floor((224 + 2*2 - 11) / 4) + 1 = 55"
     )
@@ -56,13 +56,13 @@ def test_formula_as_people_write_it():
 )
 @pytest.mark.parametrize("size", [(14, 14), (15, 16), (17, 13)])
 @pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
-def test_output_size_is_what_torch_computes(module, size):
+def test_output_size_equals_that_of_torch(module, size):
     window = window_of(module, size)
     shape = module(torch.zeros(1, 2, *size)).shape[2:]
     assert (window.output_size(size[0], 0), window.output_size(size[1], 1)) == tuple(shape)
 
 
-def test_asymmetric_padding_is_shown_as_such():
+def test_asymmetric_padding_shows_both_sides():
     window = window_of(Conv2dSame(3, 8, 3, stride=2), (224, 224))
     assert window.padding == (0, 1, 0, 1)
     assert window.formula(224) == "floor((224 + 0 + 1 - 3) / 2) + 1 = 112"

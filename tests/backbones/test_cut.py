@@ -49,7 +49,7 @@ KINDS = [
     ("xcit_nano_12_p16_224", 64),
     ("mixer_s32_224", None),
 ]
-EVERY_DEPTH = [
+EVERY_LAYER = [
     ("lenet5", None),
     ("torchvision/alexnet", 64),
     ("resnet18", 64),
@@ -57,7 +57,7 @@ EVERY_DEPTH = [
     ("convnext_atto", 64),
     ("vit_tiny_patch16_224", 64),
 ]
-DROPPING = [
+DROP_RATES = [
     ("vit_tiny_patch16_224", 64, "drop_rate"),
     ("vit_tiny_patch16_224", 64, "drop_path_rate"),
     ("eva02_tiny_patch14_224", 56, "drop_path_rate"),
@@ -76,7 +76,7 @@ CLASSES = 3
 
 
 def load(name, size=None, weights="none"):
-    """A network with random weights whose BatchNorm has seen something."""
+    """Load a network with random weights and random BatchNorm statistics."""
     backbone = load_backbone(name, weights, classes=CLASSES, size=size)
     generator = torch.Generator().manual_seed(1)
     for module in backbone.model.modules():
@@ -92,29 +92,29 @@ def images(backbone, count=2):
     return torch.randn(shape, generator=torch.Generator().manual_seed(2))
 
 
-def depth(backbone):
+def layer_count(backbone):
     return cut_at(backbone, "none").of
 
 
-def spread(of):
-    """The first depth, a quarter, a half, three quarters, the last, and everything before the head."""
+def spread_layers(of):
+    """Return the first layer, those at a quarter, a half and three quarters, the last one, and `all`."""
     return [*dict.fromkeys(str(max(1, round(of * share))) for share in (0, 0.25, 0.5, 0.75, 1)), "all"]
 
 
 def check_cut(backbone, freeze):
-    """That a cut keeps what the network computes, and that training changes all of the tail and nothing else."""
+    """Check that a cut keeps the output of the network, and that training changes all of the tail and nothing else."""
     inputs = images(backbone)
     first, *twins = head_modules(backbone.model)
     twins = twins if freeze == "all" else []
     for twin in twins:
-        twin.load_state_dict(first.state_dict())  # as `refresh_head` leaves them
+        twin.load_state_dict(first.state_dict())  # as `reset_head` leaves them
     with torch.no_grad():
         expected = backbone.model(inputs)
         cut = cut_at(backbone, freeze)
         features = cut.prefix(inputs)
         found = cut.tail(features)
     if twins:
-        torch.testing.assert_close(found, expected)  # the feature is the mean of what the two see
+        torch.testing.assert_close(found, expected)  # the feature is the mean of the inputs of both
     else:
         assert torch.equal(found, expected)
     assert features.shape[1:] == cut.feature_shape
@@ -128,18 +128,18 @@ def check_cut(backbone, freeze):
 
 
 def check_training(backbone, cut, inputs, features):
-    """Some steps, while everybody calls train() on everything."""
+    """Train for two steps, calling train() on every module before each."""
     prefix, tail = ({key: value.clone() for key, value in part.state_dict().items()} for part in (cut.prefix, cut.tail))
-    backbone.model.zero_grad()  # of another cut's tail
+    backbone.model.zero_grad()  # of the tail of another cut
     optimizer = torch.optim.AdamW(cut.tail.parameters(), lr=1e-4)
     for _ in range(2):
         for module in (cut.prefix, cut.tail, backbone.model):
             module.train()
-        seen = cut.prefix(inputs)
-        assert torch.equal(seen, features)
-        assert not seen.requires_grad
+        again = cut.prefix(inputs)
+        assert torch.equal(again, features)
+        assert not again.requires_grad
         optimizer.zero_grad()
-        cut.tail(seen).square().sum().backward()
+        cut.tail(again).square().sum().backward()
         assert all(parameter.grad is not None for parameter in cut.tail.parameters())
         assert all(parameter.grad is None for parameter in cut.prefix.parameters())
         optimizer.step()
@@ -158,12 +158,12 @@ def save(backbone, folder: Path):
 
 
 @pytest.mark.parametrize(("name", "size"), KINDS, ids=[name for name, _ in KINDS])
-def test_cuts_equal_the_whole_and_train_the_tail_alone(name, size):
+def test_a_cut_equals_the_whole_network_and_trains_only_the_tail(name, size):
     backbone = load(name, size)
     keys = list(backbone.model.state_dict())
-    of = depth(backbone)
-    # Plain networks have a hundred million weights behind their maps: two depths are enough.
-    for freeze in spread(of) if name != "vgg11" else [str(of // 2), "all"]:
+    of = layer_count(backbone)
+    # Plain networks have a hundred million weights after their maps: two cuts are enough.
+    for freeze in spread_layers(of) if name != "vgg11" else [str(of // 2), "all"]:
         cut = check_cut(backbone, freeze)
         assert cut.layer == (of if freeze == "all" else int(freeze))
     assert len(cut.feature_shape) == 1
@@ -171,7 +171,7 @@ def test_cuts_equal_the_whole_and_train_the_tail_alone(name, size):
 
 
 @pytest.mark.parametrize(("name", "size"), FAMILIES, ids=[name for name, _ in FAMILIES])
-def test_state_dict_goes_through_timms_local_dir_strictly(name, size, tmp_path):
+def test_timm_loads_the_state_dict_from_a_local_dir_strictly(name, size, tmp_path):
     backbone = load(name, size)
     save(backbone, tmp_path)
     inputs = images(backbone)
@@ -186,7 +186,7 @@ def test_state_dict_goes_through_timms_local_dir_strictly(name, size, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["lenet5", "torchvision/alexnet", "tf_efficientnet_lite0"])
-def test_rebuild_takes_the_weights_strictly(name):
+def test_a_rebuilt_backbone_loads_the_weights_strictly(name):
     backbone = load(name)
     config = json.loads(json.dumps(make_timm_config(backbone, ["a", "b", "c"])))
     again = rebuild_backbone(config)
@@ -198,14 +198,14 @@ def test_rebuild_takes_the_weights_strictly(name):
     assert again.name == name
 
 
-@pytest.mark.parametrize(("name", "size"), EVERY_DEPTH, ids=[name for name, _ in EVERY_DEPTH])
-def test_every_depth(name, size):
+@pytest.mark.parametrize(("name", "size"), EVERY_LAYER, ids=[name for name, _ in EVERY_LAYER])
+def test_a_cut_after_every_layer(name, size):
     backbone = load(name, size)
-    for number in range(1, depth(backbone) + 1):
+    for number in range(1, layer_count(backbone) + 1):
         assert check_cut(backbone, str(number)).layer == number
 
 
-def test_none_is_the_identity():
+def test_freeze_none_has_the_identity_as_prefix():
     backbone = load("lenet5")
     cut = cut_at(backbone, "none")
     inputs = images(backbone)
@@ -214,7 +214,7 @@ def test_none_is_the_identity():
     assert all(parameter.requires_grad for parameter in cut.tail.parameters())
 
 
-def test_dropout_is_alive_in_the_training_tail_only():
+def test_dropout_is_active_only_in_the_tail_in_train_mode():
     backbone = load("torchvision/alexnet", 64)
     cut = cut_at(backbone, "classifier.1")
     inputs = images(backbone)
@@ -223,49 +223,49 @@ def test_dropout_is_alive_in_the_training_tail_only():
     assert torch.equal(cut.tail(features), cut.tail(features))
     cut.tail.train()
     assert not torch.equal(cut.tail(features), cut.tail(features))
-    # the dropout behind the pooling is not frozen with it
+    # the dropout after the pooling is not frozen with it
     before = cut_at(backbone, "5")
     before.tail.train()
     assert not torch.equal(before.tail(before.prefix(inputs)), before.tail(before.prefix(inputs)))
 
 
-def dropping(name, size, **rates):
+def load_with_rates(name, size, **rates):
     backbone = build_backbone(name, pretrained_config(name), classes=CLASSES, size=size, arguments=rates)
     for module in backbone.model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)  # residual branches often begin at zero, where nothing is lost with them
+            nn.init.ones_(module.weight)  # residual branches often start at zero, so dropping them would change nothing
     return backbone
 
 
-def agree(module, features):
-    """Whether passes give the same, bit for bit."""
+def is_deterministic(module, features):
+    """Return whether several passes give the same output, bit for bit."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(4)
         first = module(features)
         return all(torch.equal(module(features), first) for _ in range(4))
 
 
-@pytest.mark.parametrize(("name", "size", "rate"), DROPPING)
-def test_what_drops_is_alive_in_the_training_tail_only(name, size, rate):
-    backbone = dropping(name, size, **{rate: 0.5})
-    of = depth(backbone)
-    # Behind the last layer nothing is left of stochastic depth.
+@pytest.mark.parametrize(("name", "size", "rate"), DROP_RATES)
+def test_dropout_and_stochastic_depth_are_active_only_in_the_tail_in_train_mode(name, size, rate):
+    backbone = load_with_rates(name, size, **{rate: 0.5})
+    of = layer_count(backbone)
+    # There is no stochastic depth after the last layer.
     for freeze in ("1", str(of // 2)) if rate == "drop_path_rate" else (str(of // 2), str(of), "all"):
         cut = cut_at(backbone, freeze)
         inputs = images(backbone)
         for module in (cut.prefix, cut.tail, backbone.model):
             module.train()
-        assert agree(cut.prefix, inputs)
+        assert is_deterministic(cut.prefix, inputs)
         features = cut.prefix(inputs)
-        assert not agree(cut.tail, features)
+        assert not is_deterministic(cut.tail, features)
         cut.tail.eval()
-        assert agree(cut.tail, features)
+        assert is_deterministic(cut.tail, features)
         backbone.model.eval()
         assert torch.equal(cut.tail(features), backbone.model(inputs))
 
 
-def test_the_training_tail_drops_at_the_rate_that_its_modules_have_now():
-    backbone = dropping("vit_tiny_patch16_224", 64, drop_rate=0.5)
+def test_the_tail_in_train_mode_uses_the_current_dropout_rate_of_its_modules():
+    backbone = load_with_rates("vit_tiny_patch16_224", 64, drop_rate=0.5)
     cut = cut_at(backbone, "6")
     features = cut.prefix(images(backbone))
     cut.tail.train()
@@ -273,21 +273,21 @@ def test_the_training_tail_drops_at_the_rate_that_its_modules_have_now():
         for module in cut.tail.modules():
             if isinstance(module, nn.Dropout):
                 module.p = rate
-        assert agree(cut.tail, features) == (rate == 0)
+        assert is_deterministic(cut.tail, features) == (rate == 0)
 
 
-def test_functional_dropout_follows_the_tails_mode():
+def test_functional_dropout_follows_the_mode_of_the_tail():
     backbone = load("ghostnet_050", 64)
     backbone.model.drop_rate = 0.5
     for freeze in ("9", "all"):
         cut = check_cut(backbone, freeze)
         features = cut.prefix(images(backbone))
-        assert agree(cut.tail, features)
-        assert not agree(cut.tail.train(), features)
+        assert is_deterministic(cut.tail, features)
+        assert not is_deterministic(cut.tail.train(), features)
         cut.tail.eval()
 
 
-def test_the_prefix_stays_as_it_is_when_somebody_trains_the_whole_network():
+def test_the_prefix_is_unchanged_when_train_is_called_on_the_whole_network():
     backbone = load("resnet18", 64)
     cut = cut_at(backbone, "layer2.0")
     inputs = images(backbone)
@@ -298,7 +298,7 @@ def test_the_prefix_stays_as_it_is_when_somebody_trains_the_whole_network():
     assert all(torch.equal(value, state[key]) for key, value in backbone.model.state_dict().items())
 
 
-def test_trained_tail_is_in_the_networks_own_state_dict():
+def test_the_trained_tail_is_in_the_state_dict_of_the_network():
     backbone = load("resnet18", 64)
     cut = cut_at(backbone, "layer3")
     names = {name for name, _ in cut.tail.named_parameters()}
@@ -308,7 +308,7 @@ def test_trained_tail_is_in_the_networks_own_state_dict():
     assert backbone.model.state_dict()["layer4.0.conv1.weight"].eq(7).all()
 
 
-def test_a_layers_or_a_stages_name_is_a_depth():
+def test_freeze_accepts_the_name_of_a_layer_or_a_stage():
     backbone = load("tf_efficientnet_lite0", 64)
     assert cut_at(backbone, "blocks.3.1").name == "blocks.3.1"
     stage = cut_at(backbone, "blocks.3")
@@ -316,7 +316,7 @@ def test_a_layers_or_a_stages_name_is_a_depth():
 
 
 @pytest.mark.parametrize(
-    ("freeze", "says"),
+    ("freeze", "message"),
     [
         ("0", "1 to 18"),
         ("19", "1 to 18"),
@@ -326,13 +326,13 @@ def test_a_layers_or_a_stages_name_is_a_depth():
         ("block.3.1", "blocks.3.1"),
     ],
 )
-def test_no_such_depth_names_the_nearest(freeze, says):
-    with pytest.raises(UsageError, match=says):
+def test_an_unknown_layer_names_the_nearest(freeze, message):
+    with pytest.raises(UsageError, match=message):
         cut_at(load("tf_efficientnet_lite0", 64), freeze)
 
 
 class Shortcut(nn.Module):
-    """Six layers; in training, what the second gives is also added to what the fourth gives."""
+    """Six layers; in train mode, the output of the second is added to that of the fourth."""
 
     pretrained_cfg = {"classifier": "head"}
     num_classes = CLASSES
@@ -351,17 +351,17 @@ class Shortcut(nn.Module):
 
 
 @pytest.mark.parametrize("number", [3, 4])
-def test_where_training_takes_another_way_the_nearest_depths_are_named(number):
+def test_a_forward_pass_that_differs_in_train_mode_names_the_nearest_cuts(number):
     spec = load("tf_efficientnet_lite0", 64).input
     backbone = Backbone(name="shortcut", model=Shortcut().eval(), input=spec, origin="random weights")
     with pytest.raises(UsageError, match=r"nearest valid values are 2 \(two\) and 5 \(five\)") as caught:
         cut_at(backbone, str(number))
     assert caught.value.exit_code == 2
-    for works in ("1", "2", "5", "6", "all"):
-        check_cut(backbone, works)
+    for freeze in ("1", "2", "5", "6", "all"):
+        check_cut(backbone, freeze)
 
 
-def test_a_network_that_can_be_cut_nowhere_says_so():
+def test_a_network_that_cannot_be_cut_anywhere_is_refused():
     backbone = load("crossvit_9_240")
     for freeze in ("1", "all"):
         with pytest.raises(UsageError, match="Use --freeze none"):
@@ -369,7 +369,7 @@ def test_a_network_that_can_be_cut_nowhere_says_so():
     assert cut_at(backbone, "none").tail is backbone.model
 
 
-def test_what_cannot_be_traced_can_be_cut_before_the_head():
+def test_a_network_that_cannot_be_traced_can_be_cut_before_the_head():
     backbone = load("twins_svt_small")
     inputs = images(backbone)
     cut = cut_at(backbone, "all")
@@ -377,7 +377,7 @@ def test_what_cannot_be_traced_can_be_cut_before_the_head():
     with torch.no_grad():
         assert torch.equal(cut.tail(cut.prefix(inputs)), backbone.model(inputs))
     assert cut.feature_shape == (512,)
-    with pytest.raises(UsageError, match="all or none"):
+    with pytest.raises(UsageError, match="Use --freeze all or --freeze none"):
         cut_at(backbone, "1")
 
 
@@ -385,7 +385,7 @@ def test_what_cannot_be_traced_can_be_cut_before_the_head():
     ("name", "size"),
     [("resnet18", 64), ("resnetv2_50", 64), ("deit_tiny_distilled_patch16_224", 64), ("levit_128s", None)],
 )
-def test_a_head_fitted_on_features_is_the_networks(name, size):
+def test_a_head_fitted_on_features_is_the_head_of_the_network(name, size):
     backbone = load(name, size)
     cut = cut_at(backbone, "all")
     weight = torch.randn(CLASSES, *cut.feature_shape, generator=torch.Generator().manual_seed(3))
@@ -409,7 +409,7 @@ def test_a_head_of_another_size_is_refused():
 
 
 @pytest.mark.parametrize("name", ["twins_svt_small", "tf_efficientnet_lite0"])
-def test_batches_side_by_side_keep_to_themselves(name):
+def test_parallel_batches_do_not_mix(name):
     backbone = load_backbone(name, "none", classes=3, size=None if name.startswith("twins") else 64)
     cut = cut_at(backbone, "all")
     runner = TorchRunner(cut.prefix, make_preprocessing(backbone, "crop"), device=torch.device("cpu"), precision="fp32")

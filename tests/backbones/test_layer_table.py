@@ -39,7 +39,7 @@ def test_vgg(name, convolutions, millions):
     assert table.layers[convolutions - 1].output_shape == (512, 7, 7)
 
 
-def test_vgg16_receptive_field_is_the_textbooks():
+def test_vgg16_receptive_field_equals_the_textbook_value():
     _, table = layer_table_by_name("vgg16")
     assert table.layers[12].receptive_field == 212
 
@@ -55,7 +55,7 @@ def test_the_default_backbone_shows_asymmetric_padding_and_whole_blocks():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "vit_tiny_patch16_224", "mobilenetv3_small_050"])
-def test_rows_and_head_add_up(name):
+def test_parameters_of_layers_and_head_add_up(name):
     backbone, table = layer_table_by_name(name)
     assert sum(layer.parameters for layer in table.layers) + table.head.parameters == table.parameters
     assert table.parameters == sum(p.numel() for p in backbone.model.parameters())
@@ -63,7 +63,7 @@ def test_rows_and_head_add_up(name):
     assert len({layer.name for layer in table.layers}) == len(table.layers)
 
 
-def test_with_and_without_weights_the_table_is_the_same():
+def test_the_table_does_not_depend_on_weights():
     assert layer_table(load_backbone("resnet18", "none")) == layer_table_by_name("resnet18")[1]
 
 

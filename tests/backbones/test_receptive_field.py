@@ -1,4 +1,4 @@
-"""Receptive fields against what NaNs reach: a NaN in a row of pixels spreads to exactly what sees the row."""
+"""Receptive fields compared with the spread of NaNs: a NaN in a row of pixels reaches exactly what depends on it."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tlcli.backbones.zoo import load_backbone
 
 
 def rows_that_reach_the_middle(backbone, row):
-    """How many rows of pixels change the middle row of a map."""
+    """Count the rows of pixels that change the middle row of a map."""
     spec = backbone.input
     traced = trace_backbone(backbone)
     graph = torch.fx.Graph()
@@ -40,20 +40,20 @@ def rows_that_reach_the_middle(backbone, row):
         ("inception_v3", 107, (0, 2, 4)),
     ],
 )
-def test_field_is_what_a_nan_reaches(name, size, rows):
+def test_the_receptive_field_is_what_a_nan_reaches(name, size, rows):
     backbone = load_backbone(name, "none", classes=2, size=size)
     table = layer_table(backbone)
     for row in rows:
         assert table.layers[row].receptive_field == rows_that_reach_the_middle(backbone, row), table.layers[row].name
 
 
-def test_squeeze_and_excitation_sees_the_whole_image():
+def test_squeeze_and_excitation_depends_on_the_whole_image():
     backbone = load_backbone("mobilenetv3_small_050", "none", classes=2, size=96)
     assert layer_table(backbone).layers[1].receptive_field == 96 == rows_that_reach_the_middle(backbone, 1)
 
 
-class Rewriting(torch.nn.Module):
-    """Writes into the list it is given, as HRNet's stages do."""
+class InPlaceList(torch.nn.Module):
+    """Writes into the list that it gets, as the stages of HRNet do."""
 
     def __init__(self):
         super().__init__()
@@ -64,9 +64,9 @@ class Rewriting(torch.nn.Module):
         return maps[0] + maps[1]
 
 
-def test_modules_may_write_into_their_lists():
+def test_modules_may_write_into_their_input_lists():
     model = torch.nn.Module()
-    model.stage = Rewriting()
+    model.stage = InPlaceList()
     graph = torch.fx.Graph()
     image = graph.placeholder("image")
     stage = graph.call_module("stage", ([image, 1.0],))

@@ -24,7 +24,7 @@ def _offline(monkeypatch, tmp_path):
     monkeypatch.setattr("urllib.request.urlopen", no_network)
 
 
-def test_the_default_has_its_weights_without_a_network():
+def test_the_default_backbone_loads_its_weights_offline():
     backbone = load_backbone()
     assert backbone.origin == "ImageNet weights (local)"
     source = torch.load(bundled_weights.weights_file(), weights_only=True)
@@ -37,7 +37,7 @@ def test_the_default_has_its_weights_without_a_network():
     assert not backbone.model.training
 
 
-def test_classes_give_a_fresh_head_and_the_same_seed_the_same_one():
+def test_the_new_head_depends_on_the_seed():
     first, second, third = (head_modules(load_backbone(classes=7, seed=s).model)[0].weight for s in (0, 0, 1))
     assert first.shape == (7, 1280)
     assert torch.equal(first, second)
@@ -50,7 +50,7 @@ def test_random_layers_do_not_depend_on_the_number_of_classes():
         assert name.startswith("fc.") or torch.equal(tensor, states[1][name]), name
 
 
-def test_random_weights_leave_the_generator_alone():
+def test_random_weights_restore_the_global_generator():
     state = torch.get_rng_state()
     first = load_backbone("lenet5", "none", classes=3, seed=5).model.state_dict()
     assert torch.equal(torch.get_rng_state(), state)
@@ -59,7 +59,7 @@ def test_random_weights_leave_the_generator_alone():
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_unknown_name_gives_the_closest():
+def test_an_unknown_name_lists_the_closest_names():
     with pytest.raises(UsageError, match="resnet18"):
         load_backbone("resnet-18", "none")
     with pytest.raises(UsageError, match="no backbone"):
@@ -68,7 +68,7 @@ def test_unknown_name_gives_the_closest():
 
 @pytest.mark.usefixtures("_offline")
 @pytest.mark.parametrize("name", ["resnet18", "torchvision/alexnet"])
-def test_offline_is_one_line_and_quick(name):
+def test_missing_weights_offline_are_a_one_line_error(name):
     with pytest.raises(MachineError) as caught:
         load_backbone(name)
     message = str(caught.value)
@@ -90,7 +90,7 @@ def test_cached_weights_need_no_network(tmp_path):
     assert listing.local
 
 
-def test_what_was_never_published_is_a_usage_error():
+def test_a_backbone_without_pretrained_weights_is_a_usage_error():
     with pytest.raises(UsageError, match="no pretrained weights of lenet5"):
         load_backbone("lenet5")
 
@@ -107,12 +107,12 @@ def test_weights_from_a_pth(wrap, tmp_path):
     assert str(path) in backbone.origin
 
 
-def test_weights_in_the_other_naming_of_the_default(tmp_path):
+def test_weights_with_the_original_keys_of_the_default_backbone(tmp_path):
     backbone = load_backbone(weights=str(bundled_weights.weights_file()), classes=2)
     assert torch.equal(backbone.model.conv_stem.weight, load_backbone().model.conv_stem.weight)
 
 
-def test_weights_for_another_size_have_their_positions_resampled(tmp_path):
+def test_position_embeddings_are_resampled_for_another_size(tmp_path):
     path = tmp_path / "vit.safetensors"
     save_file(load_backbone("vit_tiny_patch16_224", "none", classes=5).model.state_dict(), path)
     backbone = load_backbone("vit_tiny_patch16_224", str(path), classes=3, size=96)
@@ -120,7 +120,7 @@ def test_weights_for_another_size_have_their_positions_resampled(tmp_path):
     assert backbone.arguments == {"img_size": 96}
 
 
-def test_weights_of_another_network_name_the_first_keys(tmp_path):
+def test_weights_of_another_network_list_the_first_keys(tmp_path):
     path = tmp_path / "wrong.safetensors"
     state = load_backbone("resnet18", "none").model.state_dict()
     state["surprise"] = state.pop("bn1.weight")
@@ -133,7 +133,7 @@ def test_weights_of_another_network_name_the_first_keys(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda weight: weight.to_sparse(), r"conv1.weight \(sparse_coo\)"),
         (lambda weight: weight.to("meta"), r"conv1.weight \(without values, on meta\)"),
@@ -142,15 +142,15 @@ def test_weights_of_another_network_name_the_first_keys(tmp_path):
         (lambda weight: weight.bool(), r"conv1.weight bool instead of float32"),
     ],
 )
-def test_tensors_that_would_not_be_copied_as_they_are_are_refused_by_name(change, said, tmp_path):
-    state, path = load_backbone("resnet18", "none").model.state_dict(), tmp_path / "odd.pth"
+def test_tensors_of_an_unsupported_kind_are_refused_by_name(change, message, tmp_path):
+    state, path = load_backbone("resnet18", "none").model.state_dict(), tmp_path / "unsupported.pth"
     torch.save(state | {"conv1.weight": change(state["conv1.weight"])}, path)
-    with pytest.raises(ArtifactError, match=rf"odd\.pth .*{said}"):
+    with pytest.raises(ArtifactError, match=rf"unsupported\.pth .*{message}"):
         load_backbone("resnet18", str(path))
 
 
-def test_numbers_where_the_network_counts_are_refused_and_half_precision_is_not(tmp_path):
-    state, path = load_backbone("resnet18", "none").model.state_dict(), tmp_path / "odd.safetensors"
+def test_floats_for_a_counter_are_refused_and_half_precision_is_not(tmp_path):
+    state, path = load_backbone("resnet18", "none").model.state_dict(), tmp_path / "mixed.safetensors"
     save_file({key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}, path)
     assert load_backbone("resnet18", str(path)).model.conv1.weight.dtype == torch.float32
     save_file(state | {"bn1.num_batches_tracked": torch.tensor(0.5)}, path)
@@ -166,41 +166,41 @@ class Hostile:
         return (Path.touch, (self.sentinel,))
 
 
-@pytest.mark.parametrize("how", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-def test_a_pickle_that_wants_to_run_code_is_refused(how, tmp_path):
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_pickle_that_executes_code_is_refused(save, tmp_path):
     sentinel, path = tmp_path / "sentinel", tmp_path / "weights.pth"
-    how({"state_dict": Hostile(sentinel)}, path)
+    save({"state_dict": Hostile(sentinel)}, path)
     with pytest.raises(ArtifactError, match="refused"):
         load_backbone("resnet18", str(path))
     assert not sentinel.exists()
 
 
 @pytest.mark.parametrize("name", ["noise.safetensors", "noise.pth", "empty.pth"])
-def test_noise_is_no_weights_file(name, tmp_path):
+def test_random_bytes_are_refused(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(b"" if name.startswith("empty") else b"\x00noise" * 100)
     with pytest.raises(ArtifactError, match=name):
         load_backbone("lenet5", str(path))
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_weights_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.pth"):
         load_backbone("lenet5", str(tmp_path / "nowhere.pth"))
 
 
-def test_a_size_the_network_cannot_take_names_some_that_work():
+def test_an_unsupported_size_lists_sizes_that_work():
     with pytest.raises(UsageError, match="192, 224"):
         load_backbone("maxvit_rmlp_pico_rw_256", "none", size=200)
 
 
-def test_rebuild_refuses_an_unknown_architecture():
+def test_an_unknown_architecture_is_refused():
     with pytest.raises(ArtifactError, match="resnet_from_the_future"):
         rebuild_backbone({"architecture": "resnet_from_the_future", "num_classes": 2, "pretrained_cfg": {}})
     with pytest.raises(ArtifactError, match="no architecture"):
         rebuild_backbone({})
 
 
-def test_listing():
+def test_list_backbones():
     lines = {line.name: line for line in list_backbones("*lite0*")}
     assert lines["tf_efficientnet_lite0"].local
     assert lines["tf_efficientnet_lite0"].parameters == 4_652_008
@@ -209,7 +209,7 @@ def test_listing():
     assert list_backbones("no such thing") == []
 
 
-def test_local_weights_are_found_only_where_they_are(monkeypatch, tmp_path):
+def test_cached_weights_are_found(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     config = {"url": "https://example.invalid/net-12345678.pth"}
     assert hub.cached_weights(config) is None
