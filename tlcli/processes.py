@@ -1,11 +1,12 @@
-"""Several processes that train one run, as torchrun starts them: who is which, and what they tell each other.
+"""The processes of one training, as torchrun starts them: rank, size, and collective operations between them.
 
-Outside `process_group` a process is alone: every collective function then acts on this process only. Torch-free.
+Outside `process_group` a process is alone: every collective operation then acts on this process only. Torch-free.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import time
@@ -13,32 +14,32 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from tlcli.errors import MachineError, TlcliError
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-LONGEST = timedelta(days=1)
-"""How long one process may wait for the others, who may be computing features; torchrun ends it if one of them dies."""
-COMING = timedelta(minutes=30)
-"""How long it takes at most until all are there."""
-
+COLLECTIVE_TIMEOUT = timedelta(days=1)
+"""Others may be computing features for hours. torchrun ends a waiting process if another one dies."""
+START_TIMEOUT = timedelta(minutes=30)
+"""Time within which all processes must have started."""
 
 _most_cores: int | None = None
 
 
 def limit_cores(count: int) -> None:
-    """Have `cores` say `count` at most, in a process that shares its machine with others of its kind."""
-    global _most_cores  # noqa: PLW0603 - cores are a matter of the process
+    """Make `cores` return at most `count`, in a process that shares its machine with others of its kind."""
+    global _most_cores  # noqa: PLW0603 - cores are a property of the process
     _most_cores = count
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return found if _most_cores is None else min(found, _most_cores)
 
@@ -50,15 +51,15 @@ class ProcessRank:
     rank: int
     size: int
     local_rank: int
-    """Among those of this machine."""
+    """Rank among the processes of this machine."""
     job: str
-    """What torchrun calls all of them, the same after it started them again; empty where it has no name of its own."""
+    """torchrun's name for all of them, the same after a restart; empty if it has none."""
     restarts: int
-    """How often those of this machine were started again."""
+    """How often torchrun restarted the processes of this machine."""
 
 
 class PeerStopped(TlcliError):
-    """Another process stops, which says why; this one stops in silence."""
+    """Another process stopped and reports why; this one stops silently."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__("another process of this training stopped.")
@@ -66,52 +67,52 @@ class PeerStopped(TlcliError):
 
 
 ALONE = ProcessRank(rank=0, size=1, local_rank=0, job="", restarts=0)
-_place = ALONE
+_current = ALONE
 
 
 def launched() -> ProcessRank:
-    """Which process torchrun (or whoever sets the same variables) made this; `ALONE` where nobody did."""
-    known = os.environ
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= known.keys():
+    """Return the rank that torchrun, or another launcher that sets its variables, gave to this process."""
+    variables = os.environ
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= variables.keys():
         return ALONE
     return ProcessRank(
-        rank=int(known["RANK"]),
-        size=int(known["WORLD_SIZE"]),
-        local_rank=int(known.get("LOCAL_RANK", "0")),
-        job=known.get("TORCHELASTIC_RUN_ID", "").removeprefix("none"),
-        restarts=int(known.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        rank=int(variables["RANK"]),
+        size=int(variables["WORLD_SIZE"]),
+        local_rank=int(variables.get("LOCAL_RANK", "0")),
+        job=variables.get("TORCHELASTIC_RUN_ID", "").removeprefix("none"),
+        restarts=int(variables.get("TORCHELASTIC_RESTART_COUNT", "0")),
     )
 
 
 def rank() -> int:
-    """This process's number; the first, 0, is the one that prints and writes."""
-    return _place.rank
+    """Return this process's rank. The first process, 0, is the one that prints and writes."""
+    return _current.rank
 
 
 def size() -> int:
-    """How many processes train together."""
-    return _place.size
+    """Return how many processes train together."""
+    return _current.size
 
 
 def local_rank() -> int | None:
-    """This process's number on its machine; None where it is alone."""
-    return None if _place == ALONE else _place.local_rank
+    """Return this process's rank on its machine; None if it is alone."""
+    return None if _current == ALONE else _current.local_rank
 
 
 @contextlib.contextmanager
 def process_group(*, cuda: bool) -> Iterator[None]:
-    """Meet the other processes, where there are some.
+    """Connect to the other processes, if there are any.
 
     Args:
         cuda: Whether they compute on CUDA.
 
     Raises:
-        MachineError: they can't be met, or one was lost.
-        Elsewhere: one was lost, and the first process says so.
+        MachineError: they cannot be reached, or one was lost.
+        PeerStopped: one was lost, and the first process reports it.
     """
-    global _place  # noqa: PLW0603 - as torch's own process group, it is a matter of the process
+    global _current  # noqa: PLW0603 - like torch's own process group, it is a property of the process
     place = launched()
-    if place.size == 1 or _place != ALONE:
+    if place.size == 1 or _current != ALONE:
         yield
         return
     import torch
@@ -121,40 +122,42 @@ def process_group(*, cuda: bool) -> Iterator[None]:
         if place.local_rank >= torch.cuda.device_count():
             raise MachineError(
                 f"process {place.local_rank + 1} of this machine has no GPU: there are {torch.cuda.device_count()}. "
-                "Start as many processes as there are GPUs (--nproc-per-node), or use --device cpu."
+                "Start one process per GPU (--nproc-per-node), or use --device cpu."
             )
         torch.cuda.set_device(place.local_rank)
-    with _lost_is_an_error(place):
+    with _explain_lost_peers(place):
         whole = _open_store()
-        store = distributed.PrefixStore(_meet(whole, place), whole)  # type: ignore[attr-defined]
+        store = distributed.PrefixStore(_rendezvous(whole, place), whole)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=LONGEST)
+        distributed.init_process_group(
+            backend, store=store, rank=place.rank, world_size=place.size, timeout=COLLECTIVE_TIMEOUT
+        )
         limit_cores(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-        torch.set_num_threads(cores())  # torchrun allows one thread, whatever the machine
-        _place = place
+        torch.set_num_threads(cores())  # torchrun sets one thread, whatever the machine
+        _current = place
         try:
             yield
         finally:
-            _place = ALONE
-        distributed.destroy_process_group()  # not after an error: it would wait for those who are gone
+            _current = ALONE
+        distributed.destroy_process_group()  # not after an error: it would wait for lost processes
 
 
 def _open_store() -> Store:
     from torch.distributed.rendezvous import rendezvous
 
-    store: Store = next(rendezvous("env://", timeout=LONGEST))[0]
+    store: Store = next(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT))[0]
     return store
 
 
-def _meet(store: Store, place: ProcessRank) -> str:
-    """Agree on who is there, in a store that may still hold what processes of before a restart wrote: a name for that.
+def _rendezvous(store: Store, place: ProcessRank) -> str:
+    """Agree on a name for this start, since after a restart the store still holds the keys of the previous one.
 
     Raises:
-        MachineError: some never come.
+        MachineError: some processes never arrive.
     """
-    own, ends = uuid.uuid4().hex, time.monotonic() + COMING.total_seconds()
+    own, deadline = uuid.uuid4().hex, time.monotonic() + START_TIMEOUT.total_seconds()
     store.set(f"here/{place.rank}", own)
-    while time.monotonic() < ends:
+    while time.monotonic() < deadline:
         others = [_read(store, f"here/{rank}") for rank in range(place.size)]
         if place.rank == 0 and all(others):
             store.set("all", " ".join(others))
@@ -165,18 +168,18 @@ def _meet(store: Store, place: ProcessRank) -> str:
                 return hashlib.sha256(met.encode()).hexdigest()
         time.sleep(0.05)
     raise MachineError(
-        f"not all of the {place.size} processes came within {COMING.total_seconds() / 60:.0f} minutes. Were they all "
-        "started, and do the machines reach each other?"
+        f"not all of the {place.size} processes arrived within {START_TIMEOUT.total_seconds() / 60:.0f} minutes. Check "
+        "that all were started and that the machines can reach each other."
     )
 
 
 def _read(store: Store, name: str) -> str:
-    """What the store holds under a name; empty where there is nothing."""
+    """Return the value of a key; empty if there is none."""
     return store.get(name).decode() if store.check([name]) else ""
 
 
 @contextlib.contextmanager
-def _lost_is_an_error(place: ProcessRank) -> Iterator[None]:
+def _explain_lost_peers(place: ProcessRank) -> Iterator[None]:
     from torch import distributed
 
     try:
@@ -188,12 +191,12 @@ def _lost_is_an_error(place: ProcessRank) -> Iterator[None]:
             raise PeerStopped(MachineError.exit_code) from error
         raise MachineError(
             f"lost contact with another one of the {place.size} processes: it was killed, or its machine or network "
-            "failed. With torchrun --max-restarts N, all go on by themselves."
+            "failed. With torchrun --max-restarts N, training resumes automatically."
         ) from error
 
 
 def gather(value: T) -> list[T]:
-    """Everybody's value, in the order of ranks."""
+    """Return the values of all processes, by rank."""
     if size() == 1:
         return [value]
     from torch import distributed
@@ -203,13 +206,13 @@ def gather(value: T) -> list[T]:
     return cast(list[T], values)
 
 
-def of_first(make: Callable[[], T]) -> T:
-    """What the first process makes, for all; the others wait for it.
+def from_first(make: Callable[[], T]) -> T:
+    """Call `make` in the first process, and return its result in all; the others wait for it.
 
     Raises:
-        Elsewhere: it failed, which it says itself.
+        PeerStopped: it failed in the first process, which reports it.
     """
-    made = only_first(make)
+    made = in_first(make)
     if size() == 1:
         return cast(T, made)
     from torch import distributed
@@ -219,11 +222,11 @@ def of_first(make: Callable[[], T]) -> T:
     return cast(T, values[0])
 
 
-def only_first(make: Callable[[], T]) -> T | None:
-    """What the first process makes, for itself: the others wait for it, and get None.
+def in_first(make: Callable[[], T]) -> T | None:
+    """Call `make` in the first process, and return its result there; the others wait for it and get None.
 
     Raises:
-        Elsewhere: it failed, which it says itself.
+        PeerStopped: it failed in the first process, which reports it.
     """
     if size() == 1:
         return make()
@@ -245,8 +248,28 @@ def only_first(make: Callable[[], T]) -> T | None:
     return made
 
 
+def first_for_all(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that only the first process calls, and whose result all get: see `from_first`."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return from_first(lambda: function(*args, **kwargs))
+
+    return call
+
+
+def first_only(function: Callable[P, T]) -> Callable[P, T | None]:
+    """Decorate a function that only the first process calls, and whose result only it gets: see `in_first`."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T | None:
+        return in_first(lambda: function(*args, **kwargs))
+
+    return call
+
+
 def total(values: Sequence[float]) -> list[float]:
-    """Sums over all processes, the same to the last bit in each."""
+    """Return sums over all processes, the same to the last bit in each."""
     if size() == 1:
         return list(values)
     import torch
@@ -258,10 +281,10 @@ def total(values: Sequence[float]) -> list[float]:
 
 
 def share(items: Sequence[T], *, among: Sequence[int] | None = None) -> Sequence[T]:
-    """This process's part of what is to be done: a stretch as long as the others', or one shorter.
+    """Return this process's contiguous part of some work; parts differ in length by at most one.
 
     Args:
-        items: All of it, the same in each process.
+        items: All of the work, the same in each process.
         among: The ranks that share it, of which this is one; None for all.
     """
     ranks = range(size()) if among is None else among

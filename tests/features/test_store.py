@@ -480,7 +480,7 @@ def test_the_size_that_is_announced_is_about_what_is_written(tmp_path):
 
 def test_writers_that_share_write_at_the_same_time_and_keep_others_out(tmp_path):
     """As shards do, which a job array starts together on one cache."""
-    one, two = (FeatureStore(tmp_path, CONTENT, SHAPE, others_write=True) for _ in range(2))
+    one, two = (FeatureStore(tmp_path, CONTENT, SHAPE, shared_writers=True) for _ in range(2))
     with one.writing(), two.writing():
         left = one.directory / ".part-other.tmp"  # what the other one is writing just now
         left.touch()
@@ -488,7 +488,7 @@ def test_writers_that_share_write_at_the_same_time_and_keep_others_out(tmp_path)
             (one if number % 2 else two).add(digest(number), 0, feature(digest(number)))
         with pytest.raises(Held), locked(one.directory / ".lock", Silent()):
             pass
-        with FeatureStore(tmp_path, CONTENT, SHAPE, others_write=True).writing():
+        with FeatureStore(tmp_path, CONTENT, SHAPE, shared_writers=True).writing():
             assert left.exists()
     check(FeatureStore(tmp_path, CONTENT, SHAPE), range(6))
     fill(FeatureStore(tmp_path, CONTENT, SHAPE), [6])

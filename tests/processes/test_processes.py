@@ -51,7 +51,7 @@ with processes.joined(cuda=False):
     judgment, _ = trainer.fit(save=lambda: None, stepped=lambda _: None, finished=lambda _: None)
     state = [float(value.double().sum()) for value in tail.state_dict().values()]
     everybody = processes.gather([state, trainer.state.lines, judgment.logits.tolist()])
-    first = processes.of_first(lambda: processes.rank())
+    first = processes.from_first(lambda: processes.rank())
     if processes.rank() == 0:
         print(json.dumps({"everybody": everybody, "warnings": warnings, "first": first}))
 """
@@ -100,7 +100,7 @@ def test_processes_meet_in_spite_of_what_a_store_remembers():
     store.set("all", "gone of-before")
 
     def meet(rank):
-        met[rank] = processes._meet(store, ProcessRank(rank=rank, size=2, local_rank=rank, job="", restarts=0))
+        met[rank] = processes._rendezvous(store, ProcessRank(rank=rank, size=2, local_rank=rank, job="", restarts=0))
 
     threads = [threading.Thread(target=meet, args=(rank,)) for rank in (0, 1)]
     threads[0].start()
@@ -126,7 +126,7 @@ def test_alone_is_one_of_one(monkeypatch):
     with processes.process_group(cuda=False):
         assert (processes.rank(), processes.size(), processes.local_rank()) == (0, 1, None)
         assert processes.gather("x") == ["x"]
-        assert processes.of_first(lambda: "y") == "y"
+        assert processes.from_first(lambda: "y") == "y"
         assert processes.total([1, 2.5]) == [1, 2.5]
 
 
@@ -134,7 +134,7 @@ def test_alone_is_one_of_one(monkeypatch):
 def test_shares_are_all_of_it_in_order(monkeypatch, count):
     parts = []
     for rank in range(5):
-        monkeypatch.setattr(processes, "_place", ProcessRank(rank=rank, size=5, local_rank=rank, job="", restarts=0))
+        monkeypatch.setattr(processes, "_current", ProcessRank(rank=rank, size=5, local_rank=rank, job="", restarts=0))
         parts.append(share(range(count)))
     assert [item for part in parts for item in part] == list(range(count))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1

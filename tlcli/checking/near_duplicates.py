@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.features.frozen import Frozen
+from tlcli.features.extractor import FeatureExtractor
 from tlcli.features.neighbors import nearest_pairs
 from tlcli.images.loader import ImageLoader
 from tlcli.images.thumbnail_match import THUMBNAIL, crop_patterns, pattern_similarity, whole_pattern
@@ -39,31 +39,35 @@ Links = dict[int, dict[int, float]]
 
 
 def near_duplicates(
-    frozen: Frozen, paths: Sequence[str], digests: Sequence[bytes], compute: ComputeSettings, report: Reporter
+    extractor: FeatureExtractor,
+    paths: Sequence[str],
+    digests: Sequence[bytes],
+    compute: ComputeSettings,
+    report: Reporter,
 ) -> Links:
     """Find images that are the same but for re-encoding, resizing, brightness, mirroring or a slight crop.
 
     Args:
-        frozen: Whose stores have the features.
+        extractor: Its plain store has the features.
         paths: Of N images that differ in their bytes.
         digests: Of their files.
         compute: Where to decode.
         report: Shown the progress.
     """
-    rows = StoredRows(frozen, digests, 0)
+    rows = StoredRows(extractor, digests, 0)
     with report.task("Similar", len(paths)) as advance:
         pairs = nearest_pairs(
             rows.read,
             len(paths),
             least=LEAST_COSINE,
             most=NEIGHBORS,
-            device=frozen.network.head_device(),
+            device=extractor.network.head_device,
             progress=advance,
         )
     report.detail(f"  {len(pairs):,} pairs of features with a cosine of {LEAST_COSINE} or more")
     if not len(pairs):
         return {}
-    order = DecodeOptions(preprocessing=replace(THUMBNAIL, intensity=frozen.network.preprocessing.intensity))
+    order = DecodeOptions(preprocessing=replace(THUMBNAIL, intensity=extractor.network.preprocessing.intensity))
     thumbnails = _thumbnails(np.unique(pairs).tolist(), paths, digests, order, compute, report)
     partners: dict[int, list[int]] = defaultdict(list)
     for one, other in pairs.tolist():

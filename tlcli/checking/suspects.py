@@ -14,7 +14,7 @@ from tlcli.checking.copies import Copies
 from tlcli.checking.finding import SUSPECT, Finding, of_sample
 from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.datasets.splits import FOLDS, assign_folds, group_keys
-from tlcli.features.frozen import Frozen
+from tlcli.features.extractor import FeatureExtractor
 from tlcli.inference.calibration import probabilities
 from tlcli.progress import Reporter
 from tlcli.training.head.fit import IN_MEMORY, StoredRows
@@ -37,7 +37,7 @@ class LabelCheck:
 
 
 def check_labels(
-    frozen: Frozen,
+    extractor: FeatureExtractor,
     dataset: Dataset,
     usable: Sequence[int],
     digests: Sequence[bytes],
@@ -49,7 +49,7 @@ def check_labels(
     """Judge the label of each usable image, of whatever split, by five folds.
 
     Args:
-        frozen: Whose stores have the features.
+        extractor: Its plain store has the features.
         dataset: The images.
         usable: N indices of samples.
         digests: Of their files.
@@ -68,7 +68,7 @@ def check_labels(
     judged = judgeable(labels, parts, classes=classes, least=LEAST_KNOWN)
     if not judged.any():
         return LabelCheck(findings=(), judged=0, accuracy=None)
-    rows = StoredRows(frozen, digests, 0)
+    rows = StoredRows(extractor, digests, 0)
     features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
     with report.task("Labels", len(L2S), "fits") as advance:
         selection = select_folds(
@@ -76,7 +76,7 @@ def check_labels(
             torch.from_numpy(labels),
             parts,
             classes=classes,
-            device=frozen.network.head_device(),
+            device=extractor.network.head_device,
             progress=advance,
         )
     found = probabilities(selection.logits, selection.temperature)

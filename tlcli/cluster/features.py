@@ -1,4 +1,4 @@
-"""cache-features on a cluster: workers compute features, and the driver, the cache's one writer, keeps them.
+"""cache-features on a cluster: workers compute features, and the driver is the only writer of the cache.
 
 N is the number of features in an answer; a feature has the shape of the store's.
 """
@@ -19,52 +19,53 @@ from tlcli.cluster.streaming import stream
 from tlcli.engines.choice import pick_batch_size
 from tlcli.engines.runner import map_padded
 from tlcli.errors import ArtifactError
-from tlcli.features.extract import Extraction, extract
+from tlcli.features.backbone import open_backbone
+from tlcli.features.cache import FeatureCache
+from tlcli.features.extraction import Extraction, MissingFeatures, extract
+from tlcli.features.extractor import FeatureExtractor, freeze_at
 from tlcli.features.fingerprint import differences, fingerprint
-from tlcli.features.frozen import Frozen, freeze_at
 from tlcli.features.memo import Known, Memo
-from tlcli.features.network import open_network
 from tlcli.features.store import FeatureStore
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
-from tlcli.progress import Reporter, Silent
-from tlcli.settings import CacheSettings, ClusterSettings, ComputeSettings, NetworkSettings
+from tlcli.progress import Silent
+from tlcli.settings import ClusterSettings, ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import Augmentation
 
 PART_BYTES = 64 * 2**20
-"""Of features in an answer, at most, which passes through the memory of worker, Ray and driver."""
+"""Maximum size of the features in an answer, which passes through the memory of worker, Ray and driver."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSpec:
-    """From what workers make the driver's network again."""
+    """How workers load the same network as the driver."""
 
     network: NetworkSettings
     compute: ComputeSettings
     classes: int
     images: int
-    """All of DATA, by which the engine is picked."""
+    """Number of images in DATA, which decides the engine."""
     intensity: IntensityRange | None
     augmentation: Augmentation | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureTask:
-    """Images whose features are wanted."""
+    """Images whose features a worker is to compute."""
 
     paths: list[str]
     views: list[int]
     digests: list[bytes | None]
-    """As far as they are known; for views above 0 they are."""
+    """None if unknown. Known for views above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureAnswer:
-    """What became of them."""
+    """The features of a task, and what became of its images."""
 
     extraction: Extraction
-    """By their index in the task."""
+    """By index in the task."""
     keys: list[tuple[bytes, int]]
     """Digest and view of each feature."""
     features: npt.NDArray[Any]
@@ -73,119 +74,117 @@ class FeatureAnswer:
 
 
 class FeatureWorker:
-    """Computes features, with a network and decoding processes that stay.
+    """Computes features, with a network and worker processes that stay.
 
     Args:
-        recipe: Of the network.
-        content: The ingredients of the driver's store.
-        order: What decoding processes do; it knows what the driver's cache has already.
+        spec: How to load the network.
+        ingredients: The fingerprint ingredients of the driver's store.
+        options: How to decode images; they include the keys that the driver's cache already has.
 
     Raises:
-        ArtifactError: on the worker's machine the network is another one.
+        ArtifactError: the network on the worker's machine differs from the driver's.
     """
 
-    def __init__(self, recipe: WorkerSpec, content: dict[str, Any], order: DecodeOptions) -> None:
-        network = open_network(
-            recipe.network,
-            recipe.compute,
-            CacheSettings(enabled=False),
-            classes=recipe.classes,
-            images=recipe.images,
+    def __init__(self, spec: WorkerSpec, ingredients: dict[str, Any], options: DecodeOptions) -> None:
+        network = open_backbone(
+            spec.network,
+            spec.compute,
+            FeatureCache(None, Silent()),
+            classes=spec.classes,
+            images=spec.images,
             report=Silent(),
-            intensity=recipe.intensity,
+            intensity=spec.intensity,
         )
-        seed, augmentation = recipe.network.seed, recipe.augmentation
-        frozen = freeze_at(network, recipe.network.freeze, Silent(), augmentation=augmentation, seed=seed)
-        if fingerprint(content) not in network.stores:
-            others = ", ".join(differences(content, frozen.plain.content))
-            raise ArtifactError(f"the network on {platform.node()} is another one than here: it differs in {others}.")
-        self._frozen = frozen
-        self._content = content
-        self._batch_size = pick_batch_size(recipe.compute.batch_size, network.device)
-        self._loader = ImageLoader(order, workers=recipe.compute.worker_count())
+        workers = spec.compute.worker_count()
+        extractor = freeze_at(
+            network, spec.network.freeze, workers=workers, augmentation=spec.augmentation, seed=spec.network.seed
+        )
+        if fingerprint(ingredients) not in network.cache.stores:
+            names = ", ".join(differences(ingredients, extractor.plain.content))
+            raise ArtifactError(f"the network on {platform.node()} differs from the driver's in {names}.")
+        self._extractor = extractor
+        self._ingredients = ingredients
+        self._batch_size = pick_batch_size(spec.compute.batch_size, network.device)
+        self._loader = ImageLoader(options, workers=workers)
 
     def __call__(self, task: FeatureTask) -> FeatureAnswer:
-        """Compute a task's features."""
-        store = FeatureStore(None, self._content, self._frozen.plain.shape)
+        """Compute the features of a task."""
+        store = FeatureStore(None, self._ingredients, self._extractor.plain.shape)
         memo = Memo(None, Silent())
-        extraction = Extraction(digests=list(task.digests))
-        extract(
-            task.paths,
-            list(enumerate(task.views)),
-            extraction,
-            prefix=lambda: functools.partial(map_padded, self._frozen.runner, size=self._batch_size),
-            loader=self._loader,
-            preprocessing=self._frozen.network.preprocessing,
+        missing = MissingFeatures(
+            name="Features",
             store=store,
-            memo=memo,
+            paths=task.paths,
+            todo=list(enumerate(task.views)),
+            extraction=Extraction(digests=list(task.digests)),
+        )
+        extract(
+            missing,
+            open_prefix=lambda: functools.partial(map_padded, self._extractor.runner, size=self._batch_size),
+            loader=self._loader,
+            image_shape=self._extractor.network.preprocessing.shape,
             batch_size=self._batch_size,
+            memo=memo,
             report=Silent(),
         )
         keys = list(store.keys())
         features = store.read(store.places(keys)).astype(store.dtype)
-        return FeatureAnswer(extraction=extraction, keys=keys, features=features, remembered=memo.new)
+        return FeatureAnswer(extraction=missing.extraction, keys=keys, features=features, remembered=memo.new)
 
 
 class ClusterExtractor:
-    """Computes features on a cluster, as `features.frozen.extract_here` does in this process.
+    """Computes missing features on a cluster: a `ComputeFeatures`.
 
     Args:
         settings: Which cluster.
-        recipe: From what workers make the network again.
-        stack: The cluster is joined when the first features are wanted, and left with this.
+        spec: How workers load the network.
+        stack: The cluster is joined when the first features are computed, and left when this is closed.
     """
 
-    def __init__(self, settings: ClusterSettings, recipe: WorkerSpec, stack: contextlib.ExitStack) -> None:
+    def __init__(self, settings: ClusterSettings, spec: WorkerSpec, stack: contextlib.ExitStack) -> None:
         self._settings = settings
-        self._recipe = recipe
+        self._spec = spec
         self._stack = stack
         self._cluster: Cluster | None = None
 
-    def __call__(
-        self,
-        frozen: Frozen,
-        store: FeatureStore,
-        paths: Sequence[str],
-        todo: Sequence[tuple[int, int]],
-        extraction: Extraction,
-        compute: ComputeSettings,
-        report: Reporter,
-        *,
-        name: str,
-    ) -> None:
-        """Compute the features of the images and views `todo` into `store`, and complete `extraction`."""
+    def __call__(self, extractor: FeatureExtractor, missing: MissingFeatures) -> None:
+        """Compute missing features into their store, and complete their extraction."""
+        network, store, todo = extractor.network, missing.store, missing.todo
         if self._cluster is None:
-            self._cluster = self._stack.enter_context(ray_cluster(self._settings, compute.device, report))
-        compute = replace(compute, device=self._cluster.device, precision=frozen.network.precision)
-        order = frozen.order(store, augmented=store is frozen.augmented)
-        worker = functools.partial(FeatureWorker, replace(self._recipe, compute=compute), store.content, order)
+            device = self._spec.compute.device
+            self._cluster = self._stack.enter_context(ray_cluster(self._settings, device, network.report))
+        compute = replace(self._spec.compute, device=self._cluster.device, precision=network.precision)
+        options = extractor.decode_options(store, augmented=store is extractor.augmented)
+        worker = functools.partial(FeatureWorker, replace(self._spec, compute=compute), store.content, options)
         size = max(1, min(self._settings.part_size, PART_BYTES // store.row_bytes()))
         parts = [todo[start : start + size] for start in range(0, len(todo), size)]
         tasks = [
             FeatureTask(
-                paths=[paths[index] for index, _ in part],
+                paths=[missing.paths[index] for index, _ in part],
                 views=[view for _, view in part],
-                digests=[extraction.digests[index] for index, _ in part],
+                digests=[missing.extraction.digests[index] for index, _ in part],
             )
             for part in parts
         ]
-        memo = frozen.network.memo
-        with contextlib.ExitStack() as writing, report.task(name, len(todo)) as advance:
+        memo = network.cache.memo
+        with contextlib.ExitStack() as writing, network.report.task(missing.name, len(todo)) as advance:
             try:
                 kept: set[tuple[bytes, int]] = set()
                 for number, answer in stream(self._cluster, worker, tasks):
                     if not store.locked:
                         writing.enter_context(store.writing())
-                    _keep(answer, store, kept, extraction)
-                    _tell(answer, parts[number], extraction)
+                    _store_features(answer, store, kept, missing.extraction)
+                    _merge_extraction(answer, parts[number], missing.extraction)
                     memo.take(answer.remembered)
                     advance(len(parts[number]))
             finally:
                 memo.save()
 
 
-def _keep(answer: FeatureAnswer, store: FeatureStore, kept: set[tuple[bytes, int]], extraction: Extraction) -> None:
-    """Store an answer's features, but for copies of what is there or `kept` by now."""
+def _store_features(
+    answer: FeatureAnswer, store: FeatureStore, kept: set[tuple[bytes, int]], extraction: Extraction
+) -> None:
+    """Store an answer's features, without copies of features that are in the store or in `kept`."""
     new = 0
     for key, feature in zip(answer.keys, answer.features, strict=True):
         if key not in kept and key not in store:
@@ -196,8 +195,8 @@ def _keep(answer: FeatureAnswer, store: FeatureStore, kept: set[tuple[bytes, int
     extraction.reused += answer.extraction.reused + len(answer.keys) - new
 
 
-def _tell(answer: FeatureAnswer, part: Sequence[tuple[int, int]], extraction: Extraction) -> None:
-    """Enter what became of a part's images and views."""
+def _merge_extraction(answer: FeatureAnswer, part: Sequence[tuple[int, int]], extraction: Extraction) -> None:
+    """Record what became of a part's images and views."""
     for place, (index, view) in enumerate(part):
         if not view:
             extraction.digests[index] = answer.extraction.digests[place]

@@ -1,4 +1,4 @@
-"""cache-features: what the frozen part of a network gives for each image, computed once and kept."""
+"""cache-features: compute the features of the frozen layers once, and keep them on disk."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import pyarrow.parquet as pq
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset, describe_failures
 from tlcli.datasets.intensity_measurement import resolve_intensity
-from tlcli.features.extract import Extraction
-from tlcli.features.frozen import Extractor, Frozen, describe_cut, freeze_at, known_features, plain_features
+from tlcli.features.backbone import LoadedBackbone, open_backbone
+from tlcli.features.cache import FeatureCache
+from tlcli.features.extraction import Extraction
+from tlcli.features.extractor import ComputeFeatures, FeatureExtractor, describe_cut, freeze_at
 from tlcli.features.listing import list_caches
-from tlcli.features.network import describe_network, open_network
+from tlcli.features.store import FeatureStore
 from tlcli.progress import Reporter, Silent
-from tlcli.settings import CacheFeaturesSettings
+from tlcli.settings import CacheFeaturesSettings, ClusterSettings
 from tlcli.storage.files import check_new_file, portable_name
 from tlcli.storage.folders import exclusive_write
 from tlcli.storage.outputs import Target, check_writable, published_if
@@ -52,144 +54,157 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
         check_writable(export)
     dataset = open_dataset(settings.data)
     describe_dataset(dataset, report)
-    # A head of the right size, since some networks come without one and can't be cut before it.
-    classes = len(dataset.classes)
     images = len(dataset.samples)
-    freeze, seed = settings.network.freeze, settings.network.seed
     workers = settings.compute.worker_count()
     intensity = resolve_intensity(
-        settings.network.intensity, dataset, fraction=None, seed=seed, workers=workers, report=report
+        settings.network.intensity,
+        dataset,
+        fraction=None,
+        seed=settings.network.seed,
+        workers=workers,
+        report=report,
     )
-    network = open_network(
+    cache = FeatureCache(settings.cache.root(), report, shared_writers=settings.shard is not None)
+    # A head of the right size, since some networks come without one and cannot be cut before it.
+    network = open_backbone(
         settings.network,
         settings.compute,
-        settings.cache,
-        classes=classes,
+        cache,
+        classes=len(dataset.classes),
         images=images,
         report=report,
         intensity=intensity,
-        others_write=settings.shard is not None,
     )
-    if settings.shard is not None:  # only now: all images together decide what computes, and so the last bits
+    if settings.shard is not None:  # only now: the number of all images decides the engine, and so the last bits
         chosen = settings.shard.range(images)
         report.note(f"Shard     {settings.shard}: {len(chosen):,} of {images:,} images")
         dataset = replace(dataset, samples=dataset.samples[chosen.start : chosen.stop])
-    frozen = freeze_at(network, freeze, report, augmentation=settings.augmentation, seed=seed)
-    report.note(describe_network(network, describe_cut(frozen.cut)))
-    paths = [sample.path for sample in dataset.samples]
+    extractor = freeze_at(
+        network,
+        settings.network.freeze,
+        workers=workers,
+        batch_size=settings.compute.batch_size,
+        augmentation=settings.augmentation,
+        seed=settings.network.seed,
+    )
+    report.note(network.describe(describe_cut(extractor.cut)))
     with contextlib.ExitStack() as stack:
-        extractor = None
         if settings.cluster is not None:
-            from tlcli.cluster.features import ClusterExtractor, WorkerSpec
-
-            recipe = WorkerSpec(
-                network=settings.network,
-                compute=settings.compute,
-                classes=classes,
-                images=images,
-                intensity=intensity,
-                augmentation=settings.augmentation,
+            extractor.compute_with = _on_cluster(
+                settings, settings.cluster, network, (len(dataset.classes), images), stack
             )
-            extractor = ClusterExtractor(settings.cluster, recipe, stack)
-        extraction, seconds = plain_features(
-            frozen, paths, settings.compute, verify=settings.cache.verify, report=report, extractor=extractor
-        )
+        extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
         describe_failures(dataset, extraction.failures, report)
         if settings.views:
-            seconds += _compute_views(settings.views, dataset, extraction, frozen, settings, report, extractor)
+            _compute_views(settings.views, dataset, extraction, extractor)
     if export is not None:
-        _export(export, dataset, extraction, frozen, report)
-    root = settings.cache.root()
-    directory = root / frozen.plain.fingerprint
-    views = None if frozen.augmented is None else root / frozen.augmented.fingerprint
+        _export(export, dataset, extraction, extractor)
+    return _result(settings, dataset, extraction, extractor)
+
+
+def _on_cluster(
+    settings: CacheFeaturesSettings,
+    cluster: ClusterSettings,
+    network: LoadedBackbone,
+    totals: tuple[int, int],
+    stack: contextlib.ExitStack,
+) -> ComputeFeatures:
+    """Compute features on a cluster, which is left when `stack` is closed; `totals`: classes and images of DATA."""
+    from tlcli.cluster.features import ClusterExtractor, WorkerSpec
+
+    classes, images = totals
+    spec = WorkerSpec(
+        network=settings.network,
+        compute=settings.compute,
+        classes=classes,
+        images=images,
+        intensity=network.preprocessing.intensity,
+        augmentation=settings.augmentation,
+    )
+    return ClusterExtractor(cluster, spec, stack)
+
+
+def _result(
+    settings: CacheFeaturesSettings, dataset: Dataset, extraction: Extraction, extractor: FeatureExtractor
+) -> dict[str, Any]:
+    root, plain, augmented = settings.cache.root(), extractor.plain, extractor.augmented
+    directory = root / plain.fingerprint
+    views = None if augmented is None else root / augmented.fingerprint
     size = sum(cache.bytes for cache in list_caches(root) if cache.directory in {directory, views})
     return {
         "cache": str(directory),
         "views_cache": None if views is None else str(views),
         "shard": None if settings.shard is None else str(settings.shard),
-        "images": len(paths),
+        "images": len(dataset.samples),
         "views": settings.views or 0,
         "computed": extraction.computed,
         "reused": extraction.reused,
         "failed": len(extraction.failures),
-        "feature_shape": list(frozen.plain.shape),
-        "dtype": frozen.plain.dtype.name,
+        "feature_shape": list(plain.shape),
+        "dtype": plain.dtype.name,
         "bytes": size,
-        "seconds": round(seconds, 3),
-        "images_per_second": round((extraction.computed + extraction.reused) / seconds, 1),
+        "seconds": round(extraction.seconds, 3),
+        "images_per_second": round((extraction.computed + extraction.reused) / extraction.seconds, 1),
         "failures": [
-            {"path": portable_name(paths[index]), "error": reason}
+            {"path": portable_name(dataset.samples[index].path), "error": reason}
             for index, reason in sorted(extraction.failures.items())
         ],
     }
 
 
-def _compute_views(
-    views: int,
-    dataset: Dataset,
-    extraction: Extraction,
-    frozen: Frozen,
-    settings: CacheFeaturesSettings,
-    report: Reporter,
-    extractor: Extractor | None,
-) -> float:
-    """Views 1 to `views` of the images that may be trained on, entered into `extraction`; the seconds it took."""
+def _compute_views(views: int, dataset: Dataset, extraction: Extraction, extractor: FeatureExtractor) -> None:
+    """Compute views 1 to `views` of the images that may be trained on, and add them to `extraction`."""
     train = [
         index
         for index, sample in enumerate(dataset.samples)
         if sample.split in {None, "train"} and index not in extraction.failures
     ]
-    assert frozen.augmented is not None  # settings see to it
-    found, seconds = known_features(
-        frozen,
-        frozen.augmented,
+    found = extractor.extract_views(
         [dataset.samples[index].path for index in train],
         [extraction.digests[index] or b"" for index in train],
         range(1, views + 1),
-        settings.compute,
-        report=report,
-        extractor=extractor,
     )
     extraction.computed += found.computed
     extraction.reused += found.reused
+    extraction.seconds += found.seconds
     extraction.failures |= {train[index]: reason for index, reason in found.failures.items()}
-    return seconds
 
 
-def _export(out: Path, dataset: Dataset, extraction: Extraction, frozen: Frozen, report: Reporter) -> None:
+def _export(out: Path, dataset: Dataset, extraction: Extraction, extractor: FeatureExtractor) -> None:
     """Write path, label, split, digest and feature of each image to a Parquet file, in the order of DATA.
 
-    Features are float16 where the cache holds nothing but that; so of shards' exports of maps, some may be float32.
+    Features are float16 if the cache holds nothing else, so some shards' exports of maps may be float32.
     """
-    value = pa.float32() if frozen.plain.dtype.itemsize == 4 else pa.float16()
+    store = extractor.plain
+    value = pa.float32() if store.dtype.itemsize == 4 else pa.float16()
     schema = pa.schema(
         {
             "path": pa.string(),
             "label": pa.string(),
             "split": pa.string(),
             "digest": pa.string(),
-            "feature": pa.list_(value, int(frozen.plain.row_values())),
+            "feature": pa.list_(value, int(store.row_values())),
         }
     )
     good = [index for index in range(len(dataset.samples)) if index not in extraction.failures]
-    with exclusive_write(out, report) as file, pq.ParquetWriter(file, schema) as writer:
+    with exclusive_write(out, extractor.network.report) as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, len(good), EXPORT_ROWS):
-            writer.write_table(_rows(good[start : start + EXPORT_ROWS], dataset, extraction, frozen, schema))
+            writer.write_table(_rows(good[start : start + EXPORT_ROWS], dataset, extraction, store, schema))
 
 
 def _rows(
-    indices: Sequence[int], dataset: Dataset, extraction: Extraction, frozen: Frozen, schema: pa.Schema
+    indices: Sequence[int], dataset: Dataset, extraction: Extraction, store: FeatureStore, schema: pa.Schema
 ) -> pa.Table:
     samples = [dataset.samples[index] for index in indices]
     digests = [extraction.digests[index] or b"" for index in indices]
-    features = pa.array(frozen.plain.gather(digests).reshape(-1), schema.field("feature").type.value_type)
+    features = pa.array(store.gather(digests).reshape(-1), schema.field("feature").type.value_type)
     return pa.table(
         {
             "path": [portable_name(sample.path) for sample in samples],
             "label": [dataset.classes[sample.label] for sample in samples],
             "split": pa.array([sample.split for sample in samples], pa.string()),
             "digest": [digest.hex() for digest in digests],
-            "feature": pa.FixedSizeListArray.from_arrays(features, frozen.plain.row_values()),
+            "feature": pa.FixedSizeListArray.from_arrays(features, store.row_values()),
         },
         schema=schema,
     )

@@ -28,8 +28,9 @@ from tlcli.checking.suspects import LabelCheck, check_labels
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset
 from tlcli.datasets.intensity_measurement import resolve_intensity
-from tlcli.features.frozen import Frozen, describe_cut, freeze_at, plain_features
-from tlcli.features.network import describe_network, open_network
+from tlcli.features.backbone import open_backbone
+from tlcli.features.cache import FeatureCache
+from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
 from tlcli.images.decode import Size
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CheckSettings
@@ -110,18 +111,18 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
         check_writable(out)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     describe_dataset(dataset, report)
-    frozen = _open(settings, dataset, report)
+    extractor = _open(settings, dataset, report)
     paths = [sample.path for sample in dataset.samples]
-    extraction, _ = plain_features(frozen, paths, settings.compute, verify=settings.cache.verify, report=report)
+    extraction = extractor.extract(paths, verify=settings.cache.verify)
     failures = extraction.failures
     read = [index for index in range(len(paths)) if index not in failures]
     sizes, vanished = measure(dataset, read, settings.compute.worker_count(), report)
     failures |= vanished
     usable = list(sizes)
     digests = [digest if index in sizes else None for index, digest in enumerate(extraction.digests)]
-    copies = _copies(frozen, paths, digests, settings, report)
+    copies = _copies(extractor, paths, digests, settings, report)
     labels = check_labels(
-        frozen,
+        extractor,
         dataset,
         usable,
         [digests[index] or b"" for index in usable],
@@ -130,7 +131,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
         report=report,
     )
     counts = class_counts(dataset, usable)
-    side = min(frozen.network.preprocessing.height, frozen.network.preprocessing.width)
+    side = min(extractor.network.preprocessing.height, extractor.network.preprocessing.width)
     findings = [
         *unreadable_findings(dataset, failures),
         *copy_findings(dataset, copies),
@@ -156,7 +157,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
     )
 
 
-def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Frozen:
+def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> FeatureExtractor:
     """The backbone, frozen up to the head."""
     intensity = resolve_intensity(
         settings.network.intensity,
@@ -166,28 +167,37 @@ def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Frozen
         workers=settings.compute.worker_count(),
         report=report,
     )
-    network = open_network(
+    network = open_backbone(
         settings.network,
         settings.compute,
-        settings.cache,
+        FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
         classes=len(dataset.classes),
         images=len(dataset.samples),
         report=report,
         intensity=intensity,
     )
-    frozen = freeze_at(network, settings.network.freeze, report)
-    report.note(describe_network(network, describe_cut(frozen.cut)))
-    return frozen
+    extractor = freeze_at(
+        network,
+        settings.network.freeze,
+        workers=settings.compute.worker_count(),
+        batch_size=settings.compute.batch_size,
+    )
+    report.note(network.describe(describe_cut(extractor.cut)))
+    return extractor
 
 
 def _copies(
-    frozen: Frozen, paths: list[str], digests: list[bytes | None], settings: CheckSettings, report: Reporter
+    extractor: FeatureExtractor,
+    paths: list[str],
+    digests: list[bytes | None],
+    settings: CheckSettings,
+    report: Reporter,
 ) -> Copies:
     """Exact and near duplicates among the images that have a digest."""
     files = distinct(digests)
     firsts = [indices[0] for indices in files]
     links = near_duplicates(
-        frozen,
+        extractor,
         [paths[index] for index in firsts],
         [digests[index] or b"" for index in firsts],
         settings.compute,

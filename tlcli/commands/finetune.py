@@ -1,46 +1,54 @@
-"""finetune: labeled images in, a run directory with a good classifier out."""
+"""finetune: labeled images in, a run directory with a trained classifier out."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import tlcli
 from tlcli import processes
 from tlcli.backbones.heads import head_modules
 from tlcli.backbones.timm_config import make_timm_config
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset
+from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.datasets.splits import splits_by_digest
 from tlcli.engines.choice import uses_cuda
-from tlcli.errors import ArtifactError, DataError, UsageError
+from tlcli.errors import UsageError
+from tlcli.features.backbone import LoadedBackbone, open_backbone
+from tlcli.features.cache import FeatureCache
+from tlcli.features.extractor import describe_cut, freeze_at
+from tlcli.features.fingerprint import weights_digest
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.run_report import run_report
 from tlcli.runs.directory import (
     CHECKPOINTS,
     FILES,
     RUN_FILE,
-    begun_by,
-    begun_name,
     begun_run,
     check_out,
     free_name,
     new_run,
     recover,
 )
-from tlcli.runs.provenance import data_fingerprint, settings_to_json, versions
-from tlcli.runs.run import load_run, write_run
-from tlcli.settings import SPLITS, FinetuneSettings
-from tlcli.storage.files import check_outside, portable_name
+from tlcli.runs.output import OutputIntent, after_restart, finished_info, not_finite
+from tlcli.runs.provenance import settings_to_json
+from tlcli.runs.run import write_run
+from tlcli.settings import FinetuneSettings
+from tlcli.settings.augmentation import default_augmentation
+from tlcli.storage.files import check_outside
 from tlcli.storage.outputs import Target, published
-from tlcli.storage.urls import Location, Url, absolute
 from tlcli.tracking.tracking import Tracking
-from tlcli.training.classifier import Classifier, train_classifier
+from tlcli.training.classifier import Classifier
+from tlcli.training.head.train import train_head
+from tlcli.training.run_info import run_info
 from tlcli.training.tail.checkpoints import refuse_other
+from tlcli.training.tail.recipe import TailOptions
+from tlcli.training.tail.search import OnLines
+from tlcli.training.tail.train import TailStart, fit_start, head_extractor, open_checkpoints, train_tail
+from tlcli.training.usable_images import held_out_fraction, read_images, split_usable_images
 
 RUN = Target(
     option="--out", last=RUN_FILE, foreign=lambda names: next((name for name in names if name not in FILES), None)
@@ -48,21 +56,20 @@ RUN = Target(
 
 
 def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict[str, Any]:
-    """Train a classifier on DATA and write the run directory.
+    """Train a classifier on DATA, and write the run directory.
 
-    Where torchrun started several processes, they train together, and each returns the same; the first one writes.
+    If torchrun started several processes, they train together. Each returns the same; the first one writes.
 
     Returns:
-        The content of `run.json`, with the run's path under `run`, and `was_finished` where `resume` found nothing to
-        do.
+        The content of `run.json`, with the run's path under `run`, and `was_finished` if `resume` found a finished run.
 
     Raises:
-        UsageError: settings that contradict each other or DATA.
-        DataError: DATA is missing or unusable, or training stopped at a loss that is no number (the run then holds the
-            best weights before).
+        UsageError: the settings contradict each other or DATA.
+        DataError: DATA is missing or unusable, or the loss became NaN or infinite (the run then holds the best weights
+            before that).
         ArtifactError: weights, cache, checkpoint or run are broken, or the unfinished run has other settings.
-        MachineError: no room, no permission, no such device, weights that would need a network, or a
-            tracker's library that is not installed.
+        MachineError: no room, no permission, no such device, weights that cannot be downloaded, or a tracker's library
+            that is not installed.
     """
     report = report or Silent()
     with processes.process_group(cuda=uses_cuda(settings.compute.device)):
@@ -71,112 +78,73 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
 
 def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     started = time.monotonic()
-    tracking = processes.only_first(lambda: Tracking(settings.track, report)) or Tracking((), report)
+    tracking = _open_tracking(settings, report) or Tracking((), report)
     with tracking, contextlib.ExitStack() as publishing:
-        settings, out, dataset = processes.of_first(lambda: _begin(settings, report, publishing))
+        settings, out, dataset = _begin(settings, report, publishing)
         if dataset is None:
             if settings.track:
-                report.warn(f"{', '.join(settings.track)} was told nothing, since the run was finished before.")
-            return {"run": str(settings.out)} | processes.of_first(lambda: _finished(out, settings))
+                report.warn(f"nothing was sent to {', '.join(settings.track)}, since the run was already finished.")
+            return {"run": str(settings.out)} | finished_info(out, settings_to_json(settings), settings.out)
         if processes.size() > 1:
-            report.note(f"{processes.size()} processes train together, with a part of every batch each")
+            report.note(f"{processes.size()} processes train together, each on a part of every batch")
         with contextlib.ExitStack() as writing:
-            directory = processes.only_first(lambda: writing.enter_context(_new_run(settings, out, report)))
+            directory = _open_run(settings, out, report, writing)
             if directory is not None:
                 tracking.start(
                     settings.out or out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume
                 )
-            classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
-
-            def write() -> dict[str, Any]:
-                assert directory is not None  # the first process has one
-                return _write(directory, settings, dataset, classifier, report, name=out.name, started=started)
-
-            written = processes.of_first(write)
+            classifier = _train(settings, dataset, directory, report, tracking.lines)
+            info = run_info(settings_to_json(settings), dataset, classifier)
+            info["seconds"] = {
+                "total": round(time.monotonic() - started, 3),
+                "features": round(classifier.feature_seconds, 3),
+                "training": round(classifier.training_seconds, 3),
+            }
+            written = _write(directory, out.name, info, classifier, settings, report)
         tracking.finish(out, written, classifier.lines)
     if classifier.stopped:
-        raise DataError(_not_finite(classifier.stopped, settings.out), path=settings.out)
+        raise not_finite(classifier.stopped, settings.out)
     return {"run": str(settings.out)} | written
 
 
-def _new_run(settings: FinetuneSettings, out: Path, report: Reporter) -> contextlib.AbstractContextManager[Path]:
-    job = processes.launched().job
-    return new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=job)
+@processes.first_only
+def _open_tracking(settings: FinetuneSettings, report: Reporter) -> Tracking:
+    return Tracking(settings.track, report)
 
 
+@processes.first_for_all
 def _begin(
     settings: FinetuneSettings, report: Reporter, publishing: contextlib.ExitStack
 ) -> tuple[FinetuneSettings, Path, Dataset | None]:
-    """See whether there is something to do.
+    """Check the output, and open DATA.
 
     Returns:
-        The settings, which say where the run goes; where it is written, which is the same unless that is a URL; and the
-        images, None where it was finished before.
+        The settings with the run's location; where the run is written, which differs if its location is a URL; and the
+        labeled images, None if the run is already finished.
     """
-    settings = _gone_on_with(settings)
-    settings = replace(settings, out=settings.out or free_name(settings.data))
-    assert settings.out is not None
-    check_outside("--out", settings.out, settings.data, "DATA")
-    out = publishing.enter_context(
-        published(settings.out, RUN, report, overwrite=settings.overwrite, resume=settings.resume)
+    intent = after_restart(
+        OutputIntent(location=settings.out, overwrite=settings.overwrite, resume=settings.resume), settings.data
+    )
+    out = intent.location or free_name(settings.data)
+    settings = replace(settings, out=out, overwrite=intent.overwrite, resume=intent.resume)
+    check_outside("--out", out, settings.data, "DATA")
+    directory = publishing.enter_context(
+        published(out, RUN, report, overwrite=settings.overwrite, resume=settings.resume)
     )
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     if settings.resume:
-        recover(out)
-    begun = begun_run(out) if settings.resume else None
+        recover(directory)
+    begun = begun_run(directory) if settings.resume else None
     if begun is not None:
         refuse_other(begun / CHECKPOINTS, settings_to_json(settings))
-    elif settings.resume and (out / RUN_FILE).exists():
-        return settings, out, None
-    check_out(out, overwrite=settings.overwrite or settings.resume)
+    elif settings.resume and (directory / RUN_FILE).exists():
+        return settings, directory, None
+    check_out(directory, overwrite=settings.overwrite or settings.resume)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     _check_split(settings, dataset)
     describe_dataset(dataset, report)
-    return settings, out, dataset
-
-
-def _gone_on_with(settings: FinetuneSettings) -> FinetuneSettings:
-    """What torchrun means by the same command line once more: go on, also where the user said to replace a run."""
-    job, restarts = processes.launched().job, processes.launched().restarts
-    out = settings.out or (begun_name(settings.data, job) if job or restarts else None)
-    if isinstance(out, Url):
-        return replace(settings, resume=True, overwrite=False) if restarts else settings
-    if out is None or (begun_by(out) != job if job else not restarts):
-        return settings
-    resume = begun_run(out) is not None or not settings.overwrite
-    return replace(settings, out=out, resume=resume, overwrite=not resume)
-
-
-def _write(
-    directory: Path,
-    settings: FinetuneSettings,
-    dataset: Dataset,
-    classifier: Classifier,
-    report: Reporter,
-    *,
-    name: str,
-    started: float,
-) -> dict[str, Any]:
-    """Write the run; the content of its `run.json`."""
-    info = _info(settings, dataset, classifier)
-    info["seconds"] = {
-        "total": round(time.monotonic() - started, 3),
-        "features": round(classifier.feature_seconds, 3),
-        "training": round(classifier.training_seconds, 3),
-    }
-    images = classifier.images
-    return write_run(
-        directory,
-        weights=classifier.frozen.network.backbone.model.state_dict(),
-        config=make_timm_config(classifier.frozen.network.backbone, list(dataset.classes)),
-        info=info,
-        epochs=classifier.lines,
-        predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
-        splits=splits_by_digest(images.settled, images.extraction.digests),
-        report=run_report(info, classifier, settings, name=name, report=report),
-        onnx=classifier.onnx,
-    )
+    return settings, directory, dataset
 
 
 def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
@@ -187,77 +155,146 @@ def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
         ("--group-by", settings.group_by is not None),
     ):
         if given:
-            raise UsageError(f"{flag} has no effect: {settings.data} brings its own validation images. Leave it out.")
+            raise UsageError(f"{flag} has no effect: {settings.data} has its own validation images. Leave it out.")
 
 
-def _finished(out: Path, settings: FinetuneSettings) -> dict[str, Any]:
-    """What the finished run at `out` says, if it was made with the same settings."""
-    info = load_run(out).info
-    asked, made = settings_to_json(settings), info["settings"]
-    changed = [
-        f"{name} was {made.get(name)!r} and is {asked[name]!r}" for name in asked if asked[name] != made.get(name)
-    ]
-    if changed:
-        raise ArtifactError(
-            f"{out} is finished, but with other settings: {'; '.join(changed)}. Choose another --out, or replace it "
-            "with --overwrite.",
-            path=out,
-        )
-    if stopped := (info.get("training") or {}).get("stopped"):
-        raise DataError(_not_finite(stopped, settings.out), path=settings.out)
-    return {"was_finished": True} | info
+@processes.first_only
+def _open_run(settings: FinetuneSettings, out: Path, report: Reporter, writing: contextlib.ExitStack) -> Path:
+    job = processes.launched().job
+    return writing.enter_context(
+        new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=job)
+    )
 
 
-def _info(settings: FinetuneSettings, dataset: Dataset, classifier: Classifier) -> dict[str, Any]:
-    """What `run.json` says, besides seconds and checksums."""
-    frozen, images = classifier.frozen, classifier.images
-    network, cut, extraction = frozen.network, frozen.cut, images.extraction
-    failed = [(dataset.samples[index].path, reason) for index, reason in sorted(extraction.failures.items())]
-    failed += images.lost.items()
-    return {
-        "tlcli": tlcli.__version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": settings_to_json(settings),
-        "backbone": network.backbone.name,
-        "weights": network.backbone.origin,
-        "freeze": {"layer": cut.layer, "name": cut.name, "of": cut.of},
-        "classes": list(dataset.classes),
-        "preprocessing": network.preprocessing.to_json(),
-        "device": str(network.device),
-        "precision": network.precision,
-        "engine": network.engine,
-        "processes": processes.size(),
-        "cache": frozen.plain.fingerprint,
-        "feature_shape": list(cut.feature_shape),
-        "head": {
-            "parameters": sum(p.numel() for p in head_modules(network.backbone.model)[0].parameters()),
-            "l2": classifier.l2,
-        },
-        "training": classifier.training,
-        "temperature": classifier.temperature,
-        "log_prior": None if classifier.log_prior is None else classifier.log_prior.tolist(),
-        "images": {
-            **{split: len(images.readable(split)) for split in SPLITS},
-            "skipped": sum(dataset.skipped.values()),
-            "failed": len(failed),
-            "computed": extraction.computed,
-            "reused": extraction.reused,
-        },
-        "data": {
-            "root": portable_name(absolute(dataset.root)),
-            "fingerprint": data_fingerprint(extraction.digests),
-            "skipped": dataset.skipped,
-            "failed": [{"path": portable_name(path), "error": reason} for path, reason in failed],
-            "duplicates": images.duplicates.to_json(),
-        },
-        "validation": classifier.validation.metrics,
-        "test": classifier.test.metrics if classifier.test else None,
-        "versions": versions(),
-    }
+def _train(
+    settings: FinetuneSettings, dataset: Dataset, directory: Path | None, report: Reporter, on_lines: OnLines
+) -> Classifier:
+    """Load the backbone, freeze what the settings say, and train the rest. All processes get the same classifier."""
+    freeze, workers = settings.network.freeze, settings.compute.worker_count()
+    network = _open_network(settings, dataset, report)
+    if freeze == "auto":
+        report.note(network.describe("frozen as deep as validation suggests"))
+        return _train_tail(settings, dataset, network, directory, on_lines)
+    cut = freeze_at(network, freeze, workers=workers).cut  # before any work, so that an impossible cut fails at once
+    report.note(network.describe(describe_cut(cut)))
+    if cut.layer < cut.of:
+        return _train_tail(settings, dataset, network, directory, on_lines)
+    views = (settings.training.views or 0) if freeze == "all" else 0
+    extractor = freeze_at(
+        network,
+        "all",
+        workers=workers,
+        batch_size=settings.compute.batch_size,
+        augmentation=settings.augmentation if views else None,
+        seed=settings.network.seed,
+    )
+    extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
+    images = split_usable_images(
+        dataset,
+        extraction,
+        fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=False),
+        seed=settings.network.seed,
+        balanced=settings.balance,
+        report=report,
+    )
+    return train_head(extractor, images, views=views, balance=settings.balance, seed=settings.network.seed)
 
 
-def _not_finite(where: str, out: Location | None) -> str:
-    return (
-        f"the loss was no longer a finite number at {where}. {out} holds the best weights before that. Try a smaller "
-        "--learning-rate, or --precision fp32."
+def _open_network(settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> LoadedBackbone:
+    freeze = settings.network.freeze
+    return open_backbone(
+        settings.network,
+        settings.compute,
+        FeatureCache(
+            settings.cache.root() if settings.cache.enabled else None, report, shared_writers=processes.size() > 1
+        ),
+        classes=len(dataset.classes),
+        images=None if freeze == "all" else len(dataset.samples),
+        report=report,
+        intensity=processes.from_first(
+            lambda: resolve_intensity(
+                settings.network.intensity,
+                dataset,
+                fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=freeze != "all"),
+                seed=settings.network.seed,
+                workers=settings.compute.worker_count(),
+                report=report,
+            )
+        ),
+    )
+
+
+def _train_tail(
+    settings: FinetuneSettings,
+    dataset: Dataset,
+    network: LoadedBackbone,
+    directory: Path | None,
+    on_lines: OnLines,
+) -> Classifier:
+    """Fit the exact head as a start, then train later layers."""
+    workers, options = settings.compute.worker_count(), _tail_options(settings)
+    first_weights = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
+    extractor = head_extractor(network, options, workers)
+    if extractor is None:
+        extraction = read_images(dataset, network, workers)
+    else:
+        extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
+    images = split_usable_images(
+        dataset,
+        extraction,
+        fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=True),
+        seed=settings.network.seed,
+        balanced=settings.balance,
+        report=network.report,
+    )
+    if extractor is None:
+        start = TailStart(network=network, images=images, head=None)
+    else:
+        start = fit_start(extractor, images, options)
+    origin = settings_to_json(settings) | {"first weights": first_weights}
+    checkpoints = open_checkpoints(directory, start, options, origin=origin, resume=settings.resume)
+    return train_tail(start, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
+
+
+def _tail_options(settings: FinetuneSettings) -> TailOptions:
+    network, training = settings.network, settings.training
+    return TailOptions(
+        freeze=network.freeze,
+        pretrained=network.weights != "none",
+        epochs=training.epochs,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        patience=training.patience,
+        batch_size=settings.compute.batch_size,
+        precision=settings.compute.precision,
+        augmentation=settings.augmentation,
+        default_augmentation=default_augmentation(network.freeze, network.weights),
+        views=training.views,
+        balance=settings.balance,
+        seed=network.seed,
+    )
+
+
+@processes.first_for_all
+def _write(
+    directory: Path | None,
+    name: str,
+    info: dict[str, Any],
+    classifier: Classifier,
+    settings: FinetuneSettings,
+    report: Reporter,
+) -> dict[str, Any]:
+    """Write the run, and return the content of its `run.json`."""
+    assert directory is not None  # the first process has one
+    backbone, images = classifier.extractor.network.backbone, classifier.images
+    return write_run(
+        directory,
+        weights=backbone.model.state_dict(),
+        config=make_timm_config(backbone, list(images.dataset.classes)),
+        info=info,
+        epochs=classifier.lines,
+        predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
+        splits=splits_by_digest(images.split, images.extraction.digests),
+        report=run_report(info, classifier, settings, name=name, report=report),
+        onnx=classifier.onnx,
     )

@@ -1,37 +1,34 @@
-"""Features computed by several processes of one training: those who see the same cache share what it lacks."""
+"""Extraction by several processes of one training: those that see the same cache directory share the work."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from tlcli import processes
 from tlcli.errors import MachineError
-from tlcli.features.extract import Extraction
+from tlcli.features.extraction import Extraction, Key, MissingFeatures
 from tlcli.features.store import FeatureStore
 from tlcli.storage.files import VISIBILITY_TIMEOUT
-
-Todo = Sequence[tuple[int, int]]
-"""Images, by their index, and views."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """How features are computed, for those who share a cache."""
+    """How one process computes features."""
 
-    ready: Callable[[], object]
-    """Makes ready what only one of them should make."""
+    prepare: Callable[[], object]
+    """Makes what only one of the processes should make, such as the export."""
     announce: Callable[[int], None]
-    """Told how much there is to compute."""
-    compute: Callable[[Todo, Extraction], None]
-    """Computes some of it into the store, and enters what became of it."""
+    """Reports how many images there are to compute."""
+    compute: Callable[[MissingFeatures], None]
+    """Computes missing features into their store, and completes their extraction."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Done:
-    """What one process did: `Extraction`, of its part."""
+class _PartExtraction:
+    """The extraction of one process's part."""
 
     digests: dict[int, bytes | None]
     failures: dict[int, str]
@@ -39,25 +36,26 @@ class _Done:
     reused: int
 
 
-def extract_together(store: FeatureStore, todo: Todo, extraction: Extraction, work: Work) -> None:
-    """Compute what a store lacks, and complete `extraction`, which is the same in all processes then.
+def extract_together(missing: MissingFeatures, work: Work) -> None:
+    """Compute missing features, and complete the extraction, which is the same in all processes afterwards.
+
+    A store in memory is filled by the first process only, and it alone has the features.
 
     Args:
-        store: In each process its own; where it is in memory only, the first process computes all, and it alone has it.
-        todo: What this process finds missing.
-        extraction: What is known so far.
-        work: How it is done.
+        missing: What this process finds missing. Each process has a store of its own.
+        work: How features are computed.
 
     Raises:
-        MachineError: what others computed doesn't show up in this process's cache.
+        MachineError: features that other processes computed do not appear in this process's cache.
     """
-    if store.directory is None:
-        if processes.rank() == 0 and todo:
-            work.compute(todo, extraction)
-    elif any(processes.gather(bool(todo))):
-        _share(store, todo, extraction, work)
-    found = processes.of_first(lambda: extraction)
-    if store.directory is not None:  # machines with copies of their own may have other images
+    extraction, on_disk = missing.extraction, missing.store.directory is not None
+    if not on_disk:
+        if processes.rank() == 0 and missing.todo:
+            work.compute(missing)
+    elif any(processes.gather(bool(missing.todo))):
+        _share(missing, work)
+    found = processes.from_first(lambda: extraction)
+    if on_disk:  # machines with copies of their own may have other images
         for differences in processes.gather(_differences(extraction, found)):
             found.failures = differences | found.failures
     extraction.digests, extraction.failures = found.digests, found.failures
@@ -65,7 +63,7 @@ def extract_together(store: FeatureStore, todo: Todo, extraction: Extraction, wo
 
 
 def _differences(own: Extraction, first: Extraction) -> dict[int, str]:
-    """Why images that the first process has features of can't be used here."""
+    """Return why images that the first process has features of cannot be used in this process."""
     other = {
         index: "is another image on another machine"
         for index, (digest, expected) in enumerate(zip(own.digests, first.digests, strict=True))
@@ -74,40 +72,43 @@ def _differences(own: Extraction, first: Extraction) -> dict[int, str]:
     return other | {index: reason for index, reason in own.failures.items() if index not in first.failures}
 
 
-def _share(store: FeatureStore, todo: Todo, extraction: Extraction, work: Work) -> None:
-    members = _who_sees(store)
-    todo, begun = processes.gather((todo, extraction))[members[0]]  # memos may differ from machine to machine
-    if todo:  # others, who see another cache, may have some
+def _share(missing: MissingFeatures, work: Work) -> None:
+    """Compute a part of the missing features, and merge the extractions of all parts."""
+    store, extraction = missing.store, missing.extraction
+    members = _ranks_sharing(store)
+    # Memos may differ between machines, so all members start from the lookup of the first one.
+    todo, looked_up = processes.gather((missing.todo, extraction))[members[0]]
+    if todo:  # otherwise only processes with another cache have something to do
         work.announce(len(todo))
         if processes.rank() == members[0]:
-            work.ready()
+            work.prepare()
     processes.gather(None)
     part = processes.share(todo, among=members)
-    own = Extraction(digests=list(begun.digests))
+    own = Extraction(digests=list(looked_up.digests))
     if part:
-        work.compute(part, own)
-    done_by = processes.gather(
-        _Done(
+        work.compute(replace(missing, todo=part, extraction=own))
+    parts = processes.gather(
+        _PartExtraction(
             digests={index: own.digests[index] for index, _ in part},
             failures=own.failures,
             computed=own.computed,
             reused=own.reused,
         )
     )
-    extraction.digests, extraction.failures = list(begun.digests), dict(begun.failures)
-    extraction.computed, extraction.reused = begun.computed, begun.reused
+    extraction.digests, extraction.failures = list(looked_up.digests), dict(looked_up.failures)
+    extraction.computed, extraction.reused = looked_up.computed, looked_up.reused
     for member in members:
-        for index, digest in done_by[member].digests.items():
+        for index, digest in parts[member].digests.items():
             extraction.digests[index] = digest
-        extraction.failures |= done_by[member].failures
-        extraction.computed += done_by[member].computed
-        extraction.reused += done_by[member].reused
+        extraction.failures |= parts[member].failures
+        extraction.computed += parts[member].computed
+        extraction.reused += parts[member].reused
     good = [(index, view) for index, view in todo if index not in extraction.failures]
     _wait_for(store, {(extraction.digests[index] or b"", view) for index, view in good})
 
 
-def _who_sees(store: FeatureStore) -> list[int]:
-    """The ranks, this one among them, for whom the store's directory is the same folder as for this process."""
+def _ranks_sharing(store: FeatureStore) -> list[int]:
+    """Return the ranks, including this one, whose store is in the same directory as this process's."""
     directory = store.make()
     assert directory is not None  # it is on disk
     token = directory / f".part-rank-{uuid.uuid4().hex}.tmp"
@@ -115,23 +116,24 @@ def _who_sees(store: FeatureStore) -> list[int]:
     try:
         names = processes.gather(token.name)
         seen = [rank for rank, name in enumerate(names) if (directory / name).exists()]
-        processes.gather(None)  # nobody removes what others still look for
+        processes.gather(None)  # no token is removed before all processes have looked
     finally:
-        token.unlink(missing_ok=True)  # whoever writes next removes leftovers of this name
+        token.unlink(missing_ok=True)  # if a kill prevents this, the next writer removes it
     return seen
 
 
-def _wait_for(store: FeatureStore, keys: set[tuple[bytes, int]]) -> None:
-    ends = time.monotonic() + VISIBILITY_TIMEOUT
+def _wait_for(store: FeatureStore, keys: set[Key]) -> None:
+    """Wait until a network file system shows the features that other processes wrote."""
+    deadline = time.monotonic() + VISIBILITY_TIMEOUT
     while True:
         store.refresh()
         lacking = sum(key not in store for key in keys)
         if not lacking:
             return
-        if time.monotonic() > ends:
+        if time.monotonic() > deadline:
             raise MachineError(
-                f"{lacking:,} features that other processes wrote into {store.directory} do not appear here after "
-                f"{VISIBILITY_TIMEOUT:.0f} s. Is it one file system? Give each machine a --cache DIR of its own.",
+                f"{lacking:,} features that other processes wrote to {store.directory} did not appear here within "
+                f"{VISIBILITY_TIMEOUT:.0f} s. Is it the same file system? If not, give each machine its own --cache DIR.",
                 path=store.directory,
             )
         time.sleep(0.2)

@@ -44,7 +44,7 @@ class FeatureStore:
         content: The fingerprint's ingredients.
         shape: Shape of one feature.
         report: Told of damage, and of waiting for another writer.
-        others_write: Write at the same time as others that say so too, instead of keeping all others out.
+        shared_writers: Write at the same time as other processes that set this too, instead of excluding all others.
 
     Raises:
         ArtifactError: the folder of this fingerprint holds something else.
@@ -58,14 +58,14 @@ class FeatureStore:
         shape: tuple[int, ...],
         report: Reporter | None = None,
         *,
-        others_write: bool = False,
+        shared_writers: bool = False,
     ) -> None:
         self.shape = shape
         self.content = content
         self.fingerprint = fingerprint(content)
         self.directory = None if root is None else root / self.fingerprint
         self._report: Reporter = report or Silent()
-        self._others_write = others_write
+        self._shared_writers = shared_writers
         self.locked = False
         """Whether we hold the writer's lock."""
         self._damaged: set[str] = set()
@@ -140,7 +140,7 @@ class FeatureStore:
                 with _writable(self.directory):
                     self.make()
                     wait = f"is writing {self.directory}; waiting for it to finish (Ctrl-C gives up)."
-                    shared = self._others_write
+                    shared = self._shared_writers
                     held = stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait, shared=shared))
                     if held and not shared:
                         remove_temporary_files(self.directory, PREFIX)  # otherwise they may be somebody's

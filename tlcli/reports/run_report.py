@@ -79,7 +79,7 @@ def _title(name: str, part: Evaluation) -> str:
 
 
 def _shown(part: int, evaluation: Evaluation, row: int, classifier: Classifier, root: str) -> Shown:
-    sample = classifier.images.settled.samples[evaluation.images[row]]
+    sample = classifier.images.split.samples[evaluation.images[row]]
     shares = evaluation.rows[row]["probabilities"]
     likeliest = ranked(int(evaluation.logits[row].argmax()), np.array(shares))[:LIKELIEST]
     return Shown(
@@ -98,7 +98,7 @@ def _overview(
     images = classifier.images
     positions = [evaluation.images[row] for evaluation, row in chosen]
     digests = images.digests(positions)
-    store, intensity = classifier.frozen.plain, classifier.frozen.network.preprocessing.intensity
+    store, intensity = classifier.extractor.plain, classifier.extractor.network.preprocessing.intensity
 
     def vectors() -> npt.NDArray[np.float32]:
         if classifier.training is None:

@@ -1,39 +1,60 @@
-"""A trained network as one ONNX file, so that predicting starts without torch and runs several times as fast."""
+"""A trained network as one ONNX file, so that prediction starts without torch and runs several times as fast."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from tlcli.engines.onnx_export import ExportError, append_head, export_onnx
-from tlcli.features.frozen import Frozen
+from tlcli.features.backbone import LoadedBackbone
+from tlcli.features.extractor import FeatureExtractor
 from tlcli.features.rounding import round_as_stored
-from tlcli.training.head.softmax_regression import SoftmaxHead
 
 
-def portable_model(frozen: Frozen, head: SoftmaxHead | None) -> bytes | None:
-    """The network, pixels uint8 [1, H, W, C] to logits float32 [1, k]; None where torch is to run it, or must.
+def head_as_onnx(extractor: FeatureExtractor, weight: Tensor, bias: Tensor) -> bytes | None:
+    """Return the exported prefix with a head behind it.
 
     Args:
-        frozen: The trained network, cut where it was trained.
-        head: Where all before it was frozen: then it is put behind what runs the frozen part already.
+        extractor: A network cut before its head.
+        weight: float32 [k, D].
+        bias: float32 [k].
+
+    Returns:
+        An ONNX model, pixels uint8 [1, H, W, C] to logits float32 [1, k]; None if prediction must run in torch.
     """
-    network = frozen.network
+    return _exported(extractor.network, lambda: append_head(extractor.exported(), weight.numpy(), bias.numpy()))
+
+
+def network_as_onnx(extractor: FeatureExtractor) -> bytes | None:
+    """Return the whole network of a trained tail.
+
+    Returns:
+        An ONNX model, pixels uint8 [1, H, W, C] to logits float32 [1, k]; None if prediction must run in torch.
+    """
+    preprocessing, cut, report = extractor.network.preprocessing, extractor.cut, extractor.network.report
+
+    def export_network() -> bytes:
+        report.note("Export    the network, for ONNX Runtime")
+        whole = _WholeNetwork(cut.prefix, cut.tail, rounded=cut.layer > 0).eval()
+        return export_onnx(whole, preprocessing)
+
+    return _exported(extractor.network, export_network)
+
+
+def _exported(network: LoadedBackbone, make: Callable[[], bytes]) -> bytes | None:
     if network.engine_asked == "torch" or network.precision == "bf16":
         return None
     try:
-        if head is not None:
-            return append_head(frozen.exported(), head.weight.numpy(), head.bias.numpy())
-        network.report.note("Export    the network, for ONNX Runtime")
-        whole = _Whole(frozen.cut.prefix, frozen.cut.tail, rounded=frozen.cut.layer > 0).eval()
-        return export_onnx(whole, network.preprocessing)
+        return make()
     except ExportError as error:
         network.report.note(f"Engine    predictions will run in torch: {error}")
         return None
 
 
-class _Whole(nn.Module):
-    """Prefix and tail, with what is between them rounded as a cache rounds it."""
+class _WholeNetwork(nn.Module):
+    """Prefix and tail, with the features between them rounded as a cache rounds them."""
 
     def __init__(self, prefix: nn.Module, tail: nn.Module, *, rounded: bool) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""The images of a run: read once, each with its digest, its split, or the reason why it can't be used."""
+"""The images of a run: each is read once, and has a digest, a split, or the reason why it cannot be used."""
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import time
 from collections.abc import Sequence
@@ -16,64 +17,101 @@ from tlcli.datasets.descriptions import describe_balance, describe_duplicates, d
 from tlcli.datasets.duplicates import Duplicates, find_duplicates
 from tlcli.datasets.splits import DEFAULT_VALIDATION_FRACTION, SplitDataset, split_dataset
 from tlcli.errors import DataError
-from tlcli.features.extract import Extraction
-from tlcli.features.network import Network
+from tlcli.features.backbone import LoadedBackbone
+from tlcli.features.extraction import Extraction
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
-from tlcli.settings import FinetuneSettings
-from tlcli.storage.files import portable_name
+from tlcli.storage.files import canonical_json, portable_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class UsableImages:
-    """What there is to learn from and to be judged on."""
+    """The images to train and evaluate on. A row is an image's position in `split`."""
 
     dataset: Dataset
     extraction: Extraction
     duplicates: Duplicates
-    settled: SplitDataset
+    split: SplitDataset
     lost: dict[str, str] = field(default_factory=dict)
-    """Why an image, by its path, could not be read again during the run; grows while images are streamed."""
+    """Why an image, by its path, could not be read again during the run. Grows while images are streamed."""
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.dataset.classes)
 
     def rows(self, split: str) -> list[int]:
-        """Positions in `settled` of the images of a split."""
-        return self.settled.indices(split)
+        """Return the rows of `train`, `validation` or `test`."""
+        return self.split.indices(split)
 
     def readable(self, split: str) -> list[int]:
-        """Those of a split that were not lost."""
-        return [row for row in self.rows(split) if self.settled.samples[row].path not in self.lost]
+        """Return the rows of a split whose images were not lost."""
+        return [row for row in self.rows(split) if self.split.samples[row].path not in self.lost]
 
     def labels(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
-        """int64 [len(rows)]."""
-        return np.array([self.settled.samples[row].label for row in rows], np.int64)
+        """Return the class indices of some rows: int64 [len(rows)]."""
+        return np.array([self.split.samples[row].label for row in rows], np.int64)
 
     def paths(self, rows: Sequence[int]) -> list[str]:
-        """The files of some rows."""
-        return [self.settled.samples[row].path for row in rows]
+        """Return the paths of some rows."""
+        return [self.split.samples[row].path for row in rows]
 
     def digests(self, rows: Sequence[int]) -> list[bytes]:
-        """SHA-256 of the files of some rows."""
-        return [self.settled.digests[row] for row in rows]
+        """Return the SHA-256 of the files of some rows."""
+        return [self.split.digests[row] for row in rows]
+
+    def content_hash(self) -> str:
+        """Return a hash of the images' contents, labels and splits, in order, but not of their names."""
+        rows = [
+            [digest.hex(), sample.label, sample.split]
+            for digest, sample in zip(self.split.digests, self.split.samples, strict=True)
+        ]
+        return hashlib.sha256(canonical_json(rows)).hexdigest()[:16]
+
+    def share_lost(self, report: Reporter) -> None:
+        """Tell every process which images the others could not read again. Each has reported its own."""
+        reported = set(self.lost)
+        for others in processes.gather(dict(self.lost)):
+            self.lost.update(others)
+        for path in self.lost.keys() - reported:
+            report.warn(f"{path} was left out: {self.lost[path]}")
 
 
-def held_out(dataset: Dataset, settings: FinetuneSettings) -> float | None:
-    """The share of train that judges; None where DATA brings validation images, or folds will judge."""
-    fraction = settings.validation_fraction
-    if fraction is None and settings.network.freeze != "all" and not dataset.has_split("validation"):
-        return DEFAULT_VALIDATION_FRACTION  # folds would mean to train five tails
-    return fraction
+def held_out_fraction(dataset: Dataset, asked: float | None, *, trains_tail: bool) -> float | None:
+    """Return the share of train to hold out for validation.
+
+    Args:
+        dataset: The labeled images.
+        asked: The user's `--validation-fraction`.
+        trains_tail: Whether later layers are trained. Folds would then mean training five tails.
+
+    Returns:
+        A fraction in (0, 1); None if DATA has validation images, or folds are used.
+    """
+    if asked is None and trains_tail and not dataset.has_split("validation"):
+        return DEFAULT_VALIDATION_FRACTION
+    return asked
 
 
-def settle_images(
-    dataset: Dataset, extraction: Extraction, settings: FinetuneSettings, report: Reporter
+def split_usable_images(
+    dataset: Dataset,
+    extraction: Extraction,
+    *,
+    fraction: float | None,
+    seed: int,
+    balanced: bool,
+    report: Reporter,
 ) -> UsableImages:
-    """Split the usable images, and tell of the others.
+    """Split the usable images, and report the others.
+
+    Args:
+        dataset: The labeled images.
+        extraction: Digest of each image, or why it cannot be used.
+        fraction: Share of train to hold out, from `held_out_fraction`.
+        seed: Of the split.
+        balanced: Whether classes are weighted by inverse frequency, so that an imbalance needs no warning.
+        report: Shown duplicates, failures and imbalance.
 
     Raises:
         DataError: a class has no usable image in train, or nothing was held out.
@@ -83,53 +121,57 @@ def settle_images(
     describe_failures(dataset, extraction.failures, report)
     if duplicates.extra or extraction.failures:
         report.note(f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}")
-    fraction = held_out(dataset, settings)
-    settled = split_dataset(
-        dataset, extraction.digests, extraction.failures, fraction=fraction, seed=settings.network.seed
-    )
-    describe_balance(dataset, settled, report, balanced=settings.balance)
-    return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, settled=settled)
+    split = split_dataset(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=seed)
+    describe_balance(dataset, split, report, balanced=balanced)
+    return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, split=split)
 
 
-def scan(dataset: Dataset, network: Network, workers: int, report: Reporter) -> tuple[Extraction, float]:
-    """Read and decode every image, for its digest and whether it can be used; the seconds it took.
+def read_images(dataset: Dataset, network: LoadedBackbone, workers: int) -> Extraction:
+    """Read and decode every image, for its digest and whether it can be used, without computing features.
 
-    Several processes share the images; each gets what all found.
+    Several processes share the images; each gets the whole result.
+
+    Args:
+        dataset: The labeled images.
+        network: Its preprocessing decides how images are decoded; its cache remembers their digests.
+        workers: Decoding processes.
     """
     started = time.monotonic()
+    memo = network.cache.memo
     paths = processes.share([sample.path for sample in dataset.samples])
     extraction = Extraction(digests=[None] * len(paths))
     with (
         ImageLoader(DecodeOptions(preprocessing=network.preprocessing), workers=workers) as loader,
-        report.task("Images", len(paths)) as advance,
+        network.report.task("Images", len(paths)) as advance,
     ):
         for index, image in enumerate(loader.load(paths)):
             extraction.digests[index] = image.digest
             if image.error is not None:
                 extraction.failures[index] = image.error
-            network.memo.remember(paths[index], image)
+            memo.remember(paths[index], image)
             advance(1)
-    network.memo.save()
+    memo.save()
     whole = Extraction(digests=[])
     for part in processes.gather(extraction):
         whole.failures |= {len(whole.digests) + index: reason for index, reason in part.failures.items()}
         whole.digests += part.digests
-    return whole, time.monotonic() - started
+    whole.seconds = time.monotonic() - started
+    return whole
 
 
-def refuse_lost(extraction: Extraction, digests: Sequence[bytes]) -> None:
-    """Stop where images that were there when the run began are not what they were.
+def require_unchanged(extraction: Extraction, digests: Sequence[bytes]) -> None:
+    """Stop if images are not what they were when the run began.
 
     Args:
-        extraction: What became of them.
+        extraction: What became of them now.
         digests: What they were.
 
     Raises:
-        DataError: how many.
+        DataError: some changed or vanished.
     """
     changed = {index for index, (now, was) in enumerate(zip(extraction.digests, digests, strict=True)) if now != was}
     if lost := changed | extraction.failures.keys():
         raise DataError(
-            f"{len(lost):,} images changed or vanished since the run began. Start again with --overwrite for what is "
-            "there now."
+            f"{len(lost):,} images changed or vanished since the run began. Start again with --overwrite to train on "
+            "the images that are there now."
         )

@@ -9,16 +9,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from tlcli.features.network import open_network
+from tlcli.training.tail.candidates import candidates_for
 
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import ArtifactError
-from tlcli.features.network import open_network
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 from tlcli.settings.augmentation import FROM_SCRATCH, Augmentation
 from tlcli.training.classifier import train_classifier
 from tlcli.training.tail import checkpoints
-from tlcli.training.tail.candidates import candidates_for
 from tlcli.training.tail.depths import AUGMENTED_FROM
 
 

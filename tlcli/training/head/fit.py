@@ -1,4 +1,4 @@
-"""The head on wholly frozen features: the whole job where all is frozen, and where a tail's training starts."""
+"""Fit the softmax head on the features before it: all of the training with `--freeze all`, else a tail's start."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tlcli import processes
+from tlcli.backbones.heads import set_head
 from tlcli.datasets.splits import assign_folds, group_keys
 from tlcli.errors import DataError
-from tlcli.features.frozen import Frozen
-from tlcli.progress import Reporter
-from tlcli.settings import FinetuneSettings
-from tlcli.training.head.l2_selection import L2S, Selection, select_folds, select_holdout
-from tlcli.training.usable_images import UsableImages
+from tlcli.features.extractor import FeatureExtractor
+from tlcli.training.head.l2_selection import L2S, FittedHead, select_folds, select_holdout
+from tlcli.training.usable_images import UsableImages, require_unchanged
 
 IN_MEMORY = 2**27
-"""Values (0.5 GB) above which features stay on disk: for cross-validation, five rotated copies lie in memory."""
+"""Number of values (0.5 GB) above which features stay on disk: cross-validation needs five rotated copies in memory."""
 
 
 class StoredRows:
-    """Features of images, plain ones and then each view, that are read as they are needed.
+    """Features of images, first the plain ones, then view after view, read as they are needed.
 
     Args:
-        frozen: Whose stores have them.
+        extractor: Its stores hold the features.
         digests: Of the images.
-        views: How many augmented ones of each.
+        views: Number of augmented views of each image.
     """
 
-    def __init__(self, frozen: Frozen, digests: Sequence[bytes], views: int) -> None:
-        self._places = [(frozen.plain, frozen.plain.places((digest, 0) for digest in digests))]
-        if frozen.augmented is not None:
-            store = frozen.augmented
+    def __init__(self, extractor: FeatureExtractor, digests: Sequence[bytes], views: int) -> None:
+        plain, augmented = extractor.plain, extractor.augmented
+        self._places = [(plain, plain.places((digest, 0) for digest in digests))]
+        if augmented is not None:
             self._places += [
-                (store, store.places((digest, view) for digest in digests)) for view in range(1, views + 1)
+                (augmented, augmented.places((digest, view) for digest in digests)) for view in range(1, views + 1)
             ]
         self._images = len(digests)
-        self.shape = (len(self._places) * len(digests), *frozen.plain.shape)
+        self.shape = (len(self._places) * len(digests), *plain.shape)
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Rows `start` to `stop`: float32 [stop - start, D]."""
+        """Read rows `start` to `stop`: float32 [stop - start, D]."""
         found = []
         while start < stop:
             view, at = divmod(start, self._images)
@@ -52,51 +52,81 @@ class StoredRows:
         return found[0] if len(found) == 1 else np.concatenate(found)
 
 
-def fit_head(
-    frozen: Frozen, images: UsableImages, settings: FinetuneSettings, views: int, report: Reporter
-) -> Selection:
-    """Fit the softmax head on train and `views` cached views of it; L2 and temperature from plain images held out.
+def cache_views(extractor: FeatureExtractor, images: UsableImages, views: int) -> float:
+    """Compute the features of `views` augmented views of the training images, and return the seconds it took.
 
     Raises:
-        DataError: nobody is left to judge, or a feature is not finite.
+        DataError: training images changed since the run began.
     """
-    settled = images.settled
-    train = settled.indices("train")
+    train = images.rows("train")
+    extraction = extractor.extract_views(images.paths(train), images.digests(train), range(1, views + 1))
+    require_unchanged(extraction, images.digests(train))
+    return extraction.seconds
+
+
+def fit_head(
+    extractor: FeatureExtractor, images: UsableImages, *, views: int = 0, balance: bool, seed: int
+) -> FittedHead:
+    """Fit the head on train and `views` cached views of it, and put it into the network.
+
+    L2 and temperature are chosen on plain images that were held out. Of several processes, the first one fits.
+
+    Args:
+        extractor: A network cut before its head, whose features are all stored.
+        images: The images to fit and select on.
+        views: Number of cached augmented views of each training image.
+        balance: Weight classes by their inverse frequency.
+        seed: Of the folds.
+
+    Raises:
+        DataError: all images are in one group, so none can be held out, or a feature is NaN or infinite.
+    """
+    fitted = processes.from_first(lambda: _fit(extractor, images, views=views, balance=balance, seed=seed))
+    set_head(extractor.network.backbone.model, fitted.head.weight, fitted.head.bias)
+    return fitted
+
+
+def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balance: bool, seed: int) -> FittedHead:
+    network, train = extractor.network, images.rows("train")
     digests = images.digests(train)
-    rows = StoredRows(frozen, digests, views)
+    rows = StoredRows(extractor, digests, views)
     features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
     labels = torch.from_numpy(np.tile(images.labels(train), views + 1))
-    device = frozen.network.head_device()
-    with report.task("Head", len(L2S), "fits") as advance:
-        if not settled.cross_validated:
-            validation = settled.indices("validation")
-            selection = select_holdout(
+    with network.report.task("Head", len(L2S), "fits") as advance:
+        if images.split.cross_validated:
+            fitted = select_folds(
                 features,
                 labels,
-                torch.from_numpy(frozen.plain.gather(images.digests(validation))),
-                torch.from_numpy(images.labels(validation)),
+                np.tile(_folds(images, train, seed), views + 1),
                 classes=images.classes,
-                balance=settings.balance,
-                device=device,
+                evaluated=len(train),
+                balance=balance,
+                device=network.head_device,
                 progress=advance,
             )
         else:
-            keys = group_keys([settled.samples[row] for row in train], digests)
-            if len(set(keys)) < 2:
-                raise DataError(
-                    f"all images of {settings.data} are copies of one, or in one group of --group-by, so none can "
-                    "judge the others. Add other images, or use another --group-by."
-                )
-            selection = select_folds(
+            validation = images.rows("validation")
+            fitted = select_holdout(
                 features,
                 labels,
-                np.tile(assign_folds(keys, seed=settings.network.seed), views + 1),
+                torch.from_numpy(extractor.plain.gather(images.digests(validation))),
+                torch.from_numpy(images.labels(validation)),
                 classes=images.classes,
-                judged=len(train),
-                balance=settings.balance,
-                device=device,
+                balance=balance,
+                device=network.head_device,
                 progress=advance,
             )
-    for tried in selection.sweep:
-        report.detail("  " + ", ".join(f"{name} {value:.4g}" for name, value in tried.items()))
-    return selection
+    for entry in fitted.sweep:
+        network.report.detail("  " + ", ".join(f"{name} {value:.4g}" for name, value in entry.items()))
+    return fitted
+
+
+def _folds(images: UsableImages, train: Sequence[int], seed: int) -> list[int]:
+    """Return the fold of each training image."""
+    keys = group_keys([images.split.samples[row] for row in train], images.digests(train))
+    if len(set(keys)) < 2:
+        raise DataError(
+            f"all images of {images.dataset.root} are copies of one image, or in one group of --group-by, so none can "
+            "be held out to evaluate the others. Add other images, or use another --group-by."
+        )
+    return assign_folds(keys, seed=seed)

@@ -1,11 +1,11 @@
-"""Choosing L2 and temperature on images the head was not trained on.
+"""Choose the L2 and the temperature of the head on images that it was not fitted on.
 
-Shapes: N images, D features, k classes, M images judged.
+Shapes: N images, D features, k classes, M evaluated images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,24 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlcli.inference.calibration import fit_temperature, probabilities
+from tlcli.progress import Advance
 from tlcli.training.head.softmax_regression import SoftmaxHead, balanced_weights, fit_paths
 from tlcli.training.head.standardization import Rows, read_blocks
 
 L2S = tuple(10 ** (half_decades / 2) for half_decades in range(1, -9, -1))
-"""3.2 to 1e-4, strong to weak. Best on clothing photographs: 3 with 5 or 10 a class, 1 with 30, 0.1 with 300."""
+"""3.2 to 1e-4, strong to weak. Best on clothing photographs: 3 with 5 or 10 images a class, 1 with 30, 0.1 with 300."""
 NEAR_TIE = 0.005
-"""A weaker L2 must lower the loss by more than this share of it."""
+"""A weaker L2 must lower the loss by more than this fraction."""
 PATIENCE = 2
-"""The sweep ends after this many L2 in a row that were no better: the loss has one valley, and weak L2 are slow."""
+"""The sweep ends after this many L2 in a row without improvement: the loss has one minimum, and weak L2 are slow."""
 FOLDS = 5
-
-Progress = Callable[[int], None]
-"""Called with how many more of the `L2S` are settled; they add up to all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
-    """The head chosen, and what it was chosen by."""
+class FittedHead:
+    """The selected head, and how it was selected."""
 
     head: SoftmaxHead
     l2: float
@@ -39,12 +37,12 @@ class Selection:
     method: str
     """"holdout" or "5-fold"."""
     sweep: list[dict[str, float]]
-    """One entry for each L2 tried: l2; temperature, loss (at that temperature) and accuracy where judged."""
+    """One entry for each L2 tried: l2, temperature, loss at that temperature, accuracy."""
     log_prior: NDArray[np.float64] | None
-    """[k], for `probabilities`, where classes were balanced; else None."""
+    """[k], for `probabilities`, if classes were balanced; else None."""
     logits: NDArray[np.float32]
-    """[M, k], not divided by the temperature: of the validation images (holdout), or of every image by the
-    head that had not seen it (5-fold, M = N or `judged`)."""
+    """[M, k], not divided by the temperature: of the validation images (holdout), or of every image by the head of
+    the fold that held it out (5-fold; M = N or `evaluated`)."""
 
 
 def select_holdout(
@@ -56,9 +54,9 @@ def select_holdout(
     classes: int,
     balance: bool = False,
     device: str = "cpu",
-    progress: Progress | None = None,
-) -> Selection:
-    """Fit on the training images, choose on the validation images.
+    progress: Advance | None = None,
+) -> FittedHead:
+    """Fit on the training images, and select on the validation images.
 
     Args:
         train_features: float32 [N, D], N >= 1; in memory, or rows to be streamed.
@@ -66,13 +64,13 @@ def select_holdout(
         validation_features: float32 [M, D], M >= 1.
         validation_labels: int64 [M].
         classes: Number of classes k.
-        balance: Weigh training images by the inverse frequency of their class. Judging never weighs:
-            `Selection.log_prior` keeps confidence true to the frequencies of the data.
-        device: Where to compute: "cpu" or a CUDA device.
-        progress: Told how much of the sweep is done.
+        balance: Weight training images by the inverse frequency of their class. Evaluation is never weighted:
+            `FittedHead.log_prior` keeps confidences true to the class frequencies of the data.
+        device: `cpu` or a CUDA device.
+        progress: Called with the number of `L2S` that are done; the numbers add up to all of them.
 
     Raises:
-        DataError: A training feature is not finite.
+        DataError: a training feature is NaN or infinite.
     """
     heads: list[SoftmaxHead] = []
 
@@ -85,7 +83,7 @@ def select_holdout(
     everyone = np.ones(len(validation_labels), dtype=bool)
     log_prior = class_log_prior(train_labels, classes) if balance else None
     choice = _sweep(validation_logits(), validation_labels.numpy(), everyone, log_prior, progress)
-    return choice.selection(heads[L2S.index(choice.l2)], "holdout")
+    return choice.fitted(heads[L2S.index(choice.l2)], "holdout")
 
 
 def select_folds(
@@ -94,37 +92,38 @@ def select_folds(
     folds: NDArray[np.integer],
     *,
     classes: int,
-    judged: int | None = None,
+    evaluated: int | None = None,
     balance: bool = False,
     device: str = "cpu",
-    progress: Progress | None = None,
-) -> Selection:
-    """Choose by five-fold cross-validation, then fit on all images.
+    progress: Advance | None = None,
+) -> FittedHead:
+    """Select by five-fold cross-validation, then fit on all images.
 
-    A fold's head sees nothing of the images it judges, not even their mean. Its training rows are
-    weighed back to the class frequencies of all rows; otherwise every class would be a little rarer
-    where it is asked for. A class that a fold's training part lacks altogether cannot be judged there:
-    its rows count in `logits`, but not in the choice.
+    A fold's head sees nothing of the images it is evaluated on, not even their mean. Its training rows are weighted
+    back to the class frequencies of all rows; otherwise each class would be slightly rarer in the folds where it is
+    evaluated. A class without rows in a fold's training part cannot be evaluated there: its rows count in `logits`,
+    but not in the selection.
 
-    L2 passes to the larger fit as it is: the objective is a mean, and a fifth more rows would call for
-    a change far smaller than the steps of the sweep.
+    The final fit takes the selected L2 unchanged: the objective is a mean, and a fifth more rows would call for a
+    change far smaller than the steps of the sweep.
 
     Args:
         features: float32 [N, D], N >= 1; in memory, or rows to be streamed.
         labels: int64 [N].
         folds: int [N], 0 to 4; a fold may be empty, or hold everything.
         classes: Number of classes k.
-        judged: The first M rows are judged, the others (views of theirs) only learnt from; None judges all.
-        balance: Weigh training images by the inverse frequency of their class. Judging never weighs:
-            `Selection.log_prior` keeps confidence true to the frequencies of the data.
-        device: Where to compute: "cpu" or a CUDA device.
-        progress: Told how much of the sweep is done.
+        evaluated: Number M of rows, the first ones, to evaluate; the others (their views) are only fitted on. None
+            evaluates all.
+        balance: Weight training images by the inverse frequency of their class. Evaluation is never weighted:
+            `FittedHead.log_prior` keeps confidences true to the class frequencies of the data.
+        device: `cpu` or a CUDA device.
+        progress: Called with the number of `L2S` that are done; the numbers add up to all of them.
 
     Raises:
-        DataError: A feature is not finite.
+        DataError: a feature is NaN or infinite.
     """
     counts = torch.bincount(labels, minlength=classes)
-    count = len(labels) if judged is None else judged
+    count = len(labels) if evaluated is None else evaluated
     held_out: list[Tensor] = []
     weightings: list[Tensor] = []
     seen = np.zeros(count, dtype=bool)
@@ -140,7 +139,7 @@ def select_folds(
         seen |= (out & (rest_counts[labels] > 0)).numpy()[:count]
 
     def out_of_fold_logits() -> Iterator[NDArray[np.float32]]:
-        if not weightings:  # nobody is held out from anybody
+        if not weightings:  # nothing can be held out
             yield from (np.zeros((count, classes), np.float32) for _ in L2S)
         for heads in fit_paths(features, labels, weightings, classes=classes, l2s=L2S, device=device):
             yield _out_of_fold(features, heads, held_out, count)
@@ -150,18 +149,18 @@ def select_folds(
     choice = _sweep(out_of_fold_logits(), labels[:count].numpy(), which, log_prior, progress)
     all_weights = balanced_weights(labels, classes) if balance else torch.ones(len(labels))
     ((head,),) = fit_paths(features, labels, [all_weights], classes=classes, l2s=[choice.l2], device=device)
-    return choice.selection(head, f"{FOLDS}-fold")
+    return choice.fitted(head, f"{FOLDS}-fold")
 
 
 def _out_of_fold(
     features: Tensor | Rows, heads: Sequence[SoftmaxHead], held_out: Sequence[Tensor], count: int
 ) -> NDArray[np.float32]:
-    """Logits [M, k] of the first `count` rows, each by the head that had not seen it; 0 where all had.
+    """Return the logits [M, k] of the first M rows, each by the head of the fold that held it out; 0 if none did.
 
     Args:
-        features: [N, D].
-        heads: Of the folds.
-        held_out: bool [M], the rows that each head had not seen.
+        features: float32 [N, D].
+        heads: The heads of the folds.
+        held_out: bool [M] for each head, its held-out rows.
         count: M.
     """
     logits = torch.zeros(count, len(heads[0].bias))
@@ -175,14 +174,16 @@ def _out_of_fold(
 
 @dataclass(frozen=True, kw_only=True)
 class _Choice:
+    """The best L2 of a sweep so far."""
+
     l2: float
     temperature: float
     log_prior: NDArray[np.float64] | None
     logits: NDArray[np.float32]
     sweep: list[dict[str, float]]
 
-    def selection(self, head: SoftmaxHead, method: str) -> Selection:
-        return Selection(
+    def fitted(self, head: SoftmaxHead, method: str) -> FittedHead:
+        return FittedHead(
             head=head,
             l2=self.l2,
             temperature=self.temperature,
@@ -196,28 +197,28 @@ class _Choice:
 def _sweep(
     tries: Iterator[NDArray[np.float32]],
     labels: NDArray[np.integer],
-    judged: NDArray[np.bool_],
+    counted: NDArray[np.bool_],
     log_prior: NDArray[np.float64] | None,
-    progress: Progress | None,
+    progress: Advance | None,
 ) -> _Choice:
-    """Take the strongest L2 whose loss no weaker one clearly beats.
+    """Select the strongest L2 whose loss no weaker one clearly beats.
 
-    The loss is that at its own best temperature: a temperature follows anyway, so an L2 earns nothing
-    by happening to need none. (On the clothing photographs the plain loss picks 0.03, this one 0.1.)
+    Losses are compared at the best temperature of each L2: a temperature is fitted anyway, so an L2 that happens to
+    need none has no advantage. (On the clothing photographs the plain loss selects 0.03, this one 0.1.)
 
     Args:
-        tries: Logits [M, k] for each of `L2S`, made as they are asked for.
+        tries: Logits [M, k] for each of `L2S`, computed lazily.
         labels: int [M].
-        judged: bool [M], the rows that count.
-        log_prior: float [k], where classes were balanced.
-        progress: Told how much of the sweep is done.
+        counted: bool [M], the rows that count in the selection.
+        log_prior: float [k] if classes were balanced.
+        progress: Called as in `select_folds`.
     """
     choice: _Choice | None = None
     best, worse = float("inf"), 0
     sweep: list[dict[str, float]] = []
-    truth = labels[judged]
+    truth = labels[counted]
     for l2, logits in zip(L2S, tries, strict=False):
-        scores = logits[judged]
+        scores = logits[counted]
         temperature = fit_temperature(scores, truth, log_prior)
         likelihood = probabilities(scores, temperature, log_prior)[np.arange(len(truth)), truth]
         loss = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
@@ -239,7 +240,7 @@ def _sweep(
 
 
 def class_log_prior(labels: Tensor, classes: int) -> NDArray[np.float64]:
-    """Logarithms of the class frequencies, float [k]; a class without a row counts as half an image."""
+    """Return the logarithms of the class frequencies: float [k]. A class without rows counts as half an image."""
     counts = np.bincount(labels.numpy(), minlength=classes).astype(np.float64)
     log_prior: NDArray[np.float64] = np.log(np.maximum(counts, 0.5) / len(labels))
     return log_prior

@@ -1,4 +1,4 @@
-"""What `--freeze auto` decides: which depths to try, when to stop, and which to keep. Nothing but arithmetic."""
+"""The policy of `--freeze auto`: which depths to try, for how many epochs, and which difference is more than noise."""
 
 from __future__ import annotations
 
@@ -8,22 +8,61 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tlcli.backbones.cut import cut_at
+from tlcli.backbones.cut_points import trace_backbone
+from tlcli.backbones.multiply_adds import multiply_adds_by_module
+from tlcli.errors import UsageError
+from tlcli.features.backbone import LoadedBackbone
+
 SHARES = (0.1, 0.25, 0.5)
-"""A cut is tried where the tail's share of the multiply-adds first reaches one of these; at last, all of it."""
+"""A cut is tried where the tail's share of the multiply-adds first reaches one of these; the last one is the whole."""
 AUGMENTED_FROM = 0.5
-"""Tails that take at least this share of the multiply-adds see augmented images; shorter ones learn as much from
+"""Tails with at least this share of the multiply-adds train on augmented images. Shorter ones learn as much from
 cached plain features (see benchmarks/README.md), in a fraction of the time."""
-SLOWER = 0.5
-"""Each depth learns at this share of the last one's rate: what it starts from is better, and soon spoilt."""
 PATIENCE = 2
-"""Cuts in a row that are no better, after which it stops."""
+"""The search ends after this many depths in a row that are no better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateDepth:
+    """A depth to try."""
+
+    freeze: str
+    """A value of `--freeze`."""
+    share: float
+    """Approximate share of the network's multiply-adds in the tail; 1 if they cannot be counted."""
+
+
+def candidate_depths(network: LoadedBackbone, freeze: str) -> list[CandidateDepth]:
+    """Return the depths to try for `--freeze`, deepest first, without that of the head alone."""
+    if freeze != "auto":
+        return [CandidateDepth(freeze=freeze, share=1.0)]
+    traced = trace_backbone(network.backbone)
+    if traced is None:
+        return [CandidateDepth(freeze="none", share=1.0)]
+    costs = multiply_adds_by_module(network.backbone, [row.name for row in traced.layers])
+    whole = max(1, sum(costs))
+    layers = [layer for layer in depths(costs) if not layer or _can_cut(network, layer)]
+    # Layers whose cost could not be counted must not look free.
+    shares = [max(0.01, sum(costs[layer:]) / whole) if layer else 1.0 for layer in layers]
+    return [
+        CandidateDepth(freeze=str(layer or "none"), share=share) for layer, share in zip(layers, shares, strict=True)
+    ]
+
+
+def _can_cut(network: LoadedBackbone, layer: int) -> bool:
+    try:
+        cut_at(network.backbone, str(layer))
+    except UsageError:
+        return False
+    return True
 
 
 def depths(costs: Sequence[int]) -> list[int]:
-    """The layers to cut behind, deepest first, 0 (nothing frozen) last.
+    """Return the layers to cut behind, deepest first; the last one, 0, freezes nothing.
 
     Args:
-        costs: Multiply-adds of each layer, the head's left out.
+        costs: Multiply-adds of each layer, without the head's.
     """
     whole = sum(costs)
     found: list[int] = []
@@ -40,38 +79,38 @@ def depths(costs: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """By how much one tail's losses on the same images are lower than another's."""
+    """How much lower the losses of one tail are than another's, on the same images."""
 
     mean: float
-    """In nats an image; positive is better."""
+    """In nats per image; positive is better."""
     error: float
     """Standard error of the paired difference."""
 
     @property
-    def clear(self) -> bool:
-        """Whether it is more than chance."""
+    def significant(self) -> bool:
+        """Whether the gain exceeds one standard error."""
         return self.mean > self.error
 
 
-def gain(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Gain:
-    """Paired comparison of losses float [M] on the same images, M >= 1."""
+def paired_gain(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Gain:
+    """Compare losses float [M] on the same images, M >= 1."""
     difference = before - after
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
     return Gain(mean=float(difference.mean()), error=float(error))
 
 
-def epochs_for(share: float, *, candidates: int, budget: float, spent: float, most: int) -> int:
-    """Epochs that a tail may have, so that all candidates cost alike and `budget` together.
+def epochs_within_budget(share: float, *, candidates: int, budget: float, spent: float, most: int) -> int:
+    """Return the epochs that a tail may take, so that all candidates cost the same and `budget` together.
 
     Args:
-        share: Of the network's multiply-adds that the tail takes.
-        candidates: How many depths there are.
+        share: The tail's share of the network's multiply-adds.
+        candidates: Number of depths to try.
         budget: In epochs of the whole network.
-        spent: Of it.
-        most: Epochs that are enough for any tail.
+        spent: Part of the budget that is used up.
+        most: Enough epochs for any tail.
 
     Returns:
-        At least 1, as long as the budget has room for it; else 0.
+        At least 1 as long as the budget has room for it, else 0.
     """
     fair = max(1, int(budget / candidates / share))
     return min(fair, most, int((budget - spent) / share + 1e-6))

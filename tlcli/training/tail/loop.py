@@ -1,7 +1,7 @@
-"""Training a tail: epochs over features (or images) until the validation loss is at its best.
+"""The training loop of a tail: epochs over features (or images), keeping the weights with the lowest validation loss.
 
-What a step does depends on the seed and the step's number alone, so that training goes on from a saved state as if it
-had never stopped.
+A step depends on nothing but the seed and its number, so that a training resumed from a saved state continues as if it
+had never been interrupted.
 
 Shapes: B images of a batch, k classes, M validation images.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,35 +18,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tlcli import processes
 from tlcli.errors import ArtifactError, DataError
 from tlcli.interrupts import unbroken
 from tlcli.training.tail.batches import Source, batches_of, to_device
-from tlcli.training.tail.gradients import Gradients, SharedGradients
+from tlcli.training.tail.gradients import gradients_class
 from tlcli.training.tail.optimizer import make_optimizer, schedule, set_learning_rate
 from tlcli.training.tail.precision import depthwise_in_fp32
 from tlcli.training.tail.recipe import Recipe
-from tlcli.training.tail.validation import Judgment, judge, logits_of
+from tlcli.training.tail.validation import ValidationResult, predict_logits, validate_together
 
 SMALLEST_SCALE = 1e-3
-"""A loss scale that float16 has fallen to for good: the gradients are no numbers at any scale."""
+"""If float16's loss scale falls below this, gradients are NaN or infinite at any scale."""
 
 
 class _NotFinite(Exception):
-    """The loss or a gradient was not a number; the weights are as before the step. Its text is where."""
+    """The loss or a gradient is NaN or infinite. The weights are those before the step; the message is where."""
 
 
 @dataclass(kw_only=True)
-class State:
-    """How far training is. Whatever isn't a tensor can be written as JSON."""
+class TrainingState:
+    """How far training is: everything but tensors, as JSON-serializable values."""
 
     epoch: int = 0
     step: int = 0
-    """Of this epoch."""
+    """Steps done in this epoch."""
     loss: float = 0.0
     """Sum over the images of this epoch."""
     images: int = 0
-    """In this epoch."""
+    """Images seen in this epoch."""
     seconds: float = 0.0
     waited: float = 0.0
     best_epoch: int = -1
@@ -55,108 +54,102 @@ class State:
     lines: list[dict[str, Any]] = field(default_factory=list)
     """One for each finished epoch."""
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Batches and labels of N training and M validation images."""
+
+    train: Source
+    labels: Tensor
+    """int64 [N]."""
+    validation: Source
+    validation_labels: NDArray[np.integer]
+    """int64 [M]."""
+    log_prior: NDArray[np.float64] | None
+    """float [k] if classes are balanced: added to the logits in training, so that they learn what goes beyond the
+    class frequencies (Menon et al. 2021, "Long-tail learning via logit adjustment")."""
 
 
 class TailTrainer:
     """Trains a tail in place.
 
     Args:
-        network: The whole network, for the names of its parameters; those of the prefix need no gradient.
-        tail: features to logits [B, k], on the device.
-        train: Batches to learn from.
-        labels: int64 [N], by row.
-        validation: Batches to judge by.
-        validation_labels: int64 [M].
-        log_prior: float [k], where classes are balanced: added to the logits in training, so that they learn what is
-            beyond the classes' frequencies (Menon et al. 2021, "Long-tail learning via logit adjustment").
-        recipe: How.
-        device: Where.
+        network: The whole network, for the names of its parameters. Those of the prefix need no gradient.
+        tail: Features to logits [B, k].
+        data: What to train and validate on.
+        recipe: How to train.
+        device: Where to train; the tail is moved there.
         compiled: Whether to compile the tail's training pass.
-        warn: Told where it can't be compiled, and where batches have to be taken in parts.
+        warn: Called if compilation fails, or if batches must be split to fit into memory.
     """
 
     def __init__(
         self,
         network: nn.Module,
         tail: nn.Module,
+        data: TrainingData,
         *,
-        train: Source,
-        labels: Tensor,
-        validation: Source,
-        validation_labels: NDArray[np.integer],
-        log_prior: NDArray[np.float64] | None,
         recipe: Recipe,
         device: torch.device,
         compiled: bool = False,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.state = State()
+        self.state = TrainingState()
         self.recipe = recipe
+        self._data = data
         self._tail = tail.to(device).to(memory_format=torch.channels_last)
         self._optimizer = make_optimizer(network, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-        self._train, self._labels = train, labels
-        self._validation, self._validation_labels = validation, validation_labels
-        self._log_prior = log_prior
-        kind = Gradients if processes.size() == 1 else SharedGradients
-        self._gradients = kind(
-            self._tail,
-            recipe=recipe,
-            prior=None if log_prior is None else torch.from_numpy(log_prior).float().to(device),
-            scaler=self._scaler,
-            device=device,
-            compiled=compiled and processes.size() == 1,  # what fails to compile in one, all could not do again
-            warn=warn,
+        prior = None if data.log_prior is None else torch.from_numpy(data.log_prior).float().to(device)
+        self._gradients = gradients_class()(
+            self._tail, recipe=recipe, prior=prior, scaler=self._scaler, device=device, compiled=compiled, warn=warn
         )
         self._device = device
         self._best: dict[str, Tensor] = {}
         self.resumable = False
-        """Whether `state` and `tensors()` belong together now: not before the first judgment, not within a step."""
+        """Whether `state` and `tensors()` are consistent now: not before the first validation, not within a step."""
 
     def steps_left(self) -> int:
-        """Steps still to do, if no patience ends it before."""
+        """Return the number of remaining steps, unless `patience` ends training early."""
         return (self.recipe.epochs - self.state.epoch) * len(self._batches(0)) - self.state.step
 
     def _batches(self, epoch: int) -> list[list[int]]:
         size, seed = self._gradients.batch_size, self.recipe.seed
-        return batches_of(len(self._labels), size, seed=seed, epoch=epoch, least=self._gradients.least)
+        return batches_of(len(self._data.labels), size, seed=seed, epoch=epoch, least=self._gradients.least)
 
     def fit(
         self,
         *,
         save: Callable[[], None],
-        stepped: Callable[[int], None],
-        finished: Callable[[dict[str, Any]], None],
-    ) -> tuple[Judgment, str | None]:
+        on_step: Callable[[int], None],
+        on_epoch: Callable[[dict[str, Any]], None],
+    ) -> tuple[ValidationResult, str | None]:
         """Train to the end, and leave the best weights in the tail.
 
         Args:
-            save: Called after every step; may write `tensors()` and `state`.
-            stepped: Told of each step.
-            finished: Told each epoch's line.
+            save: Called after every step; may save `tensors()` and `state`.
+            on_step: Called with 1 after every step.
+            on_epoch: Called with the line of each epoch.
 
         Returns:
-            How good the best weights are on the validation images, and where the loss stopped being a number (None
-            where it didn't).
+            The validation result of the best weights, and where the loss became NaN or infinite (None if it never
+            did).
 
         Raises:
-            ArtifactError: the weights give no numbers to begin with.
+            ArtifactError: the network gives NaN or infinite logits before any training.
         """
         if not self._best:
             self._keep_if_best(self.evaluate(), -1)
         if not self._best:
-            raise ArtifactError("the network gives values that are not finite before any training. Check its weights.")
+            raise ArtifactError("the network gives NaN or infinite logits before any training. Check its weights.")
         self.resumable = True
         stopped = None
         try:
             while self.state.epoch < self.recipe.epochs and not self._stale():
                 with depthwise_in_fp32(self._tail, self._device):
-                    self._one_epoch(save, stepped)
-                finished(self.state.lines[-1])
+                    self._one_epoch(save, on_step)
+                on_epoch(self.state.lines[-1])
                 save()
         except _NotFinite as error:
             stopped = str(error)
@@ -167,7 +160,7 @@ class TailTrainer:
         patience = self.recipe.patience
         return patience is not None and self.state.epoch - 1 - self.state.best_epoch >= patience
 
-    def _one_epoch(self, save: Callable[[], None], stepped: Callable[[int], None]) -> None:
+    def _one_epoch(self, save: Callable[[], None], on_step: Callable[[int], None]) -> None:
         state, recipe = self.state, self.recipe
         number = recipe.first_epoch + state.epoch
         batches = self._batches(number)
@@ -177,46 +170,47 @@ class TailTrainer:
             return recipe.learning_rate * schedule(step, steps, max(1, round(recipe.warmup * steps)))
 
         self._gradients.train_mode()
-        before, waited, mark = state.seconds, self._train.waited - state.waited, time.monotonic()
-        for rows, inputs in self._train.load([processes.share(batch) for batch in batches[state.step :]], number):
+        train = self._data.train
+        before, waited, mark = state.seconds, train.waited - state.waited, time.monotonic()
+        for rows, inputs in train.load([self._gradients.own_part(batch) for batch in batches[state.step :]], number):
             step = before_it + state.step
             with unbroken():
                 self.resumable = False
-                images = self._gradients.count(len(rows))
-                if images > 1:  # the others' images vanished since the run began
+                images = self._gradients.total(len(rows))
+                if images > 1:  # otherwise the other images vanished since the run began
                     self._step(rows, inputs, images, rate_at(step), number * 1_000_003 + state.step)
                 state.step += 1
                 self.resumable = True
             state.seconds = before + time.monotonic() - mark
-            state.waited = self._train.waited - waited
-            stepped(1)
+            state.waited = train.waited - waited
+            on_step(1)
             save()
-        self._gradients.settle()
-        judgment = self.evaluate()
+        self._gradients.synchronize_buffers()
+        result = self.evaluate()
         with unbroken():
-            self._end_epoch(judgment, rate_at(before_it + len(batches) - 1))
+            self._end_epoch(result, rate_at(before_it + len(batches) - 1))
 
-    def _end_epoch(self, judgment: Judgment, rate: float) -> None:
+    def _end_epoch(self, result: ValidationResult, rate: float) -> None:
         state = self.state
         state.lines.append(
             {
                 "epoch": state.epoch + 1,
                 "train_loss": state.loss / max(1, state.images),
-                "validation_loss": judgment.loss,
-                "validation_accuracy": judgment.accuracy,
+                "validation_loss": result.loss,
+                "validation_accuracy": result.accuracy,
                 "learning_rate": rate,
                 "pictures": state.images,
                 "seconds": round(state.seconds, 3),
                 "waited": round(state.waited / max(state.seconds, 1e-9), 4),
             }
         )
-        self._keep_if_best(judgment, state.epoch)
+        self._keep_if_best(result, state.epoch)
         state.epoch += 1
         state.step, state.loss, state.images, state.seconds, state.waited = 0, 0.0, 0, 0.0, 0.0
 
     def _step(self, rows: Tensor, inputs: Tensor, images: int, rate: float, step: int) -> None:
-        labels, inputs = self._labels[rows].to(self._device, non_blocking=True), to_device(inputs, self._device)
-        value = self._gradients.of(inputs, labels, images, step)
+        labels, inputs = self._data.labels[rows].to(self._device, non_blocking=True), to_device(inputs, self._device)
+        value = self._gradients.backward(inputs, labels, images, step)
         where = f"epoch {self.state.epoch + 1}, step {self.state.step + 1}"
         if not np.isfinite(value):
             raise _NotFinite(where)
@@ -232,28 +226,28 @@ class TailTrainer:
         self.state.loss += value * images
         self.state.images += images
 
-    def evaluate(self) -> Judgment:
-        """Judge the weights that are in the tail on the validation images, as prediction will.
+    def evaluate(self) -> ValidationResult:
+        """Evaluate the tail's current weights on the validation images, as prediction does.
 
         Raises:
-            DataError: some can't be read any more; epochs that were judged by others can't be compared.
+            DataError: some images cannot be read any more. Epochs validated on different images cannot be compared.
         """
-        count = len(self._validation_labels)
-        rows, logits = logits_of(self._tail, self._validation, count, self._device)
-        if lost := count - len(rows):
+        labels = self._data.validation_labels
+        rows, logits = predict_logits(self._tail, self._data.validation, len(labels), self._device)
+        if lost := len(labels) - len(rows):
             raise DataError(
-                f"{lost:,} of {count:,} validation images changed or vanished since the run began. Put them back and "
-                "go on with --resume, or start again with --overwrite for what is there now."
+                f"{lost:,} of {len(labels):,} validation images changed or vanished since the run began. Put them back "
+                "and continue with --resume, or start again with --overwrite to train on the images that are there now."
             )
-        return processes.of_first(lambda: judge(logits, self._validation_labels, self._log_prior))
+        return validate_together(logits, labels, self._data.log_prior)
 
-    def _keep_if_best(self, judgment: Judgment, epoch: int) -> None:
-        if judgment.loss < self.state.best_loss:
-            self.state.best_loss, self.state.best_epoch = judgment.loss, epoch
+    def _keep_if_best(self, result: ValidationResult, epoch: int) -> None:
+        if result.loss < self.state.best_loss:
+            self.state.best_loss, self.state.best_epoch = result.loss, epoch
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in self._tail.state_dict().items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors that training depends on from here, by name."""
+        """Return all tensors that the rest of the training depends on, by name."""
         found = {f"best.{name}": tensor for name, tensor in self._best.items()}
         found |= {f"tail.{name}": tensor for name, tensor in self._tail.state_dict().items()}
         for index, values in self._optimizer.state_dict()["state"].items():
@@ -261,24 +255,24 @@ class TailTrainer:
         found |= {f"scaler.{name}": torch.tensor(value) for name, value in self._scaler.state_dict().items()}
         return found
 
-    def load(self, state: State, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `state` and `tensors()` were."""
+    def load(self, state: TrainingState, tensors: dict[str, Tensor]) -> None:
+        """Continue from a saved `state` and `tensors()`."""
         self.state = state
-        self._best = _below("best.", tensors)
-        self._restore(_below("tail.", tensors))
+        self._best = _with_prefix("best.", tensors)
+        self._restore(_with_prefix("tail.", tensors))
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below("optimizer.", tensors).items():
+        for name, tensor in _with_prefix("optimizer.", tensors).items():
             index, key = name.split(".")
-            # The fused kernel takes for granted that moments lie in memory as their parameter does.
+            # The fused kernel assumes that moments have the memory layout of their parameter.
             like = self._parameters[int(index)] if tensor.ndim else tensor
             moments.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(tensor)
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
-        if scaler := _below("scaler.", tensors):
+        if scaler := _with_prefix("scaler.", tensors):
             self._scaler.load_state_dict({name: tensor.item() for name, tensor in scaler.items()})
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         self._tail.load_state_dict(tensors, strict=True)
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

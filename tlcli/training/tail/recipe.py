@@ -1,31 +1,61 @@
-"""The recipe that tails are trained by, and what it is where the user chose nothing else: benchmarks/README.md."""
+"""The recipe of a tail's training: the measured defaults (see benchmarks/README.md) and the user's choices.
+
+The learning rate of a tail is decided here and nowhere else.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from tlcli.settings import TrainingSettings
+from tlcli.settings.augmentation import Augmentation
 
 EPOCHS = 8
 STEPS = 300
-"""At least, of a training with the default number of epochs: weights need steps, however few the images are."""
-STRETCH = 5.0
-"""How many times more epochs than usual few images may get for that."""
+"""Minimum number of steps with the default number of epochs: weights need steps, however few the images are."""
+MAX_STRETCH = 5.0
+"""At most this many times the default epochs are added to reach `STEPS`."""
 EPOCHS_FROM_SCRATCH = 40
 BUDGET = 6
 """Of `--freeze auto`, in epochs of the whole network."""
 EPOCHS_EACH = 4
-"""At most, of each depth of `--freeze auto`: more overfit the short tails, and shallower ones start from that."""
+"""At most, for each depth of `--freeze auto`. More epochs overfit short tails, and shallower cuts start from these."""
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
-FROM_SCRATCH = 2e-3
-"""Learning rate of a network with random weights."""
+LEARNING_RATE_FROM_SCRATCH = 2e-3
+DEPTH_DECAY = 0.5
+"""Ratio of the learning rates of a depth of `--freeze auto` and the one before: it starts from better weights."""
 WEIGHT_DECAY = 0.05
 LAYER_DECAY = 0.9
 LABEL_SMOOTHING = 0.1
 WARMUP = 0.1
 CLIP = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailOptions:
+    """What the user chose for the training of later layers. None leaves the choice to the recipe."""
+
+    freeze: str
+    """`auto`, `none`, or the number or name of a layer."""
+    pretrained: bool
+    """Whether the network starts from pretrained weights."""
+    epochs: int | None
+    """Training epochs; with `--freeze auto` the budget, in epochs of the whole network."""
+    learning_rate: float | None
+    weight_decay: float | None
+    patience: int | None
+    batch_size: int | None
+    precision: str
+    """`auto`, `fp32`, `bf16` or `fp16`."""
+    augmentation: Augmentation | None
+    """None takes `default_augmentation`, but none for short tails of `--freeze auto`."""
+    default_augmentation: Augmentation
+    views: int | None
+    """Augmented views of each image to cache; None streams a new view in every epoch."""
+    balance: bool
+    """Weight classes by their inverse frequency."""
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,60 +68,54 @@ class Recipe:
     """The head's, at its peak."""
     weight_decay: float
     layer_decay: float
-    """A layer learns this many times slower than the one after it."""
+    """Ratio of the learning rates of a layer and the one after it."""
     label_smoothing: float
     """Share of the target that is spread over all classes (Szegedy et al. 2016)."""
     warmup: float
-    """Share of all steps until the learning rate is at its peak."""
+    """Share of all steps until the learning rate reaches its peak."""
     clip: float
     """Largest norm of the gradient."""
     fixed_statistics: bool
-    """Whether BatchNorm goes on normalizing by the statistics that the weights came with, as it does in prediction."""
+    """Whether BatchNorm keeps normalizing by its pretrained statistics, as in prediction."""
     patience: int | None
-    """Epochs without a better validation loss until it stops; None trains all epochs."""
+    """Stop after this many epochs without a lower validation loss; None trains all epochs."""
     seed: int
     first_epoch: int = 0
-    """Epochs that other depths took before: views, order and dropout go on from there."""
+    """Epochs that other depths took before: views, order and dropout continue from there."""
     precision: str
     """`fp32`, or the autocast type `bf16` or `fp16`."""
 
 
-def stretch(images: int, batch_size: int | None) -> float:
-    """How many times more epochs than usual it takes to make enough steps of so many images; at least 1."""
-    an_epoch = math.ceil(images / (batch_size or BATCH_SIZE))
-    return min(STRETCH, max(1.0, STEPS / (EPOCHS * an_epoch)))
+def epoch_stretch(images: int, batch_size: int | None) -> float:
+    """Return how many times the default epochs it takes to reach `STEPS` with so many images: 1 to `MAX_STRETCH`."""
+    steps_per_epoch = math.ceil(images / (batch_size or BATCH_SIZE))
+    return min(MAX_STRETCH, max(1.0, STEPS / (EPOCHS * steps_per_epoch)))
 
 
-def make_recipe(
-    training: TrainingSettings,
-    *,
-    epochs: int,
-    batch_size: int | None,
-    seed: int,
-    precision: str,
-    pretrained: bool,
-) -> Recipe:
-    """The measured defaults, with what the user chose.
+def make_recipe(options: TailOptions, *, epochs: int, precision: str, depth: int = 0, first_epoch: int = 0) -> Recipe:
+    """Combine the measured defaults with the user's choices.
 
     Args:
-        training: What the user chose.
-        epochs: How many; the user's are a budget with `--freeze auto`.
-        batch_size: The user's.
-        seed: Of the order, dropout and stochastic depth.
+        options: The user's choices.
+        epochs: Training epochs of this tail. The user's `options.epochs` are a budget with `--freeze auto`.
         precision: From `training_precision`.
-        pretrained: Whether the network starts from something; if not, all its layers learn equally fast.
+        depth: Number of depths that `--freeze auto` trained before this one.
+        first_epoch: Epochs that they took.
     """
+    pretrained = options.pretrained
+    learning_rate = options.learning_rate or (LEARNING_RATE if pretrained else LEARNING_RATE_FROM_SCRATCH)
     return Recipe(
         epochs=epochs,
-        batch_size=batch_size or BATCH_SIZE,
-        learning_rate=training.learning_rate or (LEARNING_RATE if pretrained else FROM_SCRATCH),
-        weight_decay=WEIGHT_DECAY if training.weight_decay is None else training.weight_decay,
+        batch_size=options.batch_size or BATCH_SIZE,
+        learning_rate=learning_rate * DEPTH_DECAY**depth,
+        weight_decay=WEIGHT_DECAY if options.weight_decay is None else options.weight_decay,
         layer_decay=LAYER_DECAY if pretrained else 1.0,
         label_smoothing=LABEL_SMOOTHING,
         warmup=WARMUP,
         clip=CLIP,
         fixed_statistics=pretrained,
-        patience=training.patience,
-        seed=seed,
+        patience=options.patience,
+        seed=options.seed,
+        first_epoch=first_epoch,
         precision=precision,
     )

@@ -1,9 +1,9 @@
-"""One depth of freezing, or several, each started from the last: what each trains, and which is kept."""
+"""Train at one depth, or with `--freeze auto` at several, each starting from the last, and keep the best."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,246 +11,260 @@ import numpy.typing as npt
 import torch
 
 from tlcli import processes
-from tlcli.features.frozen import Frozen, describe_cut, freeze_at
-from tlcli.features.network import Network
-from tlcli.progress import Reporter
-from tlcli.settings import FinetuneSettings
-from tlcli.settings.augmentation import Augmentation, default_augmentation
-from tlcli.training.tail.candidates import Candidate, candidates_for
+from tlcli.features.backbone import LoadedBackbone
+from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
+from tlcli.settings.augmentation import Augmentation
 from tlcli.training.tail.checkpoints import Checkpoints
-from tlcli.training.tail.depths import AUGMENTED_FROM, PATIENCE, SLOWER, epochs_for, gain
-from tlcli.training.tail.loop import State, TailTrainer
+from tlcli.training.tail.depths import (
+    AUGMENTED_FROM,
+    PATIENCE,
+    CandidateDepth,
+    candidate_depths,
+    epochs_within_budget,
+    paired_gain,
+)
+from tlcli.training.tail.fit import FittedTail, Saved, fit_tail, train_log_prior
+from tlcli.training.tail.loop import TailTrainer, TrainingState
 from tlcli.training.tail.precision import training_precision
-from tlcli.training.tail.recipe import BUDGET, EPOCHS, EPOCHS_EACH, EPOCHS_FROM_SCRATCH, make_recipe, stretch
-from tlcli.training.tail.train import TailResult, log_prior_of, train_tail
-from tlcli.training.tail.validation import Judgment, judge
+from tlcli.training.tail.recipe import (
+    BUDGET,
+    EPOCHS,
+    EPOCHS_EACH,
+    EPOCHS_FROM_SCRATCH,
+    Recipe,
+    TailOptions,
+    epoch_stretch,
+    make_recipe,
+)
+from tlcli.training.tail.sources import TailData
+from tlcli.training.tail.validation import ValidationResult, validate
 from tlcli.training.usable_images import UsableImages
 
-Watch = Callable[[Sequence[dict[str, Any]]], None]
-"""Told all lines of `metrics.jsonl` so far."""
+OnLines = Callable[[Sequence[dict[str, Any]]], None]
+"""Called with all lines of `metrics.jsonl` so far."""
 
 
 @dataclass(kw_only=True)
-class Progress:
-    """How far the search is; goes into every checkpoint, as JSON."""
+class SearchProgress:
+    """How far the search is. Every checkpoint contains it, as JSON."""
 
-    stage: int = 0
-    """Which candidate."""
+    depth: int = 0
+    """Index of the current candidate."""
     spent: float = 0.0
     """Epochs of the whole network."""
     tried: list[dict[str, Any]] = field(default_factory=list)
-    """One for each depth that is done: freeze, layer, name, best_epoch, parameters, share, epochs, accuracy, error,
+    """One row for each finished depth: freeze, layer, name, best_epoch, parameters, share, epochs, accuracy, error,
     loss, gain, gain_error, seconds, augmentation, views."""
     lines: list[dict[str, Any]] = field(default_factory=list)
-    """One for each epoch of the depths that are done."""
+    """One for each epoch of the finished depths."""
     best: int = -1
-    """Of `tried`: the lowest validation loss."""
+    """Index in `tried` of the lowest validation loss."""
     losses: list[float] = field(default_factory=list)
-    """[M], on the validation images, of the last depth that was better by more than chance."""
-    in_vain: int = 0
-    """Depths in a row that were not."""
+    """[M], on the validation images, of the last depth with a significant gain."""
+    without_gain: int = 0
+    """Depths in a row without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """The tail that was kept; its weights are in the network."""
+class SearchResult:
+    """The best depth; its weights are in the network."""
 
-    frozen: Frozen
-    judgment: Judgment
-    """On the validation images."""
+    extractor: FeatureExtractor
+    """The network, cut at the best depth."""
+    validation: ValidationResult
     lines: list[dict[str, Any]]
-    """One for each epoch, of all depths."""
-    tried: list[dict[str, Any]]
-    """See `Progress.tried`."""
-    best: int
-    """Of `tried`."""
+    """One for each epoch of all depths."""
+    training: dict[str, Any]
+    """Depths tried, the best one, where training stopped, and the recipe, for `run.json`."""
     log_prior: npt.NDArray[np.float64] | None
-    """[k], where classes were balanced."""
-    recipe: dict[str, Any]
-    """Of the last depth tried."""
+    """[k] if classes were balanced."""
     stopped: str | None
-    """Where the loss was no longer a number; None where all went well."""
+    """Where the loss became NaN or infinite; None if it never did."""
     feature_seconds: float
     seconds: float
 
-    @property
-    def temperature(self) -> float:
-        """What logits are divided by before the softmax."""
-        return self.judgment.temperature
 
-
-def _at_depth(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Lines of `metrics.jsonl`, in which what JSON has no number for is None."""
+def _lines_at(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return lines of `metrics.jsonl`, with None for values that JSON cannot express."""
     return [
         {"layer": layer} | {name: value if np.isfinite(value) else None for name, value in line.items()}
         for line in lines
     ]
 
 
-class Search:
-    """Trains at the depth of the settings; with `auto` at several, until two in a row are no better.
+class DepthSearch:
+    """Trains at the depth of the options; with `auto` at several, until two in a row bring no significant gain.
 
     Args:
-        network: With the head that training starts from.
-        images: To learn from, and to be judged on.
-        settings: Of the run.
-        report: Shown each epoch and depth.
-        checkpoints: Where the state is saved, and what to go on from; None in processes but the first.
-        watch: Told all lines of `metrics.jsonl` so far, after each epoch and to begin with.
+        network: The network, with the head that training starts from.
+        images: The images to train and validate on.
+        options: The user's choices.
+        workers: Decoding processes.
+        checkpoints: Where the state is saved, and what to resume from; None in all processes but the first.
+        on_lines: Called at the beginning and after each epoch.
     """
 
     def __init__(
         self,
-        network: Network,
+        network: LoadedBackbone,
         images: UsableImages,
-        settings: FinetuneSettings,
-        report: Reporter,
+        options: TailOptions,
+        *,
+        workers: int,
         checkpoints: Checkpoints | None,
-        watch: Watch,
+        on_lines: OnLines,
     ) -> None:
-        self._network, self._images, self._settings = network, images, settings
-        self._report, self._checkpoints, self._watch = report, checkpoints, watch
-        self._auto = settings.network.freeze == "auto"
-        self._pretrained = settings.network.weights != "none"
-        self._stretch = stretch(len(images.rows("train")), settings.compute.batch_size)
+        self._network, self._images, self._options, self._workers = network, images, options, workers
+        self._checkpoints, self._on_lines = checkpoints, on_lines
+        self._auto = options.freeze == "auto"
+        self._stretch = epoch_stretch(len(images.rows("train")), options.batch_size)
         self._labels = images.labels(images.rows("validation"))
-        self._log_prior = log_prior_of(images) if settings.balance else None
-        self._progress = Progress()
-        self._kept: dict[str, torch.Tensor] = {}
-        """The network at the best depth, and its logits on the validation images."""
-        self._recipe: dict[str, Any] = {}
+        self._log_prior = train_log_prior(images) if options.balance else None
+        self._progress = SearchProgress()
+        self._best: dict[str, torch.Tensor] = {}
+        """The weights of the best depth, and its logits on the validation images."""
+        self._recipe: Recipe | None = None
         self._feature_seconds = self._seconds = 0.0
 
-    def run(self, head: npt.NDArray[np.float32] | None) -> Outcome:
-        """Try, and leave the best in the network.
+    def run(self, head_logits: npt.NDArray[np.float32] | None) -> SearchResult:
+        """Train, and leave the best weights in the network.
 
         Args:
-            head: Logits [M, k] of the validation images with all but the head frozen; None where nobody tried that.
+            head_logits: [M, k] of the validation images with everything but the head frozen; None if that was not
+                tried.
 
         Raises:
-            UsageError: the network can't be cut there.
-            DataError: images vanished meanwhile.
-            MachineError: no room, or no memory.
+            UsageError: the network cannot be cut there.
+            DataError: images changed or vanished meanwhile.
+            MachineError: the disk or memory has no room.
         """
-        candidates = candidates_for(self._network, self._settings.network.freeze)
-        begun = self._begun()
-        self._watch(self._progress.lines)
-        if begun is None and head is not None and self._auto:
-            self._enter_head(head)
-        budget = self._settings.training.epochs or round(BUDGET * self._stretch)
+        candidates = candidate_depths(self._network, self._options.freeze)
+        saved = self._resume()
+        progress = self._progress
+        self._on_lines(progress.lines)
+        if saved is None and head_logits is not None and self._auto:
+            self._record_head(head_logits)
+        budget = self._options.epochs or round(BUDGET * self._stretch)
         stopped = None
-        while self._progress.stage < len(candidates) and self._progress.in_vain < PATIENCE and not stopped:
+        while progress.depth < len(candidates) and progress.without_gain < PATIENCE and not stopped:
             epochs = self._epochs(candidates, budget)
             if epochs == 0:
-                self._report.note(f"  the budget of {budget} full epochs is used up")
+                self._network.report.note(f"  the budget of {budget} full epochs is used up")
                 break
-            result = self._train(candidates[self._progress.stage], epochs, begun)
-            stopped, begun = result.stopped, None
-        return self._outcome(stopped)
+            stopped = self._train(candidates[progress.depth], epochs, saved)
+            saved = None
+        return self._result(stopped)
 
-    def _begun(self) -> tuple[State, dict[str, torch.Tensor]] | None:
-        found = processes.of_first(lambda: self._checkpoints.latest() if self._checkpoints else None)
+    def _resume(self) -> Saved | None:
+        """Take the search's progress from the last checkpoint; return the state of the depth it was at."""
+        found = processes.from_first(lambda: self._checkpoints.latest() if self._checkpoints else None)
         if found is None:
             return None
         content, tensors = found
-        self._progress = Progress(**content["progress"])
-        self._kept = {name.removeprefix("kept."): t for name, t in tensors.items() if name.startswith("kept.")}
-        state = State(**content["state"])
-        self._report.note(f"Going on from a checkpoint: epoch {state.epoch + 1}, step {state.step}")
-        return state, tensors
+        self._progress = SearchProgress(**content["progress"])
+        self._best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
+        state = TrainingState(**content["state"])
+        self._network.report.note(f"Resuming from a checkpoint: epoch {state.epoch + 1}, step {state.step}")
+        trainer = {name.removeprefix("trainer."): t for name, t in tensors.items() if name.startswith("trainer.")}
+        return state, trainer
 
-    def _epochs(self, candidates: Sequence[Candidate], budget: int) -> int:
-        """Epochs for the depth that is next."""
+    def _epochs(self, candidates: Sequence[CandidateDepth], budget: int) -> int:
+        """Return the number of epochs for the current candidate."""
+        options, progress = self._options, self._progress
         if not self._auto:
-            usual = round(EPOCHS * self._stretch) if self._pretrained else EPOCHS_FROM_SCRATCH
-            return self._settings.training.epochs or usual
-        share, spent = candidates[self._progress.stage].share, self._progress.spent
-        most = round(EPOCHS_EACH * self._stretch)
-        return epochs_for(share, candidates=len(candidates), budget=budget, spent=spent, most=most)
+            usual = round(EPOCHS * self._stretch) if options.pretrained else EPOCHS_FROM_SCRATCH
+            return options.epochs or usual
+        return epochs_within_budget(
+            candidates[progress.depth].share,
+            candidates=len(candidates),
+            budget=budget,
+            spent=progress.spent,
+            most=round(EPOCHS_EACH * self._stretch),
+        )
 
-    def _train(
-        self, candidate: Candidate, epochs: int, begun: tuple[State, dict[str, torch.Tensor]] | None
-    ) -> TailResult:
-        settings, network, progress = self._settings, self._network, self._progress
-        augmentation = self._augmentation(candidate)
-        frozen = freeze_at(
-            network, candidate.freeze, self._report, augmentation=augmentation, seed=settings.network.seed
+    def _train(self, candidate: CandidateDepth, epochs: int, saved: Saved | None) -> str | None:
+        """Train at one depth and record it; return where the loss became NaN or infinite, if it did."""
+        options, network, progress = self._options, self._network, self._progress
+        extractor = freeze_at(
+            network,
+            candidate.freeze,
+            workers=self._workers,
+            batch_size=feature_batch_size(network, options.batch_size),
+            augmentation=self._augmentation(candidate),
+            seed=options.seed,
         )
-        recipe = make_recipe(
-            settings.training,
+        recipe = self._recipe = make_recipe(
+            options,
             epochs=epochs,
-            batch_size=settings.compute.batch_size,
-            seed=settings.network.seed,
-            precision=training_precision(settings.compute.precision, network.device),
-            pretrained=self._pretrained,
-        )
-        recipe = replace(
-            recipe,
-            learning_rate=recipe.learning_rate * SLOWER**progress.stage,
+            precision=training_precision(options.precision, network.device),
+            depth=progress.depth,
             first_epoch=len(progress.lines),  # so that no depth sees the views of another one again
         )
-        self._recipe = asdict(recipe)
-        self._report.note(
-            f"Training  {describe_cut(frozen.cut)}, {epochs} epochs of {recipe.batch_size} images a step, "
+        cut, augmentation = extractor.cut, extractor.augmentation
+        network.report.note(
+            f"Training  {describe_cut(cut)}, {epochs} epochs, {recipe.batch_size} images per step, "
             f"{recipe.precision}, augmentation: {augmentation.describe() if augmentation else 'none'}"
         )
-
-        def save(trainer: TailTrainer, *, now: bool = False) -> None:
-            if self._checkpoints is not None:
-                self._checkpoints.save_if_due(
-                    lambda: (
-                        {"progress": asdict(progress), "state": trainer.state.to_json()},
-                        trainer.tensors() | {f"kept.{name}": tensor for name, tensor in self._kept.items()},
-                    ),
-                    now=now,
-                )
-
-        def finished(lines: list[dict[str, Any]]) -> None:
-            self._watch([*progress.lines, *_at_depth(frozen.cut.layer, lines)])
-
-        result = train_tail(
-            frozen, self._images, recipe, settings, self._report, save=save, finished=finished, begun=begun
+        fitted = fit_tail(
+            TailData(extractor=extractor, images=self._images, batch_size=recipe.batch_size, views=options.views),
+            recipe,
+            balance=options.balance,
+            save=self._save,
+            on_epoch=lambda lines: self._on_lines([*progress.lines, *_lines_at(cut.layer, lines)]),
+            resume_from=saved,
         )
-        self._feature_seconds += result.feature_seconds
-        self._seconds += result.seconds
-        progress.stage += 1
-        progress.spent += result.share * len(result.lines)
-        cut = frozen.cut
-        progress.lines += _at_depth(cut.layer, result.lines)
-        self._enter(
-            {
-                "freeze": candidate.freeze,
-                "layer": cut.layer,
-                "name": cut.name,
-                "parameters": result.parameters,
-                "share": round(result.share, 4),
-                "epochs": len(result.lines),
-                "best_epoch": result.best_epoch,
-                "seconds": round(result.seconds, 1),
-                "augmentation": augmentation.to_json() if augmentation else None,
-                "views": settings.training.views,
-            },
-            result.judgment,
-        )
-        return result
+        self._network = extractor.network_as_run
+        self._feature_seconds += fitted.feature_seconds
+        self._seconds += fitted.seconds
+        progress.depth += 1
+        progress.spent += fitted.share * len(fitted.lines)
+        progress.lines += _lines_at(cut.layer, fitted.lines)
+        self._record(self._row(candidate, extractor, fitted), fitted.validation)
+        return fitted.stopped
 
-    def _augmentation(self, candidate: Candidate) -> Augmentation | None:
-        settings = self._settings
-        if settings.augmentation is not None:
-            return settings.augmentation
-        if self._auto and settings.training.views is None and candidate.share < AUGMENTED_FROM:
+    def _save(self, trainer: TailTrainer, *, now: bool = False) -> None:
+        if self._checkpoints is None:
+            return
+        self._checkpoints.save_if_due(
+            lambda: (
+                {"progress": asdict(self._progress), "state": asdict(trainer.state)},
+                {f"trainer.{name}": tensor for name, tensor in trainer.tensors().items()}
+                | {f"best.{name}": tensor for name, tensor in self._best.items()},
+            ),
+            now=now,
+        )
+
+    def _augmentation(self, candidate: CandidateDepth) -> Augmentation | None:
+        options = self._options
+        if options.augmentation is not None:
+            return options.augmentation
+        if self._auto and options.views is None and candidate.share < AUGMENTED_FROM:
             return None
-        chosen = default_augmentation(settings.network.freeze, settings.network.weights)
-        return chosen if chosen.enabled else None
+        return options.default_augmentation if options.default_augmentation.enabled else None
 
-    def _enter_head(self, logits: npt.NDArray[np.float32]) -> None:
-        frozen = freeze_at(self._network, "all", self._report)
-        parameters = sum(parameter.numel() for parameter in frozen.cut.tail.parameters())
+    def _row(self, candidate: CandidateDepth, extractor: FeatureExtractor, fitted: FittedTail) -> dict[str, Any]:
+        augmentation = extractor.augmentation
+        return {
+            "freeze": candidate.freeze,
+            "layer": extractor.cut.layer,
+            "name": extractor.cut.name,
+            "parameters": fitted.parameters,
+            "share": round(fitted.share, 4),
+            "epochs": len(fitted.lines),
+            "best_epoch": fitted.best_epoch,
+            "seconds": round(fitted.seconds, 1),
+            "augmentation": augmentation.to_json() if augmentation else None,
+            "views": self._options.views,
+        }
+
+    def _record_head(self, logits: npt.NDArray[np.float32]) -> None:
+        """Add the exact head as the first depth."""
+        cut = freeze_at(self._network, "all", workers=self._workers).cut
         row = {
             "freeze": "all",
-            "layer": frozen.cut.layer,
-            "name": frozen.cut.name,
-            "parameters": parameters,
+            "layer": cut.layer,
+            "name": cut.name,
+            "parameters": sum(parameter.numel() for parameter in cut.tail.parameters()),
             "share": 0.0,
             "epochs": 0,
             "best_epoch": 0,
@@ -258,41 +272,58 @@ class Search:
             "augmentation": None,
             "views": None,
         }
-        self._enter(row, judge(logits, self._labels, self._log_prior))
+        self._record(row, validate(logits, self._labels, self._log_prior))
 
-    def _enter(self, row: dict[str, Any], judgment: Judgment) -> None:
-        """Add a depth to the table, and keep its network if it is better than the best so far."""
+    def _record(self, row: dict[str, Any], result: ValidationResult) -> None:
+        """Add a depth to the table, and keep its weights if it is the best so far."""
         progress, tried = self._progress, self._progress.tried
-        by = gain(np.array(progress.losses), judgment.losses) if tried else None
-        accuracy, loss = judgment.accuracy, judgment.loss
+        gain = paired_gain(np.array(progress.losses), result.losses) if tried else None
+        accuracy, loss = result.accuracy, result.loss
         error = float(np.sqrt(accuracy * (1 - accuracy) / len(self._labels)))
-        gained = {"gain": by.mean, "gain_error": by.error} if by else {"gain": None, "gain_error": None}
+        gained = {"gain": gain.mean, "gain_error": gain.error} if gain else {"gain": None, "gain_error": None}
         if not tried or loss < tried[progress.best]["loss"]:
             progress.best = len(tried)
             state = self._network.backbone.model.state_dict()
-            self._kept = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-            self._kept["logits"] = torch.from_numpy(judgment.logits)
+            self._best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+            self._best["logits"] = torch.from_numpy(result.logits)
         tried.append(row | {"accuracy": accuracy, "error": error, "loss": loss} | gained)
-        if by is None or by.clear:
-            progress.losses, progress.in_vain = judgment.losses.tolist(), 0
+        if gain is None or gain.significant:
+            progress.losses, progress.without_gain = result.losses.tolist(), 0
         else:
-            progress.in_vain += 1
+            progress.without_gain += 1
 
-    def _outcome(self, stopped: str | None) -> Outcome:
+    def _result(self, stopped: str | None) -> SearchResult:
         progress = self._progress
-        kept = progress.tried[progress.best]
-        logits = self._kept.pop("logits").numpy()
-        self._network.backbone.model.load_state_dict(self._kept, strict=True)
-        frozen = freeze_at(self._network, kept["freeze"], self._report)
-        return Outcome(
-            frozen=frozen,
-            judgment=judge(logits, self._labels, self._log_prior),
+        best = progress.tried[progress.best]
+        logits = self._best.pop("logits").numpy()
+        self._network.backbone.model.load_state_dict(self._best, strict=True)
+        extractor = freeze_at(
+            self._network,
+            best["freeze"],
+            workers=self._workers,
+            batch_size=feature_batch_size(self._network, self._options.batch_size),
+        )
+        return SearchResult(
+            extractor=extractor,
+            validation=validate(logits, self._labels, self._log_prior),
             lines=progress.lines,
-            tried=progress.tried,
-            best=progress.best,
+            training={
+                "tried": progress.tried,
+                "best": progress.best,
+                "stopped": stopped,
+                "recipe": asdict(self._recipe) if self._recipe else {},
+            },
             log_prior=self._log_prior,
-            recipe=self._recipe,
             stopped=stopped,
             feature_seconds=self._feature_seconds,
             seconds=self._seconds,
         )
+
+
+def feature_batch_size(network: LoadedBackbone, batch_size: int | None) -> int | None:
+    """Return the batch size of the prefix beside the training of a tail; None picks it by device.
+
+    On a CPU the user's batch size is that of training steps only: a larger batch may take another kernel, which rounds
+    differently, and features must be the same with and without a cache.
+    """
+    return None if network.device.type == "cpu" else batch_size

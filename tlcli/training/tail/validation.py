@@ -19,74 +19,95 @@ from tlcli.errors import DataError
 from tlcli.inference.calibration import fit_temperature, probabilities
 from tlcli.training.tail.batches import Source, to_device
 
-EVALUATED_AT_ONCE = 32
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgment:
-    """A tail's logits on the validation images, and how good they are."""
+class ValidationResult:
+    """Logits on the validation images, and how good they are at their best temperature."""
 
     logits: NDArray[np.float32]
     """[M, k]."""
     temperature: float
     losses: NDArray[np.float64]
-    """[M], negative log likelihoods at that temperature, in nats."""
+    """[M], negative log-likelihoods at that temperature, in nats."""
     accuracy: float
 
     @property
     def loss(self) -> float:
-        """Their mean."""
+        """The mean of `losses`."""
         return float(self.losses.mean())
 
 
-def judge(logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None) -> Judgment:
-    """How good logits [M, k] are, at the temperature that suits them best; infinitely bad if one is no number."""
+def validate(
+    logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None
+) -> ValidationResult:
+    """Evaluate logits at the temperature that fits them best. The loss is infinite if a logit is NaN or infinite.
+
+    Args:
+        logits: float32 [M, k].
+        labels: int [M].
+        log_prior: [k], added to the logits if classes were balanced.
+    """
     if not np.isfinite(logits).all():
-        return Judgment(logits=logits, temperature=1.0, losses=np.full(len(labels), np.inf), accuracy=0.0)
+        return ValidationResult(logits=logits, temperature=1.0, losses=np.full(len(labels), np.inf), accuracy=0.0)
     temperature = fit_temperature(logits, labels, log_prior)
-    shares = probabilities(logits, temperature, log_prior)[np.arange(len(labels)), labels]
-    return Judgment(
+    likelihoods = probabilities(logits, temperature, log_prior)[np.arange(len(labels)), labels]
+    return ValidationResult(
         logits=logits,
         temperature=temperature,
-        losses=-np.log(np.maximum(shares.astype(np.float64), 1e-12)),
+        losses=-np.log(np.maximum(likelihoods.astype(np.float64), 1e-12)),
         accuracy=float((logits.argmax(axis=1) == labels).mean()),
     )
 
 
-def _logits(tail: nn.Module, inputs: Tensor, part: slice) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = tail(inputs[part]).float().cpu().numpy()
-    return found
+def validate_together(
+    logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None
+) -> ValidationResult:
+    """`validate` in the first of several processes, so that all get the same to the last bit."""
+    return processes.from_first(lambda: validate(logits, labels, log_prior))
+
+
+def _batch_logits(tail: nn.Module, inputs: Tensor, part: slice) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = tail(inputs[part]).float().cpu().numpy()
+    return logits
 
 
 @torch.inference_mode()
-def logits_of(
+def predict_logits(
     tail: nn.Module, source: Source, count: int, device: torch.device, splitter: BatchSplitter | None = None
 ) -> tuple[list[int], NDArray[np.float32]]:
-    """What a tail says of the rows 0 .. count - 1 of a source, in full precision, as prediction does.
+    """Run a tail in full precision, as prediction does, on the rows 0 to `count` - 1 of a source.
 
-    Several processes share the rows; each gets what all found.
+    Several processes share the rows; each gets all results.
+
+    Args:
+        tail: Features to logits [B, k].
+        source: The images.
+        count: Number of images.
+        device: Where the tail is.
+        splitter: Splits batches if memory runs out.
 
     Returns:
-        The rows whose images can still be read, M of them, and their logits float32 [M, k].
+        The M rows whose images can still be read, and their logits float32 [M, k].
 
     Raises:
-        DataError: none can.
+        DataError: none can be read.
     """
     tail.eval()
     splitter = splitter or BatchSplitter(device, lambda _: None)
-    starts = range(0, count, EVALUATED_AT_ONCE)
-    batches = [list(range(start, min(start + EVALUATED_AT_ONCE, count))) for start in starts]
+    batches = [list(range(start, min(start + BATCH_SIZE, count))) for start in range(0, count, BATCH_SIZE)]
     found: list[int] = []
     logits: list[NDArray[np.float32]] = []
     for rows, inputs in source.load(processes.share(batches), 0):
         if len(rows):
             found += rows.tolist()
-            logits += splitter.run(functools.partial(_logits, tail, to_device(inputs, device)), len(rows))
+            logits += splitter.run(functools.partial(_batch_logits, tail, to_device(inputs, device)), len(rows))
     parts = processes.gather((found, logits))
     found, logits = [row for rows, _ in parts for row in rows], [some for _, arrays in parts for some in arrays]
     if not found:
         raise DataError(
-            f"all {count:,} images to judge by changed or vanished since the run began. Put them back and go on with "
-            "--resume, or start again with --overwrite for what is there now."
+            f"all {count:,} images to evaluate on changed or vanished since the run began. Put them back and continue "
+            "with --resume, or start again with --overwrite to train on the images that are there now."
         )
     return found, np.concatenate(logits)

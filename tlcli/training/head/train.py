@@ -1,0 +1,64 @@
+"""Train with everything before the head frozen: extract features, fit the head, evaluate it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tlcli import processes
+from tlcli.features.extractor import FeatureExtractor
+from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
+from tlcli.training.head.fit import cache_views, fit_head
+from tlcli.training.head.l2_selection import FittedHead
+from tlcli.training.onnx_model import head_as_onnx
+from tlcli.training.usable_images import UsableImages
+
+
+def train_head(
+    extractor: FeatureExtractor, images: UsableImages, *, views: int, balance: bool, seed: int
+) -> Classifier:
+    """Fit and evaluate the head on the stored features of its images. Every process gets the same classifier.
+
+    Args:
+        extractor: The network, cut before its head; its plain store has the features of `images`.
+        images: The images to fit, select and evaluate on.
+        views: Number of augmented views of each training image to fit on as well.
+        balance: Weight classes by their inverse frequency.
+        seed: Of the folds.
+
+    Raises:
+        DataError: images changed meanwhile, or none can be held out.
+        MachineError: no room for the features of views.
+    """
+    started = time.monotonic()
+    view_seconds = cache_views(extractor, images, views) if views else 0.0
+    fitted = fit_head(extractor, images, views=views, balance=balance, seed=seed)
+    calibration = Calibration(fitted.temperature, fitted.log_prior)
+    held_out, test = images.rows("train" if images.split.cross_validated else "validation"), images.rows("test")
+    test_logits = processes.from_first(lambda: _test_logits(extractor, images, fitted))
+    return Classifier(
+        extractor=extractor,
+        images=images,
+        validation=evaluate_rows(images, held_out, fitted.logits, calibration, method=fitted.method),
+        test=None if test_logits is None else evaluate_rows(images, test, test_logits, calibration),
+        calibration=calibration,
+        l2=fitted.l2,
+        lines=fitted.sweep,
+        training=None,
+        stopped=None,
+        onnx=processes.in_first(lambda: head_as_onnx(extractor, fitted.head.weight, fitted.head.bias)),
+        feature_seconds=images.extraction.seconds + view_seconds,
+        training_seconds=time.monotonic() - started - view_seconds,
+    )
+
+
+def _test_logits(
+    extractor: FeatureExtractor, images: UsableImages, fitted: FittedHead
+) -> npt.NDArray[np.float32] | None:
+    test = images.rows("test")
+    if not test:
+        return None
+    return fitted.head.logits(torch.from_numpy(extractor.plain.gather(images.digests(test)))).numpy()

@@ -1,0 +1,184 @@
+"""Fit one tail: open its batches, train it, and leave its best weights in the network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tlcli.backbones.multiply_adds import multiply_adds
+from tlcli.features.extractor import FeatureExtractor
+from tlcli.training.head.l2_selection import class_log_prior
+from tlcli.training.tail.compilation import pick_compiled
+from tlcli.training.tail.loop import TailTrainer, TrainingData, TrainingState
+from tlcli.training.tail.recipe import Recipe
+from tlcli.training.tail.sources import TailData
+from tlcli.training.tail.validation import ValidationResult, predict_logits
+from tlcli.training.usable_images import UsableImages
+
+WAITED = 0.2
+"""Share of the time spent waiting for images above which a warning helps."""
+
+Saved = tuple[TrainingState, dict[str, torch.Tensor]]
+"""State and tensors of a checkpoint."""
+
+
+class SaveState(Protocol):
+    """Saves the state of a trainer, if it is due or `now`."""
+
+    def __call__(self, trainer: TailTrainer, *, now: bool = False) -> None:
+        """Save it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedTail:
+    """A trained tail; its best weights are in the network."""
+
+    validation: ValidationResult
+    lines: list[dict[str, Any]]
+    """One for each epoch."""
+    best_epoch: int
+    """From 1; 0 is the state before training."""
+    stopped: str | None
+    """Where the loss became NaN or infinite; None if it never did."""
+    parameters: int
+    """Number of trained parameters."""
+    share: float
+    """Of the network's multiply-adds."""
+    feature_seconds: float
+    seconds: float
+    """Of training, validation included."""
+
+
+def fit_tail(
+    data: TailData,
+    recipe: Recipe,
+    *,
+    balance: bool,
+    save: SaveState,
+    on_epoch: Callable[[list[dict[str, Any]]], None],
+    resume_from: Saved | None = None,
+) -> FittedTail:
+    """Train the tail of a cut network, and leave its best weights in the network.
+
+    Args:
+        data: The images to train and validate on, and the cut network.
+        recipe: How to train.
+        balance: Weight classes by their inverse frequency.
+        save: Called after every step.
+        on_epoch: Called after each epoch with the lines of all epochs so far.
+        resume_from: State and tensors of a checkpoint; None starts from the network's weights.
+
+    Raises:
+        DataError: images changed or vanished meanwhile.
+        MachineError: the disk or memory has no room.
+    """
+    extractor, images = data.extractor, data.images
+    network, cut, report = extractor.network, extractor.cut, extractor.network.report
+    train, validation = images.rows("train"), images.rows("validation")
+    work = recipe.epochs * len(train) * multiply_adds(cut.tail, cut.feature_shape)
+    started = time.monotonic()
+    if extractor.cacheable:  # in one go, with the test images, which are evaluated at the end
+        data.cache([*([] if extractor.augmented else train), *validation, *images.rows("test")], [0])
+    with data.open(train, augmented=True) as train_source, data.open(validation) as validation_source:
+        ready = time.monotonic()
+        trainer = TailTrainer(
+            network.backbone.model,
+            cut.tail,
+            TrainingData(
+                train=train_source,
+                labels=torch.from_numpy(images.labels(train)),
+                validation=validation_source,
+                validation_labels=images.labels(validation),
+                log_prior=train_log_prior(images) if balance else None,
+            ),
+            recipe=recipe,
+            device=network.device,
+            compiled=pick_compiled(network.device, work),
+            warn=report.warn,
+        )
+        if resume_from is not None:
+            trainer.load(*resume_from)
+
+        def finish_epoch(line: dict[str, Any]) -> None:
+            _report_epoch(line, recipe, data)
+            on_epoch(trainer.state.lines)
+
+        try:
+            with report.task("Train", trainer.steps_left(), "steps") as advance:
+                result, stopped = trainer.fit(save=lambda: save(trainer), on_step=advance, on_epoch=finish_epoch)
+        except BaseException as error:
+            if trainer.resumable and not isinstance(error, Exception):  # Ctrl-C or a termination signal
+                save(trainer, now=True)
+            raise
+        images.share_lost(report)
+        if not stopped:  # otherwise a resumed training would not stop where this one did
+            save(trainer, now=True)
+    return FittedTail(
+        validation=result,
+        lines=trainer.state.lines,
+        best_epoch=trainer.state.best_epoch + 1,
+        stopped=stopped,
+        parameters=sum(parameter.numel() for parameter in cut.tail.parameters() if parameter.requires_grad),
+        share=tail_share(extractor),
+        feature_seconds=ready - started,
+        seconds=time.monotonic() - ready,
+    )
+
+
+def tail_share(extractor: FeatureExtractor) -> float:
+    """Return the tail's share of the network's multiply-adds."""
+    backbone = extractor.network.backbone
+    whole = multiply_adds(backbone.model, (backbone.input.channels, backbone.input.height, backbone.input.width))
+    return multiply_adds(extractor.cut.tail, extractor.cut.feature_shape) / whole
+
+
+def train_log_prior(images: UsableImages) -> npt.NDArray[np.float64]:
+    """Return the logarithms of the class frequencies in train: float [k]."""
+    return class_log_prior(torch.from_numpy(images.labels(images.rows("train"))), images.classes)
+
+
+def predict_rows(data: TailData, rows: Sequence[int]) -> tuple[list[int], npt.NDArray[np.float32]]:
+    """Run the network on the plain images of some rows.
+
+    Returns:
+        The M rows whose images can still be read, and their logits float32 [M, k].
+
+    Raises:
+        DataError: none can be read.
+    """
+    extractor = data.extractor
+    with data.open(rows) as source:
+        found, logits = predict_logits(extractor.cut.tail, source, len(rows), extractor.network.device)
+    data.images.share_lost(extractor.network.report)
+    return [rows[index] for index in found], logits
+
+
+def _report_epoch(line: dict[str, Any], recipe: Recipe, data: TailData) -> None:
+    """Report an epoch in one line, with advice if the loop had to wait for images."""
+    report, waited = data.extractor.network.report, line["waited"]
+    report.note(
+        f"  epoch {line['epoch']:>2}/{recipe.epochs}  loss {line['train_loss']:.3f}  validation "
+        f"{100 * line['validation_accuracy']:.1f} %, loss {line['validation_loss']:.3f}  "
+        f"{line['seconds']:.1f} s" + (f", {100 * waited:.0f} % of it waiting for images" if waited >= 0.005 else "")
+    )
+    if waited > WAITED and line["epoch"] == 1:
+        report.warn(f"training waited for images {100 * waited:.0f} % of the time. {_waiting_advice(data)}")
+
+
+def _waiting_advice(data: TailData) -> str:
+    """Return what to change if training waits for images."""
+    extractor, advice = data.extractor, ["more --workers, if there are idle cores"]
+    if extractor.augmented is not None:
+        if extractor.cacheable and data.views is None:
+            advice.append("--views 4, which caches four views of each image")
+        advice.append("less augmentation (--noise and --rotate cost most)")
+    elif extractor.cut.layer and not extractor.network.cache.on_disk:
+        advice.append("the cache: leave --no-cache out")
+    advice.append("smaller image files")
+    return f"What helps: {'; '.join(advice)}."
