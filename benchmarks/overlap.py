@@ -13,32 +13,36 @@ from pathlib import Path
 import torch
 
 from tlcli.datasets.dataset import open_dataset
+from tlcli.datasets.splits import SplitDataset
 from tlcli.engines.torch_engine import autocast
-from tlcli.features.frozen import freeze_at
-from tlcli.features.network import open_network
+from tlcli.features.backbone import open_backbone
+from tlcli.features.cache import FeatureCache
+from tlcli.features.extraction import Extraction
+from tlcli.features.extractor import freeze_at
 from tlcli.images.loader import ImageLoader
 from tlcli.progress import Silent
-from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
+from tlcli.settings import ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import PRESETS
 from tlcli.training.tail.batches import batches_of
 from tlcli.training.tail.optimizer import make_optimizer, set_learning_rate
 from tlcli.training.tail.precision import depthwise_in_fp32, training_precision
 from tlcli.training.tail.sources import StreamedSource
+from tlcli.training.usable_images import UsableImages
 
 data, layer, count = [*sys.argv[1:], *["blocks.5.3", "600"][len(sys.argv) - 2 :]]
 torch.set_num_threads(1)
 samples = [s for s in open_dataset(Path(data)).samples if s.split in {None, "train"}][: int(count)]
 paths, labels = [s.path for s in samples], torch.tensor([s.label for s in samples])
 with tempfile.TemporaryDirectory() as cache:
-    network = open_network(
+    network = open_backbone(
         NetworkSettings(freeze=layer),
         ComputeSettings(device="cpu"),
-        CacheSettings(directory=Path(cache)),
+        FeatureCache(Path(cache), Silent()),
         classes=int(labels.max()) + 1,
         images=len(paths),
         report=Silent(),
     )
-    frozen = freeze_at(network, layer, Silent(), augmentation=PRESETS["strong"])
+    extractor = freeze_at(network, layer, workers=1, augmentation=PRESETS["strong"])
 batches = batches_of(len(paths), 32, seed=0, epoch=0)
 
 
@@ -53,12 +57,18 @@ class InMemory:
         return (self._images[path] for path, _ in requests)
 
 
+def usable_images(digests):
+    """All images, in train."""
+    split = SplitDataset(samples=tuple(samples), digests=tuple(digests), cross_validated=False)
+    return UsableImages(dataset=None, extraction=Extraction(digests=list(digests)), duplicates=None, split=split)
+
+
 def train(loader, digests):
     """Seconds of one epoch, and of it those spent waiting."""
-    tail, device = frozen.cut.tail.train(), network.device
+    tail, device = extractor.cut.tail.train(), network.device
     optimizer = make_optimizer(network.backbone.model, weight_decay=0.05, layer_decay=0.9)
     set_learning_rate(optimizer, 1e-4)
-    source = StreamedSource(frozen, loader, paths, digests, lambda epoch: epoch + 1, {}, Silent())
+    source = StreamedSource(extractor, loader, usable_images(digests), range(len(paths)), lambda epoch: epoch + 1)
     started = time.monotonic()
     with depthwise_in_fp32(tail, device):
         for rows, inputs in source.load(batches, 0):
@@ -70,7 +80,7 @@ def train(loader, digests):
     return time.monotonic() - started, source.waited
 
 
-with ImageLoader(frozen.order(augmented=True), workers=1, ahead=96) as loader:
+with ImageLoader(extractor.decode_options(augmented=True), workers=1, ahead=96) as loader:
     loader.start()
     started = time.monotonic()
     images = list(loader.load_views((path, 1) for path in paths))

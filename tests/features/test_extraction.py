@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlcli.features.extract import extract, missing
+from tlcli.features.extraction import extract, find_missing
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images.decode import decode
@@ -46,22 +46,19 @@ def run(tmp_path, small, report):
 
     def once(paths, *, verify=False, prefix=mean_color, batch_size=4, workers=2, root=tmp_path / "cache"):
         store, memo = FeatureStore(root, {"backbone": "mean color"}, SHAPE, report), Memo(root, report)
-        extraction, todo = missing(paths, store, memo, verify=verify)
-        if todo:
+        missing = find_missing(paths, store, memo, verify=verify)
+        if missing.todo:
             with ImageLoader(DecodeOptions(preprocessing=small, known=store.keys()), workers=workers) as loader:
                 extract(
-                    paths,
-                    todo,
-                    extraction,
-                    prefix=lambda: lambda batches: map(prefix, batches),
+                    missing,
+                    open_prefix=lambda: lambda batches: map(prefix, batches),
                     loader=loader,
-                    preprocessing=small,
-                    store=store,
+                    image_shape=small.shape,
                     memo=memo,
                     batch_size=batch_size,
                     report=report,
                 )
-        return extraction, store
+        return missing.extraction, store
 
     return once
 
@@ -231,23 +228,20 @@ def test_what_another_process_computed_while_we_waited_is_not_computed_again(
 ):
     root = tmp_path / "cache"
     store, memo = FeatureStore(root, {"backbone": "mean color"}, SHAPE, report), Memo(root, report)
-    extraction, todo = missing(photos, store, memo, verify=False)
+    missing = find_missing(photos, store, memo, verify=False)
     run(photos)  # the other one, which had the lock first
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         extract(
-            photos,
-            todo,
-            extraction,
-            prefix=lambda: lambda batches: map(mean_color, batches),
+            missing,
+            open_prefix=lambda: lambda batches: map(mean_color, batches),
             loader=loader,
-            preprocessing=small,
-            store=store,
+            image_shape=small.shape,
             memo=memo,
             batch_size=4,
             report=report,
         )
-    assert counts(extraction) == (0, 12, 0)
-    assert right(photos, extraction, store)
+    assert counts(missing.extraction) == (0, 12, 0)
+    assert right(photos, missing.extraction, store)
 
 
 def test_without_a_cache_nothing_is_written(photos, run, right, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from torch.distributed import HashStore
 
 from tlcli import processes
-from tlcli.features.extract import Extraction
+from tlcli.features.extraction import Extraction
 from tlcli.features.shared_extraction import _differences
 from tlcli.processes import ALONE, ProcessRank, launched, share
 from tlcli.runs.directory import begun_by, begun_name, new_run
@@ -25,7 +25,7 @@ import json, sys
 import torch
 from torch import nn
 from tlcli import processes
-from tlcli.training.tail.loop import TailTrainer
+from tlcli.training.tail.loop import TailTrainer, TrainingData
 from tlcli.training.tail.recipe import Recipe
 
 class Lossy:
@@ -44,13 +44,13 @@ inputs, labels = torch.randn(21, 2, 6, 6), torch.arange(21) % 3
 recipe = Recipe(epochs=3, batch_size=6, learning_rate=0.01, weight_decay=0.0, layer_decay=1.0, label_smoothing=0.0,
                 warmup=0.1, clip=1.0, patience=None, seed=0, precision="fp32", fixed_statistics=False)
 warnings = []
-with processes.joined(cuda=False):
-    trainer = TailTrainer(tail, tail, train=Lossy(inputs), labels=labels, validation=Lossy(inputs[:5]),
-                          validation_labels=labels[:5].numpy(), log_prior=None, recipe=recipe,
-                          device=torch.device("cpu"), warn=warnings.append)
-    judgment, _ = trainer.fit(save=lambda: None, stepped=lambda _: None, finished=lambda _: None)
+with processes.process_group(cuda=False):
+    data = TrainingData(train=Lossy(inputs), labels=labels, validation=Lossy(inputs[:5]),
+                        validation_labels=labels[:5].numpy(), log_prior=None)
+    trainer = TailTrainer(tail, tail, data, recipe=recipe, device=torch.device("cpu"), warn=warnings.append)
+    result, _ = trainer.fit(save=lambda: None, on_step=lambda _: None, on_epoch=lambda _: None)
     state = [float(value.double().sum()) for value in tail.state_dict().values()]
-    everybody = processes.gather([state, trainer.state.lines, judgment.logits.tolist()])
+    everybody = processes.gather([state, trainer.state.lines, result.logits.tolist()])
     first = processes.from_first(lambda: processes.rank())
     if processes.rank() == 0:
         print(json.dumps({"everybody": everybody, "warnings": warnings, "first": first}))
@@ -85,11 +85,11 @@ def test_batchnorms_of_its_own_and_lost_images_leave_all_processes_alike():
     one, other = told["everybody"]
     assert one[0] == other[0], "weights, and the running averages of the first"
     assert one[2] == other[2], "what is said of the validation images"
-    assert len(one[2]) == 5, "each is judged once"
+    assert len(one[2]) == 5, "each is evaluated once"
     assert [line["train_loss"] for line in one[1]] == [line["train_loss"] for line in other[1]]
     # 21 in batches of 6: the last three are joined to the batch before, so that nobody has a single image.
     assert [line["pictures"] for line in one[1]] == [21, 18, 21]
-    assert "those of each process's part" in told["warnings"][0]
+    assert "computed from each process's part" in told["warnings"][0]
     assert told["first"] == 0
 
 

@@ -93,7 +93,7 @@ def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
                 tracking.start(
                     settings.out or out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume
                 )
-            classifier = _train(settings, dataset, directory, report, tracking.lines)
+            classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
             info = run_info(settings_to_json(settings), dataset, classifier)
             info["seconds"] = {
                 "total": round(time.monotonic() - started, 3),
@@ -166,7 +166,7 @@ def _open_run(settings: FinetuneSettings, out: Path, report: Reporter, writing: 
     )
 
 
-def _train(
+def train_classifier(
     settings: FinetuneSettings, dataset: Dataset, directory: Path | None, report: Reporter, on_lines: OnLines
 ) -> Classifier:
     """Load the backbone, freeze what the settings say, and train the rest. All processes get the same classifier."""

@@ -238,9 +238,8 @@ def freeze_at(
         augmented = network.cache.open(views, cut.feature_shape, cached=cached)
         if min(preprocessing.height, preprocessing.width) > MAX_SHORT_SIDE:
             network.report.warn(
-                f"augmented views are made from images of at most {MAX_SHORT_SIDE} pixels on their short side, but the input "
-                f"size of this network is {preprocessing.width}: views are less sharp than the images it is evaluated "
-                "on."
+                f"augmented views are made from images whose short side has at most {MAX_SHORT_SIDE} pixels; this "
+                f"network sees {preprocessing.width}, so views are less sharp than evaluation images."
             )
     return FeatureExtractor(
         network=network,

@@ -207,8 +207,8 @@ def test_streamed_or_in_memory_the_choice_is_the_same(monkeypatch, balance):
     monkeypatch.setattr(standardization, "BLOCK", 17)
     x, y = blobs(90)
     folds = np.arange(90) % 5
-    whole = select_folds(x, y, folds, classes=3, judged=60, balance=balance)
-    streamed = select_folds(Mapped(x), y, folds, classes=3, judged=60, balance=balance)
+    whole = select_folds(x, y, folds, classes=3, evaluated=60, balance=balance)
+    streamed = select_folds(Mapped(x), y, folds, classes=3, evaluated=60, balance=balance)
     assert streamed.l2 == whole.l2
     assert streamed.logits.shape == whole.logits.shape == (60, 3)
     np.testing.assert_allclose(streamed.logits, whole.logits, atol=0.02)

@@ -1,9 +1,9 @@
-"""What `--freeze auto` decides, with numbers made up."""
+"""The policy of `--freeze auto`, on made-up numbers."""
 
 import numpy as np
 import pytest
 
-from tlcli.training.tail.depths import depths, epochs_for, gain
+from tlcli.training.tail.depths import depths, epochs_within_budget, paired_gain
 
 
 def tail_share(costs, layer):
@@ -41,29 +41,29 @@ def test_depths_go_from_deep_to_shallow_and_each_is_the_deepest_that_serves():
 
 def test_gain_is_the_mean_of_the_paired_differences():
     before, after = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.5, 2.5, 2.0, 3.0])
-    found = gain(before, after)  # differences 0.5, -0.5, 1, 1
+    found = paired_gain(before, after)  # differences 0.5, -0.5, 1, 1
     assert found.mean == pytest.approx(0.5)
     assert found.error == pytest.approx(np.sqrt(1.5 / 3) / 2)  # squares around the mean: 0, 1, 0.25, 0.25
-    assert found.clear
-    back = gain(after, before)
+    assert found.significant
+    back = paired_gain(after, before)
     assert back.mean == pytest.approx(-0.5)
-    assert not back.clear
+    assert not back.significant
 
 
 def test_a_gain_within_chance_is_not_clear():
-    found = gain(np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.0, 2.0, 0.5, 1.3]))
+    found = paired_gain(np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.0, 2.0, 0.5, 1.3]))
     assert found.mean > 0
-    assert not found.clear
+    assert not found.significant
 
 
 def test_no_difference_is_no_gain():
     same = np.array([0.3, 0.1, 2.0])
-    assert not gain(same, same).clear
-    assert not gain(same[:1], same[:1]).clear
+    assert not paired_gain(same, same).significant
+    assert not paired_gain(same[:1], same[:1]).significant
 
 
 def test_a_single_image_has_no_spread():
-    assert gain(np.array([1.0]), np.array([0.5])).error == 0
+    assert paired_gain(np.array([1.0]), np.array([0.5])).error == 0
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_a_single_image_has_no_spread():
 )
 def test_every_depth_costs_alike_and_none_more_than_is_left(share, spent, expected):
     """A budget of 6 for four depths is 1.5 epochs of the whole network each."""
-    assert epochs_for(share, candidates=4, budget=6, spent=spent, most=8) == expected
+    assert epochs_within_budget(share, candidates=4, budget=6, spent=spent, most=8) == expected
 
 
 def test_a_single_candidate_may_spend_it_all():
-    assert epochs_for(1.0, candidates=1, budget=6, spent=0, most=8) == 6
+    assert epochs_within_budget(1.0, candidates=1, budget=6, spent=0, most=8) == 6

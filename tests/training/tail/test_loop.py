@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tlcli.progress import Silent
 from tlcli.training.head.l2_selection import class_log_prior
 from tlcli.training.tail.batches import batches_of
 from tlcli.training.tail.checkpoints import Checkpoints
-from tlcli.training.tail.loop import State, TailTrainer
+from tlcli.training.tail.loop import TailTrainer, TrainingData, TrainingState
 from tlcli.training.tail.recipe import Recipe
 
 RECIPE = Recipe(
@@ -90,7 +91,8 @@ def make_trainer(*, recipe=RECIPE, train=TRAIN, spoil=None, network=None, log_pr
     source = Fake(inputs, spoil)
     given = {"train": source, "labels": labels, "validation": Fake(judged), "validation_labels": judged_labels.numpy()}
     given |= changes
-    trainer = TailTrainer(network, network, **given, log_prior=log_prior, recipe=recipe, device=torch.device("cpu"))
+    data = TrainingData(**given, log_prior=log_prior)
+    trainer = TailTrainer(network, network, data, recipe=recipe, device=torch.device("cpu"))
     return trainer, network
 
 
@@ -98,8 +100,8 @@ def with_recipe(**changes):
     return Recipe(**{name: getattr(RECIPE, name) for name in RECIPE.__dataclass_fields__} | changes)
 
 
-def fit(trainer, save=lambda: None, stepped=lambda _: None, finished=lambda _: None):
-    return trainer.fit(save=save, stepped=stepped, finished=finished)
+def fit(trainer, save=lambda: None, on_step=lambda _: None, on_epoch=lambda _: None):
+    return trainer.fit(save=save, on_step=on_step, on_epoch=on_epoch)
 
 
 def state_of(module):
@@ -293,7 +295,7 @@ def test_the_best_epochs_weights_are_kept_bit_for_bit():
     network = Network()
     trainer, _ = make_trainer(network=network, spoil=ruin(network, 1), recipe=with_recipe(epochs=5))
     ends = []
-    judgment, stopped = fit(trainer, finished=lambda _: ends.append(state_of(network)))
+    judgment, stopped = fit(trainer, on_epoch=lambda _: ends.append(state_of(network)))
     losses = [line["validation_loss"] for line in trainer.state.lines]
     best = int(np.argmin(losses))
     assert best <= 1
@@ -333,7 +335,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step(value):
     trainer, network = make_trainer(spoil=not_a_number(1, 2, value))
     seen = []
     ends = []
-    judgment, stopped = fit(trainer, stepped=seen.append, finished=lambda _: ends.append(state_of(network)))
+    judgment, stopped = fit(trainer, on_step=seen.append, on_epoch=lambda _: ends.append(state_of(network)))
     assert stopped == "epoch 2, step 3"
     assert len(seen) == 4 + 2
     assert len(trainer.state.lines) == 1
@@ -450,7 +452,7 @@ def test_interrupted_after_any_step_it_ends_as_if_it_never_stopped(tmp_path, cha
         path = tmp_path / f"{len(saved)}"
         (path / "run").mkdir(parents=True)
         checkpoints = Checkpoints(path / "run" / "checkpoint", {}, resume=False, report=Silent())
-        checkpoints.save_if_due(lambda: (trainer.state.to_json(), trainer.tensors()), now=True)
+        checkpoints.save_if_due(lambda: (asdict(trainer.state), trainer.tensors()), now=True)
         saved.append(path)
 
     judgment, _ = fit(trainer, save=save)
@@ -458,7 +460,7 @@ def test_interrupted_after_any_step_it_ends_as_if_it_never_stopped(tmp_path, cha
     for number, path in enumerate(saved):
         content, tensors = Checkpoints(path / "run" / "checkpoint", {}, resume=True, report=Silent()).latest()
         resumed, other = make_trainer(recipe=recipe, init=number + 1)  # nothing may come from how it begins
-        resumed.load(State(**content), tensors)
+        resumed.load(TrainingState(**content), tensors)
         again, stopped = fit(resumed)
         assert stopped is None
         assert_same(network.state_dict(), other.state_dict())
@@ -472,18 +474,18 @@ def test_interrupted_after_any_step_it_ends_as_if_it_never_stopped(tmp_path, cha
 def test_a_finished_training_that_goes_on_does_nothing(tmp_path):
     trainer, network = make_trainer()
     fit(trainer)
-    state, tensors = State(**json.loads(json.dumps(trainer.state.to_json()))), trainer.tensors()
+    state, tensors = TrainingState(**json.loads(json.dumps(asdict(trainer.state)))), trainer.tensors()
     resumed, other = make_trainer(init=5)
     resumed.load(state, tensors)
     assert resumed.steps_left() == 0
-    fit(resumed, stepped=lambda _: pytest.fail("no step is left"))
+    fit(resumed, on_step=lambda _: pytest.fail("no step is left"))
     assert_same(network.state_dict(), other.state_dict())
 
 
 def test_steps_left_counts_down_to_nothing():
     trainer, _ = make_trainer()
     left = [trainer.steps_left()]
-    fit(trainer, stepped=lambda _: left.append(trainer.steps_left()))
+    fit(trainer, on_step=lambda _: left.append(trainer.steps_left()))
     assert left[0] == 12
     assert left == list(range(12, -1, -1))
 
@@ -522,13 +524,13 @@ def test_a_batch_of_which_nothing_or_one_is_left_is_no_step(tmp_path):
     assert trainer.state.lines[0]["pictures"] == TRAIN - 8
 
 
-def test_images_to_judge_by_must_all_be_there():
+def test_all_validation_images_must_be_readable():
     from tlcli.errors import DataError
 
     judged, _ = images(VALIDATION, 2)
     for lost, said in (
         ({3}, f"1 of {VALIDATION} validation images changed or vanished"),
-        (set(range(VALIDATION)), f"all {VALIDATION} images to judge by changed or vanished"),
+        (set(range(VALIDATION)), f"all {VALIDATION} images to evaluate on changed or vanished"),
     ):
         trainer, _ = make_trainer(validation=Losing(judged, lost))
         with pytest.raises(DataError, match=said):

@@ -1,4 +1,4 @@
-"""Which depths are tried, which is kept, and that an interrupted search ends like another."""
+"""Which depths are tried, which one is kept, and that an interrupted search ends like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from tlcli.features.network import open_network
-from tlcli.training.tail.candidates import candidates_for
 
+from tlcli.commands.finetune import train_classifier
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import ArtifactError
+from tlcli.features.backbone import open_backbone
+from tlcli.features.cache import FeatureCache
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 from tlcli.settings.augmentation import FROM_SCRATCH, Augmentation
-from tlcli.training.classifier import train_classifier
 from tlcli.training.tail import checkpoints
-from tlcli.training.tail.depths import AUGMENTED_FROM
+from tlcli.training.tail.depths import AUGMENTED_FROM, candidate_depths
 
 
 class Stop(Exception):
-    """Somebody interrupts."""
+    """An interruption."""
 
 
 class Stopping(Silent):
@@ -58,7 +58,7 @@ def train(settings, directory, report=None):
 
 
 def weights_of(classifier):
-    return classifier.frozen.network.backbone.model.state_dict()
+    return classifier.extractor.network.backbone.model.state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +71,17 @@ def searched(photos, tmp_path_factory):
 
 def open_lite():
     network = NetworkSettings(weights="none", size=32)
-    return open_network(network, ComputeSettings(), CacheSettings(enabled=False), classes=3, images=0, report=Silent())
+    cache = FeatureCache(None, Silent())
+    return open_backbone(network, ComputeSettings(), cache, classes=3, images=0, report=Silent())
 
 
 def test_a_given_depth_is_the_only_candidate():
-    (only,) = candidates_for(open_lite(), "7")
+    (only,) = candidate_depths(open_lite(), "7")
     assert only.freeze == "7"
 
 
 def test_auto_goes_from_deep_to_nothing_frozen():
-    found = candidates_for(open_lite(), "auto")
+    found = candidate_depths(open_lite(), "auto")
     assert found[-1].freeze == "none"
     assert found[-1].share == 1
     layers = [int(candidate.freeze) for candidate in found[:-1]]
@@ -90,7 +91,7 @@ def test_auto_goes_from_deep_to_nothing_frozen():
     assert all(share >= least for share, least in zip(shares, (0.1, 0.25, 0.5, 1.0), strict=True))
 
 
-def test_what_was_tried_is_told(searched):
+def test_every_tried_depth_is_recorded(searched):
     classifier, _ = searched
     tried = classifier.training["tried"]
     assert tried[0]["epochs"] == 0, "the head alone comes first"
@@ -112,7 +113,7 @@ def test_the_depth_with_the_lowest_validation_loss_is_kept(searched):
     best = min(range(len(tried)), key=lambda index: tried[index]["loss"])
     assert classifier.training["best"] == best
     kept = tried[best]
-    assert classifier.frozen.cut.layer == kept["layer"]
+    assert classifier.extractor.cut.layer == kept["layer"]
     assert classifier.validation.metrics["accuracy"] == pytest.approx(kept["accuracy"])
     assert classifier.validation.metrics["loss"] == pytest.approx(kept["loss"], abs=1e-5)
 
@@ -123,7 +124,7 @@ def test_the_budget_is_kept(searched):
     assert spent <= settings.training.epochs * 1.05
 
 
-def test_an_interrupted_search_ends_like_another(searched, tmp_path, monkeypatch):
+def test_an_interrupted_search_ends_like_an_uninterrupted_one(searched, tmp_path, monkeypatch):
     """Stopped again and again, within a depth and between depths."""
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     monkeypatch.setattr(checkpoints, "SHARE", 1e9)
@@ -142,7 +143,7 @@ def test_an_interrupted_search_ends_like_another(searched, tmp_path, monkeypatch
     assert timeless(again.lines) == timeless(whole.lines)
     assert timeless(again.training["tried"]) == timeless(whole.training["tried"])
     assert again.training["best"] == whole.training["best"]
-    assert again.temperature == whole.temperature
+    assert again.calibration.temperature == whole.calibration.temperature
     assert again.validation.metrics == whole.validation.metrics
 
 
@@ -150,7 +151,7 @@ def timeless(rows):
     return [{name: row[name] for name in row if name not in {"seconds", "waited"}} for row in rows]
 
 
-def test_another_depth_is_no_continuation(photos, tmp_path):
+def test_resuming_at_another_depth_is_refused(photos, tmp_path):
     settings = settings_for(photos, tmp_path, freeze="2", epochs=1)
     train(settings, tmp_path / "run")
     deeper = replace(settings, resume=True, network=replace(settings.network, freeze="3"))
@@ -158,8 +159,8 @@ def test_another_depth_is_no_continuation(photos, tmp_path):
         train(deeper, tmp_path / "run")
 
 
-def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tmp_path):
-    """twins can't be traced."""
+def test_auto_tries_only_all_and_none_if_a_network_cannot_be_cut(photos, tmp_path):
+    """twins cannot be traced."""
     settings = settings_for(photos, tmp_path, backbone="twins_svt_small", epochs=1)
     settings = replace(settings, network=replace(settings.network, size=32))
     classifier = train(settings, tmp_path / "run")
@@ -173,7 +174,7 @@ def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tm
         (Augmentation(), Augmentation(), Augmentation()),
     ],
 )
-def test_auto_augments_where_that_is_dear_anyway_unless_told(photos, tmp_path, asked, first, last):
+def test_auto_augments_only_long_tails_by_default(photos, tmp_path, asked, first, last):
     settings = replace(settings_for(photos, tmp_path, epochs=4), augmentation=asked)
     tried = train(settings, tmp_path / "run").training["tried"]
     assert tried[0]["augmentation"] is None, "the head is fitted on plain images"
@@ -184,8 +185,8 @@ def test_auto_augments_where_that_is_dear_anyway_unless_told(photos, tmp_path, a
     assert all(row["augmentation"] == last.to_json() for row in deep)
 
 
-def test_a_loss_that_is_no_number_leaves_the_best_weights(photos, tmp_path):
-    """A network without norms, and a learning rate at which it bursts."""
+def test_a_nan_loss_leaves_the_best_weights(photos, tmp_path):
+    """A network without normalization, and a learning rate at which it diverges."""
     settings = settings_for(photos, tmp_path, freeze="none", backbone="test_nfnet", epochs=12, learning_rate=10.0)
     settings = replace(settings, network=replace(settings.network, size=32))
     classifier = train(settings, tmp_path / "run")

@@ -1,21 +1,28 @@
-"""Where batches come from makes no difference to what is in them."""
+"""Cached and streamed batches are identical."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tlcli.features.frozen import freeze_at, known_features, plain_features
-from tlcli.features.network import open_network
+from tlcli.datasets.dataset import Sample
+from tlcli.datasets.splits import SplitDataset
+from tlcli.features.backbone import open_backbone
+from tlcli.features.cache import FeatureCache
+from tlcli.features.extraction import Extraction
+from tlcli.features.extractor import freeze_at
 from tlcli.images.loader import ImageLoader
 from tlcli.progress import Silent
-from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings
+from tlcli.settings import ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import PRESETS
 from tlcli.training.tail.batches import batches_of
+from tlcli.training.tail.search import feature_batch_size
 from tlcli.training.tail.sources import CachedSource, StreamedSource
+from tlcli.training.usable_images import UsableImages
 
 COUNT, VIEWS, SEED = 23, 2, 7
 
@@ -28,25 +35,30 @@ def paths(photos, tmp_path_factory):
     return [str(shutil.copy(path, root / f"{index:02d}.jpg")) for index, path in enumerate(chosen)]
 
 
-def open_frozen(root, freeze="blocks.2", *, backbone="tf_efficientnet_lite0", weights="pretrained", **compute):
-    network = NetworkSettings(backbone=backbone, weights=weights, size=32)
-    settings = ComputeSettings(**compute)
-    opened = open_network(network, settings, CacheSettings(directory=root), classes=3, images=0, report=Silent())
-    return freeze_at(opened, freeze, Silent(), augmentation=PRESETS["light"], seed=SEED), settings
+def open_frozen(root, freeze="blocks.2", *, backbone="tf_efficientnet_lite0", weights="pretrained", batch_size=None):
+    network = open_backbone(
+        NetworkSettings(backbone=backbone, weights=weights, size=32),
+        ComputeSettings(),
+        FeatureCache(root, Silent()),
+        classes=3,
+        images=0,
+        report=Silent(),
+    )
+    size = feature_batch_size(network, batch_size)
+    return freeze_at(network, freeze, workers=2, batch_size=size, augmentation=PRESETS["light"], seed=SEED)
 
 
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory):
     """The default network at 32 pixels, cut in its third stage."""
-    return open_frozen(tmp_path_factory.mktemp("cache"))[0]
+    return open_frozen(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
 def digests(frozen, paths):
     """Of the images, whose features are in the cache from here."""
-    extraction, _ = plain_features(frozen, paths, ComputeSettings(), verify=False, report=Silent())
-    views = range(1, VIEWS + 1)
-    known_features(frozen, frozen.augmented, paths, extraction.digests, views, ComputeSettings(), report=Silent())
+    extraction = frozen.extract(paths)
+    frozen.extract_views(paths, extraction.digests, range(1, VIEWS + 1))
     return extraction.digests
 
 
@@ -58,14 +70,23 @@ def cycled(epoch):
     return 1 + epoch % VIEWS
 
 
+def images_of(paths, digests):
+    """Usable images with these files."""
+    samples = tuple(Sample(path=path, label=0, split="train", group=None) for path in paths)
+    split = SplitDataset(samples=samples, digests=tuple(digests), cross_validated=False)
+    extraction = Extraction(digests=list(digests))
+    return UsableImages(dataset=None, extraction=extraction, duplicates=None, split=split)
+
+
 @pytest.fixture
 def stream(frozen, paths, digests, report):
     """What a source that decodes images gives for some batches, in each epoch."""
 
     def load(batches, view_of=plain, *, epochs=(0,), workers=2, given=frozen, files=paths):
-        order = given.order(augmented=view_of is not plain)
-        with ImageLoader(order, workers=workers) as loader:
-            source = StreamedSource(given, loader, files, digests, view_of, {}, report)
+        options = given.decode_options(augmented=view_of is not plain)
+        given.network = replace(given.network, report=report)
+        with ImageLoader(options, workers=workers) as loader:
+            source = StreamedSource(given, loader, images_of(files, digests), range(COUNT), view_of)
             return [list(source.load(batches, epoch)) for epoch in epochs]
 
     return load
@@ -107,16 +128,15 @@ def test_cached_views_are_the_streamed_ones(frozen, digests, stream):
 
 
 @pytest.mark.parametrize("batch_size", [2, 7, 16])
-def test_a_batch_size_of_the_users_changes_no_bit(paths, digests, tmp_path, stream, batch_size):
-    """It decides how images go through the prefix into the cache, too."""
-    other, compute = open_frozen(tmp_path, batch_size=batch_size)
-    settings = FinetuneSettings(data=tmp_path, network=NetworkSettings(freeze="7"), compute=compute)
-    plain_features(other, paths, other.network.for_features(settings.compute), verify=False, report=Silent())
+def test_the_batch_size_does_not_change_features(paths, digests, tmp_path, stream, batch_size):
+    """Although training steps and the prefix share the option."""
+    other = open_frozen(tmp_path, batch_size=batch_size)
+    other.extract(paths)
     batches = batches_of(COUNT, batch_size, seed=3, epoch=0)
     assert_same(list(CachedSource(other.plain, digests, plain).load(batches, 0)), stream(batches)[0])
 
 
-def test_what_is_left_of_an_epoch_is_as_in_the_whole(frozen, digests, stream):
+def test_the_rest_of_an_epoch_is_as_in_the_whole_epoch(frozen, digests, stream):
     batches = batches_of(COUNT, 6, seed=2, epoch=0)
     assert_same(stream(batches)[0][2:], stream(batches[2:])[0])
     source = CachedSource(frozen.plain, digests, plain)
@@ -124,8 +144,8 @@ def test_what_is_left_of_an_epoch_is_as_in_the_whole(frozen, digests, stream):
     assert list(source.load([], 0)) == stream([])[0] == []
 
 
-def test_where_nothing_is_frozen_gradients_may_pass(paths, stream, tmp_path):
-    whole, _ = open_frozen(tmp_path, "none", backbone="lenet5", weights="none")
+def test_gradients_pass_if_nothing_is_frozen(paths, stream, tmp_path):
+    whole = open_frozen(tmp_path, "none", backbone="lenet5", weights="none")
     (rows, images), *_ = stream([[3, 1, 2]], given=whole)[0]
     assert rows.tolist() == [3, 1, 2]
     assert images.shape == (3, 1, 32, 32)
@@ -134,7 +154,7 @@ def test_where_nothing_is_frozen_gradients_may_pass(paths, stream, tmp_path):
     assert all(parameter.grad is not None for parameter in whole.cut.tail.parameters())
 
 
-def test_features_of_a_streamed_batch_can_be_learnt_from(frozen, stream):
+def test_streamed_features_can_be_trained_on(frozen, stream):
     (_, features), *_ = stream([[0, 1, 2, 3, 4]])[0]
     frozen.cut.tail.train()(features).sum().backward()
     frozen.cut.tail.eval()
@@ -147,7 +167,7 @@ def by_row(epoch):
 
 @pytest.fixture
 def files(paths, tmp_path):
-    """Copies of the images, to be harmed."""
+    """Copies of the images that a test may change."""
     return [str(shutil.copy(path, tmp_path)) for path in paths]
 
 
