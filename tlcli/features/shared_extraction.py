@@ -133,7 +133,7 @@ def _wait_for(store: FeatureStore, keys: set[Key]) -> None:
         if time.monotonic() > deadline:
             raise MachineError(
                 f"{lacking:,} features that other processes wrote to {store.directory} did not appear here within "
-                f"{VISIBILITY_TIMEOUT:.0f} s. Is it the same file system? If not, give each machine its own --cache DIR.",
+                f"{VISIBILITY_TIMEOUT:.0f} s. If it is not one file system, give each machine its own --cache DIR.",
                 path=store.directory,
             )
         time.sleep(0.2)
