@@ -112,7 +112,7 @@ def accuracies(data, network):
         pixels = (np.stack([np.asarray(way(file, network)) for file in some]) for some in batched(files, 16))
         features = torch.from_numpy(np.concatenate(list(runner.map(pixels))))
         sets = {split: (features[found], labels[found]) for split, found in rows.items()}
-        head = select_holdout(*sets["train"], *sets["validation"], classes=int(labels.max()) + 1).head
+        head = select_holdout(sets["train"], sets["validation"], classes=int(labels.max()) + 1).head
         right = int((head.logits(sets["test"][0]).argmax(dim=1) == sets["test"][1]).sum())
         yield [way.__name__, f"{right} of {len(rows['test'])}"]
 

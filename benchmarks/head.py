@@ -69,7 +69,7 @@ def scale(rows):
         list(fit_paths(features, targets, [torch.ones(rows)], classes=CLASSES, l2s=L2S[:6]))
         path = time.monotonic() - started
         started = time.monotonic()
-        chosen = select_folds(features, targets, np.arange(rows) % 5, classes=CLASSES)
+        chosen = select_folds((features, targets), np.arange(rows) % 5, classes=CLASSES)
         folds = time.monotonic() - started
     print("| rows | one fit at 0.1 | path of six L2 | five folds and refit | L2 | accuracy | peak RssAnon | mapped |")
     print("|---|---|---|---|---|---|---|---|")

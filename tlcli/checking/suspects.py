@@ -72,8 +72,7 @@ def check_labels(
     features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
     with report.task("Labels", len(L2S), "fits") as advance:
         selection = select_folds(
-            features,
-            torch.from_numpy(labels),
+            (features, torch.from_numpy(labels)),
             parts,
             classes=classes,
             device=extractor.network.head_device,

@@ -24,7 +24,7 @@ from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction, MissingFeatures, extract
 from tlcli.features.extractor import FeatureExtractor, freeze_at
 from tlcli.features.fingerprint import differences, fingerprint
-from tlcli.features.memo import Known, Memo
+from tlcli.features.memo import DigestsByPath, Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.loader import ImageLoader
@@ -57,7 +57,7 @@ class FeatureTask:
     paths: list[str]
     views: list[int]
     digests: list[bytes | None]
-    """None if unknown. Known for views above 0."""
+    """None if unknown. DigestsByPath for views above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class FeatureAnswer:
     """Digest and view of each feature."""
     features: npt.NDArray[Any]
     """[N, *feature_shape], as they are stored."""
-    remembered: Known
+    remembered: DigestsByPath
 
 
 class FeatureWorker:

@@ -1,4 +1,4 @@
-"""What a feature depends on besides the image's bytes, and one hash of it all."""
+"""The fingerprint: a hash of everything that a feature depends on besides the image's bytes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = 3
-"""Version of the cache's layout and of the pixels that preprocessing makes."""
+"""Version of the cache layout, and of the pixels that preprocessing produces."""
 
 
 def ingredients(
     *, backbone: str, weights: str, layer: int, layer_name: str, preprocessing: Preprocessing, numerics: str
 ) -> dict[str, Any]:
-    """Everything a feature depends on, readable; goes into `cache.json`.
+    """Return everything that a feature depends on, as stored in `cache.json`.
 
     Args:
-        backbone: The architecture's name.
+        backbone: Name of the architecture.
         weights: `weights_digest` of the prefix.
         layer: Number of the last frozen layer.
-        layer_name: Its name.
+        layer_name: Name of that layer.
         preprocessing: How images enter the network.
-        numerics: The arithmetic that the prefix runs in, such as `fp32`.
+        numerics: Precision of the prefix, such as `fp32`.
     """
     return {
         "format": FORMAT,
@@ -40,14 +40,14 @@ def ingredients(
 
 
 def fingerprint(content: dict[str, Any]) -> str:
-    """Hash of `ingredients`, 32 hexadecimal digits: the name of the cache's folder."""
+    """Return the hash of `ingredients`, 32 hexadecimal digits: the name of the store's directory."""
     return hashlib.sha256(canonical_json(content)).hexdigest()[:32]
 
 
 def weights_digest(prefix: nn.Module, heads: Iterable[nn.Module] = ()) -> str:
-    """SHA-256 over names, types, shapes and values of a prefix's parameters and buffers, in hexadecimal.
+    """Return the SHA-256 of names, dtypes, shapes and values of a prefix's parameters and buffers, in hexadecimal.
 
-    The heads are left out: where a network can't be traced, its prefix carries them along, unused.
+    Heads are left out: a prefix that cannot be traced still contains them, unused.
     """
     import torch
 
@@ -62,7 +62,7 @@ def weights_digest(prefix: nn.Module, heads: Iterable[nn.Module] = ()) -> str:
 
 
 def differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Names of the ingredients in which two caches differ, such as `weights` or `preprocessing.fit`."""
+    """Return the names of ingredients in which two stores differ, such as `weights` or `preprocessing.fit`."""
     found = []
     for key in sorted(mine.keys() | other.keys()):
         one, two = mine.get(key), other.get(key)

@@ -1,4 +1,4 @@
-"""The caches below one directory: what lies there, which is nearest, and whether there is room for more."""
+"""The stores in a cache directory: list them, find the nearest one, check for free space."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class CacheListing:
     bytes: int
     """Size on disk."""
     used: float
-    """When it was last used, in seconds since 1970."""
+    """Time of last use, in seconds since 1970."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """Return a JSON object."""
         return {
             "directory": str(self.directory),
             "fingerprint": self.directory.name,
@@ -44,10 +44,10 @@ class CacheListing:
 
 
 def list_caches(root: Path) -> list[CacheListing]:
-    """The feature caches below `root`, last used first. Folders that are none are passed over."""
+    """Return the feature caches in `root`, most recently used first. Other directories are ignored."""
     listings = []
     for header_path in root.glob("*/cache.json") if root.is_dir() else ():
-        with contextlib.suppress(ArtifactError, KeyError, TypeError, FileNotFoundError):  # or it is being removed now
+        with contextlib.suppress(ArtifactError, KeyError, TypeError, FileNotFoundError):  # or it is being removed
             header = read_json(header_path, "a feature cache")
             content, shape = header["ingredients"], tuple(header["feature_shape"])
             if fingerprint(content) != header_path.parent.name:
@@ -78,13 +78,13 @@ def _rows_in(path: Path) -> int:
 
 
 def nearest_cache(root: Path, content: dict[str, Any]) -> tuple[CacheListing, list[str]] | None:
-    """The existing cache that differs in the fewest ingredients, and which these are."""
+    """Return the existing cache that differs in the fewest ingredients, and their names."""
     others = [(listing, differences(content, listing.ingredients)) for listing in list_caches(root)]
     return min((pair for pair in others if pair[1]), key=lambda pair: len(pair[1]), default=None)
 
 
 def check_space(root: Path, needed: int) -> None:
-    """Refuse to begin what cannot end.
+    """Check that the disk has room.
 
     Raises:
         MachineError: the disk has less than `needed` bytes free.

@@ -1,4 +1,4 @@
-"""The memo: digests of files by path, size and time of change, so that unchanged images aren't read again."""
+"""The memo: digests of files by path, size and modification time, so that unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from tlcli.storage.stored import UNKNOWN, stamp
 from tlcli.storage.urls import absolute
 
 RACY_NANOSECONDS = 2_000_000_000
-"""A file changed this shortly before it was read may change again within the clock's grain: not remembered."""
+"""A file modified this shortly before it was read may change again without a new modification time: not remembered."""
 
 MOST_PARTS = 32
 """More part files than this are merged into one."""
 
 
-Known = dict[bytes, tuple[int, int, bytes]]
-"""By absolute path: size, time of change in nanoseconds, digest."""
+DigestsByPath = dict[bytes, tuple[int, int, bytes]]
+"""Size, modification time in nanoseconds, and digest of each file, by absolute path."""
 
 
 class Memo:
-    """Remembered digests. Lives in `root/memo`; None remembers nothing.
+    """Remembered digests, in `root/memo`; without a root they are kept in memory only.
 
-    A damaged part costs a re-read of its images, nothing else.
+    If a part is damaged, its images are read again.
     """
 
     def __init__(self, root: Path | None, report: Reporter) -> None:
         self._directory = None if root is None else root / "memo"
         self._report = report
-        self._known: Known = {}
-        self.new: Known = {}
-        """What `save` is still to write."""
+        self._known: DigestsByPath = {}
+        self.new: DigestsByPath = {}
+        """Entries that `save` has yet to write."""
         self._parts = 0
         self._damaged: set[Path] = set()
         if self._directory is not None:
             self._read(self._directory)
 
     def digest(self, path: str) -> bytes | None:
-        """The digest of the file at `path`, if it still has the size and time of change it had then."""
+        """Return the digest of a file whose size and modification time are unchanged; None if it must be read."""
         known = self._known.get(_key(path))
         if known is None:
             return None
@@ -55,29 +55,29 @@ class Memo:
             return None
 
     def remember(self, path: str, image: DecodedImage) -> None:
-        """Note what was read at `path`; `save` writes it."""
+        """Remember the digest of the file that was read at `path`."""
         if image.digest is None or image.modified == UNKNOWN:
             return
-        if image.read - image.modified > RACY_NANOSECONDS:  # entity tags are below zero, and have no grain
+        if image.read - image.modified > RACY_NANOSECONDS:  # entity tags are negative, and exact
             entry = (image.size, image.modified, image.digest)
             if self._known.get(_key(path)) != entry:
                 self.new[_key(path)] = self._known[_key(path)] = entry
 
-    def take(self, remembered: Known) -> None:
-        """Note what another memo has that is new."""
+    def take(self, remembered: DigestsByPath) -> None:
+        """Add the new entries of another memo."""
         self.new |= remembered
         self._known |= remembered
 
     def save(self) -> None:
-        """Write what is new to disk; what can't be is forgotten, and the images are read again next time."""
+        """Write new entries to disk. If that fails, the images will be read again next time."""
         if self._directory is None or not self.new:
             return
         try:
             self._save(self._directory)
         except OSError as error:
-            if error.errno not in READ_ONLY_ERRNOS:  # a read-only cache is meant to be so
+            if error.errno not in READ_ONLY_ERRNOS:  # a read-only cache is intentional
                 self._report.warn(
-                    f"{self._directory} cannot be written ({error.strerror}); the images are read again next time."
+                    f"{self._directory} cannot be written ({error.strerror}); the images will be read again next time."
                 )
         self.new = {}
 
@@ -92,21 +92,21 @@ class Memo:
                 write_part(directory, _table(self.new))
                 return
             old = list(directory.glob("part-*.arrow"))
-            self._read(directory)  # what others have added since
+            self._read(directory)  # parts that other processes added
             write_part(directory, _table(self._known | self.new))
             for path in old:
-                path.unlink(missing_ok=True)  # without a lock, another may have merged them too
+                path.unlink(missing_ok=True)  # without locks, another process may have merged them too
 
     def _read(self, directory: Path) -> None:
         def damaged(path: Path) -> None:
             self._damaged.add(path)
-            self._report.warn(f"{path} is damaged (its checksum differs); its images are read again.")
+            self._report.warn(f"{path} is damaged (its checksum differs); its images will be read again.")
 
         self._parts = 0
         for path, table in read_parts(directory, damaged):
             self._parts += 1
             if table.schema != _table({}).schema:
-                self._report.warn(f"{path} is of another version of tlcli; its images are read again.")
+                self._report.warn(f"{path} was written by another version of tlcli; its images will be read again.")
                 continue
             columns = (column.to_pylist() for column in table.columns)
             for key, size, modified, digest in zip(*columns, strict=True):
@@ -117,7 +117,7 @@ def _key(path: str) -> bytes:
     return os.fsencode(absolute(path))
 
 
-def _table(entries: Known) -> pa.Table:
+def _table(entries: DigestsByPath) -> pa.Table:
     return pa.table(
         {
             "path": pa.array(entries, pa.binary()),

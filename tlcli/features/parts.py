@@ -1,6 +1,6 @@
-"""Part files: Arrow IPC files that appear whole or not at all and carry their own checksum.
+"""Part files: Arrow IPC files that appear completely or not at all, with a checksum in their name.
 
-A part's name holds the SHA-256 of its bytes: `part-000007-<32 hexadecimal digits>.arrow`.
+The name holds the SHA-256 of its bytes: `part-000007-<32 hexadecimal digits>.arrow`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def write_part(directory: Path, table: pa.Table) -> Path:
 def read_parts(
     directory: Path, damaged: Callable[[Path], None], known: Container[str] = ()
 ) -> Iterator[tuple[Path, pa.Table]]:
-    """The parts in `directory`, oldest first, mapped from disk after their checksums were verified.
+    """Yield the parts in `directory`, oldest first, mapped from disk after verifying their checksums.
 
     Args:
-        directory: Where; it need not exist.
-        damaged: Told of each part that fails its checksum or is no Arrow file, and is left out.
-        known: Names of parts to pass over.
+        directory: The store's directory, which need not exist.
+        damaged: Called with each part that fails its checksum or is not an Arrow file. It is left out.
+        known: Names of parts to leave out.
     """
     for name in sorted(_names(directory)):
         match = _NAME.fullmatch(name)
@@ -55,8 +55,8 @@ def read_parts(
                 found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
             table = map_part(path) if found == match[2] else None
         except FileNotFoundError:
-            continue  # merged into another part, or pruned, since the folder was listed
-        except pa.ArrowException:  # whoever made it gave it the right name
+            continue  # merged into another part, or pruned, after the directory was listed
+        except pa.ArrowException:  # with a matching checksum in its name
             table = None
         if table is None:
             damaged(path)
@@ -65,10 +65,10 @@ def read_parts(
 
 
 def map_part(path: Path) -> pa.Table:
-    """A part's rows, mapped from disk, its checksum not verified; but no row lies outside the file.
+    """Map a part's rows from disk without verifying its checksum, but check that no row lies outside the file.
 
     Raises:
-        ArrowException: it is no Arrow file.
+        ArrowException: it is not an Arrow file.
     """
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     table.validate()

@@ -1,4 +1,4 @@
-"""To what features are rounded when they are stored, and so on every path, with a cache and without one."""
+"""The rounding of stored features, applied on every path, with or without a cache."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 Features = npt.NDArray[np.floating[Any]]
 
 LARGEST = float(np.finfo(np.float16).max)
-"""65,504. A feature with a value beyond it stays float32."""
+"""65,504. A feature with a larger value stays float32."""
 
 
 def stored_dtype(shape: tuple[int, ...]) -> np.dtype[Any]:
-    """float32 for vectors; float16 for maps and tokens, as long as it holds them."""
+    """Return float32 for vectors, and float16 for maps and tokens that do not overflow it."""
     return np.dtype(np.float32 if len(shape) == 1 else np.float16)
 
 
 def as_stored(feature: Features) -> Features:
-    """A copy of one image's feature in the type that keeps it.
+    """Return a copy of one image's feature in the dtype in which it is stored.
 
     Args:
         feature: float32 [*feature_shape].
 
     Returns:
-        In `stored_dtype`; in float32 where a value is too large for that. Row by row in memory, also where a
-        channels-last network gave another order, so that a reader who ignores strides finds [C, H, W].
+        The feature in `stored_dtype`, or in float32 if a value overflows it. It is contiguous in memory even if the
+        network is channels-last, so that readers that ignore strides find [C, H, W].
     """
     dtype = stored_dtype(feature.shape)
     fits = dtype == np.float32 or np.abs(feature).max(initial=0) <= LARGEST
@@ -37,9 +37,9 @@ def as_stored(feature: Features) -> Features:
 
 
 def round_as_stored(features: Tensor) -> Tensor:
-    """What a store would give back for a batch, bit for bit: `as_stored` of each row, in torch on any device.
+    """Round a batch exactly as a store would: `as_stored` of each row, in torch on any device.
 
-    Not for the images themselves, where nothing is frozen: they are no features and never stored.
+    Not for the images themselves, which are the features if nothing is frozen: they are never stored.
 
     Args:
         features: float32 [B, *feature_shape].

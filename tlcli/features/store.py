@@ -1,7 +1,8 @@
-"""The feature store: what a frozen prefix gave for each image, by the digest of the image's bytes.
+"""The feature store: the features of a frozen prefix, by the digest of each image's bytes and the view.
 
-N is the number of rows; a feature has the shape `feature_shape`. There are no paths and no labels in here: moving
-or relabelling images invalidates nothing.
+It holds no paths and no labels, so moving or relabeling images invalidates nothing.
+
+Shapes: N rows; a feature has the shape `feature_shape`.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from tlcli.storage.files import is_sealed, read_json, sealed, write_json
 from tlcli.storage.locks import locked
 from tlcli.storage.publish import remove_temporary_files
 
-Places = npt.NDArray[np.int64]
-"""Numbers of parts, and of rows in them."""
+RowIndices = npt.NDArray[np.int64]
+"""int64 [N, 2]: the part and the row in it of each feature."""
 
 FLUSH_BYTES = 64 * 2**20
 FLUSH_SECONDS = 2.0
-"""How much work, at most, a kill can cost."""
+"""A kill loses at most this many bytes or seconds of work."""
 
 
 class FeatureStore:
     """Features on disk (or in memory only), found by digest and view.
 
     Args:
-        root: The cache's directory; None keeps everything in memory.
-        content: The fingerprint's ingredients.
+        root: The cache directory; None keeps everything in memory.
+        content: The ingredients of the fingerprint.
         shape: Shape of one feature.
-        report: Told of damage, and of waiting for another writer.
+        report: Shown damage, and waiting for another writer.
         shared_writers: Write at the same time as other processes that set this too, instead of excluding all others.
 
     Raises:
-        ArtifactError: the folder of this fingerprint holds something else.
+        ArtifactError: the directory of this fingerprint has another format.
         MachineError: the cache cannot be written or locked.
     """
 
@@ -67,11 +68,11 @@ class FeatureStore:
         self._report: Reporter = report or Silent()
         self._shared_writers = shared_writers
         self.locked = False
-        """Whether we hold the writer's lock."""
+        """Whether this process holds the writer's lock."""
         self._damaged: set[str] = set()
-        """Names of the part files that were told of."""
+        """Names of damaged part files that were reported."""
         self._seen: set[str] = set()
-        """Names of the part files in here."""
+        """Names of the part files that were read."""
         self._parts: list[Features] = []
         self._rows: dict[tuple[bytes, int], tuple[int, int]] = {}
         self._pending: list[tuple[bytes, int, Features]] = []
@@ -87,43 +88,43 @@ class FeatureStore:
         return len(self._rows)
 
     def keys(self) -> frozenset[tuple[bytes, int]]:
-        """Digest and view of every feature in here."""
+        """Return digest and view of every feature."""
         return frozenset(self._rows)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type that holds every feature in here exactly: `stored_dtype`, or float32 where one overflows that."""
+        """The dtype that holds every feature exactly: `stored_dtype`, or float32 if one overflows it."""
         return np.result_type(stored_dtype(self.shape), *{part.dtype for part in self._parts})
 
     def row_values(self) -> int:
-        """Numbers in one feature."""
+        """Return the number of values in one feature."""
         return math.prod(self.shape)
 
     def row_bytes(self) -> int:
-        """Bytes that one row takes on disk, about; one that overflows float16 takes twice as many."""
+        """Return the approximate size of a row on disk, in bytes. A row that overflows float16 takes twice as much."""
         return self.row_values() * stored_dtype(self.shape).itemsize + 36
 
     def gather(self, digests: Iterable[bytes], view: int = 0) -> npt.NDArray[np.float32]:
-        """Features of images in the order asked for: float32 [N, *feature_shape]. Only these rows are read."""
+        """Return the features of images in the given order: float32 [N, *feature_shape]. Only these rows are read."""
         return self.read(self.places((digest, view) for digest in digests))
 
-    def places(self, keys: Iterable[tuple[bytes, int]]) -> Places:
-        """Where features are, for `read`: int64 [N, 2]. Good until something is added."""
+    def places(self, keys: Iterable[tuple[bytes, int]]) -> RowIndices:
+        """Return the row indices of features, for `read`. They are valid until something is added."""
         return np.array([self._rows[key] for key in keys], np.int64).reshape(-1, 2)
 
-    def read(self, places: Places) -> npt.NDArray[np.float32]:
-        """Features at `places`: float32 [N, *feature_shape]. Only these rows are read."""
+    def read(self, places: RowIndices) -> npt.NDArray[np.float32]:
+        """Return the features at some row indices: float32 [N, *feature_shape]. Only these rows are read."""
         found = np.empty((len(places), *self.shape), np.float32)
         for part in np.unique(places[:, 0]).tolist():
             into = np.flatnonzero(places[:, 0] == part)
-            found[_neighbors(into)] = self._parts[part][_neighbors(places[into, 1])]
+            found[_as_slice(into)] = self._parts[part][_as_slice(places[into, 1])]
         return found
 
     def make(self) -> Path | None:
-        """Make the directory if there is none, so that it is listed and can be pruned; None where all is in memory.
+        """Create the directory if necessary, so that it is listed and can be pruned; None if the store is in memory.
 
         Raises:
-            MachineError: it can't be written.
+            MachineError: it cannot be written.
         """
         if self.directory is not None:
             with _writable(self.directory):
@@ -134,7 +135,7 @@ class FeatureStore:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[FeatureStore]:
-        """Hold the writer's lock; rows added in the block are on disk when it ends, however it ends."""
+        """Hold the writer's lock. Rows added in the block are on disk when it ends, even if it raises."""
         with contextlib.ExitStack() as stack:
             if self.directory is not None:
                 with _writable(self.directory):
@@ -143,8 +144,8 @@ class FeatureStore:
                     shared = self._shared_writers
                     held = stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait, shared=shared))
                     if held and not shared:
-                        remove_temporary_files(self.directory, PREFIX)  # otherwise they may be somebody's
-                self._read(self.directory, self._remove)  # another writer may have been here since we looked
+                        remove_temporary_files(self.directory, PREFIX)  # with shared writers, they may be in use
+                self._read(self.directory, self._remove)  # another writer may have added some
             self.locked = True
             try:
                 yield self
@@ -153,12 +154,12 @@ class FeatureStore:
                 self._flush()
 
     def refresh(self) -> None:
-        """Take in what other processes have written."""
+        """Read what other processes have written."""
         if self.directory is not None:
             self._read(self.directory, self._warn_of)
 
     def add(self, digest: bytes, view: int, feature: Features) -> None:
-        """Keep one image's feature. Only inside `writing`."""
+        """Add one image's feature. Only inside `writing`."""
         self._pending.append((digest, view, as_stored(feature)))
         due = time.monotonic() - self._flushed > FLUSH_SECONDS
         if due or len(self._pending) * self.row_bytes() > FLUSH_BYTES:
@@ -171,7 +172,7 @@ class FeatureStore:
             self._write([row for row in pending if row[2].dtype == dtype])
 
     def _write(self, rows: list[tuple[bytes, int, Features]]) -> None:
-        """Keep rows, whose features are all of one type, as a part."""
+        """Write rows, whose features are all of one dtype, as a part."""
         digests, views, features = zip(*rows, strict=True)
         table = pa.table(
             {
@@ -193,16 +194,16 @@ class FeatureStore:
             self._parts.append(batch.column("feature").to_numpy_ndarray())
 
     def _read(self, directory: Path, damaged: Callable[[Path], None]) -> None:
-        """Take in the parts that are new; those whose checksum differs go to `damaged`."""
+        """Read new parts; those whose checksum differs go to `damaged`."""
         for path, table in read_parts(directory, damaged, self._seen):
             self._seen.add(path.name)
             if self._fits(table):
                 self._append(table)
             else:
-                self._report.warn(f"{path} holds no features of this cache, so it is passed over.")
+                self._report.warn(f"{path} holds no features of this cache and was ignored.")
 
     def _fits(self, table: pa.Table) -> bool:
-        """Whether a part's columns are those that `_write` makes."""
+        """Return whether a part has the columns that `_write` makes."""
         if table.column_names != ["digest", "view", "feature"] or any(column.null_count for column in table.columns):
             return False
         digest, view, feature = table.schema.types
@@ -217,7 +218,7 @@ class FeatureStore:
     def _warn_of(self, path: Path) -> None:
         if path.name not in self._damaged:
             self._damaged.add(path.name)
-            self._report.warn(f"{path} is damaged (its checksum differs); its features are computed again.")
+            self._report.warn(f"{path} is damaged (its checksum differs); its features will be computed again.")
 
     def _remove(self, path: Path) -> None:
         self._warn_of(path)
@@ -250,24 +251,24 @@ class FeatureStore:
                 "another --cache DIR.",
                 path=directory,
             )
-        with contextlib.suppress(OSError):  # a read-only cache can't remember when it was used; that is all it loses
+        with contextlib.suppress(OSError):  # a read-only cache only loses the time of last use
             os.utime(directory / "cache.json")
 
     def _restore_header(self, directory: Path, problem: str) -> None:
-        """The folder's name and the parts' checksums say all that matters; the file is for people."""
-        self._report.warn(f"{problem} It is written again.")
+        """Write the header again. It is for people: the directory name and the checksums of the parts suffice."""
+        self._report.warn(f"{problem} It will be written again.")
         with contextlib.suppress(OSError):  # a read-only cache stays as it is
             write_json(directory / "cache.json", self._header())
 
 
-def _neighbors(rows: Places) -> Places | slice:
-    """As a slice where they follow each other, as most do: these are copied once, straight from the mapped file."""
+def _as_slice(rows: RowIndices) -> RowIndices | slice:
+    """Return consecutive rows, the usual case, as a slice: it is copied once, straight from the mapped file."""
     return slice(rows[0], rows[-1] + 1) if bool((np.diff(rows) == 1).all()) else rows
 
 
 @contextlib.contextmanager
 def _writable(directory: Path) -> Iterator[None]:
-    """Say what to do where `directory` can't be written."""
+    """Explain what to do if `directory` cannot be written."""
     try:
         yield
     except OSError as error:

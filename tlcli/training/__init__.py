@@ -1,1 +1,5 @@
-"""Fitting the head, calibrating it, judging it. Gets features and labels, never files."""
+"""From a dataset to a classifier: `head` fits the softmax layer exactly, `tail` trains later layers.
+
+Decoding, caching and running the frozen prefix belong to `features`; metrics and calibration to `inference`. May
+import inference, runs, features, engines, backbones, datasets and below.
+"""

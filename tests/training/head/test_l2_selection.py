@@ -37,7 +37,7 @@ def same(one, other) -> bool:
 def test_holdout_returns_what_a_plain_fit_at_its_l2_gives():
     x, y = blobs(150)
     vx, vy = blobs(60, seed=1)
-    chosen = select_holdout(x, y, vx, vy, classes=3)
+    chosen = select_holdout((x, y), (vx, vy), classes=3)
     path = list(fit_path(x, y, classes=3, l2s=L2S[: L2S.index(chosen.l2) + 1]))
     assert chosen.method == "holdout"
     assert torch.equal(chosen.head.weight, path[-1].weight)
@@ -51,7 +51,7 @@ def test_holdout_returns_what_a_plain_fit_at_its_l2_gives():
 
 def test_the_strongest_l2_wins_among_near_ties():
     x, y = blobs(150)
-    chosen = select_holdout(x, y, *blobs(60, seed=1), classes=3)
+    chosen = select_holdout((x, y), blobs(60, seed=1), classes=3)
     losses = {entry["l2"]: entry["loss"] for entry in chosen.sweep}
     assert losses[chosen.l2] <= min(losses.values()) * 1.02
     assert all(losses[chosen.l2] < loss for l2, loss in losses.items() if l2 > chosen.l2)
@@ -59,8 +59,8 @@ def test_the_strongest_l2_wins_among_near_ties():
 
 
 def test_much_clear_data_calls_for_a_weaker_l2_than_little_noisy_data():
-    plenty = select_holdout(*blobs(3000), *blobs(1000, seed=1), classes=3)
-    little = select_holdout(*blobs(12, spread=0.3), *blobs(1000, spread=0.3, seed=1), classes=3)
+    plenty = select_holdout(blobs(3000), blobs(1000, seed=1), classes=3)
+    little = select_holdout(blobs(12, spread=0.3), blobs(1000, spread=0.3, seed=1), classes=3)
     assert plenty.l2 < little.l2
 
 
@@ -70,7 +70,7 @@ def test_out_of_fold_logits_come_from_a_head_that_had_not_seen_the_row(monkeypat
     folds = torch.arange(61) % 5
     seen = folds != 2
     x[~seen] *= 7  # would shift mean, deviation and weights if the head knew
-    chosen = select_folds(x, y, folds.numpy(), classes=3)
+    chosen = select_folds((x, y), folds.numpy(), classes=3)
     to_all_frequencies = (torch.bincount(y) / torch.bincount(y[seen]))[y[seen]]
     weights = to_all_frequencies / to_all_frequencies.mean()
     (head,) = fit_path(x[seen], y[seen], classes=3, l2s=[0.1], sample_weights=weights)
@@ -80,7 +80,7 @@ def test_out_of_fold_logits_come_from_a_head_that_had_not_seen_the_row(monkeypat
 @pytest.mark.parametrize("balance", [False, True])
 def test_folds_refit_on_every_row(balance):
     x, y = blobs(80)
-    chosen = select_folds(x, y, np.arange(80) % 5, classes=3, balance=balance)
+    chosen = select_folds((x, y), np.arange(80) % 5, classes=3, balance=balance)
     weights = balanced_weights(y, 3) if balance else None
     (head,) = fit_path(x, y, classes=3, l2s=[chosen.l2], sample_weights=weights)
     assert chosen.method == "5-fold"
@@ -93,7 +93,7 @@ def test_labels_without_meaning_give_chance_out_of_fold():
     rng = np.random.default_rng(3)
     x = torch.from_numpy(rng.normal(size=(200, 400)).astype(np.float32))
     y = torch.from_numpy(rng.permutation(np.arange(200) % 2))
-    chosen = select_folds(x, y, rng.integers(5, size=200), classes=2)
+    chosen = select_folds((x, y), rng.integers(5, size=200), classes=2)
     assert abs((chosen.logits.argmax(axis=1) == y.numpy()).mean() - 0.5) < 0.12
     confidence = probabilities(chosen.logits, chosen.temperature).max(axis=1)
     assert confidence.mean() < 0.65
@@ -113,7 +113,7 @@ def test_labels_without_meaning_give_chance_out_of_fold():
 def test_lopsided_folds_still_give_a_head(folds):
     x, y = blobs(10, classes=2, spread=2.0)
     y = torch.arange(10) % 2
-    chosen = select_folds(x, y, folds, classes=2)
+    chosen = select_folds((x, y), folds, classes=2)
     assert torch.isfinite(chosen.head.weight).all()
     assert np.isfinite(chosen.logits).all()
     assert 0.05 <= chosen.temperature <= 20
@@ -124,7 +124,7 @@ def test_a_class_a_fold_never_saw_does_not_spoil_the_temperature():
     x, y = blobs(41, classes=2, spread=2.0)
     y[40] = 2
     folds = np.arange(41) % 5
-    chosen = select_folds(x, y, folds, classes=3)
+    chosen = select_folds((x, y), folds, classes=3)
     assert chosen.temperature < 2
     assert chosen.logits[40].argmax() != 2
 
@@ -132,7 +132,7 @@ def test_a_class_a_fold_never_saw_does_not_spoil_the_temperature():
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_five_images_a_class_work(classes):
     x, y = blobs(5 * classes, classes=classes, features=1280)
-    chosen = select_folds(x, y, np.random.default_rng(0).integers(5, size=5 * classes), classes=classes)
+    chosen = select_folds((x, y), np.random.default_rng(0).integers(5, size=5 * classes), classes=classes)
     likelihood = probabilities(chosen.logits, chosen.temperature)
     assert np.isfinite(likelihood).all()
     assert likelihood.max() < 1
@@ -142,8 +142,8 @@ def test_balance_helps_the_rare_class():
     x, y = blobs(600, classes=2, spread=0.25)
     keep = (y == 0) | (torch.arange(600) % 12 == 0)
     vx, vy = blobs(400, classes=2, spread=0.25, seed=1)
-    plain = select_holdout(x[keep], y[keep], vx, vy, classes=2)
-    balanced = select_holdout(x[keep], y[keep], vx, vy, classes=2, balance=True)
+    plain = select_holdout((x[keep], y[keep]), (vx, vy), classes=2)
+    balanced = select_holdout((x[keep], y[keep]), (vx, vy), classes=2, balance=True)
     found = [(one.logits.argmax(axis=1)[vy == 1] == 1).mean() for one in (plain, balanced)]
     assert found[1] > found[0] + 0.1
 
@@ -151,25 +151,25 @@ def test_balance_helps_the_rare_class():
 def test_two_runs_are_bit_equal():
     x, y = blobs(90)
     vx, vy = blobs(40, seed=1)
-    assert same(select_holdout(x, y, vx, vy, classes=3), select_holdout(x, y, vx, vy, classes=3))
+    assert same(select_holdout((x, y), (vx, vy), classes=3), select_holdout((x, y), (vx, vy), classes=3))
     folds = np.arange(90) % 5
-    assert same(select_folds(x, y, folds, classes=3), select_folds(x, y, folds, classes=3))
+    assert same(select_folds((x, y), folds, classes=3), select_folds((x, y), folds, classes=3))
 
 
 def test_progress_counts_up_to_the_end():
     calls = []
     x, y = blobs(40)
-    select_holdout(x, y, *blobs(20, seed=1), classes=3, progress=calls.append)
+    select_holdout((x, y), blobs(20, seed=1), classes=3, progress=calls.append)
     assert sum(calls) == len(L2S)
     assert min(calls) >= 0
     assert len(calls) > 1
 
 
 def test_the_sweep_ends_when_weaker_is_no_better(monkeypatch):
-    chosen = select_holdout(*blobs(30, spread=0.2), *blobs(200, spread=0.2, seed=1), classes=3)
+    chosen = select_holdout(blobs(30, spread=0.2), blobs(200, spread=0.2, seed=1), classes=3)
     assert len(chosen.sweep) < len(L2S)
     monkeypatch.setattr(l2_selection, "PATIENCE", 100)
-    assert len(select_holdout(*blobs(30, spread=0.2), *blobs(200, seed=1), classes=3).sweep) == len(L2S)
+    assert len(select_holdout(blobs(30, spread=0.2), blobs(200, seed=1), classes=3).sweep) == len(L2S)
 
 
 def test_balanced_labels_keep_confidence_true_to_the_frequencies():
@@ -181,8 +181,8 @@ def test_balanced_labels_keep_confidence_true_to_the_frequencies():
         return torch.randn(count, 2, generator=generator) + labels[:, None] * 1.2, labels
 
     x, y = sample(2000)
-    chosen = select_holdout(x, y, *sample(2000), classes=2, balance=True)
-    plain = select_holdout(x, y, *sample(2000), classes=2)
+    chosen = select_holdout((x, y), sample(2000), classes=2, balance=True)
+    plain = select_holdout((x, y), sample(2000), classes=2)
     assert plain.log_prior is None
     features, labels = sample(5000)
     logits = chosen.head.logits(features).numpy()
@@ -207,11 +207,11 @@ def test_streamed_or_in_memory_the_choice_is_the_same(monkeypatch, balance):
     monkeypatch.setattr(standardization, "BLOCK", 17)
     x, y = blobs(90)
     folds = np.arange(90) % 5
-    whole = select_folds(x, y, folds, classes=3, evaluated=60, balance=balance)
-    streamed = select_folds(Mapped(x), y, folds, classes=3, evaluated=60, balance=balance)
+    whole = select_folds((x, y), folds, classes=3, evaluated=60, balance=balance)
+    streamed = select_folds((Mapped(x), y), folds, classes=3, evaluated=60, balance=balance)
     assert streamed.l2 == whole.l2
     assert streamed.logits.shape == whole.logits.shape == (60, 3)
     np.testing.assert_allclose(streamed.logits, whole.logits, atol=0.02)
     torch.testing.assert_close(streamed.head.weight, whole.head.weight, rtol=0.02, atol=0.02)
-    held = select_holdout(Mapped(x), y, *blobs(40, seed=1), classes=3, balance=balance)
-    assert held.l2 == select_holdout(x, y, *blobs(40, seed=1), classes=3, balance=balance).l2
+    held = select_holdout((Mapped(x), y), blobs(40, seed=1), classes=3, balance=balance)
+    assert held.l2 == select_holdout((x, y), blobs(40, seed=1), classes=3, balance=balance).l2

@@ -95,8 +95,7 @@ def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balan
     with network.report.task("Head", len(L2S), "fits") as advance:
         if images.split.cross_validated:
             fitted = select_folds(
-                features,
-                labels,
+                (features, labels),
                 np.tile(_folds(images, train, seed), views + 1),
                 classes=images.classes,
                 evaluated=len(train),
@@ -107,10 +106,11 @@ def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balan
         else:
             validation = images.rows("validation")
             fitted = select_holdout(
-                features,
-                labels,
-                torch.from_numpy(extractor.plain.gather(images.digests(validation))),
-                torch.from_numpy(images.labels(validation)),
+                (features, labels),
+                (
+                    torch.from_numpy(extractor.plain.gather(images.digests(validation))),
+                    torch.from_numpy(images.labels(validation)),
+                ),
                 classes=images.classes,
                 balance=balance,
                 device=network.head_device,

@@ -26,6 +26,9 @@ PATIENCE = 2
 """The sweep ends after this many L2 in a row without improvement: the loss has one minimum, and weak L2 are slow."""
 FOLDS = 5
 
+LabeledFeatures = tuple[Tensor | Rows, Tensor]
+"""Features float32 [N, D], in memory or streamed row by row, and labels int64 [N]."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FittedHead:
@@ -46,10 +49,8 @@ class FittedHead:
 
 
 def select_holdout(
-    train_features: Tensor | Rows,
-    train_labels: Tensor,
-    validation_features: Tensor,
-    validation_labels: Tensor,
+    train: LabeledFeatures,
+    validation: tuple[Tensor, Tensor],
     *,
     classes: int,
     balance: bool = False,
@@ -59,10 +60,8 @@ def select_holdout(
     """Fit on the training images, and select on the validation images.
 
     Args:
-        train_features: float32 [N, D], N >= 1; in memory, or rows to be streamed.
-        train_labels: int64 [N].
-        validation_features: float32 [M, D], M >= 1.
-        validation_labels: int64 [M].
+        train: Features and labels to fit on, N >= 1.
+        validation: Features float32 [M, D] and labels int64 [M] to select on, M >= 1.
         classes: Number of classes k.
         balance: Weight training images by the inverse frequency of their class. Evaluation is never weighted:
             `FittedHead.log_prior` keeps confidences true to the class frequencies of the data.
@@ -72,6 +71,8 @@ def select_holdout(
     Raises:
         DataError: a training feature is NaN or infinite.
     """
+    train_features, train_labels = train
+    validation_features, validation_labels = validation
     heads: list[SoftmaxHead] = []
 
     def validation_logits() -> Iterator[NDArray[np.float32]]:
@@ -87,8 +88,7 @@ def select_holdout(
 
 
 def select_folds(
-    features: Tensor | Rows,
-    labels: Tensor,
+    train: LabeledFeatures,
     folds: NDArray[np.integer],
     *,
     classes: int,
@@ -108,8 +108,7 @@ def select_folds(
     change far smaller than the steps of the sweep.
 
     Args:
-        features: float32 [N, D], N >= 1; in memory, or rows to be streamed.
-        labels: int64 [N].
+        train: Features and labels, N >= 1.
         folds: int [N], 0 to 4; a fold may be empty, or hold everything.
         classes: Number of classes k.
         evaluated: Number M of rows, the first ones, to evaluate; the others (their views) are only fitted on. None
@@ -122,6 +121,7 @@ def select_folds(
     Raises:
         DataError: a feature is NaN or infinite.
     """
+    features, labels = train
     counts = torch.bincount(labels, minlength=classes)
     count = len(labels) if evaluated is None else evaluated
     held_out: list[Tensor] = []

@@ -1,18 +1,18 @@
-"""Softmax regression on all features at once: the convex head of a frozen backbone.
+"""Softmax regression on all features at once: the exact fit of the head of a frozen backbone.
 
 Shapes: N images, D features, k classes, r <= D coordinates after rotation. Inside this file
-everything is class-major, [k, N] and [k, r + 1]; see `design`.
+everything is class-major, [k, N] and [k, r + 1]; see `standardization`.
 
-How it gets fast without giving up the exact minimum:
+What makes it fast without giving up the exact minimum:
 
 - Features are standardized and rotated once into the eigenvectors of their covariance, where the
   Hessian is nearly diagonal: it is bounded by a Kronecker product of a [k, k] matrix and the
   covariance (Boehning 1992, "Multinomial logistic regression algorithm"). With fewer images than
-  features the rotation also drops the directions no image has.
+  features, the rotation also drops directions in which images do not vary.
 - L-BFGS (Nocedal 1980) starts every step from the inverse of that diagonal; logits are linear in the
   weights, so a line search costs no product with the features.
 - A path of L2 values goes from strong to weak, each fit starting from the one before.
-- What doesn't fit into memory is streamed, and several fits (the folds of a cross-validation) share every pass.
+- Features that do not fit into memory are streamed; several fits (the folds of a cross-validation) share every pass.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ import torch
 from torch import Tensor
 
 from tlcli.training.head.standardization import (
-    Design,
-    Matrix,
+    FeatureMatrix,
+    MatrixInMemory,
     Product,
-    Pull,
     Request,
     Rows,
-    Stream,
-    WholeMatrix,
+    StandardizedRows,
+    StreamedMatrix,
+    TransposedProduct,
     read_blocks,
 )
 
 BIAS_L2 = 1e-6
-"""Next to nothing, but without it the bias of a class that has no row would run to minus infinity."""
+"""Negligible, but without it the bias of a class without rows would diverge to minus infinity."""
 TOLERANCE = 3e-6
-"""A fit ends when its objective is, by the preconditioner's estimate, within this share of its minimum."""
+"""A fit ends when its objective is within this fraction of the minimum, as estimated by the preconditioner."""
 MAX_STEPS = 1000
 MEMORY = 10
 TOGETHER_BYTES = 2**32
-"""That fits of streamed rows, which share passes, may take together; one alone takes what it takes."""
+"""Memory for fits of streamed rows that share passes. A single fit may exceed it."""
 ARRAYS = 7
-"""Of float32 [k, N] that a fit holds at a time."""
+"""Number of float32 [k, N] arrays that a fit holds at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,20 +58,20 @@ class SoftmaxHead:
     """float32 [k], on the CPU."""
 
     def logits(self, features: Tensor) -> Tensor:
-        """Class scores before the softmax: features float32 [N, D] to float32 [N, k]."""
+        """Return the logits of features float32 [N, D]: float32 [N, k]."""
         return torch.nn.functional.linear(features, self.weight, self.bias)
 
     def logits_of(self, rows: Rows) -> Tensor:
-        """`logits` of rows that are read as they are needed: float32 [N, k]."""
+        """Return the logits of streamed rows: float32 [N, k]."""
         return torch.cat([self.logits(block) for _, block in read_blocks(rows)])
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weigh every image by the inverse frequency of its class.
+    """Weight every image by the inverse frequency of its class.
 
     Args:
         labels: int64 [N].
-        classes: Number of classes; those without an image are left out of the account.
+        classes: Number of classes. Classes without images are ignored.
 
     Returns:
         float32 [N] with mean 1; the weights of each class present add up to the same sum.
@@ -89,31 +89,34 @@ def fit_paths(
     l2s: Sequence[float],
     device: str = "cpu",
 ) -> Iterator[list[SoftmaxHead]]:
-    """Fit one head for each L2, lazily, each starting from the one before; for several weightings of the rows at once.
+    """Fit one head for each L2, lazily, each starting from the previous one, for several weightings at once.
 
     Minimizes `mean(weight * cross-entropy) + l2 / 2 * ||W||^2` over weights W on standardized features
     (mean and standard deviation of the rows with a weight; a constant feature gets weight 0) and a free bias.
 
     Args:
-        features: float32 [N, D], N >= 1, in memory; or rows to be streamed.
+        features: float32 [N, D], N >= 1, in memory, or streamed rows.
         labels: int64 [N]; classes without a row are allowed.
-        weightings: Of each fit, float32 [N]: 0 for rows that it must not see; the others' mean is 1.
+        weightings: float32 [N] for each fit: 0 for rows that it must not see; the mean of the others is 1.
         classes: Number of classes k.
         l2s: Positive penalties; fastest from strong to weak.
-        device: Where to compute: "cpu" or a CUDA device.
+        device: `cpu` or a CUDA device.
 
     Yields:
-        A head for each weighting, on the CPU, with the standardization folded back into it; for each L2.
+        For each L2, a head for each weighting, on the CPU, with the standardization folded into its weights.
 
     Raises:
-        DataError: A feature is not finite (raised when the first heads are asked for).
+        DataError: a feature is NaN or infinite (raised when the first heads are computed).
     """
     seen = [weights > 0 for weights in weightings]
-    matrix: Matrix
+    matrix: FeatureMatrix
     if isinstance(features, Tensor):
-        matrix, together = WholeMatrix(features, seen, device), 1
+        matrix, together = MatrixInMemory(features, seen, device), 1
     else:
-        matrix, together = Stream(features, seen, device), TOGETHER_BYTES // (ARRAYS * 4 * classes * len(labels))
+        matrix, together = (
+            StreamedMatrix(features, seen, device),
+            TOGETHER_BYTES // (ARRAYS * 4 * classes * len(labels)),
+        )
     problems = []
     for design, weights, mask in zip(matrix.designs, weightings, seen, strict=True):
         rows = slice(None) if design.members is None else design.members
@@ -131,28 +134,28 @@ def fit_paths(
 
 
 Fit = Generator[Request, Tensor, Tensor]
-"""Asks a design for products until it knows the minimum, which it returns."""
+"""A coroutine that yields requests for products with the rows, and returns the minimum."""
 
 
-def _minimize(fits: dict[int, Fit], matrix: Matrix) -> dict[int, Tensor]:
-    """What fits of the designs of these numbers find, all asking the matrix together."""
-    asked = {number: next(fit) for number, fit in fits.items()}
+def _minimize(fits: dict[int, Fit], matrix: FeatureMatrix) -> dict[int, Tensor]:
+    """Run several fits to their minima, answering their requests together."""
+    requests = {number: next(fit) for number, fit in fits.items()}
     found = {}
-    while asked:
-        for number, answer in zip(list(asked), matrix.answer(list(asked.items())), strict=True):
+    while requests:
+        for number, answer in zip(list(requests), matrix.answer(list(requests.items())), strict=True):
             try:
-                asked[number] = fits[number].send(answer)
+                requests[number] = fits[number].send(answer)
             except StopIteration as done:
                 found[number] = done.value
-                del asked[number]
+                del requests[number]
     return found
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """Rows, labels and weights; everything but the L2."""
+    """Rows, labels and weights of a fit: everything but the L2."""
 
-    design: Design
+    design: StandardizedRows
     labels: Tensor
     """int64 [N]"""
     shares: Tensor
@@ -160,20 +163,20 @@ class _Problem:
     classes: int
 
     def start(self) -> Tensor:
-        """The minimum under an infinite L2: biases at the log class frequencies, weights at 0."""
+        """Return the minimum for an infinite L2: biases at the log class frequencies, weights at 0."""
         frequency = torch.bincount(self.labels, self.shares, minlength=self.classes).float().clamp_min(1e-5)
         coefficients = torch.zeros(self.classes, len(self.design.variances), device=frequency.device)
         coefficients[:, -1] = frequency.log() - frequency.log().mean()
         return coefficients
 
     def minimize(self, coefficients: Tensor, l2: float) -> Fit:
-        """Preconditioned L-BFGS from `coefficients` [k, r + 1] to the minimum for this L2; asks for what needs rows."""
+        """Run preconditioned L-BFGS from `coefficients` [k, r + 1] to the minimum for this L2."""
         ridge = torch.full_like(self.design.variances, l2)
         ridge[-1] = BIAS_L2
 
         logits = yield Product(coefficients)
         probability = torch.softmax(logits, dim=0)
-        gradient = (yield Pull(self._residuals(probability))) + ridge * coefficients
+        gradient = (yield TransposedProduct(self._residuals(probability))) + ridge * coefficients
         history: deque[tuple[Tensor, Tensor]] = deque(maxlen=MEMORY)
         for _ in range(MAX_STEPS):
             curvature = (probability * (1 - probability)) @ self.shares
@@ -195,20 +198,22 @@ class _Problem:
             step = length * direction
             coefficients, logits = coefficients + step, logits.add_(towards, alpha=length)
             previous = gradient
-            gradient = (yield Pull(self._residuals(probability))) + ridge * coefficients
+            gradient = (yield TransposedProduct(self._residuals(probability))) + ridge * coefficients
             change = gradient - previous
-            if not float((step * change).sum()) > 0:  # rounding has eaten the curvature: no more to be gained
+            if (
+                not float((step * change).sum()) > 0
+            ):  # the curvature is lost in rounding: no further progress is possible
                 break
             history.append((step, change))
-        # The minimum adds up to 0 over classes: a common shift changes no probability and costs ridge.
+        # At the minimum, coefficients sum to 0 over classes: a common shift changes no probability, but costs ridge.
         return coefficients - coefficients.mean(dim=0)
 
     def _of_targets(self, values: Tensor) -> Tensor:
-        """Of values [k, N], each image's own class: [N]."""
+        """Return the value of each image's own class: [k, N] to [N]."""
         return values.gather(0, self.labels[None])[0]
 
     def _residuals(self, probability: Tensor) -> Tensor:
-        """Weighted probabilities minus weighted targets, [k, N]."""
+        """Return weighted probabilities minus weighted targets: [k, N]."""
         residuals = probability * self.shares
         return residuals.scatter_add_(0, self.labels[None], -self.shares[None])
 
@@ -220,18 +225,18 @@ class _Problem:
 def _line_search(
     logits: Tensor, towards: Tensor, shares: Tensor, *, slope: float, bend: float, fall: float
 ) -> tuple[float, Tensor]:
-    """Newton's method on the slope of the objective along a line, kept inside the bracket of its zero.
+    """Find a step length by Newton's method on the slope of the objective, kept inside the bracket of its zero.
 
     Args:
-        logits: [k, N], where the line begins.
-        towards: [k, N], what a step of length 1 adds to the logits.
+        logits: [k, N], at the start of the line.
+        towards: [k, N], the change of the logits per unit of length.
         shares: [N], weights of the rows.
-        slope: Of the linear and quadratic terms of the objective, at the beginning.
-        bend: Of the quadratic terms, the same everywhere.
-        fall: Slope of the whole objective at the beginning, negative.
+        slope: Slope of the linear and quadratic terms of the objective at the start.
+        bend: Curvature of the quadratic terms, constant along the line.
+        fall: Slope of the whole objective at the start; negative.
 
     Returns:
-        The length where the slope has shrunk to a tenth, and the probabilities [k, N] there.
+        A length at which the slope has fallen to a tenth, and the probabilities [k, N] there.
     """
     length, low, high = 1.0, 0.0, float("inf")
     for _ in range(30):
@@ -249,11 +254,11 @@ def _line_search(
 
 
 def _solve(history: deque[tuple[Tensor, Tensor]], preconditioner: Tensor, gradient: Tensor) -> Tensor:
-    """The two-loop recursion of L-BFGS: approximately the inverse Hessian times `gradient`.
+    """Run the two-loop recursion of L-BFGS: return approximately the inverse Hessian times `gradient`.
 
     Args:
         history: The last steps and the gradient changes they caused, each [k, r + 1], oldest first.
-        preconditioner: [k, r + 1], a first guess at the inverse of the Hessian's diagonal.
+        preconditioner: [k, r + 1], an initial estimate of the inverse of the Hessian's diagonal.
         gradient: [k, r + 1].
     """
     result = gradient.clone()

@@ -1,9 +1,9 @@
-"""What a softmax head's optimizer sees of the features: standardized rows in rotated coordinates.
+"""Standardized features in rotated coordinates, in which the head's optimizer works.
 
-Features in memory are rotated once; those that are mapped from disk are never copied, but read for every product.
+Features in memory are rotated once. Features on disk are never copied, but streamed for every product.
 
 Shapes: N images, D features, k classes, r <= D coordinates after rotation. Everything is class-major, [k, N] and
-[k, r + 1]: with few classes those products run about three times as fast on a CPU as their transposes.
+[k, r + 1]: with few classes, these products are about three times as fast on a CPU as their transposes.
 """
 
 from __future__ import annotations
@@ -21,82 +21,82 @@ from torch import Tensor
 from tlcli.errors import DataError
 
 BLOCK = 4096
-"""Rows that a stream reads at a time."""
+"""Rows read at a time."""
 SAMPLE = 32_768
-"""Rows that a stream's rotation is made from. It only makes the optimizer fast; where it ends does not depend on it."""
+"""Rows from which the rotation of streamed features is computed. It affects the optimizer's speed, not its result."""
 
 
 class Rows(Protocol):
-    """Features that are read as they are needed, such as those mapped from disk."""
+    """Features that are read as they are needed, for example from disk."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """N and D."""
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Rows `start` to `stop`: float32 [stop - start, D]."""
+        """Read rows `start` to `stop`: float32 [stop - start, D]."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """Asks for coefficients [k, r + 1] times the rows: [k, N]."""
+    """A request for coefficients [k, r + 1] times the rows: [k, N]."""
 
     coefficients: Tensor
 
 
 @dataclass(frozen=True)
-class Pull:
-    """Asks for residuals [k, N] times the rows, transposed: [k, r + 1]."""
+class TransposedProduct:
+    """A request for residuals [k, N] times the transposed rows: [k, r + 1]."""
 
     residuals: Tensor
 
 
-Request = Product | Pull
+Request = Product | TransposedProduct
 
 
 @dataclass(frozen=True, kw_only=True)
-class Design:
-    """Some rows, standardized by their own mean and deviation, rotated, with a last column of ones."""
+class StandardizedRows:
+    """Some rows, standardized by their own mean and standard deviation, rotated, with a last column of ones."""
 
     members: Tensor | None
-    """bool [N], which rows there are for products; None for all, whose weight may be 0."""
+    """bool [N], the rows that take part in products; None for all, some of which may have weight 0."""
     variances: Tensor
-    """float32 [r + 1], mean squares of the columns, about."""
+    """float32 [r + 1], approximate mean squares of the columns."""
     mean: Tensor
     """float64 [D], on the CPU."""
     std: Tensor
-    """float64 [D], on the CPU; infinite for a constant feature, which hence gets weight 0."""
+    """float64 [D], on the CPU; infinite for a constant feature, so that its weight is 0."""
     rotation: Tensor
     """float32 [D, r] with orthonormal columns."""
 
     def fold_back(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients [k, r + 1] as weights float32 [k, D] and bias float32 [k] on raw features, on the CPU."""
+        """Convert coefficients [k, r + 1] to weights [k, D] and bias [k] on raw features: float32, on the CPU."""
         weight = (coefficients[:, :-1] @ self.rotation.T).cpu().double() / self.std
         bias = coefficients[:, -1].cpu().double() - weight @ self.mean
         return weight.float(), bias.float()
 
 
-class Matrix(Protocol):
-    """Features as several designs: one for each set of rows that something is fitted on."""
+class FeatureMatrix(Protocol):
+    """Features, standardized for each of the sets of rows that a head is fitted on."""
 
     @property
-    def designs(self) -> Sequence[Design]:
-        """In the order of the sets."""
+    def designs(self) -> Sequence[StandardizedRows]:
+        """One for each set of rows, in order."""
 
-    def answer(self, asked: Sequence[tuple[int, Request]]) -> list[Tensor]:
-        """What is asked of the designs of these numbers."""
+    def answer(self, requests: Sequence[tuple[int, Request]]) -> list[Tensor]:
+        """Answer requests, each for the set of rows with the given number."""
 
 
-class WholeMatrix:
-    """Features in memory, of which each design has its own rotated copy.
+class MatrixInMemory:
+    """Features in memory, with a rotated copy for each set of rows.
 
     Args:
         features: float32 [N, D], N >= 1.
-        masks: bool [N] for each design, with its rows.
+        masks: bool [N] for each set of rows.
         device: Where to compute.
 
     Raises:
-        DataError: a feature is not finite.
+        DataError: a feature is NaN or infinite.
     """
 
     def __init__(self, features: Tensor, masks: Sequence[Tensor], device: str) -> None:
@@ -104,17 +104,17 @@ class WholeMatrix:
         self.designs = [design for design, _ in made]
         self._rows = [rows for _, rows in made]
 
-    def answer(self, asked: Sequence[tuple[int, Request]]) -> list[Tensor]:
-        """What is asked of the designs of these numbers."""
+    def answer(self, requests: Sequence[tuple[int, Request]]) -> list[Tensor]:
+        """Answer requests, each for the set of rows with the given number."""
         return [
             request.coefficients @ self._rows[number].T
             if isinstance(request, Product)
             else request.residuals @ self._rows[number]
-            for number, request in asked
+            for number, request in requests
         ]
 
 
-def _rotated(features: Tensor, members: Tensor, device: str) -> tuple[Design, Tensor]:
+def _rotated(features: Tensor, members: Tensor, device: str) -> tuple[StandardizedRows, Tensor]:
     mean = features.mean(dim=0, dtype=torch.float64).float()
     centered = features - mean
     norms = torch.linalg.vector_norm(centered, dim=0, dtype=torch.float64)
@@ -128,22 +128,24 @@ def _rotated(features: Tensor, members: Tensor, device: str) -> tuple[Design, Te
     rotated = standardized @ rotation
     rows = torch.cat([rotated, rotated.new_ones(len(rotated), 1)], dim=1)
     variances = rows.square().mean(dim=0)
-    return Design(members=members, variances=variances, mean=mean.double(), std=std.double(), rotation=rotation), rows
+    return StandardizedRows(
+        members=members, variances=variances, mean=mean.double(), std=std.double(), rotation=rotation
+    ), rows
 
 
-class Stream:
-    """Features that are read block by block, every time that they are needed: once for all who ask together.
+class StreamedMatrix:
+    """Features that are read block by block for every product, in one pass for all requests made together.
 
-    They are standardized by the mean and deviation of all of them; what a design's own differ by, `gain` and `offset`,
-    goes to the coefficients.
+    They are standardized by the mean and deviation of all rows. The difference to those of a set of rows is a gain and
+    an offset, which are applied to the coefficients.
 
     Args:
         rows: float32 [N, D].
-        masks: bool [N] for each design, with the rows that it is standardized by.
+        masks: bool [N] for each set of rows.
         device: Where to compute.
 
     Raises:
-        DataError: a feature is not finite.
+        DataError: a feature is NaN or infinite.
     """
 
     def __init__(self, rows: Rows, masks: Sequence[Tensor], device: str) -> None:
@@ -151,12 +153,14 @@ class Stream:
         means, stds = self._means_and_stds(masks)
         self._mean, self._std = means[-1].float(), stds[-1].float()
         step = max(1, rows.shape[0] // SAMPLE)
-        sample = torch.cat([block[::step].clone() for _, block in self._blocks()])  # or each would keep its block
+        sample = torch.cat(
+            [block[::step].clone() for _, block in self._blocks()]
+        )  # a view would keep its block in memory
         self._rotation = _principal_axes(sample)
         squares = (sample @ self._rotation).square().mean(dim=0)
         variances = torch.cat([squares, squares.new_ones(1)])
         self.designs = [
-            Design(members=None, variances=variances, mean=mean, std=std, rotation=self._rotation)
+            StandardizedRows(members=None, variances=variances, mean=mean, std=std, rotation=self._rotation)
             for mean, std in zip(means[:-1], stds[:-1], strict=True)
         ]
         self._gains = [(self._std.double() / std).nan_to_num(0.0).float().to(device) for std in stds[:-1]]
@@ -165,11 +169,11 @@ class Stream:
             for mean, std in zip(means[:-1], stds[:-1], strict=True)
         ]
 
-    def answer(self, asked: Sequence[tuple[int, Request]]) -> list[Tensor]:
-        """What is asked of the designs of these numbers, in one pass over the rows."""
+    def answer(self, requests: Sequence[tuple[int, Request]]) -> list[Tensor]:
+        """Answer requests, each for the set of rows with the given number, in one pass over the features."""
         count, width = self._rows.shape
-        products = [(number, request.coefficients) for number, request in asked if isinstance(request, Product)]
-        pulls = [request.residuals for _, request in asked if isinstance(request, Pull)]
+        products = [(number, request.coefficients) for number, request in requests if isinstance(request, Product)]
+        pulls = [request.residuals for _, request in requests if isinstance(request, TransposedProduct)]
         slopes = [coefficients[:, :-1] @ self._rotation.T for _, coefficients in products]
         shifts = [
             coefficients[:, -1] + slope @ self._offsets[number]
@@ -184,7 +188,7 @@ class Stream:
             for into, residuals in zip(pulled, pulls, strict=True):
                 into.add_(residuals[:, at] @ block)
         answers, products_made, pulls_made = [], iter(made), iter(pulled)
-        for number, request in asked:
+        for number, request in requests:
             if isinstance(request, Product):
                 answers.append(next(products_made))
                 continue
@@ -194,12 +198,12 @@ class Stream:
         return answers
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Standardized rows, float32 [n, D], and which they are."""
+        """Yield the positions of some rows, and the standardized rows float32 [n, D]."""
         for at, block in read_blocks(self._rows):
             yield at, block.sub_(self._mean).div_(self._std).to(self._device)
 
     def _means_and_stds(self, masks: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each mask's rows and then of all rows, float64 [D]."""
+        """Return means and standard deviations, float64 [D], of each set of rows, then of all rows."""
         members = torch.stack([*masks, torch.ones_like(masks[0])]).double()
         sums, squares = torch.zeros(2, len(members), self._rows.shape[1], dtype=torch.float64)
         for at, block in read_blocks(self._rows):
@@ -213,7 +217,7 @@ class Stream:
 
 
 def read_blocks(rows: Rows) -> Iterator[tuple[slice, Tensor]]:
-    """All rows, a few at a time: which, and float32 [n, D] that may be written to."""
+    """Yield the positions of some rows, and writable copies float32 [n, D]."""
     for start in range(0, rows.shape[0], BLOCK):
         at = slice(start, min(start + BLOCK, rows.shape[0]))
         yield at, torch.from_numpy(rows.read(at.start, at.stop))
@@ -225,11 +229,11 @@ def _constant_to_infinity(mean: Tensor, std: Tensor) -> Tensor:
             f"{int((~torch.isfinite(std)).sum())} of {len(std)} features hold NaN or infinity, so no head can be "
             "fitted. Check the weights of the backbone, or use --precision fp32."
         )
-    # What float32 cannot tell from a constant would be noise blown up to variance 1.
+    # A feature that float32 cannot tell from a constant would be noise scaled up to variance 1.
     return std.masked_fill(std <= 1e-6 * mean.abs() + 1e-30, float("inf"))
 
 
 def _principal_axes(rows: Tensor) -> Tensor:
-    """Eigenvectors of the covariance of centered rows [N, r], as columns [r, r]."""
+    """Return the eigenvectors of the covariance of centered rows [N, r], as columns [r, r]."""
     axes: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors
     return axes

@@ -1,6 +1,6 @@
-"""Batches of a training: which images are in each, and where their numbers come from.
+"""The batches of a training: which images are in each, and the source of their features.
 
-Shapes: B images of a batch.
+Shapes: B images in a batch.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from torch import Tensor
 
 
 class Source(Protocol):
-    """Where batches come from: a cache, or images."""
+    """Where batches come from: the cache, or streamed images."""
 
     waited: float
     """Seconds spent waiting for images so far."""
 
     def load(self, batches: Sequence[Sequence[int]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows int64 [B'] and inputs float32 [B', ...] of each batch; rows whose images failed are left out."""
+        """Yield rows int64 [B'] and inputs float32 [B', ...] of each batch, without images that cannot be read."""
 
 
 def batches_of(count: int, size: int, *, seed: int, epoch: int, least: int = 2) -> list[list[int]]:
-    """All of 0 .. count - 1 in a random order, in batches.
+    """Return the rows 0 to `count` - 1 in a random order, in batches.
 
     Args:
-        count: Images.
-        size: Of a batch.
+        count: Number of images.
+        size: Images in a batch.
         seed: Of the order.
-        epoch: Each has its own order.
-        least: The last batch is joined to the one before where it has fewer images: BatchNorm can't take one alone.
+        epoch: Each epoch has its own order.
+        least: A last batch with fewer images is merged into the one before: BatchNorm cannot train on one image.
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
     batches = [order[start : start + size] for start in range(0, count, size)]
@@ -41,6 +41,6 @@ def batches_of(count: int, size: int, *, seed: int, epoch: int, least: int = 2) 
 
 
 def to_device(inputs: Tensor, device: torch.device) -> Tensor:
-    """Inputs on the device, maps in the memory order that convolutions are fast in."""
+    """Move inputs to the device; maps in channels-last order, in which convolutions are fast."""
     order = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
     return inputs.to(device, memory_format=order, non_blocking=True)

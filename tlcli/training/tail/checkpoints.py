@@ -1,7 +1,7 @@
-"""Checkpoints: what a training needs to go on, in files that appear whole or not at all. Nothing is ever unpickled.
+"""Checkpoints: the state that a training resumes from, in files that appear completely or not at all.
 
-A checkpoint's name holds the SHA-256 of its bytes. The one before the last is kept, so that a damaged one costs a few
-steps, not the training.
+Nothing is ever unpickled. A checkpoint's name contains the SHA-256 of its bytes. The last two are kept, so that a
+damaged one costs a few steps, not the training.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tlcli.storage.files import read_sealed, sealed, write_json
 from tlcli.storage.publish import atomic_write, remove_temporary_files
 
 FORMAT = 1
-"""Version of what is in here."""
+"""Version of the contents."""
 ORIGIN = "origin.json"
 EVERY = 30.0
 """Seconds between two checkpoints of one epoch."""
 SHARE = 0.03
-"""Share of the time that writing may take."""
+"""Fraction of the time that writing may take."""
 IMAGES = "pictures"
-"""The key, in what a run depends on, of its images' hash."""
+"""Key of the images' hash in the origin."""
 _NAME = re.compile(r"(\d{6})-([0-9a-f]{32})\.safetensors")
 
 
@@ -40,13 +40,13 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        directory: Where; made if it isn't there.
-        origin: What the run depends on, such as its settings; a checkpoint made from anything else is refused.
-        resume: Whether to go on from what is there; else it is removed.
-        report: Told of a damaged checkpoint.
+        directory: Created if it does not exist.
+        origin: What the run depends on, such as its settings. Checkpoints of another origin are refused.
+        resume: Whether to continue from existing checkpoints; otherwise they are removed.
+        report: Shown damaged checkpoints.
 
     Raises:
-        ArtifactError: with `resume`, what is there was made from something else, or is damaged.
+        ArtifactError: with `resume`, the existing checkpoints are of another origin, or damaged.
     """
 
     def __init__(self, directory: Path, origin: dict[str, Any], *, resume: bool, report: Reporter) -> None:
@@ -64,31 +64,29 @@ class Checkpoints:
             write_json(self._directory / ORIGIN, sealed({"format": FORMAT} | origin))
 
     def latest(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """Content and tensors of the last good checkpoint; None where there is none."""
+        """Return content and tensors of the last intact checkpoint; None if there is none."""
         for path in sorted(self._files(), reverse=True):
             number, _, checksum = path.stem.partition("-")
             data = path.read_bytes()
             self._number = max(self._number, int(number))
             if hashlib.sha256(data).hexdigest()[:32] != checksum:
-                self._report.warn(
-                    f"{path} is damaged (its checksum differs); going on from an older one, if there is one."
-                )
+                self._report.warn(f"{path} is damaged (its checksum differs); an older one is used, if there is one.")
                 continue
             try:
-                length = int.from_bytes(data[:8], "little")  # safetensors' own function for this wants a file
+                length = int.from_bytes(data[:8], "little")  # safetensors' own function for this needs a file
                 return json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["content"]), load(data)
             except (SafetensorError, ValueError, KeyError) as error:
-                message = f"{path} is no checkpoint of tlcli ({error}). Start again with --overwrite."
+                message = f"{path} is not a checkpoint of tlcli ({error}). Start again with --overwrite."
                 raise ArtifactError(message, path=path) from error
         return None
 
     def save_if_due(self, make: Callable[[], tuple[dict[str, Any], dict[str, Tensor]]], *, now: bool = False) -> None:
-        """Write what `make` gives, where the last one is old enough or `now` is set."""
+        """Write the content and tensors that `make` returns, if a checkpoint is due or `now` is set."""
         started = time.monotonic()
         if not now and started < self._due:
             return
         content, tensors = make()
-        # safetensors refuses tensors that share memory or are strided in their own way.
+        # safetensors refuses tensors that share memory or are not contiguous.
         data = save(
             {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
             metadata={"content": json.dumps(content)},
@@ -107,17 +105,17 @@ class Checkpoints:
 
 
 def refuse_other(directory: Path, settings: dict[str, Any]) -> None:
-    """Refuse to go on from checkpoints of other settings, before any work.
+    """Refuse to resume from checkpoints of different settings, before any work.
 
     Raises:
-        ArtifactError: naming what differs.
+        ArtifactError: the settings differ.
     """
     was = _read_origin(directory) if (directory / ORIGIN).exists() else {}
     _compare({name: was[name] for name in settings if name in was}, settings if was else {}, directory.parent)
 
 
 def _read_origin(directory: Path) -> dict[str, Any]:
-    """What checkpoints were made from.
+    """Return the origin of some checkpoints.
 
     Raises:
         ArtifactError: the file is damaged, or of another format.
@@ -135,13 +133,13 @@ def _compare(was: dict[str, Any], asked: dict[str, Any], run: Path) -> None:
     ]
     if [name for name in was if was[name] != asked.get(name)] == [IMAGES]:
         raise ArtifactError(
-            f"{run} was begun with other images: since then some were added, removed, edited or relabeled. Start "
+            f"{run} was started with different images: some were added, removed, edited or relabeled since. Start "
             "again with --overwrite.",
             path=run,
         )
     if changed:
         raise ArtifactError(
-            f"{run} was begun otherwise: {'; '.join(changed)}. Resume it as it was begun, or start again with "
-            "--overwrite.",
+            f"{run} was started with different settings: {'; '.join(changed)}. Resume it with the same settings, or "
+            "start again with --overwrite.",
             path=run,
         )

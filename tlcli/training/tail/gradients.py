@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tlcli import processes
 from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.torch_engine import autocast
-from tlcli.training.tail.compilation import CompiledOrNot, Forward
+from tlcli.training.tail.compilation import CompiledIfPossible, Forward
 from tlcli.training.tail.recipe import Recipe
 
 # Renamed in torch 2.15, where the old name warns. `synchronize_buffers` does it instead, once an epoch.
@@ -61,7 +61,7 @@ class Gradients:
     ) -> None:
         self._tail = tail
         self._recipe, self._prior, self._scaler, self._device = recipe, prior, scaler, device
-        self._pass = CompiledOrNot(tail, compiled=compiled and self.compiles, warn=warn)
+        self._pass = CompiledIfPossible(tail, compiled=compiled and self.compiles, warn=warn)
         self._splitter = BatchSplitter(device, warn, min_size=2)
         self.least = 2
         """Minimum number of images in a batch."""

@@ -1,4 +1,4 @@
-"""AdamW for a tail: what decays, how fast each layer learns, and the learning rate over the steps."""
+"""AdamW for a tail: weight decay, layer-wise learning rates, and the schedule over the steps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.optim import AdamW
 
 
 def make_optimizer(network: nn.Module, *, weight_decay: float, layer_decay: float) -> AdamW:
-    """AdamW (Loshchilov & Hutter 2019) over the parameters that need a gradient.
+    """Create AdamW (Loshchilov & Hutter 2019) over the parameters that need a gradient.
 
-    Weight decay is for weights only: not for biases, norms, and what the network itself names (position embeddings).
+    Only weights decay: not biases, norms, or parameters that the network itself exempts (position embeddings).
 
     Args:
-        network: The whole network; what is frozen in it is left out.
-        weight_decay: For weights.
-        layer_decay: A layer learns this many times slower than the one after it (layer-wise learning-rate decay,
+        network: The whole network. Frozen parameters are left out.
+        weight_decay: Of weights.
+        layer_decay: Ratio of the learning rates of a layer and the next one (layer-wise learning-rate decay,
             Clark et al. 2020; Bao et al. 2022).
 
     Returns:
@@ -33,13 +33,13 @@ def make_optimizer(network: nn.Module, *, weight_decay: float, layer_decay: floa
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Give each group its share of the learning rate."""
+    """Set the learning rate of each group to its share of `learning_rate`."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["lr_scale"]
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:
-    """Share of the peak learning rate at a step from 0: a linear warm-up, then half a cosine down to zero."""
+    """Return the fraction of the peak learning rate at a step from 0: linear warm-up, then half a cosine to zero."""
     if step < warmup:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)

@@ -1,4 +1,4 @@
-"""Which arithmetic training runs in, and the one exception that makes 16 bits pay on a CPU."""
+"""The precision of training, and the exception that makes 16-bit training fast on a CPU."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 def training_precision(precision: str, device: torch.device) -> str:
-    """What `auto` trains in: the 16-bit type that the hardware is fast at, with weights in float32; else fp32.
+    """Return the precision of training. `auto` is a 16-bit autocast type that the hardware is fast at, else fp32.
 
-    bfloat16 needs no loss scaling, so it goes first; on a CPU it pays only where it is an instruction.
+    bfloat16 is preferred, since it needs no loss scaling. On a CPU it is only fast with native instructions.
     """
     if precision != "auto":
         return precision
@@ -29,7 +29,7 @@ def depthwise_in_fp32(network: nn.Module, device: torch.device) -> Iterator[None
 
     Their gradients in bfloat16 take up to 50 times as long as in float32 (torch 2.15, AVX-512: 53 instead of 9 ms for
     the weights of 1152 x 7 x 7, kernel 5; 64 instead of 1.4 ms for the input of 240 x 28 x 28, stride 2), which is
-    more than all else in such a network together.
+    more than everything else in such a network.
     """
     outside: list[contextlib.ExitStack] = []
 
