@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torchvision.models import AlexNet as TorchvisionAlexNet, AlexNet_Weights
+from torchvision.models import AlexNet as TorchvisionAlexNet
+from torchvision.models import AlexNet_Weights
 
 WEIGHTS_URL: str = AlexNet_Weights.IMAGENET1K_V1.url
 
