@@ -2,7 +2,6 @@
 
 Tests on a random fifth, and on the last 360, which other people wrote.
 
-
 usage: python benchmarks/digits.py [SEED]
        python benchmarks/digits.py --write FOLDER     (only writes the images, a fifth each for test and validation)
 """
