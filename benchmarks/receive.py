@@ -44,7 +44,7 @@ def core_time():
     return used.ru_utime, used.ru_stime
 
 
-loader._BOOT = WAITING
+loader._WORKER_CODE = WAITING
 rows, gpu = [], SimpleNamespace(type="cuda")  # one thread, 256 images per batch
 paths = [str(number) for number in range(IMAGES)]
 for decoders in [int(word) for word in sys.argv[1:]] or [2, 8, 16]:

@@ -44,7 +44,7 @@ def contact_sheet(
     """
     candidates = list(islice(_candidates(dataset, seed), 4 * ROWS))
     order = DecodeOptions(
-        preprocessing=display_preprocessing(TILE, ground=PAPER, intensity=intensity),
+        preprocessing=display_preprocessing(TILE, background=PAPER, intensity=intensity),
         augmentation=augmentation,
         seed=seed,
     )
