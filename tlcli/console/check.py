@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from tlcli.checking.copies import SAME
+from tlcli.checking.copies import IDENTICAL
 from tlcli.checking.finding import (
     CONFLICT,
     DUPLICATE,
@@ -20,7 +20,7 @@ from tlcli.checking.finding import (
     UNREADABLE,
     Finding,
 )
-from tlcli.checking.image_checks import ENLARGED
+from tlcli.checking.image_checks import TINY_FACTOR
 from tlcli.console.summaries import percent, quoted
 from tlcli.console.terminal import Terminal
 
@@ -81,7 +81,7 @@ def _line(finding: Finding) -> str:
         case "suspect":
             return f"{finding.path}: not {finding.label} but {finding.other_label}? {finding.detail}"
         case "leak" | "conflict" | "duplicate" | "near-duplicate":
-            sign = "=" if SAME in finding.detail else "~"
+            sign = "=" if IDENTICAL in finding.detail else "~"
             return f"{finding.path} {sign} {finding.other_path}"
         case "small-class" | "imbalance":
             return f"{finding.label}: {finding.detail}"
@@ -101,15 +101,15 @@ def _information(terminal: Terminal, result: CheckResult) -> None:
     shorter = sorted(min(size) for size in result.sizes)
     if shorter:
         middle = shorter[len(shorter) // 2]
-        small = f"; the network enlarges most of them, to {result.side}" if ENLARGED * middle < result.side else ""
+        small = f"; the network enlarges most of them, to {result.side}" if TINY_FACTOR * middle < result.side else ""
         terminal.note(f"Sizes     shorter side from {shorter[0]:,} to {shorter[-1]:,} pixels, median {middle:,}{small}")
     labels = result.labels
     if labels.accuracy is None:
         terminal.note("Labels    not judged: too few images of each class")
     else:
-        left = len(result.sizes) - labels.judged
+        left = len(result.sizes) - labels.checked
         unjudged = f"; {left:,} not judged, of classes with too few" if left else ""
         terminal.note(
-            f"Labels    {labels.judged:,} judged by a head that had not seen them, which agrees with "
+            f"Labels    {labels.checked:,} judged by a head that had not seen them, which agrees with "
             f"{percent(labels.accuracy)}{unjudged}"
         )
