@@ -45,7 +45,7 @@ const describe = (image) => (image.right ? `${classes[image.truth]}, ${percent(i
 function figure(image) {
   const button = element("button", { type: "button", "aria-label": `${describe(image)}: ${image.path}` }, setThumbnail(element("span", { class: "thumb" }), image));
   if (image.right) button.append(element("span", { text: classes[image.truth] }));
-  else button.append(element("span", { class: "bad", text: classes[image.said] }), element("small", { text: ` is ${classes[image.truth]}` }));
+  else button.append(element("span", { class: "bad", text: classes[image.predicted] }), element("small", { text: ` is ${classes[image.truth]}` }));
   button.append(element("br"), element("small", { text: percent(image.confidence) }));
   button.addEventListener("click", () => show(image));
   return button;

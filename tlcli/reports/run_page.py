@@ -39,6 +39,17 @@ class ReportImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportGallery:
+    """The N images that have a thumbnail, and how they are shown."""
+
+    images: Sequence[ReportImage]
+    overview: Overview
+    """Their thumbnails, and positions on the map."""
+    mapped_vectors: str
+    """What the map shows, such as "the logits"."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluatedSplit:
     """A split that the run was evaluated on: test or validation."""
 
@@ -53,10 +64,8 @@ def run_page(
     *,
     name: str,
     splits: Sequence[EvaluatedSplit],
-    images: Sequence[ReportImage],
-    overview: Overview,
+    gallery: ReportGallery,
     lines: Sequence[dict[str, Any]],
-    mapped_vectors: str,
     command: str,
 ) -> str:
     """Render the page of a run.
@@ -65,10 +74,8 @@ def run_page(
         info: The content of `run.json`, except checksums.
         name: The run's name, for the title.
         splits: The evaluated splits; the first one is shown initially.
-        images: The N images that have a thumbnail.
-        overview: Their thumbnails, and positions on the map.
+        gallery: The images to show.
         lines: The lines of `metrics.jsonl`.
-        mapped_vectors: What the map shows, such as "the logits".
         command: The command that reproduces the run.
     """
     environment = jinja2.Environment(
@@ -83,10 +90,10 @@ def run_page(
         frozen=_frozen(info["freeze"]),
         splits=[_split_context(split) for split in splits],
         settings=_settings(info),
-        mapped_vectors=mapped_vectors,
+        mapped_vectors=gallery.mapped_vectors,
         command=command,
-        content=_content(info, splits, images, overview, lines),
-        sheet=base64.b64encode(overview.sheet.content).decode(),
+        content=_content(info, splits, gallery, lines),
+        sheet=base64.b64encode(gallery.overview.sheet.content).decode(),
         style=_asset("run.css"),
         script=_asset("run.js"),
         chart=_asset("assets/chart.umd.min.js"),
@@ -160,16 +167,15 @@ def _as_text(value: object) -> object:
 def _content(
     info: dict[str, Any],
     splits: Sequence[EvaluatedSplit],
-    images: Sequence[ReportImage],
-    overview: Overview,
+    gallery: ReportGallery,
     lines: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """Return the data for the page's script."""
-    positions = overview.positions.round(3).tolist()
+    positions = gallery.overview.positions.round(3).tolist()
     return {
         "classes": info["classes"],
         "root": info["data"]["root"],
-        "sheet": {"columns": overview.sheet.columns},
+        "sheet": {"columns": gallery.overview.sheet.columns},
         "splits": [
             {
                 "name": split.name,
@@ -182,7 +188,7 @@ def _content(
         ],
         "images": [
             [image.split, image.truth, image.predicted, x, y, image.path, [[c, round(p, 4)] for c, p in image.top]]
-            for image, (x, y) in zip(images, positions, strict=True)
+            for image, (x, y) in zip(gallery.images, positions, strict=True)
         ],
         "curves": _epochs(lines) if info["training"] else _sweep(lines),
     }

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tlcli.inference.predictor import ranked
 from tlcli.progress import Reporter
 from tlcli.reports.overview import Overview, cached_overview, draw_overview
-from tlcli.reports.run_page import TOP_CLASSES, EvaluatedSplit, ReportImage, run_page
+from tlcli.reports.run_page import TOP_CLASSES, EvaluatedSplit, ReportGallery, ReportImage, run_page
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.command_line import finetune_command
 from tlcli.storage.files import portable_name
@@ -51,10 +51,12 @@ def run_report(
             EvaluatedSplit(name=split, title=_title(split, evaluation), metrics=evaluation.metrics)
             for split, evaluation in evaluations
         ],
-        images=[_report_image(split, evaluations[split][1], row, classifier, root) for split, row in selected],
-        overview=_overview(classifier, [(evaluations[split][1], row) for split, row in selected], settings, report),
+        gallery=ReportGallery(
+            images=[_report_image(split, evaluations[split][1], row, classifier, root) for split, row in selected],
+            overview=_overview(classifier, [(evaluations[split][1], row) for split, row in selected], settings, report),
+            mapped_vectors="the features before the head" if classifier.training is None else "the logits",
+        ),
         lines=classifier.lines,
-        mapped_vectors="the features before the head" if classifier.training is None else "the logits",
         command=finetune_command(settings),
     )
 

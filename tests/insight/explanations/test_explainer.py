@@ -127,9 +127,8 @@ def test_rotated_images_are_shown_and_indexed_upright(trained, tmp_path, orienta
         (["--explain", "new", "--resume"], "--resume has no effect without --out"),
     ],
 )
-def test_invalid_folders_are_refused_before_anything_is_written(
-    words, why, trained, inbox, tmp_path, monkeypatch, capsys
-):
+@pytest.mark.usefixtures("inbox")
+def test_invalid_folders_are_refused_before_anything_is_written(words, why, trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained.run, tmp_path / "RUN")
     (tmp_path / "full").mkdir()

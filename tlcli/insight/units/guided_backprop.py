@@ -21,11 +21,13 @@ returns plain gradients for all other activation functions.)
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 FUNCTIONS = frozenset(
@@ -36,6 +38,8 @@ FUNCTIONS = frozenset(
 
 MONOTONIC = FUNCTIONS - {"gelu", "silu", "mish", "hardswish"}
 """Functions that never decrease, so that a positive gradient stays positive."""
+
+BATCH_NORM = inspect.signature(functional.batch_norm)
 
 ACTIVATION_MODULES = ("timm.layers.activations", "timm.layers.activations_me", "timm.layers.activations_jit")
 """Python modules whose `nn.Module` classes are guided as a whole."""
@@ -76,7 +80,7 @@ class _GuidedMode(TorchFunctionMode):
         given = kwargs or {}
         called = str(getattr(func, "__name__", ""))
         name = called.rstrip("_")
-        if called == "batch_norm" and (affine := _as_affine(*args, **given)) is not None:
+        if called == "batch_norm" and (affine := _as_affine(BATCH_NORM.bind(*args, **given))) is not None:
             return affine
         if self._active or name not in FUNCTIONS:
             return func(*args, **given)
@@ -102,28 +106,25 @@ class _GuidedMode(TorchFunctionMode):
             self._active = previous
 
 
-def _as_affine(
-    values: Tensor,
-    mean: Tensor | None,
-    variance: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor | None:
+def _as_affine(call: inspect.BoundArguments) -> Tensor | None:
     """Compute batch normalization with fixed statistics as scale and shift, whose gradient takes a fifth of the time.
+
+    Args:
+        call: The arguments of `torch.nn.functional.batch_norm`.
 
     Returns:
         None if the statistics are not fixed.
     """
-    del momentum
-    if training or mean is None or variance is None:
+    call.apply_defaults()
+    arguments = call.arguments
+    values, mean, variance = (arguments[name] for name in ("input", "running_mean", "running_var"))
+    if arguments["training"] or mean is None or variance is None:
         return None
-    scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
+    weight, bias = arguments["weight"], arguments["bias"]
+    scale = (variance + arguments["eps"]).rsqrt() * (1 if weight is None else weight)
     shift = -mean * scale + (0 if bias is None else bias)
     shape = (1, -1, *[1] * (values.ndim - 2))
-    return values * scale.reshape(shape) + shift.reshape(shape)
+    return cast(Tensor, values * scale.reshape(shape) + shift.reshape(shape))
 
 
 @contextlib.contextmanager
