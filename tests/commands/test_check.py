@@ -244,7 +244,7 @@ def test_the_command_without_json(data, cache, capfd):
     assert run(arguments) == 0
     said = capfd.readouterr()
     assert said.out == ""
-    assert "Nothing found in 54 images" in said.err
+    assert "No findings in 54 images" in said.err
     assert f"tlcli finetune {data}" in said.err
     for number in range(7):
         hostile = data / "train" / "dots" / os.fsdecode(b"\x1b[31m[bold]\xff%d.jpg" % number)
