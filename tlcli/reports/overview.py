@@ -81,7 +81,9 @@ def cached_overview(
     if found is None:
         found = draw()
         sheet = np.frombuffer(found.sheet.content, np.uint8)
-        save_checksummed(directory, stem, ".safetensors", safetensors.numpy.save({"places": found.positions, "sheet": sheet}))
+        save_checksummed(
+            directory, stem, ".safetensors", safetensors.numpy.save({"places": found.positions, "sheet": sheet})
+        )
     return found
 
 
