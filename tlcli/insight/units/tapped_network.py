@@ -56,7 +56,7 @@ def tapped_network(
 def _copy(
     graph: fx.Graph, traced: TracedNetwork, wanted: set[fx.Node], stage: str, shared: Mapping[fx.Node, fx.Node]
 ) -> dict[fx.Node, fx.Node]:
-    """Copy the nodes of a traced network up to the last wanted one, with the modules of a stage; reuse the shared nodes."""
+    """Copy the nodes of a traced network up to the last wanted one, for a stage; reuse the shared nodes."""
     copied = dict(shared)
     for node in traced.graph.nodes:
         if not wanted:
