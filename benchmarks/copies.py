@@ -1,11 +1,11 @@
-"""As many distinct images as a benchmark needs: copies of a few, with unique bytes after a JPEG's end."""
+"""Create any number of distinct images: copies of a few, with unique bytes appended after the end of the JPEG."""
 
 from itertools import count
 from pathlib import Path
 
 
 def copy_images(data, folder, times=None, *, images=None):
-    """Write copies of DATA's JPEGs into class folders: each `times` times, or as many as make `images` together."""
+    """Write copies of the JPEGs in `data` into class folders: `times` copies of each, or `images` in total."""
     sources = sorted(path for path in Path(data).rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
     wanted = times * len(sources) if images is None else images
     written = []

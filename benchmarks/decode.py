@@ -1,9 +1,9 @@
-"""How fast each way from a JPEG's bytes to the network's pixels is, and how far its pixels are from the reference's.
+"""Measure the speed of several ways to decode and resize JPEGs, and how far their pixels are from the reference.
 
-usage: python benchmarks/decode.py DATA [IMAGES]      (300 unless given)
-One core. The reference decodes all pixels with Pillow and resizes them. Large images are sheets of 3,024 x 4,032
-pixels pasted together from DATA's, as large as a phone's and with detail at every scale. Other decoders are measured
-where they are installed: `pip install simplejpeg torchcodec`.
+usage: python benchmarks/decode.py DATA [IMAGES]      (default: 300)
+Uses one core. The reference decodes all pixels with Pillow and resizes them. Large images are sheets of 3,024 x 4,032
+pixels, the size of a phone's photographs, composed of the images in DATA to have detail at every scale. Other decoders
+are measured if they are installed: `pip install simplejpeg torchcodec`.
 """
 
 import functools
@@ -41,16 +41,16 @@ NETWORK = Preprocessing(
 )
 SHEETS, SHEET, ROUNDS = 12, (3024, 4032), 5
 SMALL = 50
-"""Pixels of a network so small that photographs 400 pixels wide are decoded at half their size."""
+"""Input size, in pixels, that is small enough for photographs 400 pixels wide to be decoded at half their size."""
 
 
 def whole(data, network):
-    """The reference."""
+    """Decode all pixels with Pillow (the reference)."""
     return fit_image(decode(data, 3), network)
 
 
 def ours(data, network):
-    """What the decoding processes do."""
+    """Decode as the decoder processes do."""
     return fit_image(decode(data, 3, functools.partial(oversampling, preprocessing=network)), network)
 
 
@@ -67,7 +67,7 @@ def torchcodec(data, network):
 
 
 def sheets(files):
-    """Large images made of small ones."""
+    """Yield large JPEGs composed of small ones."""
     images = cycle(files)
     for _ in range(SHEETS):
         sheet = Image.new("RGB", SHEET)
@@ -80,7 +80,7 @@ def sheets(files):
 
 
 def measure(name, files, network, ways):
-    """Rows of the table: the ways take turns."""
+    """Yield rows of the table; the ways are measured alternately."""
     taken = {way.__name__: [] for way in ways}
     for _ in range(ROUNDS):
         for way in ways:
@@ -100,7 +100,7 @@ def measure(name, files, network, ways):
 
 
 def accuracies(data, network):
-    """Test accuracy of the default backbone's head on the pixels of each way: DATA must bring its splits."""
+    """Yield the test accuracy of a head on the default backbone for two ways; DATA must have its own splits."""
     backbone = load_backbone(classes=10, size=network.width)
     prefix = cut_at(backbone, "all").prefix
     runner = TorchRunner(prefix, network, device=torch.device("cpu"), precision="fp32")
@@ -113,12 +113,12 @@ def accuracies(data, network):
         features = torch.from_numpy(np.concatenate(list(runner.map(pixels))))
         sets = {split: (features[found], labels[found]) for split, found in rows.items()}
         head = select_holdout(sets["train"], sets["validation"], classes=int(labels.max()) + 1).head
-        right = int((head.logits(sets["test"][0]).argmax(dim=1) == sets["test"][1]).sum())
-        yield [way.__name__, f"{right} of {len(rows['test'])}"]
+        correct = int((head.logits(sets["test"][0]).argmax(dim=1) == sets["test"][1]).sum())
+        yield [way.__name__, f"{correct} of {len(rows['test'])}"]
 
 
 def batched(values, size):
-    """Slices of a list."""
+    """Yield slices of a list."""
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
@@ -126,15 +126,17 @@ data, count = sys.argv[1], int((sys.argv[2:] or ["300"])[0])
 paths = sorted(path for path in Path(data).rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
 files = [path.read_bytes() for path in islice(paths, 0, None, max(1, len(paths) // count))]
 ways = [whole, ours] + [way for way in (simplejpeg, torchcodec) if importlib.util.find_spec(way.__name__)]
-rows = list(measure("as they are, to 224", files, NETWORK, ways))
+rows = list(measure("original, to 224", files, NETWORK, ways))
 large = list(sheets(files))
 for fit in ("crop", "pad", "squash"):
     rows += measure(
         f"12 megapixels, to 224, {fit}", large, replace(NETWORK, fit=fit), ways if fit == "crop" else ways[:2]
     )
 small = replace(NETWORK, height=SMALL, width=SMALL)
-rows += measure(f"as they are, to {SMALL}", files, small, ways[:2])
+rows += measure(f"original, to {SMALL}", files, small, ways[:2])
 print(machine("simplejpeg", "torchcodec"), end="\n\n")
-print(table(["images", "way", "core-time an image", "a second", "mean difference, levels", "worst image"], rows))
-print(f"\nHeads on features of the default backbone at {SMALL} pixels, for which DATA's images are decoded small:\n")
-print(table(["way", "test images right"], accuracies(data, small)))
+print(
+    table(["images", "way", "core time per image", "images per second", "mean difference, levels", "worst image"], rows)
+)
+print(f"\nHeads on features of the default backbone at {SMALL} pixels, for which images are decoded at reduced size:\n")
+print(table(["way", "correct test images"], accuracies(data, small)))

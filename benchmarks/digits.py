@@ -1,7 +1,9 @@
-"""scikit-learn's handwritten digits (8x8) with LeNet-5 from scratch: a random fifth, and the last 360 (other writers).
+"""Train LeNet-5 from scratch on scikit-learn's handwritten digits (8x8), and test it.
+
+Tests on a random fifth, and on the last 360, which other people wrote.
 
 usage: python benchmarks/digits.py [SEED]
-       python benchmarks/digits.py --write FOLDER     (only the images, a fifth each for test and validation)
+       python benchmarks/digits.py --write FOLDER     (only writes the images, a fifth each for test and validation)
 """
 
 import json
@@ -16,7 +18,7 @@ from sklearn.datasets import load_digits
 
 
 def write(folder, *, test, validation=()):
-    """The digits, scaled up to 32 pixels, as FOLDER/SPLIT/DIGIT/NUMBER.png."""
+    """Write the digits, scaled up to 32 pixels, as FOLDER/SPLIT/DIGIT/NUMBER.png."""
     digits = load_digits()
     split_of = dict.fromkeys(test, "test") | dict.fromkeys(validation, "validation")
     for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):

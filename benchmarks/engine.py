@@ -1,6 +1,6 @@
 """Measure which engine runs the frozen part fastest, and from how many images on exporting it pays off.
 
-usage: python benchmarks/engine.py [BACKBONE] [FREEZE]      (tf_efficientnet_lite0 and all unless given)
+usage: python benchmarks/engine.py [BACKBONE] [FREEZE]      (default: tf_efficientnet_lite0 and all)
 Random pixels, no decoding: the network alone, with the batch size and threads of cache-features. Medians of five.
 """
 
@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import torch
+from tlcli.features.network import make_preprocessing
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
@@ -17,7 +18,6 @@ from tlcli.engines.choice import pick_batch_size
 from tlcli.engines.onnx_engine import OnnxRunner
 from tlcli.engines.onnx_export import load_or_export_onnx
 from tlcli.engines.torch_engine import TorchRunner
-from tlcli.features.network import make_preprocessing
 
 IMAGES = 256
 
@@ -39,9 +39,9 @@ for _ in range(6):
         features = np.concatenate(list(runner.map(batches)))
         seconds[engine].append(time.monotonic() - started)
 rates = {engine: IMAGES / statistics.median(taken[1:]) for engine, taken in seconds.items()}  # the first warms up
-print("| engine | images a second |\n|---|---|")
+print("| engine | images per second |\n|---|---|")
 for engine, rate in rates.items():
     print(f"| {engine} | {rate:.0f} |")
 gained = 1 / rates["torch"] - 1 / rates["onnx"]
-pays = f"pays from {export / gained:,.0f} images on" if gained > 0 else "never pays"
-print(f"\nThe export takes {export:.1f} s and {pays} ({name}, {freeze}, {torch.get_num_threads()} threads).")
+verdict = f"pays off from {export / gained:,.0f} images on" if gained > 0 else "never pays off"
+print(f"\nThe export takes {export:.1f} s and {verdict} ({name}, {freeze}, {torch.get_num_threads()} threads).")

@@ -1,7 +1,7 @@
-"""How much faster an epoch of a tail is on the warm cache than without a cache.
+"""Measure how much faster a training epoch of a tail is with a warm cache than without a cache.
 
-usage: python benchmarks/epoch.py DATA [LAYER]        (LAYER is blocks.5 unless given)
-Both runs train the same tail in one sitting, two epochs each; the second epochs are compared.
+usage: python benchmarks/epoch.py DATA [LAYER]        (default LAYER: blocks.5)
+Both runs train the same tail for two epochs, one after the other; the second epochs are compared.
 """
 
 import json
@@ -23,5 +23,5 @@ def seconds_of_epochs(*options):
 
 subprocess.run([sys.executable, "-m", "tlcli", "cache-features", data, "--freeze", layer, "--quiet"], check=True)
 cached, uncached = seconds_of_epochs(), seconds_of_epochs("--no-cache")
-print(f"epoch of the tail behind {layer}: cached {cached[1]:.1f} s, uncached {uncached[1]:.1f} s")
+print(f"epoch of the tail after {layer}: cached {cached[1]:.1f} s, uncached {uncached[1]:.1f} s")
 print(f"ratio {uncached[1] / cached[1]:.1f}")

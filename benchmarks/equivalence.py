@@ -1,11 +1,11 @@
-"""Record what tlcli computes, and compare two recordings: a refactoring must leave every hash unchanged.
+"""Record what tlcli computes, and compare two recordings: a refactoring must not change any hash.
 
 usage: python benchmarks/equivalence.py record FOLDER     (with the Python of the version to record)
-       python benchmarks/equivalence.py reuse FOLDER      (runs and cache of an older version, used by this one)
+       python benchmarks/equivalence.py reuse FOLDER      (use the runs and cache of an older version)
        python benchmarks/equivalence.py compare FOLDER FOLDER
 
-Run it from the project's root. Trainings are deterministic on one machine with one number of threads, so record both
-versions on the same one. FOLDER keeps the runs, the cache and `recording.json`.
+Run it from the root of the project. Training is deterministic on the same machine with the same number of threads, so
+record both versions on the same machine. FOLDER holds the runs, the cache and `recording.json`.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ print(json.dumps(dict(walk(typer.main.get_command(app), ""))))
 
 
 def tlcli(*arguments):
-    """Run a command with --json: its object."""
+    """Run a command with --json and return its object."""
     command = [sys.executable, "-m", "tlcli", *map(str, arguments), "--json", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in {0, 3}:
@@ -57,12 +57,12 @@ def tlcli(*arguments):
 
 
 def sha256(content):
-    """Hexadecimal SHA-256 of bytes, or of a file."""
+    """Return the SHA-256 of bytes or of a file, in hexadecimal."""
     return hashlib.sha256(content.read_bytes() if isinstance(content, Path) else content).hexdigest()
 
 
 def keys(value):
-    """The keys of nested JSON, without the values; class names and other free keys are values here."""
+    """Return the keys of nested JSON without the values; class names and other free keys count as values."""
     if isinstance(value, dict):
         return {key: keys(value[key]) for key in sorted(value) if key not in {"per_class", "skipped"}}
     if isinstance(value, list):
@@ -71,7 +71,7 @@ def keys(value):
 
 
 def onnx_outputs(model, shape):
-    """SHA-256 of what an ONNX model gives for seeded noise."""
+    """Return the SHA-256 of the outputs of an ONNX model for seeded noise."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     noise = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     entry = session.get_inputs()[0].name
@@ -79,7 +79,7 @@ def onnx_outputs(model, shape):
 
 
 def features(cache):
-    """SHA-256 of every cached feature, by fingerprint, digest and view; independent of the order of rows."""
+    """Hash all cached features by fingerprint, digest and view, in any order of rows; also return their count."""
     found = {}
     for part in sorted(cache.glob("*/part-*.arrow")):
         table = pyarrow.ipc.open_file(pyarrow.memory_map(str(part))).read_all()
@@ -91,8 +91,8 @@ def features(cache):
     return sha256(json.dumps(found, sort_keys=True).encode()), len(found)
 
 
-def of_run(run, folder):
-    """Hashes of what a run holds, predicts and explains."""
+def hash_run(run, folder):
+    """Return hashes of the contents, predictions, units and export of a run."""
     rows, units, model = folder / f"{run.name}.csv", folder / f"{run.name}-units", folder / f"{run.name}.onnx"
     info = json.loads((run / "run.json").read_text())
     found = {"weights": sha256(run / "model.safetensors")}
@@ -118,7 +118,7 @@ def of_run(run, folder):
 
 
 def record(folder):
-    """Train, predict, inspect and export; then record the hashes."""
+    """Train, predict, inspect and export, and record the hashes."""
     folder.mkdir(parents=True)
     cache = folder / "cache"
     found = {"options": json.loads(subprocess.check_output([sys.executable, "-c", SIGNATURES])), "runs": {}, "keys": {}}
@@ -126,7 +126,7 @@ def record(folder):
         print(name, file=sys.stderr)
         run = folder / name
         found["keys"][f"finetune {name}"] = keys(tlcli("finetune", DATA, "--out", run, "--cache", cache, *options))
-        found["runs"][name] = of_run(run, folder)
+        found["runs"][name] = hash_run(run, folder)
     others = {
         "cache-features": ["cache-features", DATA, "--freeze", "5", *SMALL, "--cache", cache],
         "check": ["check", DATA, "--cache", cache],
@@ -143,7 +143,7 @@ def record(folder):
 
 
 def reuse(folder):
-    """Predict with an older version's runs and train from its cache: nothing may differ, nothing may be recomputed."""
+    """Predict with the runs of an older version and train from its cache: expect equal results and no recomputation."""
     recorded = json.loads((folder / "recording.json").read_text())
     for name, options in RUNS.items():
         rows = folder / f"{name}-reused.csv"
@@ -160,7 +160,7 @@ def reuse(folder):
 
 
 def differences(old, new, place=""):
-    """Paths at which two recordings differ."""
+    """Yield the paths at which two recordings differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from differences(old.get(key, "absent"), new.get(key, "absent"), f"{place}/{key}")

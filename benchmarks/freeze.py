@@ -1,8 +1,8 @@
-"""How much to freeze: test accuracy by the number of training images and the depth of freezing.
+"""Measure test accuracy by the number of training images and the number of frozen layers.
 
-usage: python benchmarks/freeze.py DATA [EPOCHS]     (DATA with train, validation and test; default epochs unless given)
-Each row of the table takes the first N training images in an order of their own (the hash of their names); validation
-and test are the same for all. Depths that are cut train on cached plain features, `none` on plain images.
+usage: python benchmarks/freeze.py DATA [EPOCHS]     (DATA has train, validation and test)
+Each row of the table uses the first N training images, ordered by the hash of their names; validation and test are the
+same for all rows. Frozen networks train on cached features of view 0, `none` on images without augmentation.
 """
 
 import csv
@@ -21,7 +21,7 @@ DEPTHS = ("all", "blocks.5.0", "blocks.3.2", "none")
 data, epochs = sys.argv[1], sys.argv[2:3]
 dataset = open_dataset(Path(data))
 train = [sample for sample in dataset.samples if sample.split == "train"]
-others = [sample for sample in dataset.samples if sample.split != "train"]
+held_out = [sample for sample in dataset.samples if sample.split != "train"]
 train.sort(key=lambda sample: hashlib.sha256(Path(sample.path).name.encode()).digest())
 
 print("| training images | " + " | ".join(DEPTHS) + " |\n" + "|---" * (len(DEPTHS) + 1) + "|")
@@ -34,7 +34,7 @@ for size in SIZES:
             with table.open("w", newline="") as file:
                 rows = csv.writer(file)
                 rows.writerow(["path", "label", "split"])
-                for sample in chosen + others:
+                for sample in chosen + held_out:
                     rows.writerow([Path(sample.path).absolute(), dataset.classes[sample.label], sample.split])
             command = [sys.executable, "-m", "tlcli", "finetune", table, "--out", run, "--freeze", depth]
             options = ["--json", "--quiet", *(["--epochs", *epochs] if epochs and depth != "all" else [])]

@@ -1,9 +1,9 @@
-"""On a CUDA GPU: cache-features beside its parts and timm's inference.py, and the training of tails.
+"""Measure on a CUDA GPU: cache-features, its parts, timm's inference.py, and tail training.
 
 usage: python benchmarks/gpu.py DATA [TIMM_COMMAND]
-Images a second of: decoding alone, the forward pass alone (fp16, channels-last), cache-features (its own figure and
-the whole process), and tail training behind two depths. TIMM_COMMAND, such as timm's inference.py with its best flags
-over one folder of DATA's classes, goes to a shell, and its whole duration counts.
+Reports images per second of decoding alone, of the forward pass alone (fp16, channels-last), of cache-features (its own
+figure and the whole process), and of tail training after two layers. TIMM_COMMAND is run by a shell, for example timm's
+inference.py with its best flags on the class folders of DATA, and its whole duration counts.
 """
 
 import json
@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from measure import TLCLI, machine, run, table
+from tlcli.features.network import make_preprocessing
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
 from tlcli.engines.choice import pick_batch_size, pick_precision
 from tlcli.engines.torch_engine import TorchRunner
-from tlcli.features.network import make_preprocessing
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.processes import cores
 
 if not torch.cuda.is_available():
-    sys.exit("no CUDA GPU here: nothing was measured")
+    sys.exit("no CUDA GPU: nothing was measured")
 device, data = torch.device("cuda"), sys.argv[1]
 backbone = load_backbone(classes=10)
 preprocessing = make_preprocessing(backbone, "crop")
@@ -36,7 +36,7 @@ rows = []
 
 
 def add(name, count, seconds):
-    """A row of the table."""
+    """Add a row to the table."""
     rows.append([name, f"{count / seconds:,.0f}", f"{seconds:.1f} s"])
 
 
@@ -49,11 +49,11 @@ size, prefix = pick_batch_size(None, device), cut_at(backbone, "all").prefix
 precision = pick_precision("auto", device)
 runner = TorchRunner(prefix, preprocessing, device=device, precision=precision)
 batch = np.frombuffer(b"".join(good[:size]), np.uint8).reshape(-1, *preprocessing.shape)
-for _ in range(2):  # the first picks kernels
+for _ in range(2):  # the first round selects kernels
     started = time.monotonic()
     list(runner.map([batch] * 40))
     taken = time.monotonic() - started
-add(f"forward alone, {precision}, {len(batch)} a batch, pixels over the bus", 40 * len(batch), taken)
+add(f"forward alone, {precision}, {len(batch)} per batch, pixels over the bus", 40 * len(batch), taken)
 with tempfile.TemporaryDirectory() as folder:
     cache = ["--cache", f"{folder}/cache", "--json", "--quiet"]
     seconds, printed = run([*TLCLI, "cache-features", data, *cache])
@@ -70,4 +70,4 @@ if len(sys.argv) > 2:
     seconds, _ = run(["bash", "-c", sys.argv[2]])
     add("timm's inference.py, whole process", len(paths), seconds)
 print(f"{torch.cuda.get_device_name()}. {machine()}", end="\n\n")
-print(table(["", "images a second", "took"], rows))
+print(table(["", "images per second", "duration"], rows))

@@ -1,7 +1,7 @@
-"""The convex head beside scikit-learn's, and at scale, from disk.
+"""Compare the convex head with scikit-learn's, and measure it at scale, from disk.
 
-usage: python benchmarks/head.py FEATURES.parquet     beside scikit-learn, on what `tlcli cache-features --export` wrote
-       python benchmarks/head.py --scale ROWS         made-up features, ROWS x 1,280, mapped from a file
+usage: python benchmarks/head.py FEATURES.parquet     compare with scikit-learn, on a file of `cache-features --export`
+       python benchmarks/head.py --scale ROWS         use synthetic features, ROWS x 1,280, mapped from a file
 """
 
 import os
@@ -21,26 +21,26 @@ from tlcli.training.head.softmax_regression import fit_paths
 CLASSES, FEATURES, RUNS = 10, 1280, 5
 
 
-class Mapped:
-    """A matrix in a file."""
+class MappedFeatures:
+    """A matrix float32 [rows, FEATURES] mapped from a file."""
 
     def __init__(self, path, rows):
         self._matrix = np.memmap(path, np.float32, "r", shape=(rows, FEATURES))
         self.shape = self._matrix.shape
 
     def read(self, start, stop):
-        """Rows as an array in memory."""
+        """Return rows as an array in memory."""
         return np.array(self._matrix[start:stop])
 
 
-class Memory(threading.Thread):
-    """Samples this process's anonymous memory (RssAnon): what is mapped from the file comes on top."""
+class MemorySampler(threading.Thread):
+    """Samples the anonymous memory (RssAnon) of this process, which excludes mapped files."""
 
     peak = 0.0
-    """Gigabytes."""
+    """in gigabytes"""
 
     def run(self):
-        """Until the process ends."""
+        """Sample until the process ends."""
         while True:
             lines = Path("/proc/self/status").read_text().splitlines()
             self.peak = max(self.peak, next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("RssAnon")))
@@ -48,7 +48,7 @@ class Memory(threading.Thread):
 
 
 def scale(rows):
-    memory = Memory(daemon=True)
+    memory = MemorySampler(daemon=True)
     memory.start()
     generator = np.random.default_rng(0)
     labels = generator.integers(0, CLASSES, rows)
@@ -61,7 +61,7 @@ def scale(rows):
             noise = generator.standard_normal((len(some), FEATURES), np.float32) @ mixing
             (0.05 * centers[some] + noise).astype(np.float32).tofile(file)
         file.flush()
-        features, targets = Mapped(file.name, rows), torch.from_numpy(labels)
+        features, targets = MappedFeatures(file.name, rows), torch.from_numpy(labels)
         started = time.monotonic()
         list(fit_paths(features, targets, [torch.ones(rows)], classes=CLASSES, l2s=[0.1]))
         one = time.monotonic() - started
@@ -80,7 +80,7 @@ def scale(rows):
     )
 
 
-def beside_scikit_learn(path):
+def compare_with_scikit_learn(path):
     import pyarrow.parquet as pq
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -101,7 +101,7 @@ def beside_scikit_learn(path):
         started = time.monotonic()
         scaler = StandardScaler().fit(features)
         standardized = scaler.transform(features)
-        # Its C weighs the sum of losses, our L2 the mean.
+        # scikit-learn's C scales the sum of losses, our L2 the mean.
         peer = LogisticRegression(C=1 / (l2 * count), max_iter=1000).fit(standardized, labels)
         taken["scikit-learn"].append(time.monotonic() - started)
     scale_ = scaler.scale_.astype(np.float64)
@@ -109,7 +109,7 @@ def beside_scikit_learn(path):
     losses["tlcli"] = objective(raw @ head.weight.double().numpy().T + head.bias.double().numpy(), labels, weight, l2)
     scores = standardized.astype(np.float64) @ peer.coef_.T + peer.intercept_
     losses["scikit-learn"] = objective(scores, labels, peer.coef_, l2)
-    print(f"{count:,} x {features.shape[1]:,}, {len(classes)} classes, L2 {l2}, medians of {RUNS} that alternate\n")
+    print(f"{count:,} x {features.shape[1]:,}, {len(classes)} classes, L2 {l2}, medians of {RUNS} alternating runs\n")
     print("| | seconds | objective |\n|---|---|---|")
     for name, seconds in taken.items():
         print(f"| {name} | {statistics.median(seconds):.2f} | {losses[name]:.6f} |")
@@ -126,4 +126,4 @@ def objective(scores, labels, weight, l2):
 if sys.argv[1] == "--scale":
     scale(int(sys.argv[2]))
 else:
-    beside_scikit_learn(sys.argv[1])
+    compare_with_scikit_learn(sys.argv[1])

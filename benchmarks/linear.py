@@ -1,8 +1,8 @@
-"""Time and memory of cache-features from a thousand images to a hundred thousand: the first linear, the second flat.
+"""Measure cache-features on 1,000 to 100,000 images: time should be linear, and memory constant.
 
-usage: python benchmarks/linear.py DATA [IMAGES...]      (1000 10000 100000 unless given)
-Whole processes on an empty cache. Peak memory is that of the main process: VmHWM, with what is mapped from the cache,
-and RssAnon, without.
+usage: python benchmarks/linear.py DATA [IMAGES...]      (default: 1000 10000 100000)
+Measures whole processes with an empty cache. Peak memory is that of the main process: VmHWM includes the mapped cache,
+RssAnon does not.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from measure import TLCLI, machine, table
 
 
 def memory(process):
-    """VmHWM and RssAnon in GB; zeros when the process is gone."""
+    """Return VmHWM and RssAnon in GB; zeros after the process has ended."""
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except FileNotFoundError:
@@ -54,4 +54,4 @@ for count in counts:
     rows.append(cells)
     print(cells, process.returncode, file=sys.stderr)
 print(machine(), end="\n\n")
-print(table(["images", "cold", "images a second", "again", "peak VmHWM", "peak RssAnon"], rows))
+print(table(["images", "cold", "images per second", "again", "peak VmHWM", "peak RssAnon"], rows))

@@ -1,4 +1,4 @@
-"""What the benchmarks share: whole processes that take turns, medians, tables, the machine."""
+"""Helpers of the benchmarks: timing of alternating processes, medians, tables, and a description of the machine."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ TLCLI = [sys.executable, "-m", "tlcli"]
 
 
 def machine(*packages):
-    """Where and with what this runs, and how it was called."""
+    """Describe the machine, the versions and the command line."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = match[1] if (match := re.search(r"model name\s*: (.*)", info)) else platform.processor()
     versions = [f"{name} {_version(name)}" for name in ("torch", "timm", "onnxruntime", "pillow", *packages)]
@@ -34,7 +34,7 @@ def _version(name):
 
 
 def run(command, **environment):
-    """Run a command to its end: seconds, and what it printed."""
+    """Run a command; return its seconds and its stdout."""
     started = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
     seconds = time.monotonic() - started
@@ -44,7 +44,11 @@ def run(command, **environment):
 
 
 def alternate(contestants, rounds):
-    """Seconds of several functions that take turns, by name; each returns its own figure, or None for its duration."""
+    """Run several functions alternately.
+
+    Returns:
+        The figures of each function by name: its return value, or its duration in seconds if it returns None.
+    """
     taken = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
@@ -55,13 +59,13 @@ def alternate(contestants, rounds):
 
 
 def table(header, rows):
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def print_ratios(taken, *, base, unit="s"):
-    """A table of medians and how many times the base's each is."""
+    """Print a table of medians and their ratios to the median of `base`."""
     medians = {name: statistics.median(values) for name, values in taken.items()}
     rows = [
         [

@@ -1,7 +1,7 @@
-"""Anonymous memory of training on a cache that is larger than memory might be.
+"""Measure the anonymous memory of training on a cache that may be larger than memory.
 
-usage: python benchmarks/memory.py DATA [LAYER] [VIEWS]     (blocks.2.1, 15 views: 3 GB for 3,000 images)
-Fills the cache with augmented views, then trains one epoch on them and samples RssAnon of the training process.
+usage: python benchmarks/memory.py DATA [LAYER] [VIEWS]     (default: blocks.2.1 and 15 views, 3 GB for 3,000 images)
+Fills the cache with augmented views, trains one epoch on them, and samples RssAnon of the training process.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ options = ["--freeze", layer, "--augment", "light", "--views", views, "--quiet"]
 
 
 def rss_anon(process):
-    """In GB; 0 when the process is gone."""
+    """Return RssAnon in GB; 0 after the process has ended."""
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""predict over a million paths: how soon the first rows are on disk, how fast it is, and that memory stays flat.
+"""Measure predict on a million paths: the time to the first rows on disk, the speed, and whether memory stays constant.
 
-usage: python benchmarks/million.py [PATHS]      (1000000 unless given)
-Images of 32 x 32 pixels, a thousand different ones under links, and a run of LeNet-5. Memory is the main process's.
+usage: python benchmarks/million.py [PATHS]      (default: 1000000)
+Uses hard links to 1,000 images of 32 x 32 pixels, and a run of LeNet-5. Memory is that of the main process.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from PIL import Image
 
 
 def draw(folder):
-    """A thousand images in two classes: dark and bright noise."""
+    """Write 1,000 images in two classes: dark and bright noise."""
     generator = np.random.default_rng(0)
     for number in range(1000):
         path = folder / ("bright" if number % 2 else "dark") / f"{number:03d}.jpg"
@@ -27,7 +27,7 @@ def draw(folder):
 
 
 def memory(process):
-    """VmHWM and RssAnon in MB; None when the process is gone."""
+    """Return VmHWM and RssAnon in MB; None after the process has ended."""
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except FileNotFoundError:
@@ -36,8 +36,8 @@ def memory(process):
     return (found["VmHWM"], found["RssAnon"]) if "VmHWM" in found else None
 
 
-def rows_in(path):
-    """Rows in a journal, about: from its size."""
+def size_of(path):
+    """Return the size of a file in bytes; 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -57,7 +57,7 @@ with tempfile.TemporaryDirectory() as name:
     process = subprocess.Popen([*TLCLI, "predict", root / "run", root / "inbox", "--out", out, "--quiet"])
     while process.poll() is None:
         now = time.monotonic() - started
-        if first is None and rows_in(root / ".rows.csv.partial") > 1000:
+        if first is None and size_of(root / ".rows.csv.partial") > 1000:
             first = now
         if found := memory(process):
             seen.append((now, *found))
@@ -69,6 +69,6 @@ with tempfile.TemporaryDirectory() as name:
 early = next(entry for entry in seen if entry[0] >= first + 10)
 late = seen[-2]
 print(machine(), end="\n\n")
-header = ["paths", "first rows after", "whole", "paths a second", "after 10 s more", "at the end"]
+header = ["paths", "first rows after", "total", "paths per second", "10 s later", "at the end"]
 cells = [f"{count:,}", f"{first:.1f} s", f"{seconds:.0f} s", f"{count / seconds:,.0f}"]
 print(table(header, [[*cells, *(f"peak {hwm:.0f} MB, RssAnon {anon:.0f} MB" for _, hwm, anon in (early, late))]]))

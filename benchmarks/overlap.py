@@ -1,8 +1,8 @@
-"""Whether augmenting and training overlap: an epoch should take about the longer of the two alone, not their sum.
+"""Measure whether augmenting and training overlap: an epoch should take as long as the slower one, not the sum.
 
-usage: python benchmarks/overlap.py DATA [LAYER] [IMAGES]      (blocks.5.3 and 600 unless given)
-One process augments and one thread trains, so that on two cores neither takes the other's. Needs a table or folder that
-finetune takes.
+usage: python benchmarks/overlap.py DATA [LAYER] [IMAGES]      (default: blocks.5.3 and 600)
+One process augments and one thread trains, so that each has its own core on a machine with two. DATA is that of
+finetune.
 """
 
 import sys
@@ -46,14 +46,14 @@ with tempfile.TemporaryDirectory() as cache:
 batches = batches_of(len(paths), 32, seed=0, epoch=0)
 
 
-class InMemory:
-    """A loader whose images are there already."""
+class InMemoryLoader:
+    """A loader of images that are already decoded."""
 
     def __init__(self, images):
         self._images = images
 
     def load_views(self, requests):
-        """The image of each request, whatever the view."""
+        """Yield the image of each request, ignoring the view."""
         return (self._images[path] for path, _ in requests)
 
 
@@ -64,7 +64,7 @@ def usable_images(digests):
 
 
 def train(loader, digests):
-    """Seconds of one epoch, and of it those spent waiting."""
+    """Return the seconds of one epoch, and how many of them were spent waiting."""
     tail, device = extractor.cut.tail.train(), network.device
     optimizer = make_optimizer(network.backbone.model, weight_decay=0.05, layer_decay=0.9)
     set_learning_rate(optimizer, 1e-4)
@@ -86,9 +86,9 @@ with ImageLoader(extractor.decode_options(augmented=True), workers=1, ahead=96) 
     images = list(loader.load_views((path, 1) for path in paths))
     augmenting = time.monotonic() - started
     digests = [image.digest or b"" for image in images]
-    ready = InMemory(dict(zip(paths, images, strict=True)))
-    train(ready, digests)  # the first time, kernels are picked
+    ready = InMemoryLoader(dict(zip(paths, images, strict=True)))
+    train(ready, digests)  # the first epoch selects kernels
     alone, _ = train(ready, digests)
     together, waited = train(loader, digests)
 print(f"augmenting alone {augmenting:.1f} s, training alone {alone:.1f} s, sum {augmenting + alone:.1f} s")
-print(f"together {together:.1f} s, {together / max(augmenting, alone):.2f} times the longer; waited {waited:.1f} s")
+print(f"together {together:.1f} s, {together / max(augmenting, alone):.2f} times the slower one; waited {waited:.1f} s")

@@ -1,8 +1,8 @@
-"""cache-features, finetune and predict beside what people would use instead: whole processes that take turns.
+"""Compare cache-features, finetune and predict with other tools: whole processes, measured alternately.
 
 usage: python benchmarks/peers.py features|finetune DATA ROUNDS NAME=COMMAND...
-A peer's COMMAND goes to a shell. With `features` its whole duration counts, with `finetune` the `train_s=SECONDS` that
-it prints. tlcli starts cold every time, with an empty cache.
+COMMAND of another tool is run by a shell. With `features` its whole duration counts, with `finetune` the
+`train_s=SECONDS` that it prints. tlcli starts with an empty cache every time.
 """
 
 import json
@@ -19,7 +19,7 @@ notes = []
 
 
 def ours(arguments):
-    """A run of tlcli with nothing cached; what it says of itself is noted."""
+    """Return a function that runs tlcli with an empty cache and notes its figures."""
 
     def once():
         with tempfile.TemporaryDirectory() as folder:
@@ -33,7 +33,7 @@ def ours(arguments):
 
 
 def peer(command):
-    """A run of another tool: its whole duration, or what it says its training took."""
+    """Return a function that runs another tool and returns its duration, or its own figure for training."""
 
     def once():
         seconds, printed = run(["bash", "-c", command])
@@ -44,7 +44,7 @@ def peer(command):
 
 
 def predicting():
-    """`predict` of every image of DATA, with a run that exists."""
+    """Train a run; return its folder and a function that predicts every image of DATA with it."""
     folder = tempfile.mkdtemp()
     run([*TLCLI, "finetune", data, "--out", f"{folder}/run", "--quiet"])
     images = [str(path) for path in Path(data).iterdir() if path.is_dir()]

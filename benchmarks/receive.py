@@ -1,8 +1,8 @@
-"""How many images a second one process takes from its decoders, batches them and keeps features: a GPU's upper limit.
+"""Measure how many images per second one process can receive, batch and store: an upper limit for GPUs.
 
 usage: python benchmarks/receive.py [DECODERS...]
-The decoders here take no core: each waits for as long as decoding takes (1.84 ms) and sends the same pixels; and the
-network gives zeros. What is left is what cache-features' own process does for every image: its core-time is printed.
+The decoders use no core: each waits as long as decoding takes (1.84 ms) and sends the same pixels. The network returns
+zeros. What remains is the work of the main process of cache-features, whose core time per image is printed.
 """
 
 import resource
@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import numpy as np
 from measure import machine, table
+from tlcli.features.extract import Extraction, extract
 
 from tlcli.engines.torch_engine import map_in_torch_threads
-from tlcli.features.extract import Extraction, extract
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images import loader
@@ -39,13 +39,13 @@ worker.main()
 
 
 def core_time():
-    """Seconds of this process alone: its own, and the system's for it."""
+    """Return the user and system seconds of this process alone."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime, used.ru_stime
 
 
-loader._BOOT = WAITING
-rows, gpu = [], SimpleNamespace(type="cuda")  # in one stream, 256 images a batch
+loader._WORKER_CODE = WAITING
+rows, gpu = [], SimpleNamespace(type="cuda")  # one thread, 256 images per batch
 paths = [str(number) for number in range(IMAGES)]
 for decoders in [int(word) for word in sys.argv[1:]] or [2, 8, 16]:
     size = display_preprocessing(SIZE)
@@ -75,4 +75,4 @@ for decoders in [int(word) for word in sys.argv[1:]] or [2, 8, 16]:
     ideal = f"{decoders / DECODING:,.0f}"
     rows.append([decoders, f"{IMAGES / taken:,.0f}", ideal, f"{own:.0f} + {system:.0f} µs"])
 print(machine(), end="\n\n")
-print(table(["decoders", "images a second", "if nothing else took time", "core-time an image (own + system)"], rows))
+print(table(["decoders", "images per second", "limit by decoding", "core time per image (user + system)"], rows))

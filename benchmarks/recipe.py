@@ -1,7 +1,7 @@
-"""The recipe for tails against its alternatives, one change at a time.
+"""Compare the recipe for tails with alternatives, one change at a time.
 
-usage: python benchmarks/recipe.py DATA LAYER [EPOCHS]      (4 epochs unless given)
-Validation chooses; test is shown for those who wonder how far validation can be believed.
+usage: python benchmarks/recipe.py DATA LAYER [EPOCHS]      (default: 4 epochs)
+Choose by validation; the test accuracy shows how reliable validation is.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from tlcli.training.tail import search
 from tlcli.training.tail.recipe import make_recipe
 
 VARIANTS = {
-    "as it is": {},
-    "BatchNorm's statistics trained": {"fixed_statistics": False},
+    "current": {},
+    "trained BatchNorm statistics": {"fixed_statistics": False},
     "learning rate 0.0003": {"learning_rate": 3e-4},
     "learning rate 0.003": {"learning_rate": 3e-3},
     "layer decay 0.75": {"layer_decay": 0.75},

@@ -1,6 +1,6 @@
-"""How long whole processes take to start and be done: `--help`, one prediction, a finetune on a warm cache.
+"""Measure whole processes that have little to do: `--help`, one prediction, a finetune with a warm cache.
 
-usage: python benchmarks/startup.py DATA [ROUNDS]      (7 rounds unless given), beside `import timm`
+usage: python benchmarks/startup.py DATA [ROUNDS]      (default: 7 rounds), compared with `import timm`
 """
 
 import subprocess
@@ -18,7 +18,7 @@ with tempfile.TemporaryDirectory() as folder:
     image = next(path for path in sorted(Path(data).rglob("*")) if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
 
     def process(command):
-        """Its duration is what counts."""
+        """Return a function that runs a command and returns None, so that its duration counts."""
         return lambda: subprocess.run(command, check=True, capture_output=True, cwd=Path.cwd()) and None
 
     taken = alternate(

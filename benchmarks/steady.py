@@ -1,9 +1,9 @@
-"""How near cache-features comes to the limit of the machine once it is under way.
+"""Measure how close cache-features comes to the limit of the machine in its steady state.
 
-usage: python benchmarks/steady.py DATA [ROUNDS]      (3 unless given)
-The limit is cores / (core-seconds to decode an image + core-seconds for its forward pass), each measured alone, in
-turn with the whole. Start-up and export are left out, and images that wait decoded at the beginning or the end too:
-DATA is copied with bytes appended, so that there are four times as many distinct images, and the middle half counts.
+usage: python benchmarks/steady.py DATA [ROUNDS]      (default: 3)
+The limit is cores / (core-seconds to decode an image + core-seconds for its forward pass), each measured alone,
+alternating with the whole. To exclude startup, export and images that are decoded ahead, DATA is copied with bytes
+appended, which gives four times as many distinct images, and only the middle half counts.
 """
 
 import functools
@@ -17,31 +17,31 @@ from pathlib import Path
 import numpy as np
 from copies import copy_images
 from measure import machine, table
+from tlcli.features.network import make_preprocessing
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.commands.cache_features import cache_features
 from tlcli.engines.onnx_export import load_or_export_onnx
 from tlcli.engines.onnx_session import OnnxSession
-from tlcli.features.network import make_preprocessing
 from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.processes import cores
 from tlcli.progress import Silent
 from tlcli.settings import CacheFeaturesSettings, CacheSettings
 
 ALONE = 300
-"""Images that decoding and network are measured on alone."""
+"""Number of images for measuring decoding and the network alone."""
 
 
 class Clock(Silent):
-    """Remembers when how many images were done."""
+    """Records the time and the number of finished images."""
 
     def __init__(self):
         self.ticks = []
 
     @contextmanager
     def task(self, name, total, unit="images"):
-        """Count what is done."""
+        """Count finished images."""
         done = 0
 
         def advance(more):
@@ -53,7 +53,7 @@ class Clock(Silent):
 
 
 def steady(folder):
-    """Images a second in the middle half."""
+    """Return the images per second of the middle half."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as cache:
         cache_features(CacheFeaturesSettings(data=folder, cache=CacheSettings(directory=Path(cache))), clock)
@@ -86,7 +86,7 @@ limit = cores() / (decode + forward)
 print(machine(), end="\n\n")
 print(
     table(
-        ["decoding, a core", "network, a core", "limit", "steady state", "share", "runs"],
+        ["decoding, one core", "network, one core", "limit", "steady state", "share", "runs"],
         [
             [
                 f"{1000 * decode:.2f} ms",

@@ -1,7 +1,8 @@
-"""An epoch of tail training, from the cache and with online augmentation, beside the same in fastai.
+"""Compare an epoch of tail training, from the cache and with online augmentation, with fastai.
 
-usage: python benchmarks/tails.py DATA FASTAI_PYTHON [STAGE]       (frozen up to blocks.5 unless given)
-Second epochs are compared, each with its validation. fastai has no cache: there its epoch on plain images counts.
+usage: python benchmarks/tails.py DATA FASTAI_PYTHON [STAGE]       (default: frozen up to blocks.5)
+The second epochs are compared, including validation. fastai has no cache, so its epoch on images without augmentation
+counts.
 """
 
 import json
@@ -17,7 +18,7 @@ data, python, stage = [*sys.argv[1:], *["5"][len(sys.argv) - 3 :]]
 
 
 def ours(*options):
-    """Seconds of tlcli's second epoch."""
+    """Return the seconds of the second epoch of tlcli."""
     with tempfile.TemporaryDirectory() as folder:
         out = ["--out", f"{folder}/run", "--cache", f"{folder}/cache", "--epochs", "2", "--batch-size", "32", "--quiet"]
         subprocess.run([*TLCLI, "finetune", data, "--freeze", f"blocks.{stage}", *out, *options], check=True)
@@ -26,13 +27,13 @@ def ours(*options):
 
 
 def theirs(kind):
-    """Seconds of fastai's second epoch."""
+    """Return the seconds of the second epoch of fastai."""
     _, printed = run([python, str(Path(__file__).with_name("others") / "fastai_epoch.py"), data, stage, kind])
     return float(re.search(r"train_s=([\d.]+)", printed)[1])
 
 
 print(machine(), end="\n\n")
-print(table(["an epoch behind blocks." + stage, "tlcli", "fastai", "times faster"], []))
+print(table(["an epoch after blocks." + stage, "tlcli", "fastai", "times faster"], []))
 for name, options, kind in (
     ("plain images, tlcli from its cache", (), "plain"),
     ("online augmentation", ("--augment", "light"), "augmented"),

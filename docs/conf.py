@@ -1,11 +1,13 @@
 """How Sphinx renders these pages and the docstrings: `make docs`."""
 
+import dataclasses
 import re
 
 from docutils import nodes
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
 import tlcli
+from tlcli.settings.options import own_options
 
 project = "tlcli"
 author = project_copyright = "The tlcli authors"
@@ -36,6 +38,17 @@ def google(app, what, name, obj, options, lines):
         lines[:] = GoogleDocstring(list(lines), Config(), app, what, name, obj, options).lines()
 
 
+def list_options(app, what, name, obj, options, lines):
+    """List the fields of a settings class that declare an option, with its help, as attributes."""
+    declared = own_options(obj) if what == "class" and dataclasses.is_dataclass(obj) else []
+    if declared:
+        lines += ["", "Attributes:"]
+    for field in declared:
+        text = f"If False: {field.option['help']}" if field.option.get("negated") else field.option["help"]
+        default = f" Default: {field.option['unset']}." if "unset" in field.option else ""
+        lines.append(f"    {field.name}: {text}{default}".replace("*", r"\*"))
+
+
 def to_source(app, name, source):
     """Pages link to the rendered reference, which is none of Sphinx's own, and to files beyond docs/: no links here."""
     source[0] = re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", source[0].replace("(reference.md)", "(reference.rst)"))
@@ -46,6 +59,7 @@ def through(self, node):
 
 
 def setup(app):
+    app.connect("autodoc-process-docstring", list_options)
     app.connect("autodoc-process-docstring", google)
     app.connect("source-read", to_source)
     app.add_node(nodes.abbreviation, override=True, markdown=(through, through))

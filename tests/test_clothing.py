@@ -1,4 +1,4 @@
-"""The main job on real photographs, where they are there: the figures that are promised, by the installed command."""
+"""The documented results on real photographs, in processes of their own, if the photographs are present."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ pytestmark = [
 
 
 def test_engines_agree_on_photographs(tmp_path, measured):
-    """Features to a cosine of 0.9999, and the same label for 99.9 % of images: all of these 372."""
+    """Features have a cosine similarity of 0.9999, and all 372 images get the same label."""
     features, labels = {}, {}
     done, _ = measured("finetune", CLOTHING / "test", "--out", tmp_path / "run", TLCLI_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr.decode()
@@ -60,9 +60,9 @@ def test_finetune_evaluate_and_predict_on_clothing(tmp_path, measured):
     assert warm["images"]["computed"] == 0
     assert warm["files"]["model.safetensors"] == info["files"]["model.safetensors"]
 
-    judged, _ = tlcli("evaluate", run, CLOTHING)
-    assert judged["split"] == "test"
-    assert judged["confusion"] == info["test"]["confusion"]
+    evaluated, _ = tlcli("evaluate", run, CLOTHING)
+    assert evaluated["split"] == "test"
+    assert evaluated["confusion"] == info["test"]["confusion"]
 
     shirts = CLOTHING / "test" / "t-shirt"
     predicted, _ = tlcli("predict", run, shirts, "--out", tmp_path / "rows.csv")
@@ -70,8 +70,8 @@ def test_finetune_evaluate_and_predict_on_clothing(tmp_path, measured):
     assert predicted["labels"] == {name: count for name, count in zip(info["classes"], row, strict=True) if count}
 
 
-def test_check_finds_the_one_photograph_that_is_there_twice(tmp_path, measured):
-    """Saved anew, as a skirt and as shorts; no two others of these 7 million pairs are taken for copies."""
+def test_check_finds_the_photograph_with_two_labels(tmp_path, measured):
+    """It was saved again, as a skirt and as shorts. None of the 7 million other pairs is reported as a copy."""
     done, peak = measured("check", CLOTHING, "--json", TLCLI_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 3, done.stderr.decode()
     found = json.loads(done.stdout)

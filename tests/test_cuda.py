@@ -1,6 +1,6 @@
-"""On a CUDA GPU, whatever was computed there agrees with a CPU; skipped where there is none.
+"""Results on a CUDA GPU agree with those on a CPU; skipped without a GPU.
 
-`TLCLI_TEST_DEVICE=cpu` runs them on a CPU, to see that the tests themselves hold.
+`TLCLI_TEST_DEVICE=cpu` runs these tests on a CPU, to check the tests themselves.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tlcli.features.network import make_preprocessing
 from torch.nn import functional
 
 from tlcli.backbones.cut import cut_at
@@ -21,7 +22,6 @@ from tlcli.commands.inspect import inspect
 from tlcli.commands.predict import predict
 from tlcli.engines.choice import pick_device, pick_precision
 from tlcli.engines.opening import open_runner
-from tlcli.features.network import make_preprocessing
 from tlcli.settings import (
     CacheFeaturesSettings,
     CacheSettings,
@@ -37,30 +37,30 @@ from tlcli.training.head.softmax_regression import fit_paths
 from tlcli.training.tail import compilation
 
 DEVICE = os.environ.get("TLCLI_TEST_DEVICE", "cuda")
-pytestmark = pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="there is no CUDA GPU")
-only_cuda = pytest.mark.skipif(DEVICE != "cuda", reason="there is nothing like it on a CPU")
-HERE, CPU = ComputeSettings(device=DEVICE, workers=1), ComputeSettings(device="cpu", workers=1)
+pytestmark = pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="no CUDA GPU")
+only_cuda = pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA GPU")
+DEVICE_COMPUTE, CPU_COMPUTE = ComputeSettings(device=DEVICE, workers=1), ComputeSettings(device="cpu", workers=1)
 
 
 def train(photos, folder, freeze, report=None, *, name="run", **settings):
-    """A run on the device."""
-    given = FinetuneSettings(
+    """Train a run on the device."""
+    defaults = FinetuneSettings(
         data=photos,
         out=folder / name,
         network=NetworkSettings(size=64, freeze=freeze),
-        compute=HERE,
+        compute=DEVICE_COMPUTE,
         cache=CacheSettings(directory=folder / "cache"),
     )
-    return finetune(replace(given, **settings), report)
+    return finetune(replace(defaults, **settings), report)
 
 
 def rows_of(run, photos, compute):
-    """Labels and confidences of all images."""
+    """Return the predicted labels and confidences of all images."""
     rows = list(predict(PredictSettings(run=run, inputs=(str(photos),), compute=compute)).rows)
     return [row["label"] for row in rows], np.array([row["confidence"] for row in rows])
 
 
-def test_features_in_the_devices_own_precision_agree(report):
+def test_features_in_the_default_precision_agree(report):
     backbone = load_backbone(classes=3)
     preprocessing = make_preprocessing(backbone, "crop")
     pixels = np.random.default_rng(0).integers(0, 256, (9, *preprocessing.shape), np.uint8)
@@ -83,31 +83,31 @@ def test_features_in_the_devices_own_precision_agree(report):
     assert not report.warnings
 
 
-def test_one_cache_serves_both(photos, tmp_path, report):
+def test_both_devices_share_one_cache(photos, tmp_path, report):
     cache, network = CacheSettings(directory=tmp_path), NetworkSettings(size=64)
-    settings = CacheFeaturesSettings(data=photos, network=network, compute=HERE, cache=cache)
+    settings = CacheFeaturesSettings(data=photos, network=network, compute=DEVICE_COMPUTE, cache=cache)
     assert cache_features(settings, report)["computed"] == 45
-    again = cache_features(replace(settings, compute=CPU), report)
+    again = cache_features(replace(settings, compute=CPU_COMPUTE), report)
     assert (again["computed"], again["reused"]) == (0, 45)
 
 
 @pytest.mark.parametrize("freeze", ["all", "blocks.4", "none"])
-def test_a_run_trained_there_predicts_the_same_on_a_cpu(photos, tmp_path, report, freeze):
+def test_a_run_trained_on_the_device_predicts_the_same_on_a_cpu(photos, tmp_path, report, freeze):
     train(photos, tmp_path, freeze, report, training=TrainingSettings(epochs=None if freeze == "all" else 1))
-    labels, confidences = rows_of(tmp_path / "run", photos, HERE)
-    others, other_confidences = rows_of(tmp_path / "run", photos, CPU)
-    assert labels == others
-    np.testing.assert_allclose(confidences, other_confidences, atol=0.02)
+    labels, confidences = rows_of(tmp_path / "run", photos, DEVICE_COMPUTE)
+    cpu_labels, cpu_confidences = rows_of(tmp_path / "run", photos, CPU_COMPUTE)
+    assert labels == cpu_labels
+    np.testing.assert_allclose(confidences, cpu_confidences, atol=0.02)
     assert not [warning for warning in report.warnings if "fp16" in warning or "memory" in warning]
 
 
 def test_views_are_streamed_and_a_finished_run_resumes(photos, tmp_path, report):
-    how = {"training": TrainingSettings(epochs=2), "augmentation": PRESETS["light"]}
-    assert train(photos, tmp_path, "blocks.5", report, **how)["validation"]["accuracy"] > 0.5
-    assert train(photos, tmp_path, "blocks.5", report, **how, resume=True)["was_finished"]
+    settings = {"training": TrainingSettings(epochs=2), "augmentation": PRESETS["light"]}
+    assert train(photos, tmp_path, "blocks.5", report, **settings)["validation"]["accuracy"] > 0.5
+    assert train(photos, tmp_path, "blocks.5", report, **settings, resume=True)["was_finished"]
 
 
-def test_the_head_finds_the_same_minimum():
+def test_the_head_converges_to_the_same_minimum():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(400) % 4
     features = torch.randn(400, 60, generator=generator) + torch.randn(4, 60, generator=generator)[labels]
@@ -129,12 +129,12 @@ def test_a_compiled_tail_trains(photos, tmp_path, report, monkeypatch):
 
 
 @only_cuda
-def test_memory_that_runs_out_halves_the_batch(photos, tmp_path, report):
+def test_running_out_of_memory_halves_the_batch(photos, tmp_path, report):
     _, total = torch.cuda.mem_get_info()
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(2e8 / total)
     try:
-        compute = replace(HERE, batch_size=4096)
+        compute = replace(DEVICE_COMPUTE, batch_size=4096)
         network = NetworkSettings(size=448)
         settings = CacheFeaturesSettings(
             data=photos, network=network, compute=compute, cache=CacheSettings(directory=tmp_path)
@@ -145,9 +145,9 @@ def test_memory_that_runs_out_halves_the_batch(photos, tmp_path, report):
     assert [warning for warning in report.warnings if "ran out of memory; continuing with" in warning]
 
 
-def test_units_are_inspected_there(photos, tmp_path, report):
+def test_units_are_inspected_on_the_device(photos, tmp_path, report):
     settings = InspectSettings(
-        network="tf_efficientnet_lite0", data=photos, out=tmp_path / "units", units=2, compute=HERE
+        network="tf_efficientnet_lite0", data=photos, out=tmp_path / "units", units=2, compute=DEVICE_COMPUTE
     )
     inspect(settings, report)
     assert (tmp_path / "units" / "units.jsonl").read_text()

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits with LeNet-5 from random weights: everything is trained."""
+"""Train LeNet-5 from random weights on the handwritten digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
 
 
 @pytest.mark.slow
-def test_lenet_learns_to_read_digits_of_other_writers(tmp_path):
-    """The last 360 are by writers whose digits are in no other split. (A support vector machine gets 0.958 on them.)"""
+def test_lenet_generalizes_to_digits_of_new_writers(tmp_path):
+    """The last 360 digits are by writers of no other split. (A support vector machine reaches 0.958 on them.)"""
     digits = load_digits()
     first_of_test = len(digits.target) - 360
     for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):

@@ -1,4 +1,4 @@
-"""`import tlcli`: what it gives, and what it costs."""
+"""The public names of `import tlcli`, and what importing them loads."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import tlcli
 
 
 @pytest.mark.parametrize("name", [*tlcli.__all__, "__version__"])
-def test_all_names_are_there(name):
+def test_public_names_exist(name):
     assert getattr(tlcli, name)
     assert name in dir(tlcli)
 
 
 def test_no_name_is_a_module():
-    """Importing a module sets its name in the package, and would take the place of a function."""
+    """Importing a submodule sets its name in the package, which would replace a function of that name."""
     assert not set(tlcli.__all__) & {module.name for module in pkgutil.iter_modules(tlcli.__path__)}
 
 
-def test_other_names_are_not():
-    with pytest.raises(AttributeError, match="no attribute 'train'"):
-        tlcli.train  # noqa: B018 - asking is enough
+def test_other_names_raise():
+    with pytest.raises(AttributeError, match="No tlcli attribute train"):
+        tlcli.train  # noqa: B018 - access is the test
 
 
 def test_settings_and_errors_import_nothing_heavy():

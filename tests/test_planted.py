@@ -1,4 +1,4 @@
-"""Files that somebody made for us to read, their checksums right: refused in a message, and nothing of them is run."""
+"""Hostile files with valid checksums are refused with a message, and never executed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
 
 @pytest.fixture
 def sentinel(tmp_path):
-    """A path that hostile files try to make; gone wrong if it is there at the end."""
+    """A path that hostile files try to create; the test fails if it exists afterwards."""
     path = tmp_path / "sentinel"
     yield path
-    assert not path.exists(), "something of a file was run"
+    assert not path.exists(), "a hostile file was executed"
 
 
-class Runs:
-    """What becomes a call of `os.system` when it is unpickled."""
+class Payload:
+    """Calls `os.system` when it is unpickled."""
 
     def __init__(self, sentinel):
         self.sentinel = sentinel
@@ -47,30 +47,30 @@ class Runs:
 
 
 def torch_file(path, sentinel):
-    torch.save({"conv1.weight": Runs(sentinel)}, path)
+    torch.save({"conv1.weight": Payload(sentinel)}, path)
 
 
 def legacy_torch_file(path, sentinel):
-    torch.save({"conv1.weight": Runs(sentinel)}, path, _use_new_zipfile_serialization=False)
+    torch.save({"conv1.weight": Payload(sentinel)}, path, _use_new_zipfile_serialization=False)
 
 
 def plain_pickle(path, sentinel):
-    path.write_bytes(pickle.dumps(Runs(sentinel)))
+    path.write_bytes(pickle.dumps(Payload(sentinel)))
 
 
 def numpy_file(path, sentinel):
     with path.open("wb") as file:
-        np.save(file, np.array([Runs(sentinel)], dtype=object), allow_pickle=True)
+        np.save(file, np.array([Payload(sentinel)], dtype=object), allow_pickle=True)
 
 
-def scripted(path, sentinel):
+def torchscript_file(path, sentinel):
     torch.jit.script(torch.nn.Linear(2, 2)).save(path)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("make", [torch_file, legacy_torch_file, plain_pickle, numpy_file, scripted])
+@pytest.mark.parametrize("make", [torch_file, legacy_torch_file, plain_pickle, numpy_file, torchscript_file])
 @pytest.mark.parametrize("name", ["weights.pth", "weights.pt", "weights.bin", "weights.safetensors"])
-def test_weights_that_want_to_run_code(make, name, photos, tmp_path, sentinel, capsys):
+def test_weights_are_never_executed(make, name, photos, tmp_path, sentinel, capsys):
     make(tmp_path / name, sentinel)
     command = ["finetune", str(photos), "--backbone", "lenet5", "--weights", str(tmp_path / name)]
     assert run([*command, "--out", str(tmp_path / "run"), "--no-cache", "--quiet"]) == 4
@@ -104,14 +104,14 @@ def tensor(begin, end, shape, dtype="F32"):
         b"",
     ],
 )
-def test_odd_safetensors(content, photos, tmp_path, capsys):
+def test_malformed_safetensors_are_refused(content, photos, tmp_path, capsys):
     (tmp_path / "odd.safetensors").write_bytes(content)
     command = ["finetune", str(photos), "--backbone", "lenet5", "--weights", str(tmp_path / "odd.safetensors")]
     assert run([*command, "--out", str(tmp_path / "run"), "--no-cache", "--quiet"]) == 4
     assert "odd.safetensors" in capsys.readouterr().err
 
 
-def test_weights_that_are_no_numbers(photos, tmp_path, capsys):
+def test_weights_that_are_not_finite_are_refused(photos, tmp_path, capsys):
     from safetensors.torch import save_file
 
     from tlcli.backbones.zoo import load_backbone
@@ -127,7 +127,7 @@ def test_weights_that_are_no_numbers(photos, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def made(photos, tmp_path_factory):
-    """A small run and the cache that it used."""
+    """A small run and its cache."""
     folder = tmp_path_factory.mktemp("made")
     command = ["finetune", str(photos), "--out", str(folder / "run"), "--cache", str(folder / "cache"), *NETWORK]
     assert run([*command, "--quiet"]) == 0
@@ -135,7 +135,7 @@ def made(photos, tmp_path_factory):
 
 
 def planted(made, tmp_path, change):
-    """A copy of the run with another `run.json`, whose checksum is right."""
+    """Copy the run and change its `run.json`, with a valid checksum."""
     folder = tmp_path / "planted"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made / "run", folder)
@@ -151,36 +151,38 @@ DEEP = ("preprocessing", "freeze", "head", "images", "files", "validation", "set
 NEEDED = {"format", "classes", "preprocessing", "files", "temperature", "log_prior", "freeze", "precision", "backbone"}
 
 
-def test_a_run_with_odd_values_is_refused_or_makes_no_difference(made, photos, tmp_path, capsys):
-    """Each key of run.json, and each of those below it, gone or with other values: never a traceback."""
+def test_invalid_values_in_run_json_are_refused_or_ignored(made, photos, tmp_path, capsys):
+    """Remove or replace each key of run.json and its nested objects: there must never be a traceback."""
     whole = json.loads((made / "run" / "run.json").read_text())
-    places = [(key,) for key in whole if key != "sha256"]
-    places += [(key, inner) for key in DEEP for inner in whole[key]]
+    keys = [(key,) for key in whole if key != "sha256"]
+    keys += [(key, inner) for key in DEEP for inner in whole[key]]
     folder, refused = planted(made, tmp_path, lambda info, folder: None), set()
-    for place in places:
-        told = False
+    for key_path in keys:
+        predicted = False
         for value in (..., *ODD):
             info = {key: copy.deepcopy(whole[key]) for key in whole if key != "sha256"}
-            at = info[place[0]] if len(place) > 1 else info
+            at = info[key_path[0]] if len(key_path) > 1 else info
             if value is ...:
-                del at[place[-1]]
+                del at[key_path[-1]]
             else:
-                at[place[-1]] = copy.deepcopy(value)
+                at[key_path[-1]] = copy.deepcopy(value)
             (folder / "run.json").write_text(json.dumps(sealed(info)))
             try:
                 load_run(folder)
             except ArtifactError as error:
-                refused.add(place[0] if str(folder) in error.message else error.message)
+                refused.add(key_path[0] if str(folder) in error.message else error.message)
                 continue
-            if not told or place[0] in NEEDED:  # what is never read may be anything; once is enough
+            if (
+                not predicted or key_path[0] in NEEDED
+            ):  # keys that are never read may have any value; testing one is enough
                 command = ["predict", str(folder), str(photos / "disc" / "00.jpg"), "--workers", "1", "--quiet"]
-                assert run(command) == 0, (place, value)
+                assert run(command) == 0, (key_path, value)
                 assert "disc/00.jpg" in capsys.readouterr().out
-                told = True
+                predicted = True
     assert refused >= NEEDED
 
 
-def test_a_run_that_names_files_elsewhere_is_refused(made, tmp_path, capsys):
+def test_a_run_with_files_outside_its_folder_is_refused(made, tmp_path, capsys):
     outside = tmp_path / "outside.txt"
     outside.write_text("secret")
 
@@ -192,7 +194,7 @@ def test_a_run_that_names_files_elsewhere_is_refused(made, tmp_path, capsys):
 
 
 def reconfigured(made, tmp_path, **changes):
-    """A copy of the run with another `config.json`."""
+    """Copy the run and change its `config.json`."""
 
     def change(info, folder):
         config = json.loads((folder / "config.json").read_text()) | changes
@@ -217,7 +219,7 @@ def reconfigured(made, tmp_path, **changes):
         {"num_classes": 2**40, "pretrained_cfg": {"num_classes": "many"}},
     ],
 )
-def test_a_network_that_loads_something_else_or_cannot_be(
+def test_a_config_that_loads_other_files_or_does_not_match_is_refused(
     changes, made, photos, tmp_path, sentinel, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -230,7 +232,7 @@ def test_a_network_that_loads_something_else_or_cannot_be(
 
 
 class HostileExtension(pa.ExtensionType):
-    """Saved under the name by which old versions of pyarrow unpickled a type from a file's metadata."""
+    """Has the name under which old versions of pyarrow unpickled a type from a file's metadata."""
 
     def __init__(self, payload):
         self.payload = payload
@@ -249,7 +251,7 @@ def features(count, shape=(84,), kind=np.float32):
 
 
 def parts():
-    """Parts that a cache of 84 numbers an image never wrote."""
+    """Return parts that do not match a cache of 84 float32 values per image."""
     digests, views = pa.array([bytes(32)] * 3, pa.binary(32)), pa.array([0] * 3, pa.int32())
     return {
         "another shape": pa.table({"digest": digests, "view": views, "feature": features(3, (85,))}),
@@ -265,7 +267,7 @@ def test_a_pickle_in_the_schema_of_a_part_is_not_loaded(made, photos, tmp_path, 
     cache, views = tmp_path / "cache", pa.array([0] * 3, pa.int32())
     shutil.copytree(made / "cache", cache)
     (folder,) = (path for path in cache.iterdir() if path.name != "memo")
-    hostile = pa.ExtensionArray.from_storage(HostileExtension(pickle.dumps(Runs(sentinel))), views)
+    hostile = pa.ExtensionArray.from_storage(HostileExtension(pickle.dumps(Payload(sentinel))), views)
     digests = pa.array([bytes(32)] * 3, pa.binary(32))
     write_part(folder, pa.table({"digest": digests, "view": hostile, "feature": features(3)}))
     command = ["finetune", str(photos), "--out", str(tmp_path / "run"), "--cache", str(cache), *NETWORK]
@@ -274,7 +276,7 @@ def test_a_pickle_in_the_schema_of_a_part_is_not_loaded(made, photos, tmp_path, 
 
 
 @pytest.mark.parametrize("what", parts())
-def test_a_part_that_holds_something_else_is_passed_over(what, made, photos, tmp_path, capsys):
+def test_a_part_with_other_contents_is_ignored(what, made, photos, tmp_path, capsys):
     cache = tmp_path / "cache"
     shutil.copytree(made / "cache", cache)
     (folder,) = (path for path in cache.iterdir() if path.name != "memo")
@@ -288,7 +290,7 @@ def test_a_part_that_holds_something_else_is_passed_over(what, made, photos, tmp
         assert sha256_file(tmp_path / "run" / name) == sha256_file(made / "run" / name)
 
 
-def test_a_part_that_is_no_arrow_file_is_passed_over(made, photos, tmp_path, capsys):
+def test_a_part_that_is_not_an_arrow_file_is_ignored(made, photos, tmp_path, capsys):
     cache = tmp_path / "cache"
     shutil.copytree(made / "cache", cache)
     (folder,) = (path for path in cache.iterdir() if path.name != "memo")
@@ -302,7 +304,7 @@ def test_a_part_that_is_no_arrow_file_is_passed_over(made, photos, tmp_path, cap
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"[]", b"1e999999"])
-def test_json_that_is_deep_or_odd(content, made, photos, tmp_path, capsys):
+def test_malformed_json_is_refused(content, made, photos, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(made / "run", folder)
     (folder / "run.json").write_bytes(content)
@@ -310,7 +312,7 @@ def test_json_that_is_deep_or_odd(content, made, photos, tmp_path, capsys):
     assert "run.json" in capsys.readouterr().err
 
 
-def test_a_table_may_name_any_file_and_shows_nothing_of_it(made, tmp_path, capsys):
+def test_contents_of_files_named_in_a_table_are_not_shown(made, tmp_path, capsys):
     secret = tmp_path / "secret.txt"
     secret.write_text("the launch code is 0000")
     (tmp_path / "in").mkdir()
@@ -322,22 +324,22 @@ def test_a_table_may_name_any_file_and_shows_nothing_of_it(made, tmp_path, capsy
     assert "root:" not in said.out + said.err
 
 
-WATCHED = """
+AUDITED = """
 import sys
-def watch(event, arguments):
+def audit(event, arguments):
     if event in {"socket.bind", "socket.listen", "socket.connect", "socket.getaddrinfo"}:
         print("NETWORK", event, arguments, file=sys.stderr, flush=True)
-sys.addaudithook(watch)
+sys.addaudithook(audit)
 from tlcli.cli.main import run
 from tlcli.errors import ArtifactError
 sys.exit(run(sys.argv[1:]))
 """
 
 
-def test_nothing_listens_and_nothing_phones_home(photos, made, tmp_path):
-    """Of the commands' own process; those that decode import nothing that could.
+def test_no_network_access(photos, made, tmp_path):
+    """Commands open no sockets; decoding processes import nothing that could.
 
-    Libraries that collect data keep it in the home directory until they send it: nothing may appear there.
+    Libraries with telemetry store data in the home directory before sending it, so nothing may appear there.
     """
     home = tmp_path / "home"
     home.mkdir()
@@ -350,7 +352,7 @@ def test_nothing_listens_and_nothing_phones_home(photos, made, tmp_path):
         ["backbones", "resnet18"],
     ):
         done = subprocess.run(
-            [sys.executable, "-c", WATCHED, *map(str, command)],
+            [sys.executable, "-c", AUDITED, *map(str, command)],
             capture_output=True,
             text=True,
             check=False,
@@ -361,14 +363,14 @@ def test_nothing_listens_and_nothing_phones_home(photos, made, tmp_path):
     assert not list(home.rglob("*"))
 
 
-def test_a_decoder_is_never_unpickled():
-    """What it answers is JSON and bytes: a pickle in its place is no image."""
+def test_the_output_of_a_decoder_is_never_unpickled():
+    """A decoder sends JSON and bytes; a pickle is not accepted as an image."""
     with pytest.raises(EOFError):
-        receive_image(io.BytesIO(pickle.dumps(Runs("/dev/null"))))
+        receive_image(io.BytesIO(pickle.dumps(Payload("/dev/null"))))
 
 
 @pytest.mark.parametrize("length", [-1, 4, 2**40, "3", 1.5, [3]])
-def test_a_decoder_that_sends_less_than_it_says_is_gone(length):
+def test_a_decoder_that_sends_a_wrong_length_is_treated_as_crashed(length):
     stream = io.BytesIO()
     send_image(stream, DecodedImage(digest=bytes(32), pixels=b"abc"))
     whole = stream.getvalue()

@@ -1,4 +1,4 @@
-"""A program that uses the package, for `make lint`: mypy must see through what is imported late. Nothing runs it."""
+"""A program that uses the package. `make lint` checks that mypy sees the types of lazy imports; nothing runs it."""
 
 from pathlib import Path
 from typing import Any, assert_type
@@ -10,4 +10,4 @@ assert_type(finetune(FinetuneSettings(data=Path("photos"))), dict[str, Any])
 assert_type(predict(PredictSettings(run=Path("run"), inputs=("photos",))), tlcli.PredictResult)
 assert_type(NetworkSettings().seed, int)
 assert_type(tlcli.__version__, str)
-print(tlcli.train)  # type: ignore[attr-defined]  # not Any, as what `__getattr__` gives would be
+print(tlcli.train)  # type: ignore[attr-defined]  # unknown names are errors, not Any

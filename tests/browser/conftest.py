@@ -1,4 +1,4 @@
-"""A browser for each file of tests, pages that are watched, and images whose names are traps."""
+"""Fixtures: a browser per test module, monitored pages, and images with hostile names."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ FOLDER = "mein Ordner (ü)"
 
 
 def installed_browser() -> str | None:
-    """Of those on the path the first that can open every file; one packed as a snap cannot."""
+    """Return the first browser on the path that can open every file; one packaged as a snap cannot."""
     found = (shutil.which(name) for name in BROWSERS)
     return next((path for path in found if path and Path(path).resolve().name != "snap"), None)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window. Where there is none the tests are skipped, or fail if TLCLI_REQUIRE_BROWSER is set."""
+    """Headless Chromium. Without it, tests are skipped, or fail if TLCLI_REQUIRE_BROWSER is set."""
     path = installed_browser()
     if path is None:
-        absent = f"none of {', '.join(BROWSERS)} is on the path; to run the tests of pages: apt-get install chromium"
-        (pytest.fail if os.environ.get("TLCLI_REQUIRE_BROWSER") else pytest.skip)(absent)
+        missing = f"none of {', '.join(BROWSERS)} is on the path; to run the browser tests: apt-get install chromium"
+        (pytest.fail if os.environ.get("TLCLI_REQUIRE_BROWSER") else pytest.skip)(missing)
     from playwright.sync_api import sync_playwright
 
-    # Its own pages are all it opens, and the sandbox would refuse to start as root: Playwright leaves it off.
+    # Playwright disables the sandbox, which would not start as root; only our own pages are opened.
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path) as started:
         yield started
 
 
 @pytest.fixture
 def visit(browser):
-    """Open a page: `visit(path, width=PHONE, dark=True)` gives a `Visit`. In the end none may have complaints."""
+    """Open pages with `visit(path, width=PHONE, dark=True)`, which returns a `Visit`; complaints fail the test."""
     visits: list[Visit] = []
 
     def open_page(path: Path, *, width: int = DESKTOP, dark: bool = False) -> Visit:
@@ -57,7 +57,7 @@ def visit(browser):
 
 @pytest.fixture(scope="module")
 def hostile(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of `photos`, two thirds to train on, one unreadable, in which every name would like to be markup."""
+    """A table of `photos` with two thirds for training, one unreadable image, and markup in all names."""
     root = tmp_path_factory.mktemp("browser") / FOLDER
     rows = []
     for shape, label in TRAPS.items():
@@ -65,7 +65,7 @@ def hostile(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         for path in sorted((photos / shape).iterdir()):
             copy = folder / f'"><svg onload=alert(3)> & {path.name}'
-            if shape == "stripes":  # larger than the windows in which they are shown
+            if shape == "stripes":  # larger than the browser windows
                 Image.open(path).resize((1536, 1280)).save(copy)
             else:
                 copy.write_bytes(path.read_bytes())

@@ -1,4 +1,4 @@
-"""inspect.html as its reader meets it: it needs nothing else, names stay text, and patches open their images."""
+"""inspect.html in a browser: self-contained, safe with hostile names, and patches open their images."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from tlcli.settings import ComputeSettings, InspectSettings
 
 WIDTHS = pytest.mark.parametrize("width", [PHONE, DESKTOP])
 SIZES = {TRAPS["disc"]: 96, TRAPS["square"]: 96, TRAPS["stripes"]: 1536}
-"""Pixels across the images of each class."""
+"""Width in pixels of the images of each class."""
 SCHEMES = pytest.mark.parametrize("dark", [False, True])
 
 
 @pytest.fixture(scope="module")
 def written(hostile):
-    """The page, beside `units.jsonl`, about two units of either convolution of LeNet-5."""
+    """The page for two units of each convolution of LeNet-5; `units.jsonl` is next to it."""
     out = hostile.parent / "Einheiten <u>"
     settings = InspectSettings(
         network="lenet5",
@@ -38,13 +38,13 @@ def patches(shown):
 
 
 def rows_of(written):
-    """The lines of `units.jsonl` by layer, unit, and rank."""
+    """Return the lines of `units.jsonl` by layer, unit and rank."""
     lines = (written.parent / "units.jsonl").read_text(encoding="utf8").splitlines()
     return {(row["layer"], row["unit"], row["rank"]): row for row in map(json.loads, lines)}
 
 
 def key_of(patch):
-    """Layer, unit and rank of a patch or projection."""
+    """Return layer, unit and rank of a patch or projection."""
     layer = patch.evaluate("patch => patch.closest('section').id").removeprefix("layer-")
     rank, unit = re.match(r"\w+ (\d+) of unit (\d+),", patch.get_attribute("aria-label")).groups()
     return int(layer), int(unit), int(rank)
@@ -56,13 +56,13 @@ def opened(shown):
 
 @WIDTHS
 @SCHEMES
-def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
+def test_the_page_is_complete_and_readable(visit, written, tmp_path, width, dark):
     shown = visit(written, width=width, dark=dark)
     assert shown.page.title() == "lenet5 – tlcli inspect"
     assert shown.page.get_by_role("heading").all_text_contents() == ["lenet5", "1 conv1", "2 conv2"]
     assert patches(shown).count() == 2 * 2 * 2 * 9  # layers, units, patches and projections
     assert shown.broken_images() == []
-    assert (shown.sticking_out(), shown.faint()) == ([], [])
+    assert (shown.overflow(), shown.low_contrast()) == ([], [])
     for full in (False, True):
         seen = shown.screenshot(tmp_path / f"{width}{'-dark' * dark}{'-full' * full}.png", full=full)
         assert colors(seen) > 100
@@ -94,13 +94,13 @@ def test_a_patch_opens_its_image(visit, written, tmp_path, width, dark):
         for axis, side in (("x", "width"), ("y", "height")):
             assert outer[axis] - 1 <= inner[axis]
             assert inner[axis] + inner[side] <= outer[axis] + outer[side] + 1
-        assert (shown.sticking_out(), shown.faint()) == ([], [])
+        assert (shown.overflow(), shown.low_contrast()) == ([], [])
         shown.screenshot(tmp_path / f"{width}{'-dark' * dark}-{number}.png")
         opened(shown).get_by_role("button", name="Close").click()
     assert seen > {TRAPS["disc"]}
 
 
-def test_the_ways_out(visit, written):
+def test_closing_the_dialog(visit, written):
     shown = visit(written)
     patches(shown).first.click()
     shown.page.keyboard.press("Escape")
@@ -112,7 +112,7 @@ def test_the_ways_out(visit, written):
     expect(opened(shown)).not_to_be_visible()
 
 
-def test_by_keyboard_alone(visit, written):
+def test_keyboard_navigation(visit, written):
     shown, rows = visit(written), rows_of(written)
     press, focused = shown.page.keyboard.press, shown.page.locator(":focus")
     for name in ("1 conv1", "2 conv2"):
@@ -135,7 +135,7 @@ def test_by_keyboard_alone(visit, written):
         press("Tab")
 
 
-def test_names_are_text(visit, written):
+def test_names_are_escaped(visit, written):
     shown = visit(written)
     for label in TRAPS.values():
         shown.page.locator("button").and_(shown.page.get_by_label(label)).first.click()
@@ -145,14 +145,14 @@ def test_names_are_text(visit, written):
 
 
 @SCHEMES
-def test_on_paper(visit, written, dark):
+def test_printing(visit, written, dark):
     shown = visit(written, width=PAPER, dark=dark)
     shown.page.emulate_media(media="print")
-    assert shown.sticking_out() == []
+    assert shown.overflow() == []
     expect(shown.page.get_by_role("navigation")).not_to_be_visible()
     expect(shown.page.get_by_role("heading", name="conv2")).to_be_visible()
     first, second = (shown.page.get_by_role("article").nth(number).bounding_box() for number in range(2))
-    assert (first["y"], first["width"]) == (second["y"], second["width"])  # side by side, or paper is wasted
+    assert (first["y"], first["width"]) == (second["y"], second["width"])  # side by side, to save paper
     paper = shown.printed()
     assert paper.count(b"/Type /Page\n") in {1, 2, 3}
     assert paper.count(b"/Subtype /Image") > 2 * 2 * 2  # patches, projections and the filters

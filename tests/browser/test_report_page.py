@@ -1,4 +1,4 @@
-"""report.html as its reader meets it, of a head and of a whole network: it needs nothing else, and names stay text."""
+"""report.html in a browser, for a trained head and a trained network: self-contained, and safe with hostile names."""
 
 import io
 import re
@@ -24,7 +24,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def written(request, hostile):
-    """The page of a run with test images and one image that could not be read."""
+    """The page of a run with test images and one unreadable image."""
     network, training = KINDS[request.param]
     out = hostile.parent / f"Lauf <u>{request.param}"
     settings = FinetuneSettings(
@@ -42,16 +42,16 @@ def written(request, hostile):
 
 @WIDTHS
 @SCHEMES
-def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
+def test_the_page_is_complete_and_readable(visit, written, tmp_path, width, dark):
     shown = visit(written, width=width, dark=dark)
     name = written.parent.name
     assert name in shown.page.title()
     expect(shown.page.get_by_role("heading", name=name, exact=True)).to_be_visible()
-    for split in shown.page.get_by_role("group", name="Images that judge").get_by_role("button").all():
+    for split in shown.page.get_by_role("group", name="Evaluated split").get_by_role("button").all():
         split.click()
         expect(split).to_have_attribute("aria-pressed", "true")
         assert shown.broken_images() == []
-        assert (shown.sticking_out(), shown.faint()) == ([], [])
+        assert (shown.overflow(), shown.low_contrast()) == ([], [])
         spilling = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
         assert shown.page.locator(".figure b").filter(visible=True).evaluate_all(spilling) == []
         for full in (False, True):
@@ -61,7 +61,7 @@ def test_it_is_whole_and_readable(visit, written, tmp_path, width, dark):
             assert ground(seen) < 40 if dark else ground(seen) > 230
 
 
-def test_names_are_text(visit, written):
+def test_names_are_escaped(visit, written):
     shown = visit(written)
     for label in TRAPS.values():
         assert shown.page.get_by_text(label, exact=True).filter(visible=True).count() > 0
@@ -70,16 +70,16 @@ def test_names_are_text(visit, written):
 
 
 @SCHEMES
-def test_on_paper(visit, written, dark):
+def test_printing(visit, written, dark):
     shown = visit(written, width=PAPER, dark=dark)
     shown.page.emulate_media(media="print")
-    assert shown.sticking_out() == []
+    assert shown.overflow() == []
     assert shown.page.get_by_text("balanced accuracy").filter(visible=True).count() > 0
     assert 1 <= shown.printed().count(b"/Type /Page\n") <= 12
 
 
 def dialog(shown, heading):
-    """The open dialog with this heading."""
+    """Locate the dialog with this heading."""
     return shown.page.get_by_role("dialog", name=heading, exact=True)
 
 
@@ -87,16 +87,16 @@ def dialog(shown, heading):
 def test_a_number_opens_its_images(visit, written, width, dark):
     shown = visit(written, width=width, dark=dark)
     name = TRAPS["disc"]
-    number = shown.page.get_by_role("button", name=f" of {name} called {name}")
+    number = shown.page.get_by_role("button", name=f" of {name} predicted as {name}")
     number.click()
-    gallery = dialog(shown, f"{name}, and called so")
+    gallery = dialog(shown, f"{name}, predicted correctly")
     expect(gallery).to_be_visible()
     thumbs = gallery.get_by_role("button", name=".jpg")
     assert thumbs.count() == int(number.text_content()) > 0
     thumbs.first.click()
     image = dialog(shown, name)
     expect(image.get_by_role("definition").filter(has_text=re.compile(r"& 1\d\.jpg$"))).to_be_visible()
-    assert (shown.broken_images(), shown.sticking_out(), shown.faint()) == ([], [], [])
+    assert (shown.broken_images(), shown.overflow(), shown.low_contrast()) == ([], [], [])
     shown.page.keyboard.press("Escape")
     expect(image).not_to_be_visible()
     expect(gallery).to_be_visible()
@@ -122,23 +122,23 @@ def test_sorting(visit, written):
 @SCHEMES
 def test_charts_are_drawn(visit, written, dark):
     shown = visit(written, dark=dark)
-    for name in ("Reliability diagram", "Map of the images' features", re.compile("Learning curves|Sweep of L2")):
+    for name in ("Reliability diagram", "Map of the images' features", re.compile("Learning curves|L2 sweep")):
         chart = shown.page.get_by_role("img", name=name)
         drawn = Image.open(io.BytesIO(chart.screenshot())).convert("RGB")
         assert colors(drawn) > 30
         assert ground(drawn) < 50 if dark else ground(drawn) > 230
 
 
-def test_one_class_alone_on_the_map(visit, written):
+def test_highlighting_a_class_on_the_map(visit, written):
     shown = visit(written)
     chart, chip = shown.page.locator("#scatter"), shown.page.locator("#map").get_by_role("button", name=TRAPS["disc"])
-    all_of_them = chart.screenshot()
+    before = chart.screenshot()
     chip.click()
     expect(chip).to_have_attribute("aria-pressed", "true")
-    assert chart.screenshot() != all_of_them
+    assert chart.screenshot() != before
     chip.click()
     expect(chip).to_have_attribute("aria-pressed", "false")
-    assert chart.screenshot() == all_of_them
+    assert chart.screenshot() == before
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
@@ -146,7 +146,7 @@ def test_a_point_of_the_map_shows_its_image(visit, written, width):
     shown = visit(written, width=width)
     page, hover = shown.page, shown.page.locator("#hover")
     page.locator("#map").scroll_into_view_if_needed()
-    place = page.evaluate(
+    point = page.evaluate(
         """() => {
           const drawn = Chart.getChart("scatter"), point = drawn.getDatasetMeta(0).data[0];
           drawn.canvas.scrollIntoView({ block: "center" });
@@ -155,17 +155,17 @@ def test_a_point_of_the_map_shows_its_image(visit, written, width):
         }"""
     )
     expect(hover).not_to_be_visible()
-    page.mouse.move(place["x"], place["y"])
+    page.mouse.move(point["x"], point["y"])
     hover.wait_for(state="visible")
-    said = hover.text_content()
-    assert any(label in said for label in TRAPS.values())
+    description = hover.text_content()
+    assert any(label in description for label in TRAPS.values())
     box = hover.bounding_box()
     assert 0 <= box["x"] <= box["x"] + box["width"] <= width
-    assert (shown.sticking_out(), shown.broken_images()) == ([], [])
-    page.mouse.click(place["x"], place["y"])
+    assert (shown.overflow(), shown.broken_images()) == ([], [])
+    page.mouse.click(point["x"], point["y"])
     opened = page.locator("#image")
     expect(opened).to_be_visible()
-    assert said.startswith(opened.get_by_role("heading").text_content())
+    assert description.startswith(opened.get_by_role("heading").text_content())
     page.keyboard.press("Escape")
     page.mouse.wheel(0, 200)
     hover.wait_for(state="hidden")
@@ -173,8 +173,8 @@ def test_a_point_of_the_map_shows_its_image(visit, written, width):
 
 def test_an_image_links_to_its_file(visit, written):
     shown = visit(written)
-    for number in range(shown.page.locator("[data-list=hits] button").count()):
-        shown.page.locator("[data-list=hits] button").nth(number).click()
+    for number in range(shown.page.locator("[data-list=correct] button").count()):
+        shown.page.locator("[data-list=correct] button").nth(number).click()
         address = shown.page.locator("#image a").get_attribute("href")
         assert Path(unquote(urlsplit(address).path)).is_file()
         shown.page.keyboard.press("Escape")

@@ -1,4 +1,4 @@
-"""The watch that is kept on pages finds what it is for."""
+"""Visits find the problems that they look for."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from visits import DESKTOP, PHONE, Visit, colors, ground
 
 @pytest.fixture
 def shown(browser, tmp_path):
-    """Open a page that consists of `text`, with nobody who minds its complaints."""
+    """Open a page that consists of `text`; complaints do not fail the test."""
     visits = []
 
     def open_text(text, **options):
@@ -33,8 +33,8 @@ def shown(browser, tmp_path):
         ("<script>console.error('oh')</script>", "console, error: oh"),
         ("<script>nothing.there()</script>", "uncaught: nothing is not defined"),
         ("<script>alert(1)</script>", "alert: 1"),
-        ("<img src=x.png>", "asked for file:"),
-        ("<script src='http://127.0.0.1:9/x.js'></script>", "asked for http:"),
+        ("<img src=x.png>", "requested file:"),
+        ("<script src='http://127.0.0.1:9/x.js'></script>", "requested http:"),
         ("<link rel=stylesheet href='other.css'>", "failed: file:"),
     ],
 )
@@ -42,20 +42,20 @@ def test_complaints(shown, text, complaint):
     assert complaint in "\n".join(shown(text).complaints)
 
 
-def test_nothing_to_complain_about(shown):
+def test_no_complaints(shown):
     one = shown(
         "<a href='#b'>go</a><img src='data:image/svg+xml,<svg xmlns=\"http://www.w3.org/2000/svg\"/>'><p id=b>b"
     )
     one.page.get_by_text("go").click()
     assert one.complaints == []
-    assert (one.sticking_out(), one.broken_images(), one.faint()) == ([], [], [])
+    assert (one.overflow(), one.broken_images(), one.low_contrast()) == ([], [], [])
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
-def test_what_sticks_out(shown, width):
+def test_overflowing_elements(shown, width):
     wide = "<div style='width: 1300px'>wide</div>"
-    assert "DIV to 13" in shown(wide, width=width).sticking_out()[1]
-    assert shown(f"<div style='overflow-x: auto'>{wide}</div>", width=width).sticking_out() == []
+    assert "DIV to 13" in shown(wide, width=width).overflow()[1]
+    assert shown(f"<div style='overflow-x: auto'>{wide}</div>", width=width).overflow() == []
 
 
 def test_broken_images(shown):
@@ -78,10 +78,10 @@ def test_broken_images(shown):
         ("", True, []),
     ],
 )
-def test_faint_texts(shown, style, dark, found):
-    """Ratios by hand; half transparent colors may be rounded either way."""
+def test_low_contrast_text(shown, style, dark, found):
+    """Ratios are computed manually; rounding of translucent colors may differ."""
     one = shown(f"<style>:root {{ color-scheme: light dark }}</style><p style='{style}'>text", dark=dark)
-    assert [float(line.split(": text")[0]) for line in one.faint()] == pytest.approx(found, abs=0.04)
+    assert [float(line.split(": text")[0]) for line in one.low_contrast()] == pytest.approx(found, abs=0.04)
 
 
 def test_screenshots(shown, tmp_path):
@@ -102,7 +102,7 @@ def test_printing(shown):
 
 @pytest.mark.parametrize(("required", "outcome"), [("", "1 skipped"), ("1", "1 error")])
 def test_without_a_browser(tmp_path, required, outcome):
-    """Left out where a reader has none, an error where one is required, and either way it says what to install."""
+    """Without a browser, tests are skipped, or fail if one is required; the message names the package to install."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}"]
     done = subprocess.run(
         [*command, f"{Path(__file__)}::test_printing"],

@@ -1,13 +1,13 @@
-"""Pages opened in a real browser, and what is asked of every one of them.
+"""Open pages in a real browser and monitor them.
 
-A test opens a page with the fixture `visit` and acts on `Visit.page`, which is Playwright's:
+A test opens a page with the fixture `visit` and uses `Visit.page`, a Playwright page:
 
     def test_sorting(visit, report):
         shown = visit(report, width=PHONE, dark=True)
         shown.page.get_by_role("button", name="recall").click()
         assert shown.page.locator("tbody tr").first.text_content() == ...
 
-When the test ends, the fixture fails it for whatever went wrong unseen: `Visit.complaints`.
+At the end of the test, the fixture fails it if there are any `Visit.complaints`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page, Request
 
 PHONE, DESKTOP = 390, 1280
-"""CSS pixels across."""
+"""Widths in CSS pixels."""
 HEIGHTS = {PHONE: 844, DESKTOP: 900}
 PAPER = 718
-"""CSS pixels across an A4 page between margins of 1 cm."""
+"""Width in CSS pixels of an A4 page with margins of 1 cm."""
 TRAPS = {"disc": "<script>alert(1)</script>", "square": "\"&'", "stripes": "<img src=x onerror=alert(2)>"}
-"""What the table `hostile` calls the classes of `photos`."""
+"""Class names in the table `hostile`, by class of `photos`."""
 
-STICKING_OUT = """() => {
+OVERFLOW = """() => {
   const room = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= room) return [];
   const scrolls = (element) => element && element !== document.body && element !== document.documentElement
@@ -58,8 +58,8 @@ BROKEN_IMAGES = """async () => {
   return broken;
 }"""
 
-# Colors are laid on each other by a canvas, which knows every notation; ground comes from the color scheme.
-FAINT = """() => {
+# A canvas blends the colors, since it parses every notation; the background comes from the color scheme.
+LOW_CONTRAST = """() => {
   const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const probe = document.body.appendChild(document.createElement("i"));
   probe.style.background = "Canvas";
@@ -95,14 +95,14 @@ FAINT = """() => {
 
 
 class Visit:
-    """One page in a window of its own; `page` is Playwright's, for all that isn't here."""
+    """A page in its own window; `page` is the Playwright page."""
 
     page: Page
     complaints: list[str]
-    """What no page may do: console messages, uncaught errors, alerts, and requests for anything but itself."""
+    """Console messages, uncaught errors, alerts, and requests for anything but the page itself."""
 
     def __init__(self, browser: Browser, path: Path, *, width: int, dark: bool):
-        """Open the file at `path`; a phone's width also makes a touch screen and a phone's viewport."""
+        """Open the file at `path`; the width `PHONE` also emulates a touch screen and a mobile viewport."""
         self.complaints = []
         self._address = path.absolute().as_uri()
         self._context = browser.new_context(
@@ -116,43 +116,43 @@ class Visit:
         page.on("console", lambda message: self._complain(f"console, {message.type}: {message.text}"))
         page.on("pageerror", lambda error: self._complain(f"uncaught: {error}"))
         page.on("requestfailed", lambda request: self._complain(f"failed: {request.url[:80]} {request.failure}"))
-        page.on("request", self._asked)
-        page.on("dialog", self._alerted)
+        page.on("request", self._requested)
+        page.on("dialog", self._dialog_opened)
         page.goto(self._address)
 
     def _complain(self, text: str) -> None:
         self.complaints.append(text)
 
-    def _asked(self, request: Request) -> None:
+    def _requested(self, request: Request) -> None:
         own = unquote(request.url.split("#")[0]) == unquote(self._address)
         if not own and not request.url.startswith(("data:", "blob:")):
-            self._complain(f"asked for {request.url}")
+            self._complain(f"requested {request.url}")
 
-    def _alerted(self, dialog: Dialog) -> None:
+    def _dialog_opened(self, dialog: Dialog) -> None:
         self._complain(f"{dialog.type}: {dialog.message}")
         dialog.dismiss()
 
-    def sticking_out(self) -> list[str]:
-        """By what the page scrolls sideways; empty when it doesn't."""
-        return self.page.evaluate(STICKING_OUT)
+    def overflow(self) -> list[str]:
+        """Return the elements that make the page scroll horizontally."""
+        return self.page.evaluate(OVERFLOW)
 
     def broken_images(self) -> list[str]:
-        """Addresses of `img` elements and of backgrounds that can't be decoded."""
+        """Return the URLs of images and backgrounds that cannot be decoded."""
         return self.page.evaluate(BROKEN_IMAGES)
 
-    def faint(self) -> list[str]:
-        """Texts whose contrast with the colors behind them is below WCAG 2's AA: 4.5, or 3 where they are large.
+    def low_contrast(self) -> list[str]:
+        """Return texts whose contrast is below level AA of WCAG 2: 4.5, or 3 for large text.
 
-        Background images and gradients don't count as colors.
+        Background images and gradients are ignored.
         """
-        return self.page.evaluate(FAINT)
+        return self.page.evaluate(LOW_CONTRAST)
 
     def screenshot(self, path: Path | None = None, *, full: bool = False) -> Image.Image:
-        """What the window shows, or with `full` the page down to its end; kept as a PNG where a path is given."""
+        """Capture the window, or the `full` page; save it as a PNG if a path is given."""
         return Image.open(io.BytesIO(self.page.screenshot(path=path, full_page=full))).convert("RGB")
 
     def printed(self) -> bytes:
-        """The page on A4 as a PDF."""
+        """Print the page to a PDF on A4."""
         return self.page.pdf(format="A4", margin=dict.fromkeys(("top", "right", "bottom", "left"), "1cm"))
 
     def close(self) -> None:
@@ -160,12 +160,12 @@ class Visit:
 
 
 def ground(shown: Image.Image) -> int:
-    """The commonest color of an RGB image, as a gray from 0 to 255."""
+    """Return the most frequent color of an RGB image, as a gray level from 0 to 255."""
     colors = shown.getcolors(shown.width * shown.height)
     _, (red, green, blue) = max(colors)
     return (red + green + blue) // 3
 
 
 def colors(shown: Image.Image) -> int:
-    """How many colors an RGB image has."""
+    """Count the colors of an RGB image."""
     return len(shown.getcolors(shown.width * shown.height))

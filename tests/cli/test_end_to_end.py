@@ -152,41 +152,64 @@ def test_module_and_version():
     assert done.stdout.startswith("tlcli 0.")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_in_the_middle_the_next_run_goes_on(photos, tmp_path, number):
-    """Ctrl-C, a termination and a kill leave a usable cache, no half-made run and no process behind."""
-    data = tmp_path / "photos"
+LONG_RUN = ("--size", 64, "--batch-size", 4)
+
+
+@pytest.fixture(scope="module")
+def long_data(photos, tmp_path_factory):
+    """A dataset whose features take several seconds to compute."""
+    data = tmp_path_factory.mktemp("long") / "photos"
     shutil.copytree(photos, data)
-    slow = data / "stripes"
+    content = (data / "stripes" / "00.jpg").read_bytes()
     for index in range(2500):
-        (slow / f"copy{index:04d}.jpg").write_bytes((slow / "00.jpg").read_bytes() + b"%d" % index)
-    command = [*TLCLI, "finetune", str(data), "--size", "64", "--out", str(tmp_path / "run"), "--batch-size", "4"]
-    environment = os.environ | {"TLCLI_CACHE": str(tmp_path / "cache")}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+        (data / "stripes" / f"copy{index:04d}.jpg").write_bytes(content + b"%d" % index)
+    return data
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(long_data, tmp_path_factory):
+    """The result of finetune on `long_data`."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    out = ["--out", root / "run", "--json"]
+    return json.loads(call("finetune", long_data, *LONG_RUN, *out, TLCLI_CACHE=str(root / "cache")).stdout)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
+def test_stopped_while_computing_features_the_next_run_resumes(long_data, uninterrupted, tmp_path, number):
+    """Ctrl-C, a termination and a kill leave a usable cache, no partial run and no process behind."""
+    command = ["finetune", long_data, *LONG_RUN, "--out", tmp_path / "run"]
+    environment = {"TLCLI_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen([*TLCLI, *map(str, command)], env=os.environ | environment, stderr=subprocess.PIPE)
     while b"to compute" not in process.stderr.readline():
         assert process.poll() is None
     children = []
     while not children:
-        assert process.poll() is None, "decoding happens in other processes"
+        assert process.poll() is None, "images are decoded in other processes"
         tasks = Path(f"/proc/{process.pid}/task").iterdir()
         children = [pid for task in tasks for pid in (task / "children").read_text().split()]
     while not list((tmp_path / "cache").glob("*/part-*.arrow")):
-        assert process.poll() is None, "parts appear while the work is under way"
+        assert process.poll() is None, "parts are written during the computation"
         time.sleep(0.01)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1].decode()
+    messages = process.communicate(timeout=60)[1].decode()
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    assert process.returncode == expected, said
+    assert process.returncode == expected, messages
     if number != signal.SIGKILL:
-        assert "the same command goes on" in said
+        assert "the same command goes on" in messages
         assert not (tmp_path / "run").exists()
     time.sleep(1)
     assert not [pid for pid in children if Path(f"/proc/{pid}/exe").exists()]
 
-    again = call(*command[1:], "--overwrite", "--json", TLCLI_CACHE=str(tmp_path / "cache"))
+    again = call(*command, "--overwrite", "--json", **environment)
     assert again.returncode == 0, again.stderr
-    clean = call(*command[1:-4], "--out", tmp_path / "clean", "--json", TLCLI_CACHE=str(tmp_path / "fresh"))
-    resumed, uninterrupted = json.loads(again.stdout), json.loads(clean.stdout)
+    resumed = json.loads(again.stdout)
     assert uninterrupted["images"]["reused"] == 0
     assert resumed["images"]["reused"] > 0
     assert resumed["files"]["model.safetensors"] == uninterrupted["files"]["model.safetensors"]

@@ -1,4 +1,4 @@
-"""--cluster: a local cluster of two workers gives what one process gives, whoever dies."""
+"""`--cluster`: a local cluster of two workers gives the same result as one process, even if a worker dies."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ LISTENING = "0A"
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two workers of a core each, for all tests here."""
-    if importlib.util.find_spec("ray") is None:  # not by importing it, before it was told to be quiet
+    """Two workers with one core each, for all tests of this module."""
+    if importlib.util.find_spec("ray") is None:  # without importing it, which would configure its logging
         pytest.skip("needs ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
@@ -52,7 +52,7 @@ def cluster():
 
 @pytest.fixture
 def inbox(photos, tmp_path, monkeypatch):
-    """Twenty-three images, one of them broken, relative to the working directory."""
+    """Twenty-three images, one of them damaged, relative to the working directory."""
     for path in sorted(photos.rglob("*.jpg"))[::2]:
         target = tmp_path / "inbox" / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,16 +62,16 @@ def inbox(photos, tmp_path, monkeypatch):
     return "inbox"
 
 
-def spread(trained, inbox, report=None, out="parts", size=4, **changes):
+def predict_on_cluster(trained, inbox, report=None, out="parts", size=4, **changes):
     settings = ClusterSettings(cores=1, part_size=size)
     return predict(PredictSettings(run=trained.run, inputs=(inbox,), out=out, cluster=settings, **changes), report)
 
 
 def processes_below(ancestor):
-    """Process numbers of all descendants, and what each calls itself."""
+    """Return the command line of each descendant process by process ID."""
     parents, names = {}, {}
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the process has ended
             parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
             names[int(entry.name)] = (entry / "cmdline").read_bytes().decode(errors="replace")
 
@@ -85,8 +85,8 @@ def processes_below(ancestor):
     return {process: names[process] for process in parents if is_below(process)}
 
 
-class Killing(Silent):
-    """Kills a worker when the first part is done."""
+class WorkerKiller(Silent):
+    """A reporter that kills a worker when the first part is done."""
 
     def __init__(self):
         self.killed = None
@@ -102,27 +102,27 @@ class Killing(Silent):
         yield advance
 
 
-def test_rows_are_those_of_one_machine_though_a_worker_dies(cluster, trained, inbox, capfd):
+def test_rows_equal_those_of_one_process_although_a_worker_dies(cluster, trained, inbox, capfd):
     del cluster
     whole = predict(PredictSettings(run=trained.run, inputs=(inbox,), out="whole.parquet", min_confidence=0.9))
-    report = Killing()
-    result = spread(trained, inbox, report, min_confidence=0.9)
+    report = WorkerKiller()
+    result = predict_on_cluster(trained, inbox, report, min_confidence=0.9)
     assert report.killed
     assert sorted(path.name for path in Path("parts").iterdir()) == [
         INDEX,
         *(f"part-{number:05d}.parquet" for number in range(6)),
     ]
     expected = pq.read_table("whole.parquet")
-    assert pq.read_table("parts").equals(expected), "readers of folders take the parts in order, and nothing else"
+    assert pq.read_table("parts").equals(expected), "readers of a folder read the parts in order, and no other files"
     assert [pq.read_metadata(part_path(Path("parts"), number)).num_rows for number in range(6)] == [4] * 5 + [3]
     for field in ("images", "labels", "review", "failed", "failures"):
         assert getattr(result, field) == getattr(whole, field)
-    assert capfd.readouterr() == ("", ""), "Ray keeps to itself"
+    assert capfd.readouterr() == ("", ""), "Ray prints nothing"
 
 
-def test_resume_makes_only_what_is_missing_or_damaged(cluster, trained, inbox, report):
+def test_resume_computes_only_missing_and_damaged_parts(cluster, trained, inbox, report):
     del cluster
-    first = spread(trained, inbox)
+    first = predict_on_cluster(trained, inbox)
     parts = [part_path(Path("parts"), number) for number in range(6)]
     before = [pq.read_table(part) for part in parts]
     times = [part.stat().st_mtime_ns for part in parts]
@@ -133,12 +133,12 @@ def test_resume_makes_only_what_is_missing_or_damaged(cluster, trained, inbox, r
     (parts[2].with_name(".part-00002.parquet.killed.tmp")).touch()
 
     with pytest.raises(UsageError, match="is not empty"):
-        spread(trained, inbox)
+        predict_on_cluster(trained, inbox)
     with pytest.raises(ArtifactError, match="top"):
-        spread(trained, inbox, top=2, resume=True)
+        predict_on_cluster(trained, inbox, top=2, resume=True)
     with pytest.raises(ArtifactError, match="part_size"):
-        spread(trained, inbox, size=5, resume=True)
-    again = spread(trained, inbox, report, resume=True)
+        predict_on_cluster(trained, inbox, size=5, resume=True)
+    again = predict_on_cluster(trained, inbox, report, resume=True)
     assert (again.images, again.labels, again.failed) == (first.images, first.labels, first.failed)
     assert [pq.read_table(part) for part in parts] == before
     assert [part.stat().st_mtime_ns == time for part, time in zip(parts, times, strict=True)] == [
@@ -146,14 +146,14 @@ def test_resume_makes_only_what_is_missing_or_damaged(cluster, trained, inbox, r
     ]
     assert any("part-00004.parquet is damaged" in text for text in report.warnings)
 
-    assert spread(trained, inbox, resume=True).was_finished
+    assert predict_on_cluster(trained, inbox, resume=True).was_finished
     Path("inbox/disc/00.jpg").unlink()
     with pytest.raises(ArtifactError, match="inputs"):
-        spread(trained, inbox, resume=True)
-    assert spread(trained, inbox, overwrite=True).images == first.images - 1
+        predict_on_cluster(trained, inbox, resume=True)
+    assert predict_on_cluster(trained, inbox, overwrite=True).images == first.images - 1
 
 
-def test_features_are_those_of_one_machine(cluster, photos, tmp_path):
+def test_features_equal_those_of_one_process(cluster, photos, tmp_path):
     del cluster
     data = tmp_path / "photos"
     shutil.copytree(photos, data)
@@ -185,13 +185,13 @@ def test_features_are_those_of_one_machine(cluster, photos, tmp_path):
 
 
 class PickyError(Exception):
-    """It can be pickled, and can't be made again."""
+    """Can be pickled, but not unpickled."""
 
     def __init__(self, one, two):
         super().__init__(f"{one} and {two}")
 
 
-def test_errors_that_cannot_be_pickled_arrive_as_what_they_say():
+def test_errors_that_cannot_be_pickled_arrive_as_text():
     error = PickyError("this", "that")
     error.add_note("where it was")
     sent = pickle.loads(pickle.dumps(_portable(error)))
@@ -199,7 +199,7 @@ def test_errors_that_cannot_be_pickled_arrive_as_what_they_say():
     assert sent.__notes__ == ["where it was"]
 
 
-def test_what_a_worker_raises_arrives(cluster):
+def test_errors_of_workers_are_raised(cluster):
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -215,8 +215,7 @@ def test_what_a_worker_raises_arrives(cluster):
     assert caught.value.path == "/somewhere"
 
 
-def test_nobody_else_can_reach_a_cluster_of_one_machine(cluster):
-    """Its processes listen on the loopback address, if at all."""
+def test_local_cluster_listens_only_on_the_loopback_address(cluster):
     del cluster
     ours = {
         str(link.readlink())
@@ -230,13 +229,13 @@ def test_nobody_else_can_reach_a_cluster_of_one_machine(cluster):
     assert set(listening) <= LOOPBACK
 
 
-def test_without_ray_it_says_what_to_install(trained, photos, tmp_path, monkeypatch):
+def test_without_ray_the_error_says_what_to_install(trained, photos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MachineError, match=r"pip install 'tlcli\[ray\]'"):
-        spread(trained, str(photos), out=str(tmp_path / "parts"))
+        predict_on_cluster(trained, str(photos), out=str(tmp_path / "parts"))
 
 
 @pytest.mark.parametrize(("out", "message"), [("rows.csv", "expected a folder"), ("no/parts", "does not exist")])
-def test_a_folder_that_cannot_be_is_refused_before_any_work(trained, photos, tmp_path, out, message):
+def test_invalid_output_folder_is_refused_first(trained, photos, tmp_path, out, message):
     with pytest.raises(UsageError, match=message):
-        spread(trained, str(photos), out=str(tmp_path / out))
+        predict_on_cluster(trained, str(photos), out=str(tmp_path / out))

@@ -1,4 +1,4 @@
-"""cache-features and cache: computed once, found again, exported, pruned."""
+"""Test cache-features and cache: features are computed once, reused, exported and pruned."""
 
 from __future__ import annotations
 
@@ -15,19 +15,8 @@ from tlcli.commands.cache import cache_list, cache_prune
 from tlcli.commands.cache_features import cache_features
 from tlcli.errors import UsageError
 from tlcli.images.worker import DecodeOptions, read_image
-from tlcli.progress import Silent
 from tlcli.runs.run import load_run
 from tlcli.settings import CacheFeaturesSettings, CacheSettings, NetworkSettings
-
-
-class Notes(Silent):
-    """Keeps what was said."""
-
-    def __init__(self):
-        self.said = []
-
-    def note(self, text):
-        self.said.append(text)
 
 
 def cache_of(data, cache, report=None, **changes):
@@ -43,11 +32,11 @@ def cache_of(data, cache, report=None, **changes):
 def data(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "photos")
     for path in (tmp_path / "photos").rglob("*.jpg"):
-        os.utime(path, (1e9, 1e9))  # long ago, so that the memo trusts it
+        os.utime(path, (1e9, 1e9))  # long ago, so that the digest memo trusts it
     return tmp_path / "photos"
 
 
-def test_only_what_is_missing_is_computed(data, tmp_path):
+def test_only_missing_features_are_computed(data, tmp_path):
     cache = tmp_path / "cache"
     first = cache_of(data, cache)
     assert (first["computed"], first["reused"], first["failed"]) == (45, 0, 0)
@@ -65,10 +54,10 @@ def test_only_what_is_missing_is_computed(data, tmp_path):
     edited = data / "disc" / "03.jpg"
     status = edited.stat()
     content = bytearray(edited.read_bytes())
-    content[15] ^= 1  # of the resolution in the JFIF header: another file, the same image
+    content[15] ^= 1  # the resolution in the JFIF header: another file, the same image
     edited.write_bytes(content)
     os.utime(edited, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert cache_of(data, cache)["computed"] == 0, "the same size and time of change: believed"
+    assert cache_of(data, cache)["computed"] == 0, "size and modification time are unchanged"
     assert cache_of(data, cache, verify=True)["computed"] == 1
 
     data.rename(tmp_path / "moved")
@@ -77,7 +66,7 @@ def test_only_what_is_missing_is_computed(data, tmp_path):
     assert (moved["computed"], moved["reused"]) == (0, 55)
 
 
-def test_another_ingredient_is_another_cache_and_is_named(data, tmp_path):
+def test_other_settings_use_another_cache_and_are_named(data, tmp_path, report):
     cache = tmp_path / "cache"
     first = cache_of(data, cache)
     for changes, name in [
@@ -86,22 +75,21 @@ def test_another_ingredient_is_another_cache_and_is_named(data, tmp_path):
         ({"network": {"weights": "none"}}, "weights"),
         ({"network": {"backbone": "lenet5", "weights": "none", "size": None}}, "backbone"),
     ]:
-        report = Notes()
+        report.notes.clear()
         other = cache_of(data, cache, report, **changes)
         assert other["cache"] != first["cache"]
         assert other["computed"] == 45
-        assert any("differs in" in text and name in text for text in report.said), report.said
+        assert any("differs in" in text and name in text for text in report.notes), report.notes
     assert len(cache_list(cache)) == 5
 
 
-def test_says_how_much_it_will_write_before_it_does(data, tmp_path):
-    report = Notes()
+def test_size_of_the_features_is_announced(data, tmp_path, report):
     cache_of(data, tmp_path / "cache", report)
-    assert any("at most 232.0 kB" in text or "at most 232" in text for text in report.said), report.said
+    assert any("at most 232.0 kB" in text or "at most 232" in text for text in report.notes), report.notes
 
 
-def test_cached_features_are_the_networks_own(data, tmp_path, trained):
-    """Exported features against the backbone run by hand, and labels against folders."""
+def test_exported_features_equal_those_of_the_backbone(data, tmp_path, trained):
+    """Labels are the names of the folders."""
     out = tmp_path / "features.parquet"
     cache_of(data, tmp_path / "cache", export=out)
     rows = pq.read_table(out).to_pylist()
@@ -121,7 +109,7 @@ def test_cached_features_are_the_networks_own(data, tmp_path, trained):
         cache_of(data, tmp_path / "cache", export=out)
 
 
-def test_prune_removes_what_was_not_used(data, tmp_path):
+def test_prune_removes_unused_caches(data, tmp_path):
     cache = tmp_path / "cache"
     old = cache_of(data, cache)
     cache_of(data, cache, network={"fit": "pad"})

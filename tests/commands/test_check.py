@@ -1,4 +1,4 @@
-"""check: what was planted is found, and nothing else; nothing is changed."""
+"""check finds planted problems and nothing else, and changes nothing."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ CLASSES = ("checks", "dots", "stripes")
 
 
 def pattern(name, seed, size=(96, 80)):
-    """Checks, dots or stripes all over, in colors, sizes and places of their own."""
+    """Draw checks, dots or stripes with random colors, periods and offsets."""
     generator = np.random.default_rng([seed, CLASSES.index(name)])
     down, across = np.mgrid[: size[1], : size[0]] + generator.uniform(0, 20, (2, 1, 1))
     period = generator.uniform(14, 22)
@@ -32,7 +32,9 @@ def pattern(name, seed, size=(96, 80)):
         case _:
             on = (across + generator.uniform(-0.3, 0.3) * down) % period < period / 2
     ground, ink = generator.integers(0, 100, 3), generator.integers(140, 250, 3)
-    light = np.linspace(*generator.uniform(0.6, 1.1, 2), size[0])[None, :, None]  # no two are alike from afar
+    light = np.linspace(*generator.uniform(0.6, 1.1, 2), size[0])[
+        None, :, None
+    ]  # so that no two images are near duplicates
     pixels = np.where(on[..., None], ink, ground) * light + generator.normal(0, 6, (size[1], size[0], 3))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
@@ -45,13 +47,13 @@ def save(image, path, quality=92):
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """Three classes that are easy to learn, in three splits: 12, 3 and 3 images each."""
+    """Three easy classes in three splits, with 12, 3 and 3 images each."""
     root = tmp_path_factory.mktemp("check") / "clean"
     for name in CLASSES:
         for seed in range(18):
             split = "train" if seed < 12 else "val" if seed < 15 else "test"
             path = save(pattern(name, seed), root / split / name / f"{seed:02d}.jpg")
-            os.utime(path, (1e9, 1e9))  # long ago, so that the memo trusts it
+            os.utime(path, (1e9, 1e9))  # old enough for the memo of digests to be used
     return root
 
 
@@ -74,7 +76,7 @@ def checked(data, cache, report=None, size=64, **changes):
 
 
 def found(result, data):
-    """What was found of each kind: paths below DATA, and where there is one the other's."""
+    """Return the findings by kind, as tuples of paths relative to DATA."""
     kinds = {}
     for finding in result.findings:
         names = [os.path.relpath(path, data) for path in (finding.path, finding.other_path) if path]
@@ -83,19 +85,19 @@ def found(result, data):
 
 
 def content(root):
-    """Every file below a folder: its bytes, and its times of change."""
+    """Return the bytes and modification time of every file below a folder."""
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in root.rglob("*") if path.is_file()}
 
 
-def test_a_clean_set_has_no_findings(clean, cache):
+def test_a_clean_dataset_has_no_findings(clean, cache):
     result = checked(clean, cache)
     assert result.findings == ()
-    assert result.labels.judged == 54
+    assert result.labels.checked == 54
     assert result.labels.accuracy > 0.95
     assert result.counts == dict.fromkeys(CLASSES, 12)
 
 
-def test_what_was_planted_is_found_and_nothing_else(data, cache):
+def test_planted_problems_are_found_and_nothing_else(data, cache):
     shutil.copy(data / "train/dots/00.jpg", data / "train/dots/copy.jpg")
     shutil.copy(data / "train/dots/01.jpg", data / "test/dots/leak.jpg")
     again = Image.open(data / "train/stripes/02.jpg")
@@ -136,14 +138,14 @@ def test_what_was_planted_is_found_and_nothing_else(data, cache):
         assert 0.93 <= finding.score <= 1
 
 
-def test_a_wrong_pair_of_near_duplicates_cannot_vouch_for_itself(data, cache):
+def test_mislabeled_near_duplicates_do_not_confirm_each_other(data, cache):
     for number in range(2):
         save(pattern("dots", 200), data / "train" / "checks" / f"wrong{number}.jpg", quality=90 - 25 * number)
     result = checked(data, cache)
     assert found(result, data)["suspect"] == {("train/checks/wrong0.jpg",), ("train/checks/wrong1.jpg",)}
 
 
-def test_from_the_cache_it_says_the_same(data, cache):
+def test_cached_features_give_the_same_findings(data, cache):
     save(pattern("dots", 300), data / "train" / "checks" / "wrong.jpg")
     save(pattern("stripes", 301, size=(20, 20)), data / "train" / "stripes" / "small.jpg")
     for path in (data / "train").rglob("*.jpg"):
@@ -154,7 +156,7 @@ def test_from_the_cache_it_says_the_same(data, cache):
     assert first.findings == again.findings
 
 
-def test_without_splits_nothing_leaks_and_without_a_cache_nothing_is_kept(data, tmp_path, monkeypatch):
+def test_without_splits_there_are_no_leaks_and_no_cache_writes_nothing(data, tmp_path, monkeypatch):
     monkeypatch.setenv("TLCLI_CACHE", str(tmp_path / "cache"))
     shutil.copy(data / "train/dots/00.jpg", data / "train/dots/x.jpg")
     settings = CheckSettings(data=data / "train", network=NetworkSettings(size=64), cache=CacheSettings(enabled=False))
@@ -162,16 +164,16 @@ def test_without_splits_nothing_leaks_and_without_a_cache_nothing_is_kept(data, 
     assert not (tmp_path / "cache").exists()
 
 
-def test_small_classes_are_named_and_their_labels_not_judged(data, cache):
+def test_small_classes_are_reported_and_their_labels_not_checked(data, cache):
     for seed in range(3):
         image = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (80, 96, 3)).astype(np.uint8))
         save(image, data / "train" / "noise" / f"{seed}.jpg")
     result = checked(data, cache)
     assert [(finding.kind, finding.label) for finding in result.findings] == [("small-class", "noise")]
-    assert result.labels.judged == 54
+    assert result.labels.checked == 54
 
 
-def test_a_class_that_drowns_another_is_a_finding_only_where_it_is_extreme(tmp_path, cache):
+def test_only_extreme_imbalance_is_a_finding(tmp_path, cache):
     from tlcli.checking.image_checks import balance_findings
 
     assert balance_findings({"a": 1000, "b": 10}) == []
@@ -180,7 +182,7 @@ def test_a_class_that_drowns_another_is_a_finding_only_where_it_is_extreme(tmp_p
     assert [finding.kind for finding in balance_findings({"a": 0, "b": 10})] == ["small-class"]
 
 
-def test_where_most_images_are_small_that_is_what_they_are_like(clean):
+def test_tiny_images_are_not_reported_if_most_images_are_tiny(clean):
     from tlcli.checking.image_checks import tiny_findings
 
     samples = open_dataset(clean)
@@ -190,13 +192,13 @@ def test_where_most_images_are_small_that_is_what_they_are_like(clean):
     assert tiny_findings(samples, most, 224) == []
 
 
-def test_too_few_images_to_judge_and_none_that_can_be_read(tmp_path, draw, cache):
+def test_too_few_images_and_no_readable_images(tmp_path, draw, cache):
     for name in ("a", "b"):
         for number in range(2):
             draw(tmp_path / "few" / name / f"{number}.png", seed=ord(name) * 10 + number, size=(60, 50))
     result = checked(tmp_path / "few", cache)
     assert {finding.kind for finding in result.findings} == {"small-class"}
-    assert (result.labels.judged, result.labels.accuracy) == (0, None)
+    assert (result.labels.checked, result.labels.accuracy) == (0, None)
     for path in (tmp_path / "few").rglob("*.png"):
         path.write_bytes(b"nothing")
     result = checked(tmp_path / "few", cache)
@@ -204,7 +206,7 @@ def test_too_few_images_to_judge_and_none_that_can_be_read(tmp_path, draw, cache
     assert result.to_json()["shorter_side"] is None
 
 
-def test_out_has_a_row_for_each_finding(data, cache, tmp_path):
+def test_the_csv_file_has_a_row_for_each_finding(data, cache, tmp_path):
     odd = data / "train" / "dots" / os.fsdecode(b"od\xff,\n[red].jpg")
     shutil.copy(data / "train/dots/00.jpg", odd)
     out = tmp_path / "findings.csv"
@@ -226,7 +228,7 @@ def test_out_has_a_row_for_each_finding(data, cache, tmp_path):
         checked(tmp_path / "nowhere", cache)
 
 
-def test_the_command_for_machines(data, cache, capfd):
+def test_the_command_with_json(data, cache, capfd):
     arguments = ["check", str(data), "--size", "64", "--cache", str(cache)]
     shutil.copy(data / "train/dots/00.jpg", data / "test/dots/leak.jpg")
     assert run([*arguments, "--json"]) == 3
@@ -237,12 +239,12 @@ def test_the_command_for_machines(data, cache, capfd):
     assert some["findings"][0]["path"] == f"{data}/test/dots/leak.jpg"
 
 
-def test_the_command_for_people(data, cache, capfd):
+def test_the_command_without_json(data, cache, capfd):
     arguments = ["check", str(data), "--size", "64", "--cache", str(cache)]
     assert run(arguments) == 0
     said = capfd.readouterr()
     assert said.out == ""
-    assert "Nothing found in 54 images" in said.err
+    assert "No findings in 54 images" in said.err
     assert f"tlcli finetune {data}" in said.err
     for number in range(7):
         hostile = data / "train" / "dots" / os.fsdecode(b"\x1b[31m[bold]\xff%d.jpg" % number)
@@ -262,13 +264,13 @@ def test_the_command_for_people(data, cache, capfd):
     ("arguments", "message"),
     [(["--overwrite"], "--overwrite has no effect"), (["--out", "x.txt"], ".csv"), (["--group-by", "("], "--group-by")],
 )
-def test_usage(clean, arguments, message, capfd):
+def test_usage_errors(clean, arguments, message, capfd):
     assert run(["check", str(clean), *arguments]) == 2
     assert message in capfd.readouterr().err
 
 
-def test_groups_dont_vouch_for_themselves(data, cache):
-    """Two wrong images of one scene, too different to be near duplicates."""
+def test_images_of_one_group_do_not_confirm_each_other(data, cache):
+    """Two mislabeled images of one scene are too different to be near duplicates."""
     for number in range(2):
         save(pattern("dots", 400 + number), data / "train" / "checks" / f"scene7_{number}.jpg")
     result = checked(data, cache, group_by=r"scene\d+")

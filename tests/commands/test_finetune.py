@@ -1,4 +1,4 @@
-"""finetune, from a folder of drawn images to a run that other programs can load."""
+"""Test finetune, from a folder of drawn images to a run that other programs can load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settings_for(data, out, cache, **changes):
     return FinetuneSettings(data=data, out=out, network=network, cache=CacheSettings(directory=cache), **changes)
 
 
-def test_learns_simple_shapes_and_says_how_well(trained):
+def test_learns_simple_shapes_and_reports_accuracy(trained):
     info = trained.info
     assert info["validation"]["method"] == "5-fold"
     assert info["validation"]["accuracy"] > 0.8
@@ -35,7 +35,7 @@ def test_learns_simple_shapes_and_says_how_well(trained):
     assert low < info["validation"]["accuracy"] <= high
 
 
-def test_a_second_run_computes_nothing_and_finds_the_same(photos, trained, tmp_path):
+def test_second_run_reuses_features_and_gives_the_same_weights(photos, trained, tmp_path):
     again = finetune(settings_for(photos, tmp_path / "again", trained.cache))
     assert again["images"]["computed"] == 0
     assert again["images"]["reused"] == 45
@@ -44,7 +44,7 @@ def test_a_second_run_computes_nothing_and_finds_the_same(photos, trained, tmp_p
         assert torch.equal(tensor, first[name]), name
 
 
-def test_without_cache_finds_the_same(photos, trained, tmp_path, monkeypatch):
+def test_without_cache_gives_the_same_weights(photos, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("TLCLI_CACHE", str(tmp_path / "untouched"))
     settings = FinetuneSettings(
         data=photos, out=tmp_path / "run", network=NetworkSettings(size=64), cache=CacheSettings(enabled=False)
@@ -57,8 +57,8 @@ def test_without_cache_finds_the_same(photos, trained, tmp_path, monkeypatch):
     )
 
 
-def test_timm_loads_the_run_and_agrees(photos, trained):
-    """The saved network, in plain timm, gives the probabilities that tlcli stored."""
+def test_timm_loads_the_run(photos, trained):
+    """The saved network in plain timm gives the same probabilities as tlcli."""
     model = timm.create_model(f"local-dir:{trained.run}", pretrained=True).eval()
     config = timm.data.resolve_model_data_config(model)
     assert list(config["input_size"]) == [3, 64, 64]
@@ -85,8 +85,8 @@ def test_timm_loads_the_run_and_agrees(photos, trained):
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
-def test_held_out_images_are_predicted_alike_everywhere(photos, trained, tmp_path):
-    """The same image gets the same probabilities in finetune's validation, in evaluate and in predict."""
+def test_finetune_evaluate_and_predict_agree(photos, trained, tmp_path):
+    """A held-out image gets the same probabilities from all three commands."""
     from tlcli.commands.evaluate import evaluate
     from tlcli.commands.predict import predict
     from tlcli.settings import EvaluateSettings, PredictSettings
@@ -111,13 +111,13 @@ def test_held_out_images_are_predicted_alike_everywhere(photos, trained, tmp_pat
         np.testing.assert_allclose(found, stored["probabilities"], atol=2e-6)
         assert row["label"] == stored["predicted"]
 
-    judged = evaluate(EvaluateSettings(run=run, data=photos))
-    assert judged["split"] == "validation"
-    assert judged["confusion"] == info["validation"]["confusion"]
-    assert judged["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-5)
+    evaluated = evaluate(EvaluateSettings(run=run, data=photos))
+    assert evaluated["split"] == "validation"
+    assert evaluated["confusion"] == info["validation"]["confusion"]
+    assert evaluated["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-5)
 
 
-def test_splits_of_data_are_kept(photos, trained, tmp_path):
+def test_splits_of_the_dataset_are_kept(photos, trained, tmp_path):
     data = tmp_path / "data"
     for split, chosen in {"train": slice(0, 9), "val": slice(9, 12), "test": slice(12, 15)}.items():
         for folder in photos.iterdir():
@@ -132,7 +132,7 @@ def test_splits_of_data_are_kept(photos, trained, tmp_path):
         finetune(settings_for(data, tmp_path / "other", trained.cache, validation_fraction=0.5))
 
 
-def test_five_images_a_class_are_enough(photos, trained, tmp_path):
+def test_five_images_per_class_are_enough(photos, trained, tmp_path):
     data = tmp_path / "few"
     for folder in photos.iterdir():
         (data / folder.name).mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_five_images_a_class_are_enough(photos, trained, tmp_path):
     assert 0 <= info["validation"]["accuracy"] <= 1
 
 
-def test_failures_are_listed_and_the_rest_goes_on(photos, trained, tmp_path):
+def test_failed_images_are_listed_and_left_out(photos, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photos, data)
     (data / "disc" / "broken.jpg").write_bytes(b"\xff\xd8 not an image")
@@ -157,16 +157,16 @@ def test_failures_are_listed_and_the_rest_goes_on(photos, trained, tmp_path):
     assert info["images"]["train"] == 45
 
 
-def test_the_same_image_in_two_classes_is_named(photos, trained, tmp_path):
+def test_duplicates_in_two_classes_are_listed(photos, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photos, data)
-    shutil.copy(data / "disc" / "00.jpg", data / "square" / "twin.jpg")
+    shutil.copy(data / "disc" / "00.jpg", data / "square" / "copy.jpg")
     info = finetune(settings_for(data, tmp_path / "run", trained.cache))
     (paths,) = info["data"]["duplicates"]["across_classes"]
-    assert [path.rsplit("/", 2)[1:] for path in paths] == [["disc", "00.jpg"], ["square", "twin.jpg"]]
+    assert [path.rsplit("/", 2)[1:] for path in paths] == [["disc", "00.jpg"], ["square", "copy.jpg"]]
 
 
-def test_a_class_without_a_readable_image_is_an_error(photos, trained, tmp_path):
+def test_class_without_readable_images_is_an_error(photos, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photos, data)
     (data / "zebra").mkdir()
@@ -176,8 +176,7 @@ def test_a_class_without_a_readable_image_is_an_error(photos, trained, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-def test_balance_helps_the_rare_class(photos, trained, tmp_path):
-    """With weights, the head's bias no longer favours the common class."""
+def test_balance_predicts_the_common_class_less_often(photos, trained, tmp_path):
     data = tmp_path / "data"
     for folder in photos.iterdir():
         (data / folder.name).mkdir(parents=True)
@@ -186,8 +185,8 @@ def test_balance_helps_the_rare_class(photos, trained, tmp_path):
     plain = finetune(settings_for(data, tmp_path / "plain", trained.cache))
     balanced = finetune(settings_for(data, tmp_path / "balanced", trained.cache, balance=True))
     assert balanced["settings"]["balance"]
-    said = [np.array(info["validation"]["confusion"]).sum(axis=0)[0] for info in (plain, balanced)]
-    assert said[1] <= said[0]
+    counts = [np.array(info["validation"]["confusion"]).sum(axis=0)[0] for info in (plain, balanced)]
+    assert counts[1] <= counts[0]
     weights = [load_run(tmp_path / name).weights()["classifier.bias"] for name in ("plain", "balanced")]
     assert not torch.equal(*weights)
 
@@ -207,7 +206,7 @@ def test_group_by_keeps_groups_together(tmp_path, trained, photos):
     assert held_out
 
 
-def test_fit_and_size_are_stored_and_obeyed(photos, trained, tmp_path):
+def test_fit_and_size_are_stored(photos, trained, tmp_path):
     run = tmp_path / "run"
     info = finetune(settings_for(photos, run, trained.cache, network={"fit": "squash"}))
     assert info["images"]["computed"] == 45, "another preprocessing has another cache"
@@ -215,7 +214,7 @@ def test_fit_and_size_are_stored_and_obeyed(photos, trained, tmp_path):
     assert load_run(run).preprocessing.width == 64
 
 
-def test_resume_of_a_finished_run_does_nothing_and_refuses_other_settings(photos, trained, tmp_path):
+def test_resume_of_a_finished_run_changes_nothing_and_refuses_other_settings(photos, trained, tmp_path):
     run = tmp_path / "run"
     first = finetune(settings_for(photos, run, trained.cache))
     again = finetune(settings_for(photos, run, trained.cache, resume=True))
@@ -226,7 +225,7 @@ def test_resume_of_a_finished_run_does_nothing_and_refuses_other_settings(photos
         finetune(settings_for(photos, run, trained.cache))
 
 
-def test_overwrite_keeps_the_old_run_until_the_new_one_is_whole(photos, trained, tmp_path, monkeypatch):
+def test_overwrite_keeps_the_old_run_until_the_new_one_is_complete(photos, trained, tmp_path, monkeypatch):
     run = tmp_path / "run"
     finetune(settings_for(photos, run, trained.cache))
     before = {path.name: path.read_bytes() for path in run.iterdir()}
@@ -244,8 +243,8 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_is_whole(photos, trained,
     assert load_run(run).info["settings"]["balance"]
 
 
-def test_a_gray_backbone_trains_too(photos, trained, tmp_path):
-    """LeNet-5 with random weights: 32 x 32 gray images through the same path."""
+def test_grayscale_backbone(photos, trained, tmp_path):
+    """LeNet-5 with random weights takes 32 x 32 gray images."""
     settings = FinetuneSettings(
         data=photos,
         out=tmp_path / "run",
@@ -258,7 +257,7 @@ def test_a_gray_backbone_trains_too(photos, trained, tmp_path):
     assert load_run(tmp_path / "run").weights()
 
 
-def test_names_that_are_hard_to_write(photos, trained, tmp_path):
+def test_class_names_with_special_characters(photos, trained, tmp_path):
     data = tmp_path / "data"
     for index, folder in enumerate(sorted(photos.iterdir())):
         shutil.copytree(folder, data / ["<script>alert(1)</script>".replace("/", "∕"), "=cmd()", 'a,b\n"c" é'][index])
@@ -269,7 +268,6 @@ def test_names_that_are_hard_to_write(photos, trained, tmp_path):
     assert config["label_names"] == info["classes"]
 
 
-def test_one_image_of_each_shape_is_drawn(photos):
-    """The fixture itself: real images of one size, all different."""
+def test_drawn_images_are_distinct(photos):
     images = [Image.open(path) for path in photos.rglob("*.jpg")]
     assert len({image.tobytes() for image in images}) == 45

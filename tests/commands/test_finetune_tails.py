@@ -1,4 +1,4 @@
-"""finetune with layers that learn: depths, what the run says, and that a killed one ends as if nothing had happened."""
+"""Test finetune with trainable layers: freeze depths, contents of the run, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """One cache for all."""
+    """One feature cache for all tests of this module."""
     return tmp_path_factory.mktemp("features")
 
 
 def settings_for(data, out, cache, freeze, *, network=None, training=None, **changes):
-    """The default backbone on small images, for one epoch."""
+    """Return settings that train the default backbone on small images for one epoch."""
     return FinetuneSettings(
         data=data,
         out=out,
@@ -59,7 +59,7 @@ def settings_for(data, out, cache, freeze, *, network=None, training=None, **cha
 
 
 def lines_of(run):
-    """`metrics.jsonl` without what depends on the clock."""
+    """Return the lines of `metrics.jsonl` without times."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{name: line[name] for name in line if name not in {"seconds", "waited"}} for line in lines]
 
@@ -69,33 +69,33 @@ def lines_of(run):
 
 @pytest.fixture(scope="module", params=["blocks.4", "9", "none", "auto"])
 def tuned(request, photos, cache, tmp_path_factory):
-    """A run at each kind of depth, `none` with LeNet-5, what finetune gave, and the depth."""
+    """A run with each kind of --freeze (`none` with LeNet-5), and the result of finetune."""
     network = {"backbone": "lenet5", "weights": "none"} if request.param == "none" else {}
     run = tmp_path_factory.mktemp("tuned") / "run"
     training = {"epochs": 3, "learning_rate": 0.01 if network else 1e-4}
-    still = PRESETS["none"]  # what auto would distort lightly is computed anew in every epoch
-    settings = settings_for(photos, run, cache, request.param, network=network, training=training, augmentation=still)
+    none = PRESETS["none"]  # without augmentation, features are computed once instead of in every epoch
+    settings = settings_for(photos, run, cache, request.param, network=network, training=training, augmentation=none)
     compute = ComputeSettings(workers=1, batch_size=8)
     return run, finetune(replace(settings, validation_fraction=0.4, compute=compute))
 
 
-def test_the_run_says_how_deep_it_is_frozen_and_what_was_tried(tuned):
+def test_run_stores_the_freeze_depth_and_all_candidates(tuned):
     run, info = tuned
-    wanted = info["settings"]["freeze"]
+    option = info["settings"]["freeze"]
     freeze, training = info["freeze"], info["training"]
     assert freeze.keys() == {"layer", "name", "of"}
     assert load_run(run).info["training"] == training
-    if wanted == "blocks.4":
+    if option == "blocks.4":
         assert freeze["name"].startswith("blocks.4.")
-    if wanted == "9":
+    if option == "9":
         assert freeze["layer"] == 9
-    if wanted == "none":
+    if option == "none":
         assert freeze["layer"] == 0
         assert freeze["name"] == ""
     assert training["tried"][training["best"]]["layer"] == freeze["layer"]
     assert training["stopped"] is None
-    assert len(training["tried"]) == 1 or wanted == "auto"
-    assert len(training["tried"]) > 1 or wanted != "auto"
+    assert len(training["tried"]) == 1 or option == "auto"
+    assert len(training["tried"]) > 1 or option != "auto"
     assert len(lines_of(run)) == sum(row["epochs"] for row in training["tried"])
     assert info["validation"]["method"] == "holdout"
     assert info["images"]["train"] + info["images"]["validation"] == 45
@@ -103,32 +103,32 @@ def test_the_run_says_how_deep_it_is_frozen_and_what_was_tried(tuned):
     assert not (run / ".unfinished").exists()
 
 
-def test_evaluate_and_predict_say_what_the_run_says(tuned, photos):
+def test_evaluate_and_predict_agree_with_the_run(tuned, photos):
     run, info = tuned
-    judged = evaluate(EvaluateSettings(run=run, data=photos, compute=ComputeSettings(workers=1)))
-    assert judged["split"] == "validation"
-    assert judged["accuracy"] == info["validation"]["accuracy"]
-    assert judged["confusion"] == info["validation"]["confusion"]
-    assert judged["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-4)
+    evaluated = evaluate(EvaluateSettings(run=run, data=photos, compute=ComputeSettings(workers=1)))
+    assert evaluated["split"] == "validation"
+    assert evaluated["accuracy"] == info["validation"]["accuracy"]
+    assert evaluated["confusion"] == info["validation"]["confusion"]
+    assert evaluated["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-4)
     stored = pq.read_table(run / "predictions.parquet").to_pylist()
     found = predict(PredictSettings(run=run, inputs=tuple(row["path"] for row in stored), probabilities=True))
     for row, known in zip(found.rows, stored, strict=True):
         assert row["label"] == known["predicted"]
-        shares = [row[f"p:{name}"] for name in info["classes"]]
-        np.testing.assert_allclose(shares, known["probabilities"], atol=1e-4)
+        probabilities = [row[f"p:{name}"] for name in info["classes"]]
+        np.testing.assert_allclose(probabilities, known["probabilities"], atol=1e-4)
 
 
-def test_timm_loads_it(tuned):
+def test_timm_loads_the_run(tuned):
     run, info = tuned
     if info["backbone"] == "lenet5":
-        pytest.skip("timm knows no LeNet-5")
+        pytest.skip("timm has no LeNet-5")
     model = timm.create_model(f"local-dir:{run}", pretrained=True)
     for name, tensor in load_run(run).weights().items():
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
-def test_only_the_tail_has_changed(tuned):
-    """Weights and BatchNorm statistics of the frozen part are the pretrained ones, bit for bit."""
+def test_only_the_tail_changes(tuned):
+    """Weights and BatchNorm statistics of the frozen layers stay bit for bit the pretrained ones."""
     run, info = tuned
     lenet = info["backbone"] == "lenet5"
     size = None if lenet else SIZE
@@ -136,7 +136,7 @@ def test_only_the_tail_has_changed(tuned):
     layer = info["freeze"]["layer"]
     whole = layer == info["freeze"]["of"]
     tail = cut_at(backbone, "all" if whole else str(layer or "none")).tail
-    learnt = dict(tail.named_parameters()).keys()
+    trained = dict(tail.named_parameters()).keys()
     after, before = load_run(run).weights(), backbone.model.state_dict()
     assert after.keys() == before.keys()
     assert any(row["best_epoch"] for row in info["training"]["tried"] if row["layer"] == layer) or whole
@@ -144,13 +144,13 @@ def test_only_the_tail_has_changed(tuned):
     assert frozen or layer == 0
     for name in frozen:
         assert torch.equal(before[name], after[name]), name
-    for name in learnt:
+    for name in trained:
         assert not torch.equal(before[name], after[name]), name
 
 
 @pytest.mark.parametrize("augmentation", [None, PRESETS["light"]])
-def test_the_cache_changes_nothing(photos, cache, tmp_path, augmentation):
-    """Two cached views, an epoch each, are the views that two epochs would make."""
+def test_cached_features_give_the_same_run(photos, cache, tmp_path, augmentation):
+    """With augmentation, two cached views equal the views of two epochs."""
     for name, root in (("cached", cache), ("streamed", None)):
         out = tmp_path / name
         training = {"epochs": 2, "views": 2} if augmentation and name == "cached" else {"epochs": 2}
@@ -161,8 +161,8 @@ def test_the_cache_changes_nothing(photos, cache, tmp_path, augmentation):
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-class Vandal(Silent):
-    """A reporter in whose presence images vanish once training begins."""
+class DeletingReporter(Silent):
+    """A reporter that deletes images when training starts."""
 
     def __init__(self, *paths):
         self.paths = paths
@@ -177,8 +177,8 @@ class Vandal(Silent):
                 path.unlink(missing_ok=True)
 
 
-def test_images_that_vanish_while_they_are_streamed_are_listed(photos, tmp_path):
-    """One of train and one of test; the rest goes on."""
+def test_images_deleted_during_training_are_listed(photos, tmp_path):
+    """One training image and one test image are left out."""
     data = tmp_path / "data"
     for index, path in enumerate(sorted(photos.glob("*/*"))):
         split = ("train", "train", "train", "validation", "test")[index % 5]
@@ -190,13 +190,13 @@ def test_images_that_vanish_while_they_are_streamed_are_listed(photos, tmp_path)
     settings = settings_for(
         data, tmp_path / "run", None, "none", network={"backbone": "lenet5", "weights": "none", "size": None}
     )
-    report = Vandal(of_train, of_test)
+    report = DeletingReporter(of_train, of_test)
     info = finetune(settings, report)
     assert info["images"]["failed"] == 2
     assert {row["path"] for row in info["data"]["failed"]} == {str(of_train), str(of_test)}
     assert all(row["error"] for row in info["data"]["failed"])
     assert len([text for text in report.warnings if "left out" in text]) == 2
-    assert not [text for text in report.warnings if "held out" in text], "DATA brings its own validation images"
+    assert not [text for text in report.warnings if "held out" in text], "DATA has its own validation images"
     assert info["images"]["train"] == before["train"] - 1
     assert info["images"]["validation"] == before["validation"]
     assert info["images"]["test"] == before["test"] - 1
@@ -204,7 +204,7 @@ def test_images_that_vanish_while_they_are_streamed_are_listed(photos, tmp_path)
     assert len(predictions) == before["validation"] + before["test"] - 1
 
 
-def test_seeds(photos, cache, tmp_path):
+def test_equal_seeds_give_equal_weights(photos, cache, tmp_path):
     weights = []
     for number, seed in enumerate((0, 0, 1)):
         out = tmp_path / str(number)
@@ -214,19 +214,19 @@ def test_seeds(photos, cache, tmp_path):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_balance_with_a_tail(photos, cache, tmp_path):
+def test_balance_with_trainable_layers(photos, cache, tmp_path):
     network = {"backbone": "lenet5", "weights": "none"}
     info = finetune(settings_for(photos, tmp_path / "run", cache, "2", network=network, balance=True))
     rows = pq.read_table(tmp_path / "run" / "splits.parquet").to_pylist()
     assert np.exp(info["log_prior"]).sum() == pytest.approx(1)
     assert len(info["log_prior"]) == 3
     assert sum(row["split"] == "train" for row in rows) == info["images"]["train"]
-    judged = evaluate(EvaluateSettings(run=tmp_path / "run", data=photos, compute=ComputeSettings(workers=1)))
-    assert judged["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-4)
+    evaluated = evaluate(EvaluateSettings(run=tmp_path / "run", data=photos, compute=ComputeSettings(workers=1)))
+    assert evaluated["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-4)
 
 
-def test_a_loss_that_is_no_number_leaves_a_usable_run(photos, cache, tmp_path):
-    """A network without norms, and a learning rate at which it bursts."""
+def test_infinite_loss_leaves_a_usable_run(photos, cache, tmp_path):
+    """A network without normalization layers diverges at a high learning rate."""
     run = tmp_path / "run"
     network = {"backbone": "test_nfnet", "weights": "none"}
     training = {"epochs": 12, "learning_rate": 10.0}
@@ -235,15 +235,15 @@ def test_a_loss_that_is_no_number_leaves_a_usable_run(photos, cache, tmp_path):
     loaded = load_run(run)
     assert loaded.info["training"]["stopped"].startswith("epoch ")
     assert all(torch.isfinite(tensor).all() for tensor in loaded.weights().values())
-    judged = evaluate(EvaluateSettings(run=run, data=photos, compute=ComputeSettings(workers=1)))
-    assert judged["accuracy"] == loaded.info["validation"]["accuracy"]
+    evaluated = evaluate(EvaluateSettings(run=run, data=photos, compute=ComputeSettings(workers=1)))
+    assert evaluated["accuracy"] == loaded.info["validation"]["accuracy"]
 
 
-# what can't be
+# invalid settings
 
 
 @pytest.mark.parametrize("option", ["epochs", "learning_rate", "weight_decay", "patience"])
-def test_what_only_tails_heed_is_refused_where_all_is_frozen(photos, option):
+def test_training_options_are_refused_with_freeze_all(photos, option):
     flag = f"--{option.replace('_', '-')} has no effect with --freeze all"
     with pytest.raises(UsageError, match=flag):
         FinetuneSettings(data=photos, training=TrainingSettings(**{option: 1}))
@@ -260,7 +260,7 @@ def test_what_only_tails_heed_is_refused_where_all_is_frozen(photos, option):
         ("auto", PRESETS["none"], 2, "--views has no effect without augmentation"),
     ],
 )
-def test_views_and_augmentation_that_would_have_no_effect(photos, freeze, augmentation, views, message):
+def test_views_and_augmentation_without_effect_are_refused(photos, freeze, augmentation, views, message):
     with pytest.raises(UsageError, match=message):
         FinetuneSettings(
             data=photos,
@@ -282,7 +282,7 @@ def test_views_without_a_cache_are_refused(photos):
 
 
 @pytest.mark.parametrize("freeze", ["none", "auto", "7"])
-def test_a_batch_of_one_trains_nothing(photos, freeze):
+def test_batch_size_one_is_refused(photos, freeze):
     with pytest.raises(UsageError, match="--batch-size is 1"):
         FinetuneSettings(data=photos, network=NetworkSettings(freeze=freeze), compute=ComputeSettings(batch_size=1))
 
@@ -296,8 +296,8 @@ def test_a_batch_of_one_trains_nothing(photos, freeze):
         ("18", {"training": {"epochs": None}, "augmentation": PRESETS["light"]}, "augmentation needs --views"),
     ],
 )
-def test_depths_that_are_none_leave_nothing_behind(photos, cache, tmp_path, freeze, changes, message):
-    """Number 18 is the last layer: all is frozen then, and what holds for `all` holds for it."""
+def test_invalid_freeze_depths_leave_no_files(photos, cache, tmp_path, freeze, changes, message):
+    """Layer 18 is the last one, so `--freeze 18` freezes everything, like `all`."""
     with pytest.raises(UsageError, match=message):
         finetune(settings_for(photos, tmp_path / "run", cache, freeze, **changes))
     assert not list(tmp_path.iterdir())
@@ -315,44 +315,44 @@ main()
 
 
 def start(*arguments):
-    """tlcli in a process of its own, which saves after every step."""
+    """Start tlcli in a new process that saves a checkpoint after each step."""
     command = [sys.executable, "-c", DRIVER, "finetune", *map(str, arguments)]
     return subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def stop(process, directory, number, how):
-    """Send a signal as soon as a checkpoint of at least this number is there; the exit code and what was said."""
+    """Send a signal once a checkpoint of at least this number exists; return exit code and messages."""
     while not any(int(path.name[:6]) >= number for path in directory.glob("*.safetensors")):
         assert process.poll() is None, process.communicate()[1].decode()
         time.sleep(0.002)
     process.send_signal(how)
-    said = process.communicate(timeout=60)[1].decode()
-    return process.returncode, said
+    messages = process.communicate(timeout=60)[1].decode()
+    return process.returncode, messages
 
 
 def end(process):
-    said = process.communicate(timeout=300)[1].decode()
-    assert process.returncode == 0, said
-    return said
+    messages = process.communicate(timeout=300)[1].decode()
+    assert process.returncode == 0, messages
+    return messages
 
 
 @pytest.fixture(scope="module")
 def command(photos, cache):
-    """A training of three epochs: what to tell tlcli, without --out."""
+    """Arguments of tlcli that train three epochs, without --out."""
     depth = ["--freeze", "blocks.3", "--augment", "light", "--epochs", "3", "--batch-size", "8"]
     return [photos, *depth, "--size", SIZE, "--workers", 1, "--cache", cache]
 
 
 @pytest.fixture(scope="module")
-def whole(command, tmp_path_factory):
-    """A run that nobody interrupted."""
-    run = tmp_path_factory.mktemp("whole") / "run"
+def complete(command, tmp_path_factory):
+    """A run that was not interrupted."""
+    run = tmp_path_factory.mktemp("complete") / "run"
     end(start(*command, "--out", run))
     return run
 
 
 def light_settings(photos, run, cache, *, seed=0, **training):
-    """What `command` says, as settings, to go on with."""
+    """Return the settings of `command`, with resume."""
     network, compute, light = {"seed": seed}, ComputeSettings(batch_size=8, workers=1), PRESETS["light"]
     changes = {"network": network, "training": training, "augmentation": light, "compute": compute}
     return settings_for(photos, run, cache, "blocks.3", resume=True, **changes)
@@ -367,42 +367,43 @@ def assert_same_run(one, other):
     assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
 
 
-def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(command, whole, tmp_path):
+@pytest.mark.slow
+def test_killed_repeatedly_the_run_is_the_same(command, complete, tmp_path):
     run = tmp_path / "run"
     for number in (1, 6, 13):
-        code, said = stop(start(*command, "--out", run, "--resume"), run / "checkpoint", number, signal.SIGKILL)
-        assert code == -signal.SIGKILL, said
+        code, messages = stop(start(*command, "--out", run, "--resume"), run / "checkpoint", number, signal.SIGKILL)
+        assert code == -signal.SIGKILL, messages
         assert not (run / "run.json").exists()
     assert "Going on from a checkpoint" in end(start(*command, "--out", run, "--resume"))
-    assert_same_run(whole, run)
+    assert_same_run(complete, run)
 
 
-def test_overwriting_interrupted_leaves_the_old_run_and_goes_on(photos, cache, command, whole, tmp_path):
+def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, command, complete, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(whole, run)
+    shutil.copytree(complete, run)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
-    code, said = stop(
+    code, messages = stop(
         start(*command, "--out", run, "--overwrite"), tmp_path / ".run.new" / "checkpoint", 4, signal.SIGINT
     )
-    assert code == 130, said
+    assert code == 130, messages
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     load_run(run)
     with pytest.raises(ArtifactError, match="seed was 0 and is 3") as raised:
         finetune(light_settings(photos, run, cache, seed=3, epochs=3))
     assert raised.value.exit_code == 4
     assert "Going on from a checkpoint" in end(start(*command, "--out", run, "--resume"))
-    assert_same_run(whole, run)
+    assert_same_run(complete, run)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert "--resume" in said
+    assert "--resume" in messages
 
 
-def test_a_finished_run_is_resumed_at_once_and_refuses_changes(photos, cache, whole):
+def test_resume_of_a_finished_run_returns_it_and_refuses_changes(photos, cache, complete):
     def resume(**training):
-        return finetune(light_settings(photos, whole, cache, **training))
+        return finetune(light_settings(photos, complete, cache, **training))
 
-    before = load_run(whole).info
+    before = load_run(complete).info
     assert resume(epochs=3)["was_finished"]
-    assert load_run(whole).info == before
+    assert load_run(complete).info == before
     for training, message in (
         ({"epochs": 4}, "epochs was 3 and is 4"),
         ({"epochs": 3, "patience": 2}, "patience was None and is 2"),

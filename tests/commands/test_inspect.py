@@ -1,4 +1,4 @@
-"""inspect: from images to a folder, and every way that may end."""
+"""inspect: from images to an output folder, including failures."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from tlcli.commands import inspect as command
 from tlcli.commands.inspect import inspect
 from tlcli.errors import DataError, UsageError
 from tlcli.images.preprocess import Preprocessing
-from tlcli.insight.subject import Subject
+from tlcli.insight.units.inspected_network import InspectedNetwork
 from tlcli.settings import ComputeSettings, InspectSettings
 
 SIDE = 32
@@ -27,7 +27,7 @@ DOT = (200, 30, 30)
 
 
 class Detectors(nn.Module):
-    """Unit 0 fires for redness, unit 1 where dark turns to light from left to right, unit 2 never; then a head."""
+    """Unit 0 responds to red, unit 1 to vertical edges from dark to light, unit 2 is dead."""
 
     num_classes = 2
 
@@ -48,7 +48,7 @@ class Detectors(nn.Module):
 
 @pytest.fixture
 def detectors(monkeypatch):
-    """`inspect` looks into `Detectors` instead of a backbone."""
+    """Make `inspect` use `Detectors` instead of a backbone."""
     spec = InputSpec(
         channels=3,
         height=SIDE,
@@ -58,9 +58,7 @@ def detectors(monkeypatch):
         interpolation="nearest",
         crop_fraction=1.0,
     )
-    backbone = Backbone(
-        name="detectors", origin="made by hand", model=Detectors().eval().requires_grad_(False), input=spec
-    )
+    backbone = Backbone(name="detectors", origin="handmade", model=Detectors().eval().requires_grad_(False), input=spec)
     preprocessing = Preprocessing(
         height=SIDE,
         width=SIDE,
@@ -71,18 +69,18 @@ def detectors(monkeypatch):
         mean=spec.mean,
         std=spec.std,
     )
-    subject = Subject(
+    network = InspectedNetwork(
         name="detectors",
         backbone=backbone,
-        origin="made by hand",
+        origin="handmade",
         preprocessing=preprocessing,
         device=torch.device("cpu"),
     )
-    monkeypatch.setattr(command, "open_subject", lambda settings, intensity: subject)
+    monkeypatch.setattr(command, "load_inspected_network", lambda settings, intensity: network)
 
 
 def paint(path: Path, *, dot=None, edge=None, level=100, scale=1, **options):
-    """Gray, with a red pixel at `dot` (x, y) or with a light right part from x = `edge` on."""
+    """Save a gray image with a red pixel at `dot` (x, y), or light to the right of x = `edge`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((SIDE, SIDE, 3), level, np.uint8)
     if dot is not None:
@@ -102,7 +100,7 @@ def settings(data, out, **changes):
     )
 
 
-def test_units_find_what_they_are_made_for(detectors, tmp_path):
+def test_units_find_the_features_they_detect(detectors, tmp_path):
     for number in range(10):
         paint(tmp_path / "d" / "dots" / f"{number}.png", dot=(2 * number + 4, 10), scale=2, level=100 - number)
         paint(tmp_path / "d" / "edges" / f"{number}.png", edge=2 * number + 5, level=60 - number)
@@ -118,7 +116,7 @@ def test_units_find_what_they_are_made_for(detectors, tmp_path):
         x = 2 * number + 4
         assert line["position"] == [5, number + 2]
         assert line["box"] == [x - 1, 9, x + 2, 12]
-        assert line["source_box"] == [2 * (x - 1), 18, 2 * (x + 2), 24]  # the files are twice as large
+        assert line["source_box"] == [2 * (x - 1), 18, 2 * (x + 2), 24]  # in the files, which are twice as large
         assert line["activation"] == pytest.approx((200 - 30 - 30) / 127.5 + 1, abs=1e-5)
     edges = [line for line in found if line["unit"] == EDGE and line["label"] == "edges"]
     assert len(edges) == 9
@@ -126,7 +124,7 @@ def test_units_find_what_they_are_made_for(detectors, tmp_path):
         assert line["box"][0] < 2 * int(Path(line["path"]).stem) + 5 < line["box"][2]
 
 
-def test_copies_count_once_and_ranks_fall(detectors, tmp_path):
+def test_copies_count_once_and_activations_descend(detectors, tmp_path):
     for number in range(6):
         paint(tmp_path / "d" / "a" / f"{number}.png", dot=(9, 9), level=50 + number)
         paint(tmp_path / "d" / "b" / f"copy{number}.png", dot=(9, 9), level=50 + number)
@@ -138,7 +136,7 @@ def test_copies_count_once_and_ranks_fall(detectors, tmp_path):
         assert all(a["activation"] >= b["activation"] for a, b in itertools.pairwise(own))
 
 
-def test_only_train_where_there_are_splits(detectors, tmp_path):
+def test_only_training_images_are_used_if_there_are_splits(detectors, tmp_path):
     for split in ("train", "test"):
         for number in range(3):
             paint(tmp_path / "d" / split / "a" / f"{number}.png", dot=(4, 4), level=40 + 9 * number + len(split))
@@ -148,8 +146,8 @@ def test_only_train_where_there_are_splits(detectors, tmp_path):
     assert all("/train/" in line["path"] for line in lines(tmp_path / "out"))
 
 
-def test_a_turned_image_is_boxed_upright(detectors, tmp_path):
-    """Red at x = 4, y = 10 of the upright image, stored turned by 90 degrees."""
+def test_boxes_of_a_rotated_image_are_upright(detectors, tmp_path):
+    """The upright image, red at x = 4, y = 10 of the input, is stored rotated by 90 degrees."""
     for number in range(3):
         paint(tmp_path / "d" / "a" / f"{number}.png", level=90 + number)
     pixels = np.full((SIDE, 2 * SIDE, 3), 100, np.uint8)  # 64 wide and 32 high, upright
@@ -176,7 +174,7 @@ class Tags(HTMLParser):
         self.rows += [row for name, value in attrs if name == "data-rows" for row in json.loads(value)]
 
 
-def test_hostile_names_are_text(detectors, tmp_path):
+def test_hostile_names_are_escaped(detectors, tmp_path):
     name = "<img src=x onerror=alert(1)>\"' & "
     for number in range(3):
         paint(tmp_path / "d" / name / f'{number}"><script>alert(2)<.png', dot=(8, 8), level=40 + number)
@@ -186,7 +184,7 @@ def test_hostile_names_are_text(detectors, tmp_path):
     page = Tags()
     page.feed(text)
     assert page.tags.count("script") == 2
-    assert page.tags.count("img") == 2  # of the dialog, and the filters
+    assert page.tags.count("img") == 2  # the dialog's and the filters
     assert {row["label"] for row in page.rows} == {name, "b"}
     assert "<img src=x" not in text
     assert "http" not in text.split("<script")[0].replace("http-equiv", "")
@@ -203,7 +201,7 @@ def test_unreadable_images_are_listed(detectors, tmp_path, report):
     assert report.warnings
 
 
-def test_nothing_readable_leaves_nothing(detectors, tmp_path):
+def test_without_readable_images_nothing_is_written(detectors, tmp_path):
     (tmp_path / "d" / "a").mkdir(parents=True)
     (tmp_path / "d" / "a" / "broken.png").write_bytes(b"no")
     (tmp_path / "d" / "b").mkdir()
@@ -213,7 +211,7 @@ def test_nothing_readable_leaves_nothing(detectors, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d"]
 
 
-def test_what_is_there_is_replaced_only_when_asked_and_ours(detectors, tmp_path):
+def test_only_our_own_output_is_replaced_and_only_with_overwrite(detectors, tmp_path):
     for number in range(3):
         paint(tmp_path / "d" / "a" / f"{number}.png", dot=(8, 8), level=40 + number)
         paint(tmp_path / "d" / "b" / f"{number}.png", edge=8, level=40 + number)
@@ -248,7 +246,7 @@ def test_the_command_prints_one_object(photos, tmp_path, capfd):
     assert "not empty" in json.loads(capfd.readouterr().out)["error"]["message"]
 
 
-def test_the_command_ends_with_3_where_an_image_failed(photos, tmp_path, capfd):
+def test_the_command_exits_with_3_if_an_image_failed(photos, tmp_path, capfd):
     for name in ("disc", "square"):
         (tmp_path / "d" / name).mkdir(parents=True)
         for path in sorted((photos / name).iterdir())[:3]:
@@ -260,7 +258,7 @@ def test_the_command_ends_with_3_where_an_image_failed(photos, tmp_path, capfd):
     assert json.loads(capfd.readouterr().out)["failed"] == 1
 
 
-def test_a_run_brings_its_own_size(trained, photos, tmp_path):
+def test_a_run_uses_its_own_size(trained, photos, tmp_path):
     with pytest.raises(UsageError, match="--size has no effect on a run"):
         inspect(InspectSettings(network=str(trained.run), data=photos, out=tmp_path / "o", size=64))
     result = inspect(InspectSettings(network=str(trained.run), data=photos, out=tmp_path / "o", layers=("2",), units=1))
@@ -272,7 +270,7 @@ def test_a_run_brings_its_own_size(trained, photos, tmp_path):
     ("network", "fields"),
     [("lenet5", (6, 16, 32, 32)), ("torchvision/alexnet", (19, 67, 99, 131, 195, 224, 224))],
 )
-def test_every_layer_of_the_plain_networks(network, fields, photos, tmp_path):
+def test_every_layer_of_plain_networks(network, fields, photos, tmp_path):
     for name in ("disc", "square"):
         (tmp_path / "d" / name).mkdir(parents=True)
         for path in sorted((photos / name).iterdir())[:2]:
@@ -289,7 +287,7 @@ def test_every_layer_of_the_plain_networks(network, fields, photos, tmp_path):
             assert (x1 - x0, y1 - y0) == (side, side)
 
 
-def test_attention_gets_whole_images(photos, tmp_path):
+def test_attention_layers_show_whole_images(photos, tmp_path):
     result = inspect(
         InspectSettings(
             network="vit_tiny_patch16_224",
@@ -303,10 +301,10 @@ def test_attention_gets_whole_images(photos, tmp_path):
     )
     assert result.layers[0].of == 192
     assert all(line["box"] == [0, 0, 32, 32] for line in lines(tmp_path / "o"))
-    assert "bright where the unit fires" in (tmp_path / "o" / "inspect.html").read_text(encoding="utf8")
+    assert "highlighted where the unit is active" in (tmp_path / "o" / "inspect.html").read_text(encoding="utf8")
 
 
 @pytest.mark.parametrize(("layer", "message"), [("99", "has layers 1 to"), ("conv9", "Did you mean conv")])
-def test_unknown_layers_are_named(layer, message, photos, tmp_path):
+def test_unknown_layers_are_refused(layer, message, photos, tmp_path):
     with pytest.raises(UsageError, match=message):
         inspect(InspectSettings(network="lenet5", weights="none", data=photos, out=tmp_path / "o", layers=(layer,)))

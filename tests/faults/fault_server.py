@@ -39,17 +39,17 @@ TIME_LIMIT = 120
 class InlineDecoder:
     """Stands in for a decoder process: decodes in this process, since decoders write no files."""
 
-    def start(self, order):
-        self._order = order
+    def start(self, options):
+        self._options = options
 
-    def ask(self, request: tuple[str, int], limit: float) -> DecodedImage:
+    def request(self, request: tuple[str, int], limit: float) -> DecodedImage:
         del limit
-        return read_image(request[0], self._order, request[1])
+        return read_image(request[0], self._options, request[1])
 
-    def end(self):
+    def kill(self):
         """Do nothing: there is no process."""
 
-    kill = end
+    close = kill
 
 
 def write_whole(path: Path, content: bytes):

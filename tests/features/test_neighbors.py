@@ -1,4 +1,4 @@
-"""Nearest neighbors block by block are those of all at once."""
+"""Nearest neighbors do not depend on blocks."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def brute_force(features, least, most):
 
 @pytest.mark.parametrize("block", [7, 16, 4096])
 @pytest.mark.parametrize("most", [1, 3])
-def test_blocks_give_what_all_at_once_gives(block, most, monkeypatch):
+def test_blocks_match_brute_force(block, most, monkeypatch):
     monkeypatch.setattr(neighbors, "BLOCK", block)
     features = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
     done = []
@@ -31,13 +31,13 @@ def test_blocks_give_what_all_at_once_gives(block, most, monkeypatch):
     assert sum(done) == 50
 
 
-def test_images_that_are_all_alike_make_few_pairs():
+def test_identical_images_give_a_limited_number_of_pairs():
     features = np.ones((300, 4), np.float32)
     pairs = nearest_pairs(lambda start, stop: features[start:stop], 300, least=0.9, most=8)
     assert 300 * 8 / 2 <= len(pairs) <= 300 * 8
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_nobody_to_compare_with(count):
+def test_too_few_images_give_no_pairs(count):
     features = np.ones((count, 4), np.float32)
     assert nearest_pairs(lambda start, stop: features[start:stop], count, least=0.9, most=8).shape == (0, 2)

@@ -1,4 +1,4 @@
-"""Views: amounts within what was asked for, the same whenever and wherever they are made, and the plain one plain."""
+"""Views: parameters within their ranges, and the same result whenever and wherever a view is made."""
 
 import hashlib
 import subprocess
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tlcli.images.augment import MAX_SHORT_SIDE, AugmentationParameters, draw_parameters, view
+from tlcli.images.augment import MAX_SHORT_SIDE, AugmentationParameters, draw_parameters, make_view
 from tlcli.settings.augmentation import PRESETS, Augmentation
 
 augmentations = st.builds(
@@ -25,7 +25,7 @@ augmentations = st.builds(
     color_shift=st.one_of(st.integers(0, 255), st.tuples(*[st.integers(-255, 255)] * 3)),
 )
 digests = st.binary(min_size=32, max_size=32)
-DIGEST = hashlib.sha256(b"an image").digest()
+DIGEST = hashlib.sha256(b"a picture").digest()
 
 
 def noisy_image(width=90, height=60, seed=0):
@@ -38,51 +38,51 @@ def pixels(image):
 
 
 def a_view(image, augmentation, number=1, seed=0, digest=DIGEST):
-    return view(image, augmentation, seed=seed, view=number, digest=digest)
+    return make_view(image, augmentation, seed=seed, view=number, digest=digest)
 
 
-def one_that(condition, augmentation):
-    """The number of a view whose amounts fulfil a condition."""
+def find_view(condition, augmentation):
+    """Return the number of a view whose parameters fulfill a condition."""
     return next(n for n in range(1, 100) if condition(draw_parameters(augmentation, seed=0, view=n, digest=DIGEST)))
 
 
 @given(augmentations, st.integers(), st.integers(1, 10**9), digests)
-def test_amounts_stay_within_what_was_asked_for(augmentation, seed, number, digest):
-    amounts = draw_parameters(augmentation, seed=seed, view=number, digest=digest)
-    assert abs(amounts.angle) <= augmentation.rotate
-    assert augmentation.mirror or not amounts.mirrored
-    assert augmentation.flip_vertical or not amounts.flipped
-    assert amounts.noise == augmentation.noise
+def test_parameters_stay_within_their_ranges(augmentation, seed, number, digest):
+    parameters = draw_parameters(augmentation, seed=seed, view=number, digest=digest)
+    assert abs(parameters.angle) <= augmentation.rotate
+    assert augmentation.mirror or not parameters.mirrored
+    assert augmentation.flip_vertical or not parameters.flipped
+    assert parameters.noise == augmentation.noise
     if augmentation.crop == 1:
-        assert amounts.crop is None
+        assert parameters.crop is None
     else:
-        left, top, right, bottom = amounts.crop
+        left, top, right, bottom = parameters.crop
         assert 0 <= left < right <= 1
         assert 0 <= top < bottom <= 1
         assert (right - left) * (bottom - top) >= augmentation.crop - 1e-9
         assert 3 / 4 - 1e-9 <= (right - left) / (bottom - top) <= 4 / 3 + 1e-9
     if isinstance(augmentation.color_shift, tuple):
-        assert amounts.shift == augmentation.color_shift
+        assert parameters.shift == augmentation.color_shift
     else:
-        assert all(abs(level) <= augmentation.color_shift for level in amounts.shift)
+        assert all(abs(level) <= augmentation.color_shift for level in parameters.shift)
 
 
-def test_amounts_fill_their_range():
+def test_parameters_fill_their_ranges():
     drawn = [draw_parameters(PRESETS["strong"], seed=0, view=n, digest=DIGEST) for n in range(1, 2001)]
-    angles, shifts = [amounts.angle for amounts in drawn], np.array([amounts.shift for amounts in drawn])
+    angles, shifts = [parameters.angle for parameters in drawn], np.array([parameters.shift for parameters in drawn])
     assert min(angles) < -14.8
     assert max(angles) > 14.8
     assert (shifts.min(), shifts.max()) == (-30, 30)
-    assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.1, "each channel its own"
-    assert 0.45 < np.mean([amounts.mirrored for amounts in drawn]) < 0.55
+    assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.1, "channels are shifted independently"
+    assert 0.45 < np.mean([parameters.mirrored for parameters in drawn]) < 0.55
     areas = [(a.crop[2] - a.crop[0]) * (a.crop[3] - a.crop[1]) for a in drawn]
     assert abs(np.mean(areas) - 0.65) < 0.02
     assert max(areas) > 0.99
-    assert len({amounts.noise_seed for amounts in drawn}) == 2000
+    assert len({parameters.noise_seed for parameters in drawn}) == 2000
 
 
 @given(augmentations, st.integers(), st.integers(1, 10**9), digests)
-def test_amounts_depend_on_seed_view_and_digest(augmentation, seed, number, digest):
+def test_parameters_depend_on_seed_view_and_digest(augmentation, seed, number, digest):
     augmentation = replace(augmentation, rotate=90)
 
     def angle(**changes):
@@ -95,22 +95,22 @@ def test_amounts_depend_on_seed_view_and_digest(augmentation, seed, number, dige
 
 
 @given(augmentations, st.integers(1, 1000))
-def test_switching_one_distortion_off_changes_no_other(augmentation, number):
-    def amounts(**changes):
+def test_disabling_one_augmentation_does_not_change_the_others(augmentation, number):
+    def parameters(**changes):
         return draw_parameters(replace(augmentation, **changes), seed=0, view=number, digest=DIGEST)
 
-    whole = amounts()
-    assert amounts(rotate=0) == replace(whole, angle=0)
-    assert amounts(mirror=False, flip_vertical=False) == replace(whole, mirrored=False, flipped=False)
-    assert amounts(crop=1) == replace(whole, crop=None)
-    assert amounts(noise=0) == replace(whole, noise=0, noise_seed=0)
-    assert amounts(color_shift=0) == replace(whole, shift=(0, 0, 0))
+    whole = parameters()
+    assert parameters(rotate=0) == replace(whole, angle=0)
+    assert parameters(mirror=False, flip_vertical=False) == replace(whole, mirrored=False, flipped=False)
+    assert parameters(crop=1) == replace(whole, crop=None)
+    assert parameters(noise=0) == replace(whole, noise=0, noise_seed=0)
+    assert parameters(color_shift=0) == replace(whole, shift=(0, 0, 0))
 
 
-def test_what_was_drawn_stays_drawn():
-    """Caches and data sets on disk rely on these: another figure here makes all of them stale."""
-    amounts = draw_parameters(PRESETS["strong"], seed=7, view=3, digest=DIGEST)
-    assert amounts.describe() == "turned -4°, crop 0.84, noise 8, color +27 +19 +28"
+def test_parameters_of_a_seed_never_change():
+    """Feature caches and augmented datasets depend on these values; a change would make all of them stale."""
+    parameters = draw_parameters(PRESETS["strong"], seed=7, view=3, digest=DIGEST)
+    assert parameters.describe() == "rotated -4°, crop 0.84, noise 8, color +27 +19 +28"
 
 
 @pytest.mark.parametrize("augmentation", [PRESETS["light"], PRESETS["strong"]])
@@ -120,7 +120,7 @@ def test_a_view_is_the_same_whenever_it_is_made(augmentation):
     made = [a_view(image, augmentation, number).tobytes() for number in (1, 2, 3)]
     assert made == [a_view(image, augmentation, number).tobytes() for number in (3, 2, 1)][::-1]
     assert len(set(made)) == 3
-    assert image.tobytes() == before, "the original is left alone"
+    assert image.tobytes() == before, "the original is not modified"
 
 
 def test_view_0_is_the_image_itself():
@@ -129,7 +129,7 @@ def test_view_0_is_the_image_itself():
     assert draw_parameters(PRESETS["strong"], seed=0, view=0, digest=DIGEST) == AugmentationParameters()
 
 
-def test_the_global_generators_are_left_alone():
+def test_global_random_generators_are_not_touched():
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     a_view(noisy_image(), PRESETS["strong"])
     assert torch.equal(torch.get_rng_state(), state)
@@ -146,11 +146,11 @@ def test_images_of_any_size(size, crop):
         assert 1 <= min(made.size) <= MAX_SHORT_SIDE
 
 
-def test_large_images_are_reduced_and_keep_their_proportions():
+def test_large_images_are_reduced_and_keep_their_aspect_ratio():
     made = a_view(Image.new("RGB", (3000, 2000)), Augmentation(color_shift=(1, 2, 3)))
     assert made.size == (960, 640)
     assert (pixels(made) == (1, 2, 3)).all()
-    # Also where chance leaves a view otherwise plain.
+    # Also if the random parameters leave the view otherwise unchanged.
     assert a_view(Image.new("RGB", (3000, 2000)), Augmentation(rotate=1e-9)).size == (960, 640)
     sizes = {a_view(Image.new("RGB", (3000, 2000)), Augmentation(mirror=True), number).size for number in range(1, 9)}
     assert sizes == {(960, 640)}
@@ -159,8 +159,8 @@ def test_large_images_are_reduced_and_keep_their_proportions():
 def test_mirror_and_flip():
     image = noisy_image()
     both = Augmentation(mirror=True, flip_vertical=True)
-    mirrored = a_view(image, both, one_that(lambda amounts: amounts.mirrored and not amounts.flipped, both))
-    flipped = a_view(image, both, one_that(lambda amounts: amounts.flipped and not amounts.mirrored, both))
+    mirrored = a_view(image, both, find_view(lambda parameters: parameters.mirrored and not parameters.flipped, both))
+    flipped = a_view(image, both, find_view(lambda parameters: parameters.flipped and not parameters.mirrored, both))
     assert (pixels(mirrored) == pixels(image)[:, ::-1]).all()
     assert (pixels(flipped) == pixels(image)[::-1]).all()
 
@@ -174,15 +174,15 @@ def test_crop_is_a_part_of_the_image():
     assert 0.29 < height * width / (200 * 240) < 1
 
 
-def test_rotation_turns_by_its_angle_and_fills_corners_with_the_mean_color():
+def test_rotation_uses_its_angle_and_fills_corners_with_the_mean_color():
     image = Image.new("RGB", (200, 200), (90, 90, 90))
     image.paste((210, 90, 90), (100, 80, 200, 120))  # a bar to the right
     upwards = Augmentation(rotate=180)
-    number = one_that(lambda amounts: 80 < amounts.angle < 100, upwards)
+    number = find_view(lambda parameters: 80 < parameters.angle < 100, upwards)
     made = pixels(a_view(image, upwards, number))
     assert made[30, 100, 0] == 210
     assert made[100, 170, 0] == 90
-    number = one_that(lambda amounts: 40 < amounts.angle < 50, upwards)
+    number = find_view(lambda parameters: 40 < parameters.angle < 50, upwards)
     assert (made := pixels(a_view(image, upwards, number)))[0, 0].tolist() == [102, 90, 90]
     assert made.shape == (200, 200, 3)
 
@@ -201,15 +201,15 @@ def test_noise_has_its_standard_deviation_and_no_bias(level):
     assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.05
 
 
-def test_amounts_for_people():
+def test_describe_and_to_json():
     assert AugmentationParameters().describe() == "plain"
-    amounts = AugmentationParameters(angle=6.8, mirrored=True, crop=(0, 0, 0.8, 0.775), noise=8, shift=(12, -4, 20))
-    assert amounts.describe() == "turned 7°, mirrored, crop 0.62, noise 8, color +12 -4 +20"
-    assert amounts.to_json()["crop"] == [0, 0, 0.8, 0.775]
+    parameters = AugmentationParameters(angle=6.8, mirrored=True, crop=(0, 0, 0.8, 0.775), noise=8, shift=(12, -4, 20))
+    assert parameters.describe() == "rotated 7°, mirrored, crop 0.62, noise 8, color +12 -4 +20"
+    assert parameters.to_json()["crop"] == [0, 0, 0.8, 0.775]
     assert AugmentationParameters(flipped=True).describe() == "flipped"
 
 
-def test_the_modules_of_augmentation_import_no_torch():
+def test_augmentation_modules_do_not_import_torch():
     code = (
         "import sys, tlcli.settings.augmentation, tlcli.images.augment, tlcli.images.worker; "
         "sys.exit(bool({'torch', 'torchvision', 'numpy'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""Bytes to upright images: every format and mode, and nothing but a reason from what is broken."""
+"""Decoding: every format, mode, and orientation; a reason for everything that cannot be decoded."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from tlcli.images.worker import DecodeOptions, read_image
 
 GENERATOR = np.random.default_rng(0)
 UPRIGHT = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-"""uint8 [32, 48, 3] of 8 x 8 blocks, which JPEG keeps nearly as they are."""
+"""uint8 [32, 48, 3] of 8 x 8 blocks, which JPEG preserves almost exactly."""
 
 STORED_AS = {
     1: lambda upright: upright,
@@ -28,7 +28,7 @@ STORED_AS = {
     7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
     8: lambda upright: np.rot90(upright, -1),
 }
-"""What a camera writes under each EXIF orientation when the scene is `upright`."""
+"""Pixels that a camera stores for each EXIF orientation."""
 
 
 def encode(image, form, **options):
@@ -42,14 +42,14 @@ def array(data, channels=3):
 
 
 def exif(orientation, kind=3, order="<"):
-    """An EXIF block with one tag, Orientation, of the given TIFF type (3: short)."""
+    """Return an EXIF block with one tag, Orientation, of the given TIFF type (3: short)."""
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 1)
     value = struct.pack(order + "H2x", orientation) if kind == 3 else struct.pack(order + "I", orientation)
     return b"Exif\0\0" + head + struct.pack(order + "HHI", 0x112, kind, 1) + value + bytes(4)
 
 
 def png(width, height, depth, kind, rows=b""):
-    """A PNG with any header: `kind` is its color type, `rows` its data before compression."""
+    """Return a PNG with any header: `kind` is its color type, `rows` its data before compression."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -102,18 +102,18 @@ def test_the_orientation_of_a_tiff(orientation):
         b"Exif\0\0" + b"II*\0\xff\xff\xff\xff",
     ],
 )
-def test_an_orientation_that_is_none_turns_nothing(form, block):
+def test_an_invalid_orientation_is_ignored(form, block):
     found = array(encode(UPRIGHT, form, exif=block))
     np.testing.assert_array_equal(found, array(encode(UPRIGHT, form)))
 
 
-def test_gray_is_what_the_colors_give():
+def test_gray_equals_the_converted_colors():
     gray = decode(encode(UPRIGHT, "PNG"), 1)
     assert gray.mode == "L"
     np.testing.assert_array_equal(np.asarray(gray), np.asarray(Image.fromarray(UPRIGHT).convert("L")))
 
 
-def test_what_a_file_is_is_told_by_its_content(tmp_path, small):
+def test_the_format_is_detected_from_the_content(tmp_path, small):
     (tmp_path / "photo.jpg").write_bytes(encode(UPRIGHT, "GIF"))
     (tmp_path / "photo.gif").write_bytes(encode(UPRIGHT, "GIF"))
     one, two = (
@@ -124,17 +124,17 @@ def test_what_a_file_is_is_told_by_its_content(tmp_path, small):
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_of_several_images_in_a_file_the_first_counts(form):
+def test_the_first_frame_of_a_file_is_decoded(form):
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     options = {"lossless": True} if form == "WEBP" else {}
     data = encode(frames[0], form, save_all=True, append_images=frames[1:], **options)
     np.testing.assert_array_equal(array(data)[0, 0], [255, 0, 0])
 
 
-# Modes.
+# Modes
 
 
-def test_transparency_of_a_palette_lies_over_white():
+def test_palette_transparency_is_composited_over_white():
     image = Image.new("P", (4, 2), 1)
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putpixel((0, 0), 0)
@@ -143,7 +143,7 @@ def test_transparency_of_a_palette_lies_over_white():
     np.testing.assert_array_equal(found[0, 1], [200, 100, 50])
 
 
-def test_half_transparency_lies_over_white():
+def test_half_transparency_is_composited_over_white():
     for channels in (3, 1):
         data = encode(Image.new("RGBA", (2, 2), (0, 0, 0, 128)), "PNG")
         assert np.abs(array(data, channels) - 127).max() <= 1
@@ -209,12 +209,12 @@ def test_16_bit_color_is_scaled_not_clipped():
     assert np.abs(found[0] - [[0, 255, 128], [10, 20, 30]]).max() <= 1
 
 
-def test_floats_are_refused_rather_than_guessed():
-    with pytest.raises(UndecodableError, match=r"no known range: train with --intensity auto"):
+def test_32_bit_gray_without_a_range_is_rejected():
+    with pytest.raises(UndecodableError, match=r"no known range; train with --intensity auto"):
         decode(encode(Image.new("F", (4, 4), 0.5), "TIFF"), 3)
 
 
-# What is no image.
+# Files that are not images
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
@@ -247,12 +247,12 @@ def test_an_empty_file():
         b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
     ],
 )
-def test_what_is_no_image_is_an_error_with_one_line_of_reason(data):
+def test_other_files_raise_an_error_with_one_line(data):
     with pytest.raises(UndecodableError, match=r"\A.+\Z"):
         decode(data, 3)
 
 
-def test_eps_is_refused_without_starting_a_program(tmp_path, monkeypatch):
+def test_eps_is_rejected_without_starting_a_program(tmp_path, monkeypatch):
     witness = tmp_path / "started"
     ghostscript = tmp_path / "gs"
     ghostscript.write_text(f"#!/bin/sh\ntouch '{witness}'\n")
@@ -273,13 +273,13 @@ def test_eps_is_refused_without_starting_a_program(tmp_path, monkeypatch):
     ],
     ids=["png", "png just too large", "gif", "ppm"],
 )
-def test_a_bomb_is_refused(data):
+def test_a_decompression_bomb_is_rejected(data):
     with pytest.raises(UndecodableError, match="pixels"):
         decode(data, 3)
 
 
 def photograph(width, height):
-    """Soft shapes with fine grain, as a camera's."""
+    """Return soft shapes with fine grain, like a photograph."""
     rows, columns = np.mgrid[:height, :width]
     waves = [np.sin(columns / width * 9 + rows / height * turn) for turn in (2, 5, 11)]
     grain = GENERATOR.normal(0, 6, (height, width, 3))
@@ -288,7 +288,7 @@ def photograph(width, height):
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_large_jpeg_is_decoded_small_and_gives_nearly_the_same_pixels(fit, orientation, small):
+def test_a_large_jpeg_is_reduced_while_decoding_and_gives_nearly_the_same_pixels(fit, orientation, small):
     upright = photograph(1600, 1200)
     stored = np.ascontiguousarray(STORED_AS[orientation](upright))
     data = encode(stored, "JPEG", quality=92, exif=exif(orientation))
@@ -300,7 +300,7 @@ def test_a_large_jpeg_is_decoded_small_and_gives_nearly_the_same_pixels(fit, ori
         return oversampling(size, preprocessing)
 
     drafted, whole = decode(data, 3, needed), decode(data, 3)
-    assert sizes == [(1600, 1200)], "asked of the upright image"
+    assert sizes == [(1600, 1200)], "the size of the upright image"
     assert whole.size == (1600, 1200)
     assert drafted.size in {(400, 300), (200, 150)}
     found, expected = (np.asarray(fit_image(p, preprocessing), np.float64) for p in (drafted, whole))
@@ -312,26 +312,25 @@ def test_a_large_jpeg_is_decoded_small_and_gives_nearly_the_same_pixels(fit, ori
     [
         ((640, 480), "JPEG", 7.9, (160, 120)),
         ((640, 480), "JPEG", 1.9, (640, 480)),
-        ((644, 484), "JPEG", 99, (161, 121)),  # no eighths without a rest
+        ((644, 484), "JPEG", 99, (161, 121)),  # not divisible by 8
         ((641, 480), "JPEG", 99, (641, 480)),
         ((640, 480), "PNG", 99, (640, 480)),
         ((640, 480), "MPO", 99, (80, 60)),
     ],
 )
-def test_how_far_an_image_is_decoded_down(size, form, factor, decoded):
+def test_reduction_while_decoding(size, form, factor, decoded):
     options = {"save_all": True, "append_images": [Image.new("RGB", size)]} if form == "MPO" else {}
     data = encode(photograph(*size), form, **options)
     assert decode(data, 3, lambda _: factor).size == decoded
 
 
-def test_a_truncated_jpeg_is_refused_at_every_size():
+def test_a_truncated_jpeg_is_rejected_at_every_size():
     data = encode(photograph(640, 480), "JPEG")
     with pytest.raises(UndecodableError, match="truncated"):
         decode(data[: len(data) // 2], 3, lambda _: 8)
 
 
-def test_cached_and_predicted_pixels_come_by_one_way(tmp_path, small):
-    """What a decoding process gives is what `decode` and `fit_image` give, for the network's own need of pixels."""
+def test_read_image_equals_decode_and_fit_image(tmp_path, small):
     path = tmp_path / "large.jpg"
     path.write_bytes(encode(photograph(960, 640), "JPEG"))
     image = decode(path.read_bytes(), 3, lambda size: oversampling(size, small))

@@ -1,4 +1,4 @@
-"""The size of an image from its header, before and after it is turned upright."""
+"""The size of the upright image, read from its header."""
 
 import io
 

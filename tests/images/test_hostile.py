@@ -1,4 +1,4 @@
-"""Files that are damaged, or no images at all: an image or a reason for each, whatever is in them."""
+"""Damaged files and files of other types: each gives an image or a reason, whatever its content."""
 
 import contextlib
 import hashlib
@@ -23,7 +23,7 @@ GENERATOR = np.random.default_rng(0)
 PIXELS = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
 NOISE = GENERATOR.integers(0, 256, (40, 56, 3)).astype(np.uint8)
 FUZZED = 1000
-"""Damaged files of each kind."""
+"""Number of damaged files of each kind."""
 
 
 def encode(pixels, form, **options):
@@ -32,20 +32,20 @@ def encode(pixels, form, **options):
     return file.getvalue()
 
 
-def turned(orientation):
+def exif_orientation(orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
     return exif
 
 
 KINDS = {
-    "jpeg": encode(PIXELS, "JPEG", exif=turned(6)),
+    "jpeg": encode(PIXELS, "JPEG", exif=exif_orientation(6)),
     "progressive jpeg": encode(PIXELS, "JPEG", progressive=True),
     "cmyk jpeg": encode(Image.fromarray(PIXELS).convert("CMYK"), "JPEG"),
-    "png": encode(PIXELS, "PNG", exif=turned(3)),
+    "png": encode(PIXELS, "PNG", exif=exif_orientation(3)),
     "palette": encode(Image.fromarray(PIXELS).quantize(16), "PNG", transparency=0),
     "16-bit png": encode(GENERATOR.integers(0, 65536, (24, 24)).astype(np.uint16), "PNG"),
-    "webp": encode(PIXELS, "WEBP", exif=turned(5)),
+    "webp": encode(PIXELS, "WEBP", exif=exif_orientation(5)),
     "lossless webp": encode(PIXELS, "WEBP", lossless=True),
     "gif": encode(PIXELS, "GIF"),
     "tiff": encode(PIXELS, "TIFF", tiffinfo={0x112: 7}),
@@ -58,9 +58,9 @@ KINDS = {
 
 
 def damaged(data, draw, number):
-    """A file with some bits flipped, or a stretch of it overwritten, doubled or cut out."""
+    """Return a file with some bits flipped, or a range of bytes overwritten, doubled, or removed."""
     broken = bytearray(data)
-    # Half of them in the headers, where most formats keep what can go wrong.
+    # Half of the damage is in the headers, where most formats are vulnerable.
     within = min(len(data), 400) if number % 2 else len(data)
     if number % 6:
         for _ in range(draw.choice([1, 1, 2, 8])):
@@ -72,7 +72,7 @@ def damaged(data, draw, number):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_damaged_file_gives_an_image_or_a_reason_and_stays_as_it_is(kind, tmp_path, small):
+def test_each_damaged_file_gives_an_image_or_a_reason_and_is_not_modified(kind, tmp_path, small):
     draw = random.Random(kind)
     paths = [tmp_path / f"{number}.jpg" for number in range(FUZZED)]
     digests = []
@@ -82,7 +82,7 @@ def test_each_damaged_file_gives_an_image_or_a_reason_and_stays_as_it_is(kind, t
         digests.append(hashlib.sha256(data).digest())
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         images = list(loader.load(map(str, paths)))
-    assert [image.digest for image in images] == digests, "in order, none lost, and no decoder died or hung"
+    assert [image.digest for image in images] == digests, "in order, none lost, and no decoder crashed or hung"
     reasons = [image.error for image in images if image.error is not None]
     assert 0 < len(reasons) < FUZZED
     assert all(reason.strip() and len(reason.splitlines()) == 1 for reason in reasons)
@@ -92,21 +92,21 @@ def test_each_damaged_file_gives_an_image_or_a_reason_and_stays_as_it_is(kind, t
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_truncated_file_is_refused_or_nothing_of_the_image_is_missing(kind):
+def test_a_truncated_file_is_rejected_or_decoded_completely(kind):
     whole = np.asarray(decode(KINDS[kind], 3))
-    refused = 0
+    rejected = 0
     for length in range(0, len(KINDS[kind]), max(1, len(KINDS[kind]) // 60)):
         try:
             found = np.asarray(decode(KINDS[kind][:length], 3))
         except UndecodableError:
-            refused += 1
+            rejected += 1
         else:
             np.testing.assert_array_equal(found, whole)
-    assert refused > 40
+    assert rejected > 40
 
 
-def test_a_cut_jpeg_that_was_ended_anew_is_filled_with_gray():
-    """What SECURITY.md has to say as long as libjpeg takes such a file for a whole one."""
+def test_a_truncated_jpeg_with_an_end_marker_is_filled_with_gray():
+    """SECURITY.md documents this, because libjpeg accepts such a file as complete."""
     data = encode(NOISE, "JPEG")
     found = np.asarray(decode(data[: len(data) * 2 // 3] + b"\xff\xd9", 3), np.int16)
     assert found[:8].std() > 30
@@ -124,7 +124,7 @@ def test_a_cut_jpeg_that_was_ended_anew_is_filled_with_gray():
         (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "EPS"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC|invalid|Invalid"),
-        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "film"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "video"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (b"\x93NUMPY\1\0", "NumPy"),
@@ -134,13 +134,13 @@ def test_a_cut_jpeg_that_was_ended_anew_is_filled_with_gray():
         (b"\0" * 5000, "not an image of a known format"),
     ],
 )
-def test_what_is_no_image_is_named(data, name):
+def test_other_file_types_are_named(data, name):
     with pytest.raises(UndecodableError, match=name):
         decode(data, 3)
 
 
 def tiff(channels, bits, width=4, height=3):
-    """A TIFF of any number of channels, each of the same depth."""
+    """Return a TIFF with any number of channels, each of the same depth."""
     tags = [
         (256, 3, 1, width),
         (257, 3, 1, height),
@@ -159,7 +159,7 @@ def tiff(channels, bits, width=4, height=3):
     return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory + bytes(4)
 
 
-def test_a_multi_channel_tiff_is_refused_by_name():
+def test_a_multi_channel_tiff_is_rejected_with_its_channels():
     with pytest.raises(UndecodableError, match=r"TIFF with 13 channels of 16 bits.*save it as RGB or gray"):
         decode(tiff(13, 16), 3)
 
@@ -168,25 +168,25 @@ def test_heic_is_decoded_upright(tmp_path):
     pillow_heif = pytest.importorskip("pillow_heif")
     upright = Image.fromarray(PIXELS)
     pillow_heif.from_pillow(upright.transpose(Image.Transpose.ROTATE_90)).save(
-        tmp_path / "a.heic", quality=-1, exif=turned(6).tobytes()
+        tmp_path / "a.heic", quality=-1, exif=exif_orientation(6).tobytes()
     )
     found = np.asarray(decode((tmp_path / "a.heic").read_bytes(), 3), np.int16)
     assert found.shape == PIXELS.shape
-    assert np.abs(found - PIXELS).mean() < 12  # its colors are halved in resolution
+    assert np.abs(found - PIXELS).mean() < 12  # HEIC halves the resolution of colors
 
 
-def test_heic_without_a_decoder_says_what_to_install(monkeypatch):
+def test_heic_without_a_decoder_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(UndecodableError, match=r"pip install 'tlcli\[heic\]'"):
         decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", 3)
 
 
-def test_every_format_that_is_promised_has_its_decoder():
+def test_every_documented_format_has_a_decoder():
     assert all(features.check(name) for name in ("jpg", "zlib", "webp", "avif", "libtiff"))
-    assert not {"EPS", "WMF", "PDF", "FPX", "MIC"} & set(FORMATS), "those start programs, or parse what can"
+    assert not {"EPS", "WMF", "PDF", "FPX", "MIC"} & set(FORMATS), "these start programs, or parse formats that can"
 
 
-def test_a_file_too_large_to_read_is_refused_unread(tmp_path):
+def test_a_file_above_the_size_limit_is_rejected_without_reading_it(tmp_path):
     path = tmp_path / "sparse.jpg"
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
@@ -195,16 +195,16 @@ def test_a_file_too_large_to_read_is_refused_unread(tmp_path):
     assert image.digest is None
 
 
-def test_a_decoding_process_may_take_so_much_memory_and_no_more(small, draw, tmp_path):
+def test_a_decoder_process_has_a_memory_limit(small, draw, tmp_path):
     path = draw(tmp_path / "a.png")
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         assert next(loader.load([str(path)])).error is None
-        (child,) = loader._children
-        limit = resource.prlimit(child._process.pid, resource.RLIMIT_DATA)[0]
+        (process,) = loader._processes
+        limit = resource.prlimit(process._process.pid, resource.RLIMIT_DATA)[0]
     assert limit == MEMORY_LIMIT
 
 
-def test_the_largest_image_fits_into_that_memory(small, largest):
+def test_the_largest_image_fits_into_the_memory_limit(small, largest):
     assert largest.stat().st_size < 4e6
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         (image,) = loader.load([str(largest)])
@@ -223,7 +223,7 @@ def test_the_smallest_and_the_longest_images(size, form, small, tmp_path):
         assert len(image.pixels) == 16 * 16 * 3
 
 
-def test_what_is_no_file_is_refused_without_waiting(tmp_path):
+def test_special_files_are_rejected_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
     with socket.socket(socket.AF_UNIX) as server:
@@ -232,11 +232,9 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path):
             assert "is a folder, a pipe, a socket or a device" in read_image(str(path), DecodeOptions()).error
 
 
-def test_a_file_that_has_nothing_to_give_is_no_end_of_the_process(monkeypatch):
-    """Some of /proc are ordinary files, and read like a pipe."""
+def test_a_regular_file_without_available_data_does_not_end_the_process(monkeypatch):
+    """Some files in /proc are regular files, but behave like pipes."""
     reading, writing = os.pipe2(os.O_NONBLOCK)
     with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb"):
         monkeypatch.setattr("tlcli.images.worker.open_image_file", lambda *_: contextlib.nullcontext((file, 0, 0)))
-        assert read_image("/proc/kmsg", DecodeOptions()) == DecodedImage(
-            error="cannot be read: it has nothing to give now"
-        )
+        assert read_image("/proc/kmsg", DecodeOptions()) == DecodedImage(error="cannot be read: no data available")

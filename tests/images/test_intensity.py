@@ -1,4 +1,4 @@
-"""Gray of more than 8 bits: one range for all images, measured on train, kept in the run."""
+"""Gray images with more than 8 bits: one range for all images, measured on train and stored in the run."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def encode(values, form="TIFF"):
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
-def test_a_range_is_spread_over_black_to_white_and_what_lies_outside_is_one_of_them(kind):
+def test_the_range_is_scaled_to_black_and_white_and_other_values_are_clipped(kind):
     found = np.asarray(decode(encode(RAMP.astype(kind)), 1, intensity=(1000, 3000)), np.float64)
     expected = np.clip((RAMP.astype(kind) - 1000.0) * 255 / 2000, 0, 255)
     assert np.abs(found - expected).max() <= 0.5
@@ -45,17 +45,17 @@ def test_a_dark_image_stays_darker_than_a_bright_one():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_no_numbers_are_refused(value):
+def test_nan_and_infinity_are_rejected(value):
     values = RAMP.astype(np.float32)
     values[3, 4] = value
-    with pytest.raises(UndecodableError, match="no numbers"):
+    with pytest.raises(UndecodableError, match="NaN or infinite"):
         decode(encode(values), 1, intensity=(0, 1))
-    with pytest.raises(UndecodableError, match="no numbers"):
+    with pytest.raises(UndecodableError, match="NaN or infinite"):
         measure_intensity(encode(values))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P"])
-def test_images_of_8_bits_have_no_range_and_heed_none(mode):
+def test_8_bit_images_have_no_range_and_ignore_one(mode):
     image = Image.fromarray(RAMP.astype(np.uint8)).convert(mode)
     data = io.BytesIO()
     image.save(data, "PNG")
@@ -65,14 +65,14 @@ def test_images_of_8_bits_have_no_range_and_heed_none(mode):
 
 
 @pytest.mark.parametrize("text", ["1", "5,5", "9,1", "a,b", "nan,1", "0,inf", "1,2,3", ""])
-def test_what_is_no_range(text):
+def test_invalid_ranges(text):
     with pytest.raises(UsageError, match=r"--intensity is .*expected LO,HI"):
         NetworkSettings(intensity=text)
 
 
 @pytest.fixture
 def microscope(tmp_path):
-    """Two classes of 12-bit images with a train and a validation folder, which is brighter than all of train."""
+    """Two classes of 12-bit images in train and validation folders; validation is brighter than all of train."""
     generator, root = np.random.default_rng(0), tmp_path / "cells"
     for split, count, high in (("train", 12, 2000), ("val", 4, 4000)):
         for label, low in (("dim", 100), ("lit", 900)):
@@ -84,13 +84,13 @@ def microscope(tmp_path):
     return root
 
 
-def test_the_range_is_that_of_train_alone(microscope, report):
+def test_the_range_is_measured_on_train_only(microscope, report):
     dataset = open_dataset(microscope)
     assert resolve_intensity("auto", dataset, fraction=None, seed=0, workers=1, report=report) == (100, 1999)
     assert report.notes == ["Intensity 100 to 1999, of 24 training images with more than 8 bits"]
 
 
-def test_auto_without_such_images_or_with_one_value_is_an_error(photos, tmp_path):
+def test_auto_needs_high_bit_depth_images_with_more_than_one_value(photos, tmp_path):
     assert resolve_intensity("5,9", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent()) == (5, 9)
     with pytest.raises(UsageError, match="--intensity auto has no effect"):
         resolve_intensity("auto", open_dataset(photos), fraction=None, seed=0, workers=1, report=Silent())
@@ -101,19 +101,19 @@ def test_auto_without_such_images_or_with_one_value_is_an_error(photos, tmp_path
         resolve_intensity("auto", open_dataset(tmp_path / "flat"), fraction=None, seed=0, workers=1, report=Silent())
 
 
-def test_the_run_keeps_its_range_and_prediction_obeys_it(microscope, tmp_path, capsys):
+def test_the_run_stores_its_range_and_prediction_uses_it(microscope, tmp_path, capsys):
     out, cache = tmp_path / "run", tmp_path / "cache"
     network = ["--backbone", "lenet5", "--weights", "none", "--workers", "1", "--cache", str(cache), "--quiet"]
     assert run(["finetune", str(microscope), "--out", str(out), "--intensity", "auto", *network]) == 0
     info = json.loads((out / "run.json").read_text())
     assert info["preprocessing"]["intensity"] == [100, 1999]
     assert info["settings"]["intensity"] == "auto"
-    # The same network given the range by hand finds all features in the cache; without it, or with another, none.
+    # With the same range given explicitly, all features are reused; with another range or none, no feature is.
     for given, reused in ((["--intensity", "100,1999"], 32), (["--intensity", "0,1999"], 0), ([], 0)):
         capsys.readouterr()
         assert run(["cache-features", str(microscope), *given, *network, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["reused"] == reused
-    # Twice the light on twice the range is the same image to a run, and another one to this run.
+    # Images twice as bright give other predictions, because the range of the run is fixed.
     assert run(["predict", str(out), str(microscope / "val"), "--probabilities", "--quiet"]) == 0
     rows = capsys.readouterr().out.splitlines()
     for path in (microscope / "val").rglob("*.tif"):

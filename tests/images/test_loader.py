@@ -1,4 +1,4 @@
-"""Decoding processes: order, deaths, hangs, and that nothing of them is left."""
+"""Decoder processes: order of results, crashes, hangs, and cleanup."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlcli.images.augment import view
+from tlcli.images.augment import make_view
 from tlcli.images.decode import decode
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import fit_image
@@ -28,7 +28,7 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks f
 
 
 def processes():
-    """Living processes: the parent of each."""
+    """Return the parent of each running process."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -42,12 +42,12 @@ def processes():
 
 
 def children(parent=None):
-    """Processes that `parent` (this one) started and that still live."""
+    """Return the running processes that `parent` (default: this process) started."""
     return {process for process, its_parent in processes().items() if its_parent == (parent or os.getpid())}
 
 
 def all_end(some):
-    """Whether these processes end within some seconds."""
+    """Return whether these processes end within some seconds."""
     for _ in range(500):
         if not some & processes().keys():
             return True
@@ -57,7 +57,7 @@ def all_end(some):
 
 @pytest.fixture
 def numbered(tmp_path):
-    """Paths of 60 images, each of its own color; every seventh large, so slow."""
+    """Paths of 60 images, each of its own color; every seventh is large and therefore slow."""
     paths = []
     for number in range(60):
         size = (1500, 1200) if number % 7 == 3 else (20, 16)
@@ -66,20 +66,20 @@ def numbered(tmp_path):
     return paths
 
 
-def at_work():
-    """Give a decoder the time to begin with the largest image, which takes it seconds."""
+def wait_for_decoding():
+    """Wait until a decoder has started with the largest image, which takes it seconds."""
     time.sleep(0.3)
 
 
 def number_of(image):
-    """Which of the `numbered` images this is."""
+    """Return which of the `numbered` images this is."""
     pixels = np.frombuffer(image.pixels, np.uint8).reshape(16, 16, 3)
     assert (pixels == pixels[0, 0]).all()
     return int(pixels[0, 0, 0])
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_images_come_in_order_slow_and_fast_and_broken_ones(tmp_path, numbered, small, workers):
+def test_slow_fast_and_broken_images_keep_their_order(tmp_path, numbered, small, workers):
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "empty.jpg").write_bytes(b"")
     broken = [str(tmp_path / name) for name in ("text.jpg", "empty.jpg", "missing.jpg")] + [str(tmp_path)]
@@ -100,14 +100,14 @@ def test_images_come_in_order_slow_and_fast_and_broken_ones(tmp_path, numbered, 
             assert image.modified == Path(path).stat().st_mtime_ns
 
 
-def test_a_process_gives_what_the_function_gives(numbered, small):
-    order = DecodeOptions(preprocessing=small)
-    with ImageLoader(order, workers=2) as loader:
+def test_the_loader_returns_what_read_image_returns(numbered, small):
+    options = DecodeOptions(preprocessing=small)
+    with ImageLoader(options, workers=2) as loader:
         found = [image._replace(read=0) for image in loader.load(numbered[:5])]
-    assert found == [read_image(path, order)._replace(read=0) for path in numbered[:5]]
+    assert found == [read_image(path, options)._replace(read=0) for path in numbered[:5]]
 
 
-def test_known_digests_come_back_without_pixels(numbered, small):
+def test_known_images_have_no_pixels(numbered, small):
     known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
     with ImageLoader(DecodeOptions(preprocessing=small, known=frozenset([(known, 0)])), workers=1) as loader:
         images = list(loader.load(numbered[:3]))
@@ -116,23 +116,23 @@ def test_known_digests_come_back_without_pixels(numbered, small):
     assert images[1].error is None
 
 
-def test_a_view_that_is_known_comes_without_pixels_and_another_one_with(numbered, small):
+def test_only_known_views_have_no_pixels(numbered, small):
     known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
-    order = DecodeOptions(preprocessing=small, augmentation=PRESETS["light"], known=frozenset([(known, 2)]))
+    options = DecodeOptions(preprocessing=small, augmentation=PRESETS["light"], known=frozenset([(known, 2)]))
     requests = [(numbered[1], 0), (numbered[1], 2), (numbered[1], 1), (numbered[2], 2)]
-    with ImageLoader(order, workers=1) as loader:
+    with ImageLoader(options, workers=1) as loader:
         assert [image.pixels is None for image in loader.load_views(requests)] == [False, True, False, False]
 
 
-def test_views_are_the_same_whatever_the_number_of_processes(draw, tmp_path, small):
-    """And the same as made here: the view of the upright image, then brought to the network's size."""
+def test_views_do_not_depend_on_the_number_of_processes(draw, tmp_path, small):
+    """They also equal views made in this process: augmentation of the upright image, followed by preprocessing."""
     paths = [str(draw(tmp_path / f"{number}.jpg", number, size=(90, 70))) for number in range(6)]
     requests = [(path, number) for number in (0, 1, 2) for path in paths]
-    order = DecodeOptions(preprocessing=small, augmentation=PRESETS["strong"], seed=5)
-    with ImageLoader(order, workers=1) as loader:
+    options = DecodeOptions(preprocessing=small, augmentation=PRESETS["strong"], seed=5)
+    with ImageLoader(options, workers=1) as loader:
         alone = [image.pixels for image in loader.load_views(requests)]
         plain = [image.pixels for image in loader.load(paths)]
-    with ImageLoader(order, workers=3, ahead=500) as loader:
+    with ImageLoader(options, workers=3, ahead=500) as loader:
         together = [image.pixels for image in loader.load_views(reversed(requests))]
     assert alone == together[::-1]
     assert len(set(alone)) == len(requests), "different views differ"
@@ -140,42 +140,42 @@ def test_views_are_the_same_whatever_the_number_of_processes(draw, tmp_path, sma
     for (path, number), found in zip(requests, alone, strict=True):
         data = Path(path).read_bytes()
         digest = hashlib.sha256(data).digest()
-        made = view(decode(data, 3), PRESETS["strong"], seed=5, view=number, digest=digest)
+        made = make_view(decode(data, 3), PRESETS["strong"], seed=5, view=number, digest=digest)
         assert found == fit_image(made, small).tobytes()
 
 
-def test_views_for_a_gray_network_are_distorted_in_color(draw, tmp_path, small):
+def test_views_for_a_gray_network_are_augmented_in_color(draw, tmp_path, small):
     path = draw(tmp_path / "one.png", size=(90, 70))
-    order = DecodeOptions(preprocessing=replace(small, channels=1), augmentation=PRESETS["strong"])
-    made = view(
+    options = DecodeOptions(preprocessing=replace(small, channels=1), augmentation=PRESETS["strong"])
+    made = make_view(
         decode(path.read_bytes(), 3),
         PRESETS["strong"],
         seed=0,
         view=1,
         digest=hashlib.sha256(path.read_bytes()).digest(),
     )
-    found = read_image(str(path), order, 1).pixels
+    found = read_image(str(path), options, 1).pixels
     assert found == fit_image(made.convert("L"), small).tobytes()
-    assert read_image(str(path), order).pixels == fit_image(decode(path.read_bytes(), 1), small).tobytes()
+    assert read_image(str(path), options).pixels == fit_image(decode(path.read_bytes(), 1), small).tobytes()
 
 
-def test_views_as_png_files_hold_every_pixel_and_nothing_else(draw, tmp_path):
+def test_png_views_contain_every_pixel_and_no_metadata(draw, tmp_path):
     path = draw(tmp_path / "one.jpg", size=(90, 70), comment="a comment", icc_profile=b"no profile", dpi=(300, 300))
     data = path.read_bytes()
     image = read_image(str(path), DecodeOptions(png=True, augmentation=PRESETS["strong"]), 1)
-    made = view(decode(data, 3), PRESETS["strong"], seed=0, view=1, digest=image.digest)
+    made = make_view(decode(data, 3), PRESETS["strong"], seed=0, view=1, digest=image.digest)
     with Image.open(io.BytesIO(image.pixels)) as written:
         assert written.info == {}
         assert (np.asarray(written) == np.asarray(made)).all()
 
 
-def test_as_png_files_plain_images_are_only_checked(draw, tmp_path):
-    order = DecodeOptions(png=True, augmentation=PRESETS["strong"])
-    plain = read_image(str(draw(tmp_path / "one.jpg")), order)
+def test_png_option_only_checks_unchanged_images(draw, tmp_path):
+    options = DecodeOptions(png=True, augmentation=PRESETS["strong"])
+    plain = read_image(str(draw(tmp_path / "one.jpg")), options)
     assert (plain.pixels, plain.error) == (None, None)
     (tmp_path / "text.jpg").write_text("no image")
-    assert read_image(str(tmp_path / "text.jpg"), order).error
-    assert read_image(str(tmp_path / "text.jpg"), order, 1).error
+    assert read_image(str(tmp_path / "text.jpg"), options).error
+    assert read_image(str(tmp_path / "text.jpg"), options, 1).error
 
 
 def test_without_preprocessing_images_are_only_hashed(tmp_path):
@@ -186,14 +186,14 @@ def test_without_preprocessing_images_are_only_hashed(tmp_path):
     assert (image.pixels, image.error) == (None, None)
 
 
-def test_a_name_that_is_not_utf8(tmp_path, numbered, small):
+def test_a_file_name_that_is_not_utf8(tmp_path, numbered, small):
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff \n'\".png")
     Path(odd).write_bytes(Path(numbered[9]).read_bytes())
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         assert [number_of(image) for image in loader.load([odd])] == [9]
 
 
-def test_a_name_that_no_file_can_have(numbered, small):
+def test_an_impossible_file_name(numbered, small):
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         impossible, after = loader.load(["a\0b.png", numbered[4]])
     assert impossible.error
@@ -209,7 +209,7 @@ def test_a_file_without_permission(public_path, unprivileged, draw, small):
         )
 
 
-def test_paths_are_read_only_as_far_as_needed(numbered, small):
+def test_paths_are_consumed_only_as_far_as_needed(numbered, small):
     asked = itertools.count()
     endless = (numbered[next(asked) % 3] for _ in itertools.repeat(None))
     with ImageLoader(DecodeOptions(preprocessing=small), workers=2) as loader:
@@ -217,7 +217,7 @@ def test_paths_are_read_only_as_far_as_needed(numbered, small):
     assert next(asked) < 200
 
 
-def test_a_decoder_that_hangs_is_given_up(numbered, largest, small):
+def test_a_decoder_that_hangs_is_replaced(numbered, largest, small):
     paths = [*numbered[:3], str(largest), *numbered[3:6]]
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1, time_limit=0.7) as loader:
         images = list(loader.load(paths))
@@ -226,23 +226,23 @@ def test_a_decoder_that_hangs_is_given_up(numbered, largest, small):
 
 
 @LINUX
-def test_a_killed_decoder_takes_one_image_with_it(numbered, largest, small):
+def test_a_killed_decoder_loses_one_image(numbered, largest, small):
     paths = [*numbered[:3], str(largest), *numbered[3:40]]
     before = children()
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1, time_limit=30) as loader:
         images = loader.load(paths)
         first = [next(images) for _ in range(3)]
-        at_work()
+        wait_for_decoding()
         [decoder] = children() - before
         os.kill(decoder, signal.SIGKILL)
         killed, *rest = images
-    assert "died" in killed.error
+    assert "the decoder process crashed" in killed.error
     assert "signal 9" in killed.error
     assert [number_of(image) for image in first + rest] == list(range(40))
 
 
 @LINUX
-def test_decoders_killed_at_random_take_at_most_an_image_each(numbered, small):
+def test_decoders_killed_at_random_lose_at_most_one_image_each(numbered, small):
     draw, before, killed = random.Random(0), children(), 0
     images = []
     with ImageLoader(DecodeOptions(preprocessing=small), workers=3) as loader:
@@ -279,7 +279,7 @@ def test_a_decoder_killed_while_it_starts_is_replaced(numbered, small):
 
 @LINUX
 @pytest.mark.parametrize("taken", [0, 1, 40])
-def test_nothing_is_left_of_a_loader(numbered, small, taken):
+def test_a_loader_leaves_no_processes(numbered, small, taken):
     before = children()
     with ImageLoader(DecodeOptions(preprocessing=small), workers=3) as loader:
         list(itertools.islice(loader.load(numbered), taken))
@@ -287,7 +287,7 @@ def test_nothing_is_left_of_a_loader(numbered, small, taken):
 
 
 @LINUX
-def test_nothing_is_left_after_an_exception_while_decoders_are_starting(numbered, small):
+def test_an_exception_while_decoders_start_leaves_no_processes(numbered, small):
     before = children()
     for _ in range(4):
         with pytest.raises(KeyboardInterrupt), ImageLoader(DecodeOptions(preprocessing=small), workers=4) as loader:
@@ -301,12 +301,12 @@ def interrupting():
 
 
 @LINUX
-def test_leaving_does_not_wait_for_a_decoder_that_hangs(numbered, largest, small):
+def test_leaving_a_loader_does_not_wait_for_a_decoder_that_hangs(numbered, largest, small):
     before = children()
-    # The time limit is beyond the patience of whoever runs the tests.
+    # With this time limit, waiting for the decoder would block the tests.
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1, time_limit=3600) as loader:
         assert number_of(next(loader.load([numbered[0], str(largest)] * 10))) == 0
-        at_work()
+        wait_for_decoding()
     assert children() == before
 
 
@@ -324,7 +324,7 @@ with ImageLoader(DecodeOptions(png=True), workers=2, time_limit=3600) as loader:
 
 
 @LINUX
-def test_decoders_end_with_a_parent_that_is_killed(numbered, largest):
+def test_decoders_end_when_their_parent_is_killed(numbered, largest):
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, numbered[0], str(largest)], stdout=subprocess.PIPE, text=True
     )
@@ -341,8 +341,8 @@ import os, signal, sys, threading, time
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 
-heard = []
-signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+received = []
+signal.signal(signal.SIGINT, lambda *_: received.append(1))
 over = threading.Event()
 
 def press():
@@ -353,23 +353,23 @@ threading.Thread(target=press, daemon=True).start()
 with ImageLoader(DecodeOptions(png=True), workers=4) as loader:
     read = [image.digest is not None for image in loader.load([sys.argv[1]] * 8)]
 over.set()
-print(all(read), len(heard) > 5)
+print(all(read), len(received) > 5)
 """
 
 
-def test_decoders_do_not_hear_ctrl_c_even_while_they_start(numbered):
+def test_decoders_ignore_ctrl_c_even_while_they_start(numbered):
     asked = [sys.executable, "-c", INTERRUPTED, numbered[0]]
     done = subprocess.run(asked, capture_output=True, text=True, check=False, start_new_session=True)
     assert (done.stdout, done.stderr) == ("True True\n", "")
 
 
-def test_the_modules_of_a_decoder_import_no_torch():
+def test_decoder_modules_do_not_import_torch():
     code = "import sys, tlcli.images.worker; sys.exit(bool({'torch', 'numpy', 'pyarrow', 'timm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @LINUX
-def test_a_decoder_has_no_torch_loaded(numbered, small):
+def test_a_decoder_process_does_not_load_torch(numbered, small):
     before = children()
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:
         list(loader.load(numbered[:1]))
@@ -378,7 +378,7 @@ def test_a_decoder_has_no_torch_loaded(numbered, small):
 
 
 @LINUX
-def test_a_decoder_that_augments_stands_back_for_others(numbered, small):
+def test_a_decoder_that_augments_has_low_priority(numbered, small):
     before = children()
     with ImageLoader(DecodeOptions(preprocessing=small, augmentation=PRESETS["light"]), workers=1) as loader:
         list(loader.load(numbered[:1]))
@@ -386,7 +386,7 @@ def test_a_decoder_that_augments_stands_back_for_others(numbered, small):
         assert os.getpriority(os.PRIO_PROCESS, decoder) == os.getpriority(os.PRIO_PROCESS, 0) + 10
 
 
-def test_decoders_keep_quiet(tmp_path, numbered, small, capfd):
+def test_decoders_write_nothing_to_the_terminal(tmp_path, numbered, small, capfd):
     tiff = tmp_path / "odd.tif"
     Image.new("RGB", (40, 40)).save(tiff, compression="tiff_lzw")
     data = bytearray(tiff.read_bytes())
@@ -400,7 +400,7 @@ def test_decoders_keep_quiet(tmp_path, numbered, small, capfd):
 
 
 @LINUX
-def test_started_processes_are_those_that_decode(numbered, small):
+def test_start_starts_the_processes_that_decode(numbered, small):
     before = children()
     with ImageLoader(DecodeOptions(preprocessing=small), workers=3) as loader:
         loader.start()
@@ -412,8 +412,8 @@ def test_started_processes_are_those_that_decode(numbered, small):
     assert all_end(started)
 
 
-def test_measuring_reads_headers_alone(tmp_path, draw):
-    """Sizes of images that can't be decoded whole, too; and a reason where there is no header."""
+def test_measuring_sizes_reads_only_headers(tmp_path, draw):
+    """Truncated images have a size; files without a header have a reason."""
     cut = draw(tmp_path / "cut.jpg", size=(300, 200))
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     good = draw(tmp_path / "good.png", size=(31, 47))

@@ -1,4 +1,4 @@
-"""From an image of any size to the network's input."""
+"""Resizing images of any size to the network's input."""
 
 import json
 
@@ -74,7 +74,7 @@ QUARTERS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
 
 
 @pytest.mark.parametrize("size", [(300, 100), (100, 300), (32, 32), (7, 5)])
-def test_squash_keeps_everything(size):
+def test_squash_keeps_the_whole_image(size):
     found = np.asarray(fit_image(quarters(*size), preprocessing("squash", size=(32, 32), interpolation="nearest")))
     assert corners(found) == QUARTERS
 
@@ -88,7 +88,7 @@ def test_squash_keeps_everything(size):
         ((8, 4), (0, 8, 32, 24)),
     ],
 )
-def test_pad_keeps_everything_on_the_mean_color(size, box):
+def test_pad_keeps_the_whole_image_on_the_mean_color(size, box):
     settings = preprocessing("pad", size=(32, 32), interpolation="nearest")
     found = np.asarray(fit_image(quarters(*size), settings))
     left, top, right, bottom = box
@@ -118,15 +118,15 @@ def test_gray(fit):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_json_brings_back_the_same(channels):
+def test_json_round_trip(channels):
     settings = preprocessing("pad", channels=channels)
     assert Preprocessing.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 @pytest.mark.parametrize("size", [(300, 200), (200, 333), (97, 97)])
-def test_placement_finds_the_source_of_what_the_network_sees(fit, size):
-    """A white block, drawn where the placement says that a box of the input comes from, turns up in that box."""
+def test_placement_maps_input_boxes_to_the_image(fit, size):
+    """A white block drawn at the image box that the placement computes for an input box appears in that input box."""
     settings = preprocessing(fit, size=(64, 64))
     box = (24, 16, 40, 44)
     x0, y0, x1, y1 = (round(edge) for edge in placement(size, settings).box(box))
@@ -143,7 +143,7 @@ def test_placement_by_hand():
     assert crop.box((0, 0, 100, 100)) == (150, 50, 250, 150)
     pad = placement((400, 200), preprocessing("pad", size=(100, 100)))
     assert pad.box((0, 25, 100, 75)) == (0, 0, 400, 200)
-    assert pad.box((0, 0, 10, 35)) == (0, 0, 40, 40)  # the ground above is no part of the image
+    assert pad.box((0, 0, 10, 35)) == (0, 0, 40, 40)  # the padding above is not part of the image
     squash = placement((400, 200), preprocessing("squash", size=(100, 100)))
     assert squash.box((10, 10, 20, 20)) == (40, 20, 80, 40)
     assert squash.box((-5, 90, 20, 120)) == (0, 180, 80, 200)

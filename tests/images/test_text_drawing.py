@@ -1,4 +1,4 @@
-"""Text in images: nothing becomes an empty box without a word, and everything fits."""
+"""Text in images: characters without a glyph are escaped, and shortened text fits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tlcli.images.text_drawing import draw_text, shorten_text, text_width
 
 
 @pytest.fixture
-def only_english(monkeypatch):
-    """A machine without fonts."""
+def without_system_fonts(monkeypatch):
+    """Simulate a machine without fonts."""
     monkeypatch.setattr(text_drawing, "SYSTEM_FONTS", ())
     monkeypatch.setattr(text_drawing, "_matplotlib_fonts", list)
     for cached in (text_drawing._fonts, text_drawing._fonts_without_shaping, text_drawing._has_glyph):
@@ -28,23 +28,23 @@ def drawn(text):
     return np.asarray(image)
 
 
-def test_what_no_font_has_is_escaped(only_english):
+def test_characters_that_no_font_has_are_escaped(without_system_fonts):
     assert np.array_equal(drawn("caf\u00e9 \u4e2d"), drawn(r"caf\xe9 \u4e2d"))
 
 
 @pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "\u202egpj", "\udcff", "\U0010fffd"])
-def test_what_controls_or_has_no_glyph_anywhere_is_escaped(text):
+def test_control_characters_and_unassigned_characters_are_escaped(text):
     escaped = "".join(one if one.isascii() and one.isprintable() else ascii(one)[1:-1] for one in text)
     assert np.array_equal(drawn(text), drawn(escaped))
 
 
-def test_english_is_drawn_in_one_font_and_takes_its_width():
+def test_english_text_has_the_width_of_the_built_in_font():
     assert text_width("shirt", 20) == pytest.approx(text_drawing.default_font(20).getlength("shirt"))
     assert text_width("", 20) == 0
 
 
 @pytest.mark.parametrize("front", [False, True])
-def test_shortened_text_fits_and_keeps_what_it_can(front):
+def test_shortened_text_fits_and_keeps_as_much_as_possible(front):
     text = "a/long/path/to/some/image.jpg" * 9
     short = shorten_text(text, 15, 200, front=front)
     assert text_width(short, 15) <= 200 < text_width(text, 15)

@@ -1,4 +1,4 @@
-"""Thumbnails laid over each other: copies resemble, other images don't, and nor does one with something added."""
+"""Thumbnail comparison: copies match; other images, and images with an added object, do not."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tlcli.images.thumbnail_match import THUMBNAIL, crop_patterns, pattern_simil
 
 
 def scene(seed):
-    """Blobs of many colors."""
+    """Return an image of blobs in many colors."""
     generator = np.random.default_rng(seed)
     image = Image.new("RGB", (240, 180), tuple(generator.integers(0, 256, 3).tolist()))
     pen = ImageDraw.Draw(image)
@@ -24,7 +24,7 @@ def thumbnail(image):
 
 
 def alike(one, other):
-    """As `near_duplicates` does: either may be a crop of the other."""
+    """Compare as `near_duplicates` does: either image may be a crop of the other."""
     one, other = thumbnail(one), thumbnail(other)
     return max(
         pattern_similarity(crop_patterns(one), whole_pattern(other)[None])[0],
@@ -45,29 +45,29 @@ def alike(one, other):
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_a_copy_resembles(change, seed):
+def test_a_copy_matches(change, seed):
     assert alike(scene(seed), change(scene(seed))) > 0.95
 
 
-def test_other_images_do_not():
+def test_other_images_do_not_match():
     assert max(alike(scene(seed), scene(seed + 1)) for seed in range(10)) < 0.6
 
 
-def test_something_small_that_is_only_in_one_counts():
-    """A fixed camera: the same street, with and without somebody in it."""
+def test_a_small_object_in_one_image_counts():
+    """Two images of a fixed camera: the same street with and without a person."""
     street = scene(0).convert("L").convert("RGB")
     visited = street.copy()
     ImageDraw.Draw(visited).rectangle((100, 60, 124, 110), fill=(255, 255, 255))
     assert alike(street, visited) < 0.9
 
 
-def test_blank_images_resemble_nothing():
+def test_blank_images_match_nothing():
     blank = Image.new("RGB", (60, 60), (200, 200, 200))
     assert alike(blank, blank) == 0
     assert alike(blank, scene(1)) <= 0
 
 
-def test_each_of_several_is_judged_by_itself():
+def test_each_of_several_images_has_its_own_score():
     others = np.stack([whole_pattern(thumbnail(scene(seed))) for seed in range(4)])
     scores = pattern_similarity(crop_patterns(thumbnail(scene(2))), others)
     assert scores.shape == (4,)

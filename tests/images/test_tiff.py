@@ -1,4 +1,4 @@
-"""TIFFs in which Pillow passes over something without a word: read rightly, or refused by name."""
+"""TIFFs of which Pillow would silently ignore a part: they are decoded correctly or rejected with a reason."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ COLORS = np.random.default_rng(0).integers(0, 256, (6, 8, 6)).astype(np.uint8)
 
 
 def tiff(pixels, photometric, *, extra=(), form=()):
-    """Of [H, W, C] pixels; `extra` says what surplus channels are, `form` what the values are (2: signed)."""
+    """Return a TIFF of [H, W, C] pixels; `extra` is the tag ExtraSamples, `form` the tag SampleFormat (2: signed)."""
     height, width, channels = pixels.shape
     tags = {256: [width], 257: [height], 258: [8 * pixels.itemsize] * channels, 259: [1], 262: [photometric]}
     tags |= {273: [8], 277: [channels], 279: [pixels.nbytes], 338: extra, 339: form}
@@ -32,7 +32,7 @@ def tiff(pixels, photometric, *, extra=(), form=()):
 
 
 @pytest.mark.parametrize(("channels", "photometric"), [(2, 1), (4, 2), (5, 2), (6, 2)])
-def test_channels_of_no_known_meaning_are_refused_rather_than_left_out(channels, photometric):
+def test_channels_of_unspecified_meaning_are_rejected(channels, photometric):
     extra = [0] * (channels - (1 if photometric == 1 else 3))
     data = tiff(COLORS[..., :channels].copy(), photometric, extra=extra)
     for read in (lambda: decode(data, 3), lambda: dimensions(io.BytesIO(data))):
@@ -41,7 +41,7 @@ def test_channels_of_no_known_meaning_are_refused_rather_than_left_out(channels,
 
 
 @pytest.mark.parametrize("alpha", [1, 2])
-def test_transparency_is_no_such_channel(alpha):
+def test_alpha_channels_are_accepted(alpha):
     colors = COLORS[..., :3].copy()
     opaque = np.concatenate([colors, np.full_like(colors[..., :1], 255)], axis=-1)
     np.testing.assert_array_equal(decode(tiff(opaque, 2, extra=[alpha]), 3), colors)
@@ -49,7 +49,7 @@ def test_transparency_is_no_such_channel(alpha):
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_where_zero_is_white_gray_is_no_negative(kind):
+def test_white_is_zero_is_inverted(kind):
     values = np.linspace(0, np.iinfo(kind).max, 256).astype(kind).reshape(16, 16, 1)
     negative, positive = tiff(np.invert(values), 0), tiff(values, 1)
     for intensity in (None, (1000, 3000)):
@@ -57,14 +57,14 @@ def test_where_zero_is_white_gray_is_no_negative(kind):
     assert measure_intensity(tiff(values[:4].copy(), 0)) == (None if kind is np.uint8 else (49344, 65535))
 
 
-def test_signed_values_of_8_bits_are_refused_rather_than_wrapped_around():
+def test_signed_8_bit_values_are_rejected():
     values = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1)
-    with pytest.raises(UndecodableError, match="a TIFF with signed values of 8 bits"):
+    with pytest.raises(UndecodableError, match="a TIFF with signed 8-bit values"):
         decode(tiff(values, 1, form=[2]), 3)
     assert measure_intensity(tiff(values.astype(np.int16), 1, form=[2])) == (-128, 127)
 
 
-def test_a_truncated_file_is_called_so_and_not_by_channels_that_nobody_told():
+def test_a_truncated_file_is_reported_as_truncated():
     data = tiff(COLORS[..., :3].copy(), 2)
     directory = struct.unpack("<I", data[4:8])[0]
     for length in (6, 50, directory, directory + 1, directory + 2, directory + 14):  # before and after the width

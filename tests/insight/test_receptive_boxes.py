@@ -1,4 +1,4 @@
-"""Boxes against what pixels do: outside the box nothing changes a place's value, and the box is no larger than that."""
+"""Boxes match gradients: no pixel outside a box affects its position, and the box is no larger than necessary."""
 
 import pytest
 import torch
@@ -6,15 +6,16 @@ from torch import nn
 
 from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.zoo import load_backbone
-from tlcli.insight.receptive_boxes import Sight
-from tlcli.insight.units import choose_taps, several
+from tlcli.insight.activation_taps import choose_taps
+from tlcli.insight.receptive_boxes import ReceptiveBoxes
+from tlcli.insight.units.tapped_network import tapped_network
 
 
-def reached(network, tap, spec, row, column):
-    """Bounds [x0, y0, x1, y1) of the pixels that have a gradient to a place, all units together."""
+def gradient_box(network, tap, spec, row, column):
+    """Return the bounds [x0, y0, x1, y1) of the pixels that affect a position, over all units."""
     generator = torch.Generator().manual_seed(row + column)
     images = torch.randn(4, spec.channels, spec.height, spec.width, generator=generator).requires_grad_()
-    maps = tap.layout.maps(network(images)[0])
+    maps = tap.layout.to_maps(network(images)[0])
     (gradient,) = torch.autograd.grad(maps[:, :, row, column].square().sum() + maps[:, :, row, column].sum(), images)
     rows, columns = (gradient.abs().sum((0, 1)).sum(axis).nonzero().flatten() for axis in (1, 0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
@@ -36,73 +37,73 @@ def clipped(box, spec):
         ("mobilenetv2_050", 64, ("1", "3", "6")),
         ("regnetx_002", 96, ("1", "2", "4", "6")),
         ("densenet121", 64, ("1", "3")),
-        ("inception_v3", 107, ("1", "5")),  # of a size that leaves no pixel over beside its strides
+        ("inception_v3", 107, ("1", "5")),  # a size at which its strides leave no remainder
     ],
 )
-def test_box_is_what_has_a_gradient(name, size, layers):
+def test_a_box_contains_exactly_the_pixels_with_a_gradient(name, size, layers):
     backbone = load_backbone(name, "none", classes=2, size=size)
-    for module in backbone.model.modules():  # some networks begin with branches that give zero
+    for module in backbone.model.modules():  # some networks initialize branches to zero
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
     spec = backbone.input
     for tap in choose_taps(backbone, layers):
-        network = several(backbone.model, trace_backbone(backbone), [tap])
-        height, width = tap.sight.places
+        network = tapped_network(backbone.model, trace_backbone(backbone), [tap])
+        height, width = tap.boxes.map_size
         for row, column in {(0, 0), (height // 2, width // 2), (height - 1, width - 1), (0, width - 1)}:
-            box = clipped(tap.sight.box(row, column), spec)
-            assert reached(network, tap, spec, row, column) == box, (tap.layer.name, row, column)
+            box = clipped(tap.boxes.box(row, column), spec)
+            assert gradient_box(network, tap, spec, row, column) == box, (tap.layer.name, row, column)
 
 
-def test_first_layer_box_by_hand():
-    """AlexNet's first convolution: 11 x 11, stride 4, padding 2; then pooling of 3 at a stride of 2."""
+def test_boxes_of_the_first_layer_match_manual_values():
+    """AlexNet's first convolution is 11 x 11 with stride 4 and padding 2, followed by 3 x 3 pooling with stride 2."""
     tap = choose_taps(load_backbone("torchvision/alexnet", "none", classes=2), ("1",))[0]
     assert tap.layout.units == 64
-    assert tap.sight.box(0, 0) == (-2, -2, 17, 17)
-    assert tap.sight.box(1, 3) == (22, 6, 41, 25)
+    assert tap.boxes.box(0, 0) == (-2, -2, 17, 17)
+    assert tap.boxes.box(1, 3) == (22, 6, 41, 25)
 
 
-def test_attention_sees_everything():
+def test_attention_sees_the_whole_input():
     backbone = load_backbone("vit_tiny_patch16_224", "none", classes=2, size=64)
     first, last = choose_taps(backbone, ("1", "blocks.11"))
-    assert first.layout.places == last.layout.places == (4, 4)
+    assert first.layout.map_size == last.layout.map_size == (4, 4)
     assert last.layout.units == 192
-    assert last.sight.box(1, 2) == (0, 0, 64, 64)
-    assert last.sight.cell(1, 2) == (32, 16, 48, 32)
-    assert last.sight.covers((0, 0, 64, 64))
+    assert last.boxes.box(1, 2) == (0, 0, 64, 64)
+    assert last.boxes.cell(1, 2) == (32, 16, 48, 32)
+    assert last.boxes.covers_input((0, 0, 64, 64))
 
 
 def test_tokens_become_maps_in_reading_order():
     backbone = load_backbone("vit_tiny_patch16_224", "none", classes=2, size=64)
     tap = choose_taps(backbone, ("blocks.3",))[0]
     tokens = torch.arange(17.0)[None, :, None].expand(1, 17, 192)
-    assert tap.layout.maps(tokens)[0, 0].tolist() == torch.arange(1.0, 17.0).reshape(4, 4).tolist()
+    assert tap.layout.to_maps(tokens)[0, 0].tolist() == torch.arange(1.0, 17.0).reshape(4, 4).tolist()
 
 
-def test_a_vector_has_no_place():
-    sight = Sight(image=(32, 32), places=(1, 1), field=None)
-    assert sight.cell(0, 0) is None
-    assert sight.box(0, 0) == (0, 0, 32, 32)
+def test_a_vector_has_no_positions():
+    boxes = ReceptiveBoxes(input_size=(32, 32), map_size=(1, 1), field=None)
+    assert boxes.cell(0, 0) is None
+    assert boxes.box(0, 0) == (0, 0, 32, 32)
 
 
-def test_five_layers_from_first_to_last():
+def test_default_layers_are_spread_from_first_to_last():
     taps = choose_taps(load_backbone("tf_efficientnet_lite0", "none", classes=2), ())
     assert [tap.layer.number for tap in taps] == [1, 5, 9, 14, 18]
-    assert taps[-1].layout.places == (7, 7)  # the maps before pooling
+    assert taps[-1].layout.map_size == (7, 7)  # the maps before pooling
 
 
 @pytest.mark.parametrize("layer", ["1", "18"])
-def test_relu6_ends_without_its_limit_and_passes_it_on(layer):
+def test_tapped_relu6_is_unlimited_but_passes_limited_values_on(layer):
     backbone = load_backbone("tf_efficientnet_lite0", "none", classes=2, size=64)
     norm = backbone.model.bn1 if layer == "1" else backbone.model.bn2
     nn.init.constant_(norm.bias, 5.0)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     tap, last = choose_taps(backbone, (layer,))[0], choose_taps(backbone, ("17",))[0]
-    kept = []
-    norm.register_forward_hook(lambda module, given, value: kept.append(value))
+    limited = []
+    norm.register_forward_hook(lambda module, given, value: limited.append(value))
     with torch.no_grad():
-        free, later = several(backbone.model, trace_backbone(backbone), [tap, last])(images)
-        (alone,) = several(backbone.model, trace_backbone(backbone), [last])(images)
-    assert free.max() > 6
-    assert kept[0].max() == 6
-    assert torch.equal(free.clamp(max=6), kept[0])
+        unlimited, later = tapped_network(backbone.model, trace_backbone(backbone), [tap, last])(images)
+        (alone,) = tapped_network(backbone.model, trace_backbone(backbone), [last])(images)
+    assert unlimited.max() > 6
+    assert limited[0].max() == 6
+    assert torch.equal(unlimited.clamp(max=6), limited[0])
     assert torch.equal(later, alone)

@@ -1,4 +1,4 @@
-"""Processes that meet, tell each other things, and share a batch: the pieces of a training by several."""
+"""Distributed training: processes find each other, exchange values, and share batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tlcli.training.tail.loop import TailTrainer, TrainingData
 from tlcli.training.tail.recipe import Recipe
 
 class Lossy:
-    "Rows as they are; in the second epoch the first batch has lost all of its images that are process 1's."
+    "Returns the rows; in the second epoch process 1 has lost all of its images of the first batch."
     waited = 0.0
     def __init__(self, inputs):
         self.inputs = inputs
@@ -48,56 +48,61 @@ with processes.process_group(cuda=False):
     data = TrainingData(train=Lossy(inputs), labels=labels, validation=Lossy(inputs[:5]),
                         validation_labels=labels[:5].numpy(), log_prior=None)
     trainer = TailTrainer(tail, tail, data, recipe=recipe, device=torch.device("cpu"), warn=warnings.append)
-    result, _ = trainer.fit(save=lambda: None, on_step=lambda _: None, on_epoch=lambda _: None)
+    evaluation, _ = trainer.fit(save=lambda: None, on_step=lambda _: None, on_epoch=lambda _: None)
     state = [float(value.double().sum()) for value in tail.state_dict().values()]
-    everybody = processes.gather([state, trainer.state.lines, result.logits.tolist()])
+    states = processes.gather([state, trainer.state.lines, evaluation.logits.tolist()])
     first = processes.from_first(lambda: processes.rank())
     if processes.rank() == 0:
-        print(json.dumps({"everybody": everybody, "warnings": warnings, "first": first}))
+        print(json.dumps({"states": states, "warnings": warnings, "first": first}))
 """
 
 
 def run_together(script, count=2):
-    """What processes that know of each other by their environment print, each; nobody but us starts them."""
+    """Run a script in processes that find each other through their environment; return what each prints."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    world = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
+    environment = {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "LOCAL_WORLD_SIZE": "2",
+    }
     started = [
         subprocess.Popen(
             [sys.executable, "-c", script],
-            env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=os.environ | environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(count)
     ]
-    said = [process.communicate(timeout=120) for process in started]
-    assert [process.returncode for process in started] == [0] * count, said
-    return [out for out, _ in said]
+    outputs = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0] * count, outputs
+    return [out for out, _ in outputs]
 
 
-def test_batchnorms_of_its_own_and_lost_images_leave_all_processes_alike():
-    told, silent = run_together(PAIR)
-    assert silent == ""
-    told = json.loads(told)
-    one, other = told["everybody"]
-    assert one[0] == other[0], "weights, and the running averages of the first"
-    assert one[2] == other[2], "what is said of the validation images"
-    assert len(one[2]) == 5, "each is evaluated once"
+def test_batchnorm_and_lost_images_leave_all_processes_equal():
+    printed, nothing = run_together(PAIR)
+    assert nothing == ""
+    result = json.loads(printed)
+    one, other = result["states"]
+    assert one[0] == other[0], "weights, and the running statistics of process 0"
+    assert one[2] == other[2], "validation logits"
+    assert len(one[2]) == 5, "each image is evaluated once"
     assert [line["train_loss"] for line in one[1]] == [line["train_loss"] for line in other[1]]
-    # 21 in batches of 6: the last three are joined to the batch before, so that nobody has a single image.
+    # 21 in batches of 6: the last three join the batch before, so that no process has a single image.
     assert [line["pictures"] for line in one[1]] == [21, 18, 21]
-    assert "computed from each process's part" in told["warnings"][0]
-    assert told["first"] == 0
+    assert "computed from each process's part" in result["warnings"][0]
+    assert result["first"] == 0
 
 
-def test_processes_meet_in_spite_of_what_a_store_remembers():
+def test_processes_meet_despite_stale_keys_in_the_store():
     store, met = HashStore(), {}
-    store.set("here/1", "of before a restart")
+    store.set("here/1", "before a restart")
     store.set("met/0", "old")
-    store.set("all", "gone of-before")
+    store.set("all", "gone before")
 
     def meet(rank):
         met[rank] = processes._rendezvous(store, ProcessRank(rank=rank, size=2, local_rank=rank, job="", restarts=0))
@@ -105,21 +110,21 @@ def test_processes_meet_in_spite_of_what_a_store_remembers():
     threads = [threading.Thread(target=meet, args=(rank,)) for rank in (0, 1)]
     threads[0].start()
     threads[0].join(0.2)
-    assert not met, "nobody goes on with those who are gone"
+    assert not met, "a process must not go on with ended ones"
     threads[1].start()
     for thread in threads:
         thread.join(20)
     assert met[0] == met[1]
 
 
-def test_images_that_differ_from_machine_to_machine_are_named():
+def test_images_that_differ_between_machines_are_named():
     first = Extraction(digests=[b"a", b"b", b"c", None], failures={3: "truncated"})
     other = Extraction(digests=[b"a", b"x", None, b"d"], failures={2: "cannot be read"})
     assert _differences(first, first) == {}
     assert _differences(other, first) == {1: "is another image on another machine", 2: "cannot be read"}
 
 
-def test_alone_is_one_of_one(monkeypatch):
+def test_single_process_needs_no_communication(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     assert launched() == ALONE
@@ -131,7 +136,7 @@ def test_alone_is_one_of_one(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 12, 13])
-def test_shares_are_all_of_it_in_order(monkeypatch, count):
+def test_shares_are_balanced_and_cover_all_in_order(monkeypatch, count):
     parts = []
     for rank in range(5):
         monkeypatch.setattr(processes, "_current", ProcessRank(rank=rank, size=5, local_rank=rank, job="", restarts=0))
@@ -140,7 +145,7 @@ def test_shares_are_all_of_it_in_order(monkeypatch, count):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_an_unfinished_run_knows_the_job_that_began_it(tmp_path, monkeypatch):
+def test_unfinished_run_stores_the_job_that_started_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     assert begun_name(tmp_path / "photos", "job 7") is None

@@ -1,4 +1,4 @@
-"""Two processes that torchrun starts here train one run: the same as one process does, though one of them is killed."""
+"""Train one run in two processes started by torchrun: it equals that of one process, even if one is killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS = (
     *("--augment", "none", "--json"),
 )
 
-MORTAL = """
+KILLED_ONCE = """
 import os, signal
 from tlcli.cli.main import main
 from tlcli.training.tail import checkpoints
@@ -43,11 +43,11 @@ def die_once(trainer, *rest):
 loop.TailTrainer._end_epoch = die_once
 main()
 """
-"""tlcli, with a checkpoint after each step, whose second process is killed after the second epoch."""
+"""tlcli with a checkpoint after each step; its second process is killed after the second epoch."""
 
 
 def torchrun(*arguments):
-    """Exit code, standard output, and what tlcli, not torchrun, said."""
+    """Return exit code, standard output, and the lines of standard error without torchrun's own."""
     done = subprocess.run([*TORCHRUN, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, done.stdout, [line for line in done.stderr.splitlines() if "torch/distributed" not in line]
 
@@ -57,9 +57,9 @@ def epochs(run):
 
 
 @pytest.fixture(scope="module")
-def alone(photos, tmp_path_factory):
-    """What one process trains."""
-    root = tmp_path_factory.mktemp("alone")
+def single(photos, tmp_path_factory):
+    """A run trained by one process."""
+    root = tmp_path_factory.mktemp("single")
     finetune(
         FinetuneSettings(
             data=photos,
@@ -75,44 +75,44 @@ def alone(photos, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def together(photos, tmp_path_factory):
-    """What two processes train; what they printed, and said."""
-    root = tmp_path_factory.mktemp("together")
+def distributed(photos, tmp_path_factory):
+    """A folder with a run trained by two processes, the JSON they printed, and their messages."""
+    root = tmp_path_factory.mktemp("distributed")
     paths = (photos, "--out", root / "run", "--cache", root / "cache")
-    code, out, said = torchrun("-m", "tlcli", "finetune", *paths, *OPTIONS)
-    assert code == 0, said
-    return root, json.loads(out), said
+    code, out, messages = torchrun("-m", "tlcli", "finetune", *paths, *OPTIONS)
+    assert code == 0, messages
+    return root, json.loads(out), messages
 
 
-def test_two_processes_get_what_one_gets(together, alone):
-    root, result, said = together
-    assert result["images"] == json.loads((alone / "run.json").read_text())["images"]
+def test_two_processes_train_the_same_as_one(distributed, single):
+    root, result, messages = distributed
+    assert result["images"] == json.loads((single / "run.json").read_text())["images"]
     assert result["processes"] == 2
-    for mine, theirs in zip(epochs(root / "run"), epochs(alone), strict=True):
+    for mine, theirs in zip(epochs(root / "run"), epochs(single), strict=True):
         for name in ("train_loss", "validation_loss", "validation_accuracy", "pictures"):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-4)
-    mine, theirs = (pq.read_table(run / "predictions.parquet").to_pydict() for run in (root / "run", alone))
+    mine, theirs = (pq.read_table(run / "predictions.parquet").to_pydict() for run in (root / "run", single))
     assert mine["path"] == theirs["path"], "each validation image once"
     assert mine["predicted"] == theirs["predicted"]
-    assert sum(line.startswith("  epoch") for line in said) == EPOCHS, "only one process speaks"
+    assert sum(line.startswith("  epoch") for line in messages) == EPOCHS, "only one process prints"
 
 
-def test_each_feature_is_computed_by_one_of_them(together):
-    root, result, _ = together
+def test_each_feature_is_computed_once(distributed):
+    root, result, _ = distributed
     tables = [pa.ipc.open_file(part).read_all() for part in (root / "cache" / result["cache"]).glob("part-*.arrow")]
     digests = [digest for table in tables for digest in table["digest"].to_pylist()]
     assert len(digests) == len(set(digests)) == result["images"]["train"] + result["images"]["validation"]
-    assert len(tables) >= 2, "both wrote some"
+    assert len(tables) >= 2, "both processes wrote features"
 
 
-def test_a_killed_process_costs_nothing(photos, together, tmp_path):
-    root, _, _ = together
-    mortal = tmp_path / "mortal.py"
-    mortal.write_text(MORTAL)
+def test_training_survives_a_killed_process(photos, distributed, tmp_path):
+    root, _, _ = distributed
+    script = tmp_path / "killed_once.py"
+    script.write_text(KILLED_ONCE)
     paths = (photos, "--out", tmp_path / "run", "--cache", root / "cache")
-    code, _, said = torchrun("--max-restarts", 1, mortal, "finetune", *paths, *OPTIONS)
-    assert code == 0, said
-    assert "Going on from a checkpoint: epoch 3, step 0" in said
+    code, _, messages = torchrun("--max-restarts", 1, script, "finetune", *paths, *OPTIONS)
+    assert code == 0, messages
+    assert "Going on from a checkpoint: epoch 3, step 0" in messages
     assert (tmp_path / "run/model.safetensors").read_bytes() == (root / "run/model.safetensors").read_bytes()
     same = ("epoch", "train_loss", "validation_loss", "pictures")
     assert [[line[name] for name in same] for line in epochs(tmp_path / "run")] == [
@@ -120,17 +120,17 @@ def test_a_killed_process_costs_nothing(photos, together, tmp_path):
     ]
 
 
-def test_what_all_find_wrong_is_said_once(tmp_path):
-    code, _, said = torchrun("-m", "tlcli", "finetune", tmp_path / "nowhere")
-    assert code == 1, "torchrun's own"
-    assert sum("does not exist" in line for line in said) == 1
+def test_errors_of_all_processes_are_printed_once(tmp_path):
+    code, _, messages = torchrun("-m", "tlcli", "finetune", tmp_path / "nowhere")
+    assert code == 1, "the exit code of torchrun"
+    assert sum("does not exist" in line for line in messages) == 1
 
 
-def test_other_commands_refuse_to_be_started_twice(tmp_path):
-    torchrun_says = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+def test_other_commands_refuse_several_processes(tmp_path):
+    environment = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "tlcli", "predict", tmp_path, tmp_path],
-        env=os.environ | torchrun_says,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,

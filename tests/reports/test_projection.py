@@ -13,30 +13,30 @@ def clusters(count, width=40, classes=4):
     ), labels
 
 
-def test_neighbors_stay_neighbors():
+def test_neighbors_stay_together():
     vectors, labels = clusters(200)
-    places = project(vectors)
-    assert places.shape == (200, 2)
-    assert places.dtype == np.float32
-    assert places.min() == 0
-    assert places.max() == 1
-    nearest = NearestNeighbors(n_neighbors=4).fit(places).kneighbors(return_distance=False)
+    positions = project(vectors)
+    assert positions.shape == (200, 2)
+    assert positions.dtype == np.float32
+    assert positions.min() == 0
+    assert positions.max() == 1
+    nearest = NearestNeighbors(n_neighbors=4).fit(positions).kneighbors(return_distance=False)
     assert (labels[nearest] == labels[:, None]).mean() > 0.99
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 9, 10, 11])
 @pytest.mark.parametrize("width", [1, 2, 300])
-def test_however_few_there_are_each_has_a_finite_place(count, width):
-    places = project(clusters(count, width)[0])
-    assert places.shape == (count, 2)
-    assert np.isfinite(places).all()
-    assert ((places >= 0) & (places <= 1)).all()
+def test_any_number_of_points_gets_finite_positions(count, width):
+    positions = project(clusters(count, width)[0])
+    assert positions.shape == (count, 2)
+    assert np.isfinite(positions).all()
+    assert ((positions >= 0) & (positions <= 1)).all()
 
 
-def test_equal_features_lie_in_one_place():
+def test_equal_features_share_one_position():
     assert np.ptp(project(np.ones((30, 5), np.float32)), axis=0).tolist() == [0, 0]
 
 
-def test_the_same_features_give_the_same_map():
+def test_the_map_is_deterministic():
     vectors, _ = clusters(60)
     np.testing.assert_array_equal(project(vectors), project(vectors))

@@ -99,7 +99,7 @@ def build_backbone(
         arguments: More arguments of timm.create_model.
 
     Raises:
-        UsageError: The network does not support this size; the message lists sizes that work.
+        UsageError: The network does not support this size; the message lists supported sizes.
     """
     arguments = dict(arguments or {})
     channels, height, width = config.get("input_size") or (3, 224, 224)
@@ -129,15 +129,15 @@ def build_backbone(
     except BUILD_ERRORS as error:
         if not resized:
             raise
-        works = _sizes_that_work(name, config, dict(arguments), requested=height, native=native)
+        sizes = _supported_sizes(name, config, dict(arguments), requested=height, native=native)
         raise UsageError(
             f"{name} does not support images of {height} x {height} pixels. "
-            f"{'Sizes that work' if len(works) > 1 else 'The size that works'}: {', '.join(map(str, works))}."
+            f"Supported size{'s' if len(sizes) > 1 else ''}: {', '.join(map(str, sizes))}."
         ) from error
     return Backbone(name=name, model=model, input=spec, origin="random weights", arguments=arguments)
 
 
-def _sizes_that_work(
+def _supported_sizes(
     name: str, config: dict[str, Any], arguments: dict[str, Any], *, requested: int, native: int
 ) -> list[int]:
     """Return the native size, and the supported multiples of it and of 32 next to the requested size."""
@@ -147,13 +147,13 @@ def _sizes_that_work(
         (requested // native) * native,
         (requested // native + 1) * native,
     ]
-    works = {native}
-    for side in sorted({side for side in nearby if 0 < side < 2 * requested + 64} - works):
+    supported = {native}
+    for side in sorted({side for side in nearby if 0 < side < 2 * requested + 64} - supported):
         with torch.device("meta"), contextlib.suppress(*BUILD_ERRORS):
             arguments |= {"img_size": side} if "img_size" in arguments else {}
             _check_input(create_network(name, config, arguments).eval(), int(config["input_size"][0]), side)
-            works.add(side)
-    return sorted(works)
+            supported.add(side)
+    return sorted(supported)
 
 
 def _check_input(model: nn.Module, channels: int, side: int) -> None:

@@ -1,4 +1,4 @@
-"""Trace a network into a graph whose nodes are whole blocks, and find which values cross each place in it.
+"""Trace a network into a graph whose nodes are whole blocks, and find which values cross each point of it.
 
 timm defines the blocks: `model.group_matcher()` assigns parameter names to groups. The largest modules whose parameters
 belong to a single group stay whole in the graph and run unchanged, with their own dropout and stochastic depth. So

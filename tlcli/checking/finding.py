@@ -1,4 +1,4 @@
-"""A finding: one thing about a data set that somebody should look at; and how findings are written."""
+"""Define findings, the problems that `check` reports about a dataset, and write them to CSV."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ DUPLICATE, NEAR_DUPLICATE, TINY, SMALL_CLASS, IMBALANCE = (
     "imbalance",
 )
 KINDS = (UNREADABLE, LEAK, CONFLICT, SUSPECT, DUPLICATE, NEAR_DUPLICATE, TINY, SMALL_CLASS, IMBALANCE)
-"""In the order in which they are reported: what spoils a result most comes first."""
+"""All kinds of findings, in the order in which they are reported: the most harmful first."""
 
 COLUMNS = ("kind", "path", "class", "split", "detail", "other_path", "other_class", "score")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One row of the report."""
+    """A problem with an image, a pair of images, or a class."""
 
     kind: str
     """One of `KINDS`."""
     label: str
-    """The image's class, or the class that is meant."""
+    """The image's class, or the class that the finding is about."""
     detail: str
-    """What is wrong, in words."""
+    """Description of the problem."""
     path: str = ""
-    """The image, as `portable_name` writes it; empty where a whole class is meant."""
+    """The image, as written by `portable_name`; empty if the finding is about a class."""
     split: str | None = None
     other_path: str = ""
-    """The image it is a copy of."""
+    """The image that it is a copy of; empty if there is none."""
     other_label: str | None = None
-    """The other image's class, or the one that this image looks like."""
+    """The class of the other image, or the predicted class of a suspect."""
     score: float | None = None
-    """Of copies, how much they resemble each other (1 is byte for byte); of suspects, how sure it is: in [0, 1]."""
+    """Similarity of copies (1 if identical), or margin of suspects; in [0, 1]."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object: the columns of the CSV file."""
+        """Return a JSON object whose keys are the columns of the CSV file."""
         values = asdict(self)
         values["score"] = None if self.score is None else round(self.score, 4)
         names = {"class": "label", "other_class": "other_label"}
         return {column: values[names.get(column, column)] for column in COLUMNS}
 
 
-def of_sample(dataset: Dataset, index: int, *, kind: str, detail: str, score: float | None = None) -> Finding:
-    """A finding about one image alone."""
+def sample_finding(dataset: Dataset, index: int, *, kind: str, detail: str, score: float | None = None) -> Finding:
+    """Create a finding about a single image."""
     sample = dataset.samples[index]
     return Finding(
         kind=kind,
@@ -69,8 +69,8 @@ def of_sample(dataset: Dataset, index: int, *, kind: str, detail: str, score: fl
     )
 
 
-def of_pair(dataset: Dataset, index: int, other: int, *, kind: str, detail: str, score: float | None) -> Finding:
-    """A finding about an image and another that it is a copy of."""
+def pair_finding(dataset: Dataset, index: int, other: int, *, kind: str, detail: str, score: float | None) -> Finding:
+    """Create a finding about an image and the other image that it is a copy of."""
     sample, partner = dataset.samples[index], dataset.samples[other]
     return Finding(
         kind=kind,
@@ -85,7 +85,7 @@ def of_pair(dataset: Dataset, index: int, other: int, *, kind: str, detail: str,
 
 
 def write_findings(out: Path, findings: Sequence[Finding], report: Reporter) -> None:
-    """Write a CSV file with one row for each finding; it appears whole or not at all."""
+    """Write findings to a CSV file, one row each; the file appears complete or not at all."""
     rows = [list(finding.to_json().values()) for finding in findings]
     with exclusive_write(out, report) as file:
         text = io.TextIOWrapper(file, "utf8", errors="backslashreplace", newline="")

@@ -1,29 +1,39 @@
-"""Images by themselves: those that can't be read, those that are too small, and how many there are of each class."""
+"""Check images and class sizes: unreadable images, tiny images, small classes, and imbalance."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from tlcli.checking.finding import IMBALANCE, SMALL_CLASS, TINY, UNREADABLE, Finding, of_sample
+from tlcli.checking.finding import IMBALANCE, SMALL_CLASS, TINY, UNREADABLE, Finding, sample_finding
 from tlcli.datasets.dataset import Dataset
-from tlcli.datasets.splits import SMALL_CLASS as FEW
+from tlcli.datasets.splits import SMALL_CLASS as MIN_CLASS_SIZE
 from tlcli.images.decode import Size
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 
-ENLARGED = 2
-"""An image is tiny where the network's input is more than so many times its shorter side: most of what the network
-sees would be made up."""
-EXTREME = 100
-"""Ratio of the largest class to the smallest that is a finding; less is only said."""
+TINY_FACTOR = 2
+"""An image is tiny if the network's input is more than this many times its shorter side: most of the input would be
+interpolated."""
+IMBALANCE_RATIO = 100
+"""Ratio of the largest to the smallest class above which imbalance is a finding."""
 
 
-def measure(
+def measure_sizes(
     dataset: Dataset, usable: Sequence[int], workers: int, report: Reporter
 ) -> tuple[dict[int, Size], dict[int, str]]:
-    """Width and height of images, from their headers; and for those that vanished meanwhile, the reason."""
+    """Read the sizes of images from their headers.
+
+    Args:
+        dataset: The dataset.
+        usable: Indices of the samples to measure.
+        workers: Number of decoding processes.
+        report: Receives progress.
+
+    Returns:
+        Width and height in pixels, and for images that can no longer be read the reason, by sample index.
+    """
     sizes: dict[int, Size] = {}
     failures: dict[int, str] = {}
     paths = (dataset.samples[index].path for index in usable)
@@ -35,64 +45,66 @@ def measure(
             if image.dimensions is not None:
                 sizes[index] = image.dimensions
             else:
-                failures[index] = image.error or "its size is not in its header"
+                failures[index] = image.error or "the header does not contain the size"
             advance(1)
     return sizes, failures
 
 
 def unreadable_findings(dataset: Dataset, failures: Mapping[int, str]) -> list[Finding]:
-    """One for each image that training could not use."""
-    return [of_sample(dataset, index, kind=UNREADABLE, detail=reason) for index, reason in sorted(failures.items())]
+    """Return a finding for each unreadable image."""
+    return [
+        sample_finding(dataset, index, kind=UNREADABLE, detail=reason) for index, reason in sorted(failures.items())
+    ]
 
 
 def tiny_findings(dataset: Dataset, sizes: Mapping[int, Size], side: int) -> list[Finding]:
-    """One for each tiny image, the smallest first; none where most are, since then that is what the data is like.
+    """Return a finding for each tiny image, the smallest first; none if most images are tiny.
 
     Args:
-        dataset: The images.
-        sizes: Width and height of each, in pixels.
-        side: Of the network's input, in pixels.
+        dataset: The dataset.
+        sizes: Width and height in pixels, by sample index.
+        side: Side of the network's input in pixels.
     """
-    tiny = [index for index, size in sizes.items() if ENLARGED * min(size) < side]
+    tiny = [index for index, size in sizes.items() if TINY_FACTOR * min(size) < side]
     if 2 * len(tiny) > len(sizes):
         return []
     return [
-        of_sample(
+        sample_finding(
             dataset,
             index,
             kind=TINY,
-            detail=f"{sizes[index][0]} x {sizes[index][1]} pixels; the network sees {side} x {side}",
+            detail=f"{sizes[index][0]} x {sizes[index][1]} pixels; network input: {side} x {side}",
         )
         for index in sorted(tiny, key=lambda index: (min(sizes[index]), index))
     ]
 
 
 def class_counts(dataset: Dataset, usable: Sequence[int]) -> dict[str, int]:
-    """Usable images of each class that training learns from: those of train, where DATA makes splits."""
+    """Count the usable training images of each class; without splits, all images are training images."""
     samples = [dataset.samples[index] for index in usable]
     counts = Counter(sample.label for sample in samples if sample.split in {None, "train"})
     return {name: counts[label] for label, name in enumerate(dataset.classes)}
 
 
 def balance_findings(counts: Mapping[str, int]) -> list[Finding]:
-    """One for each class that is too small to learn, and one where the largest drowns the smallest."""
+    """Return a finding for each small class, and one if the classes are extremely imbalanced."""
     findings = [
         Finding(
             kind=SMALL_CLASS,
             label=name,
-            detail=f"{count:,} usable {'image' if count == 1 else 'images'} to train on; expected at least {FEW}",
+            detail=f"{count:,} usable training {'image' if count == 1 else 'images'}; at least {MIN_CLASS_SIZE} needed",
         )
         for name, count in counts.items()
-        if count < FEW
+        if count < MIN_CLASS_SIZE
     ]
-    most, least = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
-    if counts[most] > EXTREME * counts[least] > 0:
+    largest, smallest = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
+    if counts[largest] > IMBALANCE_RATIO * counts[smallest] > 0:
         findings.append(
             Finding(
                 kind=IMBALANCE,
-                label=least,
-                detail=f"{counts[least]:,} images beside {counts[most]:,} of the largest class",
-                other_label=most,
+                label=smallest,
+                detail=f"{counts[smallest]:,} images; the largest class has {counts[largest]:,}",
+                other_label=largest,
                 score=None,
             )
         )

@@ -1,12 +1,14 @@
-"""Near duplicates: candidates by their features, confirmed by laying the images over each other.
+"""Find near duplicates: candidate pairs come from features, and are confirmed by comparing pixels.
 
-Features alone can't tell a copy from another image of a like thing: among the 7.1 million pairs of 3,781 photographs
-of clothes (400 x 534 pixels or so, the default backbone at 224) 5 have a cosine of 0.93 or more, of which 1 shows the
-same image, while of copies cropped by 5 % at each side only three fifths get there. So features only propose (cosine
-0.85, 731 pairs), and pixels decide. Of copies of 300 of these photographs were then found: all that were saved as JPEG
-of quality 50, 70 or 90, all of 3/4 the size and 99.7 % of half, all darkened by a fifth and 95 % brightened by it, all
-mirrored; cropped at every side by 2.5 % 99.7 %, 5 % 98 %, 10 % 68 %; by up to 7 % and differently at each side 87 %;
-turned to gray 23 %. False pairs: none; the best resembled each other by 0.916, two white shirts on the same red cloth.
+Features alone do not separate copies from images of similar objects. Among the 7.1 million pairs of 3,781 photographs
+of clothes (about 400 x 534 pixels; default backbone at 224 pixels), 5 have a cosine of 0.93 or more, and only 1 of them
+is a copy; of copies cropped by 5 % on each side, only three fifths reach that cosine. Therefore, features select
+candidates (cosine 0.85: 731 pairs), and a comparison of pixels decides.
+
+Recall on modified copies of 300 of these photographs: 100 % for JPEG quality 50, 70 and 90; 100 % scaled to 3/4 and
+99.7 % to 1/2; 100 % darkened and 95 % brightened by a fifth; 100 % mirrored; cropped on every side by 2.5 %: 99.7 %,
+by 5 %: 98 %, by 10 %: 68 %; cropped by up to 7 %, differently on each side: 87 %; converted to gray: 23 %. There were
+no false pairs; the most similar distinct images, two white shirts on the same red cloth, reached 0.916.
 """
 
 from __future__ import annotations
@@ -27,15 +29,15 @@ from tlcli.progress import Reporter
 from tlcli.settings import ComputeSettings
 from tlcli.training.head.fit import StoredRows
 
-LEAST_COSINE = 0.85
-"""Of the features of two images that are worth a look."""
+MIN_COSINE = 0.85
+"""Minimum cosine between the features of a candidate pair."""
 NEIGHBORS = 8
-"""Images that are looked at for each. More copies of one image are still found, as a chain."""
-ALIKE = 0.93
-"""Share of what is in the worst tile that the other image must explain."""
+"""Candidates per image. More copies of one image are still found, because groups are connected components."""
+MIN_SIMILARITY = 0.93
+"""Minimum similarity of near duplicates: the share of the worst tile's content that the other image explains."""
 
 Links = dict[int, dict[int, float]]
-"""Of each image that has near duplicates: their numbers, and how much they resemble it, in [`ALIKE`, 1]."""
+"""The near duplicates of each image that has any: their numbers and similarities, in [`MIN_SIMILARITY`, 1]."""
 
 
 def near_duplicates(
@@ -45,41 +47,41 @@ def near_duplicates(
     compute: ComputeSettings,
     report: Reporter,
 ) -> Links:
-    """Find images that are the same but for re-encoding, resizing, brightness, mirroring or a slight crop.
+    """Find images that differ only by re-encoding, resizing, brightness, mirroring or a slight crop.
 
     Args:
-        extractor: Its plain store has the features.
-        paths: Of N images that differ in their bytes.
-        digests: Of their files.
-        compute: Where to decode.
-        report: Shown the progress.
+        extractor: Its plain store holds the features.
+        paths: Paths of N distinct images.
+        digests: Digests of their files.
+        compute: Number of decoding processes.
+        report: Receives progress and warnings.
     """
     rows = StoredRows(extractor, digests, 0)
     with report.task("Similar", len(paths)) as advance:
         pairs = nearest_pairs(
             rows.read,
             len(paths),
-            least=LEAST_COSINE,
+            least=MIN_COSINE,
             most=NEIGHBORS,
             device=extractor.network.head_device,
             progress=advance,
         )
-    report.detail(f"  {len(pairs):,} pairs of features with a cosine of {LEAST_COSINE} or more")
+    report.detail(f"  {len(pairs):,} candidate pairs with a cosine of {MIN_COSINE} or more")
     if not len(pairs):
         return {}
-    order = DecodeOptions(preprocessing=replace(THUMBNAIL, intensity=extractor.network.preprocessing.intensity))
-    thumbnails = _thumbnails(np.unique(pairs).tolist(), paths, digests, order, compute, report)
+    options = DecodeOptions(preprocessing=replace(THUMBNAIL, intensity=extractor.network.preprocessing.intensity))
+    thumbnails = _thumbnails(np.unique(pairs).tolist(), paths, digests, options, compute, report)
     partners: dict[int, list[int]] = defaultdict(list)
     for one, other in pairs.tolist():
         if one in thumbnails and other in thumbnails:
-            partners[one].append(other)  # either may be a crop of the other
+            partners[one].append(other)  # compare both ways: either may be a crop of the other
             partners[other].append(one)
     links: Links = defaultdict(dict)
     for one, others in partners.items():
         patterns = np.stack([whole_pattern(thumbnails[other]) for other in others])
         scores = pattern_similarity(crop_patterns(thumbnails[one]), patterns)
         for other, score in zip(others, scores.tolist(), strict=True):
-            if score >= ALIKE:
+            if score >= MIN_SIMILARITY:
                 links[one][other] = links[other][one] = max(score, links[one].get(other, 0.0))
     return dict(links)
 
@@ -88,14 +90,14 @@ def _thumbnails(
     numbers: Sequence[int],
     paths: Sequence[str],
     digests: Sequence[bytes],
-    order: DecodeOptions,
+    options: DecodeOptions,
     compute: ComputeSettings,
     report: Reporter,
 ) -> dict[int, npt.NDArray[np.uint8]]:
-    """Of the images with these numbers; those that changed since their features were made are left out, and said."""
+    """Load thumbnails of the given images; warn about and skip those that changed since feature extraction."""
     found: dict[int, npt.NDArray[np.uint8]] = {}
     with (
-        ImageLoader(order, workers=compute.worker_count()) as loader,
+        ImageLoader(options, workers=compute.worker_count()) as loader,
         report.task("Compare", len(numbers)) as advance,
     ):
         for number, image in zip(numbers, loader.load(paths[number] for number in numbers), strict=True):
@@ -104,6 +106,6 @@ def _thumbnails(
             advance(1)
     if len(found) < len(numbers):
         report.warn(
-            f"{len(numbers) - len(found):,} images changed while they were checked. Run the check again for them."
+            f"{len(numbers) - len(found):,} images changed during the check and were skipped. Run the check again."
         )
     return found

@@ -1,4 +1,4 @@
-"""check: what may be wrong with a data set, found and reported; nothing is changed."""
+"""check: find and report possible problems of a dataset, without changing it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlcli.checking.copies import Copies, connected, copy_findings, distinct
+from tlcli.checking.copies import Copies, connected_components, copy_findings, files_by_digest
 from tlcli.checking.finding import (
     CONFLICT,
     DUPLICATE,
@@ -22,9 +22,15 @@ from tlcli.checking.finding import (
     Finding,
     write_findings,
 )
-from tlcli.checking.image_checks import balance_findings, class_counts, measure, tiny_findings, unreadable_findings
+from tlcli.checking.image_checks import (
+    balance_findings,
+    class_counts,
+    measure_sizes,
+    tiny_findings,
+    unreadable_findings,
+)
+from tlcli.checking.label_check import LabelCheck, check_labels
 from tlcli.checking.near_duplicates import near_duplicates
-from tlcli.checking.suspects import LabelCheck, check_labels
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset
 from tlcli.datasets.intensity_measurement import resolve_intensity
@@ -40,31 +46,34 @@ from tlcli.storage.outputs import Target, check_writable, published_if
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What was found."""
+    """The findings and statistics of a dataset."""
 
     dataset: Dataset
     findings: tuple[Finding, ...]
-    """By kind, in the order of `KINDS`; each kind's worst first."""
+    """Grouped by kind in the order of `KINDS`; the worst of each kind first."""
     labels: LabelCheck
     groups: int
-    """Of near duplicates."""
+    """Groups of near duplicates."""
     counts: dict[str, int]
-    """Usable images to train on, by class."""
+    """Usable training images by class."""
     sizes: tuple[Size, ...]
-    """Width and height of each image that can be read, in pixels."""
+    """Width and height in pixels of each readable image."""
     side: int
-    """Of the network's input, in pixels."""
+    """Shorter side of the network's input in pixels."""
     out: str | None
+    """The CSV file, if one was written."""
     computed: int
+    """Features that were computed."""
     reused: int
+    """Features that were read from the cache."""
     seconds: float
 
     def of_kind(self, kind: str) -> list[Finding]:
-        """The findings of one kind."""
+        """Return the findings of one kind."""
         return [finding for finding in self.findings if finding.kind == kind]
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `--json`."""
+        """Return the object for `--json`."""
         found = Counter(finding.kind for finding in self.findings)
         shorter = [min(size) for size in self.sizes]
         return {
@@ -76,7 +85,7 @@ class CheckResult:
             "leaks": found[LEAK],
             "conflicts": found[CONFLICT],
             "suspects": found[SUSPECT],
-            "judged": self.labels.judged,
+            "judged": self.labels.checked,
             "accuracy": self.labels.accuracy,
             "tiny": found[TINY],
             "shorter_side": {"smallest": min(shorter), "median": statistics.median(shorter)} if shorter else None,
@@ -91,13 +100,14 @@ class CheckResult:
 
 
 def check(settings: CheckSettings, report: Reporter | None = None) -> CheckResult:
-    """Look for what may be wrong with DATA.
+    """Find possible problems of the dataset DATA.
 
     Raises:
-        UsageError: no such backbone, or the output exists already.
+        UsageError: there is no such backbone, or the output exists.
         DataError: DATA is missing or unusable.
-        ArtifactError: weights or cache are broken.
-        MachineError: no room, no permission, no such device, or weights that would need a network.
+        ArtifactError: the weights or the cache are invalid.
+        MachineError: the disk is full, permission is denied, there is no such device, or the weights would have to be
+            downloaded.
     """
     report = report or Silent()
     with published_if(settings.out, Target(option="--out"), report, overwrite=settings.overwrite) as out:
@@ -115,8 +125,8 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
     paths = [sample.path for sample in dataset.samples]
     extraction = extractor.extract(paths, verify=settings.cache.verify)
     failures = extraction.failures
-    read = [index for index in range(len(paths)) if index not in failures]
-    sizes, vanished = measure(dataset, read, settings.compute.worker_count(), report)
+    readable = [index for index in range(len(paths)) if index not in failures]
+    sizes, vanished = measure_sizes(dataset, readable, settings.compute.worker_count(), report)
     failures |= vanished
     usable = list(sizes)
     digests = [digest if index in sizes else None for index, digest in enumerate(extraction.digests)]
@@ -158,7 +168,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
 
 
 def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> FeatureExtractor:
-    """The backbone, frozen up to the head."""
+    """Open the backbone with its layers frozen."""
     intensity = resolve_intensity(
         settings.network.intensity,
         dataset,
@@ -193,8 +203,8 @@ def _copies(
     settings: CheckSettings,
     report: Reporter,
 ) -> Copies:
-    """Exact and near duplicates among the images that have a digest."""
-    files = distinct(digests)
+    """Find exact and near duplicates among the images that have a digest."""
+    files = files_by_digest(digests)
     firsts = [indices[0] for indices in files]
     links = near_duplicates(
         extractor,
@@ -203,4 +213,4 @@ def _copies(
         settings.compute,
         report,
     )
-    return Copies(files=files, links=links, groups=connected(links))
+    return Copies(files=files, links=links, groups=connected_components(links))

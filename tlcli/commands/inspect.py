@@ -1,4 +1,4 @@
-"""inspect: the images that excite a network's units most, and what in them does."""
+"""inspect: show the image patches that activate a network's units most (Zeiler & Fergus 2013)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset, describe_failures
 from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.errors import DataError
-from tlcli.insight.output_folder import inspect_folder, sheet_name
-from tlcli.insight.report import Studio
-from tlcli.insight.scan import scan
-from tlcli.insight.subject import open_subject, refuse_options_of_backbones, subject_name
-from tlcli.insight.units import choose_taps, stages
+from tlcli.insight.activation_taps import choose_taps, tap_stages
+from tlcli.insight.units.activation_scan import scan_activations
+from tlcli.insight.units.inspect_report import InspectReport
+from tlcli.insight.units.inspected_network import check_backbone_options, load_inspected_network, network_name
+from tlcli.insight.units.output_folder import inspect_folder, sheet_name
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import InspectSettings
 from tlcli.storage.files import check_outside, portable_name
@@ -25,38 +25,38 @@ from tlcli.storage.urls import Location
 
 @dataclass(frozen=True, kw_only=True)
 class InspectedLayer:
-    """What was shown of a layer."""
+    """A layer and the units shown of it."""
 
     number: int
     name: str
     units: tuple[int, ...]
-    """Numbers of the units shown, the most selective first."""
+    """Indices of the units shown, the most selective first."""
     alive: int
-    """Units that don't answer every image alike."""
+    """Units that are not dead, that is, whose activation is not the same for every image."""
     of: int
-    """Units there are."""
+    """All units of the layer."""
     compared: bool
-    """Units are shown before and after fine-tuning."""
+    """Whether units are shown before and after fine-tuning."""
     file: str
-    """The image, below `out`."""
+    """File name of the layer's PNG in `out`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectResult:
-    """What was looked at, and where it lies."""
+    """What was inspected, and where the output is."""
 
     out: Location
     network: str
     layers: tuple[InspectedLayer, ...]
     images: int
     copies: int
-    """Images that were byte-identical to others, and counted once."""
+    """Images that were byte-identical to earlier ones, and therefore skipped."""
     failures: dict[str, str]
-    """Why images were left out, by path."""
+    """Reasons why images were left out, by path."""
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `--json`."""
+        """Return the object for `--json`."""
         return {
             "out": portable_name(str(self.out)),
             "network": self.network,
@@ -82,52 +82,53 @@ class InspectResult:
 
 
 def inspect(settings: InspectSettings, report: Reporter | None = None) -> InspectResult:
-    """Find and draw what excites the units of some layers most, among the training images of DATA.
+    """Find and draw the patches of the training images in DATA that activate the units of some layers most.
 
     Raises:
-        UsageError: no such backbone or layer, or `out` exists already.
-        DataError: DATA is missing or unusable, or none of it can be read.
-        ArtifactError: run or weights are broken.
-        MachineError: no room, no permission, no such device, or weights that would need a network.
+        UsageError: there is no such backbone or layer, or `out` exists.
+        DataError: DATA is missing or unusable, or no image of it can be read.
+        ArtifactError: the run or the weights are invalid.
+        MachineError: the disk is full, permission is denied, there is no such device, or the weights would have to be
+            downloaded.
     """
     report = report or Silent()
-    place = settings.out or Path("inspect") / subject_name(settings.network)
-    check_outside("--out", place, settings.data, "DATA")
-    output = inspect_folder(Path(place.name)).as_target()
-    with published(place, output, report, overwrite=settings.overwrite) as out:
-        return replace(_inspect(settings, out, report), out=place)
+    destination = settings.out or Path("inspect") / network_name(settings.network)
+    check_outside("--out", destination, settings.data, "DATA")
+    output = inspect_folder(Path(destination.name)).as_target()
+    with published(destination, output, report, overwrite=settings.overwrite) as out:
+        return replace(_inspect(settings, out, report), out=destination)
 
 
 def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectResult:
     started = time.monotonic()
     target = inspect_folder(out)
-    refuse_options_of_backbones(settings)
+    check_backbone_options(settings)
     target.check(replace=settings.overwrite)
     dataset = open_dataset(settings.data)
     describe_dataset(dataset, report)
     samples = [sample for sample in dataset.samples if sample.split in {None, "train"}]
     workers = settings.compute.worker_count()
     intensity = resolve_intensity(settings.intensity, dataset, fraction=None, seed=0, workers=workers, report=report)
-    subject = open_subject(settings, intensity)
-    taps = stages(
-        choose_taps(subject.backbone, settings.layers), frozen=subject.frozen, compare=subject.start is not None
+    network = load_inspected_network(settings, intensity)
+    taps = tap_stages(
+        choose_taps(network.backbone, settings.layers), frozen=network.frozen, compare=network.initial is not None
     )
-    side = subject.preprocessing.width
-    report.note(f"{subject.backbone.name}, {subject.origin}, {side} px, {subject.device}, fp32")
-    if subject.remark:
-        report.note(subject.remark)
+    side = network.preprocessing.width
+    report.note(f"{network.backbone.name}, {network.origin}, {side} px, {network.device}, fp32")
+    if network.remark:
+        report.note(network.remark)
     paths = [sample.path for sample in samples]
-    found = scan(subject, taps, paths, settings.compute, report)
-    if len(found.failures) == len(samples):
+    scan = scan_activations(network, taps, paths, settings.compute, report)
+    if len(scan.failures) == len(samples):
         raise DataError(f"none of the {len(samples):,} training images of {dataset.root} can be read.")
-    studio = Studio(settings, subject, dataset, samples, report)
+    inspect_report = InspectReport(settings, network, dataset, samples, report)
     with target.publish(replace=settings.overwrite) as folder:
-        sections = studio.write(folder, taps, found)
-    failures = found.failures | studio.winners.failures
+        sections = inspect_report.write(folder, taps, scan)
+    failures = scan.failures | inspect_report.top_patches.failures
     describe_failures(Dataset(root=dataset.root, samples=tuple(samples), classes=(), skipped={}), failures, report)
     return InspectResult(
         out=out,
-        network=subject.backbone.name,
+        network=network.backbone.name,
         layers=tuple(
             InspectedLayer(
                 number=section.number,
@@ -141,7 +142,7 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
             for section in sections
         ),
         images=len(samples),
-        copies=found.copies,
+        copies=scan.copies,
         failures={portable_name(paths[number]): reason for number, reason in sorted(failures.items())},
         seconds=time.monotonic() - started,
     )

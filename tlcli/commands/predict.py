@@ -30,7 +30,7 @@ from tlcli.storage.stored import stamp
 from tlcli.storage.urls import Url, parse_location
 
 if TYPE_CHECKING:
-    from tlcli.insight.explain import Explainer
+    from tlcli.insight.explanations.explainer import Explainer
 
 ROWS = Target(option="--out")
 
@@ -191,7 +191,7 @@ def _open_explainer(
         images=inputs,
         replace=settings.overwrite or settings.resume,
     )
-    from tlcli.insight.explain import Explainer
+    from tlcli.insight.explanations.explainer import Explainer
 
     return Explainer(run, settings.compute, report)
 

@@ -1,4 +1,4 @@
-"""What `check` says at its end: each kind of finding with its number, the first few, and what to do about it."""
+"""Print the summary of `check`: the number of findings of each kind, the first few of them, and what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from tlcli.checking.copies import SAME
+from tlcli.checking.copies import IDENTICAL
 from tlcli.checking.finding import (
     CONFLICT,
     DUPLICATE,
@@ -20,7 +20,7 @@ from tlcli.checking.finding import (
     UNREADABLE,
     Finding,
 )
-from tlcli.checking.image_checks import ENLARGED
+from tlcli.checking.image_checks import TINY_FACTOR
 from tlcli.console.summaries import percent, quoted
 from tlcli.console.terminal import Terminal
 
@@ -28,23 +28,26 @@ if TYPE_CHECKING:
     from tlcli.commands.check import CheckResult
 
 SHOWN = 5
-"""Findings of each kind that are named."""
+"""Findings listed per kind, at most."""
 
 HEADINGS = {
-    UNREADABLE: ("Unreadable", "training leaves them out. Save them anew, or remove them"),
-    LEAK: ("Leaks", "the same image in two splits flatters every result. Keep one side"),
-    CONFLICT: ("Two classes", "one image with two labels. Keep the right one"),
-    SUSPECT: ("Wrong labels?", "another class fits better. Look at each, and move those that are wrong"),
-    DUPLICATE: ("Duplicates", "the same bytes. Keep one of each"),
-    NEAR_DUPLICATE: ("Near duplicates", "one image saved anew, resized, cropped or mirrored. Keep one of each"),
-    TINY: ("Tiny", "mostly made up by enlarging. Find larger ones, remove them, or use a smaller --size"),
-    SMALL_CLASS: ("Small classes", "too few to learn from. Add images, or merge the class into another"),
-    IMBALANCE: ("Imbalance", "the largest class drowns the smallest. Train with --balance, or add images"),
+    UNREADABLE: ("Unreadable", "skipped in training. Repair or remove them"),
+    LEAK: ("Leaks", "an image in two splits makes results too optimistic. Keep only one copy"),
+    CONFLICT: ("Conflicting labels", "the same image in two classes. Keep the correct one"),
+    SUSPECT: ("Wrong labels?", "another class was predicted. Review each one, and move those that are wrong"),
+    DUPLICATE: ("Duplicates", "identical files. Keep one of each"),
+    NEAR_DUPLICATE: ("Near duplicates", "re-encoded, resized, cropped or mirrored copies. Keep one of each"),
+    TINY: ("Tiny", "enlarged to more than twice their size. Replace or remove them, or use a smaller --size"),
+    SMALL_CLASS: ("Small classes", "too few training images. Add images, or merge the class into another one"),
+    IMBALANCE: (
+        "Imbalance",
+        "the smallest class has too few images compared to the largest. Train with --balance, or add images",
+    ),
 }
 
 
 def check_summary(terminal: Terminal, result: CheckResult) -> None:
-    """What was found, the first few of each kind, and what to do."""
+    """Print the findings, statistics, and the next step."""
     data = quoted(str(result.dataset.root))
     for kind in KINDS:
         if found := result.of_kind(kind):
@@ -58,13 +61,13 @@ def check_summary(terminal: Terminal, result: CheckResult) -> None:
     _information(terminal, result)
     count = len(result.findings)
     if not count:
-        terminal.note(f"Nothing found in {len(result.dataset.samples):,} images   {result.seconds:.1f} s")
+        terminal.note(f"No findings in {len(result.dataset.samples):,} images   {result.seconds:.1f} s")
         terminal.note(f"Next      tlcli finetune {data}")
         return
     findings = "1 finding" if count == 1 else f"{count:,} findings"
     where = f"all: {quoted(result.out)}" if result.out else f"all: tlcli check {data} --out findings.csv"
     terminal.note(f"{findings} in {len(result.dataset.samples):,} images   {where}   {result.seconds:.1f} s")
-    terminal.note(f"Next      nothing was changed: mend {data}, then tlcli check it again")
+    terminal.note(f"Next      fix {data} (check changes nothing), then run tlcli check again")
 
 
 def _heading(terminal: Terminal, kind: str, count: int) -> None:
@@ -76,12 +79,12 @@ def _heading(terminal: Terminal, kind: str, count: int) -> None:
 
 
 def _line(finding: Finding) -> str:
-    """One finding, for people; `note` escapes what is in names."""
+    """Format a finding; `note` escapes names."""
     match finding.kind:
         case "suspect":
-            return f"{finding.path}: not {finding.label} but {finding.other_label}? {finding.detail}"
+            return f"{finding.path}: {finding.label}, predicted {finding.other_label} ({finding.detail})"
         case "leak" | "conflict" | "duplicate" | "near-duplicate":
-            sign = "=" if SAME in finding.detail else "~"
+            sign = "=" if IDENTICAL in finding.detail else "~"
             return f"{finding.path} {sign} {finding.other_path}"
         case "small-class" | "imbalance":
             return f"{finding.label}: {finding.detail}"
@@ -90,7 +93,7 @@ def _line(finding: Finding) -> str:
 
 
 def _information(terminal: Terminal, result: CheckResult) -> None:
-    """What is no finding, but good to know."""
+    """Print statistics that are not findings."""
     counts = result.counts
     most, least = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
     if counts[most] == counts[least]:
@@ -101,15 +104,17 @@ def _information(terminal: Terminal, result: CheckResult) -> None:
     shorter = sorted(min(size) for size in result.sizes)
     if shorter:
         middle = shorter[len(shorter) // 2]
-        small = f"; the network enlarges most of them, to {result.side}" if ENLARGED * middle < result.side else ""
+        small = (
+            f"; most are enlarged to the network input of {result.side}" if TINY_FACTOR * middle < result.side else ""
+        )
         terminal.note(f"Sizes     shorter side from {shorter[0]:,} to {shorter[-1]:,} pixels, median {middle:,}{small}")
     labels = result.labels
     if labels.accuracy is None:
-        terminal.note("Labels    not judged: too few images of each class")
+        terminal.note("Labels    not checked: too few images per class")
     else:
-        left = len(result.sizes) - labels.judged
-        unjudged = f"; {left:,} not judged, of classes with too few" if left else ""
+        left = len(result.sizes) - labels.checked
+        unchecked = f"; {left:,} not checked: too few images of their class" if left else ""
         terminal.note(
-            f"Labels    {labels.judged:,} judged by a head that had not seen them, which agrees with "
-            f"{percent(labels.accuracy)}{unjudged}"
+            f"Labels    {labels.checked:,} checked by cross-validation; {percent(labels.accuracy)} agree with the "
+            f"prediction{unchecked}"
         )

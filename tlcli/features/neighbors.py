@@ -1,4 +1,8 @@
-"""Which images are nearest to each other by their features, without ever holding N x N numbers.
+"""Find the nearest neighbors of all images by the cosine of their features, block by block.
+
+scikit-learn's `NearestNeighbors` (brute force, cosine) finds the same pairs, but for 20,000 x 1,280 features on two CPU
+cores it took 41 s and 1,559 MB instead of 14 s and 187 MB; with the Euclidean metric on normalized features, 42 s and
+115 MB. It also needs all features in memory, and cannot use a GPU.
 
 Shapes: N images, D features.
 """
@@ -13,10 +17,10 @@ import torch
 from torch import Tensor
 
 BLOCK = 4096
-"""Images compared at a time with as many others: 64 MB of cosines."""
+"""Images per block: a block of cosines takes 64 MB."""
 
 Read = Callable[[int, int], npt.NDArray[np.float32]]
-"""Features of the images from one number up to another: float32 [stop - start, D]."""
+"""Reads the features of the images from `start` to `stop`: float32 [stop - start, D]."""
 
 
 def nearest_pairs(
@@ -28,52 +32,53 @@ def nearest_pairs(
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Pairs of images of which one is among the other's nearest, by the cosine of their features.
+    """Find the pairs of images in which one image is among the nearest neighbors of the other.
 
-    Takes count^2 * D multiply-adds / 2, and memory for two blocks of features, one of cosines, and `most` per image.
+    This takes N^2 * D / 2 multiply-adds, and memory for two blocks of features, one block of cosines, and `most`
+    neighbors per image.
 
     Args:
-        read: Reads features; each is asked for several times.
-        count: N.
-        least: Cosine below which no pair counts.
-        most: Neighbors of each image to look at, so that images that are all alike don't make N x N pairs.
-        device: Where to compute: "cpu" or a CUDA device.
-        progress: Told how many more images are done.
+        read: Reads features; called several times for the same images.
+        count: Number of images N.
+        least: Minimum cosine of a pair.
+        most: Neighbors to consider per image, which limits the number of pairs if all images are similar.
+        device: The device to compute on: "cpu" or a CUDA device.
+        progress: Called with the number of images completed since the last call.
 
     Returns:
-        int64 [M, 2], each pair once, the lower number first, in order; M <= most * N.
+        int64 [M, 2] with M <= most * N: each pair once, the lower index first, sorted.
     """
     cosines = torch.full((count, most), -torch.inf)
-    partners = torch.zeros((count, most), dtype=torch.int64)
+    neighbors = torch.zeros((count, most), dtype=torch.int64)
 
-    def unit(start: int) -> Tensor:
+    def read_normalized(start: int) -> Tensor:
         features = torch.from_numpy(read(start, min(start + BLOCK, count))).to(device)
         return torch.nn.functional.normalize(features, dim=1)
 
-    def keep(found: Tensor, start: int, other: int) -> None:
-        """Enter cosines [n, m] of images from `start` on with those from `other` on."""
-        rows = (found.amax(dim=1) >= least).nonzero().squeeze(1)
+    def keep_nearest(block: Tensor, start: int, other: int) -> None:
+        """Merge the cosines [n, m] between images from `start` and images from `other` on."""
+        rows = (block.amax(dim=1) >= least).nonzero().squeeze(1)
         if not len(rows):
             return
-        top = found[rows].topk(min(most, found.shape[1]), dim=1)
+        top = block[rows].topk(min(most, block.shape[1]), dim=1)
         rows = start + rows.cpu()
-        both = torch.cat([cosines[rows], top.values.cpu()], dim=1)
-        who = torch.cat([partners[rows], other + top.indices.cpu()], dim=1)
-        best = both.topk(most, dim=1)
-        cosines[rows], partners[rows] = best.values, who.gather(1, best.indices)
+        candidates = torch.cat([cosines[rows], top.values.cpu()], dim=1)
+        indices = torch.cat([neighbors[rows], other + top.indices.cpu()], dim=1)
+        best = candidates.topk(most, dim=1)
+        cosines[rows], neighbors[rows] = best.values, indices.gather(1, best.indices)
 
     for start in range(0, count, BLOCK):
-        mine = unit(start)
+        features = read_normalized(start)
         for other in range(start, count, BLOCK):
-            found = mine @ (mine if other == start else unit(other)).T
+            block = features @ (features if other == start else read_normalized(other)).T
             if other == start:
-                keep(found.fill_diagonal_(-torch.inf), start, other)
+                keep_nearest(block.fill_diagonal_(-torch.inf), start, other)
             else:
-                keep(found, start, other)
-                keep(found.T, other, start)
+                keep_nearest(block, start, other)
+                keep_nearest(block.T, other, start)
         if progress:
-            progress(len(mine))
+            progress(len(features))
     row, column = (cosines >= least).nonzero(as_tuple=True)
-    pairs = torch.stack([row, partners[row, column]], dim=1).sort(dim=1).values.numpy()
-    found_once: npt.NDArray[np.int64] = np.unique(pairs, axis=0)
-    return found_once
+    pairs = torch.stack([row, neighbors[row, column]], dim=1).sort(dim=1).values.numpy()
+    unique: npt.NDArray[np.int64] = np.unique(pairs, axis=0)
+    return unique

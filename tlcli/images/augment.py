@@ -1,7 +1,7 @@
-"""One function makes a view: the same distorted image for online training, cached features and `tlcli augment`.
+"""Augmentation: `make_view` returns the same view for online training, cached features, and `tlcli augment`.
 
-Everything random is drawn from the seed, the view's number and the image's bytes, so it depends on neither the
-order of the images nor on which process makes them. torch is imported only where an image is made.
+All random numbers are derived from the seed, the view number, and the digest of the image file. A view therefore
+depends neither on the order of the images nor on the process that makes it. torch is imported on first use.
 """
 
 from __future__ import annotations
@@ -16,41 +16,42 @@ from PIL import Image
 
 from tlcli.settings.augmentation import Augmentation
 
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, as shares of an image's width and height."""
+RelativeBox = tuple[float, float, float, float]
+"""Left, top, right, and bottom, as fractions of an image's width and height, in [0, 1]."""
 
 MAX_SHORT_SIDE = 640
-"""Pixels of the short side; larger images are reduced to it before they are distorted, which costs by the pixel."""
+"""Larger images are first reduced to this many pixels on their short side, since the cost of augmentation grows with
+the number of pixels."""
 
 MAX_ASPECT_CHANGE = 4 / 3
-"""How much wider or narrower than the image's own proportions a crop may be."""
+"""Largest factor by which a crop's aspect ratio differs from the image's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationParameters:
-    """What was drawn for one view; the defaults are the plain image."""
+    """Random parameters of one view; the defaults leave the image unchanged."""
 
     angle: float = 0.0
-    """Degrees, counter-clockwise."""
+    """Rotation in degrees, counter-clockwise."""
     mirrored: bool = False
     flipped: bool = False
-    crop: Box | None = None
-    """The part of the turned image that is kept; None is all of it."""
+    crop: RelativeBox | None = None
+    """Part of the rotated image to keep; None keeps all of it."""
     noise: float = 0.0
-    """Standard deviation, in levels of 255."""
+    """Standard deviation of Gaussian noise, in levels of 255."""
     noise_seed: int = 0
     shift: tuple[int, int, int] = (0, 0, 0)
-    """Levels of 255 that are added to red, green and blue."""
+    """Levels of 255 added to red, green, and blue."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """Return a JSON object."""
         return asdict(self) | {"crop": self.crop and list(self.crop), "shift": list(self.shift)}
 
     def describe(self) -> str:
-        """In a few words for people: `turned 7°, mirrored, crop 0.62, noise 8, color +12 -4 +20`."""
+        """Return a short description such as `rotated 7°, mirrored, crop 0.62, noise 8, color +12 -4 +20`."""
         left, top, right, bottom = self.crop or (0, 0, 1, 1)
         parts = [
-            f"turned {self.angle:.0f}°" if self.angle else "",
+            f"rotated {self.angle:.0f}°" if self.angle else "",
             "mirrored" if self.mirrored else "",
             "flipped" if self.flipped else "",
             f"crop {(right - left) * (bottom - top):.2f}" if self.crop else "",
@@ -61,13 +62,13 @@ class AugmentationParameters:
 
 
 def draw_parameters(augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> AugmentationParameters:
-    """What view number `view` of the image with this `digest` looks like; view 0 is the plain image.
+    """Draw the parameters of view number `view` of the image with this `digest`; view 0 is the unchanged image.
 
-    Every quantity is always drawn, in the same order, so that switching one distortion on changes no other.
+    Every parameter is always drawn, in the same order, so enabling one augmentation does not change the others.
     """
     if view == 0:
         return AugmentationParameters()
-    # random() of a seeded Random is promised to stay the same in every version of Python; its relatives are not.
+    # Python guarantees that random() of a seeded Random stays the same across versions; its other methods may change.
     draw = random.Random(hashlib.sha256(f"{seed}:{view}:".encode() + digest).digest()).random
     angle = (2 * draw() - 1) * augmentation.rotate
     mirrored = draw() < 0.5
@@ -77,7 +78,7 @@ def draw_parameters(augmentation: Augmentation, *, seed: int, view: int, digest:
     noise_seed = int(draw() * 2**53)
     levels = augmentation.color_shift
     if not isinstance(levels, tuple):
-        red, green, blue = (int(share * (2 * levels + 1)) - levels for share in random_shift)
+        red, green, blue = (int(uniform * (2 * levels + 1)) - levels for uniform in random_shift)
         levels = (red, green, blue)
     return AugmentationParameters(
         angle=angle if augmentation.rotate else 0.0,
@@ -90,75 +91,75 @@ def draw_parameters(augmentation: Augmentation, *, seed: int, view: int, digest:
     )
 
 
-def _draw_crop(least: float, area: float, aspect: float, across: float, down: float) -> Box:
-    """A box of at least the share `least` of the image, from four numbers in [0, 1)."""
-    share = least + (1 - least) * area
-    # Neither side may exceed the image's, which bounds the aspect when nearly all of the image is kept.
-    widest = math.log(min(MAX_ASPECT_CHANGE, 1 / share))
-    stretch = math.exp((2 * aspect - 1) * widest)
-    width, height = min(math.sqrt(share * stretch), 1.0), min(math.sqrt(share / stretch), 1.0)
-    left, top = across * (1 - width), down * (1 - height)
+def _draw_crop(min_area: float, area: float, aspect: float, x: float, y: float) -> RelativeBox:
+    """Return a box that covers at least the fraction `min_area` of the image, from four uniform numbers in [0, 1)."""
+    kept = min_area + (1 - min_area) * area
+    # Neither side may exceed the image's, which limits the aspect ratio when nearly all of the image is kept.
+    max_log_aspect = math.log(min(MAX_ASPECT_CHANGE, 1 / kept))
+    stretch = math.exp((2 * aspect - 1) * max_log_aspect)
+    width, height = min(math.sqrt(kept * stretch), 1.0), min(math.sqrt(kept / stretch), 1.0)
+    left, top = x * (1 - width), y * (1 - height)
     return (left, top, min(left + width, 1.0), min(top + height, 1.0))
 
 
 def view_oversampling(size: tuple[int, int]) -> float:
-    """How many times larger than needed for views an image of this width and height is."""
+    """Return how many times larger than augmentation needs an image of this width and height is."""
     return min(size) / MAX_SHORT_SIDE
 
 
-def view(image: Image.Image, augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Image.Image:
-    """View number `view` of an image: reduced, turned, cropped, mirrored, flipped, shifted in color, made noisy.
+def make_view(image: Image.Image, augmentation: Augmentation, *, seed: int, view: int, digest: bytes) -> Image.Image:
+    """Make a view: reduce the image, rotate, crop, mirror, flip, shift its colors, and add noise, in this order.
 
     Args:
-        image: Upright, RGB, of any size.
-        augmentation: How far views may differ from it.
+        image: Upright RGB image of any size.
+        augmentation: Ranges of the random changes.
         seed: The user's seed.
-        view: 0 gives the image itself.
-        digest: SHA-256 of the image's file.
+        view: Number of the view; 0 returns the image itself.
+        digest: SHA-256 of the image file.
 
     Returns:
-        RGB; of the size of the crop, which preprocessing brings to the network's.
+        RGB image of the size of the crop. Preprocessing resizes it to the network's input.
     """
     if view == 0 or not augmentation.enabled:
         return image
-    amounts = draw_parameters(augmentation, seed=seed, view=view, digest=digest)
+    parameters = draw_parameters(augmentation, seed=seed, view=view, digest=digest)
     from torchvision.transforms import InterpolationMode
 
     transforms = import_transforms()
-    image = _reduced(image)
-    if amounts.angle:
-        ground = image.reduce(image.size).getpixel((0, 0))  # the mean color
-        image = transforms.rotate(image, amounts.angle, InterpolationMode.BILINEAR, fill=ground)
-    if amounts.crop is not None:
-        left, top, width, height = _pixels(amounts.crop, image.size)
+    image = _reduce(image)
+    if parameters.angle:
+        mean_color = image.reduce(image.size).getpixel((0, 0))
+        image = transforms.rotate(image, parameters.angle, InterpolationMode.BILINEAR, fill=mean_color)
+    if parameters.crop is not None:
+        left, top, width, height = _pixel_box(parameters.crop, image.size)
         image = transforms.crop(image, top, left, height, width)
-    if amounts.mirrored:
+    if parameters.mirrored:
         image = transforms.horizontal_flip(image)
-    if amounts.flipped:
+    if parameters.flipped:
         image = transforms.vertical_flip(image)
-    if any(amounts.shift):
-        image = image.point([min(max(level + by, 0), 255) for by in amounts.shift for level in range(256)])
-    return _noisy(image, amounts) if amounts.noise else image
+    if any(parameters.shift):
+        image = image.point([min(max(level + shift, 0), 255) for shift in parameters.shift for level in range(256)])
+    return _add_noise(image, parameters) if parameters.noise else image
 
 
-def import_transforms() -> Any:  # noqa: ANN401 - torchvision types them for tensors alone, though they take images
-    """The transforms of torchvision, as functions. Their first import takes seconds."""
+def import_transforms() -> Any:  # noqa: ANN401 - torchvision annotates tensors only, but also accepts images
+    """Return torchvision's functional transforms. The first import takes seconds."""
     from torchvision.transforms.v2 import functional
 
     return functional
 
 
-def _reduced(image: Image.Image) -> Image.Image:
+def _reduce(image: Image.Image) -> Image.Image:
     short = min(image.size)
     if short <= MAX_SHORT_SIDE:
         return image
     size = (round(image.width * MAX_SHORT_SIDE / short), round(image.height * MAX_SHORT_SIDE / short))
-    # The gap lets a fast box filter do most of the work.
+    # With a reducing gap, a fast box filter does most of the work.
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.1)
 
 
-def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, width and height in whole pixels, at least one each way."""
+def _pixel_box(box: RelativeBox, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return left, top, width, and height in whole pixels; width and height are at least 1."""
     (left, right), (top, bottom) = (
         (min(round(low * side), side - 1), round(high * side))
         for low, high, side in ((box[0], box[2], size[0]), (box[1], box[3], size[1]))
@@ -166,14 +167,14 @@ def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return left, top, max(right - left, 1), max(bottom - top, 1)
 
 
-def _noisy(image: Image.Image, amounts: AugmentationParameters) -> Image.Image:
+def _add_noise(image: Image.Image, parameters: AugmentationParameters) -> Image.Image:
     import torch
 
-    # One row of float values, on which torch's generator is eight times as fast as on [C, H, W] from Pillow, and
-    # which are rounded here: on uint8 torchvision cuts the noise off towards zero.
+    # On one flat row of floats, torch's generator is eight times as fast as on [C, H, W] from Pillow. Rounding happens
+    # here, because on uint8 torchvision truncates the noise toward zero.
     levels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).float().div_(255)
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would also seed the generators of GPUs.
-        torch.default_generator.manual_seed(amounts.noise_seed)
-        noisy: torch.Tensor = import_transforms().gaussian_noise(levels, sigma=amounts.noise / 255)
+        # torch.manual_seed would also seed the generators of GPUs.
+        torch.default_generator.manual_seed(parameters.noise_seed)
+        noisy: torch.Tensor = import_transforms().gaussian_noise(levels, sigma=parameters.noise / 255)
     return Image.frombytes("RGB", image.size, noisy.mul_(255).round_().byte().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""Decoded images as batches."""
+"""Stack decoded images into batches."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ import numpy.typing as npt
 
 
 def stack_images(images: Sequence[bytes], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """Images, each uint8 [H, W, C] row by row, as a batch [B, H, W, C] that may be written to.
+    """Stack images into a writable batch.
 
-    One by one: the interpreter's lock is free while each is copied, so that others go on receiving images.
+    Images are copied one at a time. Each copy releases the interpreter's lock, so other threads keep receiving images.
+
+    Args:
+        images: Bytes of B images, each uint8 [H, W, C] in row-major order.
+        shape: (H, W, C).
+
+    Returns:
+        uint8 [B, H, W, C].
     """
     batch = np.empty((len(images), *shape), np.uint8)
     for row, pixels in zip(batch, images, strict=True):

@@ -1,7 +1,7 @@
-"""From a file's bytes to an upright RGB or gray image. Torch-free: this runs in the decoding processes.
+"""Decode a file's bytes to an upright RGB or gray image. Torch-free, because it runs in the decoder processes.
 
-What a file is, is told from its content, never from its name. Animated and multi-page files give their first
-frame; transparency lies over white; gray of more than 8 bits is scaled to 8.
+The format is detected from the content, never from the file name. Of animated and multi-page files, the first frame is
+decoded; transparency is composited over white; gray with more than 8 bits is scaled to 8 bits.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tlcli.images.intensity import (
 )
 from tlcli.images.signatures import SIGNATURE_BYTES, describe_unsupported, is_heic, unsupported_tiff_reason
 
-# Formats that Pillow reads itself. EPS is left out since Pillow would start Ghostscript for it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+"""Formats that Pillow decodes itself. EPS is excluded because Pillow would start Ghostscript for it."""
 
-TURNS = {
+EXIF_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -36,20 +36,20 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image with this EXIF orientation upright."""
+"""Transpose that makes an image with this EXIF orientation upright."""
 
-SIDEWAYS = {TURNS[orientation] for orientation in (5, 6, 7, 8)}
-"""Turns that swap width and height."""
+SWAP_SIDES = {EXIF_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8)}
+"""Transposes that swap width and height."""
 
 MAX_PIXELS = 2**28
-"""Images of more pixels than this are refused: 1 GB in Pillow's memory, usually a bomb. Phones make 200 million."""
+"""Images with more pixels are rejected: they need 1 GB in Pillow and are usually decompression bombs. Phone cameras
+make up to 200 million."""
 
-
-NO_HEIC = "a HEIC image, which needs a decoder: pip install 'tlcli[heic]', or save it as JPEG"
+NO_HEIC = "a HEIC image, and no HEIC decoder is installed; run pip install 'tlcli[heic]', or save the image as JPEG"
 
 
 class UndecodableError(Exception):
-    """An image that cannot be decoded; its text is the reason, for the image's row."""
+    """The image cannot be decoded; the message is the reason, as shown in the image's row."""
 
 
 Size = tuple[int, int]
@@ -57,77 +57,86 @@ Size = tuple[int, int]
 
 
 def decode(
-    data: bytes, channels: int, surplus: Callable[[Size], float] | None = None, intensity: IntensityRange | None = None
+    data: bytes,
+    channels: int,
+    oversampling: Callable[[Size], float] | None = None,
+    intensity: IntensityRange | None = None,
 ) -> Image.Image:
-    """Decode an image, turned upright by its EXIF orientation.
+    """Decode an image and make it upright according to its EXIF orientation.
 
     Args:
-        data: The whole file.
+        data: Content of the file.
         channels: 3 for RGB, 1 for gray.
-        surplus: How many times larger than needed an upright image of some size is. A JPEG is decoded to the smallest
-            half, quarter or eighth of its size that is no smaller than needed.
-        intensity: What becomes black and white of gray with more than 8 bits; None takes the range of 16 bits.
+        oversampling: Returns how many times larger than needed an upright image of the given size is. A JPEG is decoded
+            at half, a quarter, or an eighth of its size, whichever is the smallest that is still large enough. None
+            decodes the full size.
+        intensity: Values that become black and white in gray images with more than 8 bits; None means the 16-bit range.
+
+    Returns:
+        Image of mode RGB or L.
 
     Raises:
-        UndecodableError: with the reason.
+        UndecodableError: The image cannot be decoded; the message is the reason.
     """
     with _opened(io.BytesIO(data)) as image:
-        if surplus is not None and image.format in {"JPEG", "MPO"}:
-            _scale_down(image, surplus(image.size[::-1] if _turn(image) in SIDEWAYS else image.size))
+        if oversampling is not None and image.format in {"JPEG", "MPO"}:
+            size = image.size[::-1] if _upright_transpose(image) in SWAP_SIDES else image.size
+            _reduce_while_decoding(image, oversampling(size))
         image.load()
-        turn = _turn(image)  # after loading, by which Pillow has turned a TIFF itself
+        transpose = _upright_transpose(image)  # read after load(), in which Pillow itself makes a TIFF upright
         positive = with_black_as_zero(image)
-        return _to_mode(positive if turn is None else positive.transpose(turn), channels, intensity)
+        return _to_mode(positive if transpose is None else positive.transpose(transpose), channels, intensity)
 
 
 def measure_intensity(data: bytes) -> IntensityRange | None:
-    """Least and greatest value of a gray image with more than 8 bits; None for other images, which aren't decoded.
+    """Return the minimum and maximum of a gray image with more than 8 bits; None, without decoding, for other images.
 
     Raises:
-        UndecodableError: with the reason.
+        UndecodableError: The image cannot be decoded; the message is the reason.
     """
     with _opened(io.BytesIO(data)) as image:
         return value_range(with_black_as_zero(image)) if has_high_bit_depth(image) else None
 
 
 def dimensions(file: IO[bytes]) -> Size:
-    """Width and height of the image in `file`, from its header alone, as they are before it is turned upright.
+    """Return width and height from the image's header, as stored (EXIF orientation is ignored).
 
     Raises:
-        UndecodableError: with the reason.
+        UndecodableError: The header cannot be read; the message is the reason.
     """
     with _opened(file) as image:
         return image.size
 
 
 def upright_dimensions(file: IO[bytes]) -> Size:
-    """Width and height of the image in `file`, from its header alone, after it is turned upright.
+    """Return width and height of the upright image, from its header and EXIF orientation.
 
     Raises:
-        UndecodableError: with the reason.
+        UndecodableError: The header cannot be read; the message is the reason.
     """
     with _opened(file) as image:
-        turned = image.format != "TIFF" and _turn(image) in SIDEWAYS  # a TIFF's size is that of the turned image
-        return image.size[::-1] if turned else image.size
+        # Pillow already reports the upright size of a TIFF.
+        swapped = image.format != "TIFF" and _upright_transpose(image) in SWAP_SIDES
+        return image.size[::-1] if swapped else image.size
 
 
 @contextlib.contextmanager
 def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
-    """A file's first image, not decoded yet; whatever is raised in the block becomes an UndecodableError."""
+    """Open a file's first image without decoding it; any exception in the block becomes an UndecodableError."""
     head = file.read(SIGNATURE_BYTES)
     file.seek(0)
     if not head:
         raise UndecodableError("the file is empty")
-    formats = (*FORMATS, "HEIF") if is_heic(head) and _knows_heic() else FORMATS
+    formats = (*FORMATS, "HEIF") if is_heic(head) and _register_heic() else FORMATS
     try:
         with warnings.catch_warnings():
-            # Pillow warns of odd metadata in images that are fine, and of bombs, which MAX_PIXELS refuses.
+            # Pillow warns about odd metadata in valid images, and about bombs, which MAX_PIXELS rejects.
             warnings.simplefilter("ignore")
-            Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice that, before it makes room
+            Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow rejects twice this, before it allocates memory
             with Image.open(file, formats=formats) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UndecodableError(
-                        f"{image.width} x {image.height} pixels is more than the {MAX_PIXELS:,} that are decoded"
+                        f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}; save it smaller"
                     )
                 if reason := unsupported_tiff_reason(image):
                     raise UndecodableError(reason)
@@ -137,16 +146,16 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         raise UndecodableError(NO_HEIC if is_heic(head) else describe_unsupported(head, file)) from error
     except UnknownRangeError as error:
-        raise UndecodableError(f"{error}: train with --intensity auto, or save it with 8 or 16 bits") from error
+        raise UndecodableError(f"{error}; train with --intensity auto, or save it with 8 or 16 bits") from error
     except MemoryError as error:
         raise UndecodableError("not enough memory to decode it") from error
-    except Exception as error:  # Pillow raises nearly every type there is on hostile bytes
+    except Exception as error:  # on hostile bytes, Pillow raises almost any exception type
         text = str(error).strip().splitlines()
         raise UndecodableError(text[0][:200] if text else type(error).__name__) from error
 
 
-def _knows_heic() -> bool:
-    """Have Pillow decode HEIC, where there is a decoder."""
+def _register_heic() -> bool:
+    """Let Pillow decode HEIC if pillow-heif is installed; return whether it is."""
     try:
         import pillow_heif
     except ImportError:
@@ -156,24 +165,24 @@ def _knows_heic() -> bool:
     return True
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What turns it upright."""
+def _upright_transpose(image: Image.Image) -> Image.Transpose | None:
+    """Return the transpose that makes the image upright; None if it already is."""
     try:
         orientation: object = image.getexif().get(ExifTags.Base.Orientation)
-        return TURNS.get(orientation) if isinstance(orientation, int) else None
-    except Exception:  # noqa: BLE001 - broken metadata of an image that is fine
+        return EXIF_TRANSPOSES.get(orientation) if isinstance(orientation, int) else None
+    except Exception:  # noqa: BLE001 - the metadata is broken, the image is valid
         return None
 
 
-def _scale_down(image: Image.Image, surplus: float) -> None:
-    """Have the JPEG decoder leave out the highest frequencies.
+def _reduce_while_decoding(image: Image.Image, oversampling: float) -> None:
+    """Let the JPEG decoder skip the highest frequencies, which reduces the image by 2, 4, or 8.
 
-    Only by what divides both sides: the decoder rounds them up, and what a resized image shows would be shifted.
+    The factor must divide both sides. The decoder rounds sides up, which would shift the content of the resized image.
     """
     width, height = image.size
-    for by in (8, 4, 2):
-        if by <= surplus and width % by == 0 and height % by == 0:
-            image.draft(None, (width // by, height // by))
+    for factor in (8, 4, 2):
+        if factor <= oversampling and width % factor == 0 and height % factor == 0:
+            image.draft(None, (width // factor, height // factor))
             return
 
 
@@ -184,6 +193,6 @@ def _to_mode(image: Image.Image, channels: int, intensity: IntensityRange | None
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode == "LAB":
-        image = image.convert("RGB")  # there is no direct way to gray
+        image = image.convert("RGB")  # Pillow cannot convert LAB to gray directly
     mode = "RGB" if channels == 3 else "L"
     return image if image.mode == mode else image.convert(mode)

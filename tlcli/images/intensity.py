@@ -1,6 +1,6 @@
-"""Gray images of more than 8 bits: from the values of an instrument to 0 .. 255, by one range for all of them.
+"""Gray images with more than 8 bits: scale instrument values to 0..255 by one range for all images.
 
-Torch-free. Scaling each image by its own range would make the dark bright and lose what tells classes apart.
+Scaling each image by its own range would brighten dark images and lose differences between classes. Torch-free.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 IntensityRange = tuple[float, float]
-"""What becomes black, and what becomes white."""
+"""Values that become black and white."""
 
 SIXTEEN_BITS = 65535.0
 
 
 class UnknownRangeError(Exception):
-    """Values that could be anything, and no range to scale them by."""
+    """The image's values have no known range, and none was given."""
 
 
 def has_high_bit_depth(image: Image.Image) -> bool:
-    """Whether an image is gray with more than 8 bits; nothing is decoded for that."""
+    """Return whether an image is gray with more than 8 bits, without decoding it."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
 def with_black_as_zero(image: Image.Image) -> Image.Image:
-    """The image; inverted where it is a 16-bit TIFF whose zero is white, which Pillow heeds with 8 bits only."""
+    """Invert a 16-bit TIFF whose zero is white (Pillow does so for 8 bits only); return other images unchanged."""
     white_is_zero = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0
     if not white_is_zero or not image.mode.startswith("I;16"):
         return image
@@ -40,28 +40,28 @@ def with_black_as_zero(image: Image.Image) -> Image.Image:
 
 
 def value_range(image: Image.Image) -> IntensityRange:
-    """Least and greatest value of a deep image.
+    """Return the minimum and maximum of a gray image with more than 8 bits.
 
     Raises:
-        ValueError: some values are no numbers.
+        ValueError: Some values are NaN or infinite.
     """
     values = _values(image)
     return float(values.min()), float(values.max())
 
 
 def to_8_bit(image: Image.Image, intensity: IntensityRange | None) -> Image.Image:
-    """A deep image in mode L. What lies outside the range becomes black or white.
+    """Scale a gray image with more than 8 bits to mode L. Values outside the range become black or white.
 
     Args:
-        image: Deep.
-        intensity: The range; None takes that of 16 bits.
+        image: Gray image with more than 8 bits.
+        intensity: Values that become black and white; None means the 16-bit range.
 
     Raises:
-        NoRangeError: it has 32 bits, and there is no range.
-        ValueError: some values are no numbers.
+        UnknownRangeError: The image has 32 bits, and `intensity` is None.
+        ValueError: Some values are NaN or infinite.
     """
     if intensity is None:
-        # A PPM of 16 bits has mode I.
+        # A 16-bit PPM has mode I.
         if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format == "PPM"):
             raise UnknownRangeError(f"32-bit gray ({image.mode}) has no known range")
         return image.convert("I").point(lambda value: value / 257).convert("L")
@@ -75,13 +75,13 @@ def to_8_bit(image: Image.Image, intensity: IntensityRange | None) -> Image.Imag
 def _values(image: Image.Image) -> npt.NDArray[np.float64]:
     import numpy as np
 
-    # Pillow's own way from 16 bits in the other byte order to an array is not the same in all its versions.
+    # Pillow's conversion of 16-bit images in the other byte order to an array differs between its versions.
     values = np.asarray(image.convert("I") if image.mode.startswith("I;16") else image, np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("it has values that are no numbers (NaN or infinite)")
+        raise ValueError("some pixel values are NaN or infinite")
     return values
 
 
 def enclosing_range(ranges: list[IntensityRange]) -> IntensityRange:
-    """The range that holds all of them."""
+    """Return the smallest range that encloses all `ranges`."""
     return min((low for low, _ in ranges), default=math.inf), max((high for _, high in ranges), default=-math.inf)

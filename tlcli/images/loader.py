@@ -1,8 +1,8 @@
-"""Images through decoding processes, in order, with a bound on how many are under way.
+"""Load images through decoder processes, in order, with a bounded number of images in progress.
 
-Each process has pipes of its own and one image at a time. So a process that hangs or dies takes exactly one
-image with it, which gets a reason, and a new process goes on. (A pool with one pipe for all, such as
-pebble's, blocks or breaks for every worker when one is killed while it holds the pipe.)
+Each process has pipes of its own and handles one image at a time. A process that hangs or crashes therefore loses
+exactly one image, whose `error` has the reason, and is replaced by a new process. (In a pool with one pipe for all
+workers, such as pebble's, killing a worker that holds the pipe blocks or breaks all of them.)
 """
 
 from __future__ import annotations
@@ -30,42 +30,42 @@ from tlcli.storage.connection import READ_LIMIT
 from tlcli.storage.stored import StoredPath
 
 TIME_LIMIT = 60.0
-"""Seconds that reading and decoding one image may take; at a URL, `READ_LIMIT` more."""
+"""Seconds to read and decode one image; `READ_LIMIT` more if it is at a URL."""
 
 START_LIMIT = 60.0
-"""Seconds that a process may take to start."""
+"""Seconds to start a process."""
 
 START_ATTEMPTS = 3
-"""Processes that may die while they start, before it is an error."""
+"""Number of processes that may crash while starting before this is an error."""
 
-_STARTING = threading.Lock()
-"""Held while a process is started: that takes seven more file descriptors than the two it keeps."""
+_START_LOCK = threading.Lock()
+"""Held while a process starts, which briefly needs seven file descriptors in addition to the two it keeps."""
 
-_BOOT = "import sys; sys.path[:] = {path!r}; from tlcli.images.worker import main; main()"
+_WORKER_CODE = "import sys; sys.path[:] = {path!r}; from tlcli.images.worker import main; main()"
 
 
 class ImageLoader:
-    """Decodes images in other processes. Use as a context manager; leaving it ends them.
+    """Decode images in other processes. Use it as a context manager; leaving it ends the processes.
 
     Args:
-        order: What to do with each image.
+        options: How to handle each image.
         workers: Number of processes.
-        time_limit: Seconds for one image.
-        ahead: Images to have under way at least, where whoever takes them does so in bursts.
+        time_limit: Seconds to read and decode one image.
+        ahead: Minimum number of images to have in progress, for callers that take images in bursts.
     """
 
     def __init__(
-        self, order: DecodeOptions, *, workers: int, time_limit: float = TIME_LIMIT, ahead: int | None = None
+        self, options: DecodeOptions, *, workers: int, time_limit: float = TIME_LIMIT, ahead: int | None = None
     ) -> None:
-        self._order = order
+        self._options = options
         self._time_limit = time_limit
         self._window = max(32 + 8 * workers, ahead or 0)
         self._workers = workers
-        # Ctrl-C is ours to handle: processes that these threads start don't hear it from their first moment on.
-        hold = (signal.SIG_BLOCK, {signal.SIGINT})
-        self._threads = ThreadPoolExecutor(workers, "decode", signal.pthread_sigmask, hold)
-        self._own = threading.local()
-        self._children: set[_DecoderProcess] = set()
+        # Only the main process handles Ctrl-C. Processes inherit the signal mask of the threads that start them.
+        block_sigint = (signal.SIG_BLOCK, {signal.SIGINT})
+        self._threads = ThreadPoolExecutor(workers, "decode", signal.pthread_sigmask, block_sigint)
+        self._thread_local = threading.local()
+        self._processes: set[_DecoderProcess] = set()
         self._closed = threading.Event()
 
     def __enter__(self) -> ImageLoader:
@@ -75,157 +75,157 @@ class ImageLoader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
-        for child in list(self._children):
-            child.end()
+        for process in list(self._processes):
+            process.kill()
         self._threads.shutdown(cancel_futures=True)
-        for child in self._children:
-            child.kill()
+        for process in self._processes:
+            process.close()
 
     def start(self) -> None:
-        """Wait until every process is ready; otherwise they start with the first images.
+        """Start all processes and wait until they are ready. Otherwise they start with the first images.
 
         Raises:
-            MachineError: one doesn't start.
+            MachineError: A process does not start.
         """
-        together = threading.Barrier(self._workers)  # so that each thread starts its own
+        barrier = threading.Barrier(self._workers)  # makes each thread start its own process
 
-        def one() -> None:
+        def start_one() -> None:
             try:
-                if getattr(self._own, "child", None) is None:
-                    self._new_child()
+                if getattr(self._thread_local, "process", None) is None:
+                    self._new_process()
             except BaseException:
-                together.abort()
+                barrier.abort()
                 raise
             with contextlib.suppress(threading.BrokenBarrierError):
-                together.wait()
+                barrier.wait()
 
-        for future in [self._threads.submit(one) for _ in range(self._workers)]:
+        for future in [self._threads.submit(start_one) for _ in range(self._workers)]:
             future.result()
 
     def load(self, paths: Iterable[str]) -> Iterator[DecodedImage]:
-        """One plain `Image` for each path, in the order of `paths`, which is read only as far as needed."""
+        """Yield the unchanged image of each path, in order. `paths` is consumed only as far as needed."""
         return self.load_views((path, 0) for path in paths)
 
     def load_views(self, requests: Iterable[ImageRequest]) -> Iterator[DecodedImage]:
-        """One `Image` for each path and view, in the order of `requests`, read only as far as needed.
+        """Yield the image of each path and view, in order. `requests` is consumed only as far as needed.
 
-        The first ones are begun at once, before anybody takes one.
+        Decoding of the first images starts with this call, before the first image is taken.
         """
         rest = iter(requests)
-        begun = deque(self._threads.submit(self._load_one, request) for request in islice(rest, self._window))
-        return self._in_order(begun, rest)
+        pending = deque(self._threads.submit(self._load_one, request) for request in islice(rest, self._window))
+        return self._in_order(pending, rest)
 
-    def _in_order(self, begun: deque[Future[DecodedImage]], rest: Iterator[ImageRequest]) -> Iterator[DecodedImage]:
-        while begun:
-            yield begun.popleft().result()
-            begun.extend(self._threads.submit(self._load_one, request) for request in islice(rest, 1))
+    def _in_order(self, pending: deque[Future[DecodedImage]], rest: Iterator[ImageRequest]) -> Iterator[DecodedImage]:
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(self._threads.submit(self._load_one, request) for request in islice(rest, 1))
 
     def _load_one(self, request: ImageRequest) -> DecodedImage:
-        child: _DecoderProcess = getattr(self._own, "child", None) or self._new_child()
-        if self._closed.is_set():  # nobody ended a child that started just now
+        process: _DecoderProcess = getattr(self._thread_local, "process", None) or self._new_process()
+        if self._closed.is_set():  # __exit__ may have missed a process that has just started
             return DecodedImage(error="stopped")
         path, _ = request
-        # Retries end before this limit does, so that a slow service costs a row and not its process.
+        # Retries of a slow server end before this limit, so the image fails, but its process is kept.
         limit = self._time_limit + (READ_LIMIT if isinstance(path, StoredPath) and path.remote else 0)
         try:
-            return child.ask(request, limit)
+            return process.request(request, limit)
         except TimeoutError:
             reason = f"took longer than {limit:g} s to read and decode"
         except (EOFError, OSError):
             if self._closed.is_set():
                 return DecodedImage(error="stopped")
-            reason = f"the decoder died of it ({child.farewell()})"
-        self._own.child = None
-        self._children.discard(child)
-        child.kill()
+            reason = f"the decoder process crashed ({process.exit_description()})"
+        self._thread_local.process = None
+        self._processes.discard(process)
+        process.close()
         return DecodedImage(error=reason)
 
-    def _new_child(self) -> _DecoderProcess:
+    def _new_process(self) -> _DecoderProcess:
         for attempt in range(1, START_ATTEMPTS + 1):
-            with _STARTING:
-                child = _DecoderProcess()
-            self._children.add(child)
+            with _START_LOCK:
+                process = _DecoderProcess()
+            self._processes.add(process)
             try:
-                child.start(self._order)
+                process.start(self._options)
             except MachineError:
-                self._children.discard(child)
-                child.kill()
+                self._processes.discard(process)
+                process.close()
                 if attempt == START_ATTEMPTS or self._closed.is_set():
                     raise
             else:
                 break
-        self._own.child = child
-        return child
+        self._thread_local.process = process
+        return process
 
 
 class _DecoderProcess:
-    """One decoding process and the pipes to it.
+    """One decoder process and the pipes to it.
 
-    Answers are read without `Connection`, whose copies cost as much core-time as a twentieth of the decoding.
+    Responses are read without `Connection`, because its copies cost a twentieth of the CPU time of decoding.
     """
 
     def __init__(self) -> None:
-        requests, to = os.pipe()
-        from_, answers = os.pipe()
-        # -I keeps the working directory and PYTHON* variables out; the child sees our path and nothing else.
-        command = [sys.executable, "-I", "-c", _BOOT.format(path=sys.path), str(requests), str(answers)]
-        nothing = subprocess.DEVNULL
+        requests, request_pipe = os.pipe()
+        response_pipe, responses = os.pipe()
+        # -I ignores the working directory and PYTHON* variables; the process gets this process's sys.path.
+        command = [sys.executable, "-I", "-c", _WORKER_CODE.format(path=sys.path), str(requests), str(responses)]
+        devnull = subprocess.DEVNULL
         try:
-            self._process = subprocess.Popen(command, pass_fds=(requests, answers), stdin=nothing, stdout=nothing)
+            self._process = subprocess.Popen(command, pass_fds=(requests, responses), stdin=devnull, stdout=devnull)
         except OSError:
-            os.close(to)
-            os.close(from_)
+            os.close(request_pipe)
+            os.close(response_pipe)
             raise
         finally:
             os.close(requests)
-            os.close(answers)
-        self._to = Connection(to, readable=False)
-        self._from = os.fdopen(from_, "rb")
-        self._answer = select.poll()
-        self._answer.register(from_, select.POLLIN)
+            os.close(responses)
+        self._requests = Connection(request_pipe, readable=False)
+        self._responses = os.fdopen(response_pipe, "rb")
+        self._poll = select.poll()
+        self._poll.register(response_pipe, select.POLLIN)
 
-    def start(self, order: DecodeOptions) -> None:
-        """Hand it its order, and wait until it is ready. Raises MachineError if it never is."""
-        if order.preprocessing is not None:
-            _make_room(self._from, math.prod(order.preprocessing.shape))
+    def start(self, options: DecodeOptions) -> None:
+        """Send the options and wait until the process is ready. Raises MachineError if it does not start."""
+        if options.preprocessing is not None:
+            _enlarge_pipe(self._responses, math.prod(options.preprocessing.shape))
         try:
-            self._to.send(order)
-            ready = bool(self._answer.poll(1000 * START_LIMIT) and self._from.readline())
+            self._requests.send(options)
+            ready = bool(self._poll.poll(1000 * START_LIMIT) and self._responses.readline())
         except OSError:
             ready = False
         if not ready:
             raise MachineError(
-                f"a decoding process did not start ({self.farewell()}). Is memory short? Use fewer --workers."
+                f"a decoder process did not start ({self.exit_description()}). If memory is short, use fewer --workers."
             )
 
-    def ask(self, request: ImageRequest, limit: float) -> DecodedImage:
-        """The image asked for. Raises TimeoutError after `limit` seconds, EOFError or OSError if it dies."""
-        self._to.send(request)
-        if not self._answer.poll(1000 * limit):
+    def request(self, request: ImageRequest, limit: float) -> DecodedImage:
+        """Request an image. Raises TimeoutError after `limit` seconds, EOFError or OSError if the process crashes."""
+        self._requests.send(request)
+        if not self._poll.poll(1000 * limit):
             raise TimeoutError
-        return receive_image(self._from)
+        return receive_image(self._responses)
 
-    def farewell(self) -> str:
-        """How the process ended, in words."""
+    def exit_description(self) -> str:
+        """Describe how the process ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         code = self._process.returncode
         return "still running" if code is None else f"signal {-code}" if code < 0 else f"exit status {code}"
 
-    def end(self) -> None:
-        """End the process at once; whoever waits for its answer gets an EOFError."""
+    def kill(self) -> None:
+        """Kill the process; a thread that waits for its response gets an EOFError."""
         self._process.kill()
 
-    def kill(self) -> None:
-        """End the process at once, and close the pipes."""
-        self.end()
+    def close(self) -> None:
+        """Kill the process, wait for its end, and close the pipes."""
+        self.kill()
         self._process.wait()
-        self._to.close()
-        self._from.close()
+        self._requests.close()
+        self._responses.close()
 
 
-def _make_room(pipe: BinaryIO, size: int) -> None:
-    """Have a pipe hold so many bytes, and a line more, so that who writes an image needn't wait for who reads it."""
+def _enlarge_pipe(pipe: BinaryIO, size: int) -> None:
+    """Let a pipe hold an image of `size` bytes and its header, so that writing one does not wait for its reader."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # more than the system allows: it stays as it is
+        with contextlib.suppress(OSError):  # more than the system allows; keep the default size
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size + 4096)

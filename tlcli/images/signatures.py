@@ -1,4 +1,4 @@
-"""What a file is that is no image for us, told from its first bytes so that a person knows what to do. Torch-free."""
+"""Identify files that cannot be decoded by their first bytes, and describe what to do about them. Torch-free."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import IO
 from PIL import Image, TiffImagePlugin
 
 SIGNATURE_BYTES = 1000
-"""Bytes of a file that it is told by."""
+"""Bytes at the start of a file that identify it."""
 
 SIGNATURES = (
     (0, b"%PDF", "a PDF file; export its pages as PNG"),
-    (0, b"%!PS", "an EPS (PostScript) file, which only another program could draw; export it as PNG"),
-    (0, b"\xc5\xd0\xd3\xc6", "an EPS (PostScript) file, which only another program could draw; export it as PNG"),
+    (0, b"%!PS", "an EPS (PostScript) file, which needs a PostScript interpreter; export it as PNG"),
+    (0, b"\xc5\xd0\xd3\xc6", "an EPS (PostScript) file, which needs a PostScript interpreter; export it as PNG"),
     (128, b"DICM", "a DICOM file; export it as 16-bit PNG or TIFF"),
     (0, b"PK\x03\x04", "a ZIP archive or an Office document; unpack it"),
     (0, b"\x1f\x8b", "a gzip archive; unpack it"),
@@ -22,85 +22,84 @@ SIGNATURES = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it"),
     (257, b"ustar", "a tar archive; unpack it"),
     (0, b"8BPS", "a Photoshop file; export it as PNG"),
-    (0, b"\xff\x0a", "a JPEG XL image, which can't be decoded here; save it as PNG or JPEG"),
-    (4, b"JXL ", "a JPEG XL image, which can't be decoded here; save it as PNG or JPEG"),
-    (4, b"jP  ", "a JPEG 2000 image, which isn't decoded; save it as PNG or TIFF"),
+    (0, b"\xff\x0a", "a JPEG XL image, which is not supported; save it as PNG or JPEG"),
+    (4, b"JXL ", "a JPEG XL image, which is not supported; save it as PNG or JPEG"),
+    (4, b"jP  ", "a JPEG 2000 image, which is not supported; save it as PNG or TIFF"),
     (0, b"\x93NUMPY", "a NumPy array; save it as PNG or TIFF"),
     (0, b"SIMPLE  =", "a FITS file; save it as 16-bit TIFF"),
     (0, b"\x89HDF", "an HDF5 file; save its images as PNG or TIFF"),
     (0, b"version https://git-lfs", "a Git LFS pointer; fetch the image with git lfs pull"),
 )
-"""Offset, bytes there, and what that is."""
+"""Offset, bytes at this offset, and description with advice."""
 
-TEXTS = (
+TEXT_STARTS = (
     (b"<svg", "an SVG drawing; export it as PNG"),
-    (b"<html", "a web page; perhaps the download failed"),
-    (b"<!doctype html", "a web page; perhaps the download failed"),
-    (b"<?xml", "an XML document"),
+    (b"<html", "a web page, so the download may have failed; download it again"),
+    (b"<!doctype html", "a web page, so the download may have failed; download it again"),
+    (b"<?xml", "an XML document, not an image"),
 )
-"""What text begins with, near enough, in small letters."""
+"""Lowercase beginning of a text file, and description with advice."""
 
-HEIC = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
-FILMS = frozenset(b"qt   isom iso2 mp41 mp42 M4V  M4VH avc1 3gp4 3gp5 3g2a".split())
+HEIC_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
+VIDEO_BRANDS = frozenset(b"qt   isom iso2 mp41 mp42 M4V  M4VH avc1 3gp4 3gp5 3g2a".split())
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether a file is an image in HEIC, the format of many phones."""
-    return data[4:8] == b"ftyp" and data[8:12] in HEIC
+    """Return whether a file is a HEIC image, the default format of many phones."""
+    return data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS
 
 
 def describe_unsupported(data: bytes, file: IO[bytes]) -> str:
-    """A file that no decoder knows, in words: what it is and what to do, as far as that can be told.
+    """Describe a file that no decoder supports: what it is and, if known, what to do.
 
     Args:
-        data: Its first bytes, `SIGNATURE_BYTES` of them if there are so many.
-        file: All of it.
+        data: Its first `SIGNATURE_BYTES` bytes, or all of a shorter file.
+        file: The whole file.
     """
     for offset, signature, name in SIGNATURES:
         if data.startswith(signature, offset):
             return name
-    if data[4:8] == b"ftyp" and data[8:12].strip() in FILMS:
-        return "a film; save single frames as JPEG"
+    if data[4:8] == b"ftyp" and data[8:12].strip() in VIDEO_BRANDS:
+        return "a video; save single frames as JPEG"
     start = data.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for beginning, name in TEXTS:
+    for beginning, name in TEXT_STARTS:
         if start.startswith(beginning) or (beginning == b"<svg" and beginning in start):
             return name
     if data[:4] in {b"II*\0", b"MM\0*"}:
-        return _what_tiff(data, file)
+        return _describe_tiff(data, file)
     return "not an image of a known format"
 
 
 def unsupported_tiff_reason(image: Image.Image) -> str | None:
-    """What Pillow would leave out of a TIFF without a word, as a reason to refuse it; None for other images.
+    """Return why a TIFF must be rejected, although Pillow would decode a part of it silently; None for other images.
 
-    Channels that the file says nothing of are no transparency, and of several it takes as many as it knows. Of signed
-    values with 8 bits it takes no sign.
+    Pillow drops extra channels of unspecified meaning, and it reads signed 8-bit values as unsigned.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return None
     tags = image.tag_v2
     if 0 in tags.get(338, ()) and tags.get(277, 1) > len(image.getbands()):
-        return _channels(tags)
+        return _describe_channels(tags)
     if 2 in tags.get(339, ()) and 8 in tags.get(258, ()):
-        return "a TIFF with signed values of 8 bits, which can't be decoded; save them unsigned"
+        return "a TIFF with signed 8-bit values, which is not supported; save it with unsigned values"
     return None
 
 
-def _what_tiff(data: bytes, file: IO[bytes]) -> str:
-    """What is uncommon about a TIFF that Pillow doesn't know; its tags often lie at its end."""
-    # Hostile bytes raise anything, and Pillow warns of tags that end too early.
+def _describe_tiff(data: bytes, file: IO[bytes]) -> str:
+    """Describe a TIFF that Pillow does not support, from its tags, which are often at the end of the file."""
+    # On hostile bytes, Pillow raises any exception type, and it warns about truncated tags.
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
         file.seek(tags.next)
         tags.load(file)
         if 256 in tags and 257 in tags:  # width and height
-            return _channels(tags)
+            return _describe_channels(tags)
     return "a truncated or damaged TIFF; copy it again"
 
 
-def _channels(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
+def _describe_channels(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
     depths = "/".join(str(depth) for depth in sorted(set(tags.get(258, (1,)))))
     return (
-        f"a TIFF with {int(tags.get(277, 1))} channels of {depths} bits, which can't be decoded; save it as RGB or gray"
+        f"a TIFF with {int(tags.get(277, 1))} channels of {depths} bits, which is not supported; save it as RGB or gray"
     )

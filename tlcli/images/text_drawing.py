@@ -1,7 +1,7 @@
-r"""Names drawn into images: in a font that has their characters, and harmless. Torch-free.
+r"""Draw names and paths into images, with fallback fonts for each script. Torch-free.
 
-Pillow's own font has the letters of English. Others are looked for among the system's fonts, and what none of them has
-is written as Python escapes it (`\u4e2d`), since an empty box could be anything.
+Pillow's built-in font covers English. Other characters are drawn with system fonts. Characters that no font has are
+escaped as in Python (`\u4e2d`), because empty boxes are ambiguous.
 """
 
 from __future__ import annotations
@@ -31,55 +31,51 @@ SYSTEM_FONTS = (
     "msgothic.ttc",
     "malgun.ttf",
 )
-"""What Linux distributions, macOS and Windows bring, those with most scripts first."""
+"""Fonts of Linux distributions, macOS, and Windows; those that cover more scripts come first."""
 
-NOWHERE = "\U0010fffd"
-"""A character that no font has: it is drawn as what stands for missing ones."""
+UNASSIGNED = "\U0010fffd"
+"""A character that no font has. Fonts draw it as their glyph for missing characters."""
 ELLIPSIS = "..."
 
 
 def default_font(size: int) -> Font:
-    """Pillow's own font.
-
-    Args:
-        size: In pixels.
-    """
+    """Return Pillow's built-in font at `size` pixels."""
     return ImageFont.load_default(size)
 
 
 def text_width(text: str, size: int) -> float:
-    """Pixels that `draw_text` takes for `text`."""
-    return sum(_rendered_length(face, part) for face, part in _runs(text, size))
+    """Return the width in pixels of `text` as drawn by `draw_text`."""
+    return sum(_rendered_length(font, part) for font, part in _font_runs(text, size))
 
 
-def draw_text(pen: ImageDraw.ImageDraw, position: tuple[float, float], text: str, fill: Color, size: int) -> None:
+def draw_text(canvas: ImageDraw.ImageDraw, position: tuple[float, float], text: str, fill: Color, size: int) -> None:
     """Draw a line of text.
 
     Args:
-        pen: Draws on the image.
-        position: Of its left end and its baseline.
-        text: Anything; what controls a terminal or has no glyph is escaped.
-        fill: Its color.
-        size: In pixels.
+        canvas: Where to draw.
+        position: x of the left end and y of the baseline, in pixels.
+        text: Any text; control characters and characters without a glyph are escaped.
+        fill: Color of the text.
+        size: Font size in pixels.
     """
     x, y = position
-    for face, part in _runs(text, size):
-        pen.text((x, y), part, fill, face, anchor="ls")
-        x += _rendered_length(face, part)
+    for font, part in _font_runs(text, size):
+        canvas.text((x, y), part, fill, font, anchor="ls")
+        x += _rendered_length(font, part)
 
 
 def shorten_text(text: str, size: int, width: float, *, front: bool = False) -> str:
-    """`text`, or as much of it as fits, with an ellipsis.
+    """Shorten `text` to `width` and mark the cut with an ellipsis; return text that fits unchanged.
 
     Args:
-        text: A line.
-        size: Of the font, in pixels.
-        width: Pixels that there are.
-        front: Leave out what comes first, as in paths.
+        text: A line of text.
+        size: Font size in pixels.
+        width: Available width in pixels.
+        front: Cut at the front, as is best for paths, instead of at the end.
     """
     if text_width(text, size) <= width:
         return text
-    low, high = 0, len(text)  # characters that fit, and that don't
+    low, high = 0, len(text)  # numbers of characters that fit and that do not fit
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if text_width(_cut(text, middle, front=front), size) <= width else (low, middle)
@@ -90,27 +86,27 @@ def _cut(text: str, kept: int, *, front: bool) -> str:
     return ELLIPSIS + text[len(text) - kept :] if front else text[:kept] + ELLIPSIS
 
 
-def _runs(text: str, size: int) -> Iterator[tuple[Font, str]]:
-    """Pieces of the text, each with a font that has its characters: one for all of it, where there is one."""
-    faces = _fonts(size)
-    chosen = [next((index for index in range(len(faces)) if _has_glyph(size, index, one)), None) for one in text]
-    together = next((index for index in range(len(faces)) if all(_has_glyph(size, index, one) for one in text)), None)
-    if together is not None:
-        chosen = [together] * len(text)
-    piece, last = "", 0
-    for one, index in zip(text, chosen, strict=True):
-        shown, here = (one, index) if index is not None else (ascii(one)[1:-1], 0)
-        if here != last and piece:
-            yield faces[last], piece
-            piece = ""
-        piece, last = piece + shown, here
-    if piece:
-        yield faces[last], piece
+def _font_runs(text: str, size: int) -> Iterator[tuple[Font, str]]:
+    """Split the text into runs, each with a font that has its characters; a single run if one font has them all."""
+    fonts = _fonts(size)
+    chosen = [next((index for index in range(len(fonts)) if _has_glyph(size, index, char)), None) for char in text]
+    common = next((index for index in range(len(fonts)) if all(_has_glyph(size, index, char) for char in text)), None)
+    if common is not None:
+        chosen = [common] * len(text)
+    run, run_font = "", 0
+    for char, index in zip(text, chosen, strict=True):
+        shown, font = (char, index) if index is not None else (ascii(char)[1:-1], 0)
+        if font != run_font and run:
+            yield fonts[run_font], run
+            run = ""
+        run, run_font = run + shown, font
+    if run:
+        yield fonts[run_font], run
 
 
 @functools.cache
 def _fonts(size: int) -> tuple[Font, ...]:
-    """The fonts of this machine."""
+    """Load the fonts that this machine has, Pillow's built-in font first."""
     found: list[Font] = [default_font(size)]
     for name in (*SYSTEM_FONTS, *_matplotlib_fonts()):
         try:
@@ -121,33 +117,33 @@ def _fonts(size: int) -> tuple[Font, ...]:
 
 
 def _matplotlib_fonts() -> list[str]:
-    """The font that matplotlib brings, where that is installed."""
+    """Return the path of matplotlib's own font if matplotlib is installed (without importing it)."""
     spec = importlib.util.find_spec("matplotlib")
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    return [str(Path(place, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")) for place in places]
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return [str(Path(folder, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")) for folder in folders]
 
 
 @functools.cache
 def _fonts_without_shaping(size: int) -> tuple[Font, ...]:
-    """The same, drawing each character by itself: else a vowel sign would come with a circle to sit on."""
+    """Return `_fonts` without text shaping, which would draw a combining vowel sign with a dotted circle."""
     basic = ImageFont.Layout.BASIC
     return tuple(
-        face.font_variant(layout_engine=basic) if isinstance(face, ImageFont.FreeTypeFont) else face
-        for face in _fonts(size)
+        font.font_variant(layout_engine=basic) if isinstance(font, ImageFont.FreeTypeFont) else font
+        for font in _fonts(size)
     )
 
 
 @functools.cache
 def _has_glyph(size: int, index: int, character: str) -> bool:
-    """Whether a font has a glyph for a character that may be shown."""
+    """Return whether a font has a glyph for a printable character."""
     if character == " ":
         return True
     if not character.isprintable():
         return False
-    face = _fonts_without_shaping(size)[index]
-    drawn, missing = (face.getmask(one) for one in (character, NOWHERE))
+    font = _fonts_without_shaping(size)[index]
+    drawn, missing = (font.getmask(char) for char in (character, UNASSIGNED))
     return sum(drawn.size) > 0 and (drawn.size, bytes(drawn)) != (missing.size, bytes(missing))
 
 
-def _rendered_length(face: Font, text: str) -> float:
-    return float(face.getlength(text))
+def _rendered_length(font: Font, text: str) -> float:
+    return float(font.getlength(text))

@@ -1,8 +1,8 @@
-"""A decoding process: reads an image's file, hashes it, decodes it, brings it to size.
+"""A decoder process: read, hash, decode, and resize one image file per request.
 
-It imports torch only to augment. It talks through two pipes of its own, so that it can be killed at any time
-without harm to the others. A request is a path and a view; an answer is a `Image`, sent as JSON and bytes: nothing
-that comes from whoever decodes strangers' images is unpickled. It ends when its parent does.
+It imports torch only to augment. Each process has two pipes of its own, so it can be killed at any time without
+affecting the others. A request is a path and a view. A response is a `DecodedImage`, sent as JSON and bytes: the parent
+never unpickles data from a process that decodes untrusted images. The process ends when its parent does.
 """
 
 from __future__ import annotations
@@ -35,140 +35,141 @@ T = TypeVar("T")
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 NICE = 10
-"""How much an augmenting process stands back for others."""
+"""Niceness of a process that augments."""
 
 MAX_BYTES = 2**30
-"""Larger files are refused unread."""
+"""Larger files are rejected without reading them."""
 
 MEMORY_LIMIT = 6 * 2**30
-"""Bytes of memory that one process may take: enough for an image of `MAX_PIXELS` with transparency."""
+"""Bytes of memory that one process may use: enough for an image of `MAX_PIXELS` with transparency."""
 
 PNG_LEVEL = 1
-"""How hard to compress; noise hardly shrinks, and higher levels take up to twice as long."""
+"""Compression level. Noise hardly compresses, and higher levels take up to twice as long."""
 
 ImageRequest = tuple[str, int]
-"""The path of an image, and which view of it; 0 is the plain image."""
+"""Path of an image and number of the view; view 0 is the unchanged image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """What a worker does with every request it is sent."""
+    """How a decoder process handles every request."""
 
     preprocessing: Preprocessing | None = None
-    """How to bring images to size; None only hashes them."""
+    """How to resize images; None only hashes them."""
     measure: str | None = None
-    """Instead, find out `size`, from the header alone and without a digest, or `upright`, the size once it is turned
-    upright; or `intensity`: the range of a gray image with more than 8 bits; others are only hashed."""
+    """Measure instead of returning pixels. `size`: width and height as stored, and `upright`: width and height of the
+    upright image, both from the header alone and without a digest. `intensity`: minimum and maximum of a gray image
+    with more than 8 bits; other images are only hashed."""
     intensity: IntensityRange | None = None
-    """What becomes black and white of those, where there is no preprocessing to say it."""
+    """Values that become black and white in gray images with more than 8 bits, if `preprocessing` is None."""
     png: bool = False
-    """Instead, give views as PNG files, in their own size; view 0 is decoded and not given."""
+    """Return views as PNG files in their own size, without resizing. View 0 is decoded, but not returned."""
     augmentation: Augmentation | None = None
-    """What makes views above 0; None makes them all plain."""
+    """Augmentation of views above 0; None leaves all views unchanged."""
     seed: int = 0
-    """Of the views."""
+    """Seed of the views."""
     known: frozenset[tuple[bytes, int]] = frozenset()
-    """Digest and view of images whose pixels nobody needs."""
+    """Digest and view of images whose pixels are not needed."""
 
 
 class DecodedImage(NamedTuple):
-    """What became of one file."""
+    """Result of one request. All fields have defaults, because a failure leaves most of them unset."""
 
     digest: bytes | None = None
-    """SHA-256 of its bytes; None if they could not be read."""
+    """SHA-256 of the file; None if it could not be read."""
     size: int = 0
-    """Bytes."""
+    """Size of the file in bytes."""
     modified: int = 0
-    """Time of the last change, in nanoseconds since 1970."""
+    """Modification time of the file, in nanoseconds since 1970."""
     read: int = 0
-    """When reading it began, in nanoseconds since 1970."""
+    """Time at which reading started, in nanoseconds since 1970."""
     pixels: bytes | None = None
-    """uint8 [H, W, C], row by row, or a PNG file; None for what is known, and for failures."""
+    """uint8 [H, W, C] in row-major order, or a PNG file; None for known images and for failures."""
     error: str | None = None
-    """Why there are no pixels."""
+    """Why decoding failed; None if it succeeded."""
     intensity: IntensityRange | None = None
-    """Least and greatest value of a gray image with more than 8 bits, if they were asked for."""
+    """Minimum and maximum of a gray image with more than 8 bits, if `measure` is `intensity`."""
     dimensions: Size | None = None
-    """Width and height in pixels, where the order says to measure: as in the file, or upright."""
+    """Width and height in pixels, if `measure` is `size` or `upright`."""
 
 
-def read_image(path: str, order: DecodeOptions, view: int = 0) -> DecodedImage:
-    """Read the file at `path` once, for its digest and its view's pixels; whatever is wrong becomes `error`."""
+def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage:
+    """Read the file at `path` once and return its digest and its view's pixels, or the reason for a failure."""
     read = time.time_ns()
     try:
         with open_image_file(path, MAX_BYTES) as (file, size, modified):
-            if order.measure == "size":
+            if options.measure == "size":
                 return DecodedImage(dimensions=dimensions(file))
-            if order.measure == "upright":
+            if options.measure == "upright":
                 return DecodedImage(dimensions=upright_dimensions(file))
             if size > MAX_BYTES:
-                return DecodedImage(error=f"has {size:,} bytes, more than the {MAX_BYTES:,} that are read")
+                return DecodedImage(error=f"has {size:,} bytes, more than the limit of {MAX_BYTES:,}")
             data = cast("bytes | None", file.read())
-            if data is None:  # such as /proc/kmsg, opened without waiting
-                return DecodedImage(error="cannot be read: it has nothing to give now")
+            if data is None:  # a special file such as /proc/kmsg, opened in non-blocking mode
+                return DecodedImage(error="cannot be read: no data available")
     except OSError as error:
         return DecodedImage(error=f"cannot be read: {error.strerror}")
     except MemoryError:
         return DecodedImage(error="cannot be read: not enough memory")
-    except (UndecodableError, UnreadableError) as error:  # the first while measuring
+    except (UndecodableError, UnreadableError) as error:  # UndecodableError only while measuring
         return DecodedImage(error=str(error))
-    except ValueError as error:  # a NUL in the name
+    except ValueError as error:  # a NUL in the path
         return DecodedImage(error=f"cannot be read: {error}")
     digest = hashlib.sha256(data).digest()
     image = DecodedImage(digest=digest, size=size, modified=modified, read=read)
-    if (digest, view) in order.known:
+    if (digest, view) in options.known:
         return image
     try:
-        if order.measure == "intensity":
+        if options.measure == "intensity":
             return image._replace(intensity=measure_intensity(data))
-        return image._replace(pixels=_pixels(data, order, view, digest))
+        return image._replace(pixels=_pixels(data, options, view, digest))
     except UndecodableError as error:
         return image._replace(error=str(error))
 
 
-def _pixels(data: bytes, order: DecodeOptions, view: int, digest: bytes) -> bytes | None:
-    """What the order wants of a file's bytes. Raises UndecodableError."""
-    if order.preprocessing is None and not order.png:
+def _pixels(data: bytes, options: DecodeOptions, view: int, digest: bytes) -> bytes | None:
+    """Return the pixels or PNG file that the options ask for. Raises UndecodableError."""
+    if options.preprocessing is None and not options.png:
         return None
-    preprocessing = order.preprocessing
+    preprocessing = options.preprocessing
     channels = 3 if preprocessing is None else preprocessing.channels
-    intensity = order.intensity if preprocessing is None else preprocessing.intensity
-    if view == 0 or order.augmentation is None:
-        enough = None if preprocessing is None else functools.partial(oversampling, preprocessing=preprocessing)
-        image = decode(data, channels, enough, intensity)
+    intensity = options.intensity if preprocessing is None else preprocessing.intensity
+    if view == 0 or options.augmentation is None:
+        needed = None if preprocessing is None else functools.partial(oversampling, preprocessing=preprocessing)
+        image = decode(data, channels, needed, intensity)
     else:
-        whole = decode(data, 3, augment.view_oversampling, intensity)
-        image = augment.view(whole, order.augmentation, seed=order.seed, view=view, digest=digest)
+        original = decode(data, 3, augment.view_oversampling, intensity)
+        image = augment.make_view(original, options.augmentation, seed=options.seed, view=view, digest=digest)
         image = image if channels == 3 else image.convert("L")
     if preprocessing is not None:
         return fit_image(image, preprocessing).tobytes()
-    return _png(image) if view else None
+    return _encode_png(image) if view else None
 
 
-def _png(image: Image.Image) -> bytes:
-    image.info.clear()  # a profile or comment of the original, which may not fit the view
+def _encode_png(image: Image.Image) -> bytes:
+    image.info.clear()  # drop the color profile and comment of the original, which may not apply to the view
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=PNG_LEVEL)
     return file.getvalue()
 
 
-def serve(requests: Connection, answers: BinaryIO) -> None:
-    """Answer requests until the parent closes its end. The first is `DecodeOptions`, answered by an empty line."""
-    order: DecodeOptions = requests.recv()
-    if order.augmentation is not None:
-        _prepare_augmenting()
-    answers.write(b"\n")
-    answers.flush()
+def handle_requests(requests: Connection, responses: BinaryIO) -> None:
+    """Receive `DecodeOptions`, respond with an empty line, and handle requests until the parent closes its end."""
+    options: DecodeOptions = requests.recv()
+    if options.augmentation is not None:
+        _prepare_augmentation()
+    responses.write(b"\n")
+    responses.flush()
     while True:
         try:
             path, view = requests.recv()
         except EOFError:
             return
-        send_image(answers, read_image(path, order, view))
+        send_image(responses, read_image(path, options, view))
 
 
 def send_image(stream: BinaryIO, image: DecodedImage) -> None:
-    """Send an image: its fields as a JSON array in a line, then its pixels, if it has any."""
+    """Send an image: a line with its fields as a JSON array, followed by its pixels, if any."""
     digest = None if image.digest is None else image.digest.hex()
     length = None if image.pixels is None else len(image.pixels)
     stream.write(json.dumps([*image._replace(digest=None, pixels=None), digest, length]).encode() + b"\n")
@@ -178,7 +179,7 @@ def send_image(stream: BinaryIO, image: DecodedImage) -> None:
 
 
 def receive_image(stream: BinaryIO) -> DecodedImage:
-    """What `send_image` sent. Raises EOFError where that doesn't come whole, or is something else."""
+    """Receive what `send_image` sent. Raises EOFError if it is incomplete or malformed."""
     try:
         *fields, digest, length = json.loads(stream.readline())
         if length is not None and not 0 <= length <= MEMORY_LIMIT:
@@ -198,32 +199,31 @@ def receive_image(stream: BinaryIO) -> DecodedImage:
 
 
 def _pair(values: tuple[T, T] | None) -> tuple[T, T] | None:
-    """What was a tuple before it was JSON."""
+    """Turn a JSON array back into a tuple."""
     return None if values is None else (values[0], values[1])
 
 
-def _prepare_augmenting() -> None:
+def _prepare_augmentation() -> None:
     import torch
 
-    augment.import_transforms()  # before the first image's time begins to run
-    torch.set_num_threads(1)  # there is a process for each core already
-    # Training waits for views only when it runs out of them, while they would take its cores all the time.
+    augment.import_transforms()  # before the time limit of the first image starts
+    torch.set_num_threads(1)  # there is one process per core already
+    # Training waits for views only when it runs out of them. Without this, augmentation would always compete with it.
     os.nice(NICE)
 
 
 def main() -> None:
-    """Entry of the process: `requests` and `answers` are the file descriptors in its arguments."""
+    """Run the decoder process. The last two arguments are the file descriptors of requests and responses."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(
-            resource.RLIMIT_DATA, (MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most), most)
-        )
-    # C libraries (libtiff) write to descriptor 2 about odd files; the reason is in the answer already.
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 2)
-    requests, answers = (int(number) for number in sys.argv[-2:])
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        soft = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    # C libraries such as libtiff write warnings to file descriptor 2; the response already has the reason.
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
+    requests, responses = (int(number) for number in sys.argv[-2:])
     try:
-        serve(Connection(requests), os.fdopen(answers, "wb"))
+        handle_requests(Connection(requests), os.fdopen(responses, "wb"))
     except BrokenPipeError:
-        os._exit(0)  # the parent is gone; nobody is left to tell
+        os._exit(0)  # the parent is gone

@@ -1,6 +1,6 @@
-"""Where a unit looks: from a place on its map to a box of the network's input, by the receptive field.
+"""Map a position on a layer's maps to the box of the network's input that it sees.
 
-Boxes are [x0, y0, x1, y1) in pixels of the network's input; they may reach beyond the image, into the padding.
+Boxes are [x0, y0, x1, y1) in pixels of the network's input; they may extend beyond the image, into the padding.
 """
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
-    """What the places of one layer's maps see of the input. Pairs are (height, width)."""
+class ReceptiveBoxes:
+    """The boxes that the positions of one layer's maps see. Pairs are (height, width)."""
 
-    image: Pair
-    """of the network's input, in pixels"""
-    places: Pair
-    """of the maps"""
+    input_size: Pair
+    """Size of the network's input in pixels."""
+    map_size: Pair
+    """Positions of a map; (1, 1) for layers without spatial positions."""
     field: ReceptiveField | None
-    """where each place sees; None where it sees the whole image"""
+    """The receptive field; None if each position sees the whole input."""
+
+    @property
+    def mixes_positions(self) -> bool:
+        """Whether there are several positions and each of them sees the whole input, as behind attention."""
+        return self.field is None and self.map_size != (1, 1)
 
     def box(self, row: int, column: int) -> Box:
-        """The receptive field of a place, exactly: a pixel outside cannot change the place's value.
+        """Return the exact receptive field of a position: no pixel outside it can change the position's value.
 
-        The whole input where attention, pooling or a linear layer has mixed all places.
+        It is the whole input if attention, pooling or a linear layer has mixed all positions.
         """
-        height, width = self.image
+        height, width = self.input_size
         if self.field is None:
             return 0, 0, width, height
         (down, across), low, high = self.field.jump, self.field.low, self.field.high
@@ -40,16 +45,16 @@ class Sight:
             round(down * row + high[0]) + 1,
         )
 
-    def covers(self, box: Box) -> bool:
-        """Whether a box holds the whole input."""
-        height, width = self.image
+    def covers_input(self, box: Box) -> bool:
+        """Whether a box contains the whole input."""
+        height, width = self.input_size
         return box[0] <= 0 and box[1] <= 0 and box[2] >= width and box[3] >= height
 
     def cell(self, row: int, column: int) -> Box | None:
-        """The part of the input that is nearest to a place: its hot region. None where there is one place only."""
-        if self.places == (1, 1):
+        """Return a position's cell of the grid that divides the input evenly; None if there is only one position."""
+        if self.map_size == (1, 1):
             return None
-        height, width = self.image
-        x0, x1 = width * column / self.places[1], width * (column + 1) / self.places[1]
-        y0, y1 = height * row / self.places[0], height * (row + 1) / self.places[0]
+        height, width = self.input_size
+        x0, x1 = width * column / self.map_size[1], width * (column + 1) / self.map_size[1]
+        y0, y1 = height * row / self.map_size[0], height * (row + 1) / self.map_size[0]
         return round(x0), round(y0), max(round(x1), round(x0) + 1), max(round(y1), round(y0) + 1)

@@ -1,4 +1,4 @@
-"""A contact sheet: some originals, and beside each its first views with the amounts that were drawn for them."""
+"""Draw a contact sheet: some original images, each next to its first views and their augmentation parameters."""
 
 from __future__ import annotations
 
@@ -20,46 +20,55 @@ from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.files import portable_name
 
 ROWS = 5
+"""Images on the sheet."""
 VIEWS = 5
+"""Views of each image."""
 TILE, GAP, MARGIN = 180, 12, 20
-"""Pixels: side of an image's square, space between two, and around all of them."""
+"""Pixels: side of an image, space between two images, and margin of the sheet."""
 LINE = 16
-"""Pixels from one line of a caption to the next."""
+"""Line height of captions in pixels."""
 
-GROUND, INK, PALE = (255, 255, 255), (30, 30, 30), (120, 120, 120)
-PAPER = 0.95
-"""Light gray beside images that aren't square."""
+BACKGROUND, INK, PALE = (255, 255, 255), (30, 30, 30), (120, 120, 120)
+PADDING = 0.95
+"""Gray level of the padding around images that are not square."""
 
 Cell = tuple[Image.Image, list[str]]
-"""An image and the lines under it."""
+"""An image and the lines of its caption."""
 
 
 def contact_sheet(
     dataset: Dataset, augmentation: Augmentation, *, seed: int, workers: int, intensity: IntensityRange | None = None
 ) -> Image.Image:
-    """Draw `ROWS` training images, of as many classes as possible, each with its views 1 to `VIEWS`.
+    """Draw `ROWS` training images, from as many classes as possible, each with its views 1 to `VIEWS`.
+
+    Args:
+        dataset: The images.
+        augmentation: The augmentation that makes the views.
+        seed: Seed of the views and of the selection of images.
+        workers: Number of decoding processes.
+        intensity: Levels that become black and white in gray images of more than 8 bits.
 
     Raises:
-        DataError: none of the images tried can be read.
+        DataError: none of the images tried is readable.
     """
     candidates = list(islice(_candidates(dataset, seed), 4 * ROWS))
-    order = DecodeOptions(
-        preprocessing=display_preprocessing(TILE, ground=PAPER, intensity=intensity),
+    options = DecodeOptions(
+        preprocessing=display_preprocessing(TILE, background=PADDING, intensity=intensity),
         augmentation=augmentation,
         seed=seed,
     )
-    with ImageLoader(order, workers=workers) as loader:
-        rows = list(islice(_rows(loader, dataset, candidates, order), ROWS))
+    with ImageLoader(options, workers=workers) as loader:
+        rows = list(islice(_rows(loader, dataset, candidates, options), ROWS))
     if not rows:
         raise DataError(
-            f"none of {len(candidates)} images of {dataset.root} that were tried for --preview can be read.",
+            f"--preview: none of the {len(candidates)} images of {dataset.root} that were tried can be read.",
             path=dataset.root,
         )
     return _draw(f"{dataset.root.name or dataset.root}: {augmentation.describe()}, seed {seed}", rows)
 
 
 def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:
-    """Training images in an order that the seed shuffles: one of each class, then a second one, ..."""
+    """Yield training images in seeded random order: one of each class, then a second one of each, and so on."""
 
     def shuffled(sample: Sample) -> float:
         return uniform_hash(seed, os.path.relpath(sample.path, dataset.root))
@@ -68,21 +77,21 @@ def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:
     by_class: dict[int, list[Sample]] = {}
     for sample in training:
         by_class.setdefault(sample.label, []).append(sample)
-    # Whose classes come first is as random as their first images.
+    # The order of classes is random, too: classes appear in the order of the shuffled images.
     return (sample for turn in zip_longest(*by_class.values()) for sample in turn if sample is not None)
 
 
 def _rows(
-    loader: ImageLoader, dataset: Dataset, candidates: Sequence[Sample], order: DecodeOptions
+    loader: ImageLoader, dataset: Dataset, candidates: Sequence[Sample], options: DecodeOptions
 ) -> Iterator[list[Cell]]:
-    """The cells of each candidate that can be read: the original, then its views."""
+    """Yield a row of cells for each readable candidate: the original, then its views."""
     images = loader.load_views((sample.path, view) for sample in candidates for view in range(VIEWS + 1))
     for sample in candidates:
         cells: list[Cell] = []
         for view, image in enumerate(islice(images, VIEWS + 1)):
-            if image.pixels is None or image.digest is None or order.augmentation is None:
+            if image.pixels is None or image.digest is None or options.augmentation is None:
                 continue
-            amounts = draw_parameters(order.augmentation, seed=order.seed, view=view, digest=image.digest)
+            amounts = draw_parameters(options.augmentation, seed=options.seed, view=view, digest=image.digest)
             lines = amounts.describe().split(", ")
             if view == 0:
                 lines = [dataset.classes[sample.label], portable_name(os.path.basename(sample.path))]  # noqa: PTH119
@@ -92,7 +101,7 @@ def _rows(
 
 
 def _wrapped(parts: Sequence[str], *, together: bool) -> list[str]:
-    """Lines of a caption that fit under an image: as many parts as possible on each, or each on its own."""
+    """Wrap a caption to the width of an image: several parts per line if `together`, otherwise one per line."""
     font = _font(12)
     lines: list[str] = []
     for part in parts:
@@ -107,11 +116,11 @@ def _wrapped(parts: Sequence[str], *, together: bool) -> list[str]:
 
 
 def _draw(title: str, rows: Sequence[Sequence[Cell]]) -> Image.Image:
-    """The sheet: a title, a heading for each column, and the rows."""
+    """Draw the title, a heading for each column, and the rows."""
     heights = [TILE + 8 + LINE * max(len(lines) for _, lines in row) + GAP for row in rows]
     top = MARGIN + 60
     size = (2 * MARGIN + (VIEWS + 1) * TILE + VIEWS * GAP, top + sum(heights) + MARGIN - GAP)
-    sheet = Image.new("RGB", size, GROUND)
+    sheet = Image.new("RGB", size, BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN), title, INK, _font(20))
     lefts = [MARGIN + column * (TILE + GAP) for column in range(VIEWS + 1)]

@@ -1,6 +1,6 @@
-"""What a page shows of the images that judged a run: thumbnails, and a map of their features.
+"""Make thumbnails of the evaluated images and a map of their features, and cache both next to the features.
 
-Shapes: N images, D the width of a feature.
+Shapes: N images, D the length of a feature vector.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import safetensors.numpy
 from tlcli.images.intensity import IntensityRange
 from tlcli.progress import Reporter
 from tlcli.reports.projection import project
-from tlcli.reports.thumbnails import Sheet, draw_sheet, layout
+from tlcli.reports.sprite_sheet import SpriteSheet, draw_sprite_sheet, sprite_layout
 from tlcli.storage.files import canonical_json, load_checksummed, save_checksummed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """Thumbnails of N images, and where each lies on the map."""
+    """Thumbnails of N images, and their positions on the map."""
 
-    sheet: Sheet
-    places: npt.NDArray[np.float32]
+    sheet: SpriteSheet
+    positions: npt.NDArray[np.float32]
     """[N, 2], in [0, 1]."""
 
 
@@ -39,42 +39,42 @@ def draw_overview(
     workers: int,
     report: Reporter,
 ) -> Overview:
-    """Draw thumbnails and the map.
+    """Draw the thumbnails and compute the map.
 
     Args:
-        paths: Of N images.
-        vectors: Gives float32 [N, D], what the map is made of.
-        intensity: What becomes black and white of gray with more than 8 bits.
-        workers: Decoding processes.
-        report: Shown the progress.
+        paths: Paths of N images.
+        vectors: Returns the vectors to map, float32 [N, D].
+        intensity: Levels that become black and white in gray images of more than 8 bits.
+        workers: Number of decoding processes.
+        report: Receives progress.
     """
     with report.task("Report", len(paths)) as advance:
-        sheet = draw_sheet(paths, intensity=intensity, workers=workers, advance=advance)
-        return Overview(sheet=sheet, places=project(vectors()))
+        sheet = draw_sprite_sheet(paths, intensity=intensity, workers=workers, advance=advance)
+        return Overview(sheet=sheet, positions=project(vectors()))
 
 
-def kept_overview(
+def cached_overview(
     directory: Path,
     digests: Sequence[bytes],
     intensity: IntensityRange | None,
     draw: Callable[[], Overview],
     report: Reporter,
 ) -> Overview:
-    """The overview of images that was drawn before, else a new one, which is kept.
+    """Return the cached overview of these images; draw and cache it if there is none.
 
     Args:
-        directory: Of the features that the map is made of.
-        digests: Of the N images, in order.
+        directory: The cache directory of the features that the map is made of.
+        digests: Digests of the N images, in order.
         intensity: As for `draw_overview`.
-        draw: Draws it.
-        report: Told of damage.
+        draw: Draws the overview.
+        report: Receives a warning if the cached file is damaged.
     """
-    content = [[digest.hex() for digest in digests], intensity, layout(len(digests))]
+    content = [[digest.hex() for digest in digests], intensity, sprite_layout(len(digests))]
     key = hashlib.sha256(canonical_json(content)).hexdigest()[:32]
     stem = f"overview-{key}"
 
     def damaged(path: Path) -> None:
-        report.warn(f"{path} is damaged (its checksum differs); it is made again.")
+        report.warn(f"{path} is damaged (checksum mismatch); recreating it.")
 
     file = load_checksummed(directory, stem, ".safetensors", damaged)
     found = None if file is None else _load(file, len(digests))
@@ -82,21 +82,21 @@ def kept_overview(
         found = draw()
         sheet = np.frombuffer(found.sheet.content, np.uint8)
         save_checksummed(
-            directory, stem, ".safetensors", safetensors.numpy.save({"places": found.places, "sheet": sheet})
+            directory, stem, ".safetensors", safetensors.numpy.save({"places": found.positions, "sheet": sheet})
         )
     return found
 
 
 def _load(file: bytes, count: int) -> Overview | None:
-    """What `kept_overview` kept; None where it is of another make."""
-    side, columns = layout(count)
+    """Load a cached overview; None if its contents are not as expected."""
+    side, columns = sprite_layout(count)
     try:
         tensors = safetensors.numpy.load(file)
-        places, sheet = tensors["places"], tensors["sheet"]
+        positions, sheet = tensors["places"], tensors["sheet"]
     except (safetensors.SafetensorError, KeyError, ValueError):
         return None
-    if places.shape != (count, 2) or places.dtype != np.float32 or sheet.dtype != np.uint8:
+    if positions.shape != (count, 2) or positions.dtype != np.float32 or sheet.dtype != np.uint8:
         return None
-    if not np.isfinite(places).all():
+    if not np.isfinite(positions).all():
         return None
-    return Overview(sheet=Sheet(content=sheet.tobytes(), side=side, columns=columns), places=places)
+    return Overview(sheet=SpriteSheet(content=sheet.tobytes(), side=side, columns=columns), positions=positions)

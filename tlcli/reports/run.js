@@ -1,20 +1,20 @@
 "use strict";
 const content = JSON.parse(document.getElementById("content").textContent);
-const { classes, sheet, parts, curves } = content;
-const images = content.images.map(([part, truth, said, x, y, path, likeliest], number) => ({ part, truth, said, x, y, path, likeliest, number, right: truth === said, confidence: likeliest.find(([label]) => label === said)?.[1] ?? 0 }));
-const SHOWN = 16, AT_ONCE = 300;
+const { classes, sheet, splits, curves } = content;
+const images = content.images.map(([split, truth, predicted, x, y, path, top], number) => ({ split, truth, predicted, x, y, path, top, number, right: truth === predicted, confidence: top.find(([label]) => label === predicted)?.[1] ?? 0 }));
+const LISTED = 16, GALLERY = 300; // images at most
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const FEW = [[211, 37, 51], [30, 88, 56], [358, 70, 61], [176, 31, 52], [114, 31, 45], [47, 84, 58], [315, 26, 58], [353, 100, 76], [21, 25, 49], [255, 45, 62]];
-/** A class's color: hand-picked for ten, beyond that hues as far apart as can be. */
+const PALETTE = [[211, 37, 51], [30, 88, 56], [358, 70, 61], [176, 31, 52], [114, 31, 45], [47, 84, 58], [315, 26, 58], [353, 100, 76], [21, 25, 49], [255, 45, 62]];
+/** Return a class's color: from the palette for up to ten classes, otherwise hues spaced by the golden angle. */
 function color(label, alpha = 1) {
-  const [hue, saturation, lightness] = classes.length <= FEW.length ? FEW[label] : [(label * 137.508 + 215) % 360, label % 2 ? 45 : 70, (dark.matches ? 62 : 45) + (label % 3) * 6];
+  const [hue, saturation, lightness] = classes.length <= PALETTE.length ? PALETTE[label] : [(label * 137.508 + 215) % 360, label % 2 ? 45 : 70, (dark.matches ? 62 : 45) + (label % 3) * 6];
   return `hsl(${hue} ${saturation}% ${lightness}% / ${alpha})`;
 }
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const shades = () => { const style = getComputedStyle(document.documentElement); return Object.fromEntries(["ink", "soft", "line", "good", "bad", "card"].map((name) => [name, resolved(style.getPropertyValue(`--${name}`))])); };
-let part = 0, alone = null;
+let split = 0, highlighted = null; // index of the split shown, and of the highlighted class
 
-/** What a color such as light-dark(#fff, #000) is now: canvases can't tell. */
+/** Resolve a color such as light-dark(#fff, #000), which a canvas cannot do. */
 function resolved(value) {
   const probe = document.body.appendChild(Object.assign(document.createElement("i"), { style: `color: ${value}` }));
   const found = getComputedStyle(probe).color;
@@ -22,7 +22,7 @@ function resolved(value) {
   return found;
 }
 
-/** An element with text, attributes and children; whatever they say, it is never HTML. */
+/** Create an element with text, attributes and children; text is never parsed as HTML. */
 function element(name, { text, ...attributes } = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -31,8 +31,8 @@ function element(name, { text, ...attributes } = {}, ...children) {
   return made;
 }
 
-/** Have an element with the class "thumb" show an image's thumbnail, whatever its size. */
-function place(thumb, image) {
+/** Show an image's thumbnail in an element with the class "thumb", of any size. */
+function setThumbnail(thumb, image) {
   const rows = Math.max(1, Math.ceil(images.length / sheet.columns));
   const at = (index, of) => (of > 1 ? (100 * index) / (of - 1) : 0);
   thumb.style.backgroundSize = `${100 * sheet.columns}% ${100 * rows}%`;
@@ -40,12 +40,12 @@ function place(thumb, image) {
   return thumb;
 }
 
-const wording = (image) => (image.right ? `${classes[image.truth]}, ${percent(image.confidence)}` : `${classes[image.truth]} called ${classes[image.said]}, ${percent(image.confidence)}`);
+const describe = (image) => (image.right ? `${classes[image.truth]}, ${percent(image.confidence)}` : `${classes[image.truth]} predicted as ${classes[image.predicted]}, ${percent(image.confidence)}`);
 
 function figure(image) {
-  const button = element("button", { type: "button", "aria-label": `${wording(image)}: ${image.path}` }, place(element("span", { class: "thumb" }), image));
+  const button = element("button", { type: "button", "aria-label": `${describe(image)}: ${image.path}` }, setThumbnail(element("span", { class: "thumb" }), image));
   if (image.right) button.append(element("span", { text: classes[image.truth] }));
-  else button.append(element("span", { class: "bad", text: classes[image.said] }), element("small", { text: ` is ${classes[image.truth]}` }));
+  else button.append(element("span", { class: "bad", text: classes[image.predicted] }), element("small", { text: ` is ${classes[image.truth]}` }));
   button.append(element("br"), element("small", { text: percent(image.confidence) }));
   button.addEventListener("click", () => show(image));
   return button;
@@ -56,7 +56,7 @@ function fill(list, chosen, none) {
   if (!chosen.length) list.append(element("p", { class: "soft", text: none }));
 }
 
-/** Where an image lies, for who reads the page on the machine that made it. */
+/** Return the URL of an image file, which works on the machine that wrote the page. */
 function address(path) {
   if (path.startsWith("file://")) return path;
   const whole = path.startsWith("/") ? path : `${content.root}/${path}`;
@@ -66,37 +66,37 @@ function address(path) {
 function show(image) {
   const dialog = document.getElementById("image");
   dialog.querySelector("h2").textContent = classes[image.truth];
-  place(dialog.querySelector(".thumb"), image);
-  const rows = image.likeliest.map(([label, share]) => {
+  setThumbnail(dialog.querySelector(".thumb"), image);
+  const rows = image.top.map(([label, share]) => {
     const bar = element("span", { class: "bar" }, element("i", { style: `width: ${100 * share}%` }));
-    return ["said", [`${classes[label]} ${percent(share)}`, bar]];
+    return ["predicted", [`${classes[label]} ${percent(share)}`, bar]];
   });
-  rows.push(["truth", [classes[image.truth]]], ["from", [parts[image.part].name]], ["file", [element("a", { href: address(image.path), target: "_blank", text: image.path })]]);
-  dialog.querySelector("dl").replaceChildren(...rows.flatMap(([name, value], index) => [element("dt", { text: index && name === "said" ? "or" : name }), element("dd", {}, ...value)]));
+  rows.push(["true class", [classes[image.truth]]], ["split", [splits[image.split].name]], ["file", [element("a", { href: address(image.path), target: "_blank", text: image.path })]]);
+  dialog.querySelector("dl").replaceChildren(...rows.flatMap(([name, value], index) => [element("dt", { text: index && name === "predicted" ? "or" : name }), element("dd", {}, ...value)]));
   dialog.showModal();
 }
 
-function gallery(truth, said) {
-  const dialog = document.getElementById("gallery"), images = parts[part].confusion[truth][said];
-  const found = images.filter((image) => image.part === part && image.truth === truth && image.said === said).sort((a, b) => b.confidence - a.confidence);
-  dialog.querySelector("h2").textContent = truth === said ? `${classes[truth]}, and called so` : `${classes[truth]}, called ${classes[said]}`;
-  const shown = Math.min(found.length, AT_ONCE);
-  dialog.querySelector("p").textContent = `${images.toLocaleString("en")} ${images === 1 ? "image" : "images"}, the surest first${shown < images ? `; ${shown.toLocaleString("en")} of them are shown, predictions.parquet has all` : ""}.`;
-  fill(dialog.querySelector(".thumbs"), found.slice(0, AT_ONCE), "None of them has a thumbnail here.");
+function gallery(truth, predicted) {
+  const dialog = document.getElementById("gallery"), count = splits[split].confusion[truth][predicted];
+  const found = images.filter((image) => image.split === split && image.truth === truth && image.predicted === predicted).sort((a, b) => b.confidence - a.confidence);
+  dialog.querySelector("h2").textContent = truth === predicted ? `${classes[truth]}, predicted correctly` : `${classes[truth]}, predicted as ${classes[predicted]}`;
+  const shown = Math.min(found.length, GALLERY);
+  dialog.querySelector("p").textContent = `${count.toLocaleString("en")} ${count === 1 ? "image" : "images"}, most confident first${shown < count ? `; ${shown.toLocaleString("en")} are shown, predictions.parquet has all` : ""}.`;
+  fill(dialog.querySelector(".thumbs"), found.slice(0, GALLERY), "This page has no thumbnails of them.");
   dialog.showModal();
   dialog.scrollTop = 0;
 }
 
-/** Show what one split says, of all sections. */
-function choose(number) {
-  part = number;
-  for (const block of document.querySelectorAll("[data-part]")) block.hidden = Number(block.dataset.part) !== part;
-  for (const button of document.querySelectorAll("[data-show]")) button.setAttribute("aria-pressed", Number(button.dataset.show) === part);
-  const mine = images.filter((image) => image.part === part);
+/** Show the results of one split in all sections. */
+function selectSplit(number) {
+  split = number;
+  for (const block of document.querySelectorAll("[data-split]")) block.hidden = Number(block.dataset.split) !== split;
+  for (const button of document.querySelectorAll("[data-show]")) button.setAttribute("aria-pressed", Number(button.dataset.show) === split);
+  const mine = images.filter((image) => image.split === split);
   const wrong = mine.filter((image) => !image.right).sort((a, b) => b.confidence - a.confidence);
   const right = mine.filter((image) => image.right).sort((a, b) => a.confidence - b.confidence);
-  fill(document.querySelector("[data-list=mistakes]"), wrong.slice(0, SHOWN), "There are none.");
-  fill(document.querySelector("[data-list=hits]"), right.slice(0, SHOWN), "There are none.");
+  fill(document.querySelector("[data-list=errors]"), wrong.slice(0, LISTED), "None.");
+  fill(document.querySelector("[data-list=correct]"), right.slice(0, LISTED), "None.");
   draw();
 }
 
@@ -110,7 +110,7 @@ function sort(button) {
   body.append(...[...body.rows].sort((a, b) => (down ? order(a, b) : order(b, a))));
 }
 
-/* Charts. They are drawn anew when the split, the chosen class or the color scheme changes. */
+/* Charts. They are redrawn when the split, the highlighted class or the color scheme changes. */
 
 const charts = {};
 
@@ -128,12 +128,12 @@ function axis(title, more = {}) {
 function drawReliability() {
   const { good, soft, line } = shades();
   const points = (rows) => rows.map((row) => ({ x: row.confidence, y: row.accuracy, images: row.images }));
-  const total = parts[part].images;
+  const total = splits[split].images;
   const series = (label, rows, shade, dashed) => ({ label, data: points(rows), borderColor: shade, backgroundColor: shade, borderDash: dashed ? [5, 4] : [], borderWidth: 2, showLine: true, clip: false, pointStyle: "circle", pointRadius: (point) => 2.5 + 9 * Math.sqrt((point.raw?.images ?? 0) / total) });
   chart("reliability", {
     type: "scatter",
-    data: { datasets: [series("with the temperature", parts[part].reliability, good), series("before", parts[part].uncalibrated, soft, true), { label: "as it should be", data: [{ x: 0, y: 0 }, { x: 1, y: 1 }], showLine: true, pointRadius: 0, pointHitRadius: 0, borderColor: line, backgroundColor: line, borderWidth: 2 }] },
-    options: { scales: { x: axis("confidence", share), y: axis("right", share) }, plugins: { tooltip: { callbacks: { label: ({ raw, dataset }) => `${raw.images} images said ${percent(raw.x)}, ${percent(raw.y)} right (${dataset.label})` } } } },
+    data: { datasets: [series("after temperature scaling", splits[split].reliability, good), series("before", splits[split].uncalibrated, soft, true), { label: "perfectly calibrated", data: [{ x: 0, y: 0 }, { x: 1, y: 1 }], showLine: true, pointRadius: 0, pointHitRadius: 0, borderColor: line, backgroundColor: line, borderWidth: 2 }] },
+    options: { scales: { x: axis("confidence", share), y: axis("accuracy", share) }, plugins: { tooltip: { callbacks: { label: ({ raw, dataset }) => `${raw.images} images: confidence ${percent(raw.x)}, accuracy ${percent(raw.y)} (${dataset.label})` } } } },
   });
 }
 
@@ -148,7 +148,7 @@ function drawCurves() {
     data: { datasets },
     options: {
       interaction: { mode: "index", intersect: false },
-      scales: { x: axis(sweep ? "L2" : "epoch", sweep ? { type: "logarithmic" } : { type: "linear", ticks: { precision: 0 } }), y: axis("loss (nats)", { beginAtZero: true }), right: axis("accuracy", { ...share, min: undefined, position: "right", grid: { drawOnChartArea: false }, ticks: { callback: share.ticks.callback } }) },
+      scales: { x: axis(sweep ? "L2 strength" : "epoch", sweep ? { type: "logarithmic" } : { type: "linear", ticks: { precision: 0 } }), y: axis("loss (nats)", { beginAtZero: true }), right: axis("accuracy", { ...share, min: undefined, position: "right", grid: { drawOnChartArea: false }, ticks: { callback: share.ticks.callback } }) },
       plugins: { tooltip: { callbacks: { title: ([item]) => item.raw.point.title, label: ({ dataset, raw }) => `${dataset.label} ${dataset.yAxisID === "right" ? percent(raw.y) : raw.y.toPrecision(3)}` } } },
     },
   });
@@ -156,13 +156,13 @@ function drawCurves() {
 
 const hover = document.getElementById("hover");
 
-/** The image of the point below the pointer, beside it. */
-function tip({ tooltip, chart: { canvas } }) {
+/** Show the image of the hovered point next to it. */
+function tooltip({ tooltip, chart: { canvas } }) {
   const image = tooltip.opacity ? tooltip.dataPoints?.[0]?.raw.image : null;
   hover.hidden = !image;
   if (!image) return;
-  place(hover.firstElementChild, image);
-  hover.lastElementChild.textContent = wording(image);
+  setThumbnail(hover.firstElementChild, image);
+  hover.lastElementChild.textContent = describe(image);
   const box = canvas.getBoundingClientRect(), x = box.left + tooltip.caretX, y = box.top + tooltip.caretY;
   hover.style.left = `${x + 168 > innerWidth ? Math.max(4, x - 168) : x + 16}px`;
   hover.style.top = `${Math.max(4, Math.min(y - 40, innerHeight - hover.offsetHeight - 4))}px`;
@@ -172,7 +172,7 @@ function drawMap() {
   const radius = images.length > 1500 ? 2.5 : 4;
   const of = (label) => images.filter((image) => image.truth === label);
   const datasets = classes.map((name, label) => {
-    const mine = of(label), faded = alone !== null && alone !== label, alpha = faded ? 0.12 : 0.85;
+    const mine = of(label), faded = highlighted !== null && highlighted !== label, alpha = faded ? 0.12 : 0.85;
     return {
       label: name,
       data: mine.map((image) => ({ x: image.x, y: image.y, image })),
@@ -192,7 +192,7 @@ function drawMap() {
     options: {
       scales: { x: bare, y: bare },
       interaction: { mode: "nearest", intersect: true },
-      plugins: { legend: { display: false }, tooltip: { enabled: false, external: tip } },
+      plugins: { legend: { display: false }, tooltip: { enabled: false, external: tooltip } },
       onClick: (event, items, made) => items.length && show(made.data.datasets[items[0].datasetIndex].data[items[0].index].image),
     },
   });
@@ -200,8 +200,8 @@ function drawMap() {
 
 function drawChips() {
   const chip = (label) => {
-    const button = element("button", { type: "button", "aria-pressed": alone === label, "data-class": label }, element("i", { style: `background: ${color(label)}` }), classes[label]);
-    button.addEventListener("click", () => { alone = alone === label ? null : label; drawChips(); drawMap(); });
+    const button = element("button", { type: "button", "aria-pressed": highlighted === label, "data-class": label }, element("i", { style: `background: ${color(label)}` }), classes[label]);
+    button.addEventListener("click", () => { highlighted = highlighted === label ? null : label; drawChips(); drawMap(); });
     return button;
   };
   document.querySelector("[data-list=classes]").replaceChildren(...classes.map((_, label) => chip(label)));
@@ -221,11 +221,11 @@ function draw() {
 document.addEventListener("click", ({ target }) => {
   if (target.tagName === "DIALOG") return target.close();
   const button = target.closest("button");
-  if (button?.dataset.truth) gallery(Number(button.dataset.truth), Number(button.dataset.said));
-  else if (button?.dataset.show) choose(Number(button.dataset.show));
+  if (button?.dataset.truth) gallery(Number(button.dataset.truth), Number(button.dataset.predicted));
+  else if (button?.dataset.show) selectSplit(Number(button.dataset.show));
   else if (button?.closest(".sortable")) sort(button);
 });
 document.addEventListener("scroll", () => { hover.hidden = true; }, { passive: true });
 dark.addEventListener("change", draw);
 addEventListener("beforeprint", () => Object.values(charts).forEach((made) => made.resize()));
-choose(0);
+selectSplit(0);

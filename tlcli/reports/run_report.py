@@ -1,4 +1,4 @@
-"""What a run's page is made of: which images it shows, and what their map is drawn from."""
+"""Collect the contents of a run's report.html: select its images, and draw their overview."""
 
 from __future__ import annotations
 
@@ -10,93 +10,106 @@ import numpy.typing as npt
 
 from tlcli.inference.predictor import ranked
 from tlcli.progress import Reporter
-from tlcli.reports.overview import Overview, draw_overview, kept_overview
-from tlcli.reports.page import LIKELIEST, Part, Shown, run_page
+from tlcli.reports.overview import Overview, cached_overview, draw_overview
+from tlcli.reports.run_page import TOP_CLASSES, EvaluatedSplit, ReportGallery, ReportImage, run_page
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.command_line import finetune_command
 from tlcli.storage.files import portable_name
 from tlcli.storage.urls import absolute
 from tlcli.training.classifier import Classifier, Evaluation
 
-MOST = 4000
-"""Images with a thumbnail."""
+MAX_IMAGES = 4000
+"""Images with a thumbnail, at most."""
 
-METHODS = {"holdout": "held out", "5-fold": "five folds: each image by a head that was not trained on it"}
-"""How validation images were judged."""
+METHODS = {
+    "holdout": "held out",
+    "5-fold": "5-fold cross-validation: each image is predicted by a head that was not trained on it",
+}
+"""Descriptions of validation methods."""
 
 
 def run_report(
     info: dict[str, Any], classifier: Classifier, settings: FinetuneSettings, *, name: str, report: Reporter
 ) -> str:
-    """The page for a finished training.
+    """Render the report of a finished training.
 
     Args:
-        info: The content of `run.json`, checksums aside.
-        classifier: What was trained.
-        settings: Of the run.
+        info: The content of `run.json`, except checksums.
+        classifier: The trained classifier.
+        settings: The run's settings.
         name: The run's name.
-        report: Shown the progress.
+        report: Receives progress.
     """
-    judged = [("Test", classifier.test)] if classifier.test else []
-    judged.append(("Validation", classifier.validation))
-    chosen = choose([evaluation for _, evaluation in judged])
+    evaluations = [("Test", classifier.test)] if classifier.test else []
+    evaluations.append(("Validation", classifier.validation))
+    selected = select_images([evaluation for _, evaluation in evaluations])
     root = portable_name(f"{absolute(classifier.images.dataset.root)}{os.sep}")
     return run_page(
         info,
         name=name,
-        parts=[Part(name=title, title=_title(title, part), metrics=part.metrics) for title, part in judged],
-        images=[_shown(part, judged[part][1], row, classifier, root) for part, row in chosen],
-        overview=_overview(classifier, [(judged[part][1], row) for part, row in chosen], settings, report),
+        splits=[
+            EvaluatedSplit(name=split, title=_title(split, evaluation), metrics=evaluation.metrics)
+            for split, evaluation in evaluations
+        ],
+        gallery=ReportGallery(
+            images=[_report_image(split, evaluations[split][1], row, classifier, root) for split, row in selected],
+            overview=_overview(classifier, [(evaluations[split][1], row) for split, row in selected], settings, report),
+            mapped_vectors="the features before the head" if classifier.training is None else "the logits",
+        ),
         lines=classifier.lines,
-        mapped="the features before the head" if classifier.training is None else "the logits",
         command=finetune_command(settings),
     )
 
 
-def choose(judged: list[Evaluation], most: int = MOST) -> list[tuple[int, int]]:
-    """The images to show, as part and row: all, or the surest mistakes, the least sure hits, and some of the rest.
+def select_images(evaluations: list[Evaluation], limit: int = MAX_IMAGES) -> list[tuple[int, int]]:
+    """Select the images to show.
+
+    If there are more than `limit`, take the most confident errors (up to half), the least confident correct
+    predictions (an eighth), and an even sample of the other correct ones.
 
     Returns:
-        At most `most`, in order.
+        Up to `limit` pairs of split and row, in order.
     """
-    everyone = [(part, row) for part, evaluation in enumerate(judged) for row in range(len(evaluation.rows))]
-    if len(everyone) <= most:
-        return everyone
-    confidence = np.concatenate([[row["confidence"] for row in evaluation.rows] for evaluation in judged])
-    right = np.concatenate([[row["label"] == row["predicted"] for row in evaluation.rows] for evaluation in judged])
+    pairs = [(split, row) for split, evaluation in enumerate(evaluations) for row in range(len(evaluation.rows))]
+    if len(pairs) <= limit:
+        return pairs
+    confidence = np.concatenate([[row["confidence"] for row in evaluation.rows] for evaluation in evaluations])
+    right = np.concatenate(
+        [[row["label"] == row["predicted"] for row in evaluation.rows] for evaluation in evaluations]
+    )
     order = np.argsort(np.where(right, confidence, -confidence), kind="stable")
-    wrong, hits = order[~right[order]][: most // 2], order[right[order]]
-    unsure = hits[: most // 8]
-    rest = hits[most // 8 :]
-    left = most - len(wrong) - len(unsure)
-    even = rest[np.linspace(0, len(rest) - 1, min(left, len(rest))).astype(np.int64)]
-    return [everyone[index] for index in sorted({*wrong.tolist(), *unsure.tolist(), *even.tolist()})]
+    errors, correct = order[~right[order]][: limit // 2], order[right[order]]
+    unsure = correct[: limit // 8]
+    rest = correct[limit // 8 :]
+    remaining = limit - len(errors) - len(unsure)
+    sample = rest[np.linspace(0, len(rest) - 1, min(remaining, len(rest))).astype(np.int64)]
+    return [pairs[index] for index in sorted({*errors.tolist(), *unsure.tolist(), *sample.tolist()})]
 
 
-def _title(name: str, part: Evaluation) -> str:
-    method = part.metrics.get("method")
+def _title(name: str, evaluation: Evaluation) -> str:
+    method = evaluation.metrics.get("method")
     return name if method is None else f"{name}, {METHODS[method]}"
 
 
-def _shown(part: int, evaluation: Evaluation, row: int, classifier: Classifier, root: str) -> Shown:
+def _report_image(split: int, evaluation: Evaluation, row: int, classifier: Classifier, root: str) -> ReportImage:
     sample = classifier.images.split.samples[evaluation.images[row]]
-    shares = evaluation.rows[row]["probabilities"]
-    likeliest = ranked(int(evaluation.logits[row].argmax()), np.array(shares))[:LIKELIEST]
-    return Shown(
-        part=part,
+    probabilities = evaluation.rows[row]["probabilities"]
+    top = ranked(int(evaluation.logits[row].argmax()), np.array(probabilities))[:TOP_CLASSES]
+    return ReportImage(
+        split=split,
         truth=sample.label,
-        said=likeliest[0],
+        predicted=top[0],
         path=portable_name(absolute(sample.path)).removeprefix(root),
-        likeliest=[(label, shares[label]) for label in likeliest],
+        top=[(label, probabilities[label]) for label in top],
     )
 
 
 def _overview(
-    classifier: Classifier, chosen: list[tuple[Evaluation, int]], settings: FinetuneSettings, report: Reporter
+    classifier: Classifier, selected: list[tuple[Evaluation, int]], settings: FinetuneSettings, report: Reporter
 ) -> Overview:
-    """Thumbnails and map: kept beside the features that they are of; with layers that were trained, drawn anew."""
+    """Return thumbnails and map: from the feature cache if only the head was trained, otherwise drawn anew."""
     images = classifier.images
-    positions = [evaluation.images[row] for evaluation, row in chosen]
+    positions = [evaluation.images[row] for evaluation, row in selected]
     digests = images.digests(positions)
     store, intensity = classifier.extractor.plain, classifier.extractor.network.preprocessing.intensity
 
@@ -105,7 +118,7 @@ def _overview(
             found: npt.NDArray[np.float32] = store.gather(digests).reshape(len(digests), -1)
             return found
         logits: npt.NDArray[np.float32] = np.nan_to_num(
-            np.stack([evaluation.logits[row] for evaluation, row in chosen])
+            np.stack([evaluation.logits[row] for evaluation, row in selected])
         )
         return logits
 
@@ -119,5 +132,5 @@ def _overview(
         )
 
     if classifier.training is None and store.directory is not None:
-        return kept_overview(store.directory, digests, intensity, draw, report)
+        return cached_overview(store.directory, digests, intensity, draw, report)
     return draw()

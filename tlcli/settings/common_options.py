@@ -27,4 +27,4 @@ VIEWS = Option(
     after="color_shift",
 )
 OVERWRITE = Option(help="Replace existing output.", panel=OUTPUT)
-RESUME = Option(help="Continue an interrupted run.", panel=OUTPUT)
+RESUME = Option(help="Continue where an interrupted command stopped.", panel=OUTPUT)

@@ -26,7 +26,7 @@ class FinetuneSettings:
     out: Location | None = field(
         default=None,
         metadata=Option(
-            help="Directory of the run, which must not exist.",
+            help="Directory of the run.",
             metavar="RUN",
             panel=OUTPUT,
             unset="runs/NAME-OF-DATA",

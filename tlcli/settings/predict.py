@@ -20,7 +20,7 @@ WHY = "Why"
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
-    """Settings of `predict`."""
+    """Settings of `predict`. If `out` is None, the rows are in the result."""
 
     run: Location = field(metadata=RUN)
     inputs: tuple[str, ...] = field(
@@ -39,7 +39,6 @@ class PredictSettings:
             unset="CSV on standard output; with --json, in its object",
         ),
     )
-    """File for the rows: .csv, .jsonl, .parquet, or `-` for standard output; None returns the rows in the result."""
     top: int = field(default=1, metadata=Option(help="Labels per row, the K most likely.", metavar="K", panel=ROWS))
     probabilities: bool = field(default=False, metadata=Option(help="Add a column p:CLASS for each class.", panel=ROWS))
     min_confidence: float | None = field(

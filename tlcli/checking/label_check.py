@@ -1,0 +1,108 @@
+"""Find suspicious labels by comparing them with out-of-fold predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from tlcli.checking.confident_learning import checkable, find_suspects
+from tlcli.checking.copies import Copies
+from tlcli.checking.finding import SUSPECT, Finding, sample_finding
+from tlcli.datasets.dataset import Dataset, Sample
+from tlcli.datasets.splits import FOLDS, assign_folds, group_keys
+from tlcli.features.extractor import FeatureExtractor
+from tlcli.inference.calibration import probabilities
+from tlcli.progress import Reporter
+from tlcli.training.head.fit import IN_MEMORY, StoredRows
+from tlcli.training.head.l2_selection import L2S, select_folds
+
+MIN_TRAINING = FOLDS - 1
+"""Images of a class that a head must have been trained on before images of that class are checked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCheck:
+    """The result of checking labels."""
+
+    findings: tuple[Finding, ...]
+    """The suspects, in descending order of score."""
+    checked: int
+    """Images whose labels were checked."""
+    accuracy: float | None
+    """Share of them whose label equals the predicted class; None if no label was checked."""
+
+
+def check_labels(
+    extractor: FeatureExtractor,
+    dataset: Dataset,
+    usable: Sequence[int],
+    digests: Sequence[bytes],
+    copies: Copies,
+    *,
+    seed: int,
+    report: Reporter,
+) -> LabelCheck:
+    """Check the label of each usable image, in any split, by 5-fold cross-validation.
+
+    Args:
+        extractor: Its plain store holds the features.
+        dataset: The dataset.
+        usable: Indices of N samples.
+        digests: Digests of their files.
+        copies: Duplicates of each other go into one fold; otherwise, wrong labels of copies would confirm each other.
+        seed: Seed of the folds.
+        report: Receives progress.
+
+    Raises:
+        DataError: a feature is not finite.
+    """
+    samples = [dataset.samples[index] for index in usable]
+    keys = _fold_keys(samples, usable, digests, copies)
+    parts = np.array(assign_folds(keys, seed=seed), np.int64)
+    labels = np.array([sample.label for sample in samples], np.int64)
+    classes = len(dataset.classes)
+    checked = checkable(labels, parts, classes=classes, least=MIN_TRAINING)
+    if not checked.any():
+        return LabelCheck(findings=(), checked=0, accuracy=None)
+    rows = StoredRows(extractor, digests, 0)
+    features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
+    with report.task("Labels", len(L2S), "fits") as advance:
+        selection = select_folds(
+            (features, torch.from_numpy(labels)),
+            parts,
+            classes=classes,
+            device=extractor.network.head_device,
+            progress=advance,
+        )
+    predicted = probabilities(selection.logits, selection.temperature)
+    suspects = find_suspects(predicted, labels, checked)
+    findings = []
+    for row, suggested, margin in zip(
+        suspects.rows.tolist(), suspects.suggested.tolist(), suspects.margins.tolist(), strict=True
+    ):
+        detail = f"probability {predicted[row, suggested]:.3f}, label {predicted[row, labels[row]]:.3f}"
+        finding = sample_finding(dataset, usable[row], kind=SUSPECT, detail=detail, score=margin)
+        findings.append(replace(finding, other_label=dataset.classes[suggested]))
+    right = predicted.argmax(axis=1) == labels
+    return LabelCheck(findings=tuple(findings), checked=int(checked.sum()), accuracy=float(right[checked].mean()))
+
+
+def _fold_keys(samples: Sequence[Sample], usable: Sequence[int], digests: Sequence[bytes], copies: Copies) -> list[str]:
+    """Return the keys that `group_keys` assigns, merged so that near duplicates share one."""
+    keys = group_keys(samples, digests)
+    row = {index: number for number, index in enumerate(usable)}
+    named = {key: key for key in keys}
+
+    def find(key: str) -> str:
+        while named[key] != key:
+            key = named[key]
+        return key
+
+    for group in copies.groups:
+        names = sorted({find(keys[row[index]]) for image in group for index in copies.files[image]})
+        named |= dict.fromkeys(names, names[0])
+    return [find(key) for key in keys]

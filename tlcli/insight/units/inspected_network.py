@@ -1,0 +1,132 @@
+"""Load the network to inspect: that of a run, or a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tlcli.backbones.build import Backbone
+from tlcli.backbones.cut_points import trace_backbone
+from tlcli.backbones.zoo import load_backbone
+from tlcli.engines.choice import pick_device
+from tlcli.errors import UsageError
+from tlcli.features.network import make_preprocessing
+from tlcli.images.intensity import IntensityRange
+from tlcli.images.preprocess import Preprocessing
+from tlcli.inference.load_network import trained_network
+from tlcli.insight.activation_taps import ActivationTap
+from tlcli.insight.units.initial_network import rebuild_initial_network
+from tlcli.insight.units.tapped_network import tapped_network
+from tlcli.runs.directory import RUN_FILE, UNFINISHED
+from tlcli.runs.run import Run, load_run
+from tlcli.settings import InspectSettings
+from tlcli.storage.urls import Url, is_url, parse_location
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectedNetwork:
+    """A network with its weights, in eval mode and on its device."""
+
+    name: str
+    """Name of the run or backbone."""
+    backbone: Backbone
+    origin: str
+    """Where the weights come from, for display."""
+    preprocessing: Preprocessing
+    device: torch.device
+    frozen: int | None = None
+    """Leading layers that the run's training did not change; None for a backbone."""
+    initial: nn.Module | None = None
+    """The network before the run's training; None if no layer was trained or it cannot be rebuilt."""
+    remark: str = ""
+    """What is known about `initial`, for display."""
+
+    def tapped(self, taps: Sequence[ActivationTap]) -> nn.Module:
+        """Return a network from normalized images, float [B, C, H, W], to a tuple with each tapped layer's output."""
+        traced = trace_backbone(self.backbone)
+        assert traced is not None, "choose_taps has traced it"
+        return tapped_network(self.backbone.model, traced, taps, initial=self.initial, frozen=self.frozen)
+
+
+def is_run(name: str) -> bool:
+    """Whether a name is a run directory rather than a backbone."""
+    if is_url(name):
+        return True
+    path = Path(name)
+    return (path / RUN_FILE).exists() or (path / UNFINISHED).exists()
+
+
+def network_name(network: str) -> str:
+    """Return a name for display and for a folder: that of the run or the backbone."""
+    if is_url(network):
+        return Url(network).name
+    return Path(network).resolve().name if is_run(network) else network.replace("/", "-").replace(":", "-")
+
+
+def load_inspected_network(settings: InspectSettings, intensity: IntensityRange | None = None) -> InspectedNetwork:
+    """Load the network that `settings.network` names.
+
+    Args:
+        settings: The network and, for a backbone, its weights and input size.
+        intensity: Levels that become black and white in gray images of more than 8 bits, for a backbone.
+
+    Raises:
+        UsageError: there is no such backbone.
+        ArtifactError: the run or the weights are invalid.
+        MachineError: there is no such device, or the weights would have to be downloaded.
+    """
+    device = pick_device(settings.compute.device)
+    if is_run(settings.network):
+        return _of_run(load_run(parse_location(settings.network)), settings.network, device)
+    backbone = load_backbone(settings.network, settings.weights or "pretrained", size=settings.size)
+    _prepare(backbone.model, device)
+    return InspectedNetwork(
+        name=network_name(settings.network),
+        backbone=backbone,
+        origin=backbone.origin,
+        preprocessing=make_preprocessing(backbone, settings.fit or "crop", intensity),
+        device=device,
+    )
+
+
+def check_backbone_options(settings: InspectSettings) -> None:
+    """Refuse options for building a backbone if the network is that of a run.
+
+    Raises:
+        UsageError: the network is that of a run and such an option is given.
+    """
+    given = {
+        "--size": settings.size,
+        "--weights": settings.weights,
+        "--fit": settings.fit,
+        "--intensity": settings.intensity,
+    }
+    for option, value in given.items():
+        if value is not None and is_run(settings.network):
+            raise UsageError(f"{option} has no effect on a run, which records its own. Remove the option.")
+
+
+def _prepare(model: nn.Module, device: torch.device) -> None:
+    model.eval().requires_grad_(False).to(device)
+
+
+def _of_run(run: Run, network: str, device: torch.device) -> InspectedNetwork:
+    backbone = trained_network(run)
+    initial = rebuild_initial_network(run, backbone)
+    for model in (backbone.model, initial.model):
+        if model is not None:
+            _prepare(model, device)
+    return InspectedNetwork(
+        name=network_name(network),
+        backbone=backbone,
+        origin=f"as trained in {parse_location(network)}",
+        preprocessing=run.preprocessing,
+        device=device,
+        frozen=initial.frozen,
+        initial=initial.model,
+        remark=initial.remark,
+    )

@@ -1,0 +1,228 @@
+"""Render report.html, a self-contained page about a run."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from tlcli.reports.overview import Overview
+
+MATRIX_CLASSES = 30
+"""Classes in the confusion matrix, at most."""
+LISTED_CONFUSIONS = 12
+"""Confusions that are listed, at most."""
+TOP_CLASSES = 3
+"""Classes shown for an image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportImage:
+    """An evaluated image that has a thumbnail."""
+
+    split: int
+    """Index of its split."""
+    truth: int
+    """Index of the true class."""
+    predicted: int
+    """Index of the predicted class."""
+    path: str
+    """Relative to the root of the data, or absolute."""
+    top: list[tuple[int, float]]
+    """The top classes with their probabilities, in descending order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportGallery:
+    """The N images that have a thumbnail, and how they are shown."""
+
+    images: Sequence[ReportImage]
+    overview: Overview
+    """Their thumbnails, and positions on the map."""
+    mapped_vectors: str
+    """What the map shows, such as "the logits"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedSplit:
+    """A split that the run was evaluated on: test or validation."""
+
+    name: str
+    title: str
+    metrics: dict[str, Any]
+    """As from `Metrics.result`, with the metrics before temperature scaling under `uncalibrated`."""
+
+
+def run_page(
+    info: dict[str, Any],
+    *,
+    name: str,
+    splits: Sequence[EvaluatedSplit],
+    gallery: ReportGallery,
+    lines: Sequence[dict[str, Any]],
+    command: str,
+) -> str:
+    """Render the page of a run.
+
+    Args:
+        info: The content of `run.json`, except checksums.
+        name: The run's name, for the title.
+        splits: The evaluated splits; the first one is shown initially.
+        gallery: The images to show.
+        lines: The lines of `metrics.jsonl`.
+        command: The command that reproduces the run.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tlcli", "reports"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f}\u00a0%"
+    environment.filters["thousands"] = "{:,}".format
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment.get_template("run.html").render(
+        info=info,
+        name=name,
+        frozen=_frozen(info["freeze"]),
+        splits=[_split_context(split) for split in splits],
+        settings=_settings(info),
+        mapped_vectors=gallery.mapped_vectors,
+        command=command,
+        content=_content(info, splits, gallery, lines),
+        sheet=base64.b64encode(gallery.overview.sheet.content).decode(),
+        style=_asset("run.css"),
+        script=_asset("run.js"),
+        chart=_asset("assets/chart.umd.min.js"),
+    )
+
+
+def _asset(name: str) -> Markup:
+    """Read a packaged file for inclusion in the page, without its reference to a source map."""
+    text = files("tlcli.reports").joinpath(name).read_text("utf8")
+    return Markup(text.partition("//# sourceMappingURL")[0])
+
+
+def _frozen(freeze: dict[str, Any]) -> str:
+    if freeze["layer"] == freeze["of"]:
+        return "frozen up to the head"
+    return (
+        f"frozen up to layer {freeze['layer']} of {freeze['of']} ({freeze['name']})"
+        if freeze["layer"]
+        else "nothing frozen"
+    )
+
+
+def _split_context(split: EvaluatedSplit) -> dict[str, Any]:
+    """Return the template's values for a split: its metrics, the classes in its matrix, and the top confusions."""
+    confusion = np.array(split.metrics["confusion"])
+    wrong = confusion - np.diag(confusion.diagonal())
+    mixed = wrong.sum(axis=0) + wrong.sum(axis=1)
+    most = np.argsort(-mixed, kind="stable")[:MATRIX_CLASSES]
+    shown = sorted(most[mixed[most] > 0].tolist()) if len(mixed) > MATRIX_CLASSES else list(range(len(mixed)))
+    truths, predictions = np.nonzero(wrong)
+    order = np.argsort(-wrong[truths, predictions], kind="stable")[:LISTED_CONFUSIONS]
+    pairs = [
+        {
+            "truth": truth,
+            "predicted": predicted,
+            "images": int(wrong[truth, predicted]),
+            "of": int(confusion[truth].sum()),
+        }
+        for truth, predicted in zip(truths[order].tolist(), predictions[order].tolist(), strict=True)
+    ]
+    return {
+        "name": split.name,
+        "title": split.title,
+        "metrics": split.metrics,
+        "wrong": int(wrong.sum()),
+        "shown": shown,
+        "pairs": pairs,
+    }
+
+
+def _settings(info: dict[str, Any]) -> dict[str, Any]:
+    """Return all settings, the values that were chosen automatically, and the versions."""
+    preprocessing = info["preprocessing"]
+    return {
+        **{name: _as_text(value) for name, value in info["settings"].items()},
+        "input": f"{preprocessing['height']} x {preprocessing['width']} pixels, {preprocessing['fit']}",
+        "device": f"{info['device']}, {info['precision']}, {info['engine']}",
+        "temperature": f"{info['temperature']:.4g}",
+        **(info["training"] or {}).get("recipe", {}),
+        "seconds": ", ".join(f"{name} {value:.1f}" for name, value in info["seconds"].items()),
+        **info["versions"],
+    }
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_as_text(part)}" for name, part in value.items())
+    return "default" if value is None else ("no", "yes")[value] if isinstance(value, bool) else value
+
+
+def _content(
+    info: dict[str, Any],
+    splits: Sequence[EvaluatedSplit],
+    gallery: ReportGallery,
+    lines: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the data for the page's script."""
+    positions = gallery.overview.positions.round(3).tolist()
+    return {
+        "classes": info["classes"],
+        "root": info["data"]["root"],
+        "sheet": {"columns": gallery.overview.sheet.columns},
+        "splits": [
+            {
+                "name": split.name,
+                "images": split.metrics["images"],
+                "confusion": split.metrics["confusion"],
+                "reliability": split.metrics["reliability"],
+                "uncalibrated": split.metrics["uncalibrated"]["reliability"],
+            }
+            for split in splits
+        ],
+        "images": [
+            [image.split, image.truth, image.predicted, x, y, image.path, [[c, round(p, 4)] for c, p in image.top]]
+            for image, (x, y) in zip(gallery.images, positions, strict=True)
+        ],
+        "curves": _epochs(lines) if info["training"] else _sweep(lines),
+    }
+
+
+def _epochs(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the losses and accuracies of all epochs; a new depth starts where epochs start over at 1."""
+    points = []
+    depth = 0
+    for x, line in enumerate(lines, start=1):
+        depth += line["epoch"] == 1
+        points.append(
+            {
+                "x": x,
+                "depth": depth,
+                "title": f"frozen up to layer {line['layer']}, epoch {line['epoch']}",
+                "train": line["train_loss"],
+                "loss": line["validation_loss"],
+                "accuracy": line["validation_accuracy"],
+            }
+        )
+    return {"kind": "epochs", "points": points}
+
+
+def _sweep(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return loss and accuracy for each L2 strength, in ascending order."""
+    points = [
+        {
+            "x": line["l2"],
+            "depth": 0,
+            "title": f"L2 {line['l2']:.3g}",
+            "loss": line["loss"],
+            "accuracy": line["accuracy"],
+        }
+        for line in lines
+    ]
+    return {"kind": "sweep", "points": sorted(points, key=lambda point: point["x"])}
