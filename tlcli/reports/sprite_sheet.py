@@ -66,7 +66,8 @@ def draw_sprite_sheet(
     rows = max(1, math.ceil(len(paths) / columns))
     sheet = Image.new("RGB", (columns * side, rows * side), (round(255 * PADDING),) * 3)
     with ImageLoader(
-        DecodeOptions(preprocessing=display_preprocessing(side, background=PADDING, intensity=intensity)), workers=workers
+        DecodeOptions(preprocessing=display_preprocessing(side, background=PADDING, intensity=intensity)),
+        workers=workers,
     ) as loader:
         for number, image in enumerate(loader.load(paths)):
             if image.pixels is not None:
