@@ -81,9 +81,9 @@ def test_images_that_changed_since_their_row_are_left_out(trained, inbox, tmp_pa
     os.utime(inbox / "-rf.jpg", (1e9, 1e9))  # a file newer than the rows is refused earlier
     command = ["predict", str(trained.run), str(inbox), "--out", str(out), "--explain", str(tmp_path / "why")]
     assert run([*command, "--resume"]) == 0
-    said = capsys.readouterr().err
-    assert "1 image changed since the prediction" in said
-    assert "6 of 9 images explained, 3 skipped" in said
+    output = capsys.readouterr().err
+    assert "1 image changed since the prediction" in output
+    assert "6 of 9 images explained, 3 skipped" in output
     assert not any(line["path"].endswith("-rf.jpg") for line in lines_of(tmp_path / "why"))
     shutil.copy2(tmp_path / "keep.jpg", inbox / "-rf.jpg")
     assert run([*command, "--resume"]) == 0, "the folder of --explain is written again"
@@ -139,9 +139,9 @@ def test_invalid_folders_are_refused_before_anything_is_written(words, why, trai
     before = sorted(tmp_path.rglob("*"))
     inputs = "." if words[:2] == ["--explain", "."] else "inbox"
     assert run(["predict", "RUN", inputs, *words]) == 2
-    said = capsys.readouterr()
-    assert why in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert why in output.err
+    assert output.out == ""
     assert sorted(tmp_path.rglob("*")) == before
 
 

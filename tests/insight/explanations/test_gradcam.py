@@ -63,7 +63,7 @@ def red_or_blue():
         interpolation="bilinear",
         crop_fraction=1.0,
     )
-    return Backbone(name="red-or-blue", model=RedOrBlue(), input=spec, origin="by hand")
+    return Backbone(name="red-or-blue", model=RedOrBlue(), input=spec, origin="handmade")
 
 
 def spots():
@@ -149,6 +149,6 @@ def test_a_network_without_maps_is_refused():
             return self.head(self.conv(images).mean((2, 3)) * 0)
 
     backbone = red_or_blue()
-    flat = Backbone(name="flat", model=Flat(), input=backbone.input, origin="by hand")
+    flat = Backbone(name="flat", model=Flat(), input=backbone.input, origin="handmade")
     with pytest.raises(UsageError, match="classes of flat depend on no spatial maps"):
         GradCam(flat, PREPROCESSING, device=CPU)
