@@ -190,7 +190,7 @@ def test_a_run_with_files_outside_its_folder_is_refused(made, tmp_path, capsys):
         info["files"]["../outside.txt"] = sha256_file(outside)
 
     assert run(["predict", str(planted(made, tmp_path, change)), str(outside), "--quiet"]) == 4
-    assert "has no files that tlcli could have written" in capsys.readouterr().err
+    assert "the value of files is invalid" in capsys.readouterr().err
 
 
 def reconfigured(made, tmp_path, **changes):

@@ -108,7 +108,7 @@ def expected(run, data, count=7):
     run = load_run(run)
     images = real_images(run, data, wanted=count, calibrating=0, workers=1)
     predictor = Predictor(run, ComputeSettings(device="cpu", workers=1))
-    return images.pixels, predictor.probabilities(predictor.network.run(images.pixels))
+    return images.pixels, predictor.probabilities(predictor.model.run(images.pixels))
 
 
 def normalized(pixels, about):

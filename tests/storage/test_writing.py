@@ -87,7 +87,7 @@ def test_a_run_is_fetched_once(remote_run, trained, s3, photos, faults, home, ca
     s3.put(str(trained.run / "splits.parquet"), "bucket/run/splits.parquet")
     assert run(arguments) == 0
     assert run(["layers", "s3://bucket/photos"]) == 4
-    assert "it is no run of tlcli" in capfd.readouterr().err.replace("\n", " ")
+    assert "it is not a tlcli run" in capfd.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -101,7 +101,7 @@ def test_rows(trained, remote_photos, s3, home, suffix, capfd, tmp_path):
     assert run([*arguments, "--out", out]) == 2
     assert f"{out} exists" in capfd.readouterr().err.replace("\n", " ")
     assert run([*arguments, "--out", out, "--resume"]) == 0
-    assert "was finished before" in capfd.readouterr().err.replace("\n", " ")
+    assert "is already finished" in capfd.readouterr().err.replace("\n", " ")
     assert run([*arguments, "--out", out, "--overwrite"]) == 0
     assert not waiting(home)
 

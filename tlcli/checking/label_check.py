@@ -15,7 +15,7 @@ from tlcli.checking.finding import SUSPECT, Finding, sample_finding
 from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.datasets.splits import FOLDS, assign_folds, group_keys
 from tlcli.features.frozen import Frozen
-from tlcli.inference.calibration import probabilities
+from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.progress import Reporter
 from tlcli.training.head.fit import IN_MEMORY, StoredRows
 from tlcli.training.head.l2_selection import L2S, select_folds
@@ -79,7 +79,7 @@ def check_labels(
             device=frozen.network.head_device(),
             progress=advance,
         )
-    predicted = probabilities(selection.logits, selection.temperature)
+    predicted = calibrated_probabilities(selection.logits, selection.temperature)
     suspects = find_suspects(predicted, labels, checked)
     findings = []
     for row, suggested, margin in zip(

@@ -20,7 +20,7 @@ from tlcli.errors import ArtifactError, UsageError
 from tlcli.images.augment import draw_parameters
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import MAX_BYTES, DecodeOptions
-from tlcli.inference.journal import write_csv
+from tlcli.inference.row_files import write_csv
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.settings import SPLITS, AugmentSettings, intensity_range

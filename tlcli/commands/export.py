@@ -16,7 +16,7 @@ from tlcli.exporting.comparison import Comparison, Exported, Tolerance, check, c
 from tlcli.exporting.comparison_images import ComparisonImages, data_of, real_images
 from tlcli.exporting.int8 import quantized
 from tlcli.exporting.model_card import model_card
-from tlcli.inference.load_network import trained_network
+from tlcli.inference.load_network import load_network
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
@@ -96,7 +96,7 @@ def _export(run: Run, data: Location, settings: ExportSettings, out: Path, repor
         timm_folder.timm_folder(out).check(replace=settings.overwrite)
     else:
         check_new_file("--out", out, replace=settings.overwrite, inputs=[data])
-    backbone = trained_network(run)
+    backbone = load_network(run)
     if settings.form == "onnx":
         onnx_file.check_size(backbone.model)
     report.note(

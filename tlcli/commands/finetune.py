@@ -33,7 +33,8 @@ from tlcli.runs.directory import (
     recover,
 )
 from tlcli.runs.provenance import data_fingerprint, settings_to_json, versions
-from tlcli.runs.run import load_run, write_run
+from tlcli.runs.run import load_run
+from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import SPLITS, FinetuneSettings
 from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import Target, published
@@ -166,8 +167,7 @@ def _write(
         "training": round(classifier.training_seconds, 3),
     }
     images = classifier.images
-    return write_run(
-        directory,
+    content = RunContent(
         weights=classifier.frozen.network.backbone.model.state_dict(),
         config=make_timm_config(classifier.frozen.network.backbone, list(dataset.classes)),
         info=info,
@@ -177,6 +177,7 @@ def _write(
         report=run_report(info, classifier, settings, name=name, report=report),
         onnx=classifier.onnx,
     )
+    return write_run(directory, content)
 
 
 def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:

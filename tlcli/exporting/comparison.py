@@ -78,9 +78,9 @@ def compare(predictor: Predictor, exported: Exported, images: ComparisonImages, 
     Raises:
         ArtifactError: the export can't be run on them.
     """
-    size = predictor.network.batch_size
+    size = predictor.model.batch_size
     parts = [images.pixels[start : start + size] for start in range(0, len(images.pixels), size)]
-    logits = np.concatenate(list(predictor.network.map(parts)))
+    logits = np.concatenate(list(predictor.model.map(parts)))
     expected = predictor.probabilities(logits)
     answers = []
     for batch in _batches(images.pixels):

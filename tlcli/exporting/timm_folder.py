@@ -15,7 +15,7 @@ from tlcli.engines.onnx_export import silence_exporters
 from tlcli.errors import UsageError
 from tlcli.exporting.comparison import Exported, Pixels, Values, normalized
 from tlcli.exporting.errors import refusing
-from tlcli.inference.calibration import probabilities
+from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.runs.directory import CONFIG_FILE, WEIGHTS_FILE
 from tlcli.runs.run import Run
 from tlcli.storage.files import as_json
@@ -74,6 +74,6 @@ def run_timm_folder(folder: Path, run: Run) -> Exported:
     def answer(pixels: Pixels) -> tuple[Values, Values]:
         with torch.inference_mode():
             logits: Values = network(torch.from_numpy(normalized(pixels, run.preprocessing))).numpy()
-        return logits, probabilities(logits, run.temperature, run.log_prior)
+        return logits, calibrated_probabilities(logits, run.temperature, run.log_prior)
 
     return answer

@@ -21,7 +21,7 @@ from tlcli.errors import UsageError
 from tlcli.features.fingerprint import weights_digest
 from tlcli.features.frozen import Frozen, describe_cut, freeze_at, known_features, plain_features
 from tlcli.features.network import Network, describe_network, open_network
-from tlcli.inference.calibration import probabilities
+from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.metrics import Metrics, Reliability
 from tlcli.progress import Reporter
 from tlcli.runs.directory import CHECKPOINTS
@@ -277,13 +277,13 @@ def _evaluate(
     """Metrics and predictions of the images `rows`, from their logits [len(rows), k]."""
     samples = [images.settled.samples[row] for row in rows]
     classes = images.dataset.classes
-    found = probabilities(logits, calibration.temperature, calibration.log_prior)
+    found = calibrated_probabilities(logits, calibration.temperature, calibration.log_prior)
     said = logits.argmax(axis=1)
     metrics = Metrics(classes)
     labels = np.array([sample.label for sample in samples])
     metrics.update(found, labels, said)
     uncalibrated = Reliability()
-    raw = probabilities(logits, 1.0, calibration.log_prior)
+    raw = calibrated_probabilities(logits, 1.0, calibration.log_prior)
     uncalibrated.update(raw[np.arange(len(said)), said], said == labels)
     predictions = [
         {

@@ -13,7 +13,7 @@ from PIL import Image
 from tlcli.cli.main import run
 from tlcli.commands.predict import predict
 from tlcli.errors import UsageError
-from tlcli.inference.explained_rows import Explained, ExplainedRows, card_name
+from tlcli.inference.explained_rows import ExplainedRow, ExplainedRows, card_name
 from tlcli.settings import ComputeSettings, PredictSettings
 
 NAMES = ["a/1.jpg", "b/1.jpg", "<script>alert(1).jpg", "caf\u00e9 \u65e5\u672c.jpg", "new\nline.jpg", "-rf.jpg"]
@@ -182,7 +182,7 @@ def test_json_with_a_list_on_standard_input(trained, inbox, tmp_path, capfdbinar
 
 def test_card_names_are_safe_and_unique():
     paths = ["../../etc/passwd", "a/same.jpg", "b/same.jpg", "..", "x" * 900, "\udcff/\n.jpg", "\u65e5\u672c.jpg"]
-    names = [card_name(Explained(row, path, "cat", 0.5)) for row, path in enumerate(paths, 1)]
+    names = [card_name(ExplainedRow(row, path, "cat", 0.5)) for row, path in enumerate(paths, 1)]
     assert len(set(names)) == len(paths)
     assert all("/" not in name and name.isascii() and name.isprintable() and len(name) < 100 for name in names)
 

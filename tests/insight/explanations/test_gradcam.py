@@ -106,11 +106,11 @@ def test_a_mirrored_image_has_a_mirrored_map(trained, photos):
     from PIL import Image
 
     from tlcli.images.preprocess import fit_image
-    from tlcli.inference.load_network import trained_network
+    from tlcli.inference.load_network import load_network
     from tlcli.runs.run import load_run
 
     run = load_run(trained.run)
-    cam = GradCam(trained_network(run), run.preprocessing, device=CPU)
+    cam = GradCam(load_network(run), run.preprocessing, device=CPU)
     agreements = []
     for label, name in enumerate(run.classes):
         with Image.open(photos / name / "03.jpg") as image:
