@@ -177,7 +177,11 @@ def limits():
                 f"{row * BILLION / DISK / HOUR:,.1f} hours",
                 f"{600 * DISK / row / 1e6:,.0f} million in ten minutes",
             ],
-            ["listing images", f"{BILLION / LISTED / HOUR:,.1f} hours", f"{600 * LISTED / 1e6:,.0f} million in ten minutes"],
+            [
+                "listing images",
+                f"{BILLION / LISTED / HOUR:,.1f} hours",
+                f"{600 * LISTED / 1e6:,.0f} million in ten minutes",
+            ],
             [
                 "one fit of the head",
                 f"{HEAD * BILLION / HEAD_ROWS / HOUR:,.1f} hours, reading {amount(row * BILLION, 'B')} per step",

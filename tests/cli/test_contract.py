@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,23 +88,6 @@ def test_promised_options_are_there_and_explained(command):
 @pytest.mark.parametrize("command", OPTIONS)
 def test_readme_names_every_command(command):
     assert f"tlcli {command}" in README.read_text()
-
-
-def test_readme_names_no_option_that_is_not_there():
-    known = {flag for command in OPTIONS for flag in options_of(command)}
-    known |= {"--version", "--help", "--install-completion"}
-    known |= {"--logdir"}  # TensorBoard's
-    known |= {
-        "--nnodes",
-        "--nproc-per-node",
-        "--max-restarts",
-        "--rdzv-backend",
-        "--rdzv-id",
-        "--rdzv-endpoint",
-    }  # torchrun's
-    known |= {"--tag", "--build-arg", "--rm", "--user", "--volume", "--gpus"}  # Docker's
-    text = "\n".join(line for line in README.read_text().splitlines() if "git clone" not in line)
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= known
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *[[*name.split(), "--help"] for name in OPTIONS]])

@@ -36,7 +36,8 @@ from tlcli.settings import (
     TrainingSettings,
 )
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/export.md"
 IMAGE = "sample_data/to_predict/street_1.jpg"
 HOSTILE = {"disc": 'a"b|c`d`', "square": "<script>\\u0041 *x*", "stripes": "=näh #[x](y)"}
 
@@ -69,16 +70,16 @@ def train(photos, folder, *, balance=False, epochs=None, **network):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the image of README.md, for the exports."""
+    """A folder with the image of docs/export.md, for the exports."""
     root = tmp_path_factory.mktemp("exports")
     (root / IMAGE).parent.mkdir(parents=True)
-    shutil.copy(README.parent / IMAGE, root / IMAGE)
+    shutil.copy(ROOT / IMAGE, root / IMAGE)
     return root
 
 
 @pytest.fixture(scope="module")
 def exports(place, trained):
-    """Results of the three formats, by format; torch with preprocessing, as in README.md."""
+    """Results of the three formats, by format; torch with preprocessing, as in docs/export.md."""
     from tlcli.settings import ExportSettings
 
     asked = {"onnx": "street.onnx", "torch": "street.pt2", "timm": "street-timm"}
@@ -121,8 +122,8 @@ def about_onnx(session):
 
 
 def lines_of(form):
-    """The lines of README.md for one format."""
-    return re.search(rf"<!-- export: {form} -->\n```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+    """Return the example of docs/export.md for one format."""
+    return re.search(rf"<!-- export: {form} -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
@@ -145,7 +146,7 @@ def test_the_export_says_how_near_it_comes(form, exports):
         ("timm", {"tlcli"}, 0.03),  # which resizes all of the image, and by whole pixels
     ],
 )
-def test_the_lines_of_the_readme_run_without_tlcli(form, refused, tolerance, exports, place, trained):
+def test_the_examples_run_without_tlcli(form, refused, tolerance, exports, place, trained):
     lines = lines_of(form)
     assert len([line for line in lines.splitlines() if line]) == 10
     done = subprocess.run(
@@ -386,7 +387,7 @@ def test_timm_s_transforms_bring_images_in_as_predict_does(fit, trained, tmp_pat
     run = replace(run, info=run.info | {"preprocessing": run.info["preprocessing"] | {"fit": fit}})
     config = timm_folder.export_config(run, {})["pretrained_cfg"]
     transform = timm.data.create_transform(**timm.data.resolve_data_config(config))
-    image = Image.open(README.parent / IMAGE).convert("RGB").resize((400, 300))
+    image = Image.open(ROOT / IMAGE).convert("RGB").resize((400, 300))
     how: Preprocessing = run.preprocessing
     mine = normalized(np.array(fit_image(image, how))[None], {"preprocessing": how.to_json()})[0]
     # In units of which images span two; timm crops whole pixels of the resized image, we halves too.
