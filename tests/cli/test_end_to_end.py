@@ -202,7 +202,7 @@ def test_stopped_while_computing_features_the_next_run_resumes(long_data, uninte
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert process.returncode == expected, messages
     if number != signal.SIGKILL:
-        assert "the same command goes on" in messages
+        assert "repeat the command to continue" in messages
         assert not (tmp_path / "run").exists()
     time.sleep(1)
     assert not [pid for pid in children if Path(f"/proc/{pid}/exe").exists()]

@@ -70,7 +70,7 @@ def test_while_decoders_are_busy_with_images_that_take_long(trained, largest, tm
     os.killpg(process.pid, number)
     code, said = ended(process)
     assert code == 128 + number
-    assert said.count("stopped. With --out, rows made so far are kept: repeat the command with --resume.") == 1
+    assert said.count("stopped. With --out, finished rows are kept: repeat the command with --resume.") == 1
     assert "Traceback" not in said
     assert not (tmp_path / "rows.csv").exists()
 
@@ -113,7 +113,7 @@ def test_what_a_finalizer_swallows_is_raised_again():
     process = subprocess.run([sys.executable, "-c", SWALLOWING, "predict"], capture_output=True, text=True, check=False)
     assert process.returncode == 128 + signal.SIGINT
     assert process.stdout == "going on\n"
-    assert "interrupted: stopped. With --out, rows made so far are kept" in process.stderr
+    assert "interrupted: stopped. With --out, finished rows are kept" in process.stderr
     assert "Traceback" not in process.stderr
     assert time.monotonic() - started < 15
 
@@ -174,7 +174,7 @@ def test_at_any_moment_of_a_short_command(photos, tmp_path, moment):
     assert code in {-signal.SIGINT, 128 + signal.SIGINT, 0}
     assert (tmp_path / "run" / "run.json").exists() == (code == 0)
     if code == 128 + signal.SIGINT:
-        assert "stopped. Features computed so far are in the cache" in said
+        assert "stopped. Features computed so far are cached" in said
         assert "Traceback" not in said
     again = subprocess.run(
         [*TLCLI, "finetune", str(photos), "--size", "64", *map(str, out), "--overwrite", "--quiet"], check=False
