@@ -232,6 +232,6 @@ def test_layers_of_a_run_say_what_was_frozen(trained, capfd):
 def test_evaluate_draws_the_confusion_matrix_and_the_calibration(trained, photos, capfd):
     assert run(["evaluate", str(trained.run), str(photos)]) == 0
     said = capfd.readouterr()
-    assert "Confusion  rows: the truth, columns: what was said" in said.err
-    assert "Calibrated  off by" in said.err
+    assert "Confusion  rows: true class, columns: predicted class" in said.err
+    assert "Calibration  error" in said.err
     assert said.out == ""
