@@ -26,7 +26,7 @@ NETWORK = 6.16e-3
 SHARE = 0.95
 """Share of the limit set by decoding and forward pass that `cache-features` reaches (steady.py)."""
 EPOCH, EPOCH_AUGMENTED, EPOCH_OF = 3.4, 16.9, 3_068
-"""Seconds per epoch on two cores, from the cache and augmented, and the number of images; after `blocks.5` (tails.py)."""
+"""Seconds per epoch on two cores, from the cache and augmented, and its images; cut after `blocks.5` (tails.py)."""
 HELD = 1500
 """Bytes of memory per image in `cache-features` and `finetune`: path, digest, cache location (linear.py)."""
 LISTED = 1_000_000 / 15.4
