@@ -47,6 +47,8 @@ def takes(settings: type[S]) -> Callable[[Callable[[S, Terminal], None]], Callab
             given = {name: parse_value(declared[name], text) for name, text in texts.items()}
             command(build_settings(settings, given), terminal)
 
+        paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+        run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
         parameters = [_parameter(option) for option in declared.values()]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

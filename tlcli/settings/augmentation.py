@@ -191,7 +191,7 @@ AUGMENTATION_OPTIONS = OptionGroup(
     build=choose_augmentation,
     extra={
         "preset": Option(
-            help="Preset; the options below change single amounts of it.",
+            help="Preset; the options below override its amounts.",
             metavar="none|light|strong",
             flag="--augment",
             panel=AUGMENTATION,

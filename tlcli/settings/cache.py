@@ -27,7 +27,7 @@ class CacheSettings:
     enabled: bool = field(
         default=True,
         metadata=Option(
-            help="Write nothing to the cache; features of layers below the head are recomputed in every epoch.",
+            help="Write nothing to the cache. With --freeze N, features are then recomputed in every epoch.",
             flag="--no-cache",
             panel=CACHE,
             negated=True,

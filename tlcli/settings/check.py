@@ -31,9 +31,7 @@ class CheckSettings:
     )
     group_by: str | None = field(
         default=None,
-        metadata=Option(
-            help=f"{GROUP_BY}, whose members are never used to check each other's labels.", metavar="REGEX"
-        ),
+        metadata=Option(help=f"{GROUP_BY}, whose images are never used to check each other's labels.", metavar="REGEX"),
     )
     network: NetworkSettings = field(
         default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings, without=("freeze",))

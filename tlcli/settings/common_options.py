@@ -18,7 +18,7 @@ RUN = Option(
 RUN_OR_BACKBONE = Option(
     help="A backbone's name, or the directory of a run.", metavar="RUN_OR_BACKBONE", positional=True
 )
-GROUP_BY = "Regular expression. Images whose paths match with the same capture (a patient, a burst) form a group"
+GROUP_BY = "Regular expression. Images whose paths give the same capture (a patient, a burst) form a group"
 WORKERS = Option(help="Decoding processes.", metavar="N", panel=HARDWARE, unset="one per core")
 VIEWS = Option(
     help="Cache K augmented views of each training image instead of augmenting anew in every epoch.",

@@ -47,7 +47,7 @@ class FinetuneSettings:
     )
     group_by: str | None = field(
         default=None,
-        metadata=Option(help=f"{GROUP_BY}, which stays on one side of a split.", metavar="REGEX", panel=TRAINING),
+        metadata=Option(help=f"{GROUP_BY}, which is never divided between splits.", metavar="REGEX", panel=TRAINING),
     )
     training: TrainingSettings = field(
         default_factory=TrainingSettings, metadata=OptionGroup(settings=TrainingSettings)

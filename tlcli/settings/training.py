@@ -20,7 +20,7 @@ class TrainingSettings:
             help="Training epochs. With --freeze auto, the budget of the whole search, in epochs of the whole network.",
             metavar="N",
             panel=LAYERS,
-            unset="8, with under 1,200 images up to 40, from random weights 40; budget 6 to 30",
+            unset="8, up to 40 with fewer than 1,200 images, 40 from random weights; budget 6 to 30",
         ),
     )
     learning_rate: float | None = field(
@@ -29,7 +29,7 @@ class TrainingSettings:
             help="Peak learning rate of the head; earlier layers use lower ones.",
             metavar="LR",
             panel=LAYERS,
-            unset="0.001, from random weights 0.002",
+            unset="0.001; from random weights 0.002",
         ),
     )
     weight_decay: float | None = field(
