@@ -87,7 +87,7 @@ def microscope(tmp_path):
 def test_the_range_is_measured_on_train_only(microscope, report):
     dataset = open_dataset(microscope)
     assert resolve_intensity("auto", dataset, fraction=None, seed=0, workers=1, report=report) == (100, 1999)
-    assert report.notes == ["Intensity 100 to 1999, of 24 training images with more than 8 bits"]
+    assert report.notes == ["Intensity 100 to 1999, measured on 24 training images with more than 8 bits"]
 
 
 def test_auto_needs_high_bit_depth_images_with_more_than_one_value(photos, tmp_path):
@@ -97,7 +97,7 @@ def test_auto_needs_high_bit_depth_images_with_more_than_one_value(photos, tmp_p
     for label in "ab":
         (tmp_path / "flat" / label).mkdir(parents=True)
         Image.fromarray(np.full((9, 9), 7, np.uint16)).save(tmp_path / "flat" / label / "x.png")
-    with pytest.raises(DataError, match="hold one value, 7"):
+    with pytest.raises(DataError, match="have a single value, 7"):
         resolve_intensity("auto", open_dataset(tmp_path / "flat"), fraction=None, seed=0, workers=1, report=Silent())
 
 
