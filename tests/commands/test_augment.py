@@ -150,7 +150,7 @@ def test_a_training_image_that_is_also_in_validation_gets_no_copies(split, tmp_p
 def test_too_few_images_to_hold_any_out(draw, tmp_path):
     for name in ("cat", "dog"):
         draw(tmp_path / "few" / name / "1.png")
-    with pytest.raises(DataError, match="folder named validation next to train"):
+    with pytest.raises(DataError, match="folder named val next to train"):
         augmented(tmp_path / "few", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -149,7 +149,7 @@ def _split(
     if not held_out:
         raise DataError(
             f"{dataset.root} has no validation images, and none could be held out: classes with fewer than "
-            f"{SMALL_CLASS} images stay in train. Put images of each class into a folder named validation next to train.",
+            f"{SMALL_CLASS} images stay in train. Put images of each class into a folder named val next to train.",
             path=dataset.root,
         )
     report.note(
