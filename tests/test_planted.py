@@ -336,6 +336,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_no_network_access(photos, made, tmp_path):
     """Commands open no sockets; decoding processes import nothing that could.
 

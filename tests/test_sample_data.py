@@ -23,6 +23,7 @@ def test_three_classes_of_thirty_and_a_few_to_predict():
     assert len(digests) == len(list(SAMPLES.rglob("*.jpg")))
 
 
+@pytest.mark.slow
 def test_pretrained_features_do_clearly_better_than_random_ones(tmp_path):
     accuracy = {}
     for weights in ("pretrained", "none"):

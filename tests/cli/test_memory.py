@@ -22,6 +22,7 @@ def small_run(photos, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_ten_times_the_images_take_the_same_memory(small_run, tmp_path, measured):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "one.png")

@@ -92,9 +92,11 @@ def test_an_export_in_the_place_of_its_table_is_refused(world, monkeypatch, caps
     [
         (["cache-features", "photos", "--cache", "cache", *NETWORK, "--export"], "found.parquet"),
         (["augment", "photos", "--workers", "1", "--preview"], "found.png"),
-        (["augment", "photos", "--workers", "1", "--preview"], "x" * 251 + ".png"),
-        (["check", "photos", "--cache", "cache", *NETWORK, "--out"], "found.csv"),
-        (["export", "RUN", "--format", "onnx", "--data", "photos", "--out"], "found.onnx"),
+        pytest.param(["augment", "photos", "--workers", "1", "--preview"], "x" * 251 + ".png", marks=pytest.mark.slow),
+        pytest.param(["check", "photos", "--cache", "cache", *NETWORK, "--out"], "found.csv", marks=pytest.mark.slow),
+        pytest.param(
+            ["export", "RUN", "--format", "onnx", "--data", "photos", "--out"], "found.onnx", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_a_killed_writer_of_a_file_left_is_removed(command, name, world, trained, monkeypatch, capsys):
@@ -138,14 +140,14 @@ def shell(line, *words):
     ("line", "words", "code"),
     [
         ("<&-", ["predict", "RUN", "DATA", "--json"], 0),
-        (">&-", ["predict", "RUN", "DATA"], 0),
-        (">&-", ["layers", "lenet5", "--json"], 0),
-        ("2>&-", ["predict", "RUN", "DATA"], 0),
-        ("2>/dev/full", ["predict", "RUN", "DATA"], 0),
+        pytest.param(">&-", ["predict", "RUN", "DATA"], 0, marks=pytest.mark.slow),
+        pytest.param(">&-", ["layers", "lenet5", "--json"], 0, marks=pytest.mark.slow),
+        pytest.param("2>&-", ["predict", "RUN", "DATA"], 0, marks=pytest.mark.slow),
+        pytest.param("2>/dev/full", ["predict", "RUN", "DATA"], 0, marks=pytest.mark.slow),
         (">/dev/full", ["predict", "RUN", "DATA"], 5),
-        (">/dev/full", ["layers", "lenet5", "--json"], 5),
-        (">/dev/full", ["evaluate", "RUN", "DATA", "--json"], 5),
-        (">/dev/full 2>/dev/full", ["layers", "lenet5", "--json"], 5),
+        pytest.param(">/dev/full", ["layers", "lenet5", "--json"], 5, marks=pytest.mark.slow),
+        pytest.param(">/dev/full", ["evaluate", "RUN", "DATA", "--json"], 5, marks=pytest.mark.slow),
+        pytest.param(">/dev/full 2>/dev/full", ["layers", "lenet5", "--json"], 5, marks=pytest.mark.slow),
         ("2>/dev/full", ["predict", "nowhere", "DATA"], 4),
     ],
 )

@@ -75,11 +75,13 @@ def test_more_workers_than_file_descriptors_is_an_error_with_a_remedy(photos, tr
         assert "use fewer --workers" in done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_next_to_no_shared_memory(photos, tmp_path):
     assert_works(train(photos, tmp_path, before="mount -t tmpfs -o size=1m none /dev/shm"))
 
 
+@pytest.mark.slow
 def test_one_core(photos, tmp_path):
     assert_works(train(photos, tmp_path, limits=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})))
 
@@ -98,6 +100,7 @@ def test_a_home_that_is_not_there(photos, tmp_path):
     assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_a_working_directory_that_is_read_only(photos, trained, tmp_path):
     here = tmp_path / "here"
@@ -112,6 +115,7 @@ def test_a_working_directory_that_is_read_only(photos, trained, tmp_path):
     assert "read-only. Choose another place" in done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_a_run_and_a_cache_that_are_read_only(photos, trained, tmp_path):
     whole = trained.run.parent
@@ -129,6 +133,7 @@ def test_a_run_and_a_cache_that_are_read_only(photos, trained, tmp_path):
     assert "--cache DIR" in done.stderr or "read-only" in done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_a_temporary_folder_on_another_file_system(photos, tmp_path):
     elsewhere = tmp_path / "elsewhere"

@@ -61,7 +61,7 @@ def wait_for_decoders(process, count=1):
     time.sleep(0.5)  # until they are at work
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_while_decoders_are_busy_with_images_that_take_long(trained, largest, tmp_path, number):
     listed = tmp_path / "list.txt"
     listed.write_text(f"{largest}\n" * 50)
@@ -157,13 +157,15 @@ os._exit(0)  # as the command does, whatever the tracing thread is at
 """
 
 
-@pytest.mark.parametrize("kind", ["onnx", "torch"])
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
 def test_torchs_exporters_lose_no_signal(kind):
     done = subprocess.run([sys.executable, "-c", SIGNALLING, kind], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "arrived", "")
 
 
-@pytest.mark.parametrize("moment", [0.4, 2.0, 4.0])
+@pytest.mark.parametrize(
+    "moment", [pytest.param(0.4, marks=pytest.mark.slow), 2.0, pytest.param(4.0, marks=pytest.mark.slow)]
+)
 def test_at_any_moment_of_a_short_command(photos, tmp_path, moment):
     """While Python starts, while torch is imported, while the network is exported, while the head is fitted."""
     out = ["--out", tmp_path / "run", "--cache", tmp_path / "cache"]

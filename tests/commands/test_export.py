@@ -244,6 +244,7 @@ def test_a_trained_tail_with_a_prior(photos, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run", "x.onnx", "x.pt2"]
 
 
+@pytest.mark.slow
 def test_a_transformer_takes_any_number_of_images(photos, tmp_path):
     from tlcli.settings import ExportSettings
 

@@ -15,7 +15,7 @@ PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / f"{name}.md" for name in ("RE
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 EXAMPLES = [
-    pytest.param(code, id=f"{page.stem}-{number}")
+    pytest.param(code, id=f"{page.stem}-{number}", marks=() if page.stem == "README" else pytest.mark.slow)
     for page in PAGES
     for number, code in enumerate(BLOCK.findall(page.read_text()), 1)
     if "tlcli import" in code  # tests/commands/test_export.py runs the examples without it

@@ -158,6 +158,7 @@ def test_another_depth_is_no_continuation(photos, tmp_path):
         train(deeper, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tmp_path):
     """twins can't be traced."""
     settings = settings_for(photos, tmp_path, backbone="twins_svt_small", epochs=1)
@@ -166,6 +167,7 @@ def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tm
     assert [row["freeze"] for row in classifier.training["tried"]] == ["all", "none"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "first", "last"),
     [
@@ -184,6 +186,7 @@ def test_auto_augments_where_that_is_dear_anyway_unless_told(photos, tmp_path, a
     assert all(row["augmentation"] == last.to_json() for row in deep)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_leaves_the_best_weights(photos, tmp_path):
     """A network without norms, and a learning rate at which it bursts."""
     settings = settings_for(photos, tmp_path, freeze="none", backbone="test_nfnet", epochs=12, learning_rate=10.0)
