@@ -1,4 +1,4 @@
-"""The promises of the command line: commands, options, JSON keys, exit codes, and what --help costs."""
+"""The contract of the command line: commands, options, JSON keys, exit codes, and the imports of --help."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ OPTIONS = {
 
 
 def options_of(command: str) -> dict[str, str]:
-    """Each option of a command and its help text, from Typer's own command object."""
+    """Return the options of a command and their help, from Typer's command object."""
     node = typer.main.get_command(app)
     for name in command.split():
         node = node.commands[name]
@@ -79,7 +79,7 @@ def options_of(command: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", OPTIONS)
-def test_promised_options_are_there_and_explained(command):
+def test_options_of_the_contract_exist_and_have_help(command):
     found = options_of(command)
     assert OPTIONS[command] | EVERYWHERE <= found.keys()
     assert all(found.values()), [flag for flag, text in found.items() if not text]
@@ -211,27 +211,27 @@ def test_backbones_json(capfd):
     assert rows["efficientnet_lite0"]["local"] is False
 
 
-def test_listings_go_to_stdout_whole(capfd):
+def test_listings_on_stdout_are_not_cut_off(capfd):
     assert run(["layers", "torchvision/alexnet"]) == 0
     out = capfd.readouterr().out
     assert "61,100,840" in out
     assert "…" not in out
 
 
-def test_layers_of_a_run_say_what_was_frozen(trained, capfd):
+def test_layers_of_a_run_show_what_was_frozen(trained, capfd):
     assert run(["layers", str(trained.run)]) == 0
-    said = capfd.readouterr()
-    rows = said.out.splitlines()[2:]
+    output = capfd.readouterr()
+    rows = output.out.splitlines()[2:]
     assert [row.split()[-1] for row in rows[:-1]] == ["frozen"] * 18 + ["trained"]
-    assert "Frozen up to the head: 3,371,008 parameters frozen, 3,843 trained" in said.err
+    assert "Frozen up to the head: 3,371,008 parameters frozen, 3,843 trained" in output.err
     assert run(["layers", str(trained.run), "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert (found["frozen"], found["trained_parameters"]) == (18, 3843)
 
 
-def test_evaluate_draws_the_confusion_matrix_and_the_calibration(trained, photos, capfd):
+def test_evaluate_prints_the_confusion_matrix_and_the_calibration(trained, photos, capfd):
     assert run(["evaluate", str(trained.run), str(photos)]) == 0
-    said = capfd.readouterr()
-    assert "Confusion  rows: true class, columns: predicted class" in said.err
-    assert "Calibration  error" in said.err
-    assert said.out == ""
+    output = capfd.readouterr()
+    assert "Confusion  rows: true class, columns: predicted class" in output.err
+    assert "Calibration  error" in output.err
+    assert output.out == ""
