@@ -1,4 +1,4 @@
-"""augment: a data set that keeps classes and splits, whose copies are online's views, and which never leaks."""
+"""`augment`: datasets keep classes and splits, copies equal online views, and splits never leak."""
 
 import csv
 import hashlib

@@ -11,7 +11,7 @@ SPLIT_NAMES = {
     "validation": "validation",
     "test": "test",
 }
-"""Accepted lowercase names of splits, and the split that each stands for."""
+"""Accepted lowercase names of splits, mapped to the split."""
 
 
 @dataclass(frozen=True, kw_only=True)

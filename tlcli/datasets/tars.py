@@ -27,7 +27,7 @@ COMPRESSED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 BRACES = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
 """Matches `{000..099}` and `{a,b}`."""
 MAX_SHARDS = 100_000
-"""A name that stands for more shards is treated as a typo."""
+"""A name that expands to more shards is treated as a typo."""
 MAX_HEADER_BYTES = 2**20
 """Maximum size of a header and of a label file, because a damaged header may claim any size."""
 BLOCK = 512
@@ -68,7 +68,7 @@ def is_tar(name: str) -> bool:
 
 
 def expand_shards(pattern: str) -> list[str]:
-    """Return the names that `shards-{000..099}.tar` or `{train,val}.tar` stands for, in order.
+    """Return the names that a pattern such as `shards-{000..099}.tar` or `{train,val}.tar` expands to, in order.
 
     If a file has exactly the name `pattern`, it is not expanded.
 
@@ -78,7 +78,7 @@ def expand_shards(pattern: str) -> list[str]:
     names = list(islice(_expand(pattern), MAX_SHARDS + 1))
     if len(names) > MAX_SHARDS:
         raise DataError(
-            f"{pattern} stands for more than {MAX_SHARDS:,} shards, which is probably a typo. Correct the range.",
+            f"{pattern} expands to more than {MAX_SHARDS:,} shards, which is probably a typo. Correct the range.",
             path=pattern,
         )
     return names
@@ -102,7 +102,7 @@ def _expand(pattern: str) -> Iterator[str]:
 
 
 def open_tars(pattern: str) -> Iterator[Tar]:
-    """Yield the listings of the shards that a name stands for.
+    """Return the listings of the shards that a pattern expands to.
 
     Raises:
         DataError: A shard does not exist, is compressed, or is truncated or damaged.

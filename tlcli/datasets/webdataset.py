@@ -20,7 +20,7 @@ LABEL_KEYS = ("label", "class", "cls")
 
 
 def read_shards(pattern: str, skipped: Counter[str]) -> list[LabeledImage]:
-    """Read the labeled images of all shards that `pattern` stands for.
+    """Read the labeled images of all shards that `pattern` expands to.
 
     Args:
         pattern: A tar, or several such as `shards-{000..099}.tar`.
