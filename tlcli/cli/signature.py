@@ -17,7 +17,7 @@ from tlcli.settings.options import OUTPUT, DeclaredOption, Option, build_setting
 if TYPE_CHECKING:
     from tlcli.console.terminal import Terminal
 
-S = TypeVar("S")
+SettingsT = TypeVar("SettingsT")
 
 MARKUP = re.compile(r"\[(?=[a-z#/@])")
 """The start of what Rich would take for a tag."""
@@ -35,11 +35,11 @@ class OutputOptions:
     verbose: bool = field(default=False, metadata=Option(help="Print more detail.", panel=OUTPUT))
 
 
-def takes(settings: type[S]) -> Callable[[Callable[[S, Terminal], None]], Callable[..., None]]:
+def takes(settings: type[SettingsT]) -> Callable[[Callable[[SettingsT, Terminal], None]], Callable[..., None]]:
     """Turn a function of settings and a terminal into a function with one parameter per option, for Typer."""
     declared = {option.name: option for option in [*options_of(settings), *options_of(OutputOptions)]}
 
-    def decorate(command: Callable[[S, Terminal], None]) -> Callable[..., None]:
+    def decorate(command: Callable[[SettingsT, Terminal], None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**texts: object) -> None:
             output = build_settings(OutputOptions, texts)

@@ -20,7 +20,7 @@ MAX_CLASSES = 30
 CORRECT_COLORS = ((222, 238, 250), (24, 100, 171))
 ERROR_COLORS = ((255, 236, 217), (217, 72, 15))
 """Background colors from few to all images of a row. Text on them is black or white, legible on any terminal."""
-BINS = 15
+RELIABILITY_BINS = 15
 """Bins of confidence, as in `inference.metrics`."""
 BARS = "▁▂▃▄▅▆▇█"
 MIN_CALIBRATION_IMAGES = 50
@@ -145,7 +145,7 @@ def calibration(terminal: Terminal, metrics: dict[str, Any]) -> None:
 
 def _spark(bins: Sequence[dict[str, Any]]) -> str:
     """Return a bar per bin of confidence, from the first to the last with images; its height is the accuracy."""
-    heights = {math.ceil(row["confidence"] * BINS - 1e-9): row["accuracy"] for row in bins}
+    heights = {math.ceil(row["confidence"] * RELIABILITY_BINS - 1e-9): row["accuracy"] for row in bins}
     bars = {number: BARS[min(int(height * len(BARS)), len(BARS) - 1)] for number, height in heights.items()}
     return "".join(bars.get(number, " ") for number in range(min(bars), max(bars) + 1))
 

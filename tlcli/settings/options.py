@@ -25,7 +25,7 @@ HARDWARE = "Hardware"
 MACHINES = "More machines"
 CACHE = "Cache"
 
-S = TypeVar("S")
+SettingsT = TypeVar("SettingsT")
 
 
 class Option(TypedDict, total=False):
@@ -136,7 +136,7 @@ def as_group(field: dataclasses.Field[Any]) -> OptionGroup | None:
     return cast(OptionGroup, field.metadata) if "settings" in field.metadata else None
 
 
-def build_settings(settings: type[S], given: Mapping[str, Any]) -> S:
+def build_settings(settings: type[SettingsT], given: Mapping[str, Any]) -> SettingsT:
     """Build settings from the values of a command line.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.checks import at_least
-from tlcli.settings.common_options import VIEWS
+from tlcli.settings.common_options import VIEWS_OPTION
 from tlcli.settings.options import LAYERS, Option
 
 
@@ -47,7 +47,7 @@ class TrainingSettings:
             unset="train all epochs",
         ),
     )
-    views: int | None = field(default=None, metadata=VIEWS)
+    views: int | None = field(default=None, metadata=VIEWS_OPTION)
 
     def __post_init__(self) -> None:
         for option, value in (("--epochs", self.epochs), ("--patience", self.patience), ("--views", self.views)):

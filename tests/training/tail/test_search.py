@@ -15,7 +15,7 @@ from tlcli.errors import ArtifactError
 from tlcli.features.network import open_network
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
-from tlcli.settings.augmentation import FROM_SCRATCH, Augmentation
+from tlcli.settings.augmentation import FROM_SCRATCH_AUGMENTATION, Augmentation
 from tlcli.training.classifier import train_classifier
 from tlcli.training.tail import checkpoints
 from tlcli.training.tail.candidates import candidates_for
@@ -171,7 +171,7 @@ def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tm
 @pytest.mark.parametrize(
     ("asked", "first", "last"),
     [
-        (None, None, FROM_SCRATCH),
+        (None, None, FROM_SCRATCH_AUGMENTATION),
         (Augmentation(), Augmentation(), Augmentation()),
     ],
 )
