@@ -70,7 +70,7 @@ def train(loader, digests):
     return time.monotonic() - started, source.waited
 
 
-with ImageLoader(frozen.order(augmented=True), workers=1, ahead=96) as loader:
+with ImageLoader(frozen.decode_options(augmented=True), workers=1, ahead=96) as loader:
     loader.start()
     started = time.monotonic()
     images = list(loader.load_views((path, 1) for path in paths))

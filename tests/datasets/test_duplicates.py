@@ -33,7 +33,7 @@ def test_a_warning_names_images_in_two_classes(report):
     assert [warning for warning in report.warnings if "a/1 = b/1" in warning and "class" in warning]
 
 
-def settled(sizes, *, cross_validated):
+def splits(sizes, *, cross_validated):
     samples = [Sample(path="", label=label, split="train") for label, size in enumerate(sizes) for _ in range(size)]
     return SplitDataset(samples=tuple(samples), digests=(b"",) * len(samples), cross_validated=cross_validated)
 
@@ -43,14 +43,14 @@ def dataset(*classes):
 
 
 def test_warnings_about_small_classes_and_imbalance(report):
-    describe_balance(dataset("many", "few"), settled([80, 7], cross_validated=False), report, balanced=False)
+    describe_balance(dataset("many", "few"), splits([80, 7], cross_validated=False), report, balanced=False)
     assert len(report.warnings) == 2
     assert "few" in report.warnings[0]
     assert "--balance" in report.warnings[1]
 
 
 def test_no_warning_for_balanced_classes(report):
-    describe_balance(dataset("a", "b"), settled([80, 20], cross_validated=False), report, balanced=False)
+    describe_balance(dataset("a", "b"), splits([80, 20], cross_validated=False), report, balanced=False)
     assert report.warnings == []
 
 

@@ -141,32 +141,32 @@ def dataset(*splits_and_sizes):
 
 def test_images_without_a_split_are_held_out_by_fraction():
     data, digests = dataset((None, 100))
-    settled = split_dataset(data, digests, (), fraction=0.2, seed=0)
-    assert not settled.cross_validated
-    assert settled.digests == tuple(digests)
-    assert len(settled.indices("train")) + len(settled.indices("validation")) == 200
-    assert 20 <= len(settled.indices("validation")) <= 60
+    splits = split_dataset(data, digests, (), fraction=0.2, seed=0)
+    assert not splits.cross_validated
+    assert splits.digests == tuple(digests)
+    assert len(splits.indices("train")) + len(splits.indices("validation")) == 200
+    assert 20 <= len(splits.indices("validation")) <= 60
 
 
 def test_the_splits_of_data_are_kept():
     data, digests = dataset(("train", 20), ("validation", 5), ("test", 7))
-    settled = split_dataset(data, digests, (), fraction=None, seed=0)
-    assert [sample.split for sample in settled.samples] == [sample.split for sample in data.samples]
-    assert not settled.cross_validated
+    splits = split_dataset(data, digests, (), fraction=None, seed=0)
+    assert [sample.split for sample in splits.samples] == [sample.split for sample in data.samples]
+    assert not splits.cross_validated
 
 
 def test_only_training_images_are_held_out():
     data, digests = dataset(("train", 100), ("test", 100))
-    settled = split_dataset(data, digests, (), fraction=0.3, seed=0)
-    assert len(settled.indices("test")) == 200
-    assert settled.indices("validation")
-    assert all(sample.path.startswith("test") for sample in settled.samples if sample.split == "test")
+    splits = split_dataset(data, digests, (), fraction=0.3, seed=0)
+    assert len(splits.indices("test")) == 200
+    assert splits.indices("validation")
+    assert all(sample.path.startswith("test") for sample in splits.samples if sample.split == "test")
 
 
 def test_without_fraction_and_validation_folds_are_used():
-    settled = split_dataset(*dataset((None, 5)), (), fraction=None, seed=0)
-    assert settled.cross_validated
-    assert len(settled.indices("train")) == 10
+    splits = split_dataset(*dataset((None, 5)), (), fraction=None, seed=0)
+    assert splits.cross_validated
+    assert len(splits.indices("train")) == 10
 
 
 def test_unusable_images_are_removed_and_do_not_move_others():

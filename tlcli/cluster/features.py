@@ -78,13 +78,13 @@ class FeatureWorker:
     Args:
         recipe: Of the network.
         content: The ingredients of the driver's store.
-        order: What decoding processes do; it knows what the driver's cache has already.
+        options: How decoder processes handle images; `known` lists what the driver's cache already has.
 
     Raises:
         ArtifactError: on the worker's machine the network is another one.
     """
 
-    def __init__(self, recipe: WorkerSpec, content: dict[str, Any], order: DecodeOptions) -> None:
+    def __init__(self, recipe: WorkerSpec, content: dict[str, Any], options: DecodeOptions) -> None:
         network = open_network(
             recipe.network,
             recipe.compute,
@@ -102,7 +102,7 @@ class FeatureWorker:
         self._frozen = frozen
         self._content = content
         self._batch_size = pick_batch_size(recipe.compute.batch_size, network.device)
-        self._loader = ImageLoader(order, workers=recipe.compute.worker_count())
+        self._loader = ImageLoader(options, workers=recipe.compute.worker_count())
 
     def __call__(self, task: FeatureTask) -> FeatureAnswer:
         """Compute a task's features."""
@@ -157,8 +157,8 @@ class ClusterExtractor:
         if self._cluster is None:
             self._cluster = self._stack.enter_context(ray_cluster(self._settings, compute.device, report))
         compute = replace(compute, device=self._cluster.device, precision=frozen.network.precision)
-        order = frozen.order(store, augmented=store is frozen.augmented)
-        worker = functools.partial(FeatureWorker, replace(self._recipe, compute=compute), store.content, order)
+        options = frozen.decode_options(store, augmented=store is frozen.augmented)
+        worker = functools.partial(FeatureWorker, replace(self._recipe, compute=compute), store.content, options)
         size = max(1, min(self._settings.part_size, PART_BYTES // store.row_bytes()))
         parts = [todo[start : start + size] for start in range(0, len(todo), size)]
         tasks = [

@@ -173,7 +173,7 @@ def _write(
         info=info,
         epochs=classifier.lines,
         predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
-        splits=splits_by_digest(images.settled, images.extraction.digests),
+        splits=splits_by_digest(images.splits, images.extraction.digests),
         report=run_report(info, classifier, settings, name=name, report=report),
         onnx=classifier.onnx,
     )

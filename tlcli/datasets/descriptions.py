@@ -61,13 +61,13 @@ def describe_duplicates(duplicates: Duplicates, report: Reporter) -> None:
             )
 
 
-def describe_balance(dataset: Dataset, split: SplitDataset, report: Reporter, *, balanced: bool) -> None:
+def describe_balance(dataset: Dataset, splits: SplitDataset, report: Reporter, *, balanced: bool) -> None:
     """Warn about classes that are too small to split, and about classes of very different sizes."""
-    counts = Counter(sample.label for sample in split.samples if sample.split == "train")
+    counts = Counter(sample.label for sample in splits.samples if sample.split == "train")
     small = [name for label, name in enumerate(dataset.classes) if counts[label] < SMALL_CLASS]
     if small:
         names = ", ".join(small[:5]) + (", ..." if len(small) > 5 else "")
-        held_out_by_us = not split.cross_validated and not dataset.has_split("validation")
+        held_out_by_us = not splits.cross_validated and not dataset.has_split("validation")
         effect = "none of their images are held out" if held_out_by_us else "their metrics are unreliable"
         report.warn(
             f"{len(small)} of {len(dataset.classes)} classes have fewer than {SMALL_CLASS} images ({names}): {effect}."

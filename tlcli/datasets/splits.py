@@ -111,13 +111,13 @@ def split_dataset(
         seed=seed,
     )
     kept = [(sample, digests[index] or b"") for sample, index in zip(samples, read, strict=True) if index not in failed]
-    split = SplitDataset(
+    splits = SplitDataset(
         samples=tuple(sample for sample, _ in kept),
         digests=tuple(digest for _, digest in kept),
         cross_validated=fraction is None and not dataset.has_split("validation"),
     )
-    _check(dataset, split)
-    return split
+    _check(dataset, splits)
+    return splits
 
 
 def assign_splits(
@@ -136,15 +136,15 @@ def assign_splits(
     return assigned
 
 
-def _check(dataset: Dataset, split: SplitDataset) -> None:
-    counts = Counter(sample.label for sample in split.samples if sample.split == "train")
+def _check(dataset: Dataset, splits: SplitDataset) -> None:
+    counts = Counter(sample.label for sample in splits.samples if sample.split == "train")
     for label, name in enumerate(dataset.classes):
         if not counts[label]:
             raise DataError(
                 f"class {name!r} has no usable image to train on in {dataset.root}. Add images, or remove the class.",
                 path=dataset.root,
             )
-    if not split.cross_validated and not split.indices("validation"):
+    if not splits.cross_validated and not splits.indices("validation"):
         raise DataError(
             f"no image of {dataset.root} was held out for validation: classes with fewer than {SMALL_CLASS} images "
             "stay in train. Use a larger --validation-fraction, or remove the option to use five folds.",
@@ -152,13 +152,13 @@ def _check(dataset: Dataset, split: SplitDataset) -> None:
         )
 
 
-def splits_by_digest(split: SplitDataset, digests: Iterable[bytes | None]) -> dict[bytes, str]:
+def splits_by_digest(splits: SplitDataset, digests: Iterable[bytes | None]) -> dict[bytes, str]:
     """Return the split of each digest; `failed` for images that could not be used.
 
     An image that is in several splits counts as train if one of them is train.
     """
-    splits = {digest: "failed" for digest in digests if digest is not None}
-    for sample, digest in zip(split.samples, split.digests, strict=True):
-        if splits[digest] != "train":
-            splits[digest] = sample.split or "train"
-    return splits
+    by_digest = {digest: "failed" for digest in digests if digest is not None}
+    for sample, digest in zip(splits.samples, splits.digests, strict=True):
+        if by_digest[digest] != "train":
+            by_digest[digest] = sample.split or "train"
+    return by_digest

@@ -89,7 +89,7 @@ class Frozen:
             on_damage=lambda path: report.warn(f"{path} is damaged (its checksum differs); it is made again."),
         )
 
-    def order(self, known: FeatureStore | None = None, *, augmented: bool = False) -> DecodeOptions:
+    def decode_options(self, known: FeatureStore | None = None, *, augmented: bool = False) -> DecodeOptions:
         """What decoding processes do with images, but not with those in `known`; only `augmented` ones distort."""
         return DecodeOptions(
             preprocessing=self.network.preprocessing,
@@ -275,9 +275,9 @@ def extract_here(
     """The `Extractor` of this process."""
     batch_size, workers = pick_batch_size(compute.batch_size, frozen.network.device), compute.worker_count()
     report.detail(f"  {workers} decoding processes, {batch_size} images a batch")
-    order = frozen.order(store, augmented=store is frozen.augmented)
+    options = frozen.decode_options(store, augmented=store is frozen.augmented)
     ahead = AHEAD_BYTES // math.prod(frozen.network.preprocessing.shape)
-    with ImageLoader(order, workers=workers, ahead=ahead) as loader:
+    with ImageLoader(options, workers=workers, ahead=ahead) as loader:
         extract(
             paths,
             todo,

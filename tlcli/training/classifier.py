@@ -47,7 +47,7 @@ class Evaluation:
     rows: list[dict[str, Any]]
     """Of `predictions.parquet`, N of them."""
     images: list[int]
-    """Their positions in `settled`."""
+    """Their positions in `splits`."""
     logits: npt.NDArray[np.float32]
     """[N, k]."""
 
@@ -130,7 +130,7 @@ def _train_head(settings: FinetuneSettings, dataset: Dataset, network: Network, 
     """With everything before the head frozen: an exact fit on features."""
     started = time.monotonic()
     frozen, images, selection, feature_seconds = _fit_head(settings, dataset, network, report)
-    rows, test = images.rows("train" if images.settled.cross_validated else "validation"), images.rows("test")
+    rows, test = images.rows("train" if images.splits.cross_validated else "validation"), images.rows("test")
 
     def judge_test() -> npt.NDArray[np.float32] | None:
         if not test:
@@ -258,10 +258,10 @@ def _has_start(settings: FinetuneSettings, network: Network, report: Reporter) -
 
 def _images_hash(images: UsableImages) -> str:
     """Of the images that are learnt from and judged by, with their labels, in order: not of their names."""
-    settled = images.settled
+    splits = images.splits
     rows = [
         [digest.hex(), sample.label, sample.split]
-        for digest, sample in zip(settled.digests, settled.samples, strict=True)
+        for digest, sample in zip(splits.digests, splits.samples, strict=True)
     ]
     return hashlib.sha256(canonical_json(rows)).hexdigest()[:16]
 
@@ -275,7 +275,7 @@ def _evaluate(
     method: str | None = None,
 ) -> Evaluation:
     """Metrics and predictions of the images `rows`, from their logits [len(rows), k]."""
-    samples = [images.settled.samples[row] for row in rows]
+    samples = [images.splits.samples[row] for row in rows]
     classes = images.dataset.classes
     found = calibrated_probabilities(logits, calibration.temperature, calibration.log_prior)
     said = logits.argmax(axis=1)

@@ -32,7 +32,7 @@ class UsableImages:
     dataset: Dataset
     extraction: Extraction
     duplicates: Duplicates
-    settled: SplitDataset
+    splits: SplitDataset
     lost: dict[str, str] = field(default_factory=dict)
     """Why an image, by its path, could not be read again during the run; grows while images are streamed."""
 
@@ -42,24 +42,24 @@ class UsableImages:
         return len(self.dataset.classes)
 
     def rows(self, split: str) -> list[int]:
-        """Positions in `settled` of the images of a split."""
-        return self.settled.indices(split)
+        """Positions in `splits` of the images of a split."""
+        return self.splits.indices(split)
 
     def readable(self, split: str) -> list[int]:
         """Those of a split that were not lost."""
-        return [row for row in self.rows(split) if self.settled.samples[row].path not in self.lost]
+        return [row for row in self.rows(split) if self.splits.samples[row].path not in self.lost]
 
     def labels(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
         """int64 [len(rows)]."""
-        return np.array([self.settled.samples[row].label for row in rows], np.int64)
+        return np.array([self.splits.samples[row].label for row in rows], np.int64)
 
     def paths(self, rows: Sequence[int]) -> list[str]:
         """The files of some rows."""
-        return [self.settled.samples[row].path for row in rows]
+        return [self.splits.samples[row].path for row in rows]
 
     def digests(self, rows: Sequence[int]) -> list[bytes]:
         """SHA-256 of the files of some rows."""
-        return [self.settled.digests[row] for row in rows]
+        return [self.splits.digests[row] for row in rows]
 
 
 def held_out(dataset: Dataset, settings: FinetuneSettings) -> float | None:
@@ -84,11 +84,11 @@ def settle_images(
     if duplicates.extra or extraction.failures:
         report.note(f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}")
     fraction = held_out(dataset, settings)
-    settled = split_dataset(
+    splits = split_dataset(
         dataset, extraction.digests, extraction.failures, fraction=fraction, seed=settings.network.seed
     )
-    describe_balance(dataset, settled, report, balanced=settings.balance)
-    return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, settled=settled)
+    describe_balance(dataset, splits, report, balanced=settings.balance)
+    return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, splits=splits)
 
 
 def scan(dataset: Dataset, network: Network, workers: int, report: Reporter) -> tuple[Extraction, float]:

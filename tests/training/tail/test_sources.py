@@ -63,8 +63,8 @@ def stream(frozen, paths, digests, report):
     """What a source that decodes images gives for some batches, in each epoch."""
 
     def load(batches, view_of=plain, *, epochs=(0,), workers=2, given=frozen, files=paths):
-        order = given.order(augmented=view_of is not plain)
-        with ImageLoader(order, workers=workers) as loader:
+        options = given.decode_options(augmented=view_of is not plain)
+        with ImageLoader(options, workers=workers) as loader:
             source = StreamedSource(given, loader, files, digests, view_of, {}, report)
             return [list(source.load(batches, epoch)) for epoch in epochs]
 

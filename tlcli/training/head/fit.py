@@ -60,16 +60,16 @@ def fit_head(
     Raises:
         DataError: nobody is left to judge, or a feature is not finite.
     """
-    settled = images.settled
-    train = settled.indices("train")
+    splits = images.splits
+    train = splits.indices("train")
     digests = images.digests(train)
     rows = StoredRows(frozen, digests, views)
     features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
     labels = torch.from_numpy(np.tile(images.labels(train), views + 1))
     device = frozen.network.head_device()
     with report.task("Head", len(L2S), "fits") as advance:
-        if not settled.cross_validated:
-            validation = settled.indices("validation")
+        if not splits.cross_validated:
+            validation = splits.indices("validation")
             selection = select_holdout(
                 features,
                 labels,
@@ -81,7 +81,7 @@ def fit_head(
                 progress=advance,
             )
         else:
-            keys = group_keys([settled.samples[row] for row in train], digests)
+            keys = group_keys([splits.samples[row] for row in train], digests)
             if len(set(keys)) < 2:
                 raise DataError(
                     f"all images of {settings.data} are copies of one, or in one group of --group-by, so none can "

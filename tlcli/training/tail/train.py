@@ -211,9 +211,9 @@ def open_source(
         return 0 if not augmented else 1 + (epoch if views is None else epoch % views)
 
     if not _cacheable(frozen) or (augmented and views is None):
-        order = frozen.order(augmented=augmented)
+        options = frozen.decode_options(augmented=augmented)
         workers, ahead = settings.compute.worker_count(), 3 * (settings.compute.batch_size or BATCH_SIZE)
-        with ImageLoader(order, workers=workers, ahead=ahead) as loader:
+        with ImageLoader(options, workers=workers, ahead=ahead) as loader:
             if augmented:
                 loader.start()  # they import torch, which no epoch should be seen waiting for
             yield StreamedSource(frozen, loader, paths, digests, view_of, images.lost, report)
