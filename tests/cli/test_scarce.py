@@ -112,7 +112,7 @@ def test_read_only_working_directory(photos, trained, tmp_path):
     assert_works(train(photos, tmp_path, before=lock))
     done = call("finetune", photos, "--cache", tmp_path / "cache", before=lock)
     assert done.returncode == 5, done.stderr
-    assert "read-only. Choose another place" in done.stderr
+    assert "read-only. Choose another location" in done.stderr
 
 
 @pytest.mark.slow

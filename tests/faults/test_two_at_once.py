@@ -100,7 +100,7 @@ def test_without_locks_commands_work_and_warn_once(trials, empty, made, images, 
         for command, usual in ((finetune, DONE), (predict, SOME_FAILED)):
             outcome = server.run(command, folder, flock=code)
             assert outcome.code == usual, outcome.output
-            assert outcome.output.count("has no locks") == 1
+            assert outcome.output.count("does not support locks") == 1
             assert os.strerror(code) in outcome.output
         assert (run_in(folder / "run"), features_in(folder / "cache"), (folder / "rows.csv").read_bytes()) == expected
 

@@ -30,7 +30,7 @@ from tlcli.cli import (  # noqa: F401 - imported to register the commands
 )
 from tlcli.cli.app import app, open_terminal
 from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error, out_of_memory
-from tlcli.interrupts import stop
+from tlcli.interrupts import raise_or_defer
 from tlcli.processes import PeerStopped, launched
 
 RESUME_HINTS = {
@@ -98,11 +98,11 @@ def _open_streams() -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
     signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
-    signal.signal(signal.SIGALRM, lambda *_: stop(Stopped(number)))
+    signal.signal(signal.SIGALRM, lambda *_: raise_or_defer(Stopped(number)))
     if launched().rank:  # rank 0 saves at the end of its step, for which it needs the other ranks
         signal.alarm(SAVING_SECONDS)
     else:
-        stop(Stopped(number))
+        raise_or_defer(Stopped(number))
 
 
 def _reraise_stopped(unraisable: sys.UnraisableHookArgs) -> None:

@@ -20,7 +20,7 @@ from tlcli.exporting.comparison import Exported, Pixels, Values
 from tlcli.exporting.errors import refusing
 from tlcli.exporting.torch_program import taken
 from tlcli.images.preprocess import Preprocessing
-from tlcli.interrupts import aside
+from tlcli.interrupts import run_in_thread
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -59,7 +59,7 @@ def onnx_model(traced: ExportedProgram, entry: str) -> ModelProto:
         return file.getvalue()
 
     with refusing("torch can't say this network in ONNX", "Try --format torch or timm."), silence_exporters():
-        model = onnx.load_from_string(aside(exporting))
+        model = onnx.load_from_string(run_in_thread(exporting))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
         del value.metadata_props[:]

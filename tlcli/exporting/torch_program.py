@@ -17,7 +17,7 @@ from tlcli.exporting.calibrated_network import Calibrated
 from tlcli.exporting.comparison import Exported, Pixels, Values, normalized
 from tlcli.exporting.errors import refusing
 from tlcli.images.preprocess import Preprocessing
-from tlcli.interrupts import aside
+from tlcli.interrupts import run_in_thread
 
 ABOUT = "tlcli.json"
 """The file, within a `.pt2`, that describes it."""
@@ -40,7 +40,7 @@ def trace(network: Calibrated, preprocessing: Preprocessing, *, with_preprocessi
         silence_exporters(),
     ):
         batches = ({0: Dim("batch")},)
-        traced = aside(lambda: torch.export.export(network.eval(), (example,), dynamic_shapes=batches))
+        traced = run_in_thread(lambda: torch.export.export(network.eval(), (example,), dynamic_shapes=batches))
     for module in traced.graph_module.modules():
         if isinstance(module, GraphModule):
             for node in module.graph.nodes:
@@ -52,14 +52,14 @@ def torch_file(traced: ExportedProgram, about: dict[str, object]) -> bytes:
     """The content of a `.pt2` file."""
     file = io.BytesIO()
     with refusing("torch can't save this network", "Try --format timm."), silence_exporters():
-        aside(lambda: torch.export.save(traced, file, extra_files={ABOUT: json.dumps(about)}))
+        run_in_thread(lambda: torch.export.save(traced, file, extra_files={ABOUT: json.dumps(about)}))
     return file.getvalue()
 
 
 def run_torch_file(content: bytes, preprocessing: Preprocessing, *, with_preprocessing: bool) -> Exported:
     """What a `.pt2` file says, once it is loaded."""
     with refusing("torch can't load what it saved of this network", "Try --format timm."), silence_exporters():
-        network = aside(lambda: torch.export.load(io.BytesIO(content)).module())
+        network = run_in_thread(lambda: torch.export.load(io.BytesIO(content)).module())
 
     def run(pixels: Pixels) -> tuple[Values, Values]:
         images = taken(pixels, preprocessing, with_preprocessing=with_preprocessing)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tlcli import processes
 from tlcli.errors import ArtifactError, DataError
-from tlcli.interrupts import unbroken
+from tlcli.interrupts import defer_interrupts
 from tlcli.training.tail.batches import Source, batches_of, to_device
 from tlcli.training.tail.gradients import Gradients, SharedGradients
 from tlcli.training.tail.optimizer import make_optimizer, schedule, set_learning_rate
@@ -180,7 +180,7 @@ class TailTrainer:
         before, waited, mark = state.seconds, self._train.waited - state.waited, time.monotonic()
         for rows, inputs in self._train.load([processes.share(batch) for batch in batches[state.step :]], number):
             step = before_it + state.step
-            with unbroken():
+            with defer_interrupts():
                 self.resumable = False
                 images = self._gradients.count(len(rows))
                 if images > 1:  # the others' images vanished since the run began
@@ -193,7 +193,7 @@ class TailTrainer:
             save()
         self._gradients.settle()
         judgment = self.evaluate()
-        with unbroken():
+        with defer_interrupts():
             self._end_epoch(judgment, rate_at(before_it + len(batches) - 1))
 
     def _end_epoch(self, judgment: Judgment, rate: float) -> None:
