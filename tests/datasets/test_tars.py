@@ -67,8 +67,8 @@ def test_too_many_shards_are_rejected(typed):
 
 def test_each_tar_is_listed_only_once(shard, monkeypatch):
     some = [shard(f"s-{number}.tar", [(f"{number}.jpg", b"x")]) for number in range(12)]
-    whole, listed = tars._listed, []
-    monkeypatch.setattr(tars, "_listed", lambda *given: listed.append(given[0]) or whole(*given))
+    whole, listed = tars._list_tar, []
+    monkeypatch.setattr(tars, "_list_tar", lambda *given: listed.append(given[0]) or whole(*given))
     for _ in range(2):
         for number, tar in enumerate(some):
             assert resolve_tar_member(f"{tar}/{number}.jpg").size > 0

@@ -170,17 +170,17 @@ def _read_tar(path: str, version: int) -> Tar:
     if (known := _listings.pop((path, version), None)) is None:
         if is_url(path):
             remote = RemoteFile(Url(path))
-            known = _listed(path, remote.stored.version, io.BufferedReader(remote, CHUNK))
+            known = _list_tar(path, remote.stored.version, io.BufferedReader(remote, CHUNK))
         else:
             with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes
-                known = _listed(path, version, file)
+                known = _list_tar(path, version, file)
         while _listings and sum(len(tar.entries) for tar in list(_listings.values())) > MAX_CACHED_FILES:
             _listings.pop(next(iter(list(_listings))), None)
     _listings[path, version] = known  # move it to the end, as most recently used
     return known
 
 
-def _listed(path: str, version: int, file: IO[bytes]) -> Tar:
+def _list_tar(path: str, version: int, file: IO[bytes]) -> Tar:
     skipped: Counter[str] = Counter()
     entries: dict[str, TarEntry] = {}
     labels: dict[str, bytes] = {}
