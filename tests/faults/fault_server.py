@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import tlcli.cli.main as cli
-from tlcli.commands import export, predict
+from tlcli.commands import export
 from tlcli.engines import onnx_export
 from tlcli.exporting import onnx_file
 from tlcli.exporting.calibrated_network import input_name
@@ -30,6 +30,7 @@ from tlcli.features import store
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images import loader
 from tlcli.images.worker import DecodedImage, read_image
+from tlcli.inference import rows
 from tlcli.training.tail import checkpoints
 
 TIME_LIMIT = 120
@@ -89,7 +90,7 @@ def cache_onnx_files(folder: Path):
 def speed_up(exports: Path):
     loader._DecoderProcess = InlineDecoder
     store.FLUSH_BYTES = 2000
-    predict.FLUSH = 2
+    rows.ROWS_PER_BATCH = 2
     checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9
     cache_onnx_engines(exports)
     cache_onnx_files(exports)
