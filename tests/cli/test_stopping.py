@@ -122,7 +122,8 @@ EXPORT = """
 import os, signal, sys, time
 import torch
 from tlcli.engines.onnx_export import export_onnx
-from tlcli.exporting.torch_program import trace
+from tlcli.exporting.network_input import NetworkInput
+from tlcli.exporting.torch_program import export_program
 from tlcli.images.preprocess import Preprocessing
 
 class Signal(BaseException):
@@ -150,7 +151,7 @@ try:
     if sys.argv[1] == "onnx":
         export_onnx(Signalling(3, 2), preprocessing)
     else:
-        trace(Signalling(3, 2), preprocessing, with_preprocessing=False)
+        export_program(Signalling(3, 2), NetworkInput(preprocessing=preprocessing, takes_pixels=False))
 except Signal:
     os.write(1, b"arrived")
 os._exit(0)  # like the command, without waiting for the tracing thread

@@ -25,7 +25,7 @@ import tlcli.cli.main as cli
 from tlcli.commands import export
 from tlcli.engines import onnx_export
 from tlcli.exporting import onnx_file
-from tlcli.exporting.calibrated_network import input_name
+from tlcli.exporting.network_input import NetworkInput
 from tlcli.features import store
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images import loader
@@ -75,16 +75,16 @@ def cache_onnx_engines(folder: Path):
 
 def cache_onnx_files(folder: Path):
     """The same for the `export` command: the ONNX file is made once, but checked every time."""
-    make = export._onnx
+    make = export._export_file
 
-    def cached(run, backbone, settings, images, report):
+    def cached(run, backbone, settings, calibration, report):
         path = folder / f"{run.info['sha256']}.exported"
         if not path.exists():
-            write_whole(path, make(run, backbone, settings, images, report)[0])
+            write_whole(path, make(run, backbone, settings, calibration, report)[0])
         content = path.read_bytes()
-        return content, onnx_file.run_onnx_file(content, input_name(with_preprocessing=False), run.preprocessing)
+        return content, onnx_file.load_onnx(content, NetworkInput(preprocessing=run.preprocessing, takes_pixels=False))
 
-    export._onnx = cached
+    export._export_file = cached
 
 
 def speed_up(exports: Path):
