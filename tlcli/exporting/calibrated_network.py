@@ -50,7 +50,7 @@ class CalibratedNetwork(nn.Module):
 
 
 def export_metadata(run: Run, network_input: NetworkInput) -> dict[str, object]:
-    """Return what users of an export need to know, as JSON; docs/export.md explains the keys, the same in every format."""
+    """Return what users of an export need to know, as JSON, the same in every format; see docs/export.md."""
     return {
         "format_version": FORMAT,
         "tlcli_version": tlcli.__version__,
