@@ -68,7 +68,7 @@ def _parameter(declared: DeclaredOption) -> inspect.Parameter:
     elif option.get("negated"):
         default = False
     shown: dict[str, Any] = {
-        "help": help_text(option, escape=True),
+        "help": _help(option),
         "metavar": option.get("metavar"),
         "rich_help_panel": option.get("panel"),
         "min": option.get("minimum"),
@@ -82,7 +82,7 @@ def _parameter(declared: DeclaredOption) -> inspect.Parameter:
     )
 
 
-def help_text(option: Option, *, escape: bool = False) -> str:
-    """Return the help of an option with its default, if that isn't a value that Typer shows."""
+def _help(option: Option) -> str:
+    """Return the help of an option, with the meaning of None, its default; Typer adds defaults that are values."""
     text = option["help"] + (f"  [default: {option['unset']}]" if "unset" in option else "")
-    return MARKUP.sub(r"\\[", text) if escape else text
+    return MARKUP.sub(r"\\[", text)

@@ -54,7 +54,7 @@ class PredictSettings:
     explain: Location | None = field(
         default=None,
         metadata=Option(
-            help="Also write to this folder which regions of each image support its label (Grad-CAM).",
+            help="Also write images to this folder that show which regions support the label (Grad-CAM).",
             metavar="DIR",
             panel=WHY_PANEL,
             parse=parse_location,
