@@ -35,8 +35,9 @@ format: $(VENV)/.linted
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# build/docs/index.html, and docs/reference.md for readers on a code hosting site. Any warning is an error.
+# build/docs/index.html, docs/cli.md from the help texts, and docs/reference.md from the docstrings. Any warning is an error.
 docs: $(VENV)/.documented
+	$(BIN)/python docs/cli.py
 	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
 	$(BIN)/python -m sphinx -q -E -W --keep-going -b markdown docs build/docs-markdown
 	cp build/docs-markdown/reference.md docs/reference.md
@@ -59,7 +60,7 @@ bench: $(VENV)/.tested
 		$(BIN)/python benchmarks/head.py $(FEATURES); rm $(FEATURES); fi
 	if [ -n "$(OTHERS)" ]; then benchmarks/others/beside.sh "$(DATA)" "$(OTHERS)" "$(TIMM)"; fi
 
-# The images in README.md, from sample_data; needs Chromium.
+# The images in the documentation, from sample_data. Requires Chromium.
 gallery: $(VENV)/.tested
 	$(BIN)/python docs/gallery.py
 

@@ -29,6 +29,7 @@ RUNS = {
 }
 SIGNATURES = """
 import json, typer
+import tlcli.cli.main
 from tlcli.cli.app import app
 
 def walk(node, name):
@@ -38,7 +39,7 @@ def walk(node, name):
     else:
         yield name, {
             "/".join([*p.opts, *p.secondary_opts]): [
-                getattr(p, "rich_help_panel", None), p.make_metavar(typer.Context(node)), repr(p.default), p.required
+                getattr(p, "rich_help_panel", None), p.metavar, repr(p.default), p.required
             ]
             for p in node.params
         } | {"epilog": node.epilog}

@@ -60,7 +60,7 @@ class InMemoryLoader:
 def usable_images(digests):
     """All images, in train."""
     split = SplitDataset(samples=tuple(samples), digests=tuple(digests), cross_validated=False)
-    return UsableImages(dataset=None, extraction=Extraction(digests=list(digests)), duplicates=None, split=split)
+    return UsableImages(dataset=None, extraction=Extraction(digests=list(digests)), duplicates=None, splits=split)
 
 
 def train(loader, digests):

@@ -34,7 +34,7 @@ def read_image(path, order, view=0):
     time.sleep({DECODING})
     return worker.DecodedImage(digest=hashlib.sha256(path.encode()).digest(), size=1, modified=2, read=3, pixels=pixels)
 worker.read_image = read_image
-worker.main()
+worker.run_worker()
 """
 
 

@@ -30,7 +30,7 @@ def section(name, node):
     arguments = [parameter for parameter in node.params if parameter.param_type_name == "argument"]
     groups = hasattr(node, "commands")
     words = [name, "[OPTIONS]", *(["COMMAND [ARGS]..."] if groups else [argument.metavar for argument in arguments])]
-    parts = [f"## {name}", f"```\n{' '.join(words)}\n```", unwrap(node.help)]
+    parts = [f"## {name}", f"```\n{' '.join(words)}\n```", node.help]
     if groups:
         links = [f"[{key}](#{f'{name} {key}'.replace(' ', '-')})" for key in node.commands]
         parts.append("Commands: " + ", ".join(links) + ".")
@@ -63,11 +63,6 @@ def line(parameter):
             names = f"`{flags} {parameter.type_descriptor.annotation.__name__.upper()}`"
     required = " Required." if parameter.required and parameter.param_type_name == "option" else ""
     return f"- {names}: {text}{required}" + (f" Default: {default}." if default else "")
-
-
-def unwrap(text):
-    """Paragraphs on one line each."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def page():

@@ -1,4 +1,4 @@
-"""How Sphinx renders these pages and the docstrings: `make docs`."""
+"""Sphinx configuration for the pages and the docstrings: `make docs`."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ project = "tlcli"
 author = project_copyright = "The tlcli authors"
 release = tlcli.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_markdown_builder"]
-# reference.md is what `make docs` renders reference.rst to, for readers on a code hosting site.
+# `make docs` renders reference.rst to reference.md, for readers on a code hosting site.
 exclude_patterns = ["reference.md"]
 html_theme = "alabaster"
 html_theme_options = {
@@ -22,8 +22,8 @@ html_theme_options = {
     "description": "Transfer learning from the command line",
 }
 html_show_sourcelink = html_copy_source = False
-default_role = "literal"  # so that `name` is code in all docstrings
-highlight_language = "none"  # unless a block says so
+default_role = "literal"  # `name` is code in docstrings
+highlight_language = "none"  # for blocks without a language
 toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
@@ -33,7 +33,7 @@ markdown_anchor_sections = markdown_anchor_signatures = True
 
 
 def google(app, what, name, obj, options, lines):
-    """Sections of docstrings; not of attributes, of which Napoleon would take all before a colon for a type."""
+    """Convert Google-style sections. Skip attributes: Napoleon would take text before a colon for a type."""
     if what not in {"attribute", "property"}:
         lines[:] = GoogleDocstring(list(lines), Config(), app, what, name, obj, options).lines()
 
@@ -50,12 +50,12 @@ def list_options(app, what, name, obj, options, lines):
 
 
 def to_source(app, name, source):
-    """Pages link to the rendered reference, which is none of Sphinx's own, and to files beyond docs/: no links here."""
+    """Link to reference.rst instead of the rendered page, and remove links to files outside docs/."""
     source[0] = re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", source[0].replace("(reference.md)", "(reference.rst)"))
 
 
 def through(self, node):
-    """The Markdown builder doesn't know the node that a lone * in a signature is."""
+    """Render the node of a lone * in a signature, which the Markdown builder does not support."""
 
 
 def setup(app):

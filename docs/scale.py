@@ -1,7 +1,7 @@
-"""What a billion images take: the arithmetic behind docs/scale.md, from rates that were measured.
+"""Estimate what a billion images need: compute the tables of docs/scale.md from measured rates.
 
 usage: python docs/scale.py            prints the tables
-       python docs/scale.py --write    puts them into docs/scale.md, which a test compares with this
+       python docs/scale.py --write    writes them to docs/scale.md; a test compares the page with this script
 """
 
 import sys
@@ -14,45 +14,45 @@ from tlcli.features.store import FeatureStore
 
 BILLION, MILLION, HOUR, DAY = 10**9, 10**6, 3600, 86_400
 
-# Measured on two cores of a server, default backbone at 224 pixels (benchmarks/RESULTS.md says how and when).
+# Measured on two cores of a server, default backbone at 224 pixels (see benchmarks/RESULTS.md for when and how).
 IMAGE = 28_142
-"""Bytes of an image: the mean of 3,781 photographs, most of them 400 x 534 pixels."""
+"""Mean bytes per image file, over 3,781 photographs, most of them 400 x 534 pixels."""
 DECODE = 2.18e-3
-"""Core-seconds to read and decode one (steady.py)."""
+"""Core-seconds to read and decode an image (steady.py)."""
 DECODE_LARGE = 39.0e-3
-"""The same of one with 12 megapixels (decode.py)."""
+"""Core-seconds to read and decode an image with 12 megapixels (decode.py)."""
 NETWORK = 6.16e-3
-"""Core-seconds of its forward pass in ONNX Runtime, fp32 (steady.py)."""
+"""Core-seconds of a forward pass in ONNX Runtime, fp32 (steady.py)."""
 SHARE = 0.95
-"""Of the limit that these two set, what `cache-features` runs at (steady.py)."""
+"""Share of the limit set by decoding and forward pass that `cache-features` reaches (steady.py)."""
 EPOCH, EPOCH_AUGMENTED, EPOCH_OF = 3.4, 16.9, 3_068
-"""Seconds of two cores for an epoch of so many images behind `blocks.5`, from the cache and augmented (tails.py)."""
+"""Seconds per epoch on two cores, from the cache and augmented, and its images; cut after `blocks.5` (tails.py)."""
 HELD = 1500
-"""Bytes of memory that `cache-features` and `finetune` hold for each image: path, digest, place (linear.py)."""
+"""Bytes of memory per image in `cache-features` and `finetune`: path, digest, cache location (linear.py)."""
 LISTED = 1_000_000 / 15.4
-"""Paths a second until the first rows of `predict` are written, so at least the speed of listing (million.py)."""
+"""Paths per second until `predict` writes its first rows: a lower bound on the listing speed (million.py)."""
 HEAD, HEAD_ROWS = 22.0, 1_000_000
-"""Seconds of one fit of the head on so many vectors of 1,280 (head.py --scale 1000000)."""
+"""Seconds for one fit of the head, and its number of 1,280-dimensional vectors (head.py --scale 1000000)."""
 ROW = 49
-"""Bytes of a row of predictions in Parquet: 3,781 rows of `predict --out labels.parquet` took 186 kB."""
+"""Bytes per row of predictions in Parquet: 3,781 rows of `predict --out labels.parquet` take 186 kB."""
 
-# Measured by others: timm's own table, results/benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv, images a second of
-# tf_efficientnet_lite0 on an RTX 4090, 16 bits, channels-last, without decoding. We had no GPU to measure on.
+# Images per second of tf_efficientnet_lite0 on an RTX 4090, 16-bit, channels-last, without decoding, from timm's own
+# table (results/benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv). No GPU was available for our own measurements.
 GPU = 9_765.0
 
-# Assumed, and to be replaced by your own: US dollars.
+# Assumptions in US dollars. Replace them with your own.
 CORE_HOUR, GPU_HOUR = 0.04, 0.50
 STORED = 0.023
-"""A gigabyte of object storage, a month."""
+"""Object storage, per gigabyte and month."""
 GETS = 0.40
-"""A million requests to object storage; what is read within a region is free."""
+"""Object storage, per million requests; reading within a region is free."""
 DISK = 1e9
-"""Bytes a second from a local disk."""
+"""Read speed of a local disk, in bytes per second."""
 
 
 @dataclass(frozen=True)
 class Machines:
-    """One way to compute features: core-seconds and GPU-seconds an image."""
+    """One way to compute features, with core-seconds and GPU-seconds per image."""
 
     name: str
     core: float
@@ -60,7 +60,7 @@ class Machines:
 
     @property
     def cost(self) -> float:
-        """Dollars for a million images."""
+        """Return the cost in dollars per million images."""
         return MILLION * (self.core * CORE_HOUR + self.gpu * GPU_HOUR) / HOUR
 
 
@@ -73,13 +73,13 @@ WAYS = [
 
 
 def table(names, rows):
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def amount(number, unit, per=1000):
-    """With the prefix that fits, such as 5.1 TB."""
+    """Format a number with a metric prefix, for example `5.1 TB`."""
     prefixes = ["", "k", "M", "G", "T", "P"]
     while number >= per and len(prefixes) > 1:
         number /= per
@@ -88,9 +88,9 @@ def amount(number, unit, per=1000):
 
 
 def compute():
-    """Hours and dollars of a billion features, and machines for a day."""
+    """Return hours and cost of a billion features, and the machines needed to finish in a day."""
     return table(
-        ["a billion features", "core-hours", "GPU-hours", "machines to be done in a day", "dollars a million images"],
+        ["a billion features", "core-hours", "GPU-hours", "machines to finish in a day", "dollars per million images"],
         [
             [
                 way.name,
@@ -106,9 +106,9 @@ def compute():
 
 
 def training():
-    """Hours of an epoch over a billion images."""
+    """Return hours and cost of an epoch over a billion images."""
     return table(
-        ["an epoch over a billion, two layers trained", "core-hours", "dollars a million images"],
+        ["an epoch over a billion, later layers trained", "core-hours", "dollars per million images"],
         [
             [
                 name,
@@ -121,7 +121,7 @@ def training():
 
 
 def caches():
-    """Bytes of a cache at cuts of the default backbone."""
+    """Return the size of a cache at several cuts of the default backbone."""
     backbone = load_backbone("tf_efficientnet_lite0", "none", classes=2)
     rows = []
     for where in ("all", "blocks.5.3", "blocks.5.0", "blocks.4.0", "blocks.3.2", "blocks.2.1", "blocks.1.1"):
@@ -138,23 +138,23 @@ def caches():
                 f"{size * MILLION / 1e9 * STORED:.2f}",
             ]
         )
-    names = ["cut", "feature", "an image", "a billion", "times the image's file", "dollars a million a month"]
+    names = ["cut", "feature", "per image", "per billion", "times the image file", "dollars per million and month"]
     return table(names, rows)
 
 
 def network():
-    """What has to flow, and how fast."""
+    """Return the throughput and bandwidth that each device needs."""
     core = SHARE / (DECODE + NETWORK)
     return table(
-        ["", "images a second", "reads", "decoding cores it needs"],
+        ["", "images per second", "reads", "decoding cores needed"],
         [
-            ["one core, decoding and network", f"{core:,.0f}", amount(core * IMAGE * 8, "bit/s"), "-"],
+            ["one core, decoding and forward pass", f"{core:,.0f}", amount(core * IMAGE * 8, "bit/s"), "-"],
             ["a machine of 64 cores", f"{64 * core:,.0f}", amount(64 * core * IMAGE * 8, "bit/s"), "-"],
-            ["one GPU, fed", f"{GPU:,.0f}", amount(GPU * IMAGE * 8, "bit/s"), f"{GPU * DECODE / SHARE:,.0f}"],
+            ["one GPU", f"{GPU:,.0f}", amount(GPU * IMAGE * 8, "bit/s"), f"{GPU * DECODE / SHARE:,.0f}"],
             [
-                "one GPU, fed with 12 megapixels",
+                "one GPU, 12 megapixels",
                 f"{GPU:,.0f}",
-                "by their size",
+                "depends on file size",
                 f"{GPU * DECODE_LARGE / SHARE:,.0f}",
             ],
         ],
@@ -162,10 +162,10 @@ def network():
 
 
 def limits():
-    """What a single process could not do, and at how many images."""
+    """Return the limits of a single process."""
     row = FeatureStore(None, {}, (1280,)).row_bytes()
     return table(
-        ["what", "for a billion", "so, in one process, at most about"],
+        ["resource", "for a billion", "limit in one process"],
         [
             [
                 "memory of `cache-features` and `finetune`",
@@ -173,14 +173,18 @@ def limits():
                 f"{24e9 / HELD / 1e6:,.0f} million in 24 GB",
             ],
             [
-                "checking a cache's checksums when it is opened, 1 GB/s",
+                "verifying checksums when a cache is opened, 1 GB/s",
                 f"{row * BILLION / DISK / HOUR:,.1f} hours",
                 f"{600 * DISK / row / 1e6:,.0f} million in ten minutes",
             ],
-            ["listing", f"{BILLION / LISTED / HOUR:,.1f} hours", f"{600 * LISTED / 1e6:,.0f} million in ten minutes"],
+            [
+                "listing images",
+                f"{BILLION / LISTED / HOUR:,.1f} hours",
+                f"{600 * LISTED / 1e6:,.0f} million in ten minutes",
+            ],
             [
                 "one fit of the head",
-                f"{HEAD * BILLION / HEAD_ROWS / HOUR:,.1f} hours, reading {amount(row * BILLION, 'B')} in each step",
+                f"{HEAD * BILLION / HEAD_ROWS / HOUR:,.1f} hours, reading {amount(row * BILLION, 'B')} per step",
                 f"{600 / HEAD * HEAD_ROWS / 1e6:,.0f} million in ten minutes",
             ],
             ["requests to object storage", f"{GETS * BILLION / MILLION:,.0f} dollars", "no limit"],
@@ -190,17 +194,17 @@ def limits():
 
 
 def tables():
-    """All of them, by the name of their place in docs/scale.md."""
+    """Return all tables by the name of their marker in docs/scale.md."""
     return {"compute": compute(), "training": training(), "caches": caches(), "network": network(), "limits": limits()}
 
 
 def put_into(text):
-    """The page with the tables in their places."""
+    """Return the page with all tables replaced."""
     for name, content in tables().items():
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         before, found, rest = text.partition(start)
         if not found or end not in rest:
-            sys.exit(f"docs/scale.md has no place for {name}")
+            sys.exit(f"docs/scale.md has no markers for the table {name}")
         text = f"{before}{start}{content}\n{end}{rest.partition(end)[2]}"
     return text
 

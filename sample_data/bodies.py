@@ -1,4 +1,4 @@
-"""The kinds of car of the sample images, as side profiles in metres."""
+"""Car bodies of the sample images, as side profiles in meters."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from brush import Point
 
 @dataclass(frozen=True)
 class Body:
-    """A kind of car, in metres, its front to the right.
+    """A car body in meters, with its front to the right.
 
-    The outline runs from the rear bumper over the roof to the front bumper; `glass` names the stretches of it
-    that are windscreens, by the index of their first point.
+    The outline runs from the rear bumper over the roof to the front bumper. `glass` lists the segments that are
+    windshields, by the index of their first point.
     """
 
     outline: list[Point]

@@ -1,7 +1,7 @@
-"""The drawing tools of the sample images: colors, smooth curves and a pen with its own coordinates.
+"""Drawing tools of the sample images: colors, smooth curves, and a pen with its own coordinates.
 
-Everything is painted three times as large as the finished image and scaled down at the end, so that
-Pillow's hard-edged shapes come out smooth.
+Everything is drawn three times as large as the final image and scaled down at the end, which smooths the hard edges of
+Pillow's shapes.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ Point = tuple[float, float]
 
 
 def mix(a: Color, b: Color, share: float) -> Color:
-    """The color `share` of the way from `a` to `b`."""
+    """Interpolate between `a` (share 0) and `b` (share 1)."""
     red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return red, green, blue
 
 
 def shade(color: Color, factor: float) -> Color:
-    """A darker (below 1) or lighter (above 1) version of a color."""
+    """Darken (factor below 1) or lighten (above 1) a color."""
     if factor <= 1:
         return mix((0, 0, 0), color, max(factor, 0.0))
     return mix(color, (255, 255, 255), min((factor - 1) * 0.9, 1.0))
 
 
 def pick(rng: np.random.Generator, colors: Sequence[Color], spread: float = 10) -> Color:
-    """One of some colors, a little off."""
+    """Choose one of the colors and vary it slightly."""
     lighter, hue = rng.normal(0, spread), rng.normal(0, spread * 0.45, 3)
     chosen = np.array(colors[int(rng.integers(len(colors)))]) + lighter + hue
     red, green, blue = (int(value) for value in np.clip(chosen, 0, 255))
@@ -41,7 +41,7 @@ def pick(rng: np.random.Generator, colors: Sequence[Color], spread: float = 10) 
 
 
 def paint_color(rng: np.random.Generator) -> Color:
-    """A color for a car, a coat, a bin or a door: all classes draw from the same ones."""
+    """Choose a color for a car, a coat, a trash can, or a door; all classes use the same colors."""
     colors = [
         (178, 38, 40),
         (42, 78, 150),
@@ -60,7 +60,7 @@ def paint_color(rng: np.random.Generator) -> Color:
 
 
 def smooth(points: Sequence[Point], steps: int = 6, closed: bool = True) -> list[Point]:
-    """A Catmull-Rom curve through some points."""
+    """Return a Catmull-Rom curve through the points."""
     count = len(points)
     curve: list[Point] = []
     for i in range(count if closed else count - 1):
@@ -84,14 +84,14 @@ def smooth(points: Sequence[Point], steps: int = 6, closed: bool = True) -> list
 
 
 def circle(x: float, y: float, radius: float, steps: int = 28) -> list[Point]:
-    """The corners of a circle."""
+    """Return a circle as a polygon."""
     turn = [2 * math.pi * i / steps for i in range(steps)]
     return [(x + radius * math.cos(a), y + radius * math.sin(a)) for a in turn]
 
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws on an image in coordinates of its own: where they start, and how long a unit is."""
+    """Draws on an image in its own coordinates, given by their origin and the length of a unit in pixels."""
 
     image: Image.Image
     left: float = 0.0
@@ -100,7 +100,7 @@ class Pen:
     y_unit: float = SUPERSAMPLING
 
     def at(self, x: float, y: float, unit: float, flip: bool = False) -> Pen:
-        """A pen whose origin is at a point of this one, in metres upwards, `unit` pixels to the metre."""
+        """Return a pen with its origin at a point of this one, y pointing up, and `unit` pixels per meter."""
         (left, top), size = self._place([(x, y)])[0], unit * SUPERSAMPLING
         return replace(self, left=left, top=top, x_unit=-size if flip else size, y_unit=-size)
 
@@ -108,23 +108,23 @@ class Pen:
         return [(self.left + x * self.x_unit, self.top + y * self.y_unit) for x, y in points]
 
     def polygon(self, points: Sequence[Point], color: Color, opacity: float = 1.0) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         ImageDraw.Draw(self.image, "RGBA").polygon(self._place(points), (*color, round(255 * opacity)))
 
     def box(self, x: float, y: float, width: float, height: float, color: Color) -> None:
-        """A filled rectangle from one of its corners."""
+        """Draw a filled rectangle from one of its corners."""
         self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], color)
 
     def disc(self, x: float, y: float, radius: float, color: Color, opacity: float = 1.0) -> None:
-        """A filled circle."""
+        """Draw a filled circle."""
         self.polygon(circle(x, y, radius), color, opacity)
 
     def blob(self, points: Sequence[Point], color: Color, opacity: float = 1.0) -> None:
-        """A filled shape with a smooth outline through some points."""
+        """Draw a filled shape with a smooth outline through the points."""
         self.polygon(smooth(points), color, opacity)
 
     def line(self, points: Sequence[Point], width: float, color: Color) -> None:
-        """A line with round ends."""
+        """Draw a line with round ends."""
         placed = self._place(points)
         thick = max(1, round(width * abs(self.x_unit)))
         draw = ImageDraw.Draw(self.image)
@@ -134,7 +134,7 @@ class Pen:
                 draw.ellipse((x - thick / 2, y - thick / 2, x + thick / 2, y + thick / 2), fill=color)
 
     def limb(self, a: Point, b: Point, wide: float, narrow: float, color: Color) -> None:
-        """A tapering limb with round ends, `wide` and `narrow` being the radii at its ends."""
+        """Draw a tapering limb with round ends of the radii `wide` and `narrow`."""
         angle = math.atan2(b[1] - a[1], b[0] - a[0]) + math.pi / 2
         dx, dy = math.cos(angle), math.sin(angle)
         corners = [
@@ -148,7 +148,7 @@ class Pen:
         self.disc(*b, narrow, color)
 
     def gradient(self, points: Sequence[Point], top: Color, bottom: Color) -> None:
-        """A polygon whose color goes from one at its top to another at its bottom."""
+        """Draw a polygon with a vertical color gradient."""
         placed = self._place(points)
         xs, ys = [x for x, _ in placed], [y for _, y in placed]
         box = (math.floor(min(xs)), math.floor(min(ys)), math.ceil(max(xs)) + 1, math.ceil(max(ys)) + 1)
@@ -161,13 +161,13 @@ class Pen:
         self.image.paste(fill, box[:2], mask)
 
     def soft(self, points: Sequence[Point], color: Color, opacity: float, blur: float) -> None:
-        """A polygon with blurred edges: a shadow, a cloud, the glow of a lamp."""
+        """Draw a polygon with blurred edges: a shadow, a cloud, or the glow of a lamp."""
         mask = Image.new("L", self.image.size)
         ImageDraw.Draw(mask).polygon(self._place(points), round(255 * opacity))
         mask = mask.filter(ImageFilter.GaussianBlur(blur * abs(self.x_unit)))
         self.image.paste(Image.new("RGB", self.image.size, color), (0, 0), mask)
 
     def shadow(self, width: float, depth: float, opacity: float, lean: float = 0.0) -> None:
-        """The shadow under a thing that stands at the origin."""
+        """Draw the shadow of an object at the origin."""
         points = [(x * width / 2 + lean, y * depth / 2) for x, y in circle(0, 0, 1)]
         self.soft(points, (12, 14, 24), opacity, depth * 0.22)

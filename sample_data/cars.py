@@ -1,4 +1,4 @@
-"""Cars for the sample images: side profiles, pulled out to their width and turned towards the camera."""
+"""Cars of the sample images: side profiles, extruded to their width and rotated toward the camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TYRE: Color = (28, 28, 31)
 
 @dataclass(frozen=True)
 class Turned:
-    """A body as the camera sees it, turned by `yaw`: above 0 it shows its front, below 0 its rear."""
+    """A body rotated by `yaw`: a positive yaw shows its front, a negative one its rear."""
 
     pen: Pen
     body: Body
@@ -25,7 +25,7 @@ class Turned:
     away: float = 9.0
 
     def half(self, x: float, y: float) -> float:
-        """Half the width of the body: it narrows towards its ends and above its windows' lower edge."""
+        """Return half the width of the body, which narrows toward its ends and above the lower edge of its windows."""
         roof = max(top for _, top in self.body.outline)
         longest = max(abs(end) for end, _ in self.body.outline)
         inwards = self.body.lean * max(0.0, (y - self.body.belt) / (roof - self.body.belt))
@@ -33,24 +33,24 @@ class Turned:
         return self.body.width / 2 - inwards - ends
 
     def see(self, x: float, y: float, z: float) -> Point:
-        """Where a point of the car lies before the pen, the camera being `away` from its middle."""
+        """Project a point of the car to pen coordinates; the camera is `away` meters from its center."""
         right = x * math.cos(self.yaw) - z * math.sin(self.yaw)
         towards = x * math.sin(self.yaw) + z * math.cos(self.yaw)
         scale = self.away / (self.away - towards)
         return right * scale, self.eye + (y - self.eye) * scale
 
     def side(self, points: list[Point], out: float = 0.0) -> list[Point]:
-        """Points of the near side as they are seen."""
+        """Project points of the near side."""
         return [self.see(x, y, self.half(x, y) + out) for x, y in points]
 
     def end_x(self, y: float) -> float:
-        """Where the front or the rear that is seen lies at a height."""
+        """Return the x of the visible end, front or rear, at a height."""
         outline = self.body.outline
         end = [outline[-1], outline[-2], outline[-3]] if self.yaw > 0 else outline[:3]
         return float(np.interp(y, [p[1] for p in end], [p[0] for p in end]))
 
     def on_end(self, left: float, right: float, low: float, high: float) -> list[Point]:
-        """A patch of the front or the rear; `left` and `right` are shares of half the width."""
+        """Project a patch of the visible end; `left` and `right` are fractions of half the width."""
         corners = ((left, high), (right, high), (right, low), (left, low))
         return [self.see(self.end_x(y), y, self.half(self.end_x(y), y) * z) for z, y in corners]
 
@@ -61,7 +61,7 @@ def area(points: list[Point]) -> float:
 
 
 def shell(car: Turned, paint: Color) -> None:
-    """The bonnet, the roof, the windscreens and the ends: the outline pulled out to the car's width."""
+    """Draw the hood, roof, windshields, and ends: the outline extruded to the width of the car."""
     steps = 5
     curve = smooth(car.body.outline, steps, closed=False)
     strips = []
@@ -82,7 +82,7 @@ def shell(car: Turned, paint: Color) -> None:
 
 
 def ends(car: Turned, paint: Color, rng: np.random.Generator) -> None:
-    """The lights, the grille, the bumper and the number plate of the front or the rear that is seen."""
+    """Draw the lights, grille, bumper, and license plate of the visible end."""
     tall = car.body.belt
     front = car.yaw > 0
     light = pick(rng, [(246, 242, 214)], 6) if front else pick(rng, [(178, 24, 28)], 10)
@@ -108,7 +108,7 @@ def ends(car: Turned, paint: Color, rng: np.random.Generator) -> None:
 
 
 def flank(car: Turned, paint: Color, rng: np.random.Generator) -> None:
-    """The near side: paint, windows, doors, a handle for each and a mirror."""
+    """Draw the near side: paint, windows, doors with handles, and a mirror."""
     body, pen = car.body, car.pen
     curve = smooth(body.outline, 5, closed=False)
     pen.gradient(car.side(curve), shade(paint, 1.12), shade(paint, 0.62))
@@ -138,7 +138,7 @@ def flank(car: Turned, paint: Color, rng: np.random.Generator) -> None:
 
 
 def wheel(car: Turned, x: float, near: bool, spokes: int, rim: Color) -> None:
-    """A wheel of the near side, or what is seen of one on the far side."""
+    """Draw a wheel of the near side, or the visible part of one on the far side."""
     radius = car.body.wheel
     z = (car.half(x, 0.4) - 0.02) * (1 if near else -1)
 
@@ -160,7 +160,7 @@ def wheel(car: Turned, x: float, near: bool, spokes: int, rim: Color) -> None:
 
 
 def draw_car(pen: Pen, rng: np.random.Generator, eye: float) -> None:
-    """A car with its middle at the pen's origin, seen by a camera `eye` metres above the ground."""
+    """Draw a car centered at the pen's origin, seen by a camera `eye` meters above the ground."""
     body = BODIES[int(rng.choice(len(BODIES), p=[0.26, 0.24, 0.18, 0.1, 0.08, 0.14]))]
     yaw = rng.uniform(-0.12, 0.12) if rng.random() < 0.4 else rng.choice([1, 1, -1]) * rng.uniform(0.3, 0.85)
     car = Turned(pen, body, float(yaw), eye)

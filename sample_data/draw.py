@@ -1,14 +1,14 @@
-"""Draws the sample images: little street scenes with a car, with a pedestrian or with neither of them.
+"""Draw the sample images: small street scenes with a car, with a pedestrian, or with neither.
 
-    python sample_data/draw.py
+    python sample_data/draw.py [FOLDER]
 
-draws `images/car`, `images/pedestrian` and `images/neither`, 30 JPEGs each, and the loose images in
-`to_predict` anew, into the folder of this script or the one named on the command line. Each image has a random
-generator of its own, seeded with its class and its number, so that the same Pillow and numpy write the same bytes.
+writes `pictures/car`, `pictures/pedestrian`, and `pictures/neither`, 30 JPEGs each, and the images in `to_predict`, to
+FOLDER (default: the folder of this script). Each image has its own random generator, seeded with its class and its
+number, so the same versions of Pillow and NumPy write the same bytes.
 
-All classes share their streets (`scenery.py`), the clutter in them (`things.py`), their colors, their weather and
-the places where things stand; what tells them apart is the shape of what stands there: one of six kinds of car, seen
-from any side (`cars.py`), one or two people (`people.py`), or other things of about their size.
+All classes share their streets (`scenery.py`), clutter (`things.py`), colors, weather, and positions. They differ only
+in the shape of the main object: one of six types of cars, seen from any side (`cars.py`); one or two people
+(`people.py`); or other things of about the same size.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ LOOSE = ("pedestrian", "car", "neither", "car", "neither", "pedestrian")
 
 
 def place(view: View, rng: np.random.Generator, nearest: float, farthest: float) -> tuple[float, float]:
-    """A row for something to stand at, and the pixels to the metre there."""
+    """Return a row of the image to place something at, and its scale in pixels per meter."""
     row = view.horizon + (view.height - view.horizon) * rng.uniform(farthest, nearest)
     return row, view.scale_at(row)
 
 
 def clutter(pen: Pen, view: View, rng: np.random.Generator) -> None:
-    """Some small and slim things behind what the image shows."""
+    """Draw some small and slim things behind the main object."""
     rows = sorted(place(view, rng, 0.5, 0.2) for _ in range(int(rng.integers(1, 5))))
     for row, scale in rows:
         kinds = SLIM if rng.random() < 0.55 else SMALL
@@ -77,7 +77,7 @@ def add_things(pen: Pen, view: View, rng: np.random.Generator) -> None:
 
 
 def in_front(pen: Pen, view: View, rng: np.random.Generator) -> None:
-    """Now and then a post or a small thing that hides some of what the image shows."""
+    """Sometimes draw a post or a small thing that hides a part of the main object."""
     if rng.random() < 0.25:
         row, scale = place(view, rng, 1.1, 0.85)
         kinds = [*SLIM, *SMALL]
@@ -88,7 +88,7 @@ def in_front(pen: Pen, view: View, rng: np.random.Generator) -> None:
 
 
 def weather(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light, haze, rain, a lens that is not quite sharp and a sensor that is not quite quiet."""
+    """Add haze, light, slight blur, and sensor noise."""
     pixels = np.asarray(image, np.float64)
     height, width = pixels.shape[:2]
     if rng.random() < 0.2:
@@ -106,7 +106,7 @@ def weather(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def draw_image(kind: str, rng: np.random.Generator) -> Image.Image:
-    """An image of a class."""
+    """Draw an image of a class."""
     view = random_view(rng)
     image = Image.new("RGB", (view.width * SUPERSAMPLING, view.height * SUPERSAMPLING))
     pen = Pen(image)
@@ -127,7 +127,7 @@ def write(path: Path, kind: str, seed: list[int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the sample images anew.")
+    parser = argparse.ArgumentParser(description="Draw the sample images.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
     folder = parser.parse_args().folder
     for label, kind in enumerate(CLASSES):

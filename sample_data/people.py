@@ -1,4 +1,4 @@
-"""People for the sample images: little jointed figures that walk, stand, carry bags and hold umbrellas."""
+"""People of the sample images: small jointed figures that walk, stand, carry bags, and hold umbrellas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TROUSERS: list[Color] = [(50, 62, 92), (44, 44, 50), (122, 108, 86), (84, 88, 94
 
 @dataclass(frozen=True)
 class Look:
-    """How a person looks; lengths are shares of the person's height."""
+    """Appearance of a person; lengths are fractions of the person's height."""
 
     skin: Color
     hair: Color
@@ -41,7 +41,7 @@ def random_look(rng: np.random.Generator) -> Look:
 
 
 def joint(start: Point, angle: float, length: float) -> Point:
-    """The other end of a limb that hangs from `start`, turned forwards by `angle`."""
+    """Return the other end of a limb that hangs from `start`, rotated forward by `angle`."""
     return start[0] + length * math.sin(angle), start[1] - length * math.cos(angle)
 
 
@@ -58,7 +58,7 @@ def leg(pen: Pen, look: Look, hip: Point, angles: Point, far: bool) -> None:
 
 
 def arm(pen: Pen, look: Look, shoulder: Point, angles: Point, far: bool) -> Point:
-    """An arm; returns where its hand is."""
+    """Draw an arm and return the position of its hand."""
     dim = 0.76 if far else 0.92
     elbow = joint(shoulder, angles[0], 0.165)
     hand = joint(elbow, angles[1], 0.15)
@@ -89,7 +89,7 @@ def torso(pen: Pen, look: Look, wide: float) -> None:
 
 
 def head(pen: Pen, look: Look, front: bool, back: bool) -> None:
-    """The head: seen from the front, from behind or from its side, looking right."""
+    """Draw the head, seen from the front, from behind, or from the side, looking right."""
     middle, r = 0.925, 0.056
     pen.limb((0, 0.83), (0.004, 0.89), 0.026, 0.024, shade(look.skin, 0.85))
     if look.style == "long" and front:
@@ -146,7 +146,7 @@ def umbrella(pen: Pen, color: Color, hand: Point) -> None:
 
 
 def walking(pen: Pen, look: Look, rng: np.random.Generator, carried: str) -> None:
-    """A person seen from the side, somewhere in a step."""
+    """Draw a person seen from the side, in the middle of a step."""
     step = rng.uniform(0.22, 0.52) * rng.choice([-1, 1])
     bend = rng.uniform(0.1, 0.5)
     swing = step * rng.uniform(0.6, 1.3)
@@ -165,7 +165,7 @@ def walking(pen: Pen, look: Look, rng: np.random.Generator, carried: str) -> Non
 
 
 def facing(pen: Pen, look: Look, rng: np.random.Generator, carried: str) -> None:
-    """A person seen from the front or from behind."""
+    """Draw a person seen from the front or from behind."""
     back = bool(rng.random() < 0.35)
     wide = 0.115
     apart, out = rng.uniform(0.0, 0.12), rng.uniform(0.08, 0.25)
@@ -195,11 +195,11 @@ def carry(pen: Pen, look: Look, rng: np.random.Generator, carried: str, hand: Po
 
 
 def draw_person(pen: Pen, rng: np.random.Generator) -> None:
-    """A person who stands at the pen's origin."""
+    """Draw a person standing at the pen's origin."""
     child = rng.random() < 0.12
     height = rng.uniform(1.15, 1.35) if child else rng.uniform(1.58, 1.9)
     carried = str(rng.choice(["nothing", "nothing", "bag", "backpack", "umbrella"], p=[0.3, 0.2, 0.2, 0.17, 0.13]))
     pen.shadow(rng.uniform(0.6, 0.95), 0.22, rng.uniform(0.35, 0.6), rng.uniform(-0.12, 0.12))
-    metre = Pen(pen.image, pen.left, pen.top, pen.x_unit * height, pen.y_unit * height)
+    meter = Pen(pen.image, pen.left, pen.top, pen.x_unit * height, pen.y_unit * height)
     pose = walking if rng.random() < 0.6 else facing
-    pose(metre, random_look(rng), rng, carried)
+    pose(meter, random_look(rng), rng, carried)

@@ -1,8 +1,8 @@
-"""The streets behind the sample images: the same ones for all classes, so they give nothing away.
+"""Backgrounds of the sample images: the same streets for all classes, so they do not reveal the class.
 
-A scene is drawn through a simple camera: at `s` pixels to the metre, a point `x` metres to the right of the
-camera and `y` metres above the ground lies `x * s` right of the vanishing point and `(eye - y) * s` below the
-horizon. Things further down in the image are therefore larger, as they should be.
+A scene uses a simple camera: at `s` pixels per meter, a point `x` meters to the right of the camera and `y` meters
+above the ground is `x * s` right of the vanishing point and `(eye - y) * s` below the horizon. Objects further down in
+the image are therefore larger.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SKIES: list[tuple[Color, Color]] = [
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera looks: the size of the image, its horizon and the height of the camera."""
+    """The camera: size of the image, horizon, height of the camera, and vanishing point."""
 
     width: int
     height: int
@@ -44,11 +44,11 @@ class View:
     center: float
 
     def point(self, x: float, y: float, scale: float) -> Point:
-        """Where a point of the street lies in the image."""
+        """Project a point of the street to the image."""
         return self.center + x * scale, self.horizon + (self.eye - y) * scale
 
     def scale_at(self, row: float) -> float:
-        """Pixels to the metre for what stands on the ground at a row of the image."""
+        """Return the pixels per meter of objects on the ground at a row of the image."""
         return (row - self.horizon) / self.eye
 
 
@@ -73,7 +73,7 @@ def sky(pen: Pen, view: View, rng: np.random.Generator) -> None:
 
 
 def tree(pen: Pen, rng: np.random.Generator, height: float) -> None:
-    """A tree at the origin, its height in metres: a round crown or a pointed one."""
+    """Draw a tree at the origin with a round or a pointed crown; its height is in meters."""
     bark, leaf = pick(rng, [(92, 70, 52), (110, 96, 82), (70, 56, 48)]), pick(rng, LEAVES)
     trunk = height * rng.uniform(0.02, 0.035)
     pen.limb((0, trunk), (0.02 * height, height * 0.6), trunk * 1.2, trunk * 0.6, bark)
@@ -102,7 +102,7 @@ def window(pen: Pen, corners: list[Point], rng: np.random.Generator, frame: Colo
 
 
 def facade(pen: Pen, view: View, rng: np.random.Generator, ends: tuple[tuple[float, float], ...]) -> None:
-    """The front of a house between two places on the ground, each `(x, scale)`, in any direction."""
+    """Draw the front of a house between two points on the ground, each `(x, scale)`, in any direction."""
     (x0, s0), (x1, s1) = ends
     storeys, storey = int(rng.integers(2, 5)), rng.uniform(2.7, 3.3)
     top = storeys * storey + rng.uniform(0.3, 0.9)
@@ -139,7 +139,7 @@ def facade(pen: Pen, view: View, rng: np.random.Generator, ends: tuple[tuple[flo
 
 
 def ground(pen: Pen, view: View, rows: list[tuple[float, Color]]) -> None:
-    """Bands of ground from the horizon down, each from its first row on."""
+    """Draw bands of ground below the horizon, each starting at its first row."""
     ends = [row for row, _ in rows[1:]] + [view.height + 1]
     for (row, color), end in zip(rows, ends, strict=True):
         corners = [(0, row), (view.width, row), (view.width, end), (0, end)]
@@ -147,10 +147,10 @@ def ground(pen: Pen, view: View, rows: list[tuple[float, Color]]) -> None:
 
 
 def street_across(pen: Pen, view: View, rng: np.random.Generator) -> None:
-    """A street seen from its other side, with houses or trees behind it."""
+    """Draw a street seen from its other side, with houses or trees behind it."""
     drop = view.height - view.horizon
     base = view.horizon + drop * rng.uniform(0.14, 0.24)
-    kerb = base + drop * rng.uniform(0.06, 0.16)
+    curb = base + drop * rng.uniform(0.06, 0.16)
     near = view.horizon + drop * rng.uniform(0.68, 1.1)
     paving, asphalt, grass = pick(rng, PAVING), pick(rng, ASPHALT, 8), pick(rng, GRASS)
     front = paving if rng.random() < 0.6 else grass
@@ -167,11 +167,11 @@ def street_across(pen: Pen, view: View, rng: np.random.Generator) -> None:
         else:
             facade(pen, view, rng, ((x, scale), (x + wide, scale)))
         x += wide
-    rows = [(base, paving), (kerb, shade(paving, 0.7)), (kerb + 1.6, asphalt)]
+    rows = [(base, paving), (curb, shade(paving, 0.7)), (curb + 1.6, asphalt)]
     if near < view.height:
         rows += [(near, shade(front, 0.7)), (near + 3, front)]
     ground(pen, view, rows)
-    middle = (kerb + min(near, view.height)) / 2
+    middle = (curb + min(near, view.height)) / 2
     long, phase = rng.uniform(16, 34), rng.uniform(0, 40)
     for start in np.arange(-phase, view.width, long * 1.9):
         stripe = [(start, middle), (start + long, middle), (start + long - 3, middle + 2.2), (start - 3, middle + 2.2)]
@@ -179,7 +179,7 @@ def street_across(pen: Pen, view: View, rng: np.random.Generator) -> None:
 
 
 def street_along(pen: Pen, view: View, rng: np.random.Generator) -> None:
-    """A street that runs away from the camera, with houses or trees on both sides."""
+    """Draw a street that leads away from the camera, with houses or trees on both sides."""
     paving, asphalt, grass = pick(rng, PAVING), pick(rng, ASPHALT, 8), pick(rng, GRASS)
     side = paving if rng.random() < 0.7 else grass
     ground(pen, view, [(view.horizon, side)])
@@ -200,16 +200,16 @@ def street_along(pen: Pen, view: View, rng: np.random.Generator) -> None:
             depth = nearer + 4 if trees else nearer
     pen.gradient(quad, shade(asphalt, 1.08), shade(asphalt, 0.92))
     for direction in (-1, 1):
-        kerb = [(direction * half, far), (direction * (half + 0.18), far)]
-        kerb += [(direction * (half + 0.18), near), (direction * half, near)]
-        pen.polygon([view.point(x, 0, s) for x, s in kerb], shade(paving, 0.75))
+        curb = [(direction * half, far), (direction * (half + 0.18), far)]
+        curb += [(direction * (half + 0.18), near), (direction * half, near)]
+        pen.polygon([view.point(x, 0, s) for x, s in curb], shade(paving, 0.75))
     for depth in np.arange(rng.uniform(2, 5), 60, 5.5):
         dash = [(-0.07, depth), (0.07, depth), (0.07, depth + 2.4), (-0.07, depth + 2.4)]
         pen.polygon([view.point(x, 0, 200 / d) for x, d in dash], (216, 214, 204), 0.85)
 
 
 def square(pen: Pen, view: View, rng: np.random.Generator) -> None:
-    """A park or an open square with a hedge or a wall along its far end."""
+    """Draw a park or an open square with a hedge or a wall along its far end."""
     floor = pick(rng, PAVING + GRASS + ASPHALT)
     ground(pen, view, [(view.horizon, floor)])
     base = view.horizon + (view.height - view.horizon) * rng.uniform(0.06, 0.16)
@@ -226,7 +226,7 @@ def square(pen: Pen, view: View, rng: np.random.Generator) -> None:
 
 
 def backdrop(pen: Pen, view: View, rng: np.random.Generator) -> None:
-    """Everything behind the things of an image."""
+    """Draw the background of an image."""
     sky(pen, view, rng)
     kinds = [street_across, street_along, square]
     kinds[int(rng.choice(3, p=[0.45, 0.33, 0.22]))](pen, view, rng)

@@ -1,4 +1,4 @@
-"""What else stands in a street: signs, lamp posts, bins, benches, bicycles, dogs and the like."""
+"""Other objects in a street: signs, lamp posts, trash cans, benches, bicycles, dogs, and so on."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def traffic_light(pen: Pen, rng: np.random.Generator) -> None:
         pen.disc(0, tall + 0.09 + 0.3 * i, 0.12, color if i == on else shade(color, 0.3))
 
 
-def bin_(pen: Pen, rng: np.random.Generator) -> None:
+def trash_can(pen: Pen, rng: np.random.Generator) -> None:
     paint, wide, tall = paint_color(rng), rng.uniform(0.45, 0.7), rng.uniform(0.85, 1.15)
     pen.shadow(wide * 1.5, 0.25, 0.6)
     half = wide / 2
@@ -159,7 +159,7 @@ def post_box(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def kiosk(pen: Pen, rng: np.random.Generator) -> None:
-    """A phone box or a small kiosk with panes."""
+    """Draw a phone booth or a small kiosk with windows."""
     paint, half, tall = paint_color(rng), rng.uniform(0.42, 0.8), rng.uniform(2.0, 2.3)
     pen.shadow(half * 2.6, 0.4, 0.6)
     pen.gradient([(-half, 0), (-half, tall), (half, tall), (half, 0)], shade(paint, 1.08), shade(paint, 0.7))
@@ -190,8 +190,8 @@ def planter(pen: Pen, rng: np.random.Generator) -> None:
     pen.box(-half * 1.03, tall - 0.04, half * 2.06, 0.1, shade(box, 0.85))
 
 
-def skip(pen: Pen, rng: np.random.Generator) -> None:
-    """A builder's skip: as wide as a car, and as gaudy."""
+def dumpster(pen: Pen, rng: np.random.Generator) -> None:
+    """Draw a dumpster, as wide and as colorful as a car."""
     paint, half, tall = paint_color(rng), rng.uniform(1.2, 1.9), rng.uniform(1.0, 1.4)
     pen.shadow(half * 2, 0.5, 0.7)
     heap = [
@@ -239,6 +239,21 @@ def street_tree(pen: Pen, rng: np.random.Generator) -> None:
     tree(pen, rng, rng.uniform(2.6, 4.6))
 
 
-SMALL = [bin_, hydrant, cone, post_box, dog, sign]
+SMALL = [trash_can, hydrant, cone, post_box, dog, sign]
 SLIM = [lamp_post, sign, traffic_light, street_tree]
-LARGE = [bench, bicycle, dog, kiosk, planter, skip, barrier, post_box, street_tree, bin_, hydrant, bicycle, dog, bench]
+LARGE = [
+    bench,
+    bicycle,
+    dog,
+    kiosk,
+    planter,
+    dumpster,
+    barrier,
+    post_box,
+    street_tree,
+    trash_can,
+    hydrant,
+    bicycle,
+    dog,
+    bench,
+]

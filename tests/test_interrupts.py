@@ -1,56 +1,56 @@
-"""What a signal's handler raises comes after stretches that it must not break, and is never lost."""
+"""Exceptions of signal handlers are deferred by `defer_interrupts` and never lost."""
 
 import threading
 
 import pytest
 
 from tlcli.cli import main
-from tlcli.interrupts import aside, stop, unbroken
+from tlcli.interrupts import defer_interrupts, raise_or_defer, run_in_thread
 
 
 class Signal(BaseException):
-    """Raised by a signal's handler."""
+    """Raised by a signal handler."""
 
 
-def in_two_stretches(done):
-    with unbroken():
-        with unbroken():
-            stop(Signal())
+def in_nested_blocks(done):
+    with defer_interrupts():
+        with defer_interrupts():
+            raise_or_defer(Signal())
             done.append("inner")
         done.append("outer")
-    done.append("behind them")
+    done.append("after both")
 
 
-def in_one_that_fails():
-    with unbroken():
-        stop(Signal())
+def in_a_block_that_raises():
+    with defer_interrupts():
+        raise_or_defer(Signal())
         raise ValueError
 
 
-def test_it_waits_for_the_end_of_the_outermost_stretch():
+def test_an_interrupt_is_deferred_to_the_end_of_the_outermost_block():
     done = []
     with pytest.raises(Signal):
-        in_two_stretches(done)
+        in_nested_blocks(done)
     assert done == ["inner", "outer"]
-    with unbroken():
-        done.append("nothing waits any more")
+    with defer_interrupts():
+        done.append("nothing is deferred any more")
 
 
-def test_it_comes_though_the_stretch_failed():
+def test_an_interrupt_is_raised_even_if_the_block_raises():
     with pytest.raises(Signal) as caught:
-        in_one_that_fails()
+        in_a_block_that_raises()
     assert isinstance(caught.value.__context__, ValueError)
-    with unbroken():
+    with defer_interrupts():
         pass
 
 
-def test_aside_gives_and_raises_what_the_function_does():
-    assert aside(threading.current_thread) is not threading.current_thread()
+def test_run_in_thread_returns_and_raises_what_the_function_does():
+    assert run_in_thread(threading.current_thread) is not threading.current_thread()
     with pytest.raises(ZeroDivisionError):
-        aside(lambda: 1 / 0)
+        run_in_thread(lambda: 1 / 0)
 
 
-def test_what_a_library_exits_with_is_not_taken_for_a_reader_that_went_away(monkeypatch):
+def test_a_library_that_exits_is_not_mistaken_for_a_closed_pipe(monkeypatch):
     def leaving(*_, **__):
         raise SystemExit("a library gives up")
 

@@ -1,4 +1,4 @@
-"""The sample images: what the demo needs of them."""
+"""The sample images: number, uniqueness, difficulty, and reproducibility."""
 
 import hashlib
 import subprocess
@@ -15,7 +15,7 @@ from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
 SAMPLES = Path(__file__).parents[1] / "sample_data"
 
 
-def test_three_classes_of_thirty_and_a_few_to_predict():
+def test_number_of_images():
     counts = {folder.name: len(list(folder.glob("*.jpg"))) for folder in (SAMPLES / "pictures").iterdir()}
     assert counts == {"car": 30, "neither": 30, "pedestrian": 30}
     assert len(list((SAMPLES / "to_predict").glob("*.jpg"))) >= 4
@@ -23,7 +23,8 @@ def test_three_classes_of_thirty_and_a_few_to_predict():
     assert len(digests) == len(list(SAMPLES.rglob("*.jpg")))
 
 
-def test_pretrained_features_do_clearly_better_than_random_ones(tmp_path):
+@pytest.mark.slow
+def test_pretrained_features_are_clearly_better_than_random_ones(tmp_path):
     accuracy = {}
     for weights in ("pretrained", "none"):
         settings = FinetuneSettings(
@@ -38,11 +39,11 @@ def test_pretrained_features_do_clearly_better_than_random_ones(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_script_draws_them_again(tmp_path):
+def test_the_script_reproduces_the_images(tmp_path):
     subprocess.run([sys.executable, SAMPLES / "draw.py", tmp_path], check=True, capture_output=True)
     for path in SAMPLES.rglob("*.jpg"):
         drawn = tmp_path / path.relative_to(SAMPLES)
-        # Another Pillow may compress a little differently; the image stays.
+        # Other versions of Pillow may compress slightly differently.
         one, two = (np.asarray(Image.open(name), dtype=float) for name in (path, drawn))
         assert one.shape == two.shape
         assert np.abs(one - two).mean() < 2

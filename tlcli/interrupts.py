@@ -1,4 +1,4 @@
-"""Code that Ctrl-C must not break: what the signal wants to raise is raised later, or elsewhere. Torch-free."""
+"""Sections of code that a signal must not interrupt: its exception is deferred, or raised elsewhere. Torch-free."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _depth = 0
-_waiting: list[BaseException] = []
+_deferred: list[BaseException] = []
 
 
 @contextlib.contextmanager
-def unbroken() -> Iterator[None]:
-    """Hold back what `stop` was given until the block has ended."""
-    global _depth  # noqa: PLW0603 - signals are a matter of the process
+def defer_interrupts() -> Iterator[None]:
+    """Defer the exceptions passed to `raise_or_defer` until the outermost such block has ended."""
+    global _depth  # noqa: PLW0603 - signal handlers belong to the process
     _depth += 1
     try:
         yield
     finally:
         _depth -= 1
-        if _waiting and not _depth:  # also where the block raised, which is the context then
-            raise _waiting.pop()
+        if _deferred and not _depth:  # also if the block raised; its exception becomes the context
+            raise _deferred.pop()
 
 
-def stop(error: BaseException) -> None:
-    """Raise `error`, now or at the end of an unbroken stretch. For a signal's handler."""
+def raise_or_defer(error: BaseException) -> None:
+    """Raise `error` now, or at the end of the current `defer_interrupts` block. Called by signal handlers."""
     if not _depth:
         raise error
-    _waiting.append(error)
+    _deferred.append(error)
 
 
-def aside(function: Callable[[], T], until: threading.Event | None = None) -> T:
-    """Call a function in a thread of its own, and wait for it: signals reach the main thread only.
+def run_in_thread(function: Callable[[], T], until: threading.Event | None = None) -> T:
+    """Call a function in a new thread and wait for it, because signals are handled in the main thread only.
 
-    Raised within Ray's or torch's C++ parts, what a signal's handler raises aborts the process; torch's exporters also
-    lose it, or make an error of their own of it. A wait that is interrupted leaves the thread to end with the process.
+    An exception that a signal handler raises inside the C++ code of Ray or torch aborts the process, and torch's
+    exporters may lose it or replace it. If the wait is interrupted, the thread ends with the process.
 
     Args:
-        function: What to call.
-        until: Keep the thread until then; the processes that a thread started end with it.
+        function: The function to call.
+        until: Keep the thread alive until this event: processes that a thread started end with it.
     """
     done: Future[T] = Future()
 
     def call() -> None:
         try:
             done.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
             done.set_exception(error)
         if until is not None:
             until.wait()

@@ -1,4 +1,4 @@
-"""How long work reports: a small protocol that `console` draws and a library caller may ignore."""
+"""Progress reporting: a small protocol that `console` implements and library callers may implement or ignore."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 Advance = Callable[[int], None]
-"""Called with how many more are done."""
+"""Called with the number of steps completed since the last call."""
 
 
 class Reporter(Protocol):
-    """Where a use case sends what a person may want to know while it works."""
+    """Receives progress and messages from a use case."""
 
     def task(self, name: str, total: int, unit: str = "images") -> AbstractContextManager[Advance]:
-        """A stretch of work with `total` steps, shown with its rate and time left."""
+        """Start a task of `total` steps, which is shown with its rate and remaining time."""
 
     def note(self, text: str) -> None:
-        """One line of information."""
+        """Show one line of information."""
 
     def warn(self, text: str) -> None:
-        """One line that should not be missed."""
+        """Show one line as a warning."""
 
     def detail(self, text: str) -> None:
-        """One line for those who ask for more (`--verbose`)."""
+        """Show one line if the user asked for details (`--verbose`)."""
 
 
 class Silent:
-    """A reporter that says nothing."""
+    """A reporter that shows nothing."""
 
     def task(self, name: str, total: int, unit: str = "images") -> AbstractContextManager[Advance]:
-        """Count nothing."""
+        """Ignore the task."""
         del name, total, unit
         return nullcontext(lambda _: None)
 
     def note(self, text: str) -> None:
-        """Drop the line."""
+        """Ignore the line."""
 
     def warn(self, text: str) -> None:
-        """Drop the line."""
+        """Ignore the line."""
 
     def detail(self, text: str) -> None:
-        """Drop the line."""
+        """Ignore the line."""

@@ -73,6 +73,23 @@ DROP_RATES = [
     ("resnet18", 64, "drop_path_rate"),
 ]
 CLASSES = 3
+QUICK = {
+    "lenet5",
+    "resnet18",
+    "tf_efficientnet_lite0",
+    "convnext_atto",
+    "vit_tiny_patch16_224",
+    "mobilenetv3_small_050",
+}
+"""Networks that `make test` tries; `make test-slow` tries the others."""
+
+
+def parameters(rows):
+    """Name each row after its network, and mark all but a few networks as slow."""
+    marks = [() if name in QUICK else pytest.mark.slow for name, *_ in rows]
+    return [
+        pytest.param(*row, id="-".join([row[0], *row[2:]]), marks=mark) for row, mark in zip(rows, marks, strict=True)
+    ]
 
 
 def load(name, size=None, weights="none"):
@@ -157,7 +174,7 @@ def save(backbone, folder: Path):
     (folder / "config.json").write_text(json.dumps(make_timm_config(backbone, names)))
 
 
-@pytest.mark.parametrize(("name", "size"), KINDS, ids=[name for name, _ in KINDS])
+@pytest.mark.parametrize(("name", "size"), parameters(KINDS))
 def test_a_cut_equals_the_whole_network_and_trains_only_the_tail(name, size):
     backbone = load(name, size)
     keys = list(backbone.model.state_dict())
@@ -170,7 +187,7 @@ def test_a_cut_equals_the_whole_network_and_trains_only_the_tail(name, size):
     assert list(backbone.model.state_dict()) == keys
 
 
-@pytest.mark.parametrize(("name", "size"), FAMILIES, ids=[name for name, _ in FAMILIES])
+@pytest.mark.parametrize(("name", "size"), parameters(FAMILIES))
 def test_timm_loads_the_state_dict_from_a_local_dir_strictly(name, size, tmp_path):
     backbone = load(name, size)
     save(backbone, tmp_path)
@@ -198,7 +215,10 @@ def test_a_rebuilt_backbone_loads_the_weights_strictly(name):
     assert again.name == name
 
 
-@pytest.mark.parametrize(("name", "size"), EVERY_LAYER, ids=[name for name, _ in EVERY_LAYER])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [parameters(EVERY_LAYER)[0], *(pytest.param(*row, id=row[0], marks=pytest.mark.slow) for row in EVERY_LAYER[1:])],
+)
 def test_a_cut_after_every_layer(name, size):
     backbone = load(name, size)
     for number in range(1, layer_count(backbone) + 1):
@@ -245,7 +265,7 @@ def is_deterministic(module, features):
         return all(torch.equal(module(features), first) for _ in range(4))
 
 
-@pytest.mark.parametrize(("name", "size", "rate"), DROP_RATES)
+@pytest.mark.parametrize(("name", "size", "rate"), parameters(DROP_RATES))
 def test_dropout_and_stochastic_depth_are_active_only_in_the_tail_in_train_mode(name, size, rate):
     backbone = load_with_rates(name, size, **{rate: 0.5})
     of = layer_count(backbone)

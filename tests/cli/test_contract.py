@@ -1,9 +1,8 @@
-"""The promises of the command line: commands, options, JSON keys, exit codes, and what --help costs."""
+"""The contract of the command line: commands, options, JSON keys, exit codes, and the imports of --help."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +66,7 @@ OPTIONS = {
 
 
 def options_of(command: str) -> dict[str, str]:
-    """Each option of a command and its help text, from Typer's own command object."""
+    """Return the options of a command and their help, from Typer's command object."""
     node = typer.main.get_command(app)
     for name in command.split():
         node = node.commands[name]
@@ -80,7 +79,7 @@ def options_of(command: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", OPTIONS)
-def test_promised_options_are_there_and_explained(command):
+def test_options_of_the_contract_exist_and_have_help(command):
     found = options_of(command)
     assert OPTIONS[command] | EVERYWHERE <= found.keys()
     assert all(found.values()), [flag for flag, text in found.items() if not text]
@@ -89,23 +88,6 @@ def test_promised_options_are_there_and_explained(command):
 @pytest.mark.parametrize("command", OPTIONS)
 def test_readme_names_every_command(command):
     assert f"tlcli {command}" in README.read_text()
-
-
-def test_readme_names_no_option_that_is_not_there():
-    known = {flag for command in OPTIONS for flag in options_of(command)}
-    known |= {"--version", "--help", "--install-completion"}
-    known |= {"--logdir"}  # TensorBoard's
-    known |= {
-        "--nnodes",
-        "--nproc-per-node",
-        "--max-restarts",
-        "--rdzv-backend",
-        "--rdzv-id",
-        "--rdzv-endpoint",
-    }  # torchrun's
-    known |= {"--tag", "--build-arg", "--rm", "--user", "--volume", "--gpus"}  # Docker's
-    text = "\n".join(line for line in README.read_text().splitlines() if "git clone" not in line)
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= known
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *[[*name.split(), "--help"] for name in OPTIONS]])
@@ -229,27 +211,27 @@ def test_backbones_json(capfd):
     assert rows["efficientnet_lite0"]["local"] is False
 
 
-def test_listings_go_to_stdout_whole(capfd):
+def test_listings_on_stdout_are_not_cut_off(capfd):
     assert run(["layers", "torchvision/alexnet"]) == 0
     out = capfd.readouterr().out
     assert "61,100,840" in out
     assert "…" not in out
 
 
-def test_layers_of_a_run_say_what_was_frozen(trained, capfd):
+def test_layers_of_a_run_show_what_was_frozen(trained, capfd):
     assert run(["layers", str(trained.run)]) == 0
-    said = capfd.readouterr()
-    rows = said.out.splitlines()[2:]
+    output = capfd.readouterr()
+    rows = output.out.splitlines()[2:]
     assert [row.split()[-1] for row in rows[:-1]] == ["frozen"] * 18 + ["trained"]
-    assert "Frozen up to the head: 3,371,008 parameters frozen, 3,843 trained" in said.err
+    assert "Frozen up to the head: 3,371,008 parameters frozen, 3,843 trained" in output.err
     assert run(["layers", str(trained.run), "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert (found["frozen"], found["trained_parameters"]) == (18, 3843)
 
 
-def test_evaluate_draws_the_confusion_matrix_and_the_calibration(trained, photos, capfd):
+def test_evaluate_prints_the_confusion_matrix_and_the_calibration(trained, photos, capfd):
     assert run(["evaluate", str(trained.run), str(photos)]) == 0
-    said = capfd.readouterr()
-    assert "Confusion  rows: the truth, columns: what was said" in said.err
-    assert "Calibrated  off by" in said.err
-    assert said.out == ""
+    output = capfd.readouterr()
+    assert "Confusion  rows: true class, columns: predicted class" in output.err
+    assert "Calibration  error" in output.err
+    assert output.out == ""

@@ -1,4 +1,4 @@
-"""The installed `tlcli` command in processes of its own, as a stranger would use it."""
+"""The installed `tlcli` command in subprocesses, as a user runs it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def call(*arguments, cwd=None, stdin=None, **environment):
 
 @pytest.fixture(scope="module")
 def work(photos, tmp_path_factory):
-    """A folder with a data set (one image broken), and a run made by the command."""
+    """A folder with a dataset of which one image is broken."""
     root = tmp_path_factory.mktemp("work")
     shutil.copytree(photos, root / "photos")
     (root / "photos" / "disc" / "broken.jpg").write_bytes(b"not an image")
@@ -45,14 +45,14 @@ def finetuned(work):
 
 
 def test_finetune_for_people(work, finetuned):
-    said = finetuned.stderr.decode()
-    assert finetuned.returncode == 3, said
+    output = finetuned.stderr.decode()
+    assert finetuned.returncode == 3, output
     assert finetuned.stdout == b""
     for expected in ("3 classes", "Features", "Accuracy", "always", "precision", "Run       runs/photos", "Next"):
-        assert expected in said
-    assert "photos/disc/broken.jpg: not an image of a known format" in said
-    assert "details: tlcli check photos" in said
-    assert "\x1b" not in said, "no escape codes where nobody looks"
+        assert expected in output
+    assert "photos/disc/broken.jpg: not an image of a known format" in output
+    assert "details: tlcli check photos" in output
+    assert "\x1b" not in output, "no escape codes if stderr is no terminal"
     assert (work / "runs" / "photos" / "run.json").exists()
 
 
@@ -91,7 +91,7 @@ def test_predict_rows(work, finetuned):
         assert row["status"] == "ok"
 
 
-def test_predict_formats_hold_the_same(work, finetuned, tmp_path):
+def test_predict_formats_have_the_same_content(work, finetuned, tmp_path):
     import pyarrow.parquet as pq
 
     for name in ("rows.csv", "rows.jsonl", "rows.parquet"):
@@ -202,7 +202,7 @@ def test_stopped_while_computing_features_the_next_run_resumes(long_data, uninte
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert process.returncode == expected, messages
     if number != signal.SIGKILL:
-        assert "the same command goes on" in messages
+        assert "repeat the command to continue" in messages
         assert not (tmp_path / "run").exists()
     time.sleep(1)
     assert not [pid for pid in children if Path(f"/proc/{pid}/exe").exists()]

@@ -1,4 +1,4 @@
-"""Names that strangers gave: kept to the byte in every table, and obeyed by nobody."""
+"""Untrusted names are kept byte for byte in every table, and never interpreted."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def rows_of(out):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_every_name_comes_back_from_every_table(world, tmp_path, suffix, capfd):
+def test_tables_keep_every_name(world, tmp_path, suffix, capfd):
     out, before = tmp_path / f"rows{suffix}", digests(world / "inbox")
     assert run(["predict", str(world / "run"), str(world / "inbox"), "--out", str(out), "--workers", "1"]) == 3
     rows = rows_of(out)
@@ -104,11 +104,11 @@ def test_every_name_comes_back_from_every_table(world, tmp_path, suffix, capfd):
     assert [row["status"] for row in rows].count("failed") == 1
     assert {row["label"] for row in rows if row["status"] == "ok"} <= {*CLASSES[:-1], "%FF%FE"}
     assert digests(world / "inbox") == before
-    said = capfd.readouterr()
-    assert not {"\x1b", "\x9b", "\x07", "\u202e"} & set(said.out + said.err)
+    output = capfd.readouterr()
+    assert not {"\x1b", "\x9b", "\x07", "\u202e"} & set(output.out + output.err)
 
 
-def test_a_list_that_predict_wrote_is_a_list_that_it_reads(world, tmp_path):
+def test_paths_in_predictions_can_be_read_as_a_list(world, tmp_path):
     out, listed, again = tmp_path / "rows.jsonl", tmp_path / "list.txt", tmp_path / "again.jsonl"
     assert run(["predict", str(world / "run"), str(world / "inbox"), "--out", str(out), "--quiet"]) == 3
     names = [row["path"] for row in rows_of(out)]
@@ -119,7 +119,7 @@ def test_a_list_that_predict_wrote_is_a_list_that_it_reads(world, tmp_path):
     assert len(names) - len(unbroken) == 2
 
 
-def test_every_name_has_its_explanation_and_none_leaves_the_folder(world, tmp_path, capfd):
+def test_every_image_is_explained_within_the_output_folder(world, tmp_path, capfd):
     why, before = tmp_path / "why", digests(world)
     assert run(["predict", str(world / "run"), str(world / "inbox"), "--explain", str(why), "--workers", "1"]) == 3
     lines = [json.loads(line) for line in (why / "explain.jsonl").read_text().splitlines()]
@@ -132,17 +132,17 @@ def test_every_name_has_its_explanation_and_none_leaves_the_folder(world, tmp_pa
     assert not {"\x1b", "\x9b", "\x07", "\u202e"} & set(capfd.readouterr().err)
 
 
-def test_a_confusion_matrix_of_odd_classes_is_harmless(world, capfd):
+def test_the_confusion_matrix_escapes_class_names(world, capfd):
     assert run(["evaluate", str(world / "run"), str(world / "data"), "--workers", "1"]) == 0
-    said = capfd.readouterr().err
-    assert "Confusion" in said
-    assert not {"\x1b", "\x9b"} & set(said)
-    assert r"two\nlines" in said
+    output = capfd.readouterr().err
+    assert "Confusion" in output
+    assert not {"\x1b", "\x9b"} & set(output)
+    assert r"two\nlines" in output
 
 
 @pytest.mark.parametrize("json_output", [False, True])
-def test_a_terminal_is_told_nothing_that_it_would_obey(world, json_output):
-    """Rows on a terminal of their own; standard error goes elsewhere."""
+def test_control_characters_are_escaped_on_terminals(world, json_output):
+    """Rows go to a terminal, standard error to the null device."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "tlcli", "predict", str(world / "run"), str(world / "inbox"), "--quiet"]
     process = subprocess.Popen(command + ["--json"] * json_output, stdout=theirs, stderr=subprocess.DEVNULL)
@@ -162,7 +162,7 @@ def test_a_terminal_is_told_nothing_that_it_would_obey(world, json_output):
 
 
 class Tags(HTMLParser):
-    """What a browser would take for elements and attributes."""
+    """The elements and attributes of a page."""
 
     def __init__(self):
         super().__init__()
@@ -173,7 +173,7 @@ class Tags(HTMLParser):
         self.attributes |= {name for name, _ in attrs}
 
 
-def test_html_shows_names_and_runs_none(world):
+def test_html_escapes_names(world):
     text = (world / "run" / "report.html").read_text()
     tags = Tags()
     tags.feed(text)
@@ -189,7 +189,7 @@ def test_names_that_look_like_options_can_be_given_after_two_dashes(world, tmp_p
     assert [row["path"] for row in rows_of(out)] == ["-rf.jpg", "=cmd().jpg"]
 
 
-def test_a_new_data_set_of_odd_names_is_the_old_one(world, tmp_path):
+def test_augment_keeps_names(world, tmp_path):
     odd = tmp_path / "odd"
     for name in map(os.fsdecode, NAMES):
         for label in ("[red]", "=cmd()"):

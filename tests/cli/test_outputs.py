@@ -1,4 +1,4 @@
-"""What a command writes never takes the place of what it reads, and streams that are closed or full are no bugs."""
+"""Outputs never replace inputs; closed or full standard streams are handled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NETWORK = ["--backbone", "lenet5", "--weights", "none", "--workers", "1"]
 
 @pytest.fixture
 def world(photos, tmp_path):
-    """UsableImages, and a table and a list of them."""
+    """Images, and a table and a list of them."""
     shutil.copytree(photos, tmp_path / "photos")
     rows = [(path.relative_to(tmp_path), path.parent.name) for path in sorted((tmp_path / "photos").rglob("*.jpg"))]
     (tmp_path / "table.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
@@ -34,7 +34,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize(
-    ("command", "why"),
+    ("command", "message"),
     [
         (["augment", "photos", "--preview", "photos/disc/new.png"], "is inside DATA"),
         (["augment", "table.csv", "--preview", "linked.png", "--overwrite"], "is an input of this command"),
@@ -48,21 +48,21 @@ def contents(folder):
         (["finetune", "photos", "--out", "run", "--cache", "photos/cache", *NETWORK], "is inside DATA"),
     ],
 )
-def test_an_output_in_the_place_of_an_input_is_refused(command, why, world, trained, monkeypatch, capsys):
+def test_outputs_inside_inputs_are_refused(command, message, world, trained, monkeypatch, capsys):
     monkeypatch.chdir(world)
     (world / "linked.png").symlink_to(world / "photos" / "disc" / "00.jpg")
     run_copy = world / "trained"
     shutil.copytree(trained.run, run_copy)
     before = contents(world)
     assert run([word.replace("RUN", str(run_copy)) for word in command]) == 2
-    assert why in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert contents(world) == before
 
 
 @pytest.mark.parametrize(
     ("command", "option", "name"), [("check", "--out", "x.csv"), ("cache-features", "--export", "x.parquet")]
 )
-def test_where_nothing_can_be_written_is_known_before_anything_is_computed(
+def test_an_unwritable_output_is_reported_before_the_computation(
     command, option, name, public_path, unprivileged, capsys
 ):
     out = public_path / name
@@ -70,11 +70,11 @@ def test_where_nothing_can_be_written_is_known_before_anything_is_computed(
     capsys.readouterr()
     with unprivileged():
         assert run([command, str(public_path / "nowhere"), option, str(out)]) == 5
-    assert f"{out}: permission denied" in capsys.readouterr().err, "before DATA, which isn't there, is looked at"
+    assert f"{out}: permission denied" in capsys.readouterr().err, "before DATA, which does not exist, is read"
     assert list(public_path.iterdir()) == []
 
 
-def test_an_export_in_the_place_of_its_table_is_refused(world, monkeypatch, capsys):
+def test_an_export_that_would_replace_its_table_is_refused(world, monkeypatch, capsys):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -92,13 +92,15 @@ def test_an_export_in_the_place_of_its_table_is_refused(world, monkeypatch, caps
     [
         (["cache-features", "photos", "--cache", "cache", *NETWORK, "--export"], "found.parquet"),
         (["augment", "photos", "--workers", "1", "--preview"], "found.png"),
-        (["augment", "photos", "--workers", "1", "--preview"], "x" * 251 + ".png"),
-        (["check", "photos", "--cache", "cache", *NETWORK, "--out"], "found.csv"),
-        (["export", "RUN", "--format", "onnx", "--data", "photos", "--out"], "found.onnx"),
+        pytest.param(["augment", "photos", "--workers", "1", "--preview"], "x" * 251 + ".png", marks=pytest.mark.slow),
+        pytest.param(["check", "photos", "--cache", "cache", *NETWORK, "--out"], "found.csv", marks=pytest.mark.slow),
+        pytest.param(
+            ["export", "RUN", "--format", "onnx", "--data", "photos", "--out"], "found.onnx", marks=pytest.mark.slow
+        ),
     ],
 )
-def test_what_a_killed_writer_of_a_file_left_is_removed(command, name, world, trained, monkeypatch, capsys):
-    """Nothing is, while somebody else writes the file."""
+def test_temporary_files_of_killed_writers_are_removed(command, name, world, trained, monkeypatch, capsys):
+    """But not while another process writes the file."""
     monkeypatch.chdir(world)
     (world / "cache").mkdir()
     before = set(world.iterdir())
@@ -109,20 +111,20 @@ def test_what_a_killed_writer_of_a_file_left_is_removed(command, name, world, tr
         assert run(command) == 5
         assert f"{name} is locked: process {os.getpid()} is writing it" in capsys.readouterr().err
         assert len(set(world.iterdir()) - before) == 2
-    assert run(command) in {0, 3}  # check finds something
+    assert run(command) in {0, 3}  # check has findings
     assert set(world.iterdir()) - before == {world / name}
 
 
-def test_test_images_that_were_trained_on_are_told(trained, photos, tmp_path, capsys):
+def test_evaluate_warns_if_test_images_were_trained_on(trained, photos, tmp_path, capsys):
     shutil.copytree(photos, tmp_path / "data" / "test")
     assert run(["evaluate", str(trained.run), str(tmp_path / "data"), "--json"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["split"] == "test"
-    assert "45 of these 45 images were trained on, though they are called test" in said.err
+    output = capsys.readouterr()
+    assert json.loads(output.out)["split"] == "test"
+    assert "45 of these 45 test images were trained on" in output.err
 
 
 @pytest.mark.parametrize("name", ["", "@"])
-def test_an_input_without_a_name(name, trained, capsys):
+def test_an_empty_input_is_refused(name, trained, capsys):
     assert run(["predict", str(trained.run), name]) == 4
     assert f"an INPUT is {name!r}, which names nothing" in capsys.readouterr().err
 
@@ -138,18 +140,18 @@ def shell(line, *words):
     ("line", "words", "code"),
     [
         ("<&-", ["predict", "RUN", "DATA", "--json"], 0),
-        (">&-", ["predict", "RUN", "DATA"], 0),
-        (">&-", ["layers", "lenet5", "--json"], 0),
-        ("2>&-", ["predict", "RUN", "DATA"], 0),
-        ("2>/dev/full", ["predict", "RUN", "DATA"], 0),
+        pytest.param(">&-", ["predict", "RUN", "DATA"], 0, marks=pytest.mark.slow),
+        pytest.param(">&-", ["layers", "lenet5", "--json"], 0, marks=pytest.mark.slow),
+        pytest.param("2>&-", ["predict", "RUN", "DATA"], 0, marks=pytest.mark.slow),
+        pytest.param("2>/dev/full", ["predict", "RUN", "DATA"], 0, marks=pytest.mark.slow),
         (">/dev/full", ["predict", "RUN", "DATA"], 5),
-        (">/dev/full", ["layers", "lenet5", "--json"], 5),
-        (">/dev/full", ["evaluate", "RUN", "DATA", "--json"], 5),
-        (">/dev/full 2>/dev/full", ["layers", "lenet5", "--json"], 5),
+        pytest.param(">/dev/full", ["layers", "lenet5", "--json"], 5, marks=pytest.mark.slow),
+        pytest.param(">/dev/full", ["evaluate", "RUN", "DATA", "--json"], 5, marks=pytest.mark.slow),
+        pytest.param(">/dev/full 2>/dev/full", ["layers", "lenet5", "--json"], 5, marks=pytest.mark.slow),
         ("2>/dev/full", ["predict", "nowhere", "DATA"], 4),
     ],
 )
-def test_streams_that_are_closed_or_full(line, words, code, trained, photos):
+def test_closed_or_full_streams(line, words, code, trained, photos):
     done = shell(line, *(word.replace("RUN", str(trained.run)).replace("DATA", str(photos)) for word in words))
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Machines that have little: the command works, or says in a line what is missing and what to do."""
+"""On machines with scarce resources, commands work, or state in one line what is missing and what to do."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MOUNTS = (
     ).returncode
     == 0
 )
-needs_mounts = pytest.mark.skipif(not MOUNTS, reason="nobody but root may mount")
+needs_mounts = pytest.mark.skipif(not MOUNTS, reason="mounting needs root")
 
 
 def call(*arguments, before="", limits=None, cwd=None, environment=None):
-    """Run a command in a mount namespace of its own, after the shell commands `before`."""
+    """Run a command in its own mount namespace, after the shell commands `before`."""
     command = [*TLCLI, *map(str, arguments)]
     if before:
         command = ["unshare", "--mount", "sh", "-c", before + ' && exec "$@"', "sh", *command]
@@ -42,10 +42,10 @@ def call(*arguments, before="", limits=None, cwd=None, environment=None):
     )
 
 
-def train(photos, folder, **how):
-    """A small run from nothing: features, a head, files."""
+def train(photos, folder, **options):
+    """Train a small run."""
     out = ["--out", folder / "run", "--cache", folder / "cache"]
-    return call("finetune", photos, "--backbone", "lenet5", "--weights", "none", *out, "--json", **how)
+    return call("finetune", photos, "--backbone", "lenet5", "--weights", "none", *out, "--json", **options)
 
 
 def assert_works(done):
@@ -75,17 +75,19 @@ def test_more_workers_than_file_descriptors_is_an_error_with_a_remedy(photos, tr
         assert "use fewer --workers" in done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
-def test_next_to_no_shared_memory(photos, tmp_path):
+def test_little_shared_memory(photos, tmp_path):
     assert_works(train(photos, tmp_path, before="mount -t tmpfs -o size=1m none /dev/shm"))
 
 
+@pytest.mark.slow
 def test_one_core(photos, tmp_path):
     assert_works(train(photos, tmp_path, limits=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})))
 
 
-def test_a_home_that_is_not_there(photos, tmp_path):
-    """No variable names it, or it can't be made."""
+def test_missing_home_directory(photos, tmp_path):
+    """HOME is unset, or cannot be created."""
     bare = {name: value for name, value in os.environ.items() if name not in {"HOME", "XDG_CACHE_HOME", "TLCLI_CACHE"}}
     assert_works(train(photos, tmp_path, environment=bare))
     nowhere = bare | {"HOME": "/proc/nobody"}
@@ -98,8 +100,9 @@ def test_a_home_that_is_not_there(photos, tmp_path):
     assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.slow
 @needs_mounts
-def test_a_working_directory_that_is_read_only(photos, trained, tmp_path):
+def test_read_only_working_directory(photos, trained, tmp_path):
     here = tmp_path / "here"
     here.mkdir()
     lock = f"mount --bind '{here}' '{here}' && mount -o remount,bind,ro '{here}' && cd '{here}'"
@@ -109,11 +112,12 @@ def test_a_working_directory_that_is_read_only(photos, trained, tmp_path):
     assert_works(train(photos, tmp_path, before=lock))
     done = call("finetune", photos, "--cache", tmp_path / "cache", before=lock)
     assert done.returncode == 5, done.stderr
-    assert "read-only. Choose another place" in done.stderr
+    assert "read-only. Choose another location" in done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
-def test_a_run_and_a_cache_that_are_read_only(photos, trained, tmp_path):
+def test_read_only_run_and_cache(photos, trained, tmp_path):
     whole = trained.run.parent
     lock = f"mount --bind '{whole}' '{whole}' && mount -o remount,bind,ro '{whole}'"
     done = call("predict", trained.run, photos, "--out", tmp_path / "rows.csv", before=lock)
@@ -129,16 +133,17 @@ def test_a_run_and_a_cache_that_are_read_only(photos, trained, tmp_path):
     assert "--cache DIR" in done.stderr or "read-only" in done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
-def test_a_temporary_folder_on_another_file_system(photos, tmp_path):
+def test_temporary_directory_on_another_file_system(photos, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     mount = f"mount -t tmpfs -o size=4m none '{elsewhere}'"
     assert_works(train(photos, tmp_path, before=mount, environment=os.environ | {"TMPDIR": str(elsewhere)}))
 
 
-def test_no_temporary_folder_at_all(photos, trained, tmp_path):
-    """Only predict lists its inputs into a temporary file."""
+def test_no_temporary_directory(photos, trained, tmp_path):
+    """Only predict writes a temporary file, the list of its inputs."""
     environment = os.environ | {"TMPDIR": "/proc/nowhere"}
     done = call("predict", trained.run, photos, environment=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -154,7 +159,7 @@ def test_no_temporary_folder_at_all(photos, trained, tmp_path):
     ],
     ids=["python", "onednn", "loader"],
 )
-def test_memory_that_runs_out_anywhere_is_no_bug(monkeypatch, capsys, error):
+def test_out_of_memory_is_reported(monkeypatch, capsys, error):
     def fail(*_, **__):
         raise error
 
@@ -163,7 +168,7 @@ def test_memory_that_runs_out_anywhere_is_no_bug(monkeypatch, capsys, error):
     assert "out of memory. Use a smaller --batch-size" in capsys.readouterr().err
 
 
-def test_other_errors_keep_their_traceback(monkeypatch):
+def test_unexpected_errors_keep_their_traceback(monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("ours")
 

@@ -1,4 +1,4 @@
-"""What a person sees on a real terminal, and what never reaches one."""
+"""Output on a real terminal."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ TLCLI = str(Path(sys.executable).with_name("tlcli"))
 
 
 def on_a_terminal(arguments, stdout=subprocess.DEVNULL, **environment):
-    """What a command writes to a pseudo-terminal on its standard error."""
+    """Return what a command writes to stderr, a pseudo-terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [TLCLI, *arguments],
@@ -25,7 +25,7 @@ def on_a_terminal(arguments, stdout=subprocess.DEVNULL, **environment):
     )
     os.close(theirs)
     seen = b""
-    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+    with contextlib.suppress(OSError):  # raised by Linux when the other end is closed
         while chunk := os.read(ours, 65536):
             seen += chunk
     os.close(ours)
@@ -33,7 +33,7 @@ def on_a_terminal(arguments, stdout=subprocess.DEVNULL, **environment):
     return seen.decode()
 
 
-def test_a_bar_with_rate_and_time_on_a_terminal(trained, photos):
+def test_progress_bar_with_rate_and_time(trained, photos):
     seen = on_a_terminal(["evaluate", str(trained.run), str(photos)])
     assert "Evaluate" in seen
     assert "45/45" in seen
@@ -42,7 +42,7 @@ def test_a_bar_with_rate_and_time_on_a_terminal(trained, photos):
     assert "\x1b[33m" in seen, "the warning is yellow"
 
 
-def test_rows_go_to_their_file_though_a_bar_is_drawn(trained, photos, tmp_path):
+def test_rows_on_stdout_are_not_mixed_with_the_progress_bar(trained, photos, tmp_path):
     with (tmp_path / "rows.csv").open("wb") as file:
         seen = on_a_terminal(["predict", str(trained.run), str(photos / "disc")], stdout=file)
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 16
@@ -56,17 +56,17 @@ def test_no_color_is_respected(trained, photos):
 
 
 @pytest.mark.parametrize("name", ["[/red]", "a\nb", "\x1b[31mred", "\udcff", "é 🙂 [bold]"])
-def test_names_are_never_interpreted(name, capfd):
+def test_names_are_never_markup(name, capfd):
     terminal = Terminal()
     terminal.note(f"before {name} after")
     terminal.warn(name)
-    said = capfd.readouterr().err
-    assert f"before {printable(name)} after" in said
-    assert "\x1b" not in said
-    assert len(said.splitlines()) == 2
+    output = capfd.readouterr().err
+    assert f"before {printable(name)} after" in output
+    assert "\x1b" not in output
+    assert len(output.splitlines()) == 2
 
 
-def test_quiet_leaves_warnings(capfd):
+def test_quiet_keeps_warnings(capfd):
     terminal = Terminal(quiet=True)
     terminal.note("chatter")
     with terminal.task("Work", 3) as advance:

@@ -120,6 +120,7 @@ def test_rows_equal_those_of_one_process_although_a_worker_dies(cluster, trained
     assert capfd.readouterr() == ("", ""), "Ray prints nothing"
 
 
+@pytest.mark.slow
 def test_resume_computes_only_missing_and_damaged_parts(cluster, trained, inbox, report):
     del cluster
     first = predict_on_cluster(trained, inbox)

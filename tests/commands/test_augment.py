@@ -1,4 +1,4 @@
-"""augment: a data set that keeps classes and splits, whose copies are online's views, and which never leaks."""
+"""`augment`: datasets keep classes and splits, copies equal online views, and splits never leak."""
 
 import csv
 import hashlib
@@ -29,7 +29,7 @@ def augmented(data, out, report=None, **changes):
 
 
 def tree(root):
-    """Every file below a folder, and its bytes."""
+    """Return the bytes of every file below a folder."""
     return {str(path.relative_to(root)): path.read_bytes() for path in Path(root).rglob("*") if path.is_file()}
 
 
@@ -44,7 +44,7 @@ def sha(path):
 
 @pytest.fixture
 def split(draw, tmp_path):
-    """Two classes with 4 training images each, one in a folder below, and 2 of validation and of test."""
+    """Two classes with 4 training images each, one of them in a subfolder, and 2 validation and 2 test images."""
     seed = 0
     for folder, count in (("train", 4), ("val", 2), ("test", 2)):
         for name in ("cat", "dog"):
@@ -52,14 +52,14 @@ def split(draw, tmp_path):
                 seed += 1
                 below = "below" if (folder, number) == ("train", 3) else ""
                 draw(tmp_path / "split" / folder / name / below / f"{number}.jpg", seed, size=(60, 40))
-    # The same name as one that lies elsewhere in the class.
+    # The same name as an image in another folder of the class.
     draw(tmp_path / "split" / "train" / "cat" / "below" / "1.jpg", 99, size=(60, 40))
     return tmp_path / "split"
 
 
 @pytest.fixture
 def table(draw, tmp_path):
-    """Writes a table of drawn images, each row with its own label and group."""
+    """Write a table of drawn images with labels and groups."""
 
     def write(labels, groups=None, names=None):
         lines = ["path,label,group"]
@@ -73,7 +73,7 @@ def table(draw, tmp_path):
     return write
 
 
-def test_only_train_is_multiplied_and_originals_are_byte_for_byte(split, tmp_path, report):
+def test_only_training_images_get_copies_and_originals_are_byte_identical(split, tmp_path, report):
     result = augmented(split, tmp_path / "out", report, copies=2)
     assert result["images"] == 17
     assert result["splits"] == {"train": 27, "validation": 4, "test": 4}
@@ -98,19 +98,19 @@ def test_only_train_is_multiplied_and_originals_are_byte_for_byte(split, tmp_pat
     assert len({tuple(parameters["crop"]) for parameters in views}) == len(views) == 18
 
 
-def test_a_copy_read_plainly_is_the_online_view(split, tmp_path, small):
+def test_copies_equal_online_views(split, tmp_path, small):
     augmentation = PRESETS["strong"]
     augmented(split, tmp_path / "out", copies=2, augmentation=augmentation, seed=3)
     rows = [row for row in manifest(tmp_path / "out") if row["split"] == "train"]
     for row in rows:
         offline = read_image(str(tmp_path / "out" / row["path"]), DecodeOptions(preprocessing=small))
-        order = DecodeOptions(preprocessing=small, augmentation=augmentation, seed=3)
-        online = read_image(row["source"], order, int(row["view"]))
+        options = DecodeOptions(preprocessing=small, augmentation=augmentation, seed=3)
+        online = read_image(row["source"], options, int(row["view"]))
         assert offline.pixels == online.pixels
         assert offline.pixels is not None
 
 
-def test_where_nothing_validates_a_part_is_held_out_first(photos, tmp_path, report):
+def test_images_are_held_out_if_there_are_no_validation_images(photos, tmp_path, report):
     result = augmented(photos, tmp_path / "out", report)
     splits = result["splits"]
     assert splits["train"] % 2 == 0
@@ -138,7 +138,7 @@ def test_copies_groups_and_small_classes_stay_together(table, tmp_path):
     assert {"validation"} in sides.values()
 
 
-def test_a_training_image_that_also_validates_gets_no_copies(split, tmp_path, report):
+def test_a_training_image_that_is_also_in_validation_gets_no_copies(split, tmp_path, report):
     twin = split / "train" / "dog" / "2.jpg"
     shutil.copy(split / "val" / "dog" / "0.jpg", twin)
     augmented(split, tmp_path / "out", report, copies=3)
@@ -150,12 +150,12 @@ def test_a_training_image_that_also_validates_gets_no_copies(split, tmp_path, re
 def test_too_few_images_to_hold_any_out(draw, tmp_path):
     for name in ("cat", "dog"):
         draw(tmp_path / "few" / name / "1.png")
-    with pytest.raises(DataError, match="validation folder beside train"):
+    with pytest.raises(DataError, match="folder named val next to train"):
         augmented(tmp_path / "few", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_resumed_it_becomes_the_same_tree(split, tmp_path):
+def test_a_resumed_dataset_is_identical(split, tmp_path):
     out = tmp_path / "out"
     augmented(split, out, copies=2, compute=ComputeSettings(workers=2))
     whole = tree(out)
@@ -168,7 +168,7 @@ def test_resumed_it_becomes_the_same_tree(split, tmp_path):
     result = augmented(split, out, copies=2, resume=True)
     assert "was_finished" not in result
     assert tree(out) == whole
-    assert kept.stat().st_mtime == 1e9, "what is there is not written again"
+    assert kept.stat().st_mtime == 1e9, "existing images are not rewritten"
     again = augmented(split, out, copies=2, resume=True)
     assert again["was_finished"]
     assert again["written"] == 35
@@ -176,7 +176,7 @@ def test_resumed_it_becomes_the_same_tree(split, tmp_path):
     assert tree(tmp_path / "fresh") == whole
 
 
-def test_two_at_once_are_refused(split, tmp_path):
+def test_two_writers_at_once_are_rejected(split, tmp_path):
     out = tmp_path / "out"
     augmented(split, out)
     (out / "manifest.csv").unlink()
@@ -192,17 +192,17 @@ def test_two_at_once_are_refused(split, tmp_path):
         assert augmented(split, out, resume=True)["was_finished"]
 
 
-def test_a_finished_data_set_of_other_images_is_refused(split, tmp_path, draw):
+def test_a_finished_dataset_of_other_images_is_rejected(split, tmp_path, draw):
     out = tmp_path / "out"
     augmented(split, out)
     before = tree(out)
     draw(split / "train" / "cat" / "another.jpg", 99)
-    with pytest.raises(ArtifactError, match="begun with other images"):
+    with pytest.raises(ArtifactError, match="started with different images"):
         augmented(split, out, resume=True)
     assert tree(out) == before
 
 
-def test_resuming_with_other_settings_or_images_is_refused(split, tmp_path, draw):
+def test_resuming_with_other_settings_or_images_is_rejected(split, tmp_path, draw):
     out = tmp_path / "out"
     augmented(split, out)
     with pytest.raises(UsageError, match="is not empty"):
@@ -227,23 +227,23 @@ def test_resuming_with_other_settings_or_images_is_refused(split, tmp_path, draw
 
 
 @pytest.mark.parametrize("label", ["../../evil", "a/b", "..", ".", ".hidden", "/absolute", "x" * 256])
-def test_classes_that_cannot_be_folders_are_refused(table, tmp_path, label):
+def test_classes_that_cannot_be_folders_are_rejected(table, tmp_path, label):
     data = table(["cat"] * 12 + [label] * 12)
     before = set(tmp_path.parent.iterdir())
-    with pytest.raises(DataError, match="cannot be a folder's name"):
+    with pytest.raises(DataError, match="cannot be the name of a class folder"):
         augmented(data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert set(tmp_path.parent.iterdir()) == before
 
 
-def test_odd_classes_and_names_from_a_table_are_all_kept(table, tmp_path):
+def test_unusual_classes_and_names_from_a_table_are_kept(table, tmp_path):
     names = [f"{folder}/same.png" for folder in "abcdefghijkl"]
     names += ["x" * 251 + ".png", "ü" * 125 + ".png", ".hidden.png", "no suffix", "~odd\t'name.PNG", "-v1.png"]
     names += [f"{number}.png" for number in range(6)]
     labels = ["50 % off\tnow"] * 12 + ["日本 & co"] * 12
     data = table(labels, names=names)
     with data.open("a") as file:
-        file.write(f'\n"{names[0]}","{labels[0]}",')  # a row twice
+        file.write(f'\n"{names[0]}","{labels[0]}",')  # a repeated row
     augmented(data, tmp_path / "out", copies=2)
     made = open_dataset(tmp_path / "out")
     assert made.classes == tuple(sorted(set(labels)))
@@ -263,7 +263,7 @@ def test_names_that_are_not_utf8(split, tmp_path):
     assert len(open_dataset(tmp_path / "out" / "manifest.csv").samples) == 28
 
 
-def test_images_that_cannot_be_read_are_listed_and_the_rest_goes_on(split, tmp_path, report):
+def test_unreadable_images_are_listed_and_the_rest_is_written(split, tmp_path, report):
     (split / "train" / "cat" / "broken.jpg").write_bytes(b"no image")
     (split / "val" / "dog" / "empty.jpg").write_bytes(b"")
     result = augmented(split, tmp_path / "out", report)
@@ -274,20 +274,20 @@ def test_images_that_cannot_be_read_are_listed_and_the_rest_goes_on(split, tmp_p
     assert not list((tmp_path / "out").rglob("broken*"))
 
 
-def test_data_and_out_that_lie_in_each_other_are_refused(split, tmp_path, draw):
+def test_data_and_out_must_not_contain_each_other(split, tmp_path, draw):
     before = tree(tmp_path)
     for out in (split, split / "train" / "cat", split / "new", tmp_path, split / ".." / "split" / "new"):
         with pytest.raises(UsageError):
             augmented(split, out)
     (tmp_path / "link").symlink_to(split)
-    with pytest.raises(UsageError, match="lie in each other"):
+    with pytest.raises(UsageError, match="contains the other"):
         augmented(split, tmp_path / "link" / "new")
     with pytest.raises(UsageError, match="is a file"):
         augmented(split, draw(tmp_path / "file.png"))
     assert {name: content for name, content in tree(tmp_path).items() if name in before} == before
 
 
-def test_nothing_half_written_is_left_on_a_full_disk(split, tmp_path, full_disk):
+def test_a_full_disk_leaves_no_partial_files(split, tmp_path, full_disk):
     with full_disk(3000), pytest.raises((MachineError, OSError)):
         augmented(split, tmp_path / "out", augmentation=Augmentation(noise=60))
     assert not list((tmp_path / "out").rglob("*.tmp"))
@@ -296,7 +296,7 @@ def test_nothing_half_written_is_left_on_a_full_disk(split, tmp_path, full_disk)
     assert augmented(split, tmp_path / "out", augmentation=Augmentation(noise=60), resume=True)["written"] == 26
 
 
-def test_the_preview_alone(photos, tmp_path):
+def test_only_a_preview(photos, tmp_path):
     sheets = []
     for seed in (0, 1):
         preview = tmp_path / f"{len(sheets)}.png"
@@ -311,7 +311,7 @@ def test_the_preview_alone(photos, tmp_path):
     assert (np.asarray(Image.open(preview)) == sheets[0]).all()
 
 
-def test_the_preview_passes_over_what_cannot_be_read(split, tmp_path):
+def test_the_preview_skips_unreadable_images(split, tmp_path):
     for path in (split / "train").rglob("*.jpg"):
         if path.name != "0.jpg":
             path.write_bytes(b"no image")
@@ -335,6 +335,6 @@ def test_the_preview_passes_over_what_cannot_be_read(split, tmp_path):
         ({"preview": Path("x.jpg")}, "ending in .png"),
     ],
 )
-def test_settings_that_make_no_sense(changes, message):
+def test_invalid_settings(changes, message):
     with pytest.raises(UsageError, match=message):
         AugmentSettings(data=Path("data"), **changes)

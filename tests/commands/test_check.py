@@ -242,20 +242,20 @@ def test_the_command_with_json(data, cache, capfd):
 def test_the_command_without_json(data, cache, capfd):
     arguments = ["check", str(data), "--size", "64", "--cache", str(cache)]
     assert run(arguments) == 0
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert "No findings in 54 images" in said.err
-    assert f"tlcli finetune {data}" in said.err
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert "No findings in 54 images" in output.err
+    assert f"tlcli finetune {data}" in output.err
     for number in range(7):
         hostile = data / "train" / "dots" / os.fsdecode(b"\x1b[31m[bold]\xff%d.jpg" % number)
         shutil.copy(data / "train/dots/00.jpg", hostile)
     assert run(arguments) == 3
-    said = capfd.readouterr()
-    assert "Duplicates 7" in said.err
-    assert "... and 2 more" in said.err
-    assert "%5Bbold%5D%FF" in said.err
-    assert "\x1b" not in said.err
-    assert f"tlcli check {data} --out findings.csv" in said.err
+    output = capfd.readouterr()
+    assert "Duplicates 7" in output.err
+    assert "... and 2 more" in output.err
+    assert "%5Bbold%5D%FF" in output.err
+    assert "\x1b" not in output.err
+    assert f"tlcli check {data} --out findings.csv" in output.err
     assert run([*arguments, "--quiet"]) == 3
     assert capfd.readouterr() == ("", "")
 

@@ -51,7 +51,7 @@ def test_features_agree_and_share_a_cache(photos, tmp_path):
     assert (again["computed"], again["reused"]) == (0, len(onnx))
 
 
-@pytest.mark.parametrize("freeze", ["all", "blocks.3"])
+@pytest.mark.parametrize("freeze", [pytest.param("all", marks=pytest.mark.slow), "blocks.3"])
 def test_runs_agree_and_say_what_they_were_made_by(photos, tmp_path, freeze):
     infos = {}
     for name in ("torch", "onnx"):

@@ -22,7 +22,7 @@ from tlcli.commands import export as command
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
 from tlcli.exporting import comparison, onnx_file, timm_folder
-from tlcli.exporting.comparison_images import real_images
+from tlcli.exporting.comparison_images import load_comparison_images
 from tlcli.exporting.model_card import model_card
 from tlcli.images.preprocess import Preprocessing, fit_image
 from tlcli.inference.predictor import Predictor
@@ -36,7 +36,8 @@ from tlcli.settings import (
     TrainingSettings,
 )
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/export.md"
 IMAGE = "sample_data/to_predict/street_1.jpg"
 HOSTILE = {"disc": 'a"b|c`d`', "square": "<script>\\u0041 *x*", "stripes": "=näh #[x](y)"}
 
@@ -69,16 +70,16 @@ def train(photos, folder, *, balance=False, epochs=None, **network):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the image of README.md, for the exports."""
+    """A folder with the image of docs/export.md, for the exports."""
     root = tmp_path_factory.mktemp("exports")
     (root / IMAGE).parent.mkdir(parents=True)
-    shutil.copy(README.parent / IMAGE, root / IMAGE)
+    shutil.copy(ROOT / IMAGE, root / IMAGE)
     return root
 
 
 @pytest.fixture(scope="module")
 def exports(place, trained):
-    """Results of the three formats, by format; torch with preprocessing, as in README.md."""
+    """Results of the three formats, by format; torch with preprocessing, as in docs/export.md."""
     from tlcli.settings import ExportSettings
 
     asked = {"onnx": "street.onnx", "torch": "street.pt2", "timm": "street-timm"}
@@ -106,9 +107,9 @@ def gray(photos, tmp_path_factory):
 def expected(run, data, count=7):
     """Pixels of some images, and what the run says of them."""
     run = load_run(run)
-    images = real_images(run, data, wanted=count, calibrating=0, workers=1)
+    images = load_comparison_images(run, data, compare=count, calibrate=0, workers=1)
     predictor = Predictor(run, ComputeSettings(device="cpu", workers=1))
-    return images.pixels, predictor.probabilities(predictor.network.run(images.pixels))
+    return images.pixels, predictor.probabilities(predictor.model.run(images.pixels))
 
 
 def normalized(pixels, about):
@@ -121,8 +122,8 @@ def about_onnx(session):
 
 
 def lines_of(form):
-    """The lines of README.md for one format."""
-    return re.search(rf"<!-- export: {form} -->\n```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+    """Return the example of docs/export.md for one format."""
+    return re.search(rf"<!-- export: {form} -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
@@ -145,7 +146,7 @@ def test_the_export_says_how_near_it_comes(form, exports):
         ("timm", {"tlcli"}, 0.03),  # which resizes all of the image, and by whole pixels
     ],
 )
-def test_the_lines_of_the_readme_run_without_tlcli(form, refused, tolerance, exports, place, trained):
+def test_the_examples_run_without_tlcli(form, refused, tolerance, exports, place, trained):
     lines = lines_of(form)
     assert len([line for line in lines.splitlines() if line]) == 10
     done = subprocess.run(
@@ -165,7 +166,7 @@ def test_the_lines_of_the_readme_run_without_tlcli(form, refused, tolerance, exp
 def test_the_card_s_lines_run_and_its_tables_hold_the_figures(exports, place, trained):
     card = (place / "street-timm" / "README.md").read_text()
     assert f"Accuracy {100 * trained.info['validation']['accuracy']:.1f} %" in card
-    assert "| UsableImages, train | 45 |" in card
+    assert "| Images, train | 45 |" in card
     assert all(f"| {name} | 15 |" in card for name in trained.info["classes"])
     lines = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1).replace("image.jpg", IMAGE)
     code = WITHOUT.format(refused={"tlcli"}) + lines
@@ -243,6 +244,7 @@ def test_a_trained_tail_with_a_prior(photos, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run", "x.onnx", "x.pt2"]
 
 
+@pytest.mark.slow
 def test_a_transformer_takes_any_number_of_images(photos, tmp_path):
     from tlcli.settings import ExportSettings
 
@@ -271,7 +273,7 @@ def spoilt(function):
 @pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
 def test_an_export_that_says_something_else_is_not_written(form, trained, gray, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    owner, name = (timm, "create_model") if form == "timm" else (command, "trained_network")
+    owner, name = (timm, "create_model") if form == "timm" else (command, "load_network")
     monkeypatch.setattr(owner, name, spoilt(getattr(owner, name)))
     run = trained.run if form == "timm" else gray
     assert tlcli(["export", str(run), "--format", form, "--json", "--workers", "1"]) == 4
@@ -285,7 +287,7 @@ def test_what_is_there_stays_when_an_export_is_refused(gray, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.onnx").write_text("before")
     assert tlcli(["export", str(gray), "--format", "onnx"]) == 2
-    monkeypatch.setattr(command, "trained_network", spoilt(command.trained_network))
+    monkeypatch.setattr(command, "load_network", spoilt(command.load_network))
     assert tlcli(["export", str(gray), "--format", "onnx", "--overwrite"]) == 4
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.onnx", "before")]
 
@@ -305,7 +307,7 @@ def test_a_network_that_can_t_be_traced_is_refused_in_a_line(gray, tmp_path, mon
 
 def test_weights_too_large_for_a_file_are_refused(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(onnx_file, "LARGEST", 1000)
+    monkeypatch.setattr(onnx_file, "MAX_WEIGHT_BYTES", 1000)
     assert tlcli(["export", str(gray), "--format", "onnx"]) == 2
     assert "an ONNX file holds at most 2" in capsys.readouterr().err
 
@@ -354,9 +356,9 @@ def test_int8_is_smaller_and_says_what_it_costs(gray, tmp_path, monkeypatch, cap
 def test_probabilities_that_are_no_numbers_are_refused(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     nothing = np.full((1, 3), np.nan, np.float32)
-    monkeypatch.setattr(onnx_file, "run_onnx_file", lambda *_: lambda pixels: (np.repeat(nothing, len(pixels), 0),) * 2)
+    monkeypatch.setattr(onnx_file, "load_onnx", lambda *_: lambda pixels: (np.repeat(nothing, len(pixels), 0),) * 2)
     assert tlcli(["export", str(gray), "--format", "onnx", "--int8", "--json"]) == 4
-    assert "differs from the run by up to nan" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert "differ from the run by up to nan" in json.loads(capsys.readouterr().out)["error"]["message"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -377,16 +379,16 @@ def test_int8_wants_images_that_were_trained_on(gray, draw, tmp_path, monkeypatc
     for name in HOSTILE.values():
         draw(tmp_path / "other" / name / "new.png", len(name))
     assert tlcli(["export", str(gray), "--format", "onnx", "--int8", "--data", "other"]) == 4
-    assert "none of other is" in capsys.readouterr().err
+    assert "other contains none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 def test_timm_s_transforms_bring_images_in_as_predict_does(fit, trained, tmp_path):
     run = load_run(trained.run)
     run = replace(run, info=run.info | {"preprocessing": run.info["preprocessing"] | {"fit": fit}})
-    config = timm_folder.export_config(run, {})["pretrained_cfg"]
+    config = timm_folder.timm_folder_config(run, {})["pretrained_cfg"]
     transform = timm.data.create_transform(**timm.data.resolve_data_config(config))
-    image = Image.open(README.parent / IMAGE).convert("RGB").resize((400, 300))
+    image = Image.open(ROOT / IMAGE).convert("RGB").resize((400, 300))
     how: Preprocessing = run.preprocessing
     mine = normalized(np.array(fit_image(image, how))[None], {"preprocessing": how.to_json()})[0]
     # In units of which images span two; timm crops whole pixels of the resized image, we halves too.

@@ -81,7 +81,7 @@ def test_timm_loads_the_run(photos, trained):
     with torch.inference_mode():
         expected = torch.softmax(model(images) / run.temperature, dim=1)
     predictor = Predictor(run, ComputeSettings())
-    found = predictor.probabilities(predictor.network.run(pixels))
+    found = predictor.probabilities(predictor.model.run(pixels))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 

@@ -67,7 +67,15 @@ def lines_of(run):
 # depths
 
 
-@pytest.fixture(scope="module", params=["blocks.4", "9", "none", "auto"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "blocks.4",
+        pytest.param("9", marks=pytest.mark.slow),
+        "none",
+        pytest.param("auto", marks=pytest.mark.slow),
+    ],
+)
 def tuned(request, photos, cache, tmp_path_factory):
     """A run with each kind of --freeze (`none` with LeNet-5), and the result of finetune."""
     network = {"backbone": "lenet5", "weights": "none"} if request.param == "none" else {}
@@ -148,7 +156,7 @@ def test_only_the_tail_changes(tuned):
         assert not torch.equal(before[name], after[name]), name
 
 
-@pytest.mark.parametrize("augmentation", [None, PRESETS["light"]])
+@pytest.mark.parametrize("augmentation", [None, pytest.param(PRESETS["light"], marks=pytest.mark.slow)])
 def test_cached_features_give_the_same_run(photos, cache, tmp_path, augmentation):
     """With augmentation, two cached views equal the views of two epochs."""
     for name, root in (("cached", cache), ("streamed", None)):
@@ -225,6 +233,7 @@ def test_balance_with_trainable_layers(photos, cache, tmp_path):
     assert evaluated["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_infinite_loss_leaves_a_usable_run(photos, cache, tmp_path):
     """A network without normalization layers diverges at a high learning rate."""
     run = tmp_path / "run"
@@ -378,6 +387,7 @@ def test_killed_repeatedly_the_run_is_the_same(command, complete, tmp_path):
     assert_same_run(complete, run)
 
 
+@pytest.mark.slow
 def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, command, complete, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(complete, run)
@@ -397,6 +407,7 @@ def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, comm
     assert "--resume" in messages
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_run_returns_it_and_refuses_changes(photos, cache, complete):
     def resume(**training):
         return finetune(light_settings(photos, complete, cache, **training))

@@ -13,7 +13,8 @@ from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
 from tlcli.engines import onnx_export
 from tlcli.errors import ArtifactError, UsageError
-from tlcli.inference import predictor
+from tlcli.inference import model
+from tlcli.inference.predictor import Predictor
 from tlcli.runs.run import load_run
 from tlcli.settings import (
     CacheSettings,
@@ -122,13 +123,13 @@ def test_a_run_with_a_model_is_replaced_as_a_whole(photos, tmp_path):
 
 
 def test_a_gpu_is_left_to_torch(trained, photos, monkeypatch):
-    monkeypatch.setattr(predictor, "_gpu_driver", lambda: True)
+    monkeypatch.setattr(model, "has_gpu_driver", lambda: True)
     run = load_run(trained.run)
-    assert "torch" in predictor.Predictor(run, ComputeSettings()).network.name
-    assert "ONNX" in predictor.Predictor(run, ComputeSettings(device="cpu")).network.name
-    assert "ONNX" in predictor.Predictor(run, ComputeSettings(engine="onnx")).network.name
+    assert "torch" in Predictor(run, ComputeSettings()).model.name
+    assert "ONNX" in Predictor(run, ComputeSettings(device="cpu")).model.name
+    assert "ONNX" in Predictor(run, ComputeSettings(engine="onnx")).model.name
     with pytest.raises(UsageError, match="runs on a CPU, not on cuda"):
-        predictor.Predictor(run, ComputeSettings(device="cuda", engine="onnx"))
+        Predictor(run, ComputeSettings(device="cuda", engine="onnx"))
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch"])

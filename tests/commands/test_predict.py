@@ -61,7 +61,7 @@ def test_interrupted_and_resumed_is_as_if_nothing_had_happened(trained, inbox, t
     whole, out = tmp_path / "whole.csv", tmp_path / "rows.csv"
     predict(PredictSettings(run=trained.run, inputs=(str(inbox),), out=str(whole)))
     settings = {"run": trained.run, "inputs": (str(inbox),), "out": str(out), "resume": True}
-    monkeypatch.setattr("tlcli.inference.rows.FLUSH", 4)
+    monkeypatch.setattr("tlcli.inference.rows.ROWS_PER_BATCH", 4)
     original, calls = Predictor.probabilities, []
 
     def interrupted(self, pixels):

@@ -1,4 +1,4 @@
-"""--shard I/N: what the shards give, put together, is what one process gives."""
+"""`--shard I/N`: the concatenated results of all shards equal those of a single process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shards(count):
 
 @pytest.mark.parametrize("total", [0, 1, 7, 8, 1000])
 @pytest.mark.parametrize("count", [1, 2, 7, 9])
-def test_shards_are_all_of_it_in_order_and_alike_in_length(total, count):
+def test_shards_cover_everything_in_order_with_similar_lengths(total, count):
     ranges = [shard.range(total) for shard in shards(count)]
     assert [index for chosen in ranges for index in chosen] == list(range(total))
     lengths = {len(chosen) for chosen in ranges}
@@ -30,7 +30,7 @@ def test_shards_are_all_of_it_in_order_and_alike_in_length(total, count):
 
 @pytest.fixture
 def inputs(photos, tmp_path):
-    """Eleven images, one of them broken, by a folder and a list."""
+    """Eleven images, one of them broken, in a folder and a list."""
     (tmp_path / "in").mkdir()
     for path in sorted(photos.rglob("*.jpg"))[:30:4]:
         shutil.copy(path, tmp_path / "in" / f"{path.parent.name}{path.name}")
@@ -45,7 +45,7 @@ def predict_into(out, trained, inputs, **changes):
 
 
 @pytest.mark.parametrize(("suffix", "count"), [("csv", 3), ("jsonl", 3), ("parquet", 13)])
-def test_rows_of_shards_concatenate_to_those_of_all(trained, inputs, tmp_path, suffix, count):
+def test_concatenated_rows_of_shards_equal_those_of_a_single_process(trained, inputs, tmp_path, suffix, count):
     """Of thirteen shards of eleven images, two have no rows."""
     out = tmp_path / f"whole.{suffix}"
     whole = predict_into(out, trained, inputs)
@@ -75,14 +75,14 @@ def test_a_shard_without_images_has_no_rows(trained, inputs, tmp_path, suffix, l
     assert len(out.read_text().splitlines()) == lines
 
 
-def test_no_images_at_all_is_an_error_for_every_shard(trained, tmp_path):
+def test_an_empty_input_is_an_error_for_every_shard(trained, tmp_path):
     (tmp_path / "empty").mkdir()
     for shard in shards(2):
         with pytest.raises(DataError, match="no images"):
             predict_into(tmp_path / "rows.csv", trained, (str(tmp_path / "empty"),), shard=shard)
 
 
-def test_resume_of_another_shard_is_refused(trained, inputs, tmp_path, monkeypatch):
+def test_resuming_another_shard_is_rejected(trained, inputs, tmp_path, monkeypatch):
     out = tmp_path / "rows.jsonl"
 
     def interrupted(*_):
@@ -110,8 +110,8 @@ def features(data, cache, **changes):
     return cache_features(settings)
 
 
-def test_features_of_shards_are_those_of_all(photos, tmp_path):
-    """To the last bit, whatever is batched beside an image; and their caches become one by copying."""
+def test_features_of_shards_equal_those_of_a_single_process(photos, tmp_path):
+    """They are bit-identical, whatever the batches, and their caches can be merged by copying."""
     whole = features(photos, tmp_path / "whole", export=tmp_path / "whole.parquet")
     exports, caches = [], []
     for shard in shards(3):

@@ -1,4 +1,4 @@
-"""Images in tars give what the same images in folders give."""
+"""Images in tar shards give the same results as in folders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tlcli.settings import (
 
 @pytest.fixture(scope="module")
 def shards(photos, tmp_path_factory):
-    """The images of `photos` in three shards, each with its class in a `.cls`."""
+    """Write the images of `photos` to three shards, each with its class in a `.cls` file."""
     root = tmp_path_factory.mktemp("shards")
     for number in range(3):
         with tarfile.open(root / f"photos-{number:03d}.tar", "w") as tar:
@@ -44,7 +44,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_training_shares_the_cache_and_gives_the_same_run(trained, shards, tmp_path, monkeypatch):
+def test_shards_share_the_feature_cache_and_give_the_same_run(trained, shards, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cache = CacheSettings(directory=trained.cache)
     found = cache_features(CacheFeaturesSettings(data=shards, network=NetworkSettings(size=64), cache=cache))
@@ -56,7 +56,7 @@ def test_training_shares_the_cache_and_gives_the_same_run(trained, shards, tmp_p
     assert free_name(shards).name == "photos-2"
 
 
-def test_predictions_and_figures_are_those_of_the_folder(trained, shards, photos, tmp_path):
+def test_predictions_and_metrics_equal_those_of_the_folder(trained, shards, photos, tmp_path):
     for inputs, out in ((shards, "shards.csv"), (photos, "folder.csv")):
         predict(PredictSettings(run=trained.run, inputs=(str(inputs),), out=str(tmp_path / out)))
     rows, expected = rows_of(tmp_path / "shards.csv"), rows_of(tmp_path / "folder.csv")

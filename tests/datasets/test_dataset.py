@@ -1,4 +1,4 @@
-"""DATA in its folder forms: samples, classes, splits, groups, and a clear error for each way to get it wrong."""
+"""Datasets in folders: samples, classes, splits, and groups, and an error for each invalid form."""
 
 import os
 from pathlib import Path
@@ -18,14 +18,14 @@ def touch(root, *names):
 
 
 def listed(dataset):
-    """(path below the root, class name, split) of each sample."""
+    """Return (path relative to the root, class name, split) of each sample."""
     return [
         (os.path.relpath(sample.path, dataset.root), dataset.classes[sample.label], sample.split)
         for sample in dataset.samples
     ]
 
 
-def test_a_folder_a_class(tmp_path):
+def test_one_folder_per_class(tmp_path):
     touch(tmp_path, "cat/2.jpg", "cat/1.PNG", "cat/more/3.jpg", "dog/1.jpg")
     dataset = open_dataset(tmp_path)
     assert dataset.classes == ("cat", "dog")
@@ -45,13 +45,13 @@ def test_classes_are_sorted_as_plain_strings(tmp_path):
 
 
 @pytest.mark.parametrize("splits", [("", ""), ("train/", "train/"), ("train/", "val/")])
-def test_two_folders_that_would_be_one_class_are_refused_by_name(tmp_path, splits):
+def test_two_folders_for_one_class_are_rejected(tmp_path, splits):
     touch(tmp_path, f"{splits[0]}%FF/1.jpg", f"{splits[1]}{os.fsdecode(bytes([255]))}/1.jpg", f"{splits[0]}a/1.jpg")
     with pytest.raises(DataError, match=rf"{splits[0]}%FF and .*/{splits[1]}\udcff would be one class, '%FF'"):
         open_dataset(tmp_path)
 
 
-def test_one_folder_in_every_split_is_one_class(tmp_path):
+def test_a_class_has_one_folder_in_each_split(tmp_path):
     odd = os.fsdecode(b"\xff")
     touch(tmp_path, f"train/{odd}/1.jpg", "train/a/1.jpg", f"val/{odd}/2.jpg")
     assert open_dataset(tmp_path).classes == ("%FF", "a")
@@ -75,14 +75,14 @@ def test_validation_and_test_may_be_missing_or_lack_a_class(tmp_path):
     assert [split for _, _, split in listed(dataset)] == ["train", "train", "test"]
 
 
-def test_classes_may_be_called_train_and_test(tmp_path):
+def test_classes_may_be_named_train_and_test(tmp_path):
     touch(tmp_path, "train/1.jpg", "test/1.jpg", "bus/1.jpg")
     dataset = open_dataset(tmp_path)
     assert dataset.classes == ("bus", "test", "train")
     assert {split for _, _, split in listed(dataset)} == {None}
 
 
-def test_what_is_skipped_is_counted_by_reason(tmp_path):
+def test_skipped_files_are_counted_by_reason(tmp_path):
     touch(tmp_path, "a/1.jpg", "a/notes.txt", "a/._1.jpg", "b/1.jpg", "loose.jpg", "readme.md", ".DS_Store")
     touch(tmp_path, ".ipynb_checkpoints/1.jpg")
     assert open_dataset(tmp_path).skipped == {
@@ -93,7 +93,7 @@ def test_what_is_skipped_is_counted_by_reason(tmp_path):
     }
 
 
-def test_what_is_beside_the_split_folders_is_counted(tmp_path):
+def test_files_next_to_the_split_folders_are_counted(tmp_path):
     touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "extra/a/1.jpg", "readme.md")
     assert open_dataset(tmp_path).skipped == {"beside the split folders": 2}
 
@@ -115,13 +115,13 @@ def test_a_class_name_that_is_not_utf8_is_percent_encoded(tmp_path):
     assert Path(dataset.samples[1].path).is_file()
 
 
-def test_paths_begin_as_data_was_typed(tmp_path, monkeypatch):
+def test_paths_start_as_data_was_typed(tmp_path, monkeypatch):
     touch(tmp_path / "photos", "a/1.jpg", "b/1.jpg")
     monkeypatch.chdir(tmp_path)
     assert [sample.path for sample in open_dataset(Path("photos")).samples] == ["photos/a/1.jpg", "photos/b/1.jpg"]
 
 
-def test_a_table_is_data_too(tmp_path):
+def test_a_table(tmp_path):
     touch(tmp_path, "1.jpg", "2.jpg")
     (tmp_path / "data.CSV").write_text("path,label,split\n1.jpg,b,train\n2.jpg,a,\n")
     dataset = open_dataset(tmp_path / "data.CSV")
@@ -143,28 +143,28 @@ def test_a_table_is_data_too(tmp_path):
         (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "valid/a/1.jpg"], "two folders for validation"),
     ],
 )
-def test_folders_that_are_no_data_say_why(tmp_path, names, message):
+def test_invalid_folders(tmp_path, names, message):
     with pytest.raises(DataError, match=message):
         open_dataset(touch(tmp_path, *names))
 
 
-def test_data_that_is_not_there(tmp_path):
+def test_missing_data(tmp_path):
     with pytest.raises(DataError, match="does not exist") as caught:
         open_dataset(tmp_path / "nowhere")
     assert caught.value.path == str(tmp_path / "nowhere")
     assert caught.value.exit_code == 4
 
 
-def test_a_file_that_is_no_table(tmp_path):
+def test_a_file_that_is_not_a_table(tmp_path):
     touch(tmp_path, "image.jpg")
     with pytest.raises(DataError, match="neither a folder nor a table"):
         open_dataset(tmp_path / "image.jpg")
 
 
-def test_a_table_without_train(tmp_path):
+def test_a_table_without_training_images(tmp_path):
     touch(tmp_path, "1.jpg", "2.jpg")
     (tmp_path / "data.csv").write_text("path,label,split\n1.jpg,b,test\n2.jpg,a,test\n")
-    with pytest.raises(DataError, match="no images of train"):
+    with pytest.raises(DataError, match="no training images"):
         open_dataset(tmp_path / "data.csv")
 
 
@@ -186,7 +186,7 @@ def test_one_class_is_enough_to_evaluate_a_run(tmp_path):
     assert listed(open_dataset(tmp_path, classes=("a", "b"))) == [("a/1.jpg", "a", None)]
 
 
-def test_a_class_that_the_run_does_not_know(tmp_path):
+def test_a_class_that_is_not_in_the_run(tmp_path):
     touch(tmp_path, "a/1.jpg", "c/1.jpg")
     with pytest.raises(DataError, match=r"class 'c'.*the run: a, b"):
         open_dataset(tmp_path, classes=("a", "b"))
@@ -200,8 +200,10 @@ def test_group_by_takes_the_first_capture_or_the_whole_match(tmp_path):
     assert [sample.group for sample in whole.samples] == ["p1", "p1", None, "p2"]
 
 
-@pytest.mark.parametrize(("pattern", "message"), [("(", "no regular expression"), ("nothing", "matches none of the 2")])
-def test_a_group_by_of_no_use(tmp_path, pattern, message):
+@pytest.mark.parametrize(
+    ("pattern", "message"), [("(", "not a regular expression"), ("nothing", "matches none of the 2")]
+)
+def test_an_invalid_group_by(tmp_path, pattern, message):
     touch(tmp_path, "a/1.jpg", "b/1.jpg")
     with pytest.raises(UsageError, match=message):
         open_dataset(tmp_path, group_by=pattern)

@@ -1,4 +1,4 @@
-"""Byte-identical images, and what is said of a data set."""
+"""Byte-identical images, and the notes and warnings about a dataset."""
 
 from pathlib import Path
 
@@ -16,24 +16,24 @@ SAMPLES = [
 ]
 
 
-def test_copies_are_counted_and_those_across_classes_or_splits_named():
+def test_find_duplicates():
     found = find_duplicates(SAMPLES, [b"x", b"x", b"x", b"y", b"y"])
     assert found.extra == 3
     assert found.across_classes == (("a/1", "a/2", "b/1"),)
     assert found.across_splits == (("b/2", "b/3"),)
 
 
-def test_images_that_could_not_be_read_are_no_copies_of_each_other():
+def test_unreadable_images_are_not_duplicates():
     found = find_duplicates(SAMPLES, [None, None, None, b"y", b"z"])
     assert (found.extra, found.across_classes, found.across_splits) == (0, (), ())
 
 
-def test_an_image_in_two_classes_is_named(report):
+def test_a_warning_names_images_in_two_classes(report):
     describe_duplicates(find_duplicates(SAMPLES, [b"x", b"1", b"x", b"2", b"3"]), report)
     assert [warning for warning in report.warnings if "a/1 = b/1" in warning and "class" in warning]
 
 
-def settled(sizes, *, cross_validated):
+def splits(sizes, *, cross_validated):
     samples = [Sample(path="", label=label, split="train") for label, size in enumerate(sizes) for _ in range(size)]
     return SplitDataset(samples=tuple(samples), digests=(b"",) * len(samples), cross_validated=cross_validated)
 
@@ -42,26 +42,26 @@ def dataset(*classes):
     return Dataset(root=Path("photos"), samples=tuple(SAMPLES), classes=classes, skipped={"hidden files": 2})
 
 
-def test_small_classes_and_imbalance_are_warned_of(report):
-    describe_balance(dataset("many", "few"), settled([80, 7], cross_validated=False), report, balanced=False)
+def test_warnings_about_small_classes_and_imbalance(report):
+    describe_balance(dataset("many", "few"), splits([80, 7], cross_validated=False), report, balanced=False)
     assert len(report.warnings) == 2
     assert "few" in report.warnings[0]
     assert "--balance" in report.warnings[1]
 
 
-def test_classes_of_like_size_need_no_warning(report):
-    describe_balance(dataset("a", "b"), settled([80, 20], cross_validated=False), report, balanced=False)
+def test_no_warning_for_balanced_classes(report):
+    describe_balance(dataset("a", "b"), splits([80, 20], cross_validated=False), report, balanced=False)
     assert report.warnings == []
 
 
-def test_a_line_says_what_data_holds(report):
+def test_a_note_describes_the_dataset(report):
     describe_dataset(dataset("a", "b"), report)
     assert "photos: 5 images" in report.notes[0]
     assert "a 2, b 3" in report.notes[0]
     assert "2 hidden files" in report.notes[1]
 
 
-def test_failures_are_named_with_their_reasons(report):
+def test_failures_are_listed_with_reasons(report):
     describe_failures(dataset("a", "b"), {2: "truncated", 0: "empty"}, report)
     assert "2 of 5" in report.warnings[0]
     assert report.notes == ["  a/1: empty", "  b/1: truncated"]

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, in which order, and what is said of the others."""
+"""Walking folders: which files are images, in which order, and the counts of skipped files."""
 
 import os
 from collections import Counter
@@ -27,16 +27,16 @@ def walk(root):
 @pytest.mark.parametrize(
     "name", ["a.jpg", "a.JPG", "a.JpEg", "a.b.png", "a.WEBP", "a.tif", "a.TIFF", "a.gif", ".a.bmp"]
 )
-def test_an_image_is_known_by_its_suffix_in_capitals_or_not(name):
+def test_image_suffixes_in_upper_and_lower_case(name):
     assert has_image_suffix(name)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "jpg", "a", "a.jpg.txt", "a.jpg~", "Thumbs.db", ".jpg"])
-def test_other_suffixes_are_no_images(name):
+def test_other_suffixes(name):
     assert not has_image_suffix(name)
 
 
-def test_images_come_sorted_with_folders_after_the_files_beside_them(tmp_path):
+def test_images_are_sorted_with_files_before_subfolders(tmp_path):
     names = ["b.png", "a.jpg", "a/z.jpg", "a/b/c.jpg", "Z.jpg", "10.jpg", "9.jpg", "c/a.jpg"]
     touch(*(tmp_path / name for name in names))
     found, skipped = walk(tmp_path)
@@ -45,7 +45,7 @@ def test_images_come_sorted_with_folders_after_the_files_beside_them(tmp_path):
     assert not skipped
 
 
-def test_what_is_passed_over_is_counted_by_reason(tmp_path):
+def test_skipped_files_are_counted_by_reason(tmp_path):
     touch(tmp_path / "a.jpg", tmp_path / "._a.jpg", tmp_path / ".DS_Store", tmp_path / "notes.txt")
     touch(tmp_path / ".ipynb_checkpoints" / "b.jpg", tmp_path / "in" / ".hidden.png", tmp_path / "in" / "readme")
     (tmp_path / "linked.jpg").symlink_to("/dev/null")
@@ -71,7 +71,7 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
     assert skipped == {"linked folders": 1}
 
 
-def test_a_link_that_leads_nowhere_or_in_a_circle_is_an_image_that_cannot_be_read(tmp_path):
+def test_broken_and_circular_links_are_images_that_cannot_be_read(tmp_path):
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (tmp_path / "round.jpg").symlink_to(tmp_path / "round.jpg")
     found, skipped = walk(tmp_path)
@@ -83,13 +83,13 @@ def test_a_link_that_leads_nowhere_or_in_a_circle_is_an_image_that_cannot_be_rea
     ]
 
 
-def test_a_root_that_is_a_link_is_walked(tmp_path):
+def test_a_root_may_be_a_link(tmp_path):
     touch(tmp_path / "real" / "a.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert walk(tmp_path / "link")[0] == [str(tmp_path / "link" / "a.jpg")]
 
 
-def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_goes_on(public_path, unprivileged):
+def test_a_folder_that_cannot_be_listed_is_reported_and_the_rest_is_walked(public_path, unprivileged):
     touch(public_path / "a" / "a.jpg", public_path / "b" / "b.jpg")
     (public_path / "a").chmod(0)
     problems = []
@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_goes_on(public_path
     assert [problem.filename for problem in problems] == [str(public_path / "a")]
 
 
-def test_what_lies_in_a_folder_that_may_not_be_entered_is_named_and_cannot_be_read(public_path, unprivileged):
+def test_images_in_an_inaccessible_folder_are_listed_but_cannot_be_read(public_path, unprivileged):
     touch(public_path / "shut" / "a.jpg", public_path / "shut" / "notes.txt")
     (public_path / "shut").chmod(0o744)
     with unprivileged():
@@ -112,6 +112,6 @@ def test_what_lies_in_a_folder_that_may_not_be_entered_is_named_and_cannot_be_re
     assert skipped == {"not images by their suffix": 1}
 
 
-def test_hidden_names_begin_with_a_dot():
+def test_hidden_names_start_with_a_dot():
     assert is_hidden("._a.jpg")
     assert not is_hidden("a.jpg")

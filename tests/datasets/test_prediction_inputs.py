@@ -1,4 +1,4 @@
-"""INPUT of predict: what is given as files, folders and lists, path by path as `find` prints them."""
+"""INPUT of predict: files, folders, and lists give the paths that `find` prints."""
 
 import io
 import os
@@ -26,7 +26,7 @@ ODD = [
 
 @pytest.fixture(autouse=True)
 def photos(tmp_path, monkeypatch):
-    """A folder `photos` in the working directory."""
+    """Create a folder `photos` in the working directory."""
     monkeypatch.chdir(tmp_path)
     for name in ("b.jpg", "a.PNG", "in/c.jpg", "in/.hidden.jpg", "notes.txt"):
         path = tmp_path / "photos" / name
@@ -38,7 +38,7 @@ def inputs(*names, stdin=b""):
     return PredictionInputs(names, io.BytesIO(stdin))
 
 
-def test_a_folder_is_walked_sorted_and_what_is_passed_over_counted():
+def test_a_folder_is_sorted_and_skipped_files_are_counted():
     found = inputs("photos")
     assert list(found) == ["photos/a.PNG", "photos/b.jpg", "photos/in/c.jpg"]
     assert +found.skipped == {"hidden files": 1, "not images by their suffix": 1}
@@ -49,7 +49,7 @@ def test_files_and_folders_come_in_the_order_given():
     assert list(found) == ["photos/in/c.jpg", "photos/a.PNG", "photos/b.jpg", "photos/in/c.jpg", "photos/a.PNG"]
 
 
-def test_going_through_again_gives_the_same():
+def test_iterating_again_gives_the_same_paths():
     found = inputs("photos", "-", stdin=b"x.jpg\n")
     first = list(found)
     skipped = found.skipped.copy()
@@ -58,21 +58,21 @@ def test_going_through_again_gives_the_same():
 
 
 @pytest.mark.parametrize("count", [3, 3000])
-def test_a_full_temporary_folder_is_named_with_what_to_do(count, tmp_path, monkeypatch, full_disk):
+def test_a_full_temporary_folder_is_named(count, tmp_path, monkeypatch, full_disk):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     found = inputs("-", stdin=b"image.jpg\n" * count)
     with full_disk(20), pytest.raises(MachineError, match=f"file in {tmp_path}: File too large.* TMPDIR"):
         list(found)
 
 
-def test_a_file_given_by_name_is_taken_whatever_its_suffix():
+def test_a_named_file_may_have_any_suffix():
     assert list(inputs("photos/notes.txt")) == ["photos/notes.txt"]
 
 
 @pytest.mark.parametrize(
     "typed", ["photos", "photos/", "./photos", "photos//", "../{}/photos", ".", "./", "photos/in/.."]
 )
-def test_paths_are_what_find_prints(tmp_path, typed):
+def test_paths_equal_the_output_of_find(tmp_path, typed):
     for name in ODD:
         (tmp_path / "photos" / name).write_bytes(b"")
     typed = typed.format(tmp_path.name)
@@ -89,7 +89,7 @@ def test_an_absolute_folder_gives_absolute_paths(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
-def test_a_list_gives_its_lines_in_their_order(tmp_path, ending):
+def test_a_list_keeps_its_order(tmp_path, ending):
     (tmp_path / "list.txt").write_bytes(ending.join([b"photos/b.jpg", b"", b" spaced .jpg", b"missing.jpg", b"last"]))
     assert list(inputs("@list.txt")) == ["photos/b.jpg", " spaced .jpg", "missing.jpg", "last"]
 
@@ -98,17 +98,17 @@ def test_a_list_on_standard_input():
     assert list(inputs("-", "photos/b.jpg", stdin=b"one.jpg\ntwo.jpg")) == ["one.jpg", "two.jpg", "photos/b.jpg"]
 
 
-def test_standard_input_is_read_once_for_all():
+def test_standard_input_is_read_only_once():
     assert list(inputs("-", "-", stdin=b"one.jpg\n")) == ["one.jpg", "one.jpg"]
 
 
-def test_a_list_holds_any_name(tmp_path):
+def test_a_list_may_contain_any_name(tmp_path):
     paths = [str(tmp_path / name) for name in ODD]
     for path in paths:
         Path(path).write_bytes(b"")
     plain = b"\n".join(os.fsencode(path) for path in paths[1:])
     assert list(inputs("-", stdin=plain)) == paths[1:]
-    # As predict writes them; a name with a newline needs a URI of its own.
+    # As predict writes them; a name with a newline must be a URI.
     newline = "file://" + paths[0].replace("\n", "%0A")
     written = [newline] + [portable_name(path) for path in paths[1:]]
     assert list(inputs("-", stdin="\n".join(written).encode())) == paths
@@ -132,7 +132,7 @@ def test_inputs_may_be_file_uris(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing", "photos/missing.jpg", "@missing.txt"])
-def test_an_input_that_is_not_there(name):
+def test_a_missing_input(name):
     with pytest.raises(DataError, match=r"^(photos/)?missing\S* does not exist"):
         inputs("photos", name)
 
@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_listed_is_counted(public_path, unprivileged):
     assert found.unlisted == [f"{public_path / 'a'} cannot be listed: Permission denied"]
 
 
-def test_what_vanishes_after_it_was_listed_keeps_its_place_and_what_appears_has_none(tmp_path):
+def test_the_listing_does_not_change_when_files_do(tmp_path):
     listed = inputs("photos")
     before = list(listed)
     (tmp_path / before[0]).unlink()
@@ -162,7 +162,7 @@ def test_what_vanishes_after_it_was_listed_keeps_its_place_and_what_appears_has_
     assert "No such file" in read_image(before[0], DecodeOptions()).error
 
 
-def test_two_may_go_through_a_listing_at_the_same_time():
+def test_two_iterators_are_independent():
     listed = inputs("photos", "-", stdin=b"one.jpg\ntwo.jpg\n")
     assert [one == other for one, other in zip(listed, listed, strict=True)] == [True] * len(list(listed))
     assert len(list(listed)) > 2

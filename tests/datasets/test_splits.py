@@ -1,4 +1,4 @@
-"""The rules of the split that we make, for any images."""
+"""Properties of splits and folds, for arbitrary images."""
 
 import hashlib
 from collections import Counter
@@ -24,7 +24,7 @@ def digest(number):
 
 @st.composite
 def collections(draw, *, duplicates=True, least=0, most=40):
-    """(samples, digests): three classes, some images in groups, some identical."""
+    """Draw (samples, digests): three classes, some images in groups, some identical."""
     count = draw(st.integers(least, most))
     groups = st.one_of(st.none(), st.sampled_from(["p", "q", "r", digest(0).hex(), "\udce9"]))
     samples = [Sample(path=str(i), label=draw(st.integers(0, 2)), group=draw(groups)) for i in range(count)]
@@ -49,7 +49,7 @@ def test_identical_images_and_groups_stay_together(images, seed, fraction):
 
 
 @given(collections())
-def test_images_that_share_nothing_are_drawn_apart(images):
+def test_unrelated_images_are_split_independently(images):
     samples, digests = images
     alone = [
         index for index, sample in enumerate(samples) if sample.group is None and Counter(digests)[digests[index]] == 1
@@ -59,10 +59,10 @@ def test_images_that_share_nothing_are_drawn_apart(images):
 
 
 @given(st.data(), seeds, fractions)
-def test_adding_images_moves_no_other(data, seed, fraction):
+def test_adding_images_does_not_move_others(data, seed, fraction):
     samples, digests = data.draw(collections(duplicates=False, least=50, most=70))
     count = data.draw(st.integers(30, 50))
-    # Classes that are large enough from the start; one that grows past SMALL_CLASS begins to be split.
+    # Start with large classes, because a class that reaches SMALL_CLASS images is split from then on.
     large = [label for label, n in Counter(sample.label for sample in samples[:count]).items() if n >= SMALL_CLASS]
     kept = [index for index, sample in enumerate(samples) if sample.label in large]
     samples, digests = [samples[index] for index in kept], [digests[index] for index in kept]
@@ -77,7 +77,7 @@ def test_adding_images_moves_no_other(data, seed, fraction):
 
 
 @given(collections(), seeds, fractions)
-def test_small_classes_stay_in_train_with_all_that_goes_with_them(images, seed, fraction):
+def test_small_classes_stay_in_train_with_their_groups(images, seed, fraction):
     samples, digests = images
     out = held_out(samples, digests, seed=seed, fraction=fraction)
     size = Counter(sample.label for sample in samples)
@@ -89,46 +89,46 @@ def test_small_classes_stay_in_train_with_all_that_goes_with_them(images, seed, 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_fraction_is_roughly_met(fraction, seed):
+def test_the_fraction_is_met_approximately(fraction, seed):
     samples = [Sample(path="", label=0)] * 4000
     share = np.mean(held_out(samples, [digest(i) for i in range(4000)], seed=seed, fraction=fraction))
-    assert abs(share - fraction) < 0.035  # more than four standard errors at worst
+    assert abs(share - fraction) < 0.035  # at least four standard errors
 
 
-def test_a_larger_fraction_holds_out_the_same_images_and_more():
+def test_a_larger_fraction_holds_out_a_superset():
     samples, digests = [Sample(path="", label=0)] * 500, [digest(i) for i in range(500)]
     small, large = (held_out(samples, digests, fraction=fraction) for fraction in (0.1, 0.3))
     assert sum(small) < sum(large)
     assert all(after for before, after in zip(small, large, strict=True) if before)
 
 
-def test_another_seed_is_another_split():
+def test_another_seed_gives_another_split():
     samples, digests = [Sample(path="", label=0)] * 500, [digest(i) for i in range(500)]
     assert held_out(samples, digests, seed=0) != held_out(samples, digests, seed=1)
 
 
-def test_a_group_goes_by_its_name_whatever_is_in_it():
+def test_the_split_of_a_group_depends_on_its_name_only():
     one = [Sample(path="", label=0, group=f"patient {i}") for i in range(200)]
     assert held_out(one, [digest(i) for i in range(200)]) == held_out(one, [digest(-i) for i in range(200)])
 
 
-def test_identical_images_join_their_groups():
+def test_identical_images_merge_their_groups():
     samples = [Sample(path=name, label=0, group=group) for name, group in zip("abcd", "ppqq", strict=True)]
     keys = group_keys(samples, [digest(number) for number in (1, 2, 2, 3)])
     assert len(set(keys)) == 1
 
 
-def test_folds_are_of_like_size():
+def test_folds_have_similar_sizes():
     counts = Counter(assign_folds([digest(i).hex() for i in range(5000)], seed=0))
     assert sorted(counts) == list(range(FOLDS))
     assert all(abs(count - 1000) < 120 for count in counts.values())
 
 
-# What `split_dataset` makes of DATA.
+# split_dataset
 
 
 def dataset(*splits_and_sizes):
-    """Two classes; `sizes` images of each in each split."""
+    """Return a dataset of two classes, with the given number of images of each class in each split."""
     samples = [
         Sample(path=f"{split}/{label}/{i}", label=label, split=split)
         for split, size in splits_and_sizes
@@ -141,35 +141,35 @@ def dataset(*splits_and_sizes):
 
 def test_images_without_a_split_are_held_out_by_fraction():
     data, digests = dataset((None, 100))
-    settled = split_dataset(data, digests, (), fraction=0.2, seed=0)
-    assert not settled.cross_validated
-    assert settled.digests == tuple(digests)
-    assert len(settled.indices("train")) + len(settled.indices("validation")) == 200
-    assert 20 <= len(settled.indices("validation")) <= 60
+    splits = split_dataset(data, digests, (), fraction=0.2, seed=0)
+    assert not splits.cross_validated
+    assert splits.digests == tuple(digests)
+    assert len(splits.indices("train")) + len(splits.indices("validation")) == 200
+    assert 20 <= len(splits.indices("validation")) <= 60
 
 
-def test_the_own_splits_of_data_are_kept():
+def test_the_splits_of_data_are_kept():
     data, digests = dataset(("train", 20), ("validation", 5), ("test", 7))
-    settled = split_dataset(data, digests, (), fraction=None, seed=0)
-    assert [sample.split for sample in settled.samples] == [sample.split for sample in data.samples]
-    assert not settled.cross_validated
+    splits = split_dataset(data, digests, (), fraction=None, seed=0)
+    assert [sample.split for sample in splits.samples] == [sample.split for sample in data.samples]
+    assert not splits.cross_validated
 
 
-def test_only_train_gives_to_validation():
+def test_only_training_images_are_held_out():
     data, digests = dataset(("train", 100), ("test", 100))
-    settled = split_dataset(data, digests, (), fraction=0.3, seed=0)
-    assert len(settled.indices("test")) == 200
-    assert settled.indices("validation")
-    assert all(sample.path.startswith("test") for sample in settled.samples if sample.split == "test")
+    splits = split_dataset(data, digests, (), fraction=0.3, seed=0)
+    assert len(splits.indices("test")) == 200
+    assert splits.indices("validation")
+    assert all(sample.path.startswith("test") for sample in splits.samples if sample.split == "test")
 
 
-def test_without_fraction_and_validation_folds_will_judge():
-    settled = split_dataset(*dataset((None, 5)), (), fraction=None, seed=0)
-    assert settled.cross_validated
-    assert len(settled.indices("train")) == 10
+def test_without_fraction_and_validation_folds_are_used():
+    splits = split_dataset(*dataset((None, 5)), (), fraction=None, seed=0)
+    assert splits.cross_validated
+    assert len(splits.indices("train")) == 10
 
 
-def test_images_that_cannot_be_used_are_left_out_and_move_no_other():
+def test_unusable_images_are_removed_and_do_not_move_others():
     data, digests = dataset((None, 60))
     whole = split_dataset(data, digests, (), fraction=0.2, seed=0)
     unread = [None if index == 3 else digest for index, digest in enumerate(digests)]
@@ -186,7 +186,7 @@ def test_a_class_without_a_usable_image():
 
 
 def test_nothing_held_out():
-    with pytest.raises(DataError, match="classes under 10 images stay in train"):
+    with pytest.raises(DataError, match="classes with fewer than 10 images stay in train"):
         split_dataset(*dataset((None, 5)), (), fraction=0.2, seed=0)
 
 

@@ -1,4 +1,4 @@
-"""DATA as a table: three formats, the same rows."""
+"""DATA as a table: CSV, JSON Lines, and Parquet give the same rows."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from tlcli.datasets.tables import LabeledImage, read_table
+from tlcli.datasets.labeled_image import LabeledImage
+from tlcli.datasets.tables import read_table
 from tlcli.errors import DataError
 from tlcli.storage.files import portable_name
 
@@ -16,7 +17,7 @@ FORMATS = ["csv", "jsonl", "parquet"]
 
 
 def write(path, records):
-    """Write text records; a key that is missing from a record is null."""
+    """Write text records; a missing key is null."""
     names = list(dict.fromkeys(name for record in records for name in record))
     table = pa.table({name: pa.array([record.get(name) for record in records], pa.string()) for name in names})
     match path.suffix:
@@ -54,7 +55,7 @@ def test_the_rows_of_a_table(folder, form):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_without_splits_none_is_made_up(folder, form):
+def test_rows_without_splits(folder, form):
     rows = read_table(write(folder / f"data.{form}", [{"path": "1.jpg", "label": "a", "other": "x"}]))
     assert rows == [LabeledImage(path=str(folder / "1.jpg"), label="a")]
 
@@ -63,8 +64,8 @@ def test_without_splits_none_is_made_up(folder, form):
 @pytest.mark.parametrize(
     "text", ["007", "7", "NA", "null", "true", "1.0", "1e3", "2024-01-02", "2024-01-02T03:04:05", " x ", 'é, "🚗"\n;']
 )
-def test_labels_and_groups_are_text_whatever_they_look_like(folder, form, text):
-    # Alone in its column, where a reader might guess a type.
+def test_labels_and_groups_are_always_text(folder, form, text):
+    # The only value of its column, so a reader could infer another type.
     path = write(folder / f"data.{form}", [{"path": "1.jpg", "label": text, "group": text}])
     assert read_table(path) == [LabeledImage(path=str(folder / "1.jpg"), label=text, group=text)]
 
@@ -105,14 +106,14 @@ def test_a_csv_from_windows(folder):
     [
         ([{"file": "1.jpg", "label": "a"}], r"lacks the column path; it has file, label"),
         ([{"file": "1.jpg", "class": "a"}], r"lacks the column path and label"),
-        ([{"path": "1.jpg", "label": "a"}, {"path": "2.jpg", "label": ""}], "row 2: label is empty"),
-        ([{"path": "", "label": "a"}], "row 1: path is empty"),
-        ([{"path": "1.jpg", "label": "a", "split": "tset"}], "row 1: split is 'tset'; expected train"),
+        ([{"path": "1.jpg", "label": "a"}, {"path": "2.jpg", "label": ""}], "row 2: the column label is empty"),
+        ([{"path": "", "label": "a"}], "row 1: the column path is empty"),
+        ([{"path": "1.jpg", "label": "a", "split": "tset"}], "row 1: the split is 'tset'; expected train"),
         ([{"path": "1.jpg", "label": "a"}, {"path": "9.jpg", "label": "a"}], r"1 of the 2 paths .*9\.jpg"),
         ([{"path": "in", "label": "a"}], "1 of the 1 paths"),
     ],
 )
-def test_a_table_that_is_wrong_says_where(folder, form, records, message):
+def test_an_invalid_table(folder, form, records, message):
     path = write(folder / f"data.{form}", records)
     with pytest.raises(DataError, match=message) as caught:
         read_table(path)
@@ -121,7 +122,7 @@ def test_a_table_that_is_wrong_says_where(folder, form, records, message):
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("content", [b"\x00\xff\xfe" * 40, b"PAR1 and then nothing", b'{"path": "1.jpg", "lab'])
-def test_a_file_that_is_no_table_of_its_kind(folder, form, content):
+def test_a_file_with_the_wrong_suffix(folder, form, content):
     path = folder / f"data.{form}"
     path.write_bytes(content)
     with pytest.raises(DataError):
@@ -141,13 +142,13 @@ def test_a_csv_with_a_row_too_short(folder):
 
 
 @pytest.mark.parametrize("line", ["[1, 2]", '"text"', "3", "null"])
-def test_a_line_of_jsonl_that_is_no_object(folder, line):
+def test_a_jsonl_line_that_is_not_an_object(folder, line):
     (folder / "data.jsonl").write_text(f'{{"path": "1.jpg", "label": "a"}}\n{line}\n')
     with pytest.raises(DataError):
         read_table(folder / "data.jsonl")
 
 
-def test_an_image_in_a_folder_that_may_not_be_entered_is_there(public_path, unprivileged):
+def test_an_image_in_an_inaccessible_folder_is_accepted(public_path, unprivileged):
     (public_path / "shut").mkdir()
     (public_path / "shut" / "a.jpg").write_bytes(b"")
     (public_path / "shut").chmod(0o744)

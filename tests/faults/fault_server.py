@@ -22,14 +22,15 @@ from typing import Any
 import torch
 
 import tlcli.cli.main as cli
-from tlcli.commands import export, predict
+from tlcli.commands import export
 from tlcli.engines import onnx_export
 from tlcli.exporting import onnx_file
-from tlcli.exporting.calibrated_network import input_name
+from tlcli.exporting.network_input import NetworkInput
 from tlcli.features import store
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images import loader
 from tlcli.images.worker import DecodedImage, read_image
+from tlcli.inference import rows
 from tlcli.training.tail import checkpoints
 
 TIME_LIMIT = 120
@@ -74,22 +75,22 @@ def cache_onnx_engines(folder: Path):
 
 def cache_onnx_files(folder: Path):
     """The same for the `export` command: the ONNX file is made once, but checked every time."""
-    make = export._onnx
+    make = export._export_file
 
-    def cached(run, backbone, settings, images, report):
+    def cached(run, backbone, settings, calibration, report):
         path = folder / f"{run.info['sha256']}.exported"
         if not path.exists():
-            write_whole(path, make(run, backbone, settings, images, report)[0])
+            write_whole(path, make(run, backbone, settings, calibration, report)[0])
         content = path.read_bytes()
-        return content, onnx_file.run_onnx_file(content, input_name(with_preprocessing=False), run.preprocessing)
+        return content, onnx_file.load_onnx(content, NetworkInput(preprocessing=run.preprocessing, takes_pixels=False))
 
-    export._onnx = cached
+    export._export_file = cached
 
 
 def speed_up(exports: Path):
     loader._DecoderProcess = InlineDecoder
     store.FLUSH_BYTES = 2000
-    predict.FLUSH = 2
+    rows.ROWS_PER_BATCH = 2
     checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9
     cache_onnx_engines(exports)
     cache_onnx_files(exports)

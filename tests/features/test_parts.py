@@ -5,7 +5,8 @@ import random
 import pyarrow as pa
 import pytest
 
-from tlcli.features.parts import read_parts, remove_leftovers, write_part
+from tlcli.features.parts import PREFIX, read_parts, write_part
+from tlcli.storage.publish import remove_temporary_files
 
 
 def table(*values):
@@ -83,7 +84,7 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".part-abc123.tmp").write_bytes(b"half a par")
     (tmp_path / "mine.tmp").write_bytes(b"")
     assert read(tmp_path) == ([[1]], [])
-    remove_leftovers(tmp_path)
+    remove_temporary_files(tmp_path, PREFIX)
     assert sorted([path.name for path in tmp_path.iterdir()]) == sorted(["mine.tmp", path.name])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlcli.images.decode import UndecodableError, decode
+from tlcli.images.decode import UndecodableError, decode, upright_dimensions
 from tlcli.images.preprocess import fit_image, oversampling
 from tlcli.images.worker import DecodeOptions, read_image
 
@@ -336,3 +336,18 @@ def test_read_image_equals_decode_and_fit_image(tmp_path, small):
     image = decode(path.read_bytes(), 3, lambda size: oversampling(size, small))
     assert image.size != (960, 640)
     assert read_image(str(path), DecodeOptions(preprocessing=small)).pixels == fit_image(image, small).tobytes()
+
+
+# Dimensions
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
+def test_upright_dimensions_are_those_of_the_decoded_image(form, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(file, form, exif=exif)
+    file.seek(0)
+    expected = (20, 30) if orientation >= 5 else (30, 20)
+    assert upright_dimensions(file) == expected == decode(file.getvalue(), 3).size

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import minimize_scalar
 
-from tlcli.inference.calibration import fit_temperature, probabilities
+from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 
 
 def loss(logits, labels, temperature) -> float:
-    likelihood = probabilities(logits, temperature)[np.arange(len(labels)), labels].astype(float)
+    likelihood = calibrated_probabilities(logits, temperature)[np.arange(len(labels)), labels].astype(float)
     return float(-np.log(likelihood).mean())
 
 
@@ -38,7 +38,7 @@ def test_with_many_images_it_is_the_plain_minimum_of_guo():
 def test_fifteen_images_all_right_do_not_make_certainty(margin):
     labels = np.arange(15) % 3
     logits = margin * np.eye(3)[labels]
-    confidence = probabilities(logits, fit_temperature(logits, labels)).max(axis=1)
+    confidence = calibrated_probabilities(logits, fit_temperature(logits, labels)).max(axis=1)
     assert (confidence < 0.99).all()
     # Laplace's rule, (15 + 1) / (15 + 2), shared between two rivals; the bounds on T keep margins of 0.2 and 100 away.
     if margin == 3.0:
@@ -82,7 +82,7 @@ def test_always_within_bounds_and_the_same_twice(logits, seed):
     temperature=st.floats(0.05, 20),
 )
 def test_probabilities_add_up_to_one_and_keep_the_order(logits, temperature):
-    result = probabilities(logits, temperature)
+    result = calibrated_probabilities(logits, temperature)
     assert result.dtype == np.float32
     assert result.shape == logits.shape
     assert result.sum(axis=1) == pytest.approx(np.ones(len(logits)), abs=1e-5)
@@ -91,5 +91,5 @@ def test_probabilities_add_up_to_one_and_keep_the_order(logits, temperature):
 
 
 def test_probabilities_of_known_logits():
-    result = probabilities(np.log([[1.0, 2.0, 5.0]]) * 2, 2.0)
+    result = calibrated_probabilities(np.log([[1.0, 2.0, 5.0]]) * 2, 2.0)
     assert result[0].tolist() == pytest.approx([0.125, 0.25, 0.625])

@@ -10,9 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tlcli.errors import ArtifactError, MachineError, UsageError
-from tlcli.inference.journal import Journal, check_output, columns, journal_path, write_csv
+from tlcli.inference.journal import Journal, journal_path
+from tlcli.inference.output import check_output
+from tlcli.inference.row_files import write_csv
+from tlcli.inference.rows import row_columns
 
-NAMES = columns(["cat", "dog"], top=2, probabilities=True)
+NAMES = row_columns(["cat", "dog"], top=2, probabilities=True)
 ROWS = [
     ["a.jpg", "cat", 0.1 + 0.2, "ok", None, "dog", 1 / 3, 2 / 3, 1e-9],
     ['new\nline, "quoted" \'n é🚗.jpg', "dog", 0.5, "review", None, "cat", 0.5, 0.5, 0.5],
@@ -48,9 +51,9 @@ def read(path):
 
 
 def test_the_columns_are_those_of_the_contract():
-    assert columns(["cat", "dog"], top=1, probabilities=False) == ["path", "label", "confidence", "status", "error"]
+    assert row_columns(["cat", "dog"], top=1, probabilities=False) == ["path", "label", "confidence", "status", "error"]
     assert NAMES[5:] == ["label_2", "confidence_2", "p:cat", "p:dog"]
-    assert columns(["cat", "dog"], top=9, probabilities=False)[5:] == ["label_2", "confidence_2"]
+    assert row_columns(["cat", "dog"], top=9, probabilities=False)[5:] == ["label_2", "confidence_2"]
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])

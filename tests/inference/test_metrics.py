@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from tlcli.inference.metrics import Metrics, wilson
+from tlcli.inference.metrics import Metrics, wilson_interval
 
 
 def images(count: int, classes: int, seed: int = 0):
@@ -126,14 +126,14 @@ def test_confidence_counts_images_at_or_above_the_threshold():
 
 
 def test_wilson_interval_of_a_textbook_case():
-    assert wilson(15, 15) == pytest.approx((0.7961, 1.0), abs=1e-4)
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson_interval(15, 15) == pytest.approx((0.7961, 1.0), abs=1e-4)
+    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
 
 
 @given(images=st.integers(1, 10_000), share=st.floats(0, 1))
 def test_wilson_interval_holds_the_share(images, share):
     right = round(share * images)
-    low, high = wilson(right, images)
+    low, high = wilson_interval(right, images)
     assert 0 <= low <= right / images + 1e-12
     assert right / images - 1e-12 <= high <= 1
 

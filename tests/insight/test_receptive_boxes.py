@@ -72,38 +72,7 @@ def test_attention_sees_the_whole_input():
     assert last.boxes.covers_input((0, 0, 64, 64))
 
 
-def test_tokens_become_maps_in_reading_order():
-    backbone = load_backbone("vit_tiny_patch16_224", "none", classes=2, size=64)
-    tap = choose_taps(backbone, ("blocks.3",))[0]
-    tokens = torch.arange(17.0)[None, :, None].expand(1, 17, 192)
-    assert tap.layout.to_maps(tokens)[0, 0].tolist() == torch.arange(1.0, 17.0).reshape(4, 4).tolist()
-
-
 def test_a_vector_has_no_positions():
     boxes = ReceptiveBoxes(input_size=(32, 32), map_size=(1, 1), field=None)
     assert boxes.cell(0, 0) is None
     assert boxes.box(0, 0) == (0, 0, 32, 32)
-
-
-def test_default_layers_are_spread_from_first_to_last():
-    taps = choose_taps(load_backbone("tf_efficientnet_lite0", "none", classes=2), ())
-    assert [tap.layer.number for tap in taps] == [1, 5, 9, 14, 18]
-    assert taps[-1].layout.map_size == (7, 7)  # the maps before pooling
-
-
-@pytest.mark.parametrize("layer", ["1", "18"])
-def test_tapped_relu6_is_unlimited_but_passes_limited_values_on(layer):
-    backbone = load_backbone("tf_efficientnet_lite0", "none", classes=2, size=64)
-    norm = backbone.model.bn1 if layer == "1" else backbone.model.bn2
-    nn.init.constant_(norm.bias, 5.0)
-    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    tap, last = choose_taps(backbone, (layer,))[0], choose_taps(backbone, ("17",))[0]
-    limited = []
-    norm.register_forward_hook(lambda module, given, value: limited.append(value))
-    with torch.no_grad():
-        unlimited, later = tapped_network(backbone.model, trace_backbone(backbone), [tap, last])(images)
-        (alone,) = tapped_network(backbone.model, trace_backbone(backbone), [last])(images)
-    assert unlimited.max() > 6
-    assert limited[0].max() == 6
-    assert torch.equal(unlimited.clamp(max=6), limited[0])
-    assert torch.equal(later, alone)

@@ -105,6 +105,7 @@ def test_each_feature_is_computed_once(distributed):
     assert len(tables) >= 2, "both processes wrote features"
 
 
+@pytest.mark.slow
 def test_training_survives_a_killed_process(photos, distributed, tmp_path):
     root, _, _ = distributed
     script = tmp_path / "killed_once.py"
@@ -120,6 +121,7 @@ def test_training_survives_a_killed_process(photos, distributed, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_errors_of_all_processes_are_printed_once(tmp_path):
     code, _, messages = torchrun("-m", "tlcli", "finetune", tmp_path / "nowhere")
     assert code == 1, "the exit code of torchrun"

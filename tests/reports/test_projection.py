@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from tlcli.reports.projection import project
+from tlcli.reports.projection import project_to_map
 
 
 def clusters(count, width=40, classes=4):
@@ -15,7 +15,7 @@ def clusters(count, width=40, classes=4):
 
 def test_neighbors_stay_together():
     vectors, labels = clusters(200)
-    positions = project(vectors)
+    positions = project_to_map(vectors)
     assert positions.shape == (200, 2)
     assert positions.dtype == np.float32
     assert positions.min() == 0
@@ -27,16 +27,16 @@ def test_neighbors_stay_together():
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 9, 10, 11])
 @pytest.mark.parametrize("width", [1, 2, 300])
 def test_any_number_of_points_gets_finite_positions(count, width):
-    positions = project(clusters(count, width)[0])
+    positions = project_to_map(clusters(count, width)[0])
     assert positions.shape == (count, 2)
     assert np.isfinite(positions).all()
     assert ((positions >= 0) & (positions <= 1)).all()
 
 
 def test_equal_features_share_one_position():
-    assert np.ptp(project(np.ones((30, 5), np.float32)), axis=0).tolist() == [0, 0]
+    assert np.ptp(project_to_map(np.ones((30, 5), np.float32)), axis=0).tolist() == [0, 0]
 
 
 def test_the_map_is_deterministic():
     vectors, _ = clusters(60)
-    np.testing.assert_array_equal(project(vectors), project(vectors))
+    np.testing.assert_array_equal(project_to_map(vectors), project_to_map(vectors))

@@ -12,7 +12,8 @@ import torch
 from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.images.preprocess import Preprocessing
 from tlcli.runs.directory import CHECKPOINTS, UNFINISHED, begun_run, check_out, free_name, new_run, recover
-from tlcli.runs.run import load_run, write_run
+from tlcli.runs.run import load_run
+from tlcli.runs.write import RunContent, write_run
 
 WEIGHTS = {"head.weight": torch.arange(6.0).reshape(2, 3).t(), "steps": torch.tensor(3)}
 PREDICTIONS = [
@@ -44,8 +45,7 @@ def info(small):
 
 def write(directory, info):
     directory.mkdir(parents=True, exist_ok=True)
-    return write_run(
-        directory,
+    content = RunContent(
         weights=WEIGHTS,
         config={"architecture": "tiny", "num_classes": 2},
         info=info,
@@ -55,6 +55,7 @@ def write(directory, info):
         report="<html>é \udce9</html>",
         onnx=b"pixels to logits",
     )
+    return write_run(directory, content)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from tlcli.errors import UsageError
 from tlcli.settings.augmentation import (
-    FROM_SCRATCH,
+    FROM_SCRATCH_AUGMENTATION,
     PRESETS,
     Augmentation,
     choose_augmentation,
@@ -73,8 +73,8 @@ def test_invalid_color_shift_is_refused(text):
         ("none", "pretrained", PRESETS["none"]),
         ("auto", "pretrained", PRESETS["light"]),
         ("3", "none", PRESETS["none"]),  # features of random layers are cached
-        ("none", "none", FROM_SCRATCH),
-        ("auto", "none", FROM_SCRATCH),
+        ("none", "none", FROM_SCRATCH_AUGMENTATION),
+        ("auto", "none", FROM_SCRATCH_AUGMENTATION),
     ],
 )
 def test_default_of_training(freeze, weights, expected):
@@ -82,5 +82,5 @@ def test_default_of_training(freeze, weights, expected):
 
 
 def test_no_default_mirrors_letters():
-    assert not FROM_SCRATCH.mirror
-    assert not FROM_SCRATCH.flip_vertical
+    assert not FROM_SCRATCH_AUGMENTATION.mirror
+    assert not FROM_SCRATCH_AUGMENTATION.flip_vertical

@@ -77,7 +77,7 @@ def test_an_image_that_changes_size_after_the_listing_fails(s3, faults, impatien
     s3.pipe_file("bucket/changing/b/1.jpg", b"x" * 100)
     dataset = open_dataset(parse_location("s3://bucket/changing"))
     s3.pipe_file("bucket/changing/a/1.jpg", b"x" * 90)
-    assert "90 of 100 bytes came" in read_image(dataset.samples[0].path, DecodeOptions()).error
+    assert "received 90 of 100 bytes" in read_image(dataset.samples[0].path, DecodeOptions()).error
 
 
 def test_sizes_are_heeded_before_anything_is_read(s3, faults, monkeypatch):
@@ -102,7 +102,7 @@ def test_an_attempt_that_hangs_is_given_up(s3, faults):
     s3.pipe_file("bucket/slow.jpg", b"x" * 10)
     faults.latency = 1.0
     with pytest.raises(Exception) as hung:
-        connection.ask(Url("s3://bucket/slow.jpg"), "cat_file", 0.2, start=0, end=10)
+        connection.request(Url("s3://bucket/slow.jpg"), "cat_file", 0.2, start=0, end=10)
     assert "no answer within" in connection.reason(hung.value)
 
 

@@ -145,12 +145,12 @@ def test_shards(trained, s3, photos, faults):
         ("s3://nobody/photos", 4, "s3://nobody/photos does not exist"),
         ("s3://bucket/nothing", 4, "does not exist"),
         ("gs://bucket/photos", 5, "pip install 'tlcli[gcs]'"),
-        ("frob://bucket/photos", 2, "no scheme that fsspec knows"),
-        ("memory://photos", 2, "in several"),
-        ("https://me:hidden@host/photos/", 2, "credentials in it"),
-        ("https://host/a.jpg?X-Amz-Signature=hidden", 2, "credentials in it"),
-        ("https://hidden@host/photos/", 2, "credentials in it"),
-        ("s3://me:hid/hidden@bucket/photos", 2, "credentials in it"),
+        ("frob://bucket/photos", 2, "not a scheme that fsspec supports"),
+        ("memory://photos", 2, "local to one process"),
+        ("https://me:hidden@host/photos/", 2, "contains credentials"),
+        ("https://host/a.jpg?X-Amz-Signature=hidden", 2, "contains credentials"),
+        ("https://hidden@host/photos/", 2, "contains credentials"),
+        ("s3://me:hid/hidden@bucket/photos", 2, "contains credentials"),
     ],
 )
 def test_what_cannot_be_is_said(service, trained, name, code, message, capfd):
@@ -164,7 +164,7 @@ def test_what_cannot_be_is_said(service, trained, name, code, message, capfd):
 
 def test_a_table_with_credentials_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("path,label\nhttps://me:hidden@host/a.jpg,a\n")
-    with pytest.raises(DataError, match="row 1: a URL of https:// has credentials") as refused:
+    with pytest.raises(DataError, match="row 1: a URL with https:// contains credentials") as refused:
         open_dataset(tmp_path / "t.csv")
     assert "hidden" not in str(refused.value)
     with pytest.raises(DataError, match="line 1 of the list"):
@@ -185,7 +185,7 @@ except MachineError as error:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "Give credentials: AWS_ACCESS_KEY_ID"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "Provide credentials: AWS_ACCESS_KEY_ID"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "Check the network"),
     ],
 )
@@ -213,6 +213,6 @@ def test_who_is_not_allowed_hears_of_credentials(monkeypatch):
     def refuse(*_, **__):
         raise PermissionError("Forbidden")
 
-    monkeypatch.setattr(remote, "ask", refuse)
-    with pytest.raises(MachineError, match=r"access denied \(Forbidden\). Give credentials: AWS_ACCESS_KEY_ID"):
+    monkeypatch.setattr(remote, "request", refuse)
+    with pytest.raises(MachineError, match=r"access denied \(Forbidden\). Provide credentials: AWS_ACCESS_KEY_ID"):
         remote.listing(parse_location("s3://bucket/photos"))

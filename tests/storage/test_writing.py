@@ -55,7 +55,7 @@ def test_a_run_is_written_read_and_replaced(s3, remote_photos, trained, home, fa
     assert json.loads(capfd.readouterr().out)["was_finished"]
     s3.pipe_file("bucket/runs/a/notes.txt", b"mine")
     assert run([*train, "--overwrite"]) == 2
-    assert "holds notes.txt" in capfd.readouterr().err.replace("\n", " ")
+    assert "contains notes.txt" in capfd.readouterr().err.replace("\n", " ")
     s3.rm("bucket/runs/a/notes.txt")
     s3.rm("bucket/runs/a/model.onnx")
     assert run([*train, "--overwrite", "--engine", "torch"]) == 0
@@ -87,7 +87,7 @@ def test_a_run_is_fetched_once(remote_run, trained, s3, photos, faults, home, ca
     s3.put(str(trained.run / "splits.parquet"), "bucket/run/splits.parquet")
     assert run(arguments) == 0
     assert run(["layers", "s3://bucket/photos"]) == 4
-    assert "it is no run of tlcli" in capfd.readouterr().err.replace("\n", " ")
+    assert "it is not a tlcli run" in capfd.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -101,7 +101,7 @@ def test_rows(trained, remote_photos, s3, home, suffix, capfd, tmp_path):
     assert run([*arguments, "--out", out]) == 2
     assert f"{out} exists" in capfd.readouterr().err.replace("\n", " ")
     assert run([*arguments, "--out", out, "--resume"]) == 0
-    assert "was finished before" in capfd.readouterr().err.replace("\n", " ")
+    assert "is already finished" in capfd.readouterr().err.replace("\n", " ")
     assert run([*arguments, "--out", out, "--overwrite"]) == 0
     assert not waiting(home)
 
@@ -121,7 +121,7 @@ def test_rows_that_could_not_be_uploaded_are_kept(trained, remote_photos, s3, fa
     faults.written["bucket/kept.csv"] = 2
     assert run([*arguments, "--overwrite"]) == 0, "two failures may pass"
     assert run([*arguments[:-1], "s3://bucket/fresh.csv", "--resume"]) == 0
-    assert "starts afresh" in capfd.readouterr().err
+    assert "nothing to resume" in capfd.readouterr().err
 
 
 def test_data_sets_and_features(trained, remote_photos, s3, capfd, home):
@@ -162,13 +162,13 @@ def test_names_in_a_bucket_lead_nowhere_else(s3, photos, home, capfd, monkeypatc
     names = {"run.json": None, "../../../planted": None}
     monkeypatch.setattr(outputs, "listing", lambda _: names)
     assert run(["finetune", str(photos), "--out", "s3://bucket/shared", "--resume"]) == 2
-    assert "a name that leads out of it" in capfd.readouterr().err.replace("\n", " ")
+    assert "which leads outside of it" in capfd.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--out", "https://host/labels.csv"], 2, "nothing is written to https://"),
+        (["--out", "https://host/labels.csv"], 2, "https:// is read-only"),
         (["--out", "s3://nobody/labels.csv"], 4, "s3://nobody does not exist"),
         (["--out", "s3://bucket/labels"], 2, "expected a name ending in"),
         (["--out", "s3://bucket/run/labels.csv"], 2, "is inside the run"),
@@ -181,7 +181,7 @@ def test_what_cannot_be_written_is_said_first(remote_run, photos, arguments, cod
 
 def test_caches_are_of_this_machine(monkeypatch, photos, capfd):
     assert run(["cache-features", str(photos), "--cache", "s3://bucket/cache"]) == 2
-    assert "mapped from disk" in capfd.readouterr().err.replace("\n", " ")
+    assert "memory-mapped" in capfd.readouterr().err.replace("\n", " ")
     monkeypatch.setenv("TLCLI_CACHE", "s3://bucket/cache")
     assert run(["cache", "list"]) == 2
 

@@ -100,7 +100,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def list_backbones(pattern: str | None = None) -> list[BackboneListing]:
-    """List the backbones whose name contains `pattern`, or matches it if it has *, ? or [.
+    """List the backbones whose name contains `pattern`, or matches it if it contains `*`, `?`, or `[`.
 
     Backbones that timm does not provide come first. Parameters are counted if at most 100 backbones match.
     """

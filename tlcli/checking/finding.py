@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.datasets.dataset import Dataset
-from tlcli.inference.journal import write_csv
+from tlcli.inference.row_files import write_csv
 from tlcli.progress import Reporter
 from tlcli.storage.files import portable_name
 from tlcli.storage.folders import exclusive_write

@@ -15,7 +15,7 @@ from tlcli.checking.finding import SUSPECT, Finding, sample_finding
 from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.datasets.splits import FOLDS, assign_folds, group_keys
 from tlcli.features.extractor import FeatureExtractor
-from tlcli.inference.calibration import probabilities
+from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.progress import Reporter
 from tlcli.training.head.fit import IN_MEMORY, StoredRows
 from tlcli.training.head.l2_selection import L2S, select_folds
@@ -62,10 +62,10 @@ def check_labels(
     """
     samples = [dataset.samples[index] for index in usable]
     keys = _fold_keys(samples, usable, digests, copies)
-    parts = np.array(assign_folds(keys, seed=seed), np.int64)
+    fold_numbers = np.array(assign_folds(keys, seed=seed), np.int64)
     labels = np.array([sample.label for sample in samples], np.int64)
     classes = len(dataset.classes)
-    checked = checkable(labels, parts, classes=classes, least=MIN_TRAINING)
+    checked = checkable(labels, fold_numbers, classes=classes, least=MIN_TRAINING)
     if not checked.any():
         return LabelCheck(findings=(), checked=0, accuracy=None)
     rows = StoredRows(extractor, digests, 0)
@@ -73,21 +73,21 @@ def check_labels(
     with report.task("Labels", len(L2S), "fits") as advance:
         selection = select_folds(
             (features, torch.from_numpy(labels)),
-            parts,
+            fold_numbers,
             classes=classes,
             device=extractor.network.head_device,
             progress=advance,
         )
-    predicted = probabilities(selection.logits, selection.temperature)
-    suspects = find_suspects(predicted, labels, checked)
+    scores = calibrated_probabilities(selection.logits, selection.temperature)
+    suspects = find_suspects(scores, labels, checked)
     findings = []
     for row, suggested, margin in zip(
         suspects.rows.tolist(), suspects.suggested.tolist(), suspects.margins.tolist(), strict=True
     ):
-        detail = f"probability {predicted[row, suggested]:.3f}, label {predicted[row, labels[row]]:.3f}"
+        detail = f"predicted probability {scores[row, suggested]:.3f}, label probability {scores[row, labels[row]]:.3f}"
         finding = sample_finding(dataset, usable[row], kind=SUSPECT, detail=detail, score=margin)
         findings.append(replace(finding, other_label=dataset.classes[suggested]))
-    right = predicted.argmax(axis=1) == labels
+    right = scores.argmax(axis=1) == labels
     return LabelCheck(findings=tuple(findings), checked=int(checked.sum()), accuracy=float(right[checked].mean()))
 
 
@@ -95,14 +95,14 @@ def _fold_keys(samples: Sequence[Sample], usable: Sequence[int], digests: Sequen
     """Return the keys that `group_keys` assigns, merged so that near duplicates share one."""
     keys = group_keys(samples, digests)
     row = {index: number for number, index in enumerate(usable)}
-    named = {key: key for key in keys}
+    parents = {key: key for key in keys}
 
-    def find(key: str) -> str:
-        while named[key] != key:
-            key = named[key]
+    def root(key: str) -> str:
+        while parents[key] != key:
+            key = parents[key]
         return key
 
     for group in copies.groups:
-        names = sorted({find(keys[row[index]]) for image in group for index in copies.files[image]})
-        named |= dict.fromkeys(names, names[0])
-    return [find(key) for key in keys]
+        names = sorted({root(keys[row[index]]) for image in group for index in copies.files[image]})
+        parents |= dict.fromkeys(names, names[0])
+    return [root(key) for key in keys]

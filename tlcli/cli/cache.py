@@ -10,7 +10,7 @@ import typer
 
 from tlcli.cli.app import app, finish
 from tlcli.cli.signature import takes
-from tlcli.settings.cache import CACHE_DIRECTORY
+from tlcli.settings.cache import CACHE_OPTION
 from tlcli.settings.options import Option
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ app.add_typer(cache_app, name="cache")
 class CacheListOptions:
     """Options of `cache list`."""
 
-    directory: Path | None = field(default=None, metadata=CACHE_DIRECTORY)
+    directory: Path | None = field(default=None, metadata=CACHE_OPTION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class CachePruneOptions:
         default=0.0,
         metadata=Option(help="Remove only caches unused for this many days.", metavar="DAYS", minimum=0),
     )
-    directory: Path | None = field(default=None, metadata=CACHE_DIRECTORY)
+    directory: Path | None = field(default=None, metadata=CACHE_OPTION)
 
 
 @cache_app.command("list", epilog="Example: tlcli cache list")

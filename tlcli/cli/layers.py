@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tlcli.cli.app import app, finish
 from tlcli.cli.signature import takes
-from tlcli.settings.common_options import RUN_OR_BACKBONE
-from tlcli.settings.network import SIZE
+from tlcli.settings.common_options import NETWORK_ARGUMENT
+from tlcli.settings.network import SIZE_OPTION
 
 if TYPE_CHECKING:
     from tlcli.console.terminal import Terminal
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class LayersOptions:
     """Options of `layers`."""
 
-    network: str = field(metadata=RUN_OR_BACKBONE)
-    size: int | None = field(default=None, metadata=SIZE)
+    network: str = field(metadata=NETWORK_ARGUMENT)
+    size: int | None = field(default=None, metadata=SIZE_OPTION)
 
 
 @app.command(epilog="Example: tlcli layers vgg16 --verbose")

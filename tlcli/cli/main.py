@@ -1,4 +1,4 @@
-"""Entry of the `tlcli` command: every way a command can end becomes an exit code and a message."""
+"""The entry point of the `tlcli` command: turns every way a command can end into an exit code and a message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from types import FrameType
 
 import typer
 
-from tlcli.cli import (  # noqa: F401 - they register
+from tlcli.cli import (  # noqa: F401 - imported to register the commands
     augment,
     backbones,
     cache,
@@ -30,35 +30,35 @@ from tlcli.cli import (  # noqa: F401 - they register
 )
 from tlcli.cli.app import app, open_terminal
 from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error, out_of_memory
-from tlcli.interrupts import stop
+from tlcli.interrupts import raise_or_defer
 from tlcli.processes import PeerStopped, launched
 
-GO_ON = {
-    "finetune": "Features computed so far are in the cache: the same command goes on from there.",
-    "cache-features": "Features computed so far are in the cache: the same command goes on from there.",
-    "check": "Features computed so far are in the cache: the same command goes on from there.",
+RESUME_HINTS = {
+    "finetune": "Features computed so far are cached: repeat the command to continue.",
+    "cache-features": "Features computed so far are cached: repeat the command to continue.",
+    "check": "Features computed so far are cached: repeat the command to continue.",
     "export": "Nothing was written: repeat the command.",
     "inspect": "Nothing was written: repeat the command.",
-    "augment": "With --out DIR, images made so far are kept: repeat the command with --resume.",
-    "predict": "With --out, rows made so far are kept: repeat the command with --resume.",
+    "augment": "With --out DIR, finished images are kept: repeat the command with --resume.",
+    "predict": "With --out, finished rows are kept: repeat the command with --resume.",
 }
 
 
-FIRST_SAVES = 10
-"""Seconds that the first of several processes has, after Ctrl-C, for the step that it is in and for saving."""
-FIRST_SPEAKS = 3.0
-"""Seconds after which another one of them says what stopped it."""
+SAVING_SECONDS = 10
+"""How long other ranks wait after a signal while rank 0 finishes its step, for which it needs them, and saves."""
+REPORTING_SECONDS = 3.0
+"""How long other ranks wait before they report an error, so that rank 0 reports an error of all ranks first."""
 
-# Newer Typers carry a click of their own, so this is how to find the one that counts.
+# Newer versions of Typer vendor click, so find the class that Typer raises.
 CLICK_ERROR: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
-AGAIN = 0.05
-"""Seconds after which what was raised in a finalizer, and lost with it, is raised again."""
+RERAISE_SECONDS = 0.05
+"""How soon an exception that Python dropped in a finalizer is raised again."""
 
 
 class Stopped(BaseException):
-    """Ctrl-C or SIGTERM. Not a KeyboardInterrupt, which Typer would swallow before we can say how to go on."""
+    """SIGINT or SIGTERM. Not a KeyboardInterrupt, which Typer would handle before the hint on resuming is printed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -68,8 +68,8 @@ class Stopped(BaseException):
 def main() -> None:
     """Run tlcli with the process's own arguments, and exit."""
     codes: list[int] = []
-    atexit.register(_leave, codes)  # the first to register is the last that is called
-    sys.unraisablehook = _lost
+    atexit.register(_leave, codes)  # registered first, so called last
+    sys.unraisablehook = _reraise_stopped
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     _open_streams()
@@ -80,56 +80,56 @@ def main() -> None:
 
 
 def _leave(codes: Sequence[int]) -> None:
-    """End the process without taking everything apart, which takes torch two seconds. A bug's traceback has no code."""
+    """Exit without the interpreter's cleanup, which takes two seconds with torch. A crash leaves `codes` empty."""
     if codes:
-        with contextlib.suppress(OSError):  # Python tells of it while it ends the usual way
+        with contextlib.suppress(OSError):  # Python reports it during its normal exit
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(codes[0])
 
 
 def _open_streams() -> None:
-    """Have all three streams, also where whoever started us closed some; nobody reads or writes those."""
+    """Replace standard streams that the parent process closed with the null device."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf8"))  # noqa: PTH123, SIM115 - as long as the process
+            setattr(sys, name, open(os.devnull, mode, encoding="utf8"))  # noqa: PTH123, SIM115 - open until exit
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
-    signal.signal(number, signal.SIG_DFL)  # a second one stops at once
-    signal.signal(signal.SIGALRM, lambda *_: stop(Stopped(number)))
-    if launched().rank:  # the first process saves at the end of its step, for which it needs the others
-        signal.alarm(FIRST_SAVES)
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
+    signal.signal(signal.SIGALRM, lambda *_: raise_or_defer(Stopped(number)))
+    if launched().rank:  # rank 0 saves at the end of its step, for which it needs the other ranks
+        signal.alarm(SAVING_SECONDS)
     else:
-        stop(Stopped(number))
+        raise_or_defer(Stopped(number))
 
 
-def _lost(unraisable: sys.UnraisableHookArgs) -> None:
-    """Python drops what is raised while a finalizer runs, of which torch has many: SIGALRM raises it again."""
+def _reraise_stopped(unraisable: sys.UnraisableHookArgs) -> None:
+    """Raise `Stopped` again, by SIGALRM, if Python dropped it in a finalizer (torch has many)."""
     if isinstance(unraisable.exc_value, Stopped):
-        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        signal.setitimer(signal.ITIMER_REAL, RERAISE_SECONDS)
     else:
         sys.__unraisablehook__(unraisable)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code. A bug in tlcli keeps its traceback."""
+    """Run one command and return its exit code. Unexpected exceptions propagate with their traceback."""
     try:
         try:
             code = app(list(arguments), prog_name="tlcli", standalone_mode=False)
         except CLICK_ERROR as error:
             if not str(error):
-                return UsageError.exit_code  # no command given: the help was shown
+                return UsageError.exit_code  # no command given: Typer has printed the help
             raise UsageError(_usage(error, arguments)) from error
         except Stopped as error:
-            known = [GO_ON[name] for name in arguments if name in GO_ON]
+            known = [RESUME_HINTS[name] for name in arguments if name in RESUME_HINTS]
             hint = " ".join(getattr(error, "__notes__", known[:1]))
             raise Interrupted(f"stopped. {hint}", exit_code=error.exit_code) from error
         except (BrokenPipeError, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-                raise  # a library's, or that of a shell's completion
-            # Whoever read our output has gone (| head), which Typer makes a SystemExit: nobody is left to tell.
+                raise  # raised by a library or by shell completion
+            # The reader of standard output has exited (| head); Typer raises SystemExit for it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except OSError as error:
@@ -137,36 +137,36 @@ def run(arguments: Sequence[str]) -> int:
         except Exception as error:
             if isinstance(error, TlcliError) or not out_of_memory(error):
                 raise
-            raise MachineError("out of memory. Use a smaller --batch-size, or fewer --workers.") from error
+            raise MachineError("out of memory. Use a smaller --batch-size or fewer --workers.") from error
     except TlcliError as error:
         notes = [*getattr(error, "__notes__", []), *getattr(error.__cause__, "__notes__", [])]
         if not isinstance(error, Interrupted):
             error.message = " ".join([error.message, *notes])
-        _tell(error, arguments)
+        _report(error, arguments)
         return error.exit_code
     return code if isinstance(code, int) else 0
 
 
-def _tell(error: TlcliError, arguments: Sequence[str]) -> None:
-    """Say why the command stops."""
+def _report(error: TlcliError, arguments: Sequence[str]) -> None:
+    """Report why the command stops."""
     if isinstance(error, PeerStopped):
         return
     if "--verbose" in arguments and error.__cause__ is not None:
         traceback.print_exception(error.__cause__)
     if (place := launched()).rank:
-        _let_the_first_speak()
+        _wait_for_first_rank()
         error.message = f"rank {place.rank} of {place.size}: {error.message}"
     try:
         open_terminal(quiet=False, verbose=False, json_output="--json" in arguments and not place.rank).error(error)
-    except OSError:  # it goes where there is no room: the exit code is all that can be told
+    except OSError:  # standard output is full or broken; only the exit code is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _let_the_first_speak() -> None:
-    """Wait to be ended by torchrun, as happens where all processes fail for one reason: the first one says it."""
+def _wait_for_first_rank() -> None:
+    """Wait, so that torchrun ends this rank if all ranks failed for the same reason and rank 0 has reported it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
-    time.sleep(FIRST_SPEAKS)
+    time.sleep(REPORTING_SECONDS)
 
 
 def _usage(error: Exception, arguments: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from tlcli.settings.options import OUTPUT, DeclaredOption, Option, build_setting
 if TYPE_CHECKING:
     from tlcli.console.terminal import Terminal
 
-S = TypeVar("S")
+SettingsT = TypeVar("SettingsT")
 
 MARKUP = re.compile(r"\[(?=[a-z#/@])")
 """The start of what Rich would take for a tag."""
@@ -35,11 +35,11 @@ class OutputOptions:
     verbose: bool = field(default=False, metadata=Option(help="Print more detail.", panel=OUTPUT))
 
 
-def takes(settings: type[S]) -> Callable[[Callable[[S, Terminal], None]], Callable[..., None]]:
+def takes(settings: type[SettingsT]) -> Callable[[Callable[[SettingsT, Terminal], None]], Callable[..., None]]:
     """Turn a function of settings and a terminal into a function with one parameter per option, for Typer."""
     declared = {option.name: option for option in [*options_of(settings), *options_of(OutputOptions)]}
 
-    def decorate(command: Callable[[S, Terminal], None]) -> Callable[..., None]:
+    def decorate(command: Callable[[SettingsT, Terminal], None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**texts: object) -> None:
             output = build_settings(OutputOptions, texts)
@@ -47,6 +47,8 @@ def takes(settings: type[S]) -> Callable[[Callable[[S, Terminal], None]], Callab
             given = {name: parse_value(declared[name], text) for name, text in texts.items()}
             command(build_settings(settings, given), terminal)
 
+        paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+        run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
         parameters = [_parameter(option) for option in declared.values()]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -66,7 +68,7 @@ def _parameter(declared: DeclaredOption) -> inspect.Parameter:
     elif option.get("negated"):
         default = False
     shown: dict[str, Any] = {
-        "help": help_text(option, escape=True),
+        "help": _help(option),
         "metavar": option.get("metavar"),
         "rich_help_panel": option.get("panel"),
         "min": option.get("minimum"),
@@ -80,7 +82,7 @@ def _parameter(declared: DeclaredOption) -> inspect.Parameter:
     )
 
 
-def help_text(option: Option, *, escape: bool = False) -> str:
-    """Return the help of an option with its default, if that isn't a value that Typer shows."""
+def _help(option: Option) -> str:
+    """Return the help of an option, with the meaning of None, its default; Typer adds defaults that are values."""
     text = option["help"] + (f"  [default: {option['unset']}]" if "unset" in option else "")
-    return MARKUP.sub(r"\\[", text) if escape else text
+    return MARKUP.sub(r"\\[", text)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tlcli.errors import MachineError
-from tlcli.interrupts import aside, unbroken
+from tlcli.interrupts import defer_interrupts, run_in_thread
 from tlcli.processes import cores
 from tlcli.progress import Reporter
 from tlcli.settings import ClusterSettings
@@ -127,15 +127,15 @@ def _connected(address: str | None) -> Iterator[None]:
             try:
                 if address is not None:
                     _knock(address)
-                with unbroken(), _hushed():
-                    aside(functools.partial(ray.init, address or "local", **options), until=over)
+                with defer_interrupts(), _hushed():
+                    run_in_thread(functools.partial(ray.init, address or "local", **options), until=over)
             except (OSError, RuntimeError, ValueError, ImportError) as error:
                 what = f"the Ray cluster {address} can't be joined" if address else "Ray can't be started here"
                 raise MachineError(f"{what} ({first_line(error)}). See ray status, and --cluster.") from error
             yield
         finally:
-            with unbroken(), _hushed():
-                aside(ray.shutdown)
+            with defer_interrupts(), _hushed():
+                run_in_thread(ray.shutdown)
             over.set()
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.errors import ArtifactError, UsageError
-from tlcli.inference.journal import SUFFIXES, read_output
-from tlcli.inference.rows import Tally
+from tlcli.inference.row_files import SUFFIXES, read_rows
+from tlcli.inference.rows import RowCounts
 from tlcli.progress import Reporter
 from tlcli.storage.files import check_outside, portable_name, read_sealed, sealed, write_json
 from tlcli.storage.folders import AtomicFolder
@@ -81,13 +81,13 @@ def open_part_folder(out: Path, content: dict[str, Any], *, replace: bool, repor
         yield
 
 
-def read_part(path: Path, names: Sequence[str], paths: Sequence[str], report: Reporter) -> Tally | None:
+def read_part(path: Path, names: Sequence[str], paths: Sequence[str], report: Reporter) -> RowCounts | None:
     """Count the rows of a part that is there; None where it isn't, or isn't what was written for these images."""
     if not path.exists():
         return None
-    tally = Tally()
+    tally = RowCounts()
     try:
-        rows = list(read_output(path))
+        rows = list(read_rows(path))
         if [row["path"] for row in rows] != [portable_name(name) for name in paths]:
             raise ValueError("it has other images")
         for row in rows:

@@ -16,9 +16,9 @@ from tlcli.cluster.connection import ray_cluster
 from tlcli.cluster.parts import MOST_PARTS, open_part_folder, part_path, read_part
 from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError, MachineError, UsageError
-from tlcli.inference.journal import write_parquet
 from tlcli.inference.predictor import Predictor
-from tlcli.inference.rows import Tally, rows_of
+from tlcli.inference.row_files import write_parquet
+from tlcli.inference.rows import RowCounts, predict_rows
 from tlcli.progress import Reporter
 from tlcli.runs.run import load_run
 from tlcli.settings import ClusterSettings, PredictSettings
@@ -55,10 +55,10 @@ class PredictWorker:
         self._predictor = Predictor(found, settings.compute)
         self._loader = self._predictor.open_loader()
 
-    def __call__(self, task: PartTask) -> Tally:
+    def __call__(self, task: PartTask) -> RowCounts:
         """Write a part; the counts of its rows."""
-        tally, rows = Tally(), []
-        for some in rows_of(self._predictor, iter(task.paths), self._settings, self._loader):
+        tally, rows = RowCounts(), []
+        for some in predict_rows(self._predictor, iter(task.paths), self._settings, self._loader):
             for _, row in some:
                 rows.append(row)
                 tally.count(row)
@@ -77,7 +77,7 @@ def predict_on_cluster(
     names: Sequence[str],
     paths: Iterable[str],
     report: Reporter,
-) -> tuple[Tally, bool]:
+) -> tuple[RowCounts, bool]:
     """Predict images, in parts that lack in the folder `settings.out`.
 
     Args:
@@ -137,9 +137,9 @@ def _lacking(out: Path, tasks: Sequence[PartTask]) -> list[int]:
 
 def _missing(
     out: Path, names: Sequence[str], paths: Iterable[str], size: int, report: Reporter
-) -> tuple[Tally, list[PartTask]]:
+) -> tuple[RowCounts, list[PartTask]]:
     """The counts of the parts that are there, and tasks for the others."""
-    tally, tasks = Tally(), []
+    tally, tasks = RowCounts(), []
     rest = iter(paths)
     number = 0
     while some := list(islice(rest, size)):

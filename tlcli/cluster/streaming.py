@@ -17,7 +17,7 @@ import pyarrow as pa
 from tlcli import __version__
 from tlcli.cluster.connection import Cluster, first_line
 from tlcli.errors import MachineError, TlcliError
-from tlcli.interrupts import aside
+from tlcli.interrupts import run_in_thread
 from tlcli.processes import limit_cores
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def _answers(
     )
     batches = iter(answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     try:
-        while (batch := aside(functools.partial(next, batches, None))) is not None:
+        while (batch := run_in_thread(functools.partial(next, batches, None))) is not None:
             yield from zip(batch["number"].to_pylist(), batch["answer"].to_pylist(), strict=True)
     except Exception as error:
         if not type(error).__module__.startswith("ray."):

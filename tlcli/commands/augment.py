@@ -1,4 +1,4 @@
-"""augment: a data set on disk in which each training image has distorted copies; classes and splits stay."""
+"""`tlcli augment`: write a dataset in which each training image has augmented copies; classes and splits stay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tlcli.errors import ArtifactError, UsageError
 from tlcli.images.augment import draw_parameters
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import MAX_BYTES, DecodeOptions
-from tlcli.inference.journal import write_csv
+from tlcli.inference.row_files import write_csv
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.settings import SPLITS, AugmentSettings, intensity_range
@@ -40,24 +40,24 @@ from tlcli.storage.publish import atomic_write, remove_temporary_files
 from tlcli.storage.reading import UnreadableError, open_image_file
 from tlcli.storage.urls import lies_in
 
-BEGUN = "augment.json"
-"""Written first: what the data set is made from."""
+SIGNATURE_FILE = "augment.json"
+"""Written first: the settings and images that the dataset is made from."""
 
 FORMAT = 1
 """Version of `augment.json`."""
 
-BEGUN_BY = "a data set that tlcli augment began"
+SIGNATURE_DESCRIPTION = "a dataset that tlcli augment started to write"
 
 MANIFEST = "manifest.csv"
-"""Written last: a row for each image. A data set without it is unfinished."""
+"""Written last: one row per image. A dataset without it is incomplete."""
 
-DATA_SET = Target(
+OUTPUT_DATASET = Target(
     option="--out",
     last=MANIFEST,
     foreign=lambda names: next(
-        (name for name in names if name.partition("/")[0] not in {*SPLITS, BEGUN, MANIFEST}), None
+        (name for name in names if name.partition("/")[0] not in {*SPLITS, SIGNATURE_FILE, MANIFEST}), None
     ),
-    wanted={BEGUN, MANIFEST}.__contains__,
+    wanted={SIGNATURE_FILE, MANIFEST}.__contains__,
 )
 
 COLUMNS = ("path", "label", "split", "source", "digest", "view", "parameters")
@@ -67,28 +67,28 @@ def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[s
     """Write DATA's images and views 1 to `copies` of the training images to `out`, and draw the preview.
 
     Returns:
-        The object of `--json`: out, images, written, seconds, splits, failed, failures, preview; and
-        `was_finished` where `resume` found nothing to do.
+        The object of `--json`: out, images, written, seconds, splits, failed, failures, preview; and `was_finished` if
+        `resume` found nothing to do.
 
     Raises:
-        UsageError: `out` or `preview` exists already, or `out` lies in DATA.
-        DataError: DATA is missing or unusable, or nothing of it could be held out.
-        ArtifactError: what is resumed was begun otherwise.
-        MachineError: no room, no permission, or another process is writing `out`.
+        UsageError: `out` or `preview` already exists, or `out` is inside DATA or contains it.
+        DataError: DATA is missing or unusable, or no validation images can be held out.
+        ArtifactError: The dataset to resume was started with different settings or images.
+        MachineError: The disk is full, permission is missing, or another process is writing `out`.
     """
     report = report or Silent()
     if settings.preview is not None:
         check_outside("--preview", settings.preview, settings.data, "DATA")
     if settings.out is not None and (lies_in(settings.out, settings.data) or lies_in(settings.data, settings.out)):
         raise UsageError(
-            f"--out {settings.out} and DATA {settings.data} lie in each other; images would be mixed. Choose a "
-            "folder of its own."
+            f"one of --out {settings.out} and DATA {settings.data} contains the other, so their images would be "
+            "mixed. Choose a separate folder."
         )
     again = settings.overwrite or settings.resume
     with (
         published_if(settings.preview, Target(option="--preview"), report, overwrite=again) as preview,
-        published_if(settings.out, DATA_SET, report, resume=settings.resume) as out,
-        _alone(out, report),
+        published_if(settings.out, OUTPUT_DATASET, report, resume=settings.resume) as out,
+        _lock_unfinished(out, report),
     ):
         return _augment(settings, out, preview, report)
 
@@ -116,12 +116,12 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         describe_dataset(dataset, report)
         check_class_folder_names(dataset.classes)
         outputs, failures = plan_augmented_dataset(dataset, settings, report)
-        signature = _signature(settings) | _images(outputs)
+        signature = _signature(settings) | _images_signature(outputs)
         if (out / MANIFEST).exists():
-            _check_begun(out, signature, settings)
+            _check_signature(out, signature, settings)
             result["was_finished"] = True
         else:
-            failures |= _write_data_set(out, outputs, signature, settings, report)
+            failures |= _write_dataset(out, outputs, signature, settings, report)
             describe_failures(dataset, failures, report)
             _write_manifest(out, dataset, outputs, settings)
             result["failed"] = len(failures)
@@ -129,7 +129,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
                 {"path": portable_name(dataset.samples[index].path), "error": reason}
                 for index, reason in sorted(failures.items())
             ]
-        result |= _survey(out)
+        result |= _count_images(out)
     if preview is not None:
         sheet = contact_sheet(
             dataset,
@@ -143,37 +143,39 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
     return result | {"seconds": round(time.monotonic() - started, 3)}
 
 
-def _alone(out: Path | None, report: Reporter) -> contextlib.AbstractContextManager[object]:
-    """Let nobody else write `out`. Of a finished data set nothing is written, so it may be read-only."""
+def _lock_unfinished(out: Path | None, report: Reporter) -> contextlib.AbstractContextManager[object]:
+    """Lock `out` against other writers. A finished dataset needs no lock and may be read-only."""
     if out is None or out.is_file() or (out / MANIFEST).exists():
         return contextlib.nullcontext()
     return lock_output(out, report)
 
 
 def _check_out(out: Path, settings: AugmentSettings) -> None:
-    """Refuse an output that can't be written, before anything is computed for it."""
+    """Reject an output that cannot be written, before anything is computed."""
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; expected a folder, new or empty.")
+        raise UsageError(f"--out {out} is a file; expected a new or empty folder.")
     if not out.is_dir() or all(
         path.name.endswith(".tmp") for path in out.glob("*")
-    ):  # as a kill at the start leaves it
+    ):  # left by a process that was killed at its start
         return
     if not settings.resume:
-        raise UsageError(f"--out {out} is not empty. Choose another folder, or go on with it by --resume.")
-    begun, asked = read_sealed(out / BEGUN, BEGUN_BY, form=FORMAT), _signature(settings)
+        raise UsageError(f"--out {out} is not empty. Choose another folder, or pass --resume to continue.")
+    found, current = read_sealed(out / SIGNATURE_FILE, SIGNATURE_DESCRIPTION, form=FORMAT), _signature(settings)
     changed = [
-        f"{name} was {begun.get(name)!r} and is {asked[name]!r}" for name in asked if asked[name] != begun.get(name)
+        f"{name} was {found.get(name)!r} and is {current[name]!r}"
+        for name in current
+        if current[name] != found.get(name)
     ]
     if changed:
         raise ArtifactError(
-            f"{out} was begun with other settings: {'; '.join(changed)}. Repeat the command as it was, or choose "
-            "another --out.",
+            f"{out} was started with different settings: {'; '.join(changed)}. Repeat the command with the original "
+            "settings, or choose another --out.",
             path=out,
         )
 
 
 def _signature(settings: AugmentSettings) -> dict[str, Any]:
-    """All settings that decide what is written."""
+    """Return all settings that determine what is written."""
     return {
         "format": FORMAT,
         "data": portable_name(str(settings.data.absolute())),
@@ -183,29 +185,30 @@ def _signature(settings: AugmentSettings) -> dict[str, Any]:
     } | ({"intensity": settings.intensity} if settings.intensity else {})
 
 
-def _images(outputs: Sequence[AugmentedImage]) -> dict[str, Any]:
-    """All of DATA that decides what is written."""
+def _images_signature(outputs: Sequence[AugmentedImage]) -> dict[str, Any]:
+    """Return a digest of the images that are written."""
     listing = [(output.path, output.digest.hex(), output.view) for output in outputs]
     return {"images": hashlib.sha256(canonical_json(listing)).hexdigest()}
 
 
-def _check_begun(out: Path, signature: dict[str, Any], settings: AugmentSettings) -> None:
-    """Refuse to go on with other images."""
-    if read_sealed(out / BEGUN, BEGUN_BY, form=FORMAT) != signature:
+def _check_signature(out: Path, signature: dict[str, Any], settings: AugmentSettings) -> None:
+    """Reject resuming with different images."""
+    if read_sealed(out / SIGNATURE_FILE, SIGNATURE_DESCRIPTION, form=FORMAT) != signature:
         raise ArtifactError(
-            f"{out} was begun with other images: {settings.data} has changed since. Choose another --out.", path=out
+            f"{out} was started with different images: {settings.data} has changed since. Choose another --out.",
+            path=out,
         )
 
 
-def _write_data_set(
+def _write_dataset(
     out: Path, outputs: Sequence[AugmentedImage], signature: dict[str, Any], settings: AugmentSettings, report: Reporter
 ) -> dict[int, str]:
-    """Write the images that `out` lacks. Gives the reason for each sample that failed, by its index."""
+    """Write the images that are missing in `out`; return the reason for each sample that failed, by its index."""
     out.mkdir(parents=True, exist_ok=True)
-    if (out / BEGUN).exists():
-        _check_begun(out, signature, settings)
+    if (out / SIGNATURE_FILE).exists():
+        _check_signature(out, signature, settings)
     else:
-        write_json(out / BEGUN, sealed(signature))
+        write_json(out / SIGNATURE_FILE, sealed(signature))
     remove_temporary_files(out, recursive=True)
     return _write_images(out, outputs, settings, report)
 
@@ -213,24 +216,24 @@ def _write_data_set(
 def _write_images(
     out: Path, outputs: Sequence[AugmentedImage], settings: AugmentSettings, report: Reporter
 ) -> dict[int, str]:
-    """Copy originals byte for byte, and write views as PNG, so that no pixel of them changes."""
+    """Copy originals byte for byte and write views as PNG, which is lossless."""
     todo = [output for output in outputs if not (out / output.path).exists()]
     failures: dict[int, str] = {}
     intensity = intensity_range(settings.intensity)
-    order = DecodeOptions(png=True, augmentation=settings.augmentation, seed=settings.seed, intensity=intensity)
+    options = DecodeOptions(png=True, augmentation=settings.augmentation, seed=settings.seed, intensity=intensity)
     with (
-        ImageLoader(order, workers=settings.compute.worker_count()) as loader,
+        ImageLoader(options, workers=settings.compute.worker_count()) as loader,
         report.task("Augment", len(todo)) as advance,
     ):
         requests = ((output.sample.path, output.view) for output in todo)
         for output, image in zip(todo, loader.load_views(requests), strict=True):
             advance(1)
             if image.error is not None or image.digest != output.digest:
-                failures[output.index] = image.error or "changed while it was read"
+                failures[output.index] = image.error or "was changed while it was read"
                 continue
-            content = image.pixels if output.view else _original(output)
+            content = image.pixels if output.view else _read_original(output)
             if content is None:
-                failures[output.index] = "changed while it was read"
+                failures[output.index] = "was changed while it was read"
                 continue
             target = out / output.path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -239,8 +242,8 @@ def _write_images(
     return failures
 
 
-def _original(output: AugmentedImage) -> bytes | None:
-    """The bytes of an original; None where it is gone, or another by now."""
+def _read_original(output: AugmentedImage) -> bytes | None:
+    """Return the bytes of an original; None if it was removed or changed."""
     try:
         with open_image_file(output.sample.path, MAX_BYTES) as (file, _, _):
             content = file.read()
@@ -250,19 +253,19 @@ def _original(output: AugmentedImage) -> bytes | None:
 
 
 def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[AugmentedImage], settings: AugmentSettings) -> None:
-    """A row for each image that is there; it is a table that tlcli reads, too."""
+    """Write one row per existing image; the manifest is also a table that tlcli accepts as DATA."""
 
     def row(output: AugmentedImage) -> list[Any]:
-        whole = portable_name(str(out / output.path))
-        amounts = draw_parameters(settings.augmentation, seed=settings.seed, view=output.view, digest=output.digest)
+        full_path = portable_name(str(out / output.path))
+        parameters = draw_parameters(settings.augmentation, seed=settings.seed, view=output.view, digest=output.digest)
         return [
-            whole if whole.startswith("file://") else output.path,
+            full_path if full_path.startswith("file://") else output.path,
             dataset.classes[output.sample.label],
             output.sample.split,
             portable_name(output.sample.path),
             output.digest.hex(),
             output.view,
-            json.dumps(amounts.to_json()) if output.view else "",
+            json.dumps(parameters.to_json()) if output.view else "",
         ]
 
     rows = (row(output) for output in outputs if (out / output.path).exists())
@@ -272,8 +275,8 @@ def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[AugmentedImag
         text.detach()
 
 
-def _survey(out: Path) -> dict[str, Any]:
-    """How many images of which split a finished data set has."""
+def _count_images(out: Path) -> dict[str, Any]:
+    """Return the number of images of a finished dataset, by split."""
     with (out / MANIFEST).open(encoding="utf8", newline="") as file:
         counts = Counter(row["split"] for row in csv.DictReader(file))
     return {"written": counts.total(), "splits": {split: counts[split] for split in SPLITS}}

@@ -1,22 +1,31 @@
-"""export: a run for use without tlcli, compared with the original before it is kept."""
+"""export: write a run for use without tlcli, after comparing the export with the run."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tlcli.backbones.build import Backbone
 from tlcli.errors import UsageError
 from tlcli.exporting import onnx_file, timm_folder, torch_program
-from tlcli.exporting.calibrated_network import Calibrated, describe, input_name
-from tlcli.exporting.comparison import Comparison, Exported, Tolerance, check, compare, tolerance
-from tlcli.exporting.comparison_images import ComparisonImages, data_of, real_images
-from tlcli.exporting.int8 import quantized
+from tlcli.exporting.calibrated_network import CalibratedNetwork, export_metadata
+from tlcli.exporting.comparison import (
+    Comparison,
+    ExportedNetwork,
+    Tolerance,
+    check_comparison,
+    compare_with_run,
+    export_tolerance,
+)
+from tlcli.exporting.comparison_images import ComparisonImages, comparison_data, load_comparison_images
+from tlcli.exporting.int8 import quantize_int8
 from tlcli.exporting.model_card import model_card
-from tlcli.inference.load_network import trained_network
+from tlcli.exporting.network_input import NetworkInput, Pixels
+from tlcli.inference.load_network import load_network
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
@@ -26,40 +35,41 @@ from tlcli.storage.folders import exclusive_write
 from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import Location
 
-CALIBRATION = 256
-"""Images by which `--int8` measures the ranges of activations."""
+CALIBRATION_IMAGES = 256
+"""Images on which `--int8` measures the ranges of activations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """What was written, and how near it comes."""
+    """The result of export: what was written, and how much it differs from the run."""
 
     out: Location
     form: str
     size: int
-    """Bytes, of all files."""
+    """Total size of the files, in bytes."""
     comparison: Comparison
     limits: Tolerance
+    """How much the export may differ."""
     calibrated_on: int | None
-    """UsableImages, with `--int8`."""
+    """Number of calibration images with `--int8`, otherwise None."""
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `--json`."""
-        found = self.comparison
+        """Return the object of `--json`."""
+        comparison = self.comparison
         int8 = {
             "calibrated_on": self.calibrated_on,
-            "accuracy_before": found.accuracy_before,
-            "accuracy_after": found.accuracy_after,
+            "accuracy_before": comparison.accuracy_before,
+            "accuracy_after": comparison.accuracy_after,
         }
         return {
             "out": portable_name(str(self.out)),
             "format": self.form,
-            "max_difference": found.max_difference,
-            "agreement": found.agreement,
+            "max_difference": comparison.max_difference,
+            "agreement": comparison.agreement,
             "tolerance": {"max_difference": self.limits.difference, "agreement": self.limits.agreement},
-            "images": found.images,
-            "held_out": found.held_out,
+            "images": comparison.images,
+            "held_out": comparison.held_out,
             "int8": None if self.calibrated_on is None else int8,
             "bytes": self.size,
             "seconds": round(self.seconds, 3),
@@ -67,119 +77,129 @@ class ExportResult:
 
 
 def export(settings: ExportSettings, report: Reporter | None = None) -> ExportResult:
-    """Write a run for use without tlcli, once it has said the same as the run on real images.
+    """Write a run for use without tlcli, if the export agrees with the run on real images.
+
+    Args:
+        settings: The run, the format, the output, and the images to compare on.
+        report: Receives progress and notes.
 
     Raises:
-        UsageError: the output exists, the format can't hold this network, or there are no images to compare on.
+        UsageError: The output exists, the format does not support the network, or there are no images to compare on.
         DataError: DATA is unusable.
-        ArtifactError: the run is broken, its network can't be exported, or the export says something else.
-        MachineError: no room, no permission, no memory.
+        ArtifactError: The run is damaged, its network can't be exported, or the export differs too much from it.
+        MachineError: Disk space or memory ran out, or permission was denied.
     """
     report = report or Silent()
     run = load_run(settings.run)
-    place = settings.out or Path(run.directory.resolve().name + settings.suffix())
-    data = data_of(run, settings.data)
-    for read, what in ((settings.run, "the run"), (data, "DATA")):
-        check_outside("--out", place, read, what)
-    folder = timm_folder.timm_folder(Path(place.name))
-    output = folder.as_target() if settings.form == "timm" else Target(option="--out")
-    with published(place, output, report, overwrite=settings.overwrite) as out:
-        return replace(_export(run, data, replace(settings, out=place), out, report), out=place)
+    out = settings.out or Path(run.directory.resolve().name + settings.suffix())
+    data = comparison_data(run, settings.data)
+    for source, name in ((settings.run, "the run"), (data, "DATA")):
+        check_outside("--out", out, source, name)
+    folder = timm_folder.timm_folder(Path(out.name))
+    target = folder.as_target() if settings.form == "timm" else Target(option="--out")
+    with published(out, target, report, overwrite=settings.overwrite) as path:
+        started = time.monotonic()
+        _check_output(path, run, data, settings)
+        backbone = load_network(run)
+        if settings.form == "onnx":
+            onnx_file.check_onnx_size(backbone.model)
+        classes = len(run.classes)
+        report.note(f"{run.info['backbone']}, {classes} classes, to {settings.form}: {portable_name(str(out))}")
+        images = _load_images(run, data, settings, report)
+        compare = partial(_compare, run, settings, images, report)
+        if settings.form == "timm":
+            comparison, size = _export_timm(run, path, compare, overwrite=settings.overwrite)
+        else:
+            content, exported = _export_file(run, backbone, settings, images.calibration, report)
+            comparison, size = compare(exported), len(content)
+            with exclusive_write(path, report) as file:
+                file.write(content)
+        return ExportResult(
+            out=out,
+            form=settings.form,
+            size=size,
+            comparison=comparison,
+            limits=export_tolerance(run, int8=settings.int8),
+            calibrated_on=len(images.calibration) if settings.int8 else None,
+            seconds=time.monotonic() - started,
+        )
 
 
-def _export(run: Run, data: Location, settings: ExportSettings, out: Path, report: Reporter) -> ExportResult:
-    started = time.monotonic()
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}. Make it first.")
+def _check_output(path: Path, run: Run, data: Location, settings: ExportSettings) -> None:
+    """Check that the output can be written, before anything is computed."""
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--out {path}: there is no folder {path.parent}. Create it first.")
     if settings.form == "timm":
-        timm_folder.check_known(run)
-        timm_folder.timm_folder(out).check(replace=settings.overwrite)
+        timm_folder.check_timm_support(run)
+        timm_folder.timm_folder(path).check(replace=settings.overwrite)
     else:
-        check_new_file("--out", out, replace=settings.overwrite, inputs=[data])
-    backbone = trained_network(run)
-    if settings.form == "onnx":
-        onnx_file.check_size(backbone.model)
-    report.note(
-        f"{run.info['backbone']}, {len(run.classes)} classes, to {settings.form}: {portable_name(str(settings.out))}"
-    )
-    images = _images(run, data, settings, report)
-    limits = tolerance(run, int8=settings.int8)
-
-    def judge(exported: Exported) -> Comparison:
-        predictor = Predictor(run, ComputeSettings(device="cpu", workers=settings.worker_count()), report)
-        with report.task("Compare", len(images.pixels)) as advance:
-            found = compare(predictor, exported, images, advance)
-        check(found, limits)
-        return found
-
-    if settings.form == "timm":
-        found, size = _to_timm(run, out, judge, overwrite=settings.overwrite)
-    else:
-        make = _onnx if settings.form == "onnx" else _torch
-        content, exported = make(run, backbone, settings, images, report)
-        found, size = judge(exported), len(content)
-        with exclusive_write(out, report) as file:
-            file.write(content)
-    return ExportResult(
-        out=out,
-        form=settings.form,
-        size=size,
-        comparison=found,
-        limits=limits,
-        calibrated_on=len(images.calibration) if settings.int8 else None,
-        seconds=time.monotonic() - started,
-    )
+        check_new_file("--out", path, replace=settings.overwrite, inputs=[data])
 
 
-def _images(run: Run, data: Location, settings: ExportSettings, report: Reporter) -> ComparisonImages:
-    images = real_images(
+def _load_images(run: Run, data: Location, settings: ExportSettings, report: Reporter) -> ComparisonImages:
+    """Load the images to compare on and, with `--int8`, to calibrate with."""
+    images = load_comparison_images(
         run,
         data,
-        wanted=settings.image_count(),
-        calibrating=CALIBRATION if settings.int8 else 0,
+        compare=settings.image_count(),
+        calibrate=CALIBRATION_IMAGES if settings.int8 else 0,
         workers=settings.worker_count(),
     )
     count = len(images.pixels)
-    seen = "" if images.held_out == count else f", {count - images.held_out:,} of them trained on"
+    trained_on = "" if images.held_out == count else f", {count - images.held_out:,} of them training images"
     if isinstance(data, Path) and data.is_relative_to(Path.cwd()):
         data = data.relative_to(Path.cwd())
-    report.note(f"Images  {count:,} of {portable_name(str(data))} to compare on{seen}")
+    report.note(f"Images    {count:,} from {portable_name(str(data))} to compare on{trained_on}")
     return images
 
 
-Made = tuple[bytes, Exported]
-"""A file's content, and what it says once it is loaded."""
+def _compare(
+    run: Run, settings: ExportSettings, images: ComparisonImages, report: Reporter, exported: ExportedNetwork
+) -> Comparison:
+    """Compare an export with the run, and refuse it if it differs too much."""
+    predictor = Predictor(run, ComputeSettings(device="cpu", workers=settings.worker_count()), report)
+    with report.task("Compare", len(images.pixels)) as advance:
+        comparison = compare_with_run(predictor, exported, images, advance)
+    check_comparison(comparison, export_tolerance(run, int8=settings.int8))
+    return comparison
 
 
-def _onnx(run: Run, backbone: Backbone, settings: ExportSettings, images: ComparisonImages, report: Reporter) -> Made:
-    asked, entry = settings.with_preprocessing, input_name(with_preprocessing=settings.with_preprocessing)
-    report.note("Export    the network, for ONNX")
-    network = Calibrated(backbone, run, with_preprocessing=asked)
-    traced = torch_program.trace(network, run.preprocessing, with_preprocessing=asked)
-    model = onnx_file.onnx_model(traced, entry)
+def _export_file(
+    run: Run, backbone: Backbone, settings: ExportSettings, calibration: Pixels, report: Reporter
+) -> tuple[bytes, ExportedNetwork]:
+    """Export to ONNX or torch.
+
+    Returns:
+        The content of the file, and the network loaded from it.
+    """
+    network_input = NetworkInput(preprocessing=run.preprocessing, takes_pixels=settings.with_preprocessing)
+    report.note(f"Export    the network, {'for ONNX' if settings.form == 'onnx' else 'with torch.export'}")
+    network = CalibratedNetwork(backbone, run, takes_pixels=settings.with_preprocessing)
+    program = torch_program.export_program(network, network_input)
+    metadata = export_metadata(run, network_input)
+    if settings.form == "torch":
+        content = torch_program.serialize_program(program, metadata)
+        return content, torch_program.load_program(content, network_input)
+    model = onnx_file.build_onnx_model(program, network_input)
     if settings.int8:
-        report.note(f"Quantize  to 8 bits, calibrated on {len(images.calibration):,} training images")
-        model = quantized(model, entry, images.calibration, run.preprocessing)
-    content = onnx_file.onnx_file(model, describe(run, with_preprocessing=asked))
-    return content, onnx_file.run_onnx_file(content, entry, run.preprocessing)
+        report.note(f"Quantize  to 8 bits, calibrated on {len(calibration):,} training images")
+        model = quantize_int8(model, network_input, calibration)
+    content = onnx_file.serialize_onnx(model, metadata)
+    return content, onnx_file.load_onnx(content, network_input)
 
 
-def _torch(run: Run, backbone: Backbone, settings: ExportSettings, images: ComparisonImages, report: Reporter) -> Made:
-    del images
-    asked = settings.with_preprocessing
-    report.note("Export    the network, by torch.export")
-    network = Calibrated(backbone, run, with_preprocessing=asked)
-    traced = torch_program.trace(network, run.preprocessing, with_preprocessing=asked)
-    content = torch_program.torch_file(traced, describe(run, with_preprocessing=asked))
-    return content, torch_program.run_torch_file(content, run.preprocessing, with_preprocessing=asked)
-
-
-def _to_timm(
-    run: Run, out: Path, judge: Callable[[Exported], Comparison], *, overwrite: bool
+def _export_timm(
+    run: Run, path: Path, compare: Callable[[ExportedNetwork], Comparison], *, overwrite: bool
 ) -> tuple[Comparison, int]:
-    config = timm_folder.export_config(run, describe(run, with_preprocessing=False))
-    card = model_card(run, out.absolute().name)
-    with timm_folder.timm_folder(out).publish(replace=overwrite) as folder:
-        timm_folder.fill(folder, run, config, card)
-        found = judge(timm_folder.run_timm_folder(folder, run))
-        return found, sum(path.stat().st_size for path in folder.iterdir())
+    """Write the folder for timm.
+
+    Returns:
+        The comparison, and the total size of the files in bytes.
+    """
+    network_input = NetworkInput(preprocessing=run.preprocessing, takes_pixels=False)
+    config = timm_folder.timm_folder_config(run, export_metadata(run, network_input))
+    card = model_card(run, path.absolute().name)
+    with timm_folder.timm_folder(path).publish(replace=overwrite) as folder:
+        timm_folder.write_timm_files(folder, run, config, card)
+        comparison = compare(timm_folder.load_timm_folder(folder, run))
+        return comparison, sum(file.stat().st_size for file in folder.iterdir())

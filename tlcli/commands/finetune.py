@@ -35,7 +35,7 @@ from tlcli.runs.directory import (
 )
 from tlcli.runs.output import OutputIntent, after_restart, finished_info, not_finite
 from tlcli.runs.provenance import settings_to_json
-from tlcli.runs.run import write_run
+from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.augmentation import default_augmentation
 from tlcli.storage.files import check_outside
@@ -287,14 +287,14 @@ def _write(
     """Write the run, and return the content of its `run.json`."""
     assert directory is not None  # the first process has one
     backbone, images = classifier.extractor.network.backbone, classifier.images
-    return write_run(
-        directory,
+    content = RunContent(
         weights=backbone.model.state_dict(),
         config=make_timm_config(backbone, list(images.dataset.classes)),
         info=info,
         epochs=classifier.lines,
         predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
-        splits=splits_by_digest(images.split, images.extraction.digests),
+        splits=splits_by_digest(images.splits, images.extraction.digests),
         report=run_report(info, classifier, settings, name=name, report=report),
         onnx=classifier.onnx,
     )
+    return write_run(directory, content)

@@ -1,4 +1,4 @@
-"""predict: a run and images in, one row for each image out."""
+"""predict: a run and images in, one row per image out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,11 +15,13 @@ from tlcli.cluster.parts import check_part_folder
 from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, UsageError
 from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain_folder
-from tlcli.inference.journal import Journal, PredictionRow, check_output, columns, journal_path, write_csv
+from tlcli.inference.journal import journal_path
+from tlcli.inference.output import check_output, open_output
 from tlcli.inference.predictor import Predictor
-from tlcli.inference.resume import count_finished
-from tlcli.inference.rows import Tally, rows_of
-from tlcli.progress import Advance, Reporter, Silent
+from tlcli.inference.resume import finished_rows
+from tlcli.inference.row_files import PredictionRow
+from tlcli.inference.rows import RowCounts, predict_rows, row_columns
+from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import DEFAULT_EXPLAIN_LIMIT, PredictSettings
 from tlcli.storage.files import check_outside, portable_name
@@ -36,26 +36,27 @@ ROWS = Target(option="--out")
 
 
 @dataclass(kw_only=True)
-class PredictResult(Tally):
-    """What predict did."""
+class PredictResult(RowCounts):
+    """The result of predict."""
 
     out: str | None
-    """Where the rows went; None where they are in `rows`."""
+    """Where the rows were written; None if they are in `rows`."""
     skipped: dict[str, int] = field(default_factory=dict)
+    """Files that are not images, by reason."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """The rows themselves, by column name, where `out` is None."""
+    """The rows by column name, if `out` is None."""
     unlisted: list[str] = field(default_factory=list)
     """Folders that could not be listed, and why."""
     explained: dict[str, Any] | None = None
-    """Where the explanations are, for how many images, and how many of the first had none; None without."""
+    """Where the explanations are, how many there are, and how many of the first images have none; None without."""
     shard: str | None = None
-    """Which part of the images this is, `I/N`; None where it is all."""
+    """Which part of the images was predicted, as `I/N`; None for all."""
     was_finished: bool = False
     """With `resume`: there was nothing left to do."""
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `--json`."""
+        """Return the object of `--json`."""
         return {
             "out": self.out,
             "images": self.images,
@@ -71,6 +72,26 @@ class PredictResult(Tally):
         } | ({"rows": self.rows} if self.out is None else {})
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What to predict, once the run is loaded and the images are listed."""
+
+    settings: PredictSettings
+    run: Run
+    inputs: PredictionInputs
+    images: int
+    """Number of images in `inputs`."""
+    columns: list[str]
+    signature: dict[str, Any]
+    """Everything that determines the rows."""
+    report: Reporter
+
+    @property
+    def may_replace(self) -> bool:
+        """Whether outputs of an earlier command may be replaced."""
+        return self.settings.overwrite or self.settings.resume
+
+
 def predict(
     settings: PredictSettings,
     report: Reporter | None = None,
@@ -78,171 +99,101 @@ def predict(
     stdin: IO[bytes] | None = None,
     stdout: IO[str] | None = None,
 ) -> PredictResult:
-    """Predict every image of the inputs.
+    """Predict all images of the inputs.
 
     Args:
-        settings: Which run, which images, where to.
-        report: Told of progress.
-        stdin: Where a list on standard input is read from.
-        stdout: Where the rows go with `out="-"`.
+        settings: The run, the inputs, and the outputs.
+        report: Receives progress and warnings.
+        stdin: The file to read a list of images from; None is standard input.
+        stdout: The file to write rows to with `out="-"`; None is standard output.
 
     Raises:
-        UsageError: the output exists already, or has an unknown suffix.
-        DataError: an input does not exist, or there is no image at all.
-        ArtifactError: the run is broken, or what is resumed was begun otherwise.
-        MachineError: no such device, no memory, no room, no permission.
+        UsageError: The output already exists, or its suffix is unknown.
+        DataError: An input does not exist, or there are no images.
+        ArtifactError: The run is damaged, or the output to resume was started with other inputs or options.
+        MachineError: The device is missing, memory or disk space ran out, or permission was denied.
     """
     report = report or Silent()
     rows = None if settings.out in {None, "-"} else parse_location(settings.out or "")
     if isinstance(rows, Url) and settings.cluster is not None:
-        raise UsageError(f"--out {rows}: with --cluster expected a folder that all its machines see, not a URL.")
-    for option, chosen in (("--out", rows), ("--explain", settings.explain)):
-        if chosen is not None:
-            check_outside(option, chosen, settings.run, "the run")
-    again, explanations = settings.overwrite or settings.resume, explain_folder(Path("explain")).as_target()
+        raise UsageError(f"--out {rows}: with --cluster, expected a folder that all its machines share, not a URL.")
+    for option, location in (("--out", rows), ("--explain", settings.explain)):
+        if location is not None:
+            check_outside(option, location, settings.run, "the run")
+    may_replace = settings.overwrite or settings.resume
+    cards = explain_folder(Path("explain")).as_target()
     with (
         published_if(rows, ROWS, report, overwrite=settings.overwrite, resume=settings.resume) as out,
-        published_if(settings.explain, explanations, report, overwrite=again) as explain,
+        published_if(settings.explain, cards, report, overwrite=may_replace) as explain,
     ):
-        return _predict(settings, out, explain, report, stdin or sys.stdin.buffer, stdout or sys.stdout)
+        started = time.monotonic()
+        job, result = _prepare(settings, out, stdin or sys.stdin.buffer, report)
+        if settings.cluster is not None:
+            _predict_on_cluster(job, result)
+        elif out is not None and settings.resume and out.exists() and not journal_path(out).exists():
+            _reuse_finished(job, out, explain, result)
+            if explain is None:
+                return result
+        else:
+            _predict_here(job, out, explain, result, stdout or sys.stdout)
+        result.seconds = time.monotonic() - started
+        return result
 
 
-def _predict(
-    settings: PredictSettings,
-    out: Path | None,
-    explain: Path | None,
-    report: Reporter,
-    stdin: IO[bytes],
-    stdout: IO[str],
-) -> PredictResult:
-    """Predict, with the rows to the file `out`, if there is one, and explanations to the folder `explain`."""
-    started = time.monotonic()
+def _prepare(
+    settings: PredictSettings, out: Path | None, stdin: IO[bytes], report: Reporter
+) -> tuple[_Job, PredictResult]:
+    """Load the run, check the output, and list the images.
+
+    Returns:
+        The job, and a result without rows.
+    """
     run = load_run(settings.run)
-    result = PredictResult(out=settings.out)
     if out is not None and settings.cluster is not None:
         check_part_folder(out, run.directory, replace=settings.overwrite or settings.resume)
     elif out is not None:
         check_output(out, run.directory, settings.inputs, overwrite=settings.overwrite, resume=settings.resume)
     inputs = PredictionInputs(settings.inputs, stdin, settings.shard)
-    total, listing = _survey(inputs, exactly=out is not None)
-    result.skipped = {reason: count for reason, count in inputs.skipped.items() if count}
-    result.unlisted = list(inputs.unlisted)
+    images, listing = _list_images(inputs, with_stamps=out is not None)
+    result = PredictResult(
+        out=settings.out,
+        skipped={reason: count for reason, count in inputs.skipped.items() if count},
+        unlisted=list(inputs.unlisted),
+        shard=None if settings.shard is None else str(settings.shard),
+    )
     for problem in result.unlisted:
         report.warn(f"{problem}; its images have no rows.")
     if not inputs.total:
         raise DataError(f"no images in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
     if settings.shard is not None:
-        result.shard = str(settings.shard)
-        report.note(f"Shard     {settings.shard}: {total:,} of {inputs.total:,} images")
-    names = columns(run.classes, top=settings.top, probabilities=settings.probabilities)
-    if settings.cluster is not None:
-        from tlcli.cluster.predictions import predict_on_cluster
-
-        signature = _signature(run, settings, listing)
-        tally, result.was_finished = predict_on_cluster(
-            settings, settings.cluster, signature=signature, names=names, paths=inputs, report=report
-        )
-        if result.was_finished:
-            report.note(f"{settings.out} was finished before.")
-        result.add(tally)
-        result.seconds = time.monotonic() - started
-        return result
-    finished = out is not None and settings.resume and out.exists() and not journal_path(out).exists()
-    explainer = _open_explainer(run, settings, inputs, out, explain, report)
-    selection = ExplainedRows((settings.explain_limit or DEFAULT_EXPLAIN_LIMIT) if explainer else 0)
-    if out is not None and finished:
-        result.was_finished = True
-        count_finished(out, names, inputs, settings, run, result, selection)
-        report.note(f"{settings.out} was finished before.")
-        if explainer is None:
-            return result
-    predictor = Predictor(run, settings.compute, report)
-    if not finished:
-        with report.task("Predict", total) as advance:
-            _write(predictor, inputs, names, listing, settings, out or stdout, report, result, selection, advance)
-    if explainer is not None and explain is not None:
-        with explain_folder(explain).publish(replace=settings.overwrite or settings.resume) as folder:
-            images = explainer.write(folder, selection, predictor)
-        result.explained = {
-            "out": portable_name(str(settings.explain)),
-            "images": images,
-            "skipped": selection.skipped + len(selection.rows) - images,
-        }
-    result.seconds = time.monotonic() - started
-    return result
-
-
-def _open_explainer(
-    run: Run,
-    settings: PredictSettings,
-    inputs: PredictionInputs,
-    out: Path | None,
-    explain: Path | None,
-    report: Reporter,
-) -> Explainer | None:
-    """What explains, if that is wanted; it is opened before anything is predicted, since it may be impossible."""
-    if explain is None:
-        return None
-    check_explain(
-        explain,
-        run=run.directory,
-        rows=out,
-        inputs=settings.inputs,
-        images=inputs,
-        replace=settings.overwrite or settings.resume,
+        report.note(f"Shard     {settings.shard}: {images:,} of {inputs.total:,} images")
+    job = _Job(
+        settings=settings,
+        run=run,
+        inputs=inputs,
+        images=images,
+        columns=row_columns(run.classes, top=settings.top, probabilities=settings.probabilities),
+        signature=_signature(run, settings, listing),
+        report=report,
     )
-    from tlcli.insight.explanations.explainer import Explainer
-
-    return Explainer(run, settings.compute, report)
+    return job, result
 
 
-def _write(
-    predictor: Predictor,
-    inputs: PredictionInputs,
-    names: Sequence[str],
-    listing: str,
-    settings: PredictSettings,
-    out: Path | IO[str],
-    report: Reporter,
-    result: PredictResult,
-    selection: ExplainedRows,
-    advance: Advance,
-) -> None:
-    """Predict, and write the rows where they go: to a file; to a stream, with `-`; or into the result."""
-    if not isinstance(out, Path):
-        file = out if settings.out == "-" else None
-        if file:
-            write_csv(file, names, (), header=True)
-        for rows in _rows(predictor, iter(inputs), settings, result, selection, advance):
-            if file:
-                write_csv(file, names, rows, header=False)
-            else:
-                result.rows += [dict(zip(names, row, strict=True)) for row in rows]
-        return
-    signature = _signature(predictor.run, settings, listing)
-    with Journal(out, signature, resume=settings.resume, report=report) as journal:
-        paths = _after(journal, iter(inputs), result, selection)
-        advance(journal.done)
-        for rows in _rows(predictor, paths, settings, result, selection, advance):
-            journal.add(rows)
-        journal.finish(names)
-
-
-def _survey(inputs: PredictionInputs, *, exactly: bool) -> tuple[int, str]:
-    """How many images there are, and a hash of their paths; `exactly`: also of their sizes and times of change."""
-    digest, total = hashlib.sha256(), 0
+def _list_images(inputs: PredictionInputs, *, with_stamps: bool) -> tuple[int, str]:
+    """Return the number of images and a hash of their paths and, if asked, their sizes and modification times."""
+    digest, images = hashlib.sha256(), 0
     for path in inputs:
         digest.update(os.fsencode(path) + b"\0")
-        if exactly:
-            with contextlib.suppress(OSError, ValueError):  # what isn't there has a failed row
+        if with_stamps:
+            with contextlib.suppress(OSError, ValueError):  # a missing image gets a failed row
                 size, version = stamp(path)
                 digest.update(f"{size} {version}\0".encode())
-        total += 1
-    return total, digest.hexdigest()
+        images += 1
+    return images, digest.hexdigest()
 
 
 def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, Any]:
-    """All that decides what the rows are."""
+    """Return everything that determines the rows; `listing` is the hash of the images' paths."""
     return {
         "run": run.info["sha256"],
         "top": settings.top,
@@ -253,29 +204,97 @@ def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, A
     }
 
 
-def _after(journal: Journal, paths: Iterator[str], result: PredictResult, selection: ExplainedRows) -> Iterator[str]:
-    """The paths that the journal doesn't have yet; those it has are counted."""
-    for row in islice(journal.rows(), journal.done):
-        _count(result, selection, next(paths), row)
-    return paths
+def _predict_on_cluster(job: _Job, result: PredictResult) -> None:
+    """Predict all images on a cluster, which writes the parts to `--out`."""
+    from tlcli.cluster.predictions import predict_on_cluster
+
+    settings = job.settings
+    assert settings.cluster is not None
+    counts, result.was_finished = predict_on_cluster(
+        settings,
+        settings.cluster,
+        signature=job.signature,
+        names=job.columns,
+        paths=job.inputs,
+        report=job.report,
+    )
+    if result.was_finished:
+        job.report.note(f"{settings.out} is already finished.")
+    result.add(counts)
 
 
-def _rows(
-    predictor: Predictor,
-    paths: Iterator[str],
-    settings: PredictSettings,
-    result: PredictResult,
-    selection: ExplainedRows,
-    advance: Advance,
-) -> Iterator[list[PredictionRow]]:
-    """Rows of the images, a few at a time, counted."""
-    for some in rows_of(predictor, paths, settings):
-        for prediction, row in some:
-            _count(result, selection, prediction.path, row)
-        yield [row for _, row in some]
-        advance(len(some))
+def _reuse_finished(job: _Job, out: Path, explain: Path | None, result: PredictResult) -> None:
+    """Count the rows of a finished output instead of predicting them again, and explain them if asked."""
+    explainer, explained = _open_explainer(job, out, explain)
+    result.was_finished = True
+    for path, row in finished_rows(out, job.columns, job.inputs, job.settings, job.run):
+        _count(path, row, result, explained)
+    job.report.note(f"{job.settings.out} is already finished.")
+    if explainer is not None and explain is not None:
+        predictor = Predictor(job.run, job.settings.compute, job.report)
+        result.explained = _write_explanations(job, explain, explainer, explained, predictor)
 
 
-def _count(result: PredictResult, selection: ExplainedRows, file: str, row: PredictionRow) -> None:
-    selection.offer(file, row[1], row[2])
+def _predict_here(job: _Job, out: Path | None, explain: Path | None, result: PredictResult, stdout: IO[str]) -> None:
+    """Predict all images on this machine, write their rows, and explain them if asked."""
+    explainer, explained = _open_explainer(job, out, explain)
+    predictor = Predictor(job.run, job.settings.compute, job.report)
+    stream = stdout if job.settings.out == "-" else None
+    destination = out or stream or result.rows
+    paths = iter(job.inputs)
+    with (
+        job.report.task("Predict", job.images) as advance,
+        open_output(destination, job.columns, job.signature, job.report, resume=job.settings.resume) as (done, write),
+    ):
+        for row in done:
+            _count(next(paths), row, result, explained)
+        advance(result.images)
+        for batch in predict_rows(predictor, paths, job.settings):
+            for prediction, row in batch:
+                _count(prediction.path, row, result, explained)
+            write([row for _, row in batch])
+            advance(len(batch))
+    if explainer is not None and explain is not None:
+        result.explained = _write_explanations(job, explain, explainer, explained, predictor)
+
+
+def _count(path: str, row: PredictionRow, result: PredictResult, explained: ExplainedRows) -> None:
+    """Count the row of an image, and take it for explanation if it is one of the first."""
+    _, label, confidence = row[:3]
+    explained.offer(path, label, confidence)
     result.count(row)
+
+
+def _open_explainer(job: _Job, out: Path | None, explain: Path | None) -> tuple[Explainer | None, ExplainedRows]:
+    """Open the explainer before anything is predicted, because the network may not support it; None without `explain`.
+
+    Returns:
+        The explainer, and the rows to explain: none yet.
+    """
+    if explain is None:
+        return None, ExplainedRows(limit=0)
+    check_explain(
+        explain,
+        run=job.run.directory,
+        rows=out,
+        inputs=job.settings.inputs,
+        images=job.inputs,
+        replace=job.may_replace,
+    )
+    from tlcli.insight.explanations.explainer import Explainer
+
+    explainer = Explainer(job.run, job.settings.compute, job.report)
+    return explainer, ExplainedRows(limit=job.settings.explain_limit or DEFAULT_EXPLAIN_LIMIT)
+
+
+def _write_explanations(
+    job: _Job, explain: Path, explainer: Explainer, explained: ExplainedRows, predictor: Predictor
+) -> dict[str, Any]:
+    """Write the folder `explain`, and return the entry `explained` of the result."""
+    with explain_folder(explain).publish(replace=job.may_replace) as folder:
+        images = explainer.write(folder, explained, predictor)
+    return {
+        "out": portable_name(str(job.settings.explain)),
+        "images": images,
+        "skipped": explained.skipped + len(explained.rows) - images,
+    }

@@ -1,1 +1,5 @@
-"""What a person sees: progress, tables, errors. The only place that imports rich."""
+"""What a person sees on the terminal: progress, summaries, tables, warnings and errors. The only package using rich.
+
+Summaries format the results of commands and compute nothing. Results on stdout are tables here, or JSON. May import
+`commands` and everything below; only `cli` imports this package.
+"""

@@ -1,4 +1,4 @@
-"""How good a run is, drawn with characters: what was taken for what, and whether its confidence can be believed."""
+"""Text graphics of an evaluation: the confusion matrix and the calibration."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from rich.text import Text
 
 from tlcli.console.terminal import Terminal, printable
 
-LONGEST_NAME = 24
-"""Cells of a class's name in front of its row, at most."""
-MOST_ROWS = 30
-"""Classes shown, at most."""
-RIGHT = ((222, 238, 250), (24, 100, 171))
-WRONG = ((255, 236, 217), (217, 72, 15))
-"""Backgrounds from few to all images of a row. Text on them is black or white, so it is read on any terminal."""
-BINS = 15
-"""Of confidence, as in `training.metrics`."""
+MAX_NAME_WIDTH = 24
+"""Cells of a class name at the start of its row."""
+MAX_CLASSES = 30
+"""Classes shown."""
+CORRECT_COLORS = ((222, 238, 250), (24, 100, 171))
+ERROR_COLORS = ((255, 236, 217), (217, 72, 15))
+"""Background colors from few to all images of a row. Text on them is black or white, legible on any terminal."""
+RELIABILITY_BINS = 15
+"""Bins of confidence, as in `inference.metrics`."""
 BARS = "▁▂▃▄▅▆▇█"
-FEW = 50
-"""Images below which calibration can't be told."""
+MIN_CALIBRATION_IMAGES = 50
+"""With fewer images, the calibration error is unreliable."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Classes of a confusion matrix that are shown."""
+class _ShownClasses:
+    """The classes of a confusion matrix that are shown."""
 
     indices: tuple[int, ...]
     of: int
-    """Classes that have images, or were said."""
+    """Classes that have images or were predicted."""
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return len(self.indices) == self.of
 
 
 def confusion_table(terminal: Terminal, confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
-    """A row for each true class, a column for what was said; of too many classes the most confused.
+    """Print a row per true class and a column per predicted class; of too many classes, the most confused.
 
-    Columns have names where there is room for them, else the numbers of the rows.
+    Columns are labeled with class names if these fit, else with the numbers of the rows.
 
     Args:
-        terminal: Where to; its width decides how much is shown.
-        confusion: [k][k] counts, rows are the truth.
-        classes: Names, [k].
+        terminal: Its width determines how many classes are shown.
+        confusion: Counts [k][k]; rows are true classes.
+        classes: Names [k].
     """
     width, plain = terminal.console.width, terminal.console.options.ascii_only
-    most = min(LONGEST_NAME, width // 4)
+    most = min(MAX_NAME_WIDTH, width // 4)
     names = [_short(printable(name), most, plain=plain) for name in classes]
     digits = max(len(str(count)) for row in confusion for count in row)
-    part = _most_confused(confusion, names, width, digits)
-    if len(part.indices) < 2:
+    shown = _most_confused(confusion, names, width, digits)
+    if len(shown.indices) < 2:
         return
-    chosen = part.indices
+    chosen = shown.indices
     label = max(cell_len(names[index]) for index in chosen)
     cells = [max(cell_len(names[index]), digits) + 2 for index in chosen]
-    rest = 0 if part.whole else max(digits, len("others")) + 2
+    rest = 0 if shown.complete else max(digits, len("others")) + 2
     named = 2 + label + sum(cells) + rest <= width
     if not named:
         cells = [max(digits, len(str(len(chosen)))) + 2] * len(chosen)
@@ -73,54 +73,54 @@ def confusion_table(terminal: Terminal, confusion: Sequence[Sequence[int]], clas
     for place, truth in enumerate(chosen, 1):
         row, total = confusion[truth], sum(confusion[truth])
         number = "" if named else f"{place:>{len(str(len(chosen)))}} "
-        shown = [
-            _cell(row[said], total, size, right=said == truth, plain=plain)
-            for said, size in zip(chosen, cells, strict=True)
+        counts = [
+            _cell(row[predicted], total, size, correct=predicted == truth, plain=plain)
+            for predicted, size in zip(chosen, cells, strict=True)
         ]
-        others = total - sum(row[said] for said in chosen)
-        end = _cell(others, total, rest, right=False, plain=plain) if rest else ""
-        table.add_row(Text(f"  {number}{names[truth]} "), *shown, end)
-    what = "" if part.whole else f", the {len(chosen)} most confused of {part.of} classes"
-    terminal.note(f"Confusion  rows: the truth, columns: what was said{what}")
+        others = total - sum(row[predicted] for predicted in chosen)
+        end = _cell(others, total, rest, correct=False, plain=plain) if rest else ""
+        table.add_row(Text(f"  {number}{names[truth]} "), *counts, end)
+    selection = "" if shown.complete else f", the {len(chosen)} most confused of {shown.of} classes"
+    terminal.note(f"Confusion  rows: true class, columns: predicted class{selection}")
     terminal.console.print(table)
 
 
 def _heads(names: Sequence[str], chosen: Sequence[int], named: bool) -> list[str]:
-    return [names[index] if named else str(place) for place, index in enumerate(chosen, 1)]
+    return [names[index] if named else str(number) for number, index in enumerate(chosen, 1)]
 
 
-def _most_confused(confusion: Sequence[Sequence[int]], names: Sequence[str], width: int, digits: int) -> _Part:
-    """The classes that fit, in their order: all that occur, or those that most mistakes are about."""
-    mistakes = [
+def _most_confused(confusion: Sequence[Sequence[int]], names: Sequence[str], width: int, digits: int) -> _ShownClasses:
+    """Return the classes that fit, in order: all that occur, or those with the most errors."""
+    errors = [
         sum(row) + sum(other[index] for other in confusion) - 2 * row[index] for index, row in enumerate(confusion)
     ]
-    present = [index for index, row in enumerate(confusion) if sum(row) or mistakes[index]]
-    # By numbers, which are never wider than names where all classes fit.
+    present = [index for index, row in enumerate(confusion) if sum(row) or errors[index]]
+    # Columns labeled with numbers are never wider than columns labeled with names.
     label = max((cell_len(names[index]) for index in present), default=0) + 3
     room = _room(width - label - len(str(len(present))) - 1, len(present), digits, rest=0)
     if room < len(present):
         room = _room(width - label - 3, len(present), digits, rest=max(digits, len("others")) + 2)
-        worst = sorted(present, key=lambda index: -mistakes[index])[:room]
-        return _Part(indices=tuple(sorted(worst)), of=len(present))
-    return _Part(indices=tuple(present), of=len(present))
+        worst = sorted(present, key=lambda index: -errors[index])[:room]
+        return _ShownClasses(indices=tuple(sorted(worst)), of=len(present))
+    return _ShownClasses(indices=tuple(present), of=len(present))
 
 
 def _room(width: int, count: int, digits: int, *, rest: int) -> int:
-    """Columns of numbers that fit."""
-    return max(0, min(MOST_ROWS, (width - rest) // (max(digits, len(str(min(count, MOST_ROWS)))) + 2)))
+    """Return how many columns of counts fit."""
+    return max(0, min(MAX_CLASSES, (width - rest) // (max(digits, len(str(min(count, MAX_CLASSES)))) + 2)))
 
 
-def _cell(count: int, total: int, size: int, *, right: bool, plain: bool) -> Text:
-    """A count on a ground that grows with its share of the row."""
+def _cell(count: int, total: int, size: int, *, correct: bool, plain: bool) -> Text:
+    """Format a count on a background that is darker for a larger share of the row."""
     if not count:
         return Text(("." if plain else "·").rjust(size - 1) + " ", style="dim")
     share = count / total
-    low, high = RIGHT if right else WRONG
-    # Mistakes are few: the root makes 4 % as visible as 20 %.
-    depth = share if right else math.sqrt(share)
+    low, high = CORRECT_COLORS if correct else ERROR_COLORS
+    # Errors are few: the root makes 4 % as visible as 20 %.
+    depth = share if correct else math.sqrt(share)
     red, green, blue = (round(start + (end - start) * depth) for start, end in zip(low, high, strict=True))
     ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
-    ink = "rgb(0,0,0)" if ink == "black" else "rgb(255,255,255)"  # what is called so a terminal may draw otherwise
+    ink = "rgb(0,0,0)" if ink == "black" else "rgb(255,255,255)"  # terminals may draw named colors differently
     return Text(f"{count} ".rjust(size), style=f"{ink} on rgb({red},{green},{blue})")
 
 
@@ -132,33 +132,33 @@ def _short(name: str, most: int, *, plain: bool) -> str:
 
 
 def calibration(terminal: Terminal, metrics: dict[str, Any]) -> None:
-    """Whether the confidences can be believed: how many are right at each, and how far off that is on average."""
+    """Print the calibration error, and the accuracy at each confidence."""
     bins = metrics["reliability"]
     if not bins:
         return
     low, high = bins[0]["confidence"], bins[-1]["confidence"]
     at = f"at confidence {low:.2f} to {high:.2f}" if len(bins) > 1 else f"at confidence {low:.2f}"
-    terminal.note(f"Calibrated  off by {100 * metrics['ece']:.1f} % on average (ECE), {_verdict(metrics)}")
+    terminal.note(f"Calibration  error {100 * metrics['ece']:.1f} % (ECE), {_verdict(metrics)}")
     if not terminal.console.options.ascii_only:
-        terminal.note(f"            right {_spark(bins)} {at}")
+        terminal.note(f"             accuracy {_spark(bins)} {at}")
 
 
 def _spark(bins: Sequence[dict[str, Any]]) -> str:
-    """A bar for each bin of confidence from the first to the last with images: the share that is right."""
-    heights = {math.ceil(row["confidence"] * BINS - 1e-9): row["accuracy"] for row in bins}
-    places = range(min(heights), max(heights) + 1)
-    return "".join(BARS[min(int(heights[at] * len(BARS)), len(BARS) - 1)] if at in heights else " " for at in places)
+    """Return a bar per bin of confidence, from the first to the last with images; its height is the accuracy."""
+    heights = {math.ceil(row["confidence"] * RELIABILITY_BINS - 1e-9): row["accuracy"] for row in bins}
+    bars = {number: BARS[min(int(height * len(BARS)), len(BARS) - 1)] for number, height in heights.items()}
+    return "".join(bars.get(number, " ") for number in range(min(bars), max(bars) + 1))
 
 
 def _verdict(metrics: dict[str, Any]) -> str:
-    """The same in words."""
+    """Return the calibration error in words."""
     images = metrics["images"]
-    if images < FEW:
-        return f"but {images} {'image tells' if images == 1 else 'images tell'} little"
+    if images < MIN_CALIBRATION_IMAGES:
+        return f"unreliable with only {images} {'image' if images == 1 else 'images'}"
     if metrics["ece"] < 0.02:
-        return "which is little"
+        return "which is low"
     mean = sum(row["confidence"] * row["images"] for row in metrics["reliability"]) / images
     excess = mean - metrics["accuracy"]
     if abs(excess) < metrics["ece"] / 2:
-        return "too sure here and too unsure there"
-    return "mostly too sure" if excess > 0 else "mostly too modest"
+        return "overconfident for some images and underconfident for others"
+    return "mostly overconfident" if excess > 0 else "mostly underconfident"

@@ -1,4 +1,4 @@
-"""Listings: tables that are a command's result, and so go to stdout."""
+"""Tables that are the result of a command and are printed to stdout, and the summary of `inspect`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.table import Table
 from tlcli.console.terminal import Terminal
 from tlcli.storage.files import megabytes
 
-UNBOUNDED = 1000
-"""Columns of a pipe: nothing is cut off there."""
+PIPE_WIDTH = 1000
+"""Width of tables in a pipe, in characters: wide enough that nothing is cut off."""
 
 if TYPE_CHECKING:
     from tlcli.backbones.layer_table import Layer
@@ -30,13 +30,13 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 
 def _print(table: Table) -> None:
-    """Print to stdout: as wide as the terminal, or as wide as it needs to be in a pipe."""
+    """Print to stdout, at the width of the terminal; in a pipe, at the width of the table."""
     piped = not sys.stdout.isatty()
-    Console(highlight=False, markup=False, emoji=False, width=UNBOUNDED if piped else None).print(table)
+    Console(highlight=False, markup=False, emoji=False, width=PIPE_WIDTH if piped else None).print(table)
 
 
 def layer_listing(terminal: Terminal, result: LayersResult) -> None:
-    """One line a layer, the head below them, and the total."""
+    """Print one row per layer, the head below them, and the total."""
     channels, height, width = result.input_shape
     terminal.note(f"{result.name}, input {channels} x {height} x {width}")
     right = ("layer", "kernel", "stride", "padding", "output", "sees", "parameters")
@@ -72,15 +72,15 @@ def layer_listing(terminal: Terminal, result: LayersResult) -> None:
 
 
 def _frozen(layers: Sequence[Layer], last: int, parameters: int, trained: int) -> str:
-    """How far a run's network was frozen, and how much of it that is."""
+    """Describe how far the network of a run was frozen, and how many parameters that is."""
     if not last:
         return f"Nothing frozen: {trained:,} parameters trained"
-    where = "the head" if last == len(layers) else f"layer {last} ({layers[last - 1].name})"
-    return f"Frozen up to {where}: {parameters - trained:,} parameters frozen, {trained:,} trained"
+    depth = "the head" if last == len(layers) else f"layer {last} ({layers[last - 1].name})"
+    return f"Frozen up to {depth}: {parameters - trained:,} parameters frozen, {trained:,} trained"
 
 
 def _sizes(values: tuple[int, ...] | None) -> str:
-    """`3 x 3` as 3, `3 x 5` as such, and the four sides of an asymmetric padding as such."""
+    """Format `3 x 3` as 3, other pairs such as `3 x 5`, and the four sides of an asymmetric padding as a tuple."""
     if values is None:
         return ""
     return (
@@ -89,7 +89,7 @@ def _sizes(values: tuple[int, ...] | None) -> str:
 
 
 def backbone_listing(terminal: Terminal, listings: list[dict[str, Any]]) -> None:
-    """One line a backbone."""
+    """Print one row per backbone."""
     table = _table("backbone", "parameters", "input", "weights", right=("parameters", "input"))
     for row in listings:
         parameters = "" if row["parameters"] is None else f"{row['parameters'] / 1e6:,.1f} M"
@@ -99,11 +99,11 @@ def backbone_listing(terminal: Terminal, listings: list[dict[str, Any]]) -> None
     _print(table)
     terminal.note(f"{len(listings):,} backbones")
     if any(row["parameters"] is None for row in listings):
-        terminal.note("Parameters are counted where the pattern leaves few: tlcli backbones PATTERN")
+        terminal.note("Parameters are counted only for short lists: tlcli backbones PATTERN")
 
 
 def cache_listing(terminal: Terminal, caches: list[dict[str, Any]]) -> None:
-    """One line a cache."""
+    """Print one row per cache."""
     right = ("images", "size", "last used (UTC)")
     table = _table("cache", "backbone", "cut", "input", "numerics", *right, right=right)
     for cache in caches:
@@ -125,11 +125,11 @@ def cache_listing(terminal: Terminal, caches: list[dict[str, Any]]) -> None:
 
 
 def inspect_summary(terminal: Terminal, result: InspectResult) -> None:
-    """What was drawn of each layer, and where it lies."""
+    """Print what was drawn for each layer, and the path of the page."""
     for layer in result.layers:
         dead = layer.of - layer.alive
-        silent = f", {dead:,} of {layer.of:,} dead" if dead else f" of {layer.of:,}"
-        terminal.note(f"Layer {layer.number:>3} {layer.name}: {len(layer.units)} units{silent}   {layer.file}")
-    copies = f", {result.copies:,} copies counted once" if result.copies else ""
+        of = f", {dead:,} of {layer.of:,} dead" if dead else f" of {layer.of:,}"
+        terminal.note(f"Layer {layer.number:>3} {layer.name}: {len(layer.units)} units{of}   {layer.file}")
+    copies = f", {result.copies:,} duplicates counted once" if result.copies else ""
     terminal.note(f"{result.images:,} images{copies}   {result.seconds:.1f} s")
     terminal.note(f"Page      {result.out / 'inspect.html'}")

@@ -1,4 +1,4 @@
-"""What each command says at its end: tables and lines for a tired person, from the commands' results."""
+"""Print the summary of each command from its result."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from tlcli.storage.files import megabytes
 
 SHOWN_CLASSES = 30
 SHOWN_CONFUSIONS = 5
-TRUSTED = (0.5, 0.9, 0.99)
-"""The confidences named under `Trust`."""
+SHOWN_FAILURES = 5
+TRUST_LEVELS = (0.5, 0.9, 0.99)
+"""Confidences listed under `Trust`."""
 
 
-def percent(share: float | None) -> str:
-    """A share in [0, 1] for people; a dash where there is none."""
-    return "-" if share is None else f"{100 * share:.1f} %"
+def percent(fraction: float | None) -> str:
+    """Format a fraction in [0, 1] as a percentage; None as a dash."""
+    return "-" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def quoted(path: str) -> str:
-    """A path that can be pasted after a prompt."""
+    """Quote a path for the shell."""
     return shlex.quote(path)
 
 
 def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
-    """How good the classifier is, where it is, and what to run next."""
+    """Print how accurate the classifier is, where it is, and what to run next."""
     validation, test = info["validation"], info["test"]
     seconds = info["seconds"]
     if info["training"] is None:
@@ -43,25 +44,25 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     _accuracy(terminal, "Accuracy", validation, "out of fold" if validation["method"] == "5-fold" else "validation")
     if test is not None:
         _accuracy(terminal, "Test", test, "test")
-    judged = test or validation
-    per_class_table(terminal, judged)
-    confusion_line(terminal, judged, info["classes"])
-    trust_line(terminal, judged)
+    evaluated = test or validation
+    per_class_table(terminal, evaluated)
+    confusion_line(terminal, evaluated, info["classes"])
+    trust_line(terminal, evaluated)
     run = quoted(info["run"])
     terminal.note(f"Run       {run}     report: {quoted(info['run'] + '/report.html')}")
     if info.get("was_finished"):
-        terminal.note(f"Time      finished before, in {seconds['total']:.1f} s")
+        terminal.note(f"Time      finished earlier, in {seconds['total']:.1f} s")
     else:
         rest = terminal.elapsed() - seconds["features"] - seconds["training"]
         terminal.note(
             f"Time      {terminal.elapsed():.1f} s: features {seconds['features']:.1f}, "
-            f"training {seconds['training']:.1f}, start-up and the rest {rest:.1f}"
+            f"training {seconds['training']:.1f}, startup and other {rest:.1f}"
         )
-    terminal.note(f"Next      tlcli predict {run} IMAGES --min-confidence {TRUSTED[1]} --out labels.csv")
+    terminal.note(f"Next      tlcli predict {run} IMAGES --min-confidence {TRUST_LEVELS[1]} --out labels.csv")
 
 
 def _head(terminal: Terminal, info: dict[str, Any]) -> None:
-    """What was trained where all but the head was frozen."""
+    """Print what was trained if all layers before the head were frozen."""
     head, validation = info["head"], info["validation"]
     terminal.note(
         f"          {head['parameters']:,} parameters, L2 {head['l2']:.2g}, "
@@ -74,16 +75,16 @@ def _head(terminal: Terminal, info: dict[str, Any]) -> None:
 
 
 def _tail(terminal: Terminal, info: dict[str, Any]) -> None:
-    """What was trained at one depth."""
+    """Print what was trained if `--freeze` names one depth."""
     tried = info["training"]["tried"][0]
     best = f"best after epoch {tried['best_epoch']} of {tried['epochs']}"
     if not tried["best_epoch"]:
-        best = "no epoch was better than the head alone, which is kept (try a smaller --learning-rate, or --augment)"
+        best = "no epoch improved on the head alone, which is kept (try a lower --learning-rate, or --augment)"
     terminal.note(f"          {tried['parameters']:,} parameters trained, {best}")
 
 
 def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
-    """What `--freeze auto` tried: how deep, what was trained, how good on the validation images, how long."""
+    """Print the depths that `--freeze auto` tried, with their parameters, epochs, validation results and seconds."""
     training, of = info["training"], info["freeze"]["of"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("  frozen up to", no_wrap=True)
@@ -91,9 +92,9 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for number, row in enumerate(training["tried"]):
-        where = f"{row['layer']} {row['name']}" if row["layer"] else "nothing"
+        depth = f"{row['layer']} {row['name']}" if row["layer"] else "nothing"
         table.add_row(
-            f"  {'the head' if row['layer'] == of else where}",
+            f"  {'the head' if row['layer'] == of else depth}",
             f"{row['parameters'] / 1e6:.2f} M",
             str(row["epochs"] or "-"),
             f"{100 * row['accuracy']:.1f} ± {100 * row['error']:.1f} %",
@@ -105,13 +106,13 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
     terminal.console.print(table)
 
 
-def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], where: str) -> None:
+def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], split: str) -> None:
     low, high = metrics["interval"]
     majority = metrics["majority"]
     line = Text(f"{name:<9} ")
     line.append(percent(metrics["accuracy"]), style="bold green")
     line.append(
-        f" ({100 * low:.1f} to {100 * high:.1f}, {where}, {metrics['images']:,} images)   "
+        f" ({100 * low:.1f} to {100 * high:.1f}, {split}, {metrics['images']:,} images)   "
         f'balanced {percent(metrics["balanced_accuracy"])}   always "{printable(majority["name"])}" '
         f"{percent(majority['accuracy'])}"
     )
@@ -119,17 +120,17 @@ def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], where: str
 
 
 def trust_line(terminal: Terminal, metrics: dict[str, Any]) -> None:
-    """How many images reach a confidence, and how many of these are right."""
-    rows = [row for row in metrics["confidence"] if row["threshold"] in TRUSTED and row["accuracy"] is not None]
+    """Print the share of images that reach each confidence, and their accuracy."""
+    rows = [row for row in metrics["confidence"] if row["threshold"] in TRUST_LEVELS and row["accuracy"] is not None]
     for name, row in zip(["Trust", "", ""], rows, strict=False):
         terminal.note(
-            f"{name:<9} confidence {row['threshold']:.2f} and up: {percent(row['share']):>7} of images, "
-            f"{percent(row['accuracy']):>7} right"
+            f"{name:<9} confidence {row['threshold']:.2f} or more: {percent(row['share']):>7} of images, "
+            f"{percent(row['accuracy']):>7} correct"
         )
 
 
 def per_class_table(terminal: Terminal, metrics: dict[str, Any]) -> None:
-    """Precision and recall of each class, weakest marked; only the weakest of very many classes."""
+    """Print precision and recall per class, with the weakest marked; of many classes, only the weakest."""
     rows = [(name, row) for name, row in metrics["per_class"].items() if row["images"]]
     if not rows:
         return
@@ -154,25 +155,25 @@ def per_class_table(terminal: Terminal, metrics: dict[str, Any]) -> None:
     terminal.console.print(table)
     left_out = sum(1 for row in metrics["per_class"].values() if row["images"]) - len(rows)
     if left_out:
-        terminal.note(f"  ... and {left_out} classes that do better")
+        terminal.note(f"  ... and {left_out} classes with higher F1")
 
 
 def confusion_line(terminal: Terminal, metrics: dict[str, Any], classes: list[str]) -> None:
-    """The commonest mistakes."""
+    """Print the most frequent errors."""
     pairs = [
-        (count, classes[truth], classes[said])
+        (count, classes[truth], classes[predicted])
         for truth, row in enumerate(metrics["confusion"])
-        for said, count in enumerate(row)
-        if count and truth != said
+        for predicted, count in enumerate(row)
+        if count and truth != predicted
     ]
     if pairs:
         worst = sorted(pairs, key=lambda pair: -pair[0])[:SHOWN_CONFUSIONS]
-        terminal.note("Confused  " + ", ".join(f"{truth} as {said} {count}" for count, truth, said in worst))
+        terminal.note("Confused  " + ", ".join(f"{truth} as {predicted} {count}" for count, truth, predicted in worst))
 
 
 def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
-    """How good the run is on these images."""
-    for failure in result["failures"][:5]:
+    """Print the metrics of the run on these images."""
+    for failure in result["failures"][:SHOWN_FAILURES]:
         terminal.note(f"  failed: {failure['path']}: {failure['error']}")
     _accuracy(terminal, "Accuracy", result, result["split"])
     per_class_table(terminal, result)
@@ -184,7 +185,7 @@ def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
 
 
 def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[tuple[str, str]]) -> None:
-    """How many of which, what failed, and where the rows are."""
+    """Print the number of images per class, the failures, and the path of the rows."""
     parts = [f"{name} {count:,}" for name, count in list(result["labels"].items())[:10]]
     if len(result["labels"]) > 10:
         parts.append(f"... {len(result['labels']) - 10} more classes")
@@ -207,8 +208,8 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
 
 
 def cache_features_summary(terminal: Terminal, result: dict[str, Any]) -> None:
-    """What was computed, and where it is."""
-    views = f", those of train in {result['views']} views too" if result["views"] else ""
+    """Print what was computed, and the path of the cache."""
+    views = f", train also in {result['views']} augmented views" if result["views"] else ""
     terminal.note(
         f"{result['images']:,} images{views}: {result['computed']:,} computed, {result['reused']:,} reused, "
         f"{result['failed']:,} failed   {result['seconds']:.1f} s"
@@ -217,33 +218,33 @@ def cache_features_summary(terminal: Terminal, result: dict[str, Any]) -> None:
 
 
 def prune_summary(terminal: Terminal, result: dict[str, Any]) -> None:
-    """What went, and what could not."""
+    """Print which caches were removed, and which were in use."""
     for cache in result["busy"]:
-        terminal.warn(f"{cache['directory']} is being written by another tlcli and was left.")
+        terminal.warn(f"{cache['directory']} is in use by another tlcli process and was not removed.")
     count = len(result["removed"])
     terminal.note(f"Removed {count} {'cache' if count == 1 else 'caches'}, {megabytes(result['bytes'])}")
 
 
 def augment_summary(terminal: Terminal, result: dict[str, Any]) -> None:
-    """What was written, what failed, and what to run next."""
-    for failure in result["failures"][:5]:
+    """Print what was written, what failed, and what to run next."""
+    for failure in result["failures"][:SHOWN_FAILURES]:
         terminal.note(f"  failed: {failure['path']}: {failure['error']}")
-    if result["failed"] > 5:
-        terminal.note(f"  ... and {result['failed'] - 5:,} more")
+    if result["failed"] > SHOWN_FAILURES:
+        terminal.note(f"  ... and {result['failed'] - SHOWN_FAILURES:,} more")
     if result["preview"] is not None:
         terminal.note(f"Preview   {quoted(result['preview'])}")
     if result["out"] is None:
         return
     splits = ", ".join(f"{name} {count:,}" for name, count in result["splits"].items())
-    finished = "finished before" if result.get("was_finished") else f"{terminal.elapsed():.1f} s"
+    finished = "finished earlier" if result.get("was_finished") else f"{terminal.elapsed():.1f} s"
     terminal.note(f"{result['written']:,} images: {splits}   {finished}")
     out = quoted(result["out"])
-    terminal.note(f"Data set  {out}     what each image is: {quoted(result['out'] + '/manifest.csv')}")
+    terminal.note(f"Dataset   {out}     origin of each image: {quoted(result['out'] + '/manifest.csv')}")
     terminal.note(f"Next      tlcli finetune {out}")
 
 
 def export_summary(terminal: Terminal, result: dict[str, Any]) -> None:
-    """How near an export comes to its run, and where it is."""
+    """Print how closely the export agrees with the run, and its path."""
     limits = result["tolerance"]
     most = "" if limits["max_difference"] is None else f" (at most {limits['max_difference']:g})"
     least = "" if not limits["agreement"] else f" (at least {100 * limits['agreement']:.0f} %)"
@@ -254,6 +255,6 @@ def export_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     if result["int8"]:
         before, after = result["int8"]["accuracy_before"], result["int8"]["accuracy_after"]
         trained = result["images"] - result["held_out"]
-        seen = f"; {trained:,} of these it was trained on" if trained else ", on images it was not trained on"
+        seen = f"; {trained:,} of these are training images" if trained else ", on held-out images"
         terminal.note(f"Accuracy  {percent(before)} before, {percent(after)} in 8 bits{seen}")
     terminal.note(f"Written   {quoted(result['out'])}, {megabytes(result['bytes'])}   {result['seconds']:.1f} s")

@@ -1,4 +1,4 @@
-"""The terminal: progress, notes, warnings and errors on stderr, results on stdout."""
+"""Write progress, messages, warnings and errors to stderr, and results to stdout."""
 
 from __future__ import annotations
 
@@ -19,44 +19,42 @@ from tlcli.errors import TlcliError
 from tlcli.progress import Advance
 
 PLAIN_SECONDS = 10.0
-"""How often long work says how far it is, where nobody watches a progress bar."""
-
-
-C1 = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""Control characters that JSON leaves as they are and some terminals obey, as JSON escapes."""
+"""Interval of progress lines if stderr is not a terminal."""
+C1_ESCAPES = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""JSON escapes of control characters that JSON permits unescaped but some terminals execute."""
 
 
 def printable(text: str) -> str:
-    """`text` with control characters and lone surrogates escaped: file names may hold anything."""
+    """Escape control characters and lone surrogates, which file names may contain."""
     return "".join(
         character if character.isprintable() or character == " " else ascii(character)[1:-1] for character in text
     )
 
 
-class Harmless(io.TextIOBase):
-    """Passes text on to a terminal, with what a terminal would obey escaped: rows hold names that strangers gave."""
+class EscapingWriter(io.TextIOBase):
+    """Write to a terminal with control characters escaped, because rows contain untrusted file names."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
     def write(self, text: str) -> int:
-        """Write text; its newlines stay."""
+        """Write text, keeping newlines."""
         self._file.write("\n".join(map(printable, text.split("\n"))))
         return len(text)
 
     def flush(self) -> None:
-        """Have it shown."""
+        """Flush the terminal."""
         self._file.flush()
 
 
-class Unfailing(io.TextIOBase):
-    """Standard error, as long as there is room where it goes: a message that can't be told is no reason to fail."""
+class BestEffortWriter(io.TextIOBase):
+    """Write to stderr until it fails, as on a full disk, then drop all text: a lost message must not stop a command."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
     def write(self, text: str) -> int:
-        """Write text, or give up writing for good."""
+        """Write text; on the first error, redirect stderr to the null device."""
         try:
             self._file.write(text)
             self._file.flush()
@@ -65,28 +63,29 @@ class Unfailing(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: every write is flushed."""
 
     def isatty(self) -> bool:
-        """Whether somebody watches."""
+        """Whether stderr is a terminal."""
         return self._file.isatty()
 
     def fileno(self) -> int:
-        """Its descriptor, from which the terminal's width is asked."""
+        """Return the file descriptor, which rich uses to get the terminal's width."""
         return self._file.fileno()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """By which rich chooses its characters."""
+        """The encoding, by which rich chooses its characters."""
         return self._file.encoding
 
 
 class Terminal:
-    """A `Reporter` for people. Lines are printed as they are: nothing in them is markup.
+    """A `Reporter` that prints to the terminal. Text is never interpreted as markup.
 
     Args:
-        quiet: Only warnings and errors.
-        json_output: Results are JSON on stdout, and summaries are left out.
+        quiet: Print only warnings and errors.
+        verbose: Print details.
+        json_output: Print results as JSON to stdout, and no summaries.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False, json_output: bool = False) -> None:
@@ -94,51 +93,51 @@ class Terminal:
         self.verbose = verbose
         self.json_output = json_output
         self.started = time.monotonic()
-        stderr = cast(IO[str], Unfailing(sys.stderr))
+        stderr = cast(IO[str], BestEffortWriter(sys.stderr))
         self.console = Console(file=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @property
     def summarizes(self) -> bool:
-        """Whether summaries for people are wanted."""
+        """Whether to print summaries."""
         return not self.quiet and not self.json_output
 
     def elapsed(self) -> float:
-        """Seconds since the command began, imports included."""
+        """Return the seconds since the command started, including imports."""
         return time.monotonic() - self.started
 
     def note(self, text: str) -> None:
-        """One line of information."""
+        """Print a line of information."""
         if not self.quiet:
             self.console.print(printable(text))
 
     def warn(self, text: str) -> None:
-        """One line that should not be missed."""
+        """Print a warning."""
         self.console.print(Text.assemble(("warning: ", "yellow"), printable(text)))
 
     def detail(self, text: str) -> None:
-        """One line for `--verbose`."""
+        """Print a line if `--verbose` is given."""
         if self.verbose:
             self.console.print(Text(printable(text), style="dim"))
 
     def error(self, error: TlcliError) -> None:
-        """Why the command stops: a line on stderr, and an object on stdout with `--json`."""
+        """Print an error to stderr and, with `--json`, as an object to stdout."""
         self.console.print(Text.assemble((f"{error.kind}: ", "bold red"), printable(error.message)))
         if self.json_output:
             self.result({"error": {"kind": error.kind, "message": error.message, "path": error.path}})
 
     def rows(self) -> IO[str]:
-        """Where rows meant for standard output go: as they are into a file or pipe, harmless onto a terminal."""
-        return cast(IO[str], Harmless(sys.stdout)) if sys.stdout.isatty() else sys.stdout
+        """Return the stream for rows on standard output, which escapes control characters on a terminal."""
+        return cast(IO[str], EscapingWriter(sys.stdout)) if sys.stdout.isatty() else sys.stdout
 
     def result(self, content: dict[str, Any]) -> None:
-        """The one JSON object of `--json`, on stdout."""
-        text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False).translate(C1)
+        """Print the JSON object of `--json` to stdout."""
+        text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False).translate(C1_ESCAPES)
         sys.stdout.buffer.write(text.encode("utf8", "backslashreplace") + b"\n")
         sys.stdout.buffer.flush()
 
     @contextlib.contextmanager
     def task(self, name: str, total: int, unit: str = "images") -> Iterator[Advance]:
-        """Long work: a bar with rate and time left on a terminal, a line now and then elsewhere."""
+        """Show progress with the rate and the time left: as a bar on a terminal, else as a line every 10 seconds."""
         if self.quiet:
             yield lambda _: None
         elif self.console.is_terminal:
@@ -157,22 +156,22 @@ class Terminal:
             _Rate(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self.console,
-            # Rich would send rows meant for standard output to the bar's console.
+            # Otherwise rich would print rows for standard output to stderr.
             redirect_stdout=False,
             redirect_stderr=False,
         )
 
     @contextlib.contextmanager
     def _plain(self, name: str, total: int, unit: str) -> Iterator[Advance]:
-        started = said = time.monotonic()
+        started = printed = time.monotonic()
         done = 0
 
         def advance(more: int) -> None:
-            nonlocal done, said
+            nonlocal done, printed
             done += more
             now = time.monotonic()
-            if now - said > PLAIN_SECONDS and done < total:
-                said = now
+            if now - printed > PLAIN_SECONDS and done < total:
+                printed = now
                 left = (total - done) * (now - started) / done if done else 0
                 self.note(f"{name:<9} {done:,}/{total:,} {unit}, {_rate(done, now - started)}, {left:.0f} s left")
 
@@ -182,7 +181,7 @@ class Terminal:
 
 
 class _Rate(ProgressColumn):
-    """How many a second, over the whole of the task."""
+    """The average rate of the whole task."""
 
     def render(self, task: Task) -> Text:
         return Text(_rate(task.completed, task.elapsed or 0))

@@ -22,29 +22,29 @@ from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.settings import AugmentSettings
 
-LONGEST = 255
-"""Bytes of the longest name that the usual file systems take."""
+MAX_NAME_BYTES = 255
+"""Length of the longest file name on common file systems, in bytes."""
 
 
 def check_class_folder_names(classes: Sequence[str]) -> None:
-    """Refuse classes that no folder can be named after; a folder's class is always its name.
+    """Reject class names that cannot be folder names, because the class of a folder is always its name.
 
     Raises:
-        DataError: a name is empty, hidden, has a slash in it, or is too long.
+        DataError: A name is empty, hidden, or too long, or contains a slash.
     """
     for name in classes:
-        if not name or "/" in name or "\0" in name or is_hidden(name) or len(os.fsencode(name)) > LONGEST:
+        if not name or "/" in name or "\0" in name or is_hidden(name) or len(os.fsencode(name)) > MAX_NAME_BYTES:
             raise DataError(
-                f"class {name!r} cannot be a folder's name, which is how a data set in folders says its classes. "
-                f"Rename it: without slashes, at most {LONGEST} bytes long, and not beginning with a dot."
+                f"class {name!r} cannot be the name of a class folder. Rename the class: no slashes, at most "
+                f"{MAX_NAME_BYTES} bytes, and no dot at the start."
             )
 
 
 def original_path(dataset: Dataset, sample: Sample, digest: bytes) -> str:
-    """Where the original of a sample goes, below the new data set's folder.
+    """Return the path of a sample's original, relative to the new dataset's folder.
 
-    From a folder, it keeps its path below its class. From a table, whose images may lie anywhere, it gets a name
-    that begins with its digest.
+    If DATA is a folder, the original keeps its path below its class folder. If DATA is a table, whose images may be
+    anywhere, it gets a name that starts with its digest.
     """
     if dataset.in_folders:
         parts = PurePath(os.path.relpath(sample.path, dataset.root)).parts
@@ -52,35 +52,35 @@ def original_path(dataset: Dataset, sample: Sample, digest: bytes) -> str:
     else:
         stem, suffix = os.path.splitext(os.path.basename(sample.path))  # noqa: PTH119, PTH122 - may be any bytes
         if not has_image_suffix(f"x{suffix}"):
-            # Images are found by their suffix, and then decoded by their content: any will do.
+            # Images are found by suffix, but decoded by content, so any image suffix works.
             stem, suffix = stem + suffix, ".jpg"
-        below = PurePath(_named(f"{digest.hex()[:16]}-{stem}", suffix))
+        below = PurePath(_shorten_name(f"{digest.hex()[:16]}-{stem}", suffix))
     return str(PurePath(sample.split or "train", dataset.classes[sample.label], below))
 
 
 def view_path(original: str, digest: bytes, view: int) -> str:
-    """Where a view goes: beside its original, as `<stem>~<digest>-v<view>.png`."""
+    """Return the path of a view: next to its original, as `<stem>~<digest>-v<view>.png`."""
     if view == 0:
         return original
     path = PurePath(original)
-    return str(path.with_name(_named(path.stem, f"~{digest.hex()[:8]}-v{view}.png")))
+    return str(path.with_name(_shorten_name(path.stem, f"~{digest.hex()[:8]}-v{view}.png")))
 
 
-def _named(stem: str, end: str) -> str:
-    """`stem` and `end`, the stem without its last characters where both would be too long for a name."""
-    while len(os.fsencode(stem)) + len(os.fsencode(end)) > LONGEST:
+def _shorten_name(stem: str, end: str) -> str:
+    """Join `stem` and `end`, dropping the last characters of the stem if the name would be too long."""
+    while len(os.fsencode(stem)) + len(os.fsencode(end)) > MAX_NAME_BYTES:
         stem = stem[:-1]
     return stem + end
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedImage:
-    """One image of the new data set."""
+    """One image of the new dataset."""
 
     path: str
-    """Below the data set's folder."""
+    """Path relative to the dataset's folder."""
     index: int
-    """Of its original among the samples of DATA."""
+    """Index of its original among the samples of DATA."""
     sample: Sample
     digest: bytes
     view: int
@@ -89,9 +89,15 @@ class AugmentedImage:
 def plan_augmented_dataset(
     dataset: Dataset, settings: AugmentSettings, report: Reporter
 ) -> tuple[list[AugmentedImage], dict[int, str]]:
-    """Every image that is to be written; and why not, for samples whose files cannot be read.
+    """Plan the images to write.
 
-    Only training images get copies, and none whose twin validates or tests.
+    Only training images get copies, except those that are byte-identical to a validation or test image.
+
+    Returns:
+        The images to write, and the reason for each sample that cannot be read, by its index.
+
+    Raises:
+        DataError: A class has no training image left, or no validation images can be held out.
     """
     paths = [sample.path for sample in dataset.samples]
     with (
@@ -102,28 +108,30 @@ def plan_augmented_dataset(
     describe_duplicates(find_duplicates(dataset.samples, [image.digest for image in images]), report)
     digests = {index: image.digest for index, image in enumerate(images) if image.digest is not None}
     samples = _split(dataset, digests, settings, report)
-    judging = {digests[index] for index, sample in samples.items() if sample.split != "train"}
+    evaluation_digests = {digests[index] for index, sample in samples.items() if sample.split != "train"}
     outputs: dict[str, AugmentedImage] = {}
     for index, sample in samples.items():
         digest = digests[index]
         original = original_path(dataset, sample, digest)
-        copies = settings.copies if sample.split == "train" and digest not in judging else 0
+        copies = settings.copies if sample.split == "train" and digest not in evaluation_digests else 0
         for view in range(copies + 1):
             path = view_path(original, digest, view)
-            # The same place twice is the same image twice: a table may repeat a row.
+            # The same path means the same image: a table may repeat a row.
             outputs.setdefault(path, AugmentedImage(path=path, index=index, sample=sample, digest=digest, view=view))
-    both = sum(sample.split == "train" and digests[index] in judging for index, sample in samples.items())
-    if both:
-        report.warn(f"{both:,} training images get no copies, since they also stand in validation or test.")
+    without_copies = sum(
+        sample.split == "train" and digests[index] in evaluation_digests for index, sample in samples.items()
+    )
+    if without_copies:
+        report.warn(f"{without_copies:,} training images get no copies, because they are also in validation or test.")
     return list(outputs.values()), {index: image.error for index, image in enumerate(images) if image.error is not None}
 
 
 def _split(
     dataset: Dataset, digests: Mapping[int, bytes], settings: AugmentSettings, report: Reporter
 ) -> dict[int, Sample]:
-    """The readable samples, each with its split: DATA's own, or a part of train held out where it has no validation.
+    """Return the readable samples, each with a split; a part of train is held out if DATA has no validation images.
 
-    Otherwise whoever splits the new data set would put copies of one image on both sides.
+    Without this, splitting the new dataset later would put copies of one image on both sides.
     """
     fraction = None if dataset.has_split("validation") else DEFAULT_VALIDATION_FRACTION
     samples = assign_splits(
@@ -132,7 +140,7 @@ def _split(
     trained = {sample.label for sample in samples if sample.split == "train"}
     if missing := [name for label, name in enumerate(dataset.classes) if label not in trained]:
         raise DataError(
-            f"class {missing[0]!r} has no image left to train on in {dataset.root}. Add some, or remove the class.",
+            f"class {missing[0]!r} has no image left to train on in {dataset.root}. Add images, or remove the class.",
             path=dataset.root,
         )
     if fraction is None:
@@ -140,12 +148,12 @@ def _split(
     held_out = sum(sample.split == "validation" for sample in samples)
     if not held_out:
         raise DataError(
-            f"{dataset.root} has no validation images, and none could be held out: classes under {SMALL_CLASS} "
-            "images stay in train. Put some images of each class into a validation folder beside train.",
+            f"{dataset.root} has no validation images, and none could be held out: classes with fewer than "
+            f"{SMALL_CLASS} images stay in train. Put images of each class into a folder named val next to train.",
             path=dataset.root,
         )
     report.note(
-        f"  {held_out:,} of {len(samples):,} images are held out for validation, so that no copy of an image judges "
-        "its original"
+        f"  {held_out:,} of {len(samples):,} images are held out for validation, so no copy of a training image is "
+        "used for evaluation"
     )
     return dict(zip(digests, samples, strict=True))

@@ -1,4 +1,4 @@
-"""What stands out among the images of a data set, once their digests are known."""
+"""Byte-identical images of a dataset."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Duplicates:
     """Byte-identical images."""
 
     extra: int
-    """Images that are a copy of another one."""
+    """Number of images that are copies of another one."""
     across_classes: tuple[tuple[str, ...], ...]
-    """Paths of each image that stands in more than one class."""
+    """Paths of each image that is in more than one class."""
     across_splits: tuple[tuple[str, ...], ...]
-    """Paths of each image that stands in more than one split."""
+    """Paths of each image that is in more than one split."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """Return a JSON object."""
         return {
             "extra": self.extra,
             "across_classes": [[portable_name(path) for path in paths] for paths in self.across_classes],
@@ -31,15 +31,15 @@ class Duplicates:
 
 
 def find_duplicates(samples: Sequence[Sample], digests: Sequence[bytes | None]) -> Duplicates:
-    """Group samples by digest; images that could not be read (None) are left out."""
+    """Group samples by digest; samples that could not be read (None) are ignored."""
     groups: dict[bytes, list[Sample]] = {}
     for sample, digest in zip(samples, digests, strict=True):
         if digest is not None:
             groups.setdefault(digest, []).append(sample)
     repeated = [group for group in groups.values() if len(group) > 1]
 
-    def paths(differing: list[list[Sample]]) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(sample.path for sample in group) for group in differing)
+    def paths(groups: list[list[Sample]]) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(sample.path for sample in group) for group in groups)
 
     return Duplicates(
         extra=sum(len(group) - 1 for group in repeated),

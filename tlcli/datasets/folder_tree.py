@@ -1,4 +1,4 @@
-"""Folders of images, on this machine or listed at a URL, as `dataset` and `inputs` go through them."""
+"""Folder trees with one interface: folders on this machine, and folders listed at a URL."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from tlcli.errors import MachineError
 from tlcli.storage.stored import StoredPath
 
 
-def under(folder: str, name: str) -> str:
-    """The path of what lies in a folder; of the working directory, its bare name."""
-    return name if folder == "." else os.path.join(folder, name)  # noqa: PTH118 - a URL's slashes stay
+def join_path(folder: str, name: str) -> str:
+    """Return the path of `name` in a folder; in the working directory, just `name`."""
+    return name if folder == "." else os.path.join(folder, name)  # noqa: PTH118 - keep the slashes of URLs
 
 
 class Tree(Protocol):
-    """A folder and all below it."""
+    """A folder and everything below it."""
 
     root: str
 
     def names(self, folder: str) -> list[str]:
-        """What lies in a folder, sorted."""
+        """Return the names of the files and folders in a folder, sorted."""
 
     def is_folder(self, path: str) -> bool:
-        """Whether this is a folder."""
+        """Return whether a path is a folder."""
 
     def images(self, folder: str, skipped: Counter[str]) -> Iterator[str]:
-        """As `walk_images`."""
+        """Yield the paths of the image files below a folder, as `walk_images` does."""
 
 
 class LocalTree:
-    """A folder on this machine. Raises MachineError where something below it cannot be listed."""
+    """A folder on this machine. Raises MachineError if a folder in it cannot be listed."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -41,10 +41,10 @@ class LocalTree:
     def names(self, folder: str) -> list[str]:
         """See `Tree`."""
         try:
-            return sorted(os.listdir(folder))  # noqa: PTH208 - names, not paths
+            return sorted(os.listdir(folder))  # noqa: PTH208 - names instead of paths
         except PermissionError as error:
             raise MachineError(
-                f"{folder} cannot be listed: {error.strerror}. Grant access to it.", path=folder
+                f"{folder} cannot be listed: {error.strerror}. Grant read access to it.", path=folder
             ) from error
 
     def is_folder(self, path: str) -> bool:
@@ -54,22 +54,22 @@ class LocalTree:
     def images(self, folder: str, skipped: Counter[str]) -> Iterator[str]:
         """See `Tree`."""
 
-        def unreadable(problem: OSError) -> None:
+        def fail(problem: OSError) -> None:
             raise MachineError(
-                f"{problem.filename} cannot be listed: {problem.strerror}. Grant access to it, or move it out of "
+                f"{problem.filename} cannot be listed: {problem.strerror}. Grant read access to it, or move it out of "
                 f"{self.root}.",
                 path=problem.filename,
             )
 
-        return walk_images(folder, skipped, unreadable)
+        return walk_images(folder, skipped, fail)
 
 
 class ListedTree:
-    """A folder that was listed as a whole.
+    """A folder of which all files are listed already.
 
     Args:
-        root: Its name, in front of all paths.
-        found: Each file by its path below `root`.
+        root: Prefix of all paths.
+        found: Files by their path below `root`.
     """
 
     def __init__(self, root: str, found: Mapping[str, StoredPath]) -> None:

@@ -1,4 +1,4 @@
-"""The range of gray images with more than 8 bits, measured once on the images of train."""
+"""`--intensity auto`: measure the range of gray images with more than 8 bits on the training images."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tlcli.settings import intensity_range
 def resolve_intensity(
     asked: str | None, dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter
 ) -> IntensityRange | None:
-    """What becomes black and white in deep images: as `--intensity` says, which may be to measure it.
+    """Return the values that become black and white in gray images with more than 8 bits.
 
     Args:
-        asked: `LO,HI`, `auto`, or None for the range of 16 bits.
+        asked: Value of `--intensity`: `LO,HI`, `auto` (measure it), or None for the 16-bit range.
         dataset: The images.
-        fraction: Share of train that will be held out; None holds nothing out.
-        seed: Of the split.
-        workers: Decoding processes.
-        report: Shown the progress.
+        fraction: Fraction of train that will be held out; None holds nothing out.
+        seed: Seed of the split.
+        workers: Number of decoder processes.
+        report: Receives progress.
 
     Raises:
-        UsageError: it is to be measured, and no image of train is gray with more than 8 bits.
-        DataError: they have one value only.
+        UsageError: The range is to be measured, and no training image is gray with more than 8 bits.
+        DataError: All these images have a single value.
     """
     if asked != "auto":
         return intensity_range(asked)
@@ -35,7 +35,7 @@ def resolve_intensity(
 
 
 def _measure(dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter) -> IntensityRange:
-    """Least and greatest value in the deep images of train."""
+    """Return the minimum and maximum of the training images that are gray with more than 8 bits."""
     paths = [sample.path for sample in dataset.samples]
     with (
         ImageLoader(DecodeOptions(measure="intensity"), workers=workers) as loader,
@@ -50,14 +50,14 @@ def _measure(dataset: Dataset, *, fraction: float | None, seed: int, workers: in
     if not ranges:
         raise UsageError(
             f"--intensity auto has no effect: none of the {len(train):,} training images of {dataset.root} is gray "
-            "with more than 8 bits. Leave it out."
+            "with more than 8 bits. Remove the option."
         )
     low, high = enclosing_range(ranges)
     if low == high:
         raise DataError(
-            f"the {len(ranges):,} training images of {dataset.root} with more than 8 bits hold one value, {low:g}. "
-            "Give the range of your instrument: --intensity LO,HI.",
+            f"the {len(ranges):,} training images of {dataset.root} with more than 8 bits have a single value, "
+            f"{low:g}. Pass the range of your instrument: --intensity LO,HI.",
             path=dataset.root,
         )
-    report.note(f"Intensity {low:g} to {high:g}, of {len(ranges):,} training images with more than 8 bits")
+    report.note(f"Intensity {low:g} to {high:g}, measured on {len(ranges):,} training images with more than 8 bits")
     return low, high

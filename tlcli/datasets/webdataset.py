@@ -1,7 +1,7 @@
-"""DATA as WebDataset's shards: samples are files of a tar with one key, the path up to the first dot of a file's name.
+"""DATA as WebDataset shards: a sample is the files of a tar that share a key, the path up to the first dot in the name.
 
-One of them is the image; its class stands as text in `.cls`, or in `.json` under `label`, `class` or `cls`, beside
-`split` and `group`.
+One of them is the image. Its class is the text of `.cls`, or the value of `label`, `class`, or `cls` in `.json`, which
+may also have `split` and `group`.
 """
 
 from __future__ import annotations
@@ -11,63 +11,83 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tlcli.datasets.image_files import IMAGE_SUFFIXES
-from tlcli.datasets.tables import SPLIT_NAMES, LabeledImage
-from tlcli.datasets.tars import Entry, Tar, key_of
+from tlcli.datasets.labeled_image import SPLIT_NAMES, LabeledImage, default_to_train
+from tlcli.datasets.tars import Tar, TarEntry, open_tars, split_key
 from tlcli.errors import DataError
 
-LABELS = ("label", "class", "cls")
-"""Keys of a `.json` that may name the class; the first that is there counts."""
+LABEL_KEYS = ("label", "class", "cls")
+"""Keys of a `.json` file that may name the class; the first one present is used."""
 
 
-def labeled_in(tar: Tar, skipped: Counter[str]) -> Iterator[LabeledImage]:
-    """The samples of a tar, in their order; what is passed over is counted.
+def read_shards(pattern: str, skipped: Counter[str]) -> list[LabeledImage]:
+    """Read the labeled images of all shards that `pattern` expands to.
+
+    Args:
+        pattern: A tar, or several such as `shards-{000..099}.tar`.
+        skipped: Counts skipped files by reason.
 
     Raises:
-        DataError: a sample's split is none.
+        DataError: A shard is missing or damaged, there are no labeled images, or a split is invalid.
+        MachineError: A shard may not be read, or a URL cannot be reached.
     """
+    images = default_to_train([image for shard in open_tars(pattern) for image in _labeled_images(shard, skipped)])
+    if not images:
+        found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items() if count) or "no files"
+        raise DataError(
+            f"{pattern} holds no labeled images (found {found}). Expected key.jpg with key.cls, or with key.json that "
+            "has the class under label.",
+            path=pattern,
+        )
+    return images
+
+
+def _labeled_images(tar: Tar, skipped: Counter[str]) -> Iterator[LabeledImage]:
+    """Yield the labeled images of a tar in their order."""
     skipped += tar.skipped
     labels: dict[str, dict[str, bytes]] = defaultdict(dict)
     for name, content in tar.labels.items():
-        key, suffix = key_of(name)
+        key, suffix = split_key(name)
         labels[key][suffix] = content
-    images: dict[str, list[Entry]] = defaultdict(list)
+    images: dict[str, list[TarEntry]] = defaultdict(list)
     for entry in tar.entries.values():
-        key, suffix = key_of(entry.name)
+        key, suffix = split_key(entry.name)
         if "." + suffix in IMAGE_SUFFIXES:
             images[key].append(entry)
         else:
             skipped["not images by their suffix"] += 1
     for key, entries in images.items():
-        about = _about(labels.get(key, {}))
+        metadata = _parse_metadata(labels.get(key, {}))
         if len(entries) > 1:
             skipped["images that share a key"] += len(entries)
-        elif (label := about.get("label")) is None:
+        elif (label := metadata.get("label")) is None:
             skipped["images without a class"] += 1
         else:
             path = tar.stored(entries[0])
-            split = about.get("split")
+            split = metadata.get("split")
             if split and split.lower() not in SPLIT_NAMES:
-                raise DataError(f"{path}: split is {split!r}; expected train, validation, test, or nothing.", path=path)
+                raise DataError(
+                    f"{path}: the split is {split!r}; expected train, validation, test, or nothing.", path=path
+                )
             yield LabeledImage(
                 path=path,
                 label=label,
                 split=SPLIT_NAMES[split.lower()] if split else None,
-                group=about.get("group") or None,
+                group=metadata.get("group") or None,
             )
 
 
-def _about(files: dict[str, bytes]) -> dict[str, str]:
-    """Label, split and group of a sample, as far as its `.cls` and `.json` say them as text or as whole numbers."""
+def _parse_metadata(files: dict[str, bytes]) -> dict[str, str]:
+    """Return label, split, and group from a sample's `.cls` and `.json`, if they are texts or whole numbers."""
     try:
         found = json.loads(files["json"]) if "json" in files else {}
         text = files["cls"].decode().strip() if "cls" in files else ""
     except (ValueError, RecursionError):
         return {}
-    known = found if isinstance(found, dict) else {}
-    named = {"split": known.get("split"), "group": known.get("group")}
-    named["label"] = text or next((known[key] for key in LABELS if key in known), None)
+    content = found if isinstance(found, dict) else {}
+    metadata = {"split": content.get("split"), "group": content.get("group")}
+    metadata["label"] = text or next((content[key] for key in LABEL_KEYS if key in content), None)
     return {
         key: str(value)
-        for key, value in named.items()
+        for key, value in metadata.items()
         if isinstance(value, str | int) and not isinstance(value, bool) and value != ""
     }

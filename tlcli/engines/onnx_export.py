@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tlcli.engines.onnx_session import OnnxSession, UnloadableError
 from tlcli.engines.torch_engine import normalization
 from tlcli.images.preprocess import Preprocessing
-from tlcli.interrupts import aside
+from tlcli.interrupts import run_in_thread
 from tlcli.storage.files import load_checksummed, save_checksummed
 
 TOLERANCE = 0.01
@@ -162,7 +162,7 @@ def _export(network: nn.Module, pixels: Tensor) -> bytes:
 
     try:
         with silence_exporters():
-            return aside(run_exporter)
+            return run_in_thread(run_exporter)
     except Exception as error:  # a network's forward and torch's exporter may raise anything
         raise ExportError(f"torch cannot export it: {type(error).__name__}") from error
 

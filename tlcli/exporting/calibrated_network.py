@@ -1,4 +1,4 @@
-"""The network that leaves the house: logits, and beside them the probabilities that `predict` gives.
+"""The network to export: it returns logits, and the same probabilities as `predict`.
 
 Shapes: B images of H x W pixels with C channels in a batch, k classes.
 """
@@ -12,27 +12,28 @@ import tlcli
 from tlcli.backbones.build import Backbone
 from tlcli.engines.onnx_export import WithNormalization
 from tlcli.engines.torch_engine import normalization
+from tlcli.exporting.network_input import NetworkInput
 from tlcli.runs.run import Run
 
 FORMAT = 1
-"""Of what `describe` gives."""
+"""Version of the metadata that `export_metadata` returns."""
 
 
-class Calibrated(nn.Module):
-    """A run's network in fp32, with its temperature and, where classes were balanced, its prior.
+class CalibratedNetwork(nn.Module):
+    """A run's network in fp32, followed by its temperature and, if classes were balanced, its log prior.
 
     Args:
         backbone: The run's network, with its weights.
         run: The run.
-        with_preprocessing: Take pixels, and normalize them.
+        takes_pixels: Take raw pixels and normalize them inside the network.
     """
 
     log_prior: Tensor
 
-    def __init__(self, backbone: Backbone, run: Run, *, with_preprocessing: bool) -> None:
+    def __init__(self, backbone: Backbone, run: Run, *, takes_pixels: bool) -> None:
         super().__init__()
         self.network: nn.Module = backbone.model
-        if with_preprocessing:
+        if takes_pixels:
             scale, shift = normalization(run.preprocessing.mean, run.preprocessing.std)
             self.network = WithNormalization(backbone.model, scale, shift)
         self._temperature = run.temperature
@@ -40,7 +41,7 @@ class Calibrated(nn.Module):
         self.register_buffer("log_prior", None if prior is None else torch.from_numpy(prior).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images float32 [B, C, H, W], normalized, or pixels uint8 [B, H, W, C], to logits and probabilities [B, k]."""
+        """Convert images, in the form that `NetworkInput` describes, to logits and probabilities, float32 [B, k]."""
         logits = self.network(images)
         scores = logits / self._temperature
         if self.log_prior is not None:
@@ -48,22 +49,15 @@ class Calibrated(nn.Module):
         return logits, scores.softmax(1)
 
 
-def input_name(*, with_preprocessing: bool) -> str:
-    """What an ONNX model calls its input."""
-    return "pixels" if with_preprocessing else "images"
-
-
-def describe(run: Run, *, with_preprocessing: bool) -> dict[str, object]:
-    """What whoever uses an export must know, as JSON: the same in every format, and explained in README.md."""
-    height, width, channels = run.preprocessing.shape
-    network_sees = f"float32 [B, {channels}, {height}, {width}], (pixels / 255 - mean) / std"
+def export_metadata(run: Run, network_input: NetworkInput) -> dict[str, object]:
+    """Return what users of an export need to know, as JSON, the same in every format; see docs/export.md."""
     return {
         "format_version": FORMAT,
         "tlcli_version": tlcli.__version__,
         "backbone": run.info["backbone"],
         "classes": list(run.classes),
         "preprocessing": run.preprocessing.to_json(),
-        "input": f"uint8 [B, {height}, {width}, {channels}], pixels" if with_preprocessing else network_sees,
+        "input": network_input.description,
         "temperature": run.temperature,
         "log_prior": run.info["log_prior"],
         "run": run.info["sha256"],

@@ -1,4 +1,4 @@
-"""An exported network beside the original, on the same pixels.
+"""Compare an exported network with the run, on the same pixels.
 
 Shapes: N images of H x W pixels with C channels, B of them in a batch, k classes.
 """
@@ -10,122 +10,121 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from tlcli.errors import ArtifactError
 from tlcli.exporting.comparison_images import ComparisonImages
-from tlcli.exporting.errors import refusing
-from tlcli.images.preprocess import Preprocessing
+from tlcli.exporting.library_errors import library_errors
+from tlcli.exporting.network_input import Floats, Pixels
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Advance
 from tlcli.runs.run import Run
 
-EXACT = 1e-4
+FP32_TOLERANCE = 1e-4
 """Largest difference of a probability between two computations in fp32."""
-ROUNDED = 1e-3
-"""The same where the original rounds what its frozen part gives to 16 bits, as the feature cache does."""
-HALF = 0.05
-"""The same where the original computes in bf16."""
+ROUNDED_TOLERANCE = 1e-3
+"""The same if the run rounds the features of its frozen layers to 16 bits, as the feature cache does."""
+BF16_TOLERANCE = 0.05
+"""The same if the run computes in bf16."""
 INT8_AGREEMENT = 0.9
-"""Share of images that get the same label from an integer network; its probabilities are free."""
+"""Smallest share of images for which an int8 network must predict the same class; its probabilities are not limited."""
 
-Pixels = npt.NDArray[np.uint8]
-Values = npt.NDArray[np.float32]
-Exported = Callable[[Pixels], tuple[Values, Values]]
+ExportedNetwork = Callable[[Pixels], tuple[Floats, Floats]]
 """Pixels uint8 [B, H, W, C] to logits and probabilities, both float32 [B, k]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """What an export must keep to."""
+    """How much an export may differ from the run."""
 
     difference: float | None
-    """Largest difference of a probability; None doesn't limit it."""
+    """Largest difference of a probability; None for no limit."""
     agreement: float
-    """Least share of images with the same label."""
+    """Smallest share of images with the same predicted class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How near an export comes."""
+    """How much an export differs from the run."""
 
     images: int
     held_out: int
-    """Images that the run wasn't trained on."""
+    """Images that the run was not trained on."""
     max_difference: float
-    """Of a probability, over all images and classes."""
+    """Largest difference of a probability, over all images and classes."""
     agreement: float
-    """Share of images with the same label."""
+    """Share of images with the same predicted class."""
     accuracy_before: float
-    """Share of right labels, of the original."""
+    """Accuracy of the run on these images."""
     accuracy_after: float
-    """Share of right labels, of the export."""
+    """Accuracy of the export on these images."""
 
 
-def tolerance(run: Run, *, int8: bool) -> Tolerance:
-    """How far an export of this run may differ from it."""
+def export_tolerance(run: Run, *, int8: bool) -> Tolerance:
+    """Return how much an export of this run may differ from it."""
     if int8:
         return Tolerance(difference=None, agreement=INT8_AGREEMENT)
     if run.info["precision"] == "bf16":
-        return Tolerance(difference=HALF, agreement=0)
-    vectors = run.layer in {0, run.info["freeze"]["of"]}  # then nothing that is rounded
-    return Tolerance(difference=EXACT if vectors else ROUNDED, agreement=0)
+        return Tolerance(difference=BF16_TOLERANCE, agreement=0)
+    is_unrounded = run.layer in {0, run.info["freeze"]["of"]}  # no map or tokens, which are stored in fp16
+    return Tolerance(difference=FP32_TOLERANCE if is_unrounded else ROUNDED_TOLERANCE, agreement=0)
 
 
-def compare(predictor: Predictor, exported: Exported, images: ComparisonImages, advance: Advance) -> Comparison:
-    """Run both on the images, the export in batches of one, two and seven.
+def compare_with_run(
+    predictor: Predictor, exported: ExportedNetwork, images: ComparisonImages, advance: Advance
+) -> Comparison:
+    """Run both networks on the images; the export gets batches of one, two, and seven.
+
+    Args:
+        predictor: The run.
+        exported: The export.
+        images: The images.
+        advance: Called with the number of images of each batch.
 
     Raises:
-        ArtifactError: the export can't be run on them.
+        ArtifactError: The export can't be run on the images.
     """
-    size = predictor.network.batch_size
-    parts = [images.pixels[start : start + size] for start in range(0, len(images.pixels), size)]
-    logits = np.concatenate(list(predictor.network.map(parts)))
-    expected = predictor.probabilities(logits)
-    answers = []
-    for batch in _batches(images.pixels):
-        with refusing(f"the export can't take {len(batch)} images at once", "Try another --format."):
-            answers.append(exported(batch))
+    size = predictor.model.batch_size
+    batches = [images.pixels[start : start + size] for start in range(0, len(images.pixels), size)]
+    logits = np.concatenate(list(predictor.model.map(batches)))
+    probabilities = predictor.probabilities(logits)
+    outputs = []
+    for batch in _odd_batches(images.pixels):
+        with library_errors(f"the export can't process a batch of {len(batch)} images", "Try another --format."):
+            outputs.append(exported(batch))
         advance(len(batch))
-    found, after = (np.concatenate(values) for values in zip(*answers, strict=True))
-    label, label_after = logits.argmax(1), found.argmax(1)
+    exported_logits, exported_probabilities = (np.concatenate(values) for values in zip(*outputs, strict=True))
+    predicted, exported_predicted = logits.argmax(1), exported_logits.argmax(1)
     return Comparison(
         images=len(logits),
         held_out=images.held_out,
-        max_difference=float(np.abs(after - expected).max()),
-        agreement=float((label == label_after).mean()),
-        accuracy_before=float((label == images.labels).mean()),
-        accuracy_after=float((label_after == images.labels).mean()),
+        max_difference=float(np.abs(exported_probabilities - probabilities).max()),
+        agreement=float((predicted == exported_predicted).mean()),
+        accuracy_before=float((predicted == images.labels).mean()),
+        accuracy_after=float((exported_predicted == images.labels).mean()),
     )
 
 
-def _batches(pixels: Pixels) -> Iterator[Pixels]:
+def _odd_batches(pixels: Pixels) -> Iterator[Pixels]:
+    """Split images into batches of one, two, and then seven."""
     starts = [0, 1, *range(3, len(pixels), 7), len(pixels)]
     yield from (pixels[start:end] for start, end in pairwise(starts) if start < min(end, len(pixels)))
 
 
-def check(found: Comparison, limits: Tolerance) -> None:
-    """Refuse an export that says something else.
+def check_comparison(comparison: Comparison, tolerance: Tolerance) -> None:
+    """Refuse an export that differs too much from the run.
 
     Raises:
-        ArtifactError: it lies beyond its limits.
+        ArtifactError: It is outside the tolerance.
     """
-    said = (
-        f"On {found.images} images the export differs from the run by up to {found.max_difference:.2g} in a "
-        f"probability, and {100 * found.agreement:.1f} % of labels agree"
+    summary = (
+        f"On {comparison.images} images, probabilities of the export differ from the run by up to "
+        f"{comparison.max_difference:.2g}, and {100 * comparison.agreement:.1f} % of predicted classes agree"
     )
-    most = 1.0 if limits.difference is None else limits.difference
-    if not found.max_difference <= most:  # also where it is no number
-        raise ArtifactError(f"{said}; at most {most:g} is accepted. Nothing was written.")
-    if not found.agreement >= limits.agreement:
+    limit = 1.0 if tolerance.difference is None else tolerance.difference
+    if not comparison.max_difference <= limit:  # also if it is NaN
+        raise ArtifactError(f"{summary}; at most {limit:g} is accepted. Nothing was written.")
+    if not comparison.agreement >= tolerance.agreement:
         raise ArtifactError(
-            f"{said}; at least {100 * limits.agreement:.0f} % is expected. Nothing was written. Leave --int8 out: "
+            f"{summary}; at least {100 * tolerance.agreement:.0f} % is required. Nothing was written. Omit --int8: "
             "this network needs more than 8 bits."
         )
-
-
-def normalized(pixels: Pixels, preprocessing: Preprocessing) -> Values:
-    """Pixels uint8 [B, H, W, C] as the network takes them: float32 [B, C, H, W]."""
-    mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
-    images = (pixels.astype(np.float32) / np.float32(255) - mean) / std
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)

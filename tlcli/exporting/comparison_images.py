@@ -1,4 +1,4 @@
-"""Real images on which an export shows that it is right: the run's own where they are still there.
+"""Real images to compare an export with the run on: by default, the images that the run was trained with.
 
 Shapes: N images of H x W pixels with C channels.
 """
@@ -15,37 +15,37 @@ import numpy.typing as npt
 
 from tlcli.datasets.dataset import Sample, data_exists, open_dataset
 from tlcli.errors import DataError, UsageError
+from tlcli.exporting.network_input import Pixels
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.runs.run import Run
 from tlcli.storage.urls import Location, parse_location
 
-READ_AT_MOST = 20
-"""Images that are read for one that is wanted, in search of some that the run wasn't trained on."""
+MAX_READ_PER_IMAGE = 20
+"""Images read per image requested, while looking for images that the run was not trained on."""
 
-Pixels = npt.NDArray[np.uint8]
-Labeled = tuple[Pixels, int]
+LabeledPixels = tuple[Pixels, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonImages:
-    """Images to compare on, and others to calibrate an integer network by."""
+    """Images to compare on, and images to calibrate int8 quantization with."""
 
     pixels: Pixels
-    """uint8 [N, H, W, C], as they enter the network."""
+    """uint8 [N, H, W, C], resized to the network's input."""
     labels: npt.NDArray[np.int64]
-    """int [N]: their true classes."""
+    """int [N], their classes."""
     held_out: int
-    """How many of them the run wasn't trained on."""
+    """Number of these images that the run was not trained on."""
     calibration: Pixels
-    """uint8 [M, H, W, C]: images that the run was trained on."""
+    """uint8 [M, H, W, C], images that the run was trained on."""
 
 
-def data_of(run: Run, data: Location | None) -> Location:
-    """Where the images are: `data`, else where they were when the run was trained.
+def comparison_data(run: Run, data: Location | None) -> Location:
+    """Return `data`, or by default the run's training data.
 
     Raises:
-        UsageError: they are not there any more, and nothing else was given.
+        UsageError: `data` is None, and the training data is no longer where it was.
     """
     if data is not None:
         return data
@@ -53,69 +53,69 @@ def data_of(run: Run, data: Location | None) -> Location:
     if own.absolute() == own and data_exists(own):
         return own
     raise UsageError(
-        f"the images that {run.directory} was trained on are no longer at {own}, and an export is compared on real "
-        "images before it is kept. Give some with --data DIR, in one folder a class."
+        f"the training images of {run.directory} are no longer at {own}. An export is compared with the run on real "
+        "images before it is kept: pass some with --data DIR, in one folder per class."
     )
 
 
-def real_images(run: Run, data: Location, *, wanted: int, calibrating: int, workers: int) -> ComparisonImages:
-    """Draw images of all classes, the same ones each time; those that the run wasn't trained on first.
+def load_comparison_images(run: Run, data: Location, *, compare: int, calibrate: int, workers: int) -> ComparisonImages:
+    """Choose images of all classes, the same ones each time, and preferably images that the run was not trained on.
 
     Args:
         run: The run.
         data: DATA.
-        wanted: Images to compare on; fewer where there are fewer.
-        calibrating: Images to calibrate by; fewer where there are fewer.
-        workers: Decoding processes.
+        compare: Number of images to compare on; fewer if DATA has fewer.
+        calibrate: Number of images to calibrate with; fewer if DATA has fewer.
+        workers: Number of worker processes.
 
     Raises:
-        DataError: DATA is unusable, none of it can be read, or images for calibration were asked for and the run
-            was trained on none of it.
+        DataError: DATA is unusable, none of its images can be read, or images to calibrate with were requested and
+            the run was trained on none of them.
     """
-    samples = _in_turn(open_dataset(data, classes=run.classes).samples)
-    known = run.splits()
-    some_held_out = any(split in {"validation", "test"} for split in known.values())
-    fresh: list[Labeled] = []
-    spare: list[Labeled] = []
-    calibration: list[Labeled] = []
+    samples = _interleaved(open_dataset(data, classes=run.classes).samples)
+    splits = run.splits()
+    some_held_out = any(split in {"validation", "test"} for split in splits.values())
+    unseen: list[LabeledPixels] = []
+    seen: list[LabeledPixels] = []
+    calibration: list[LabeledPixels] = []
     with ImageLoader(DecodeOptions(preprocessing=run.preprocessing), workers=workers) as loader:
-        asked = list(islice(samples, READ_AT_MOST * (wanted + calibrating)))
-        for sample, image in zip(asked, loader.load(sample.path for sample in asked), strict=True):
+        candidates = list(islice(samples, MAX_READ_PER_IMAGE * (compare + calibrate)))
+        for sample, image in zip(candidates, loader.load(sample.path for sample in candidates), strict=True):
             if image.pixels is None:
                 continue
             pixels = np.frombuffer(image.pixels, np.uint8).reshape(run.preprocessing.shape)
-            if known.get(image.digest or b"") != "train":
-                fresh += [(pixels, sample.label)] if len(fresh) < wanted else []
-            elif len(calibration) < calibrating:
+            if splits.get(image.digest or b"") != "train":
+                unseen += [(pixels, sample.label)] if len(unseen) < compare else []
+            elif len(calibration) < calibrate:
                 calibration.append((pixels, sample.label))
-            elif len(spare) < wanted:
-                spare.append((pixels, sample.label))
-            enough = len(fresh) if some_held_out else len(fresh) + len(spare)
-            if enough >= wanted and len(calibration) >= calibrating:
+            elif len(seen) < compare:
+                seen.append((pixels, sample.label))
+            enough = len(unseen) if some_held_out else len(unseen) + len(seen)
+            if enough >= compare and len(calibration) >= calibrate:
                 break
-    if not fresh and not spare and not calibration:
-        raise DataError(f"none of the images in {data} can be read: nothing to compare an export on.", path=data)
-    if calibrating and not calibration:
+    if not unseen and not seen and not calibration:
+        raise DataError(f"none of the images in {data} can be read; the export needs some to compare.", path=data)
+    if calibrate and not calibration:
         raise DataError(
-            f"--int8 is calibrated on images that the run was trained on, and none of {data} is. Give the run's own "
-            "training images with --data DIR, or leave --int8 out.",
+            f"--int8 needs images that the run was trained on, and {data} contains none. Pass the training images with "
+            "--data DIR, or omit --int8.",
             path=data,
         )
-    chosen = list(islice(chain(fresh, spare, calibration), wanted))
+    chosen = list(islice(chain(unseen, seen, calibration), compare))
     return ComparisonImages(
-        pixels=_stacked(chosen, run),
+        pixels=_stack(chosen, run),
         labels=np.array([label for _, label in chosen]),
-        held_out=min(len(fresh), wanted),
-        calibration=_stacked(calibration, run),
+        held_out=min(len(unseen), compare),
+        calibration=_stack(calibration, run),
     )
 
 
-def _stacked(images: list[Labeled], run: Run) -> Pixels:
+def _stack(images: list[LabeledPixels], run: Run) -> Pixels:
     return np.stack([pixels for pixels, _ in images]) if images else np.empty((0, *run.preprocessing.shape), np.uint8)
 
 
-def _in_turn(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Shuffled, the classes and DATA's own splits taking turns."""
+def _interleaved(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Return the samples shuffled, alternating between classes and between the splits of DATA."""
     parts: dict[tuple[str | None, int], list[Sample]] = {}
     for sample in samples:
         parts.setdefault((sample.split, sample.label), []).append(sample)

@@ -1,4 +1,4 @@
-"""Weights and activations in 8 bits, by ONNX Runtime's static quantization: a quarter of the size."""
+"""Static int8 quantization of an ONNX model by ONNX Runtime, which makes it a quarter of the size."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlcli.engines.onnx_export import silence_exporters
-from tlcli.exporting.comparison import Pixels, Values
-from tlcli.exporting.errors import refusing
-from tlcli.exporting.torch_program import taken
-from tlcli.images.preprocess import Preprocessing
+from tlcli.exporting.library_errors import library_errors
+from tlcli.exporting.network_input import Floats, NetworkInput, Pixels
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-QUANTISED = ["Conv", "Gemm", "MatMul", "Relu", "Clip"]
-"""Where nearly all of the arithmetic is, and the limits behind it, within which a range is measured best."""
+QUANTIZED_OPERATORS = ["Conv", "Gemm", "MatMul", "Relu", "Clip"]
+"""Nearly all of the arithmetic, and the activations that bound it: ranges are best measured behind those."""
 
 
-def quantized(model: ModelProto, entry: str, calibration: Pixels, preprocessing: Preprocessing) -> ModelProto:
-    """A model with int8 weights (a scale for each channel) and uint8 activations; its first convolution stays in fp32.
+def quantize_int8(model: ModelProto, network_input: NetworkInput, calibration: Pixels) -> ModelProto:
+    """Quantize a model: int8 weights (one scale per channel) and uint8 activations.
+
+    The first convolution stays in fp32.
 
     Args:
         model: In fp32.
-        entry: The name of its input.
-        calibration: uint8 [M, H, W, C], by which the activations' ranges are measured.
-        preprocessing: How pixels enter the network.
+        network_input: The model's input.
+        calibration: uint8 [M, H, W, C], images for measuring the ranges of activations.
 
     Raises:
         ArtifactError: ONNX Runtime can't quantize it.
@@ -38,27 +37,30 @@ def quantized(model: ModelProto, entry: str, calibration: Pixels, preprocessing:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._inputs = self._each()
+            self._inputs = self._iterate()
 
-        def _each(self) -> Iterator[dict[str, Pixels | Values]]:
+        def _iterate(self) -> Iterator[dict[str, Pixels | Floats]]:
             for image in calibration:
-                yield {entry: taken(image[None], preprocessing, with_preprocessing=entry == "pixels")}
+                yield {network_input.name: network_input.prepare(image[None])}
 
-        def get_next(self) -> dict[str, Pixels | Values] | None:
+        def get_next(self) -> dict[str, Pixels | Floats] | None:
             return next(self._inputs, None)
 
-    failing = refusing("ONNX Runtime can't quantize this network", "Leave --int8 out.")
-    with failing, silence_exporters(), tempfile.TemporaryDirectory(prefix="tlcli-") as folder:
+    with (
+        library_errors("ONNX Runtime can't quantize this network", "Omit --int8."),
+        silence_exporters(),
+        tempfile.TemporaryDirectory(prefix="tlcli-") as folder,
+    ):
         out = Path(folder) / "int8.onnx"
         quantize_static(
-            copy.deepcopy(model),  # which it moves into files
+            copy.deepcopy(model),  # ONNX Runtime moves its weights to files
             str(out),
             Reader(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTISED,
+            op_types_to_quantize=QUANTIZED_OPERATORS,
             nodes_to_exclude=[node.name for node in model.graph.node if node.op_type == "Conv"][:1],
             per_channel=True,
-            reduce_range=True,  # else sums overflow on processors without VNNI
+            reduce_range=True,  # otherwise sums overflow on processors without VNNI
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True},

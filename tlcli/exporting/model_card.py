@@ -1,4 +1,4 @@
-"""The model card: what a network was made of, how good it is, how to use it; Markdown, as model hubs show it."""
+"""The model card in Markdown, as model hubs show it: how a network was trained, how accurate it is, how to use it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from tlcli.runs.run import Run
 
-MARKS = re.compile(r"([\\`*_{}\[\]#|~])")
-"""What Markdown would take for more than text."""
+MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]#|~])")
+"""Characters with a meaning in Markdown."""
 
-STARTS = {"pretrained": "pretrained weights", "none": "random weights"}
-"""Where training began, by `--weights`."""
+INITIAL_WEIGHTS = {"pretrained": "pretrained", "none": "random"}
+"""The weights that training started from, by `--weights`."""
 
 USAGE = """```python
 import timm
@@ -32,35 +32,35 @@ print(model.pretrained_cfg["label_names"][label], float(probabilities[label]))
 
 
 def model_card(run: Run, name: str) -> str:
-    """A run's `README.md`.
+    """Return the model card of a run.
 
     Args:
         run: The run.
-        name: Of the folder that the card lies in.
+        name: Name of the folder that contains the card.
     """
     info = run.info
     parts = [
         _front_matter(info, name),
         f"# {_text(name)}\n",
-        f"Tells {len(run.classes)} classes of images apart: {', '.join(map(_text, run.classes))}.\n",
+        f"Classifies images into {len(run.classes)} classes: {', '.join(map(_text, run.classes))}.\n",
         _training(info),
-        *(_figures(info, split) for split in ("test", "validation") if info.get(split)),
+        *(_metrics(info, split) for split in ("test", "validation") if info.get(split)),
         "## Use\n",
         _usage(run, name),
-        "\nThe division by the temperature"
-        + (" and the sum with the logarithms of the classes' frequencies turn" if info["log_prior"] else " turns")
-        + " scores into probabilities that can be believed, for images like those it was trained on. It answers with "
-        "one of its classes whatever it is shown.\n",
-        f"Made by tlcli {_text(info['tlcli'])}, torch {_text(info['versions']['torch'])}, "
+        "\nDividing the logits by the temperature"
+        + (" and adding the log class frequencies" if info["log_prior"] else "")
+        + " calibrates the probabilities for images like those in the training data. The network predicts one of its "
+        "classes for any image, including images that belong to none of them.\n",
+        f"Trained with tlcli {_text(info['tlcli'])}, torch {_text(info['versions']['torch'])}, "
         f"timm {_text(info['versions']['timm'])}.\n",
     ]
     return "\n".join(parts)
 
 
 def _text(value: object) -> str:
-    """Text in which Markdown and HTML see nothing but text, on one line."""
-    shown = "".join(sign if sign.isprintable() or sign == " " else ascii(sign)[1:-1] for sign in str(value))
-    return MARKS.sub(r"\\\1", html.escape(shown, quote=False))
+    """Escape text for Markdown and HTML, on one line."""
+    printable = "".join(char if char.isprintable() or char == " " else ascii(char)[1:-1] for char in str(value))
+    return MARKDOWN_CHARACTERS.sub(r"\\\1", html.escape(printable, quote=False))
 
 
 def _percent(share: float | None) -> str:
@@ -68,14 +68,14 @@ def _percent(share: float | None) -> str:
 
 
 def _front_matter(info: dict[str, Any], name: str) -> str:
-    """What hubs read: JSON, which is YAML too."""
-    judged = info.get("test") or info["validation"]
+    """Return the metadata that hubs read, as JSON values, which are also YAML."""
+    metrics = info.get("test") or info["validation"]
     result = {
         "task": {"type": "image-classification"},
-        "dataset": {"name": "the images it was trained for", "type": "imagefolder"},
+        "dataset": {"name": "custom images", "type": "imagefolder"},
         "metrics": [
-            {"type": "accuracy", "value": round(judged["accuracy"], 4)},
-            {"type": "f1", "value": round(judged["macro_f1"], 4), "name": "macro F1"},
+            {"type": "accuracy", "value": round(metrics["accuracy"], 4)},
+            {"type": "f1", "value": round(metrics["macro_f1"], 4), "name": "macro F1"},
         ],
     }
     content = {
@@ -88,26 +88,28 @@ def _front_matter(info: dict[str, Any], name: str) -> str:
 
 
 def _training(info: dict[str, Any]) -> str:
-    images, freeze, entry = info["images"], info["freeze"], info["preprocessing"]
-    depth = {0: "nothing", freeze["of"]: "everything before the softmax head"}
+    images, freeze, preprocessing = info["images"], info["freeze"], info["preprocessing"]
+    width, height, channels = (preprocessing[key] for key in ("width", "height", "channels"))
+    depth = {0: "none", freeze["of"]: "all layers before the softmax head"}
     frozen = depth.get(freeze["layer"], f"layers 1 to {freeze['layer']} of {freeze['of']} ({freeze['name']})")
     rows = [
         ("Network", info["backbone"]),
-        ("Started from", STARTS.get(info["settings"]["weights"], "weights from a file")),
+        ("Initial weights", INITIAL_WEIGHTS.get(info["settings"]["weights"], "from a file")),
         ("Frozen", frozen),
-        ("Input", f"{entry['width']} x {entry['height']} pixels, {entry['channels']} channels, {entry['fit']}"),
+        ("Input", f"{width} x {height} pixels, {channels} channels, {preprocessing['fit']}"),
         *((f"Images, {split}", f"{images[split]:,}") for split in ("train", "validation", "test")),
         ("Temperature", f"{info['temperature']:.4g}"),
     ]
     lines = ["| | |", "|---|---|", *(f"| {_text(key)} | {_text(value)} |" for key, value in rows)]
-    return "## What it was made of\n\n" + "\n".join(lines) + "\n"
+    return "## Training\n\n" + "\n".join(lines) + "\n"
 
 
-def _figures(info: dict[str, Any], split: str) -> str:
-    """Accuracy and the classes on one split."""
+def _metrics(info: dict[str, Any], split: str) -> str:
+    """Return the section on one split: accuracy, and a table of the classes."""
     found = info[split]
     low, high = found["interval"]
-    how = ", out of fold: each was judged by heads that had not seen it" if found.get("method") == "5-fold" else ""
+    is_out_of_fold = found.get("method") == "5-fold"
+    how = ", out-of-fold: each was predicted by a head that was not fitted on it" if is_out_of_fold else ""
     lines = [
         f"## {split.capitalize()}: {found['images']:,} images{how}\n",
         f"Accuracy {_percent(found['accuracy'])} (95 % interval {_percent(low)} to {_percent(high)}), "

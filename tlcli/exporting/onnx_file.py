@@ -16,11 +16,10 @@ from torch.export import ExportedProgram
 from tlcli.engines.onnx_export import MAX_WEIGHT_BYTES, silence_exporters
 from tlcli.engines.onnx_session import open_session
 from tlcli.errors import UsageError
-from tlcli.exporting.comparison import Exported, Pixels, Values
-from tlcli.exporting.errors import refusing
-from tlcli.exporting.torch_program import taken
-from tlcli.images.preprocess import Preprocessing
-from tlcli.interrupts import aside
+from tlcli.exporting.comparison import ExportedNetwork
+from tlcli.exporting.library_errors import library_errors
+from tlcli.exporting.network_input import Floats, NetworkInput, Pixels
+from tlcli.interrupts import run_in_thread
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -28,68 +27,67 @@ if TYPE_CHECKING:
 OUTPUTS = ("logits", "probabilities")
 
 
-def check_size(network: nn.Module) -> None:
-    """Refuse a network that doesn't fit into one file.
+def check_onnx_size(network: nn.Module) -> None:
+    """Check that a network fits into one ONNX file.
 
     Raises:
-        UsageError: its weights take more than 2 GB.
+        UsageError: Its weights take more than 2 GB.
     """
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     if size > MAX_WEIGHT_BYTES:
         raise UsageError(
-            f"this network's weights take {size / 1e9:.1f} GB, and an ONNX file holds at most 2. Use --format torch or "
-            "timm."
+            f"the weights of this network take {size / 1e9:.1f} GB, but an ONNX file holds at most 2 GB. Use --format "
+            "torch or timm."
         )
 
 
-def onnx_model(traced: ExportedProgram, entry: str) -> ModelProto:
-    """A traced network as an ONNX model: `entry` [B, ...] to logits and probabilities, both float32 [B, k].
+def build_onnx_model(program: ExportedProgram, network_input: NetworkInput) -> ModelProto:
+    """Convert an exported program to an ONNX model: its input [B, ...] to logits and probabilities, float32 [B, k].
 
     Raises:
-        ArtifactError: torch can't say it in ONNX.
+        ArtifactError: torch can't convert it.
     """
     import onnx
 
-    def exporting() -> bytes:
-        program: Any = torch.onnx.export(
-            traced, input_names=[entry], output_names=list(OUTPUTS), dynamo=True, verbose=False
+    def export() -> bytes:
+        onnx_program: Any = torch.onnx.export(
+            program, input_names=[network_input.name], output_names=list(OUTPUTS), dynamo=True, verbose=False
         )
         file = io.BytesIO()
-        program.save(file)
+        onnx_program.save(file)
         return file.getvalue()
 
-    with refusing("torch can't say this network in ONNX", "Try --format torch or timm."), silence_exporters():
-        model = onnx.load_from_string(aside(exporting))
+    with library_errors("torch can't export this network to ONNX", "Try --format torch or timm."), silence_exporters():
+        model = onnx.load_from_string(run_in_thread(export))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
         del value.metadata_props[:]
     for node in model.graph.node:
-        del node.metadata_props[:]  # which name the files of this machine
+        del node.metadata_props[:]  # they contain paths of this machine
     del model.graph.value_info[:]
     return model
 
 
-def onnx_file(model: ModelProto, about: dict[str, object]) -> bytes:
-    """The content of a file, with its description in the model's metadata: each value as JSON."""
+def serialize_onnx(model: ModelProto, metadata: dict[str, object]) -> bytes:
+    """Return the content of an ONNX file whose metadata holds each value as JSON."""
     from onnx import helper
 
-    helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
     content: bytes = model.SerializeToString()
     return content
 
 
-def run_onnx_file(content: bytes, entry: str, preprocessing: Preprocessing) -> Exported:
-    """What an ONNX file says, in ONNX Runtime.
+def load_onnx(content: bytes, network_input: NetworkInput) -> ExportedNetwork:
+    """Load an ONNX file in ONNX Runtime, ready to run.
 
     Raises:
         ArtifactError: ONNX Runtime can't load it.
     """
-    with refusing("ONNX Runtime can't load what torch made of this network", "Try --format torch or timm."):
+    with library_errors("ONNX Runtime can't load the exported network", "Try --format torch or timm."):
         session = open_session(content, threads=0)
 
-    def run(pixels: Pixels) -> tuple[Values, Values]:
-        fed = {entry: taken(pixels, preprocessing, with_preprocessing=entry == "pixels")}
-        logits, probabilities = session.run(list(OUTPUTS), fed)
+    def run(pixels: Pixels) -> tuple[Floats, Floats]:
+        logits, probabilities = session.run(list(OUTPUTS), {network_input.name: network_input.prepare(pixels)})
         return logits, probabilities
 
     return run

@@ -1,6 +1,6 @@
-"""A run's network as a `torch.export` program, for any number of images: what ONNX is made from, and a `.pt2` file.
+"""A run's network as a `torch.export` program for any number of images, and as a `.pt2` file.
 
-Shapes: B images, k classes.
+ONNX files are made from the same program. Shapes: B images, k classes.
 """
 
 from __future__ import annotations
@@ -13,63 +13,59 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from tlcli.engines.onnx_export import silence_exporters
-from tlcli.exporting.calibrated_network import Calibrated
-from tlcli.exporting.comparison import Exported, Pixels, Values, normalized
-from tlcli.exporting.errors import refusing
-from tlcli.images.preprocess import Preprocessing
-from tlcli.interrupts import aside
+from tlcli.exporting.calibrated_network import CalibratedNetwork
+from tlcli.exporting.comparison import ExportedNetwork
+from tlcli.exporting.library_errors import library_errors
+from tlcli.exporting.network_input import Floats, NetworkInput, Pixels
+from tlcli.interrupts import run_in_thread
 
-ABOUT = "tlcli.json"
-"""The file, within a `.pt2`, that describes it."""
-EXAMPLES = 2
-"""Images to trace with: a single one would make torch take one for the only number there is."""
+METADATA_FILE = "tlcli.json"
+"""The file inside a `.pt2` file that holds the metadata."""
 
 
-def trace(network: Calibrated, preprocessing: Preprocessing, *, with_preprocessing: bool) -> ExportedProgram:
-    """Trace a network.
+def export_program(network: CalibratedNetwork, network_input: NetworkInput) -> ExportedProgram:
+    """Export a network with `torch.export`.
 
     Raises:
-        ArtifactError: torch can't, or only for a fixed number of images.
+        ArtifactError: torch can't export it, or only for a fixed number of images.
     """
-    height, width, channels = preprocessing.shape
-    example = torch.zeros(EXAMPLES, channels, height, width)
-    if with_preprocessing:
-        example = torch.zeros(EXAMPLES, height, width, channels, dtype=torch.uint8)
     with (
-        refusing("torch can't export this network for any number of images", "Try --format timm."),
+        library_errors("torch can't export this network for any number of images", "Try --format timm."),
         silence_exporters(),
     ):
-        batches = ({0: Dim("batch")},)
-        traced = aside(lambda: torch.export.export(network.eval(), (example,), dynamic_shapes=batches))
-    for module in traced.graph_module.modules():
+        example, dynamic_shapes = (network_input.example(),), ({0: Dim("batch")},)
+        program = run_in_thread(lambda: torch.export.export(network.eval(), example, dynamic_shapes=dynamic_shapes))
+    for module in program.graph_module.modules():
         if isinstance(module, GraphModule):
             for node in module.graph.nodes:
-                node.meta.pop("stack_trace", None)  # which names the files of this machine
-    return traced
+                node.meta.pop("stack_trace", None)  # it contains paths of this machine
+    return program
 
 
-def torch_file(traced: ExportedProgram, about: dict[str, object]) -> bytes:
-    """The content of a `.pt2` file."""
+def serialize_program(program: ExportedProgram, metadata: dict[str, object]) -> bytes:
+    """Return the content of a `.pt2` file.
+
+    Raises:
+        ArtifactError: torch can't save the program.
+    """
     file = io.BytesIO()
-    with refusing("torch can't save this network", "Try --format timm."), silence_exporters():
-        aside(lambda: torch.export.save(traced, file, extra_files={ABOUT: json.dumps(about)}))
+    with library_errors("torch can't save this network", "Try --format timm."), silence_exporters():
+        run_in_thread(lambda: torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)}))
     return file.getvalue()
 
 
-def run_torch_file(content: bytes, preprocessing: Preprocessing, *, with_preprocessing: bool) -> Exported:
-    """What a `.pt2` file says, once it is loaded."""
-    with refusing("torch can't load what it saved of this network", "Try --format timm."), silence_exporters():
-        network = aside(lambda: torch.export.load(io.BytesIO(content)).module())
+def load_program(content: bytes, network_input: NetworkInput) -> ExportedNetwork:
+    """Load a `.pt2` file, ready to run.
 
-    def run(pixels: Pixels) -> tuple[Values, Values]:
-        images = taken(pixels, preprocessing, with_preprocessing=with_preprocessing)
+    Raises:
+        ArtifactError: torch can't load it.
+    """
+    with library_errors("torch can't load the file that it saved", "Try --format timm."), silence_exporters():
+        network = run_in_thread(lambda: torch.export.load(io.BytesIO(content)).module())
+
+    def run(pixels: Pixels) -> tuple[Floats, Floats]:
         with torch.inference_mode():
-            logits, probabilities = network(torch.from_numpy(images))
+            logits, probabilities = network(torch.from_numpy(network_input.prepare(pixels)))
         return logits.numpy(), probabilities.numpy()
 
     return run
-
-
-def taken(pixels: Pixels, preprocessing: Preprocessing, *, with_preprocessing: bool) -> Pixels | Values:
-    """Pixels uint8 [B, H, W, C] as an exported network takes them."""
-    return pixels.copy() if with_preprocessing else normalized(pixels, preprocessing)

@@ -78,7 +78,7 @@ def decode(
     Raises:
         UndecodableError: The image cannot be decoded; the message is the reason.
     """
-    with _opened(io.BytesIO(data)) as image:
+    with _open_undecoded(io.BytesIO(data)) as image:
         if oversampling is not None and image.format in {"JPEG", "MPO"}:
             size = image.size[::-1] if _upright_transpose(image) in SWAP_SIDES else image.size
             _reduce_while_decoding(image, oversampling(size))
@@ -94,7 +94,7 @@ def measure_intensity(data: bytes) -> IntensityRange | None:
     Raises:
         UndecodableError: The image cannot be decoded; the message is the reason.
     """
-    with _opened(io.BytesIO(data)) as image:
+    with _open_undecoded(io.BytesIO(data)) as image:
         return value_range(with_black_as_zero(image)) if has_high_bit_depth(image) else None
 
 
@@ -104,7 +104,7 @@ def dimensions(file: IO[bytes]) -> Size:
     Raises:
         UndecodableError: The header cannot be read; the message is the reason.
     """
-    with _opened(file) as image:
+    with _open_undecoded(file) as image:
         return image.size
 
 
@@ -114,14 +114,14 @@ def upright_dimensions(file: IO[bytes]) -> Size:
     Raises:
         UndecodableError: The header cannot be read; the message is the reason.
     """
-    with _opened(file) as image:
+    with _open_undecoded(file) as image:
         # Pillow already reports the upright size of a TIFF.
         swapped = image.format != "TIFF" and _upright_transpose(image) in SWAP_SIDES
         return image.size[::-1] if swapped else image.size
 
 
 @contextlib.contextmanager
-def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
+def _open_undecoded(file: IO[bytes]) -> Iterator[Image.Image]:
     """Open a file's first image without decoding it; any exception in the block becomes an UndecodableError."""
     head = file.read(SIGNATURE_BYTES)
     file.seek(0)

@@ -41,7 +41,7 @@ START_ATTEMPTS = 3
 _START_LOCK = threading.Lock()
 """Held while a process starts, which briefly needs seven file descriptors in addition to the two it keeps."""
 
-_WORKER_CODE = "import sys; sys.path[:] = {path!r}; from tlcli.images.worker import main; main()"
+_WORKER_CODE = "import sys; sys.path[:] = {path!r}; from tlcli.images.worker import run_worker; run_worker()"
 
 
 class ImageLoader:

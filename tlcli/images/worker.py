@@ -212,7 +212,7 @@ def _prepare_augmentation() -> None:
     os.nice(NICE)
 
 
-def main() -> None:
+def run_worker() -> None:
     """Run the decoder process. The last two arguments are the file descriptors of requests and responses."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

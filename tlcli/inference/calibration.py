@@ -1,4 +1,4 @@
-"""Confidence that can be believed: one temperature for all logits (Guo et al. 2017).
+"""Calibrated confidence: one temperature for all logits (Guo et al. 2017).
 
 Shapes: N images, k classes.
 """
@@ -8,26 +8,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-COLDEST, HOTTEST = 0.05, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 def fit_temperature(
     logits: NDArray[np.floating], labels: NDArray[np.integer], log_prior: NDArray[np.floating] | None = None
 ) -> float:
-    """Find the T that makes softmax(logits / T) best explain the labels of images not trained on.
+    """Fit the temperature T for which softmax(logits / T) best explains the labels of held-out images.
 
-    Where every image is right, the plain likelihood is best at T = 0, and fifteen images would
-    give confidence 1.0000. So the target of an image is not 1 but (N + 1) / (N + 2), and its best
-    rival gets the rest: Laplace's rule, which Platt (1999) used in the same place. It is as if two
-    more images had been seen, one right and one wrong; with hundreds of images it fades away.
+    If every image is predicted correctly, plain maximum likelihood gives T = 0, and fifteen images would suffice for a
+    confidence of 1.0000. The target probability of an image's class is therefore (N + 1) / (N + 2) instead of 1, and
+    the best other class gets the rest. This is Laplace's rule of succession, which Platt (1999) used for the same
+    purpose: it acts like two extra images, one correct and one wrong, and is negligible with hundreds of images.
 
     Args:
         logits: float [N, k].
         labels: int [N].
-        log_prior: As in `probabilities`.
+        log_prior: See `calibrated_probabilities`.
 
     Returns:
-        A temperature in [0.05, 20]; 1 where there is nothing to learn from.
+        A temperature in [0.05, 20]; 1 without images or with a single class.
     """
     count, classes = logits.shape
     if count == 0 or classes < 2:
@@ -36,13 +36,13 @@ def fit_temperature(
     scores -= scores.max(axis=1, keepdims=True)
     rows = np.arange(count)
     truth = scores[rows, labels]
-    rivals = scores.copy()
-    rivals[rows, labels] = -np.inf
-    target = float(np.mean(truth + (rivals.max(axis=1) - truth) / (count + 2)))
+    others = scores.copy()
+    others[rows, labels] = -np.inf
+    target = float(np.mean(truth + (others.max(axis=1) - truth) / (count + 2)))
     shift = 0.0 if log_prior is None else log_prior.astype(np.float64)
 
-    # The loss is convex in 1 / T: Newton on its slope, halving the bracket where a step leaves it.
-    low, high, inverse = 1 / HOTTEST, 1 / COLDEST, 1.0
+    # The loss is convex in 1 / T: Newton's method on its derivative, with bisection if a step leaves the bracket.
+    low, high, inverse = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE, 1.0
     for _ in range(100):
         shifted = inverse * scores + shift
         weights = np.exp(shifted - shifted.max(axis=1, keepdims=True))
@@ -51,9 +51,9 @@ def fit_temperature(
         slope = float(mean.mean()) - target
         if slope == 0:
             break
-        bend = float(((weights * scores**2).sum(axis=1) - mean**2).mean())
+        curvature = float(((weights * scores**2).sum(axis=1) - mean**2).mean())
         low, high = (inverse, high) if slope < 0 else (low, inverse)
-        step = inverse - slope / bend if bend > 0 else high
+        step = inverse - slope / curvature if curvature > 0 else high
         following = step if low < step < high else float(np.sqrt(low * high))
         if abs(following - inverse) <= 1e-9 * inverse:
             break
@@ -61,16 +61,16 @@ def fit_temperature(
     return 1 / inverse
 
 
-def probabilities(
+def calibrated_probabilities(
     logits: NDArray[np.floating], temperature: float, log_prior: NDArray[np.floating] | None = None
 ) -> NDArray[np.float32]:
-    """Softmax of logits / temperature (+ log_prior): float [N, k] to float32 [N, k], rows adding up to 1.
+    """Return softmax(logits / temperature + log_prior), float32 [N, k]; each row sums to 1.
 
     Args:
         logits: float [N, k].
         temperature: From `fit_temperature`.
-        log_prior: float [k], for a head that was fitted with all classes weighing alike: the logarithms of the
-            classes' true frequencies, which turn its scores back into probabilities for these frequencies.
+        log_prior: float [k], for a head that was fitted with balanced class weights: the log frequencies of the
+            classes, which convert its scores to probabilities at these frequencies. None adds nothing.
     """
     scores = logits.astype(np.float64) / temperature
     if log_prior is not None:

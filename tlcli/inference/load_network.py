@@ -1,4 +1,4 @@
-"""A run's network in torch, with the weights that were trained."""
+"""Load a run's trained network in torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tlcli.errors import ArtifactError
 from tlcli.runs.run import Run
 
 
-def trained_network(run: Run) -> Backbone:
-    """Build a run's network, in eval mode on the CPU.
+def load_network(run: Run) -> Backbone:
+    """Build a run's network with its trained weights, in eval mode on the CPU.
 
     Raises:
-        ArtifactError: its weights don't fit its architecture.
+        ArtifactError: The weights don't fit the architecture.
     """
     backbone = rebuild_backbone(run.config)
     try:

@@ -1,4 +1,4 @@
-"""Predictions to rows, and rows to counts. Torch-free."""
+"""The rows of predict: their columns, a row from a prediction, and counts of rows. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,25 +8,69 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tlcli.images.loader import ImageLoader
-from tlcli.inference.journal import PredictionRow
 from tlcli.inference.predictor import Prediction, Predictor, ranked
+from tlcli.inference.row_files import PredictionRow
 from tlcli.settings import PredictSettings
 from tlcli.storage.files import portable_name
 
-FLUSH = 32
-"""Rows made at a time."""
+ROWS_PER_BATCH = 32
+"""Rows that `predict_rows` yields at a time."""
 
-SHOWN_FAILURES = 5
-"""Failures that a tally names; the rows have them all."""
+MOST_FAILURES = 5
+"""Failures that `RowCounts` keeps by name; the rows contain all of them."""
+
+
+def row_columns(classes: Sequence[str], *, top: int, probabilities: bool) -> list[str]:
+    """Return the column names: path, label, confidence, status, error, and those of `--top` and `--probabilities`."""
+    names = ["path", "label", "confidence", "status", "error"]
+    for rank in range(2, min(top, len(classes)) + 1):
+        names += [f"label_{rank}", f"confidence_{rank}"]
+    return names + [f"p:{name}" for name in classes] if probabilities else names
+
+
+def predict_rows(
+    predictor: Predictor, paths: Iterator[str], settings: PredictSettings, loader: ImageLoader | None = None
+) -> Iterator[list[tuple[Prediction, PredictionRow]]]:
+    """Predict images, and yield predictions with their rows in input order, a few at a time.
+
+    Args:
+        predictor: The run, ready to predict.
+        paths: Paths of the images.
+        settings: Which columns a row has, and when its status is `review`.
+        loader: See `Predictor.stream`.
+    """
+    predictions = predictor.stream(paths, loader)
+    while batch := list(islice(predictions, ROWS_PER_BATCH)):
+        yield [(prediction, _row(prediction, predictor.run.classes, settings)) for prediction in batch]
+
+
+def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettings) -> PredictionRow:
+    """Return the values of one image, in the order of `row_columns`."""
+    ranks = min(settings.top, len(classes))
+    shares = prediction.probabilities
+    if shares is None:
+        width = 2 * (ranks - 1) + (len(classes) if settings.probabilities else 0)
+        return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
+    assert prediction.label is not None, "an image with probabilities has a label"
+    best = [(classes[label], round(float(shares[label]), 6)) for label in ranked(prediction.label, shares)[:ranks]]
+    row: PredictionRow = [portable_name(prediction.path), *best[0], row_status(best[0][1], settings), None]
+    row += [value for pair in best[1:] for value in pair]
+    return row + [round(float(value), 6) for value in shares] if settings.probabilities else row
+
+
+def row_status(confidence: float, settings: PredictSettings) -> str:
+    """Return `ok`, or `review` if the confidence is below `--min-confidence`."""
+    needs_review = settings.min_confidence is not None and confidence < settings.min_confidence
+    return "review" if needs_review else "ok"
 
 
 @dataclass(kw_only=True)
-class Tally:
-    """What rows say, counted."""
+class RowCounts:
+    """Rows counted by status and label."""
 
     images: int = 0
     labels: Counter[str] = field(default_factory=Counter)
-    """Images for each label, those for review left out."""
+    """Images with status `ok`, by label."""
     review: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Path and reason of the first few failures."""
@@ -38,46 +82,17 @@ class Tally:
         self.images += 1
         if status == "failed":
             self.failed += 1
-            if len(self.failures) < SHOWN_FAILURES:
+            if len(self.failures) < MOST_FAILURES:
                 self.failures.append((path, error))
         elif status == "review":
             self.review += 1
         else:
             self.labels[label] += 1
 
-    def add(self, other: Tally) -> None:
-        """Count what another tally did."""
+    def add(self, other: RowCounts) -> None:
+        """Add other counts, for example those of another part."""
         self.images += other.images
         self.labels += other.labels
         self.review += other.review
-        self.failures = (self.failures + other.failures)[:SHOWN_FAILURES]
+        self.failures = (self.failures + other.failures)[:MOST_FAILURES]
         self.failed += other.failed
-
-
-def rows_of(
-    predictor: Predictor, paths: Iterator[str], settings: PredictSettings, loader: ImageLoader | None = None
-) -> Iterator[list[tuple[Prediction, PredictionRow]]]:
-    """Predictions of the images and their rows, in order, a few at a time; `loader` as `Predictor.stream` has it."""
-    predictions = predictor.stream(paths, loader)
-    while some := list(islice(predictions, FLUSH)):
-        yield [(prediction, _row(prediction, predictor.run.classes, settings)) for prediction in some]
-
-
-def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettings) -> PredictionRow:
-    """One image's values, in the order of `rows.columns`."""
-    ranks = min(settings.top, len(classes))
-    found = prediction.probabilities
-    if found is None:
-        width = 2 * (ranks - 1) + (len(classes) if settings.probabilities else 0)
-        return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
-    assert prediction.label is not None, "an image with probabilities has a label"
-    best = [(classes[label], round(float(found[label]), 6)) for label in ranked(prediction.label, found)[:ranks]]
-    row: PredictionRow = [portable_name(prediction.path), *best[0], status_of(best[0][1], settings), None]
-    row += [value for pair in best[1:] for value in pair]
-    return row + [round(float(value), 6) for value in found] if settings.probabilities else row
-
-
-def status_of(confidence: float, settings: PredictSettings) -> str:
-    """`ok`, or `review` below `--min-confidence`."""
-    low = settings.min_confidence is not None and confidence < settings.min_confidence
-    return "review" if low else "ok"

@@ -1,4 +1,7 @@
-"""A run's network in torch: on GPUs, and for runs without an ONNX model."""
+"""A run's network in torch, for GPUs and for runs without an ONNX file.
+
+Shapes: B images of H x W pixels with C channels in a batch, k classes.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +18,32 @@ from tlcli.engines.opening import open_runner
 from tlcli.engines.runner import pad_batch
 from tlcli.engines.torch_engine import map_in_torch_threads
 from tlcli.features.rounding import round_as_stored
-from tlcli.inference.load_network import trained_network
+from tlcli.inference.load_network import load_network
 from tlcli.progress import Reporter
 from tlcli.runs.run import Run
 from tlcli.settings import ComputeSettings
 
 
 class TorchModel:
-    """A run's network in torch.
+    """A run's network in torch; see `Model`.
+
+    Args:
+        run: The run.
+        compute: Device and batch size.
+        report: Receives a warning when a batch has to be split for lack of memory.
 
     Raises:
-        ArtifactError: its weights don't fit its architecture.
-        MachineError: the device isn't there.
+        ArtifactError: The weights don't fit the architecture.
+        MachineError: The device is missing.
     """
 
     def __init__(self, run: Run, compute: ComputeSettings, report: Reporter) -> None:
-        backbone = trained_network(run)
+        backbone = load_network(run)
         cut = cut_at(backbone, {0: "none", run.info["freeze"]["of"]: "all"}.get(run.layer, str(run.layer)))
         self._device = pick_device(compute.device)
-        # In the arithmetic that the run was judged in; fp16 is for GPUs alone.
-        made_in = run.info["precision"]
-        precision = "fp32" if made_in == "fp16" and self._device.type == "cpu" else made_in
+        # The precision that the run was evaluated in; fp16 works on GPUs only.
+        trained_in = run.info["precision"]
+        precision = "fp32" if trained_in == "fp16" and self._device.type == "cpu" else trained_in
         self.batch_size = pick_batch_size(compute.batch_size, self._device)
         self._prefix = open_runner(
             cut.prefix,
@@ -49,18 +57,18 @@ class TorchModel:
         self.name = f"{self._device}, {self._prefix.precision}, torch"
         self._splitter = BatchSplitter(self._device, report.warn)
         self._tail = cut.tail.to(self._device).to(memory_format=torch.channels_last).eval()
-        self._rounded = cut.layer > 0  # what enters a network that isn't frozen at all is never stored
+        self._rounded = cut.layer > 0  # the input of a network without frozen layers is never stored
 
     @torch.inference_mode()
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 [B, H, W, C] to the network's logits, float32 [B, k]."""
+        """Convert pixels uint8 [B, H, W, C] to logits float32 [B, k]."""
         count = len(pixels)
         features = self._prefix.features(pad_batch(pixels, self.batch_size) if self._device.type == "cpu" else pixels)
-        if self._rounded:  # as the cache rounds, so that an image gets the same answer with and without it
+        if self._rounded:  # as in the cache, so that predictions do not depend on whether features were cached
             features = round_as_stored(features)
         parts = self._splitter.run(lambda part: self._tail(features[part]).float().cpu().numpy(), len(features))
         return np.concatenate(parts)[:count]
 
     def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
-        """`run` of each batch, computed in the background, in order."""
+        """Call `run` on each batch in the background, and yield the results in order."""
         return map_in_torch_threads(self.run, batches, self._device)

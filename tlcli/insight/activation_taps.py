@@ -98,7 +98,7 @@ def choose_taps(backbone: Backbone, requested: tuple[str, ...]) -> list[Activati
     Raises:
         UsageError: there is no such layer, or the network cannot be traced.
     """
-    traced = _trace(backbone)
+    traced = _traced_network(backbone)
     names = [row.name for row in traced.layers]
     if requested:
         numbers = sorted({_layer_number(text, names, backbone.name) for text in requested})
@@ -117,7 +117,7 @@ def spatial_taps(backbone: Backbone) -> Iterator[ActivationTap]:
     Raises:
         UsageError: the network cannot be traced.
     """
-    traced = _trace(backbone)
+    traced = _traced_network(backbone)
     taps = _taps(backbone, traced, range(len(traced.layers), 0, -1))
     return (
         tap for tap in taps if tap.layout.map_size != (1, 1) and (tap.layout.kind != "tokens" or _square(tap.layout))
@@ -141,7 +141,7 @@ def tap_stages(taps: Sequence[ActivationTap], *, frozen: int | None, compare: bo
     return found
 
 
-def _trace(backbone: Backbone) -> TracedNetwork:
+def _traced_network(backbone: Backbone) -> TracedNetwork:
     traced = trace_backbone(backbone)
     if traced is None or not traced.layers:
         raise UsageError(

@@ -58,13 +58,13 @@ def contact_sheet(
         seed=seed,
     )
     with ImageLoader(options, workers=workers) as loader:
-        rows = list(islice(_rows(loader, dataset, candidates, options), ROWS))
+        rows = list(islice(_sheet_rows(loader, dataset, candidates, options), ROWS))
     if not rows:
         raise DataError(
             f"--preview: none of the {len(candidates)} images of {dataset.root} that were tried can be read.",
             path=dataset.root,
         )
-    return _draw(f"{dataset.root.name or dataset.root}: {augmentation.describe()}, seed {seed}", rows)
+    return _draw_sheet(f"{dataset.root.name or dataset.root}: {augmentation.describe()}, seed {seed}", rows)
 
 
 def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:
@@ -81,7 +81,7 @@ def _candidates(dataset: Dataset, seed: int) -> Iterator[Sample]:
     return (sample for turn in zip_longest(*by_class.values()) for sample in turn if sample is not None)
 
 
-def _rows(
+def _sheet_rows(
     loader: ImageLoader, dataset: Dataset, candidates: Sequence[Sample], options: DecodeOptions
 ) -> Iterator[list[Cell]]:
     """Yield a row of cells for each readable candidate: the original, then its views."""
@@ -91,18 +91,18 @@ def _rows(
         for view, image in enumerate(islice(images, VIEWS + 1)):
             if image.pixels is None or image.digest is None or options.augmentation is None:
                 continue
-            amounts = draw_parameters(options.augmentation, seed=options.seed, view=view, digest=image.digest)
-            lines = amounts.describe().split(", ")
+            parameters = draw_parameters(options.augmentation, seed=options.seed, view=view, digest=image.digest)
+            lines = parameters.describe().split(", ")
             if view == 0:
                 lines = [dataset.classes[sample.label], portable_name(os.path.basename(sample.path))]  # noqa: PTH119
-            cells.append((Image.frombytes("RGB", (TILE, TILE), image.pixels), _wrapped(lines, together=view > 0)))
+            cells.append((Image.frombytes("RGB", (TILE, TILE), image.pixels), _wrap(lines, together=view > 0)))
         if len(cells) == VIEWS + 1:
             yield cells
 
 
-def _wrapped(parts: Sequence[str], *, together: bool) -> list[str]:
+def _wrap(parts: Sequence[str], *, together: bool) -> list[str]:
     """Wrap a caption to the width of an image: several parts per line if `together`, otherwise one per line."""
-    font = _font(12)
+    font = ImageFont.load_default(12)
     lines: list[str] = []
     for part in parts:
         if together and lines and font.getlength(f"{lines[-1]}, {part}") <= TILE:
@@ -115,27 +115,23 @@ def _wrapped(parts: Sequence[str], *, together: bool) -> list[str]:
     return lines
 
 
-def _draw(title: str, rows: Sequence[Sequence[Cell]]) -> Image.Image:
+def _draw_sheet(title: str, rows: Sequence[Sequence[Cell]]) -> Image.Image:
     """Draw the title, a heading for each column, and the rows."""
     heights = [TILE + 8 + LINE * max(len(lines) for _, lines in row) + GAP for row in rows]
     top = MARGIN + 60
     size = (2 * MARGIN + (VIEWS + 1) * TILE + VIEWS * GAP, top + sum(heights) + MARGIN - GAP)
     sheet = Image.new("RGB", size, BACKGROUND)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN), title, INK, _font(20))
+    pen.text((MARGIN, MARGIN), title, INK, ImageFont.load_default(20))
     lefts = [MARGIN + column * (TILE + GAP) for column in range(VIEWS + 1)]
     for left, heading in zip(lefts, chain(["original"], (f"view {view + 1}" for view in range(VIEWS))), strict=True):
-        pen.text((left, top - 22), heading, PALE, _font(13))
+        pen.text((left, top - 22), heading, PALE, ImageFont.load_default(13))
+    font = ImageFont.load_default(12)
     for row, height in zip(rows, heights, strict=True):
         for left, (image, lines) in zip(lefts, row, strict=True):
             sheet.paste(image, (left, top))
             for number, line in enumerate(lines):
-                pen.text(
-                    (left, top + TILE + 6 + number * LINE), line, PALE if number and left == MARGIN else INK, _font(12)
-                )
+                color = PALE if number and left == MARGIN else INK
+                pen.text((left, top + TILE + 6 + number * LINE), line, color, font)
         top += height
     return sheet
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from tlcli.images.intensity import IntensityRange
 from tlcli.progress import Reporter
-from tlcli.reports.projection import project
+from tlcli.reports.projection import project_to_map
 from tlcli.reports.sprite_sheet import SpriteSheet, draw_sprite_sheet, sprite_layout
 from tlcli.storage.files import canonical_json, load_checksummed, save_checksummed
 
@@ -50,7 +50,7 @@ def draw_overview(
     """
     with report.task("Report", len(paths)) as advance:
         sheet = draw_sprite_sheet(paths, intensity=intensity, workers=workers, advance=advance)
-        return Overview(sheet=sheet, positions=project(vectors()))
+        return Overview(sheet=sheet, positions=project_to_map(vectors()))
 
 
 def cached_overview(
@@ -77,7 +77,7 @@ def cached_overview(
         report.warn(f"{path} is damaged (checksum mismatch); recreating it.")
 
     file = load_checksummed(directory, stem, ".safetensors", damaged)
-    found = None if file is None else _load(file, len(digests))
+    found = None if file is None else _load_overview(file, len(digests))
     if found is None:
         found = draw()
         sheet = np.frombuffer(found.sheet.content, np.uint8)
@@ -87,7 +87,7 @@ def cached_overview(
     return found
 
 
-def _load(file: bytes, count: int) -> Overview | None:
+def _load_overview(file: bytes, count: int) -> Overview | None:
     """Load a cached overview; None if its contents are not as expected."""
     side, columns = sprite_layout(count)
     try:

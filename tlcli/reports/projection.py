@@ -13,7 +13,7 @@ MIN_TSNE = 10
 """With fewer points, the first two principal components are used instead."""
 
 
-def project(vectors: npt.NDArray[np.float32], seed: int = 0) -> npt.NDArray[np.float32]:
+def project_to_map(vectors: npt.NDArray[np.float32], seed: int = 0) -> npt.NDArray[np.float32]:
     """Compute a 2-D map by t-SNE (van der Maaten & Hinton 2008), initialized with PCA (Kobak & Berens 2019).
 
     Args:

@@ -87,12 +87,12 @@ def run_page(
     return environment.get_template("run.html").render(
         info=info,
         name=name,
-        frozen=_frozen(info["freeze"]),
+        frozen=_describe_freeze(info["freeze"]),
         splits=[_split_context(split) for split in splits],
         settings=_settings(info),
         mapped_vectors=gallery.mapped_vectors,
         command=command,
-        content=_content(info, splits, gallery, lines),
+        content=_script_data(info, splits, gallery, lines),
         sheet=base64.b64encode(gallery.overview.sheet.content).decode(),
         style=_asset("run.css"),
         script=_asset("run.js"),
@@ -106,7 +106,7 @@ def _asset(name: str) -> Markup:
     return Markup(text.partition("//# sourceMappingURL")[0])
 
 
-def _frozen(freeze: dict[str, Any]) -> str:
+def _describe_freeze(freeze: dict[str, Any]) -> str:
     if freeze["layer"] == freeze["of"]:
         return "frozen up to the head"
     return (
@@ -164,7 +164,7 @@ def _as_text(value: object) -> object:
     return "default" if value is None else ("no", "yes")[value] if isinstance(value, bool) else value
 
 
-def _content(
+def _script_data(
     info: dict[str, Any],
     splits: Sequence[EvaluatedSplit],
     gallery: ReportGallery,
@@ -190,11 +190,11 @@ def _content(
             [image.split, image.truth, image.predicted, x, y, image.path, [[c, round(p, 4)] for c, p in image.top]]
             for image, (x, y) in zip(gallery.images, positions, strict=True)
         ],
-        "curves": _epochs(lines) if info["training"] else _sweep(lines),
+        "curves": _epoch_curves(lines) if info["training"] else _l2_curve(lines),
     }
 
 
-def _epochs(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _epoch_curves(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the losses and accuracies of all epochs; a new depth starts where epochs start over at 1."""
     points = []
     depth = 0
@@ -213,7 +213,7 @@ def _epochs(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"kind": "epochs", "points": points}
 
 
-def _sweep(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _l2_curve(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return loss and accuracy for each L2 strength, in ascending order."""
     points = [
         {

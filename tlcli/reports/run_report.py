@@ -92,7 +92,7 @@ def _title(name: str, evaluation: Evaluation) -> str:
 
 
 def _report_image(split: int, evaluation: Evaluation, row: int, classifier: Classifier, root: str) -> ReportImage:
-    sample = classifier.images.split.samples[evaluation.images[row]]
+    sample = classifier.images.splits.samples[evaluation.images[row]]
     probabilities = evaluation.rows[row]["probabilities"]
     top = ranked(int(evaluation.logits[row].argmax()), np.array(probabilities))[:TOP_CLASSES]
     return ReportImage(

@@ -1,4 +1,4 @@
-"""Where a run came from: its settings, its data and the versions it was made with, for `run.json`. Torch-free."""
+"""Where a run came from: settings, data, and package versions, for `run.json`. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow")
 
 
 def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
-    """What decides the result of a run: every setting but where it is written and what it may replace."""
+    """Return the settings that determine the result of a run; output paths and hardware settings are left out."""
     network = asdict(settings.network)
     tails = {} if settings.network.freeze == "all" else {"batch_size": settings.compute.batch_size}
     augmentation = settings.augmentation
@@ -36,12 +36,12 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
 
 
 def data_fingerprint(digests: Iterable[bytes | None]) -> str:
-    """One hash of a set of images, whatever their order, names and labels."""
+    """Hash a set of images, independent of their order, names, and labels; images without a digest are left out."""
     return hashlib.sha256(b"".join(sorted(digest for digest in digests if digest))).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     return {"tlcli": tlcli.__version__, "python": platform.python_version()} | {
         name: version(name) for name in PACKAGES
     }

@@ -1,7 +1,4 @@
-"""What `run.json` must say for a run to be used. Its checksum tells damage; this tells what was never a run of ours.
-
-Torch-free.
-"""
+"""Check the values of `run.json`. Checksums detect damage; this detects files that tlcli never wrote. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,43 +13,44 @@ from tlcli.images.preprocess import RESAMPLING
 from tlcli.runs.directory import CONFIG_FILE, FILES, SPLITS_FILE, WEIGHTS_FILE
 from tlcli.settings import FITS
 
-LARGEST_INPUT = 2**14
-"""Side of a network's input, in pixels."""
+MAX_INPUT_SIZE = 2**14
+"""Largest side of a network's input, in pixels."""
 
 Info = dict[str, Any]
 
 
-def _number(value: object, low: float = -math.inf) -> bool:
-    """Whether it is a finite number above `low`."""
+def _is_number(value: object, low: float = -math.inf) -> bool:
+    """Return whether a value is a finite number above `low`."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low < value < math.inf
 
 
-def _whole(value: object, low: int, high: int) -> bool:
+def _is_integer(value: object, low: int, high: int) -> bool:
+    """Return whether a value is an integer in [low, high]."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def _preprocessing(info: Info) -> bool:
-    asked, channels = info["preprocessing"], info["preprocessing"]["channels"]
-    low, high = asked.get("intensity") or (0, 1)
+def _is_preprocessing_valid(info: Info) -> bool:
+    values, channels = info["preprocessing"], info["preprocessing"]["channels"]
+    low, high = values.get("intensity") or (0, 1)
     known = {"height", "width", "channels", "fit", "crop_fraction", "interpolation", "mean", "std", "intensity"}
     return (
-        set(asked) <= known
-        and all(_whole(asked[side], 1, LARGEST_INPUT) for side in ("height", "width"))
-        and _whole(channels, 1, 3)
+        set(values) <= known
+        and all(_is_integer(values[side], 1, MAX_INPUT_SIZE) for side in ("height", "width"))
+        and _is_integer(channels, 1, 3)
         and channels != 2
-        and asked["fit"] in FITS
-        and asked["interpolation"] in RESAMPLING
-        and _number(asked["crop_fraction"], 0)
-        and asked["crop_fraction"] <= 1
-        and len(asked["mean"]) == len(asked["std"]) == channels
-        and all(_number(value) for value in asked["mean"])
-        and all(_number(value, 0) for value in asked["std"])
-        and all(_number(value) for value in (low, high))
+        and values["fit"] in FITS
+        and values["interpolation"] in RESAMPLING
+        and _is_number(values["crop_fraction"], 0)
+        and values["crop_fraction"] <= 1
+        and len(values["mean"]) == len(values["std"]) == channels
+        and all(_is_number(value) for value in values["mean"])
+        and all(_is_number(value, 0) for value in values["std"])
+        and all(_is_number(value) for value in (low, high))
         and low < high
     )
 
 
-def _files(info: Info) -> bool:
+def _are_files_valid(info: Info) -> bool:
     files = info["files"]
     return {WEIGHTS_FILE, CONFIG_FILE, SPLITS_FILE} <= set(files) <= set(FILES) and all(
         isinstance(digest, str) for digest in files.values()
@@ -66,36 +64,40 @@ CHECKS: dict[str, Callable[[Info], bool]] = {
         and 2 <= len(info["classes"]) == len(set(info["classes"]))
         and all(isinstance(name, str) for name in info["classes"])
     ),
-    "preprocessing": _preprocessing,
-    "files": _files,
-    "temperature": lambda info: _number(info["temperature"], 0),
+    "preprocessing": _is_preprocessing_valid,
+    "files": _are_files_valid,
+    "temperature": lambda info: _is_number(info["temperature"], 0),
     "log_prior": lambda info: (
         info["log_prior"] is None
-        or (len(info["log_prior"]) == len(info["classes"]) and all(_number(value) for value in info["log_prior"]))
+        or (len(info["log_prior"]) == len(info["classes"]) and all(_is_number(value) for value in info["log_prior"]))
     ),
     "freeze": lambda info: (
-        _whole(info["freeze"]["of"], 1, 10_000) and _whole(info["freeze"]["layer"], 0, info["freeze"]["of"])
+        _is_integer(info["freeze"]["of"], 1, 10_000) and _is_integer(info["freeze"]["layer"], 0, info["freeze"]["of"])
     ),
     "precision": lambda info: info["precision"] in {"fp32", "fp16", "bf16"},
     "backbone": lambda info: isinstance(info["backbone"], str),
     "settings": lambda info: isinstance(info["settings"], dict),
 }
-"""What must hold, by the key that it is about. Raising is as bad as False."""
+"""The check of each key. A check that raises has failed."""
 
 
 def check_info(info: Info, path: Path) -> None:
-    """Refuse a `run.json` that tlcli can't have written.
+    """Check that tlcli can have written the content of a `run.json`.
+
+    Args:
+        info: The content.
+        path: The file, for messages.
 
     Raises:
-        ArtifactError: naming the first key that is missing or odd.
+        ArtifactError: A key is missing or its value is invalid; the message names the first one.
     """
-    for key, holds in CHECKS.items():
+    for key, check in CHECKS.items():
         try:
-            good = holds(info)
+            valid = check(info)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
-            good = False
-        if not good:
+            valid = False
+        if not valid:
             raise ArtifactError(
-                f"{path} has no {key} that tlcli could have written (found {str(info.get(key))[:60]!r}). Train again.",
+                f"{path}: the value of {key} is invalid (found {str(info.get(key))[:60]!r}). Train again.",
                 path=path,
             )

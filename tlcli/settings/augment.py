@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, PRESETS, Augmentation
 from tlcli.settings.checks import at_least
-from tlcli.settings.common_options import DATA, RESUME
+from tlcli.settings.common_options import DATA_ARGUMENT, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.network import intensity_range
 from tlcli.settings.options import AUGMENTATION, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
 
-UNUSED = ("device", "precision", "engine", "batch_size")
+UNUSED_FIELDS = ("device", "precision", "engine", "batch_size")
 """Fields of the compute settings: no network runs."""
 
 
@@ -21,7 +21,7 @@ UNUSED = ("device", "precision", "engine", "batch_size")
 class AugmentSettings:
     """Settings of `augment`."""
 
-    data: Location = field(metadata=DATA)
+    data: Location = field(metadata=DATA_ARGUMENT)
     out: Location | None = field(
         default=None,
         metadata=Option(help="Folder of the new dataset.", metavar="DIR", panel=OUTPUT, parse=parse_location),
@@ -49,7 +49,7 @@ class AugmentSettings:
     )
     compute: ComputeSettings = field(
         default_factory=ComputeSettings,
-        metadata=OptionGroup(settings=ComputeSettings, without=UNUSED),
+        metadata=OptionGroup(settings=ComputeSettings, without=UNUSED_FIELDS),
     )
     preview: Location | None = field(
         default=None,
@@ -60,7 +60,7 @@ class AugmentSettings:
             parse=parse_location,
         ),
     )
-    resume: bool = field(default=False, metadata=RESUME)
+    resume: bool = field(default=False, metadata=RESUME_OPTION)
     overwrite: bool = field(default=False, metadata=Option(help="Replace an existing preview.", panel=OUTPUT))
 
     def __post_init__(self) -> None:

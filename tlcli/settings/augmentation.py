@@ -122,7 +122,7 @@ PRESETS = {
     "light": Augmentation(mirror=True, crop=0.5, color_shift=10),
     "strong": Augmentation(rotate=15, mirror=True, crop=0.3, noise=8, color_shift=30),
 }
-FROM_SCRATCH = Augmentation(rotate=15, crop=0.6)
+FROM_SCRATCH_AUGMENTATION = Augmentation(rotate=15, crop=0.6)
 """For a network with random weights: keeps the class of any image, even of letters, which `light` mirrors."""
 
 
@@ -134,7 +134,7 @@ def default_augmentation(freeze: str, weights: str) -> Augmentation:
         weights: As for `--weights`.
     """
     if freeze in {"auto", "none"} and weights == "none":
-        return FROM_SCRATCH
+        return FROM_SCRATCH_AUGMENTATION
     return PRESETS["light" if freeze == "auto" else "none"]
 
 
@@ -191,7 +191,7 @@ AUGMENTATION_OPTIONS = OptionGroup(
     build=choose_augmentation,
     extra={
         "preset": Option(
-            help="Preset; the options below change single amounts of it.",
+            help="Preset; the options below override its amounts.",
             metavar="none|light|strong",
             flag="--augment",
             panel=AUGMENTATION,

@@ -9,7 +9,7 @@ from tlcli.errors import UsageError
 from tlcli.settings.options import CACHE, Option
 from tlcli.storage.urls import cache_directory, default_cache
 
-CACHE_DIRECTORY = Option(
+CACHE_OPTION = Option(
     help="Directory of cached features.",
     metavar="DIR",
     flag="--cache",
@@ -23,11 +23,11 @@ CACHE_DIRECTORY = Option(
 class CacheSettings:
     """Where features are cached."""
 
-    directory: Path | None = field(default=None, metadata=CACHE_DIRECTORY)
+    directory: Path | None = field(default=None, metadata=CACHE_OPTION)
     enabled: bool = field(
         default=True,
         metadata=Option(
-            help="Write nothing to the cache; features of layers below the head are recomputed in every epoch.",
+            help="Write nothing to the cache. With --freeze N, features are then recomputed in every epoch.",
             flag="--no-cache",
             panel=CACHE,
             negated=True,

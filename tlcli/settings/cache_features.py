@@ -8,14 +8,14 @@ from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import at_least
-from tlcli.settings.common_options import DATA, OVERWRITE, VIEWS
+from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, VIEWS_OPTION
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.machines import CLUSTER, SHARD, ClusterSettings, Shard, check_machines
+from tlcli.settings.machines import CLUSTER_OPTIONS, SHARD_OPTION, ClusterSettings, Shard, check_machines
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import NETWORK, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
 
-FREEZE = Option(
+FREEZE_OPTION = Option(
     help="Cache the output of the layers before the softmax head (all), or up to layer N or LAYER (see tlcli layers).",
     metavar="all|N|LAYER",
     panel=NETWORK,
@@ -26,7 +26,7 @@ FREEZE = Option(
 class CacheFeaturesSettings:
     """Settings of `cache_features`."""
 
-    data: Location = field(metadata=DATA)
+    data: Location = field(metadata=DATA_ARGUMENT)
     export: Location | None = field(
         default=None,
         metadata=Option(
@@ -38,18 +38,19 @@ class CacheFeaturesSettings:
     )
     augmentation: Augmentation | None = field(default=None, metadata=AUGMENTATION_OPTIONS)
     """Augmentation of the views; needs `views`."""
-    views: int | None = field(default=None, metadata=VIEWS)
+    views: int | None = field(default=None, metadata=VIEWS_OPTION)
     network: NetworkSettings = field(
-        default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings, instead={"freeze": FREEZE})
+        default_factory=NetworkSettings,
+        metadata=OptionGroup(settings=NetworkSettings, instead={"freeze": FREEZE_OPTION}),
     )
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
-    shard: Shard | None = field(default=None, metadata=SHARD)
-    cluster: ClusterSettings | None = field(default=None, metadata=CLUSTER)
+    shard: Shard | None = field(default=None, metadata=SHARD_OPTION)
+    cluster: ClusterSettings | None = field(default=None, metadata=CLUSTER_OPTIONS)
     """Compute the features on this Ray cluster; None computes them in this process."""
     cache: CacheSettings = field(
         default_factory=CacheSettings, metadata=OptionGroup(settings=CacheSettings, without=("enabled",))
     )
-    overwrite: bool = field(default=False, metadata=OVERWRITE)
+    overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
     def __post_init__(self) -> None:
         if self.network.freeze in {"none", "auto"}:

@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.cache import CacheSettings
-from tlcli.settings.common_options import DATA, GROUP_BY, OVERWRITE
+from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import CACHE, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
 
-NO_CACHE = Option(help="Write nothing to the cache.", flag="--no-cache", panel=CACHE, negated=True)
+NO_CACHE_OPTION = Option(help="Write nothing to the cache.", flag="--no-cache", panel=CACHE, negated=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSettings:
     """Settings of `check`."""
 
-    data: Location = field(metadata=DATA)
+    data: Location = field(metadata=DATA_ARGUMENT)
     out: Location | None = field(
         default=None,
         metadata=Option(
@@ -32,7 +32,7 @@ class CheckSettings:
     group_by: str | None = field(
         default=None,
         metadata=Option(
-            help=f"{GROUP_BY}, whose members are never used to check each other's labels.", metavar="REGEX"
+            help=f"{GROUP_BY_HELP}, whose images are never used to check each other's labels.", metavar="REGEX"
         ),
     )
     network: NetworkSettings = field(
@@ -40,9 +40,10 @@ class CheckSettings:
     )
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
     cache: CacheSettings = field(
-        default_factory=CacheSettings, metadata=OptionGroup(settings=CacheSettings, instead={"enabled": NO_CACHE})
+        default_factory=CacheSettings,
+        metadata=OptionGroup(settings=CacheSettings, instead={"enabled": NO_CACHE_OPTION}),
     )
-    overwrite: bool = field(default=False, metadata=OVERWRITE)
+    overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
     def __post_init__(self) -> None:
         if self.network.freeze != "all":

@@ -11,7 +11,7 @@ from tlcli.settings.options import DeclaredOption, own_options
 from tlcli.storage.files import portable_name
 from tlcli.storage.urls import absolute
 
-IRRELEVANT = {"data", "out", "overwrite", "resume", "verify", "track"}
+OMITTED_FIELDS = {"data", "out", "overwrite", "resume", "verify", "track"}
 """Fields that don't change how a run is trained, and `data`, which is written first."""
 
 
@@ -32,7 +32,7 @@ def _options(settings: object) -> list[str]:
     words: list[str] = []
     for declared in own_options(type(settings)):
         value = getattr(settings, declared.name)
-        if declared.name not in IRRELEVANT and value != declared.default:
+        if declared.name not in OMITTED_FIELDS and value != declared.default:
             words += _option(declared, value)
     return words
 

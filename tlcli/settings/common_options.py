@@ -5,26 +5,26 @@ from __future__ import annotations
 from tlcli.settings.options import AUGMENTATION, HARDWARE, OUTPUT, Option
 from tlcli.storage.urls import parse_location
 
-DATA = Option(
+DATA_ARGUMENT = Option(
     help="Labeled images: root/CLASS/*.jpg or root/{train,val,test}/CLASS/*; a .csv, .jsonl or .parquet table with the "
     "columns path, label[, split][, group]; WebDataset tars such as 'shards-{000..099}.tar'; or a URL of any of these.",
     metavar="DATA",
     positional=True,
     parse=parse_location,
 )
-RUN = Option(
+RUN_ARGUMENT = Option(
     help="A run: the directory that finetune wrote, or its URL.", metavar="RUN", positional=True, parse=parse_location
 )
-RUN_OR_BACKBONE = Option(
+NETWORK_ARGUMENT = Option(
     help="A backbone's name, or the directory of a run.", metavar="RUN_OR_BACKBONE", positional=True
 )
-GROUP_BY = "Regular expression. Images whose paths match with the same capture (a patient, a burst) form a group"
-WORKERS = Option(help="Decoding processes.", metavar="N", panel=HARDWARE, unset="one per core")
-VIEWS = Option(
+GROUP_BY_HELP = "Regular expression. Images whose paths give the same capture (a patient, a burst) form a group"
+WORKERS_OPTION = Option(help="Decoding processes.", metavar="N", panel=HARDWARE, unset="one per core")
+VIEWS_OPTION = Option(
     help="Cache K augmented views of each training image instead of augmenting anew in every epoch.",
     metavar="K",
     panel=AUGMENTATION,
     after="color_shift",
 )
-OVERWRITE = Option(help="Replace existing output.", panel=OUTPUT)
-RESUME = Option(help="Continue where an interrupted command stopped.", panel=OUTPUT)
+OVERWRITE_OPTION = Option(help="Replace existing output.", panel=OUTPUT)
+RESUME_OPTION = Option(help="Continue where an interrupted command stopped.", panel=OUTPUT)

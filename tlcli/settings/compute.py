@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.processes import cores
 from tlcli.settings.checks import at_least, one_of
-from tlcli.settings.common_options import WORKERS
+from tlcli.settings.common_options import WORKERS_OPTION
 from tlcli.settings.options import HARDWARE, Option
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -52,7 +52,7 @@ class ComputeSettings:
             unset="for features 4 on a CPU, 256 on a GPU; 32 to train layers",
         ),
     )
-    workers: int | None = field(default=None, metadata=WORKERS)
+    workers: int | None = field(default=None, metadata=WORKERS_OPTION)
 
     def __post_init__(self) -> None:
         one_of("--precision", self.precision, PRECISIONS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tlcli.settings.checks import one_of
-from tlcli.settings.common_options import DATA, RUN
+from tlcli.settings.common_options import DATA_ARGUMENT, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.options import Option, OptionGroup
 from tlcli.storage.urls import Location
@@ -17,8 +17,8 @@ SPLITS = ("train", "validation", "test")
 class EvaluateSettings:
     """Settings of `evaluate`."""
 
-    run: Location = field(metadata=RUN)
-    data: Location = field(metadata=DATA)
+    run: Location = field(metadata=RUN_ARGUMENT)
+    data: Location = field(metadata=DATA_ARGUMENT)
     split: str | None = field(
         default=None,
         metadata=Option(

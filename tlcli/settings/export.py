@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.processes import cores
 from tlcli.settings.checks import at_least, one_of
-from tlcli.settings.common_options import OVERWRITE, RUN, WORKERS
+from tlcli.settings.common_options import OVERWRITE_OPTION, RUN_ARGUMENT, WORKERS_OPTION
 from tlcli.settings.options import NETWORK, OUTPUT, Option
 from tlcli.storage.urls import Location, parse_location
 
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "timm": "-timm"}
+EXPORT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "timm": "-timm"}
 """Ending of the output's name, by format."""
 
-COMPARISON = "Comparison"
+COMPARISON_PANEL = "Comparison"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
     """Settings of `export`."""
 
-    run: Location = field(metadata=RUN)
+    run: Location = field(metadata=RUN_ARGUMENT)
     form: str = field(
         metadata=Option(
             help="An ONNX file, a .pt2 file of torch.export, or a folder for timm and model hubs.",
@@ -59,7 +59,7 @@ class ExportSettings:
         metadata=Option(
             help="Labeled images to compare the export with the run on.",
             metavar="DATA",
-            panel=COMPARISON,
+            panel=COMPARISON_PANEL,
             unset="those of the run",
             parse=parse_location,
         ),
@@ -69,28 +69,28 @@ class ExportSettings:
         metadata=Option(
             help="Number of images to compare on, held-out ones first.",
             metavar="N",
-            panel=COMPARISON,
+            panel=COMPARISON_PANEL,
             unset="64; 400 with --int8",
         ),
     )
-    workers: int | None = field(default=None, metadata=WORKERS)
-    overwrite: bool = field(default=False, metadata=OVERWRITE)
+    workers: int | None = field(default=None, metadata=WORKERS_OPTION)
+    overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
     def __post_init__(self) -> None:
-        one_of("--format", self.form, tuple(SUFFIXES))
+        one_of("--format", self.form, tuple(EXPORT_SUFFIXES))
         at_least("--pictures", self.pictures, 1)
         at_least("--workers", self.workers, 1)
         if self.with_preprocessing and self.form == "timm":
             raise UsageError("--with-preprocessing has no effect with --format timm: timm has its own transforms.")
         if self.int8 and self.form != "onnx":
             raise UsageError(f"--int8 needs --format onnx, not {self.form}: ONNX Runtime quantizes. Remove it.")
-        suffix = SUFFIXES[self.form]
+        suffix = EXPORT_SUFFIXES[self.form]
         if self.out is not None and self.form != "timm" and self.out.suffix.lower() != suffix:
             raise UsageError(f"--out is {self.out}; expected a name ending in {suffix}.")
 
     def suffix(self) -> str:
         """Return the ending of the output's name."""
-        return ("-int8" if self.int8 else "") + SUFFIXES[self.form]
+        return ("-int8" if self.int8 else "") + EXPORT_SUFFIXES[self.form]
 
     def image_count(self) -> int:
         """Return the number of images to compare on."""

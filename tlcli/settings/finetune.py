@@ -8,7 +8,7 @@ from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import one_of
-from tlcli.settings.common_options import DATA, GROUP_BY, OVERWRITE, RESUME
+from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import OUTPUT, TRAINING, Option, OptionGroup
@@ -22,7 +22,7 @@ TRACKERS = ("tensorboard", "mlflow", "wandb")
 class FinetuneSettings:
     """Settings of `finetune`."""
 
-    data: Location = field(metadata=DATA)
+    data: Location = field(metadata=DATA_ARGUMENT)
     out: Location | None = field(
         default=None,
         metadata=Option(
@@ -47,7 +47,9 @@ class FinetuneSettings:
     )
     group_by: str | None = field(
         default=None,
-        metadata=Option(help=f"{GROUP_BY}, which stays on one side of a split.", metavar="REGEX", panel=TRAINING),
+        metadata=Option(
+            help=f"{GROUP_BY_HELP}, which is never divided between splits.", metavar="REGEX", panel=TRAINING
+        ),
     )
     training: TrainingSettings = field(
         default_factory=TrainingSettings, metadata=OptionGroup(settings=TrainingSettings)
@@ -65,8 +67,8 @@ class FinetuneSettings:
             panel=OUTPUT,
         ),
     )
-    resume: bool = field(default=False, metadata=RESUME)
-    overwrite: bool = field(default=False, metadata=OVERWRITE)
+    resume: bool = field(default=False, metadata=RESUME_OPTION)
+    overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
     def __post_init__(self) -> None:
         fraction = self.validation_fraction

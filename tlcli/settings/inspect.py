@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tlcli.settings.checks import at_least, one_of
-from tlcli.settings.common_options import DATA, OVERWRITE, RUN_OR_BACKBONE
+from tlcli.settings.common_options import DATA_ARGUMENT, NETWORK_ARGUMENT, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.network import FITS, INTENSITY, SIZE, intensity_range
+from tlcli.settings.network import FITS, INTENSITY_OPTION, SIZE_OPTION, intensity_range
 from tlcli.settings.options import NETWORK, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
 
@@ -16,8 +16,8 @@ from tlcli.storage.urls import Location, parse_location
 class InspectSettings:
     """Settings of `inspect`. Those of the network apply to a backbone; a run has its own."""
 
-    network: str = field(metadata=RUN_OR_BACKBONE)
-    data: Location = field(metadata=DATA)
+    network: str = field(metadata=NETWORK_ARGUMENT)
+    data: Location = field(metadata=DATA_ARGUMENT)
     layers: tuple[str, ...] = field(
         default=(),
         metadata=Option(
@@ -47,7 +47,7 @@ class InspectSettings:
             unset="pretrained",
         ),
     )
-    size: int | None = field(default=None, metadata=SIZE)
+    size: int | None = field(default=None, metadata=SIZE_OPTION)
     fit: str | None = field(
         default=None,
         metadata=Option(
@@ -57,11 +57,11 @@ class InspectSettings:
             unset="crop",
         ),
     )
-    intensity: str | None = field(default=None, metadata=INTENSITY)
+    intensity: str | None = field(default=None, metadata=INTENSITY_OPTION)
     compute: ComputeSettings = field(
         default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision", "engine"))
     )
-    overwrite: bool = field(default=False, metadata=OVERWRITE)
+    overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
     def __post_init__(self) -> None:
         at_least("--units", self.units, 1)

@@ -47,7 +47,7 @@ def _invalid_shard(text: str) -> str:
     return f"--shard is {text!r}; expected I/N with I from 1 to N, such as 1/4 for the first of four parts."
 
 
-SHARD = Option(
+SHARD_OPTION = Option(
     help="Process only the I-th of N parts of the images, in their order: the share of one machine.",
     metavar="I/N",
     panel=MACHINES,
@@ -115,7 +115,7 @@ def choose_cluster(given: Mapping[str, Any]) -> ClusterSettings | None:
     return ClusterSettings(address=given["address"], part_size=part_size, cores=given["cores"])
 
 
-CLUSTER = OptionGroup(settings=ClusterSettings, build=choose_cluster)
+CLUSTER_OPTIONS = OptionGroup(settings=ClusterSettings, build=choose_cluster)
 
 
 def check_machines(shard: Shard | None, cluster: ClusterSettings | None, device: str) -> None:

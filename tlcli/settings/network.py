@@ -12,13 +12,13 @@ from tlcli.settings.options import NETWORK, Option
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 FITS = ("crop", "pad", "squash")
 
-SIZE = Option(
+SIZE_OPTION = Option(
     help="Side of the network's square input. Larger inputs show finer detail and take longer.",
     metavar="PIXELS",
     panel=NETWORK,
     unset="the backbone's own",
 )
-INTENSITY = Option(
+INTENSITY_OPTION = Option(
     help="Values that become black and white in grayscale images of more than 8 bits; auto measures them on the "
     "training images.",
     metavar="LO,HI|auto",
@@ -73,7 +73,7 @@ class NetworkSettings:
             panel=NETWORK,
         ),
     )
-    size: int | None = field(default=None, metadata=SIZE)
+    size: int | None = field(default=None, metadata=SIZE_OPTION)
     fit: str = field(
         default="crop",
         metadata=Option(
@@ -82,7 +82,7 @@ class NetworkSettings:
             panel=NETWORK,
         ),
     )
-    intensity: str | None = field(default=None, metadata=INTENSITY)
+    intensity: str | None = field(default=None, metadata=INTENSITY_OPTION)
     seed: int = field(
         default=0,
         metadata=Option(help="Seed of random weights, the split, the views, and the training order.", panel=NETWORK),

@@ -25,7 +25,7 @@ HARDWARE = "Hardware"
 MACHINES = "More machines"
 CACHE = "Cache"
 
-S = TypeVar("S")
+SettingsT = TypeVar("SettingsT")
 
 
 class Option(TypedDict, total=False):
@@ -34,20 +34,23 @@ class Option(TypedDict, total=False):
     help: Required[str]
     """What it does, for `--help`, docs/cli.md and docs/reference.md."""
     metavar: str
+    """Placeholder for the value, such as `PIXELS` or `crop|pad|squash`."""
     panel: str
+    """Panel of `--help`."""
     flag: str
     """Only if it differs from the field's name: `--layer`, `--mirror/--no-mirror`."""
     unset: str
-    """What None, the default, stands for; `--help` shows it as `[default: ...]`."""
+    """What the default, None, stands for; `--help` shows it as `[default: ...]`."""
     parse: Callable[[str], Any]
     """Convert the text of the command line to the field's type. Raises UsageError."""
     minimum: float
+    """The lowest number that is allowed."""
     positional: bool
     """An argument, not an option."""
     negated: bool
     """The flag sets the field to False."""
     after: str
-    """List it behind the option of this field, instead of in the order of declaration."""
+    """List it after the option of this field, instead of in the order of declaration."""
 
 
 class OptionGroup(TypedDict, total=False):
@@ -55,11 +58,11 @@ class OptionGroup(TypedDict, total=False):
 
     settings: Required[type]
     without: Collection[str]
-    """Fields that are no options of this command."""
+    """Fields for which this command has no option."""
     instead: Mapping[str, Option]
     """Options that this command declares differently."""
     extra: Mapping[str, Option]
-    """Options that are no field, for `build`; of type str, None by default."""
+    """Options for `build` that are not fields; strings, None by default."""
     build: Callable[[Mapping[str, Any]], object | None]
     """Build the settings from all values of the command line, by name; None keeps the field's default. Every option of
     the group is then None by default."""
@@ -70,7 +73,7 @@ class DeclaredOption:
     """An option or argument of a command."""
 
     name: str
-    """Of the field."""
+    """Name of the field."""
     option: Option
     annotation: Any
     """The field's type."""
@@ -136,7 +139,7 @@ def as_group(field: dataclasses.Field[Any]) -> OptionGroup | None:
     return cast(OptionGroup, field.metadata) if "settings" in field.metadata else None
 
 
-def build_settings(settings: type[S], given: Mapping[str, Any]) -> S:
+def build_settings(settings: type[SettingsT], given: Mapping[str, Any]) -> SettingsT:
     """Build settings from the values of a command line.
 
     Args:

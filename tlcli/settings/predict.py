@@ -6,23 +6,23 @@ from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.checks import at_least
-from tlcli.settings.common_options import OVERWRITE, RESUME, RUN
+from tlcli.settings.common_options import OVERWRITE_OPTION, RESUME_OPTION, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.machines import CLUSTER, SHARD, ClusterSettings, Shard, check_machines
+from tlcli.settings.machines import CLUSTER_OPTIONS, SHARD_OPTION, ClusterSettings, Shard, check_machines
 from tlcli.settings.options import OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
 
 DEFAULT_EXPLAIN_LIMIT = 50
 
-ROWS = "Rows"
-WHY = "Why"
+ROWS_PANEL = "Rows"
+WHY_PANEL = "Why"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
     """Settings of `predict`. If `out` is None, the rows are in the result."""
 
-    run: Location = field(metadata=RUN)
+    run: Location = field(metadata=RUN_ARGUMENT)
     inputs: tuple[str, ...] = field(
         metadata=Option(
             help="Images, folders, tars, @list.txt, or - for a list on standard input.",
@@ -39,37 +39,41 @@ class PredictSettings:
             unset="CSV on standard output; with --json, in its object",
         ),
     )
-    top: int = field(default=1, metadata=Option(help="Labels per row, the K most likely.", metavar="K", panel=ROWS))
-    probabilities: bool = field(default=False, metadata=Option(help="Add a column p:CLASS for each class.", panel=ROWS))
+    top: int = field(
+        default=1, metadata=Option(help="Labels per row, the K most likely.", metavar="K", panel=ROWS_PANEL)
+    )
+    probabilities: bool = field(
+        default=False, metadata=Option(help="Add a column p:CLASS for each class.", panel=ROWS_PANEL)
+    )
     min_confidence: float | None = field(
         default=None,
         metadata=Option(
-            help="Set the status of rows below this confidence, in [0, 1], to review.", metavar="P", panel=ROWS
+            help="Set the status of rows below this confidence, in [0, 1], to review.", metavar="P", panel=ROWS_PANEL
         ),
     )
     explain: Location | None = field(
         default=None,
         metadata=Option(
-            help="Also write to this folder which regions of each image support its label (Grad-CAM).",
+            help="Also write images to this folder that show which regions support the label (Grad-CAM).",
             metavar="DIR",
-            panel=WHY,
+            panel=WHY_PANEL,
             parse=parse_location,
         ),
     )
     explain_limit: int | None = field(
         default=None,
         metadata=Option(
-            help="Explain the first N readable images.", metavar="N", panel=WHY, unset=str(DEFAULT_EXPLAIN_LIMIT)
+            help="Explain the first N readable images.", metavar="N", panel=WHY_PANEL, unset=str(DEFAULT_EXPLAIN_LIMIT)
         ),
     )
     compute: ComputeSettings = field(
         default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision",))
     )
-    shard: Shard | None = field(default=None, metadata=SHARD)
-    cluster: ClusterSettings | None = field(default=None, metadata=CLUSTER)
+    shard: Shard | None = field(default=None, metadata=SHARD_OPTION)
+    cluster: ClusterSettings | None = field(default=None, metadata=CLUSTER_OPTIONS)
     """Predict on this Ray cluster, with `out` a folder for the parts; None predicts in this process."""
-    resume: bool = field(default=False, metadata=RESUME)
-    overwrite: bool = field(default=False, metadata=OVERWRITE)
+    resume: bool = field(default=False, metadata=RESUME_OPTION)
+    overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
     def __post_init__(self) -> None:
         at_least("--top", self.top, 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.checks import at_least
-from tlcli.settings.common_options import VIEWS
+from tlcli.settings.common_options import VIEWS_OPTION
 from tlcli.settings.options import LAYERS, Option
 
 
@@ -20,7 +20,7 @@ class TrainingSettings:
             help="Training epochs. With --freeze auto, the budget of the whole search, in epochs of the whole network.",
             metavar="N",
             panel=LAYERS,
-            unset="8, with under 1,200 images up to 40, from random weights 40; budget 6 to 30",
+            unset="8, up to 40 with fewer than 1,200 images, 40 from random weights; budget 6 to 30",
         ),
     )
     learning_rate: float | None = field(
@@ -29,7 +29,7 @@ class TrainingSettings:
             help="Peak learning rate of the head; earlier layers use lower ones.",
             metavar="LR",
             panel=LAYERS,
-            unset="0.001, from random weights 0.002",
+            unset="0.001; from random weights 0.002",
         ),
     )
     weight_decay: float | None = field(
@@ -47,7 +47,7 @@ class TrainingSettings:
             unset="train all epochs",
         ),
     )
-    views: int | None = field(default=None, metadata=VIEWS)
+    views: int | None = field(default=None, metadata=VIEWS_OPTION)
 
     def __post_init__(self) -> None:
         for option, value in (("--epochs", self.epochs), ("--patience", self.patience), ("--views", self.views)):

@@ -1,6 +1,6 @@
-"""How URLs are asked, through fsspec: once, again after failures that may pass, and what failures mean. Torch-free.
+"""Requests to object stores and web servers through fsspec: connections, retries, and error messages. Torch-free.
 
-fsspec is imported when the first URL is opened. Each process has connections of its own.
+fsspec is imported when the first URL is opened. Each process has its own connections.
 """
 
 from __future__ import annotations
@@ -11,38 +11,41 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tlcli.errors import DataError, MachineError, TlcliError, UsageError
 from tlcli.storage.urls import Url
 
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
 T = TypeVar("T")
 
 ATTEMPTS = 5
-"""Times that something is tried which may go well the next time."""
+"""Maximum number of attempts of a request that fails with a transient error."""
 PAUSE, LONGEST_PAUSE = 0.5, 8.0
-"""Seconds before the second attempt, doubled before each further one, and at most; half of them are drawn at random, so
-that processes that were throttled together don't come back together."""
+"""Seconds before the second attempt, doubled before each further one, and their maximum. Half of each pause is random,
+so that processes that were throttled together do not retry together."""
 ATTEMPT_LIMIT = 30.0
-"""Seconds for one attempt."""
+"""Timeout of one attempt, in seconds."""
 READ_LIMIT = 120.0
-"""Seconds for all attempts and pauses together; an image's time for being decoded begins behind them."""
-LONG = 3600.0
-"""Seconds for what grows with the data: listing a folder, writing a file."""
+"""Timeout of all attempts and pauses together, in seconds. The time limit for decoding an image starts afterwards."""
+TRANSFER_LIMIT = 3600.0
+"""Timeout in seconds for requests whose duration grows with the data: listing a folder, writing a file."""
 CHUNK = 2**20
-"""Bytes that are read at once of what is read from the beginning to the end: tables, runs, headers of tars."""
+"""Bytes per request when an object is read sequentially: tables, runs, headers of tar files."""
 CONNECTIONS = 16
-"""Requests under way at the same time, in one process."""
+"""Concurrent requests in one process."""
 
-INSTALL = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
-"""The extra of tlcli that brings what a scheme needs."""
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
+"""The extra of tlcli that installs the packages for a scheme."""
 CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_ENDPOINT_URL where it isn't Amazon's S3",
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_ENDPOINT_URL if it is not Amazon's S3",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login",
 }
-"""How a person says who they are."""
+"""How to provide credentials, by scheme."""
 
-HOPELESS = (
+PERMANENT_ERRORS = (
     TlcliError,
     FileNotFoundError,
     PermissionError,
@@ -52,26 +55,31 @@ HOPELESS = (
     ValueError,
     MemoryError,
 )
-"""What the next attempt would answer, too."""
-NOBODY = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError"}
-"""What packages call it when nobody said who asks."""
-DENIED = {401, 403}
-"""What web servers answer to somebody who may not."""
-GONE = {404, 410}
-"""What they answer where there is nothing."""
-PASSING = {408, 425, 429}
-"""What they answer, among the errors that are the asker's, where the next attempt may go well."""
+"""Errors that another attempt would raise again."""
+MISSING_CREDENTIALS = {
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "DefaultCredentialsError",
+}
+"""Names of the errors that client packages raise if there are no credentials."""
+ACCESS_DENIED = {401, 403}
+"""HTTP statuses for missing or insufficient credentials."""
+NOT_FOUND = {404, 410}
+"""HTTP statuses for a missing object."""
+TRANSIENT_CLIENT_ERRORS = {408, 425, 429}
+"""HTTP statuses 4xx after which another attempt may succeed."""
 
 
 class IncompleteError(OSError):
-    """Fewer bytes came than there are."""
+    """Fewer bytes were transferred than the object has."""
 
 
 def connect(url: Url) -> Any:  # noqa: ANN401 - fsspec has no types
-    """The file system of a URL.
+    """Return fsspec's file system for a URL.
 
     Raises:
-        UsageError: there is no such scheme.
+        UsageError: the scheme is unknown or not supported.
         MachineError: a package is missing.
     """
     return _filesystem(url.scheme)
@@ -82,78 +90,93 @@ def _filesystem(scheme: str) -> Any:  # noqa: ANN401
     import fsspec
 
     if scheme in {"s3", "s3a"}:
-        os.environ.setdefault("AWS_MAX_ATTEMPTS", "1")  # attempts are counted here
+        os.environ.setdefault("AWS_MAX_ATTEMPTS", "1")  # `retrying` counts the attempts
     if scheme == "memory":
-        raise UsageError("memory:// is the memory of one process, while tlcli works in several. Give another place.")
+        raise UsageError("memory:// is local to one process, but tlcli uses several. Use another location.")
     try:
         found = fsspec.filesystem(scheme, use_listings_cache=False)
     except ImportError as error:
-        extra = INSTALL.get(scheme)
+        extra = EXTRAS.get(scheme)
         how = f"pip install 'tlcli[{extra}]'" if extra else str(error)
-        raise MachineError(f"{scheme}:// needs a package that isn't installed: {how}.") from error
+        raise MachineError(f"{scheme}:// needs a package that is not installed: {how}.") from error
     except ValueError as error:
-        raise UsageError(f"{scheme}:// is no scheme that fsspec knows. Expected s3://, gs://, https://, ...") from error
-    except TypeError as error:  # a server, say, that is named by fsspec's configuration only
-        raise UsageError(f"{scheme}:// needs settings in fsspec's configuration: {error}.") from error
+        raise UsageError(
+            f"{scheme}:// is not a scheme that fsspec supports. Expected s3://, gs://, https://, ..."
+        ) from error
+    except TypeError as error:  # for example a server that only fsspec's configuration can name
+        raise UsageError(f"{scheme}:// requires settings in fsspec's configuration: {error}.") from error
     if hasattr(found, "retries"):
         found.retries = 1
     return found
 
 
-def ask(url: Url, what: str, limit: float, *before: object, **options: object) -> Any:  # noqa: ANN401
-    """Call a method of the URL's file system once, for at most so many seconds where it can be interrupted."""
+def request(url: Url, method: str, limit: float, *before: object, **options: object) -> Any:  # noqa: ANN401
+    """Call a method of the URL's file system once.
+
+    Args:
+        url: The URL, which is passed to the method as a path.
+        method: Name of the method, such as `info`.
+        limit: Timeout in seconds; only asynchronous file systems support it.
+        before: Arguments before the path.
+        options: Keyword arguments.
+    """
     system = connect(url)
     path = system._strip_protocol(str(url))
     if not system.async_impl:
-        return getattr(system, what)(*before, path, **options)
+        return getattr(system, method)(*before, path, **options)
     from fsspec.asyn import sync
 
     try:
-        return sync(system.loop, getattr(system, f"_{what}"), *before, path, timeout=limit, **options)
+        return sync(system.loop, getattr(system, f"_{method}"), *before, path, timeout=limit, **options)
     except FileNotFoundError as error:
-        # fsspec makes it of whatever a web server answers to the question for a size, or doesn't.
+        # fsspec raises it for any failed request for a size over HTTP, including timeouts and refusals.
         cause = error.__cause__
-        if INSTALL.get(url.scheme) == "http" and isinstance(cause, Exception) and _status(cause) not in GONE:
+        if EXTRAS.get(url.scheme) == "http" and isinstance(cause, Exception) and _status(cause) not in NOT_FOUND:
             raise cause from None
         raise
 
 
 def _status(error: BaseException) -> int | None:
-    """The number of a web server's answer."""
+    """The HTTP status of an error, if it has one."""
     status = getattr(error, "status", None)
     return status if isinstance(status, int) else None
 
 
-def _hopeless(error: Exception) -> bool:
-    """Whether the next attempt would end so, too."""
+def _is_transient(error: BaseException) -> bool:
+    """Whether another attempt may succeed."""
     status = _status(error)
-    refused = status is not None and 400 <= status < 500 and status not in PASSING
-    return refused or isinstance(error, HOPELESS) or type(error).__name__ in NOBODY
+    refused = status is not None and 400 <= status < 500 and status not in TRANSIENT_CLIENT_ERRORS
+    permanent = isinstance(error, PERMANENT_ERRORS) or type(error).__name__ in MISSING_CREDENTIALS
+    return isinstance(error, Exception) and not refused and not permanent
+
+
+def _pause(state: RetryCallState) -> float:
+    """Seconds before the next attempt."""
+    return min(PAUSE * 2.0 ** (state.attempt_number - 1), LONGEST_PAUSE) * random.uniform(0.5, 1)
 
 
 def retrying(attempt: Callable[[float], T], *, each: float = ATTEMPT_LIMIT, most: float = READ_LIMIT) -> T:
-    """What `attempt` gives, which is told how many seconds it has; tried again after failures that may pass.
+    """Call `attempt` until it succeeds or fails with a permanent error, and return its result.
 
     Args:
-        attempt: What to do.
-        each: Seconds for one attempt.
-        most: Seconds for all of them and the pauses.
+        attempt: Takes its timeout in seconds.
+        each: Timeout of one attempt, in seconds.
+        most: Timeout of all attempts and pauses together, in seconds.
     """
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
+
     end = time.monotonic() + most
-    for number in range(ATTEMPTS):
-        try:
-            return attempt(min(each, end - time.monotonic()))
-        except Exception as error:  # packages raise their own
-            pause = min(PAUSE * 2**number, LONGEST_PAUSE) * random.uniform(0.5, 1)
-            last = number + 1 == ATTEMPTS or time.monotonic() + pause >= end
-            if last or _hopeless(error):
-                raise
-            time.sleep(pause)
-    raise AssertionError("the last attempt returns or raises")
+    retry = Retrying(
+        retry=retry_if_exception(_is_transient),
+        stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(most),
+        wait=_pause,
+        reraise=True,
+    )
+    return retry(lambda: attempt(min(each, end - time.monotonic())))
 
 
 def reason(error: Exception) -> str:
-    """Why something failed, in a few words."""
+    """Describe why a request failed, in a few words."""
     if isinstance(error, TlcliError):
         return error.message
     if isinstance(error, FileNotFoundError):
@@ -168,7 +191,13 @@ def reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def explained(url: Url) -> Iterator[None]:
-    """Make of what goes wrong at a URL an error that says what to do."""
+    """Convert the errors of client packages into errors with a remedy.
+
+    Raises:
+        DataError: the object does not exist.
+        UsageError: the scheme does not support the operation.
+        MachineError: access is denied, or the URL cannot be reached.
+    """
     try:
         yield
     except TlcliError:
@@ -176,11 +205,12 @@ def explained(url: Url) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"{url} does not exist. Check the bucket and the name.", path=str(url)) from error
     except NotImplementedError as error:
-        raise UsageError(f"{url}: this can't be done at {url.scheme}://. Give a place on this machine.") from error
+        raise UsageError(f"{url}: {url.scheme}:// does not support this operation. Use a local path.") from error
     except Exception as error:
-        if isinstance(error, PermissionError) or type(error).__name__ in NOBODY or _status(error) in DENIED:
-            how = CREDENTIALS.get(url.scheme, "those that fsspec expects for this scheme")
-            message = f"{url}: access denied ({reason(error)}). Give credentials: {how}."
+        denied = _status(error) in ACCESS_DENIED or type(error).__name__ in MISSING_CREDENTIALS
+        if denied or isinstance(error, PermissionError):
+            how = CREDENTIALS.get(url.scheme, "see the documentation of fsspec for this scheme")
+            message = f"{url}: access denied ({reason(error)}). Provide credentials: {how}."
         else:
             message = f"{url} cannot be reached: {reason(error)}. Check the network and the address, then try again."
         raise MachineError(message, path=str(url)) from error

@@ -1,4 +1,4 @@
-"""Folders and files that a command writes as a whole: under its name, one is complete or not there. Torch-free."""
+"""Local outputs with a lock: files and folders that one process at a time publishes. Torch-free."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tlcli.storage.publish import (
 
 @contextlib.contextmanager
 def exclusive_write(path: Path, report: Reporter) -> Iterator[IO[bytes]]:
-    """`atomic_write` by one process at a time, which first removes what killed ones left beside `path`.
+    """`atomic_write` under a lock, after removing what killed processes left beside `path`.
 
     Raises:
         MachineError: another process is writing it.
@@ -41,86 +41,90 @@ def exclusive_write(path: Path, report: Reporter) -> Iterator[IO[bytes]]:
 
 @dataclass(frozen=True, kw_only=True)
 class AtomicFolder:
-    """Where it is to be, and how to know one that was written before."""
+    """An output folder that appears completely or not at all, and replaces only folders that tlcli wrote."""
 
     path: Path
     option: str
-    """What `path` was named by."""
+    """The option that names `path`, for messages."""
     writer: str
-    """The command that writes it, for messages."""
+    """The command that writes the folder, for messages."""
     index: str
-    """The file that every such folder has."""
+    """The file that every such folder contains."""
     others: re.Pattern[str]
-    """Matches the names of its other files."""
+    """Matches the names of all other files that it may contain."""
 
     def check(self, *, replace: bool) -> None:
-        """Refuse a folder that can't be written, before anything is computed for it.
+        """Check that the folder can be written, before anything is computed for it.
 
         Args:
-            replace: Whether what the same command wrote before may go.
+            replace: Whether a folder that the same command wrote may be replaced.
 
         Raises:
-            UsageError: something is there that may not be replaced, or that `writer` did not write.
+            UsageError: something exists that may not be replaced, or that `writer` did not write.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.option} {self.path} is a file; expected a folder, new or empty.")
+            raise UsageError(f"{self.option} {self.path} is a file; expected a new or empty folder.")
         names = self.names()
         if names and not replace:
             raise UsageError(f"{self.path} is not empty. Choose another {self.option}, or replace it with --overwrite.")
-        foreign = self._foreign(self._there()) if names else []
+        foreign = self._foreign_in(self._current()) if names else []
         if not foreign and names and self.index not in names:
             foreign = names
         if foreign:
             raise self._refusal(self.path, foreign[0])
 
     def as_target(self) -> Target:
-        """The same at a URL."""
+        """The same output at a URL."""
         return Target(
-            option=self.option, last=self.index, foreign=lambda names: next(iter(self._foreign_of(sorted(names))), None)
+            option=self.option, last=self.index, foreign=lambda names: next(iter(self._foreign(sorted(names))), None)
         )
 
     def names(self) -> list[str]:
-        """What is there, sorted."""
-        return sorted(os.listdir(self._there())) if self._there().is_dir() else []  # noqa: PTH208
+        """Names of the files in the folder, sorted."""
+        return sorted(os.listdir(self._current())) if self._current().is_dir() else []  # noqa: PTH208
 
-    def _there(self) -> Path:
-        """Where it is: beside its name, where a process was killed between the two renames that replace it."""
-        return replaced_path(self.path) if not self.path.exists() and replaced_path(self.path).is_dir() else self.path
+    def _current(self) -> Path:
+        """The existing folder; beside its name if a process was killed while replacing it."""
+        replaced = replaced_path(self.path)
+        return replaced if not self.path.exists() and replaced.is_dir() else self.path
 
     @contextlib.contextmanager
     def publish(self, *, replace: bool) -> Iterator[Path]:
-        """A folder to write into, which takes its name when the block has ended well, and else is removed.
+        """Yield a new folder to write into, which is renamed to `path` at the end, or removed if the block raises.
 
-        What a killed process left of its own beside it is removed first. An OSError without a name gets the folder's.
+        What killed processes left is removed first. An OSError without a file name gets `path`.
+
+        Args:
+            replace: See `check`, which is called again at the end.
 
         Raises:
-            UsageError: see `check`, which is asked again at the end.
+            UsageError: see `check`.
             MachineError: another process is writing it.
         """
         with lock_output(self.path, Silent()):
-            self._clear()
+            self._recover()
             staging = staging_path(self.path)
             with publish_directory(self.path, staging, before_rename=lambda: self.check(replace=replace)):
                 yield staging
 
-    def _clear(self) -> None:
-        """Remove what killed processes left; a folder that was about to be replaced has its name back."""
+    def _recover(self) -> None:
+        """Undo an interrupted replacement, and remove what killed processes left."""
         restore_directory(self.path)
-        for left in (replaced_path(self.path), staging_path(self.path)):
-            if left.is_dir():
-                if foreign := self._foreign(left):
-                    raise self._refusal(left, foreign[0])
-                shutil.rmtree(left)
+        for leftover in (replaced_path(self.path), staging_path(self.path)):
+            if leftover.is_dir():
+                if foreign := self._foreign_in(leftover):
+                    raise self._refusal(leftover, foreign[0])
+                shutil.rmtree(leftover)
 
-    def _foreign(self, folder: Path) -> list[str]:
-        """What in a folder is not of such a folder, whole or half written."""
-        return self._foreign_of(sorted(os.listdir(folder)))  # noqa: PTH208
+    def _foreign_in(self, folder: Path) -> list[str]:
+        """Names in a folder that `writer` does not write."""
+        return self._foreign(sorted(os.listdir(folder)))  # noqa: PTH208
 
-    def _foreign_of(self, names: list[str]) -> list[str]:
+    def _foreign(self, names: list[str]) -> list[str]:
         return [name for name in names if name != self.index and not self.others.fullmatch(name)]
 
     def _refusal(self, folder: Path, name: str) -> UsageError:
         return UsageError(
-            f"{folder} holds {name!r}, which {self.writer} did not write, so it is not replaced. "
-            f"Choose another {self.option}, or move that away."
+            f"{folder} contains {name!r}, which {self.writer} did not write, so it is not replaced. "
+            f"Choose another {self.option}, or move the file elsewhere."
         )

@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them, also where a file system has none. Torch-free."""
+"""Lock files that are released when their process ends, with a fallback for file systems without locks. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ from tlcli.errors import MachineError
 from tlcli.progress import Reporter
 from tlcli.storage.publish import hidden_prefix
 
-WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-"""What flock answers on file systems that have no locks, such as some network drives."""
+LOCKS_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""Errors of flock on file systems without locks, such as some network drives."""
 
-_warned: set[int] = set()
-"""Devices without locks that were told of: once a process is enough."""
+_warned_devices: set[int] = set()
+"""Devices without locks that this process has warned about."""
 
 
 class Held(Exception):
-    """Another process holds the lock; its text is which, as far as is known."""
+    """Another process holds the lock. The text names the process if it is known."""
 
 
 @contextlib.contextmanager
 def locked(
     path: Path, report: Reporter, *, wait: str | None = None, remove: bool = False, shared: bool = False
 ) -> Iterator[bool]:
-    """Hold the lock of the file `path`, which is made where it isn't there, in a folder that is.
+    """Hold a lock on the file `path`, which is created if it is missing; its folder must exist.
 
     Args:
-        path: The lock's file. It says which process holds it, for people.
-        report: Told of waiting, and of a file system without locks.
-        wait: What to say while another process holds it, after its name; empty to wait in silence; None to give up.
+        path: The lock file. It contains the ID of the process that holds the lock, for people.
+        report: Receives a warning before waiting, and if the file system has no locks.
+        wait: Warning to show, after the name of the other process, before waiting for it. Empty: wait without a
+            warning. None: do not wait.
         remove: Remove the file at the end.
-        shared: Others may hold it too, if they share it.
+        shared: Allow other holders that share it, too.
 
     Yields:
-        Whether it is held: not on a file system without locks, where whoever goes on must be safe without.
+        Whether the lock is held; False on a file system without locks, where the caller must be safe without it.
 
     Raises:
-        Held: another process has it, and `wait` is None.
+        Held: another process holds it, and `wait` is None.
     """
     descriptor, held = _acquire(path, report, wait, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
-        with contextlib.suppress(OSError):  # who holds it is said to people only
+        with contextlib.suppress(OSError):  # the process ID is only informative
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield held
     finally:
         if remove:
-            with contextlib.suppress(OSError):  # it stands in nobody's way
+            with contextlib.suppress(OSError):  # a leftover lock file does no harm
                 path.unlink()
         os.close(descriptor)
 
@@ -77,6 +78,7 @@ def lock_output(path: Path, report: Reporter) -> Iterator[bool]:
 
 
 def _acquire(path: Path, report: Reporter, wait: str | None, kind: int) -> tuple[int, bool]:
+    """Open and lock the file. Return its descriptor and whether it is locked."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -86,30 +88,31 @@ def _acquire(path: Path, report: Reporter, wait: str | None, kind: int) -> tuple
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # whoever held it has removed the file: others lock the one that is there now
+        os.close(descriptor)  # the previous holder removed the file; lock the one that exists now
 
 
 def _flock(descriptor: int, path: Path, report: Reporter, wait: str | None, kind: int) -> bool:
+    """Lock an open file. Return False on a file system without locks."""
     try:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             number = os.pread(descriptor, 20, 0).decode("ascii", "replace")
-            who = f"process {number}" if number.isdigit() else "another tlcli"
+            holder = f"process {number}" if number.isdigit() else "another tlcli"
             if wait is None:
-                raise Held(who) from error
+                raise Held(holder) from error
             if wait:
-                report.warn(f"{who} {wait}")
+                report.warn(f"{holder} {wait}")
             fcntl.flock(descriptor, kind)
     except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
+        if error.errno not in LOCKS_UNSUPPORTED:
             raise
         device = os.fstat(descriptor).st_dev
-        if device not in _warned:
-            _warned.add(device)
+        if device not in _warned_devices:
+            _warned_devices.add(device)
             report.warn(
-                f"the file system of {path.parent} has no locks ({error.strerror}), so nothing keeps two tlcli from "
-                "writing there at the same time. Avoid that: numbers stay right, but work is done twice, or refused."
+                f"the file system of {path.parent} does not support locks ({error.strerror}). Do not run two tlcli "
+                "processes that write there at the same time: results stay correct, but work is repeated or refused."
             )
         return False
     return True

@@ -1,4 +1,4 @@
-"""What lies at URLs: listed at once, read and written with retries, and whole or not at all. Torch-free."""
+"""Objects at URLs: list, read, upload and remove them, with retries. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,23 +13,37 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tlcli.storage.connection import CHUNK, CONNECTIONS, LONG, IncompleteError, ask, connect, explained, retrying
+from tlcli.storage.connection import (
+    CHUNK,
+    CONNECTIONS,
+    TRANSFER_LIMIT,
+    IncompleteError,
+    connect,
+    explained,
+    request,
+    retrying,
+)
 from tlcli.storage.stored import UNKNOWN, StoredPath
 from tlcli.storage.urls import Url
 
 
 def listing(url: Url) -> dict[str, StoredPath]:
-    """All objects below a URL, by what comes behind it and a slash; by "" where it is an object itself.
+    """List all objects below a URL.
+
+    Returns:
+        The objects by their path relative to the URL; by "" if the URL is an object itself.
 
     Raises:
         DataError: there is none.
-        MachineError: it cannot be listed.
+        MachineError: the URL cannot be listed.
     """
     with explained(url):
-        info = retrying(lambda limit: ask(url, "info", limit))
+        info = retrying(lambda limit: request(url, "info", limit))
         if info["type"] == "file" and not str(url).endswith("/"):
             return {"": _stored(str(url), info)}
-        found = retrying(lambda limit: ask(url, "find", limit, detail=True), each=LONG, most=LONG)
+        found = retrying(
+            lambda limit: request(url, "find", limit, detail=True), each=TRANSFER_LIMIT, most=TRANSFER_LIMIT
+        )
     root = connect(url)._strip_protocol(str(url)).rstrip("/") + "/"
     keys = {path.removeprefix(root): info for path, info in found.items() if path.startswith(root)}
     base = str(url).rstrip("/")
@@ -37,19 +51,19 @@ def listing(url: Url) -> dict[str, StoredPath]:
 
 
 def stat(url: Url) -> StoredPath:
-    """An object by its URL. Raises whatever its file system does."""
-    return _stored(str(url), retrying(lambda limit: ask(url, "info", limit)))
+    """Get the size and version of an object. Errors are those of its file system."""
+    return _stored(str(url), retrying(lambda limit: request(url, "info", limit)))
 
 
 def stat_all(urls: Sequence[Url]) -> list[StoredPath | None]:
-    """Objects by their URLs; None for each that isn't there, and of unknown size where that can't be told."""
+    """Get the sizes and versions of objects: None for a missing one, `UNKNOWN` if the request fails."""
 
     def one(url: Url) -> StoredPath | None:
         try:
             return stat(url)
         except FileNotFoundError:
             return None
-        except Exception:  # noqa: BLE001 - reading it will give the reason, in its own row
+        except Exception:  # noqa: BLE001 - reading it will report the reason in its own row
             return StoredPath(str(url), str(url), size=UNKNOWN, version=UNKNOWN)
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
@@ -62,7 +76,7 @@ def _stored(path: str, info: dict[str, Any]) -> StoredPath:
 
 
 def _version(info: dict[str, Any]) -> int:
-    """What changes with an object: a number below `UNKNOWN` made of its entity tag, else its time of change."""
+    """A number below `UNKNOWN` derived from the entity tag, else the modification time in nanoseconds since 1970."""
     changed = next((info[key] for key in ("LastModified", "updated", "mtime", "created") if info.get(key)), None)
     if tag := info.get("ETag") or info.get("etag"):
         return UNKNOWN - 1 - int.from_bytes(hashlib.sha256(f"{tag} {changed}".encode()).digest()[:7])
@@ -72,29 +86,29 @@ def _version(info: dict[str, Any]) -> int:
 
 
 def read(url: Url, offset: int, size: int) -> bytes:
-    """Some bytes of an object, or all of one whose size is unknown. Raises whatever its file system does."""
+    """Read `size` bytes of an object, or all of it if the size is `UNKNOWN`. Errors are those of its file system."""
 
     def attempt(limit: float) -> bytes:
         if size == UNKNOWN:
-            return bytes(ask(url, "cat_file", limit))
-        content = bytes(ask(url, "cat_file", limit, start=offset, end=offset + size))
+            return bytes(request(url, "cat_file", limit))
+        content = bytes(request(url, "cat_file", limit, start=offset, end=offset + size))
         if len(content) != size:
-            raise IncompleteError(f"{len(content):,} of {size:,} bytes came")
+            raise IncompleteError(f"received {len(content):,} of {size:,} bytes")
         return content
 
     return retrying(attempt) if size else b""
 
 
 class RemoteFile(io.RawIOBase):
-    """An object as a file, for a `BufferedReader` of `CHUNK` bytes. Errors are those of `explained`."""
+    """An object as a read-only file, to wrap in a `BufferedReader` of `CHUNK` bytes. Raises what `explained` does."""
 
     def __init__(self, url: Url) -> None:
         self._url = url
-        self._at = 0
+        self._position = 0
         with explained(url):
             self.stored = stat(url)
             if self.stored.size == UNKNOWN:
-                raise IncompleteError("the service doesn't tell its size")
+                raise IncompleteError("the server does not report its size")
 
     def readable(self) -> bool:  # noqa: D102
         return True
@@ -103,26 +117,26 @@ class RemoteFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:  # noqa: D102
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:  # noqa: D102
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.stored.size}[whence]
-        self._at = base + offset
-        return self._at
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.stored.size}[whence]
+        self._position = base + offset
+        return self._position
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401, D102 - a writable buffer
-        size = max(0, min(len(buffer), self.stored.size - self._at))
+        size = max(0, min(len(buffer), self.stored.size - self._position))
         with explained(self._url):
-            buffer[:size] = read(self._url, self._at, size)
-        self._at += size
+            buffer[:size] = read(self._url, self._position, size)
+        self._position += size
         return size
 
 
 def content_of(url: Url) -> bytes:
-    """A whole object.
+    """Read a whole object.
 
     Raises:
-        DataError: it is not there.
+        DataError: it does not exist.
         MachineError: it cannot be read.
     """
     with io.BufferedReader(RemoteFile(url), CHUNK) as file:
@@ -130,10 +144,10 @@ def content_of(url: Url) -> bytes:
 
 
 def download(url: Url, path: Path) -> None:
-    """Copy a whole object to a file.
+    """Copy an object to a file.
 
     Raises:
-        DataError: it is not there.
+        DataError: it does not exist.
         MachineError: it cannot be read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,37 +156,37 @@ def download(url: Url, path: Path) -> None:
 
 
 def upload(path: Path, url: Url) -> None:
-    """Copy a whole file to an object.
+    """Copy a file to an object.
 
     Raises:
-        UsageError: nothing can be written there.
-        MachineError: it cannot be written.
+        UsageError: the scheme is read-only.
+        MachineError: the object cannot be written.
     """
 
     def attempt(limit: float) -> None:
-        ask(url, "put_file", limit, str(path))
-        if (size := _stored(str(url), ask(url, "info", limit)).size) not in {path.stat().st_size, UNKNOWN}:
-            raise IncompleteError(f"{size:,} of {path.stat().st_size:,} bytes arrived")
+        request(url, "put_file", limit, str(path))
+        if (size := _stored(str(url), request(url, "info", limit)).size) not in {path.stat().st_size, UNKNOWN}:
+            raise IncompleteError(f"only {size:,} of {path.stat().st_size:,} bytes were stored")
 
     with explained(url):
-        retrying(attempt, each=LONG, most=LONG)
+        retrying(attempt, each=TRANSFER_LIMIT, most=TRANSFER_LIMIT)
 
 
 def remove(url: Url) -> None:
-    """Remove an object.
+    """Remove an object, if it exists.
 
     Raises:
         MachineError: it cannot be removed.
     """
     with explained(url), contextlib.suppress(FileNotFoundError):
-        retrying(lambda limit: ask(url, "rm_file", limit))
+        retrying(lambda limit: request(url, "rm_file", limit))
 
 
 def check_bucket(url: Url) -> None:
-    """See to it that the bucket (or host) of a URL is there.
+    """Check that the bucket (or host) of a URL exists.
 
     Raises:
-        DataError: it is not there.
+        DataError: it does not exist.
         MachineError: it cannot be reached.
     """
     bucket = Url("/".join(str(url).split("/")[:3]))

@@ -1,1 +1,5 @@
-"""Experiment trackers that a run is reported to, where `finetune --track` asks for one: one file a library."""
+"""Experiment trackers for `finetune --track`: TensorBoard, MLflow and Weights & Biases, one file each.
+
+What is reported is decided in `training` and `commands`. Imports `training` and the packages below it, but no other
+package on its own level.
+"""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.features.extractor import FeatureExtractor
-from tlcli.inference.calibration import probabilities
+from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.metrics import Metrics, Reliability
 from tlcli.storage.files import portable_name
 from tlcli.training.usable_images import UsableImages
@@ -80,14 +80,14 @@ def evaluate_rows(
         calibration: Temperature and prior.
         method: How the images were held out, such as `5-fold`; added to the metrics.
     """
-    samples = [images.split.samples[row] for row in rows]
+    samples = [images.splits.samples[row] for row in rows]
     classes = images.dataset.classes
     labels, predicted = np.array([sample.label for sample in samples]), logits.argmax(axis=1)
-    calibrated = probabilities(logits, calibration.temperature, calibration.log_prior)
+    calibrated = calibrated_probabilities(logits, calibration.temperature, calibration.log_prior)
     metrics = Metrics(classes)
     metrics.update(calibrated, labels, predicted)
     uncalibrated = Reliability()
-    raw = probabilities(logits, 1.0, calibration.log_prior)
+    raw = calibrated_probabilities(logits, 1.0, calibration.log_prior)
     uncalibrated.update(raw[np.arange(len(predicted)), predicted], predicted == labels)
     predictions = [
         {

@@ -27,12 +27,12 @@ from tlcli.storage.files import canonical_json, portable_name
 
 @dataclass(frozen=True, kw_only=True)
 class UsableImages:
-    """The images to train and evaluate on. A row is an image's position in `split`."""
+    """The images to train and evaluate on. A row is an image's position in `splits`."""
 
     dataset: Dataset
     extraction: Extraction
     duplicates: Duplicates
-    split: SplitDataset
+    splits: SplitDataset
     lost: dict[str, str] = field(default_factory=dict)
     """Why an image, by its path, could not be read again during the run. Grows while images are streamed."""
 
@@ -43,29 +43,29 @@ class UsableImages:
 
     def rows(self, split: str) -> list[int]:
         """Return the rows of `train`, `validation` or `test`."""
-        return self.split.indices(split)
+        return self.splits.indices(split)
 
     def readable(self, split: str) -> list[int]:
         """Return the rows of a split whose images were not lost."""
-        return [row for row in self.rows(split) if self.split.samples[row].path not in self.lost]
+        return [row for row in self.rows(split) if self.splits.samples[row].path not in self.lost]
 
     def labels(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
         """Return the class indices of some rows: int64 [len(rows)]."""
-        return np.array([self.split.samples[row].label for row in rows], np.int64)
+        return np.array([self.splits.samples[row].label for row in rows], np.int64)
 
     def paths(self, rows: Sequence[int]) -> list[str]:
         """Return the paths of some rows."""
-        return [self.split.samples[row].path for row in rows]
+        return [self.splits.samples[row].path for row in rows]
 
     def digests(self, rows: Sequence[int]) -> list[bytes]:
         """Return the SHA-256 of the files of some rows."""
-        return [self.split.digests[row] for row in rows]
+        return [self.splits.digests[row] for row in rows]
 
     def content_hash(self) -> str:
         """Return a hash of the images' contents, labels and splits, in order, but not of their names."""
         rows = [
             [digest.hex(), sample.label, sample.split]
-            for digest, sample in zip(self.split.digests, self.split.samples, strict=True)
+            for digest, sample in zip(self.splits.digests, self.splits.samples, strict=True)
         ]
         return hashlib.sha256(canonical_json(rows)).hexdigest()[:16]
 
@@ -121,9 +121,9 @@ def split_usable_images(
     describe_failures(dataset, extraction.failures, report)
     if duplicates.extra or extraction.failures:
         report.note(f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}")
-    split = split_dataset(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=seed)
-    describe_balance(dataset, split, report, balanced=balanced)
-    return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, split=split)
+    splits = split_dataset(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=seed)
+    describe_balance(dataset, splits, report, balanced=balanced)
+    return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, splits=splits)
 
 
 def read_images(dataset: Dataset, network: LoadedBackbone, workers: int) -> Extraction:

@@ -13,7 +13,7 @@ from PIL import Image
 from tlcli.cli.main import run
 from tlcli.commands.predict import predict
 from tlcli.errors import UsageError
-from tlcli.inference.explained_rows import Explained, ExplainedRows, card_name
+from tlcli.inference.explained_rows import ExplainedRow, ExplainedRows, card_name
 from tlcli.settings import ComputeSettings, PredictSettings
 
 NAMES = ["a/1.jpg", "b/1.jpg", "<script>alert(1).jpg", "caf\u00e9 \u65e5\u672c.jpg", "new\nline.jpg", "-rf.jpg"]
@@ -81,9 +81,9 @@ def test_images_that_changed_since_their_row_are_left_out(trained, inbox, tmp_pa
     os.utime(inbox / "-rf.jpg", (1e9, 1e9))  # a file newer than the rows is refused earlier
     command = ["predict", str(trained.run), str(inbox), "--out", str(out), "--explain", str(tmp_path / "why")]
     assert run([*command, "--resume"]) == 0
-    said = capsys.readouterr().err
-    assert "1 image changed since the prediction" in said
-    assert "6 of 9 images explained, 3 skipped" in said
+    output = capsys.readouterr().err
+    assert "1 image changed since the prediction" in output
+    assert "6 of 9 images explained, 3 skipped" in output
     assert not any(line["path"].endswith("-rf.jpg") for line in lines_of(tmp_path / "why"))
     shutil.copy2(tmp_path / "keep.jpg", inbox / "-rf.jpg")
     assert run([*command, "--resume"]) == 0, "the folder of --explain is written again"
@@ -139,9 +139,9 @@ def test_invalid_folders_are_refused_before_anything_is_written(words, why, trai
     before = sorted(tmp_path.rglob("*"))
     inputs = "." if words[:2] == ["--explain", "."] else "inbox"
     assert run(["predict", "RUN", inputs, *words]) == 2
-    said = capsys.readouterr()
-    assert why in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert why in output.err
+    assert output.out == ""
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -182,7 +182,7 @@ def test_json_with_a_list_on_standard_input(trained, inbox, tmp_path, capfdbinar
 
 def test_card_names_are_safe_and_unique():
     paths = ["../../etc/passwd", "a/same.jpg", "b/same.jpg", "..", "x" * 900, "\udcff/\n.jpg", "\u65e5\u672c.jpg"]
-    names = [card_name(Explained(row, path, "cat", 0.5)) for row, path in enumerate(paths, 1)]
+    names = [card_name(ExplainedRow(row, path, "cat", 0.5)) for row, path in enumerate(paths, 1)]
     assert len(set(names)) == len(paths)
     assert all("/" not in name and name.isascii() and name.isprintable() and len(name) < 100 for name in names)
 

@@ -63,7 +63,7 @@ def red_or_blue():
         interpolation="bilinear",
         crop_fraction=1.0,
     )
-    return Backbone(name="red-or-blue", model=RedOrBlue(), input=spec, origin="by hand")
+    return Backbone(name="red-or-blue", model=RedOrBlue(), input=spec, origin="handmade")
 
 
 def spots():
@@ -106,11 +106,11 @@ def test_a_mirrored_image_has_a_mirrored_map(trained, photos):
     from PIL import Image
 
     from tlcli.images.preprocess import fit_image
-    from tlcli.inference.load_network import trained_network
+    from tlcli.inference.load_network import load_network
     from tlcli.runs.run import load_run
 
     run = load_run(trained.run)
-    cam = GradCam(trained_network(run), run.preprocessing, device=CPU)
+    cam = GradCam(load_network(run), run.preprocessing, device=CPU)
     agreements = []
     for label, name in enumerate(run.classes):
         with Image.open(photos / name / "03.jpg") as image:
@@ -149,6 +149,6 @@ def test_a_network_without_maps_is_refused():
             return self.head(self.conv(images).mean((2, 3)) * 0)
 
     backbone = red_or_blue()
-    flat = Backbone(name="flat", model=Flat(), input=backbone.input, origin="by hand")
+    flat = Backbone(name="flat", model=Flat(), input=backbone.input, origin="handmade")
     with pytest.raises(UsageError, match="classes of flat depend on no spatial maps"):
         GradCam(flat, PREPROCESSING, device=CPU)

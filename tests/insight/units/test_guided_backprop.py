@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.zoo import load_backbone
-from tlcli.insight.units.guided_backprop import guided, project
+from tlcli.insight.units.guided_backprop import guided, guided_gradients
 
 INPUTS = torch.tensor([[-4.0, -2.0, -0.5, 0.5, 2.0, 7.0]])
 
@@ -80,7 +80,7 @@ class Weighted(nn.Module):
 @pytest.mark.parametrize(("name", "form"), FORMS)
 def test_negative_gradients_stop_at_every_activation_function(name, form):
     weights = torch.tensor([1.0, 2.0, 3.0, 1.0, -2.0, 5.0])
-    gradient, value, count = project(Weighted(form, weights), INPUTS, lambda y: y.sum(1))
+    gradient, value, count = guided_gradients(Weighted(form, weights), INPUTS, lambda y: y.sum(1))
     expected = [SLOPES[name](x) * max(w, 0) for x, w in zip(INPUTS[0].tolist(), weights.tolist(), strict=True)]
     assert gradient[0].tolist() == pytest.approx(expected, abs=2e-6)
     assert count == 1
@@ -94,7 +94,7 @@ def test_two_layers_match_manual_values():
     second = nn.Linear(2, 1, bias=False)
     second.weight.data = torch.tensor([[2.0, -0.25]])
     network = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
-    gradient, value, count = project(network, torch.tensor([[3.0, 1.0]]), lambda y: y[:, 0])
+    gradient, value, count = guided_gradients(network, torch.tensor([[3.0, 1.0]]), lambda y: y[:, 0])
     assert value.item() == 3.0
     assert count == 2
     # Plain: 2 * (1, -1) - 0.25 * (1, 1). Guided: the second unit's -0.25 is stopped at its ReLU.
@@ -102,7 +102,7 @@ def test_two_layers_match_manual_values():
 
 
 def test_without_activation_functions_gradients_are_plain_and_the_count_is_zero():
-    gradient, _, count = project(Weighted(lambda x: x, torch.tensor([-1.0])), INPUTS, lambda y: y.sum(1))
+    gradient, _, count = guided_gradients(Weighted(lambda x: x, torch.tensor([-1.0])), INPUTS, lambda y: y.sum(1))
     assert count == 0
     assert (gradient == -1).all()
 
@@ -123,6 +123,6 @@ def test_values_are_unchanged(name):
     images = torch.randn(2, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = backbone.model(images)
-    _, values, count = project(backbone.model, images, lambda y: y[:, 0])
+    _, values, count = guided_gradients(backbone.model, images, lambda y: y[:, 0])
     assert values.tolist() == pytest.approx(expected[:, 0].tolist(), rel=1e-3, abs=1e-5)
     assert count > 3

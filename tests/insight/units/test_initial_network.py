@@ -138,6 +138,7 @@ def test_random_weights_are_not_rebuilt_with_another_torch_version(package, show
     assert ("another version of torch" in network.remark) != shown
 
 
+@pytest.mark.slow
 def test_the_bundled_backbone_before_and_after(trained, photos, tmp_path):
     run = rewritten(trained.run, tmp_path / "run", layer=16, changed={"bn2.bias"})
     result, lines = inspect_lines(run, photos, tmp_path / "out", layers=("16", "18"), units=2)

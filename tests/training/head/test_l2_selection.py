@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlcli.inference.calibration import fit_temperature, probabilities
+from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.training.head import l2_selection, standardization
 from tlcli.training.head.l2_selection import L2S, select_folds, select_holdout
 from tlcli.training.head.softmax_regression import balanced_weights, fit_paths
@@ -44,7 +44,7 @@ def test_holdout_returns_what_a_plain_fit_at_its_l2_gives():
     assert np.array_equal(chosen.logits, chosen.head.logits(vx).numpy())
     assert chosen.temperature == fit_temperature(chosen.logits, vy.numpy())
     entry = next(entry for entry in chosen.sweep if entry["l2"] == chosen.l2)
-    likelihood = probabilities(chosen.logits, chosen.temperature)[np.arange(60), vy.numpy()]
+    likelihood = calibrated_probabilities(chosen.logits, chosen.temperature)[np.arange(60), vy.numpy()]
     assert entry["loss"] == pytest.approx(-np.log(likelihood).mean(), rel=1e-5)
     assert entry["accuracy"] == pytest.approx((chosen.logits.argmax(axis=1) == vy.numpy()).mean())
 
@@ -95,7 +95,7 @@ def test_labels_without_meaning_give_chance_out_of_fold():
     y = torch.from_numpy(rng.permutation(np.arange(200) % 2))
     chosen = select_folds((x, y), rng.integers(5, size=200), classes=2)
     assert abs((chosen.logits.argmax(axis=1) == y.numpy()).mean() - 0.5) < 0.12
-    confidence = probabilities(chosen.logits, chosen.temperature).max(axis=1)
+    confidence = calibrated_probabilities(chosen.logits, chosen.temperature).max(axis=1)
     assert confidence.mean() < 0.65
 
 
@@ -133,7 +133,7 @@ def test_a_class_a_fold_never_saw_does_not_spoil_the_temperature():
 def test_five_images_a_class_work(classes):
     x, y = blobs(5 * classes, classes=classes, features=1280)
     chosen = select_folds((x, y), np.random.default_rng(0).integers(5, size=5 * classes), classes=classes)
-    likelihood = probabilities(chosen.logits, chosen.temperature)
+    likelihood = calibrated_probabilities(chosen.logits, chosen.temperature)
     assert np.isfinite(likelihood).all()
     assert likelihood.max() < 1
 
@@ -186,7 +186,7 @@ def test_balanced_labels_keep_confidence_true_to_the_frequencies():
     assert plain.log_prior is None
     features, labels = sample(5000)
     logits = chosen.head.logits(features).numpy()
-    shares = probabilities(logits, chosen.temperature, chosen.log_prior)
+    shares = calibrated_probabilities(logits, chosen.temperature, chosen.log_prior)
     said_rare = logits.argmax(axis=1) == 1
     assert said_rare.mean() > 2 * (plain.head.logits(features).numpy().argmax(axis=1) == 1).mean()
     assert abs(shares[:, 1].mean() - labels.float().mean().item()) < 0.02

@@ -17,7 +17,7 @@ from tlcli.features.backbone import open_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
-from tlcli.settings.augmentation import FROM_SCRATCH, Augmentation
+from tlcli.settings.augmentation import FROM_SCRATCH_AUGMENTATION, Augmentation
 from tlcli.training.tail import checkpoints
 from tlcli.training.tail.depths import AUGMENTED_FROM, candidate_depths
 
@@ -159,18 +159,20 @@ def test_resuming_at_another_depth_is_refused(photos, tmp_path):
         train(deeper, tmp_path / "run")
 
 
-def test_auto_tries_only_all_and_none_if_a_network_cannot_be_cut(photos, tmp_path):
-    """twins cannot be traced."""
+@pytest.mark.slow
+def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tmp_path):
+    """twins can't be traced."""
     settings = settings_for(photos, tmp_path, backbone="twins_svt_small", epochs=1)
     settings = replace(settings, network=replace(settings.network, size=32))
     classifier = train(settings, tmp_path / "run")
     assert [row["freeze"] for row in classifier.training["tried"]] == ["all", "none"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "first", "last"),
     [
-        (None, None, FROM_SCRATCH),
+        (None, None, FROM_SCRATCH_AUGMENTATION),
         (Augmentation(), Augmentation(), Augmentation()),
     ],
 )
@@ -185,8 +187,9 @@ def test_auto_augments_only_long_tails_by_default(photos, tmp_path, asked, first
     assert all(row["augmentation"] == last.to_json() for row in deep)
 
 
-def test_a_nan_loss_leaves_the_best_weights(photos, tmp_path):
-    """A network without normalization, and a learning rate at which it diverges."""
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_leaves_the_best_weights(photos, tmp_path):
+    """A network without norms, and a learning rate at which it bursts."""
     settings = settings_for(photos, tmp_path, freeze="none", backbone="test_nfnet", epochs=12, learning_rate=10.0)
     settings = replace(settings, network=replace(settings.network, size=32))
     classifier = train(settings, tmp_path / "run")

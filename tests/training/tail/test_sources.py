@@ -75,7 +75,7 @@ def images_of(paths, digests):
     samples = tuple(Sample(path=path, label=0, split="train", group=None) for path in paths)
     split = SplitDataset(samples=samples, digests=tuple(digests), cross_validated=False)
     extraction = Extraction(digests=list(digests))
-    return UsableImages(dataset=None, extraction=extraction, duplicates=None, split=split)
+    return UsableImages(dataset=None, extraction=extraction, duplicates=None, splits=split)
 
 
 @pytest.fixture

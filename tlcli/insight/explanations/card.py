@@ -145,7 +145,7 @@ def _draw_classes(pen: ImageDraw.ImageDraw, corner: Pair, ranking: Sequence[tupl
     """Draw a row for each class: its name, its confidence, and a bar."""
     left, top = corner
     for rank, (name, confidence) in enumerate(ranking):
-        text, size = _percent(confidence), 17 if rank else 20
+        text, size = _format_confidence(confidence), 17 if rank else 20
         baseline = top + 18
         width = text_width(text, size)
         draw_text(pen, (left, baseline), shorten_text(name, size, COLUMN - width - 14), INK, size)
@@ -181,6 +181,6 @@ def _notes(placement: Placement, heat: Floats, label: str) -> list[str]:
     return lines
 
 
-def _percent(share: float) -> str:
+def _format_confidence(share: float) -> str:
     """Format a confidence; never as 100 % unless it is 1."""
     return "> 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"

@@ -19,8 +19,8 @@ from tlcli.images.batch import stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Placement
 from tlcli.images.worker import DecodedImage, DecodeOptions
-from tlcli.inference.explained_rows import INDEX, Explained, ExplainedRows, card_name
-from tlcli.inference.load_network import trained_network
+from tlcli.inference.explained_rows import EXPLANATION_INDEX, ExplainedRow, ExplainedRows, card_name
+from tlcli.inference.load_network import load_network
 from tlcli.inference.predictor import Predictor, ranked
 from tlcli.insight.explanations.card import draw_card
 from tlcli.insight.explanations.gradcam import GradCam
@@ -59,7 +59,7 @@ class Explainer:
         self._workers = compute.worker_count()
         device = pick_device(compute.device)
         self._batch_size = min(pick_batch_size(compute.batch_size, device), MAX_BATCH_SIZE)
-        self._cam = GradCam(trained_network(run), run.preprocessing, device=device, warn=report.warn)
+        self._cam = GradCam(load_network(run), run.preprocessing, device=device, warn=report.warn)
 
     def write(self, folder: Path, selection: ExplainedRows, predictor: Predictor) -> int:
         """Write a card for each row, and the index.
@@ -77,7 +77,7 @@ class Explainer:
         preprocessing = self._run.preprocessing
         images = 0
         with (
-            (folder / INDEX).open("w", encoding="utf8", errors="backslashreplace") as index,
+            (folder / EXPLANATION_INDEX).open("w", encoding="utf8", errors="backslashreplace") as index,
             ImageLoader(DecodeOptions(preprocessing=preprocessing), workers=self._workers) as loader,
             self._report.task("Explain", len(rows)) as advance,
         ):
@@ -94,7 +94,10 @@ class Explainer:
         return images
 
     def _write_cards(
-        self, folder: Path, batch: Sequence[tuple[Explained, DecodedImage, UprightImage | None]], predictor: Predictor
+        self,
+        folder: Path,
+        batch: Sequence[tuple[ExplainedRow, DecodedImage, UprightImage | None]],
+        predictor: Predictor,
     ) -> Iterator[dict[str, Any]]:
         """Write the cards of a batch, and yield their lines of the index."""
         unchanged = [
@@ -108,8 +111,8 @@ class Explainer:
         labels = [self._run.classes.index(row.label) for row, _, _ in unchanged]
         probabilities = np.concatenate(
             [
-                predictor.probabilities(predictor.network.run(pixels[start : start + predictor.network.batch_size]))
-                for start in range(0, len(pixels), predictor.network.batch_size)
+                predictor.probabilities(predictor.model.run(pixels[start : start + predictor.model.batch_size]))
+                for start in range(0, len(pixels), predictor.model.batch_size)
             ]
         )
         maps = self._cam.maps(pixels, labels)
@@ -125,7 +128,7 @@ class Explainer:
             yield self._line(row, name, ranking, upright.placement)
 
     def _line(
-        self, row: Explained, name: str, ranking: Sequence[tuple[str, float]], placement: Placement
+        self, row: ExplainedRow, name: str, ranking: Sequence[tuple[str, float]], placement: Placement
     ) -> dict[str, Any]:
         return {
             "row": row.row,

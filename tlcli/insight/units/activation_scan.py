@@ -65,7 +65,7 @@ def scan_activations(
         report.task("Scan", len(paths)) as advance,
     ):
         images = _DistinctImages(loader, paths, advance)
-        batches = _batches(images, size, network.preprocessing.shape)
+        batches = _image_batches(images, size, network.preprocessing.shape)
         for values in map_padded(runner, batches, size):
             indices = np.array([images.pending.popleft() for _ in values], np.int64)
             for top, part in zip(tops, np.split(values, boundaries, axis=1), strict=True):
@@ -116,7 +116,7 @@ class _DistinctImages:
                 yield image.pixels
 
 
-def _batches(pixels: Iterable[bytes], size: int, shape: tuple[int, int, int]) -> Iterator[Pixels]:
+def _image_batches(pixels: Iterable[bytes], size: int, shape: tuple[int, int, int]) -> Iterator[Pixels]:
     """Group images into batches, uint8 [B, H, W, C], of up to `size` images."""
     batch: list[bytes] = []
     for image in pixels:

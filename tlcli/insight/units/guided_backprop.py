@@ -153,7 +153,7 @@ def guided(model: nn.Module) -> Iterator[_GuidedMode]:
             module.__dict__.pop("forward", None)
 
 
-def project(network: nn.Module, images: Tensor, pick: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor, int]:
+def guided_gradients(network: nn.Module, images: Tensor, pick: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor, int]:
     """Compute the guided gradient of one value per image with respect to the image.
 
     Args:

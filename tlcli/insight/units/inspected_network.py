@@ -17,7 +17,7 @@ from tlcli.errors import UsageError
 from tlcli.features.network import make_preprocessing
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing
-from tlcli.inference.load_network import trained_network
+from tlcli.inference.load_network import load_network
 from tlcli.insight.activation_taps import ActivationTap
 from tlcli.insight.units.initial_network import rebuild_initial_network
 from tlcli.insight.units.tapped_network import tapped_network
@@ -115,7 +115,7 @@ def _prepare(model: nn.Module, device: torch.device) -> None:
 
 
 def _of_run(run: Run, network: str, device: torch.device) -> InspectedNetwork:
-    backbone = trained_network(run)
+    backbone = load_network(run)
     initial = rebuild_initial_network(run, backbone)
     for model in (backbone.model, initial.model):
         if model is not None:

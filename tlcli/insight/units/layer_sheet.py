@@ -73,8 +73,8 @@ class LayerSheet:
         width = 2 * MARGIN + self._columns * (self._cell[0] + self._gap) - self._gap
         self.image = Image.new("RGB", (width, MARGIN + TITLE + rows * (self._cell[1] + GAP) - GAP + MARGIN), BACKGROUND)
         pen = ImageDraw.Draw(self.image)
-        pen.text((MARGIN, MARGIN), layer_title(tap), INK, _font(26))
-        pen.text((MARGIN, MARGIN + 36), layer_facts(tap), PALE, _font(16))
+        pen.text((MARGIN, MARGIN), layer_title(tap), INK, ImageFont.load_default(26))
+        pen.text((MARGIN, MARGIN + 36), layer_facts(tap), PALE, ImageFont.load_default(16))
         self._pasted = 0
 
     def add(self, number: int, panels: Sequence[PatchGrids]) -> None:
@@ -87,11 +87,11 @@ class LayerSheet:
         row, column = divmod(self._pasted, self._columns)
         left = MARGIN + column * (self._cell[0] + self._gap)
         top = MARGIN + TITLE + row * (self._cell[1] + GAP)
-        pen = ImageDraw.Draw(self.image)
-        pen.text((left, top), f"unit {number}", INK, _font(17))
+        pen, font = ImageDraw.Draw(self.image), ImageFont.load_default(14)
+        pen.text((left, top), f"unit {number}", INK, ImageFont.load_default(17))
         for grids in panels:
             text = selectivity_caption(grids)
-            pen.text((left + PANEL - _font(14).getlength(text), top + 2), text, PALE, _font(14))
+            pen.text((left + PANEL - font.getlength(text), top + 2), text, PALE, font)
             self._paste(grids.patches, left, top + CAPTION, grids.ranks)
             self._paste(grids.projections, left + GRID + GRID_GAP, top + CAPTION, grids.ranks)
             left += PANEL + GAP
@@ -103,7 +103,3 @@ class LayerSheet:
             row, column = divmod(rank - 1, GRID_SIDE)
             tile = grid.crop((column * TILE, row * TILE, (column + 1) * TILE, (row + 1) * TILE))
             self.image.paste(tile, (left + column * (TILE + TILE_GAP), top + row * (TILE + TILE_GAP)))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

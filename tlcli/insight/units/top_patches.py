@@ -23,7 +23,7 @@ from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.insight.activation_taps import ActivationTap
 from tlcli.insight.receptive_boxes import Box
-from tlcli.insight.units.guided_backprop import project
+from tlcli.insight.units.guided_backprop import guided_gradients
 from tlcli.insight.units.inspected_network import InspectedNetwork
 from tlcli.insight.units.top_activations import TopActivations
 from tlcli.progress import Reporter
@@ -172,7 +172,7 @@ class TopPatches:
             heats.append(own.detach())
             return own.flatten(1).max(1).values
 
-        gradient, _, activations = project(tapped, images, pick)
+        gradient, _, activations = guided_gradients(tapped, images, pick)
         if not activations and tap.layer.name not in self.unguided:
             self.unguided.append(tap.layer.name)
         return list(

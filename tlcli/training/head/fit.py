@@ -93,7 +93,7 @@ def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balan
     features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
     labels = torch.from_numpy(np.tile(images.labels(train), views + 1))
     with network.report.task("Head", len(L2S), "fits") as advance:
-        if images.split.cross_validated:
+        if images.splits.cross_validated:
             fitted = select_folds(
                 (features, labels),
                 np.tile(_folds(images, train, seed), views + 1),
@@ -123,7 +123,7 @@ def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balan
 
 def _folds(images: UsableImages, train: Sequence[int], seed: int) -> list[int]:
     """Return the fold of each training image."""
-    keys = group_keys([images.split.samples[row] for row in train], images.digests(train))
+    keys = group_keys([images.splits.samples[row] for row in train], images.digests(train))
     if len(set(keys)) < 2:
         raise DataError(
             f"all images of {images.dataset.root} are copies of one image, or in one group of --group-by, so none can "

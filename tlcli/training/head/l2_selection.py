@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlcli.inference.calibration import fit_temperature, probabilities
+from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.progress import Advance
 from tlcli.training.head.softmax_regression import SoftmaxHead, balanced_weights, fit_paths
 from tlcli.training.head.standardization import Rows, read_blocks
@@ -220,7 +220,7 @@ def _sweep(
     for l2, logits in zip(L2S, tries, strict=False):
         scores = logits[counted]
         temperature = fit_temperature(scores, truth, log_prior)
-        likelihood = probabilities(scores, temperature, log_prior)[np.arange(len(truth)), truth]
+        likelihood = calibrated_probabilities(scores, temperature, log_prior)[np.arange(len(truth)), truth]
         loss = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
         accuracy = float((scores.argmax(axis=1) == truth).mean())
         sweep.append({"l2": l2, "temperature": temperature, "loss": loss, "accuracy": accuracy})

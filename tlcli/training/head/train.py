@@ -37,7 +37,7 @@ def train_head(
     view_seconds = cache_views(extractor, images, views) if views else 0.0
     fitted = fit_head(extractor, images, views=views, balance=balance, seed=seed)
     calibration = Calibration(fitted.temperature, fitted.log_prior)
-    held_out, test = images.rows("train" if images.split.cross_validated else "validation"), images.rows("test")
+    held_out, test = images.rows("train" if images.splits.cross_validated else "validation"), images.rows("test")
     test_logits = processes.from_first(lambda: _test_logits(extractor, images, fitted))
     return Classifier(
         extractor=extractor,

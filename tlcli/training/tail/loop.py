@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tlcli.errors import ArtifactError, DataError
-from tlcli.interrupts import unbroken
+from tlcli.interrupts import defer_interrupts
 from tlcli.training.tail.batches import Source, batches_of, to_device
 from tlcli.training.tail.gradients import gradients_class
 from tlcli.training.tail.optimizer import make_optimizer, schedule, set_learning_rate
@@ -174,7 +174,7 @@ class TailTrainer:
         before, waited, mark = state.seconds, train.waited - state.waited, time.monotonic()
         for rows, inputs in train.load([self._gradients.own_part(batch) for batch in batches[state.step :]], number):
             step = before_it + state.step
-            with unbroken():
+            with defer_interrupts():
                 self.resumable = False
                 images = self._gradients.total(len(rows))
                 if images > 1:  # otherwise the other images vanished since the run began
@@ -187,7 +187,7 @@ class TailTrainer:
             save()
         self._gradients.synchronize_buffers()
         result = self.evaluate()
-        with unbroken():
+        with defer_interrupts():
             self._end_epoch(result, rate_at(before_it + len(batches) - 1))
 
     def _end_epoch(self, result: ValidationResult, rate: float) -> None:

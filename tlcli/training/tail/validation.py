@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tlcli import processes
 from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.errors import DataError
-from tlcli.inference.calibration import fit_temperature, probabilities
+from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.training.tail.batches import Source, to_device
 
 BATCH_SIZE = 32
@@ -52,7 +52,7 @@ def validate(
     if not np.isfinite(logits).all():
         return ValidationResult(logits=logits, temperature=1.0, losses=np.full(len(labels), np.inf), accuracy=0.0)
     temperature = fit_temperature(logits, labels, log_prior)
-    likelihoods = probabilities(logits, temperature, log_prior)[np.arange(len(labels)), labels]
+    likelihoods = calibrated_probabilities(logits, temperature, log_prior)[np.arange(len(labels)), labels]
     return ValidationResult(
         logits=logits,
         temperature=temperature,

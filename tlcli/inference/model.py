@@ -1,0 +1,98 @@
+"""Which model runs a run's network: ONNX Runtime if the run has an ONNX file and the CPU is used, otherwise torch.
+
+Importing this module does not import torch. Shapes: B images of H x W pixels with C channels in a batch, k classes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tlcli.engines.onnx_session import OnnxSession, UnloadableError
+from tlcli.errors import UsageError
+from tlcli.progress import Reporter
+from tlcli.runs.directory import ONNX_FILE
+from tlcli.runs.run import Run
+from tlcli.settings import ComputeSettings
+
+ONNX_BATCH_SIZE = 4
+"""Images per batch for ONNX Runtime, which processes them one by one."""
+GPU_DRIVERS = ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll")
+"""Driver libraries of the GPUs that torch calls CUDA devices."""
+
+Pixels = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+
+
+class Model(Protocol):
+    """A run's network: pixels uint8 [B, H, W, C] to logits float32 [B, k]."""
+
+    batch_size: int
+    name: str
+    """Device, precision, and engine, for messages."""
+
+    def run(self, pixels: Pixels) -> Logits:
+        """Return the logits of a batch."""
+
+    def map(self, batches: Iterable[Pixels]) -> Iterator[Logits]:
+        """Call `run` on each batch in the background, and yield the results in order."""
+
+
+class OnnxModel(OnnxSession):
+    """A run's network in ONNX Runtime.
+
+    Args:
+        content: The bytes of the ONNX file.
+        batch_size: Images per batch; None means `ONNX_BATCH_SIZE`.
+    """
+
+    name = "cpu, fp32, ONNX Runtime"
+
+    def __init__(self, content: bytes, batch_size: int | None) -> None:
+        super().__init__(content)
+        self.batch_size = batch_size or ONNX_BATCH_SIZE
+
+
+def open_model(run: Run, compute: ComputeSettings, report: Reporter) -> Model:
+    """Open a run's network in ONNX Runtime if the run has an ONNX file and the CPU is used, otherwise in torch.
+
+    Raises:
+        UsageError: `--engine onnx` was given, and the run has no loadable ONNX file or the device is not the CPU.
+        ArtifactError: The weights don't fit the architecture.
+        MachineError: The device is missing.
+    """
+    required = compute.engine == "onnx"
+    has_onnx = ONNX_FILE in run.info["files"]
+    if required and not has_onnx:
+        raise UsageError(
+            f"--engine onnx: {run.directory} has no {ONNX_FILE}: it was trained with --engine torch or in bf16, or its "
+            "network can't be exported. Use --engine torch."
+        )
+    on_cpu = compute.device == "cpu" or (compute.device == "auto" and (required or not has_gpu_driver()))
+    if required and not on_cpu:
+        raise UsageError(f"--engine onnx runs on a CPU, not on {compute.device}. Use --engine torch.")
+    if has_onnx and on_cpu and compute.engine != "torch":
+        try:
+            return OnnxModel(run.content(ONNX_FILE), compute.batch_size)
+        except UnloadableError as error:
+            if required:
+                raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
+            report.note(f"Engine    torch: {error}")
+    from tlcli.inference.torch_model import TorchModel
+
+    return TorchModel(run, compute, report)
+
+
+def has_gpu_driver() -> bool:
+    """Return whether a GPU driver is installed, without torch, which takes seconds to import."""
+    for name in GPU_DRIVERS:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
