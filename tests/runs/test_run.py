@@ -1,4 +1,4 @@
-"""The run directory: whole or refused."""
+"""Runs: written completely, and refused if anything in them was changed."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def run(tmp_path, info):
     return tmp_path / "run"
 
 
-def test_a_run_comes_back(run, small):
+def test_write_and_load(run, small):
     loaded = load_run(run)
     assert loaded.classes == ("cat", "dög")
     assert loaded.preprocessing == small
@@ -77,7 +77,7 @@ def test_a_run_comes_back(run, small):
     assert all(torch.equal(weights[name], WEIGHTS[name]) for name in WEIGHTS)
 
 
-def test_the_files_of_a_run_can_be_read_by_others(run):
+def test_files_are_readable_without_tlcli(run):
     assert sorted(path.name for path in run.iterdir()) == [
         "config.json",
         "metrics.jsonl",
@@ -93,12 +93,12 @@ def test_the_files_of_a_run_can_be_read_by_others(run):
     assert json.loads((run / "config.json").read_text())["architecture"] == "tiny"
 
 
-def test_a_run_may_move(run, tmp_path):
+def test_a_run_can_be_moved(run, tmp_path):
     run.rename(tmp_path / "elsewhere")
     assert load_run(tmp_path / "elsewhere").classes == ("cat", "dög")
 
 
-def test_what_a_person_adds_to_a_run_does_no_harm(run):
+def test_additional_files_are_ignored(run):
     (run / "notes.txt").write_text("the good one")
     assert load_run(run).layer == 3
 
@@ -115,7 +115,7 @@ def test_what_a_person_adds_to_a_run_does_no_harm(run):
         "splits.parquet",
     ],
 )
-def test_a_changed_byte_or_length_of_any_file_is_refused(run, name):
+def test_a_changed_byte_or_length_is_refused(run, name):
     path = run / name
     whole = path.read_bytes()
     draw = random.Random(name)
@@ -133,7 +133,7 @@ def test_a_changed_byte_or_length_of_any_file_is_refused(run, name):
     load_run(run)
 
 
-def test_any_changed_bit_of_run_json_is_refused_or_says_the_same(run):
+def test_a_changed_bit_of_run_json_is_refused_or_harmless(run):
     path = run / "run.json"
     whole = path.read_bytes()
     before, refused = load_run(run).info, 0
@@ -150,15 +150,15 @@ def test_any_changed_bit_of_run_json_is_refused_or_says_the_same(run):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "report.html"])
-def test_a_missing_file_is_named(run, name):
+def test_the_error_names_the_missing_file(run, name):
     (run / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name} is missing"):
         load_run(run)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "splits.parquet", "model.onnx"])
-def test_a_run_that_another_takes_the_place_of_is_not_mixed_with_it(run, info, name):
-    """As `finetune --overwrite` does while a command that opened the run before still reads its list of images."""
+def test_a_run_overwritten_after_loading_is_not_mixed_with_the_new_one(run, info, name):
+    """`finetune --overwrite` may finish while a command that loaded the old run still lists its images."""
     opened = load_run(run)
     read = {"model.safetensors": opened.weights, "splits.parquet": opened.splits}.get(
         name, lambda: opened.content(name)
@@ -175,7 +175,7 @@ def test_a_run_that_another_takes_the_place_of_is_not_mixed_with_it(run, info, n
         read()
 
 
-def test_what_is_no_run_says_so(tmp_path, run):
+def test_other_directories_and_unfinished_runs_are_refused(tmp_path, run):
     with pytest.raises(ArtifactError, match="not a directory"):
         load_run(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match="not a directory"):
