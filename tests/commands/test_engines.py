@@ -37,14 +37,14 @@ def features_of(photos, folder, *, cache, **compute):
         compute=ComputeSettings(workers=1, **compute),
         cache=CacheSettings(directory=cache),
     )
-    said = cache_features(settings)
-    return np.array(pq.read_table(settings.export)["feature"].to_pylist()), said
+    result = cache_features(settings)
+    return np.array(pq.read_table(settings.export)["feature"].to_pylist()), result
 
 
 def test_features_agree_and_share_a_cache(photos, tmp_path):
     plain, _ = features_of(photos, tmp_path / "torch", cache=tmp_path / "one", engine="torch")
-    onnx, said = features_of(photos, tmp_path / "onnx", cache=tmp_path / "two", engine="onnx")
-    assert said["computed"] == len(onnx)
+    onnx, result = features_of(photos, tmp_path / "onnx", cache=tmp_path / "two", engine="onnx")
+    assert result["computed"] == len(onnx)
     cosine = (plain * onnx).sum(1) / np.linalg.norm(plain, axis=1) / np.linalg.norm(onnx, axis=1)
     assert cosine.min() >= 0.9999
     _, again = features_of(photos, tmp_path / "again", cache=tmp_path / "two", engine="torch")

@@ -192,8 +192,8 @@ def test_onnx_accepts_any_batch_size(exports, trained, photos):
 def test_exports_contain_no_local_paths(exports, place):
     for file in (path for path in place.rglob("*") if path.is_file() and path.suffix != ".jpg"):
         content = file.read_bytes()
-        for where in (timm.__file__, torch.__file__, command.__file__):
-            assert str(Path(where).parent).encode() not in content, file
+        for source in (timm.__file__, torch.__file__, command.__file__):
+            assert str(Path(source).parent).encode() not in content, file
 
 
 def test_gray_images_unusual_names_and_a_prior(gray, tmp_path, monkeypatch, capsys):
@@ -277,9 +277,9 @@ def test_an_export_that_differs_is_not_written(form, trained, gray, tmp_path, mo
     monkeypatch.setattr(owner, name, with_changed_weight(getattr(owner, name)))
     run = trained.run if form == "timm" else gray
     assert tlcli(["export", str(run), "--format", form, "--json", "--workers", "1"]) == 4
-    said = json.loads(capfd.readouterr().out)["error"]
-    assert said["kind"] == "artifact"
-    assert "at most 0.0001 is accepted. Nothing was written." in said["message"]
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert error["kind"] == "artifact"
+    assert "at most 0.0001 is accepted. Nothing was written." in error["message"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -299,9 +299,9 @@ def test_an_export_failure_is_reported_in_one_line(gray, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.export, "export", fail)
     assert tlcli(["export", str(gray), "--format", "onnx"]) == 4
-    said = capsys.readouterr().err
-    assert "any number of images (RuntimeError: data-dependent). Nothing was written." in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "any number of images (RuntimeError: data-dependent). Nothing was written." in message
+    assert "Traceback" not in message
     assert list(tmp_path.iterdir()) == []
 
 
