@@ -74,8 +74,8 @@ def open_part_folder(out: Path, content: dict[str, Any], *, replace: bool, repor
         found = read_sealed(out / INDEX, "a folder of predictions", form=FORMAT)
         if changed := sorted(name for name, value in content.items() if found.get(name) != value):
             raise ArtifactError(
-                f"{out} was started with different inputs or options ({', '.join(changed)}). Repeat the original command, "
-                "or start over with --overwrite.",
+                f"{out} was started with different inputs or options ({', '.join(changed)}). Repeat the original "
+                "command, or start over with --overwrite.",
                 path=out,
             )
         yield

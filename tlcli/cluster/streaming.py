@@ -75,8 +75,8 @@ def _answers(
         if not type(error).__module__.startswith("ray."):
             raise
         raise MachineError(
-            f"the Ray cluster failed ({first_line(error)}). If its memory is short, use fewer workers with more --cores each, "
-            "or a smaller --part-size."
+            f"the Ray cluster failed ({first_line(error)}). If memory is short, use fewer workers with more --cores "
+            "each, or a smaller --part-size."
         ) from error
 
 
@@ -91,17 +91,18 @@ class _WorkerSetup:
     version: str
 
     def apply(self) -> None:
-        """Limit the cores, and change to the driver's working directory, so that relative paths name the same files."""
+        """Limit the cores, and change to the driver's working directory, on which relative paths depend."""
         if self.version != __version__:
             raise MachineError(
-                f"this machine has tlcli {__version__}, the driver {self.version}. Install the same version on all machines."
+                f"this machine has tlcli {__version__}, the driver {self.version}. Install the same everywhere."
             )
         limit_cores(self.cores)
         try:
             os.chdir(self.directory)
         except OSError as error:
             raise MachineError(
-                f"this machine has no folder {self.directory} ({error.strerror}). Start tlcli in a folder that all machines share.",
+                f"this machine has no folder {self.directory} ({error.strerror}). Start tlcli in a folder that all "
+                "machines share.",
                 path=self.directory,
             ) from error
 

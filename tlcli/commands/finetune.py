@@ -24,13 +24,13 @@ from tlcli.runs.directory import (
     CHECKPOINTS,
     FILES,
     RUN_FILE,
-    begun_by,
-    begun_name,
-    begun_run,
-    check_out,
+    check_run_output,
     free_name,
     new_run,
-    recover,
+    recover_run,
+    unfinished_job,
+    unfinished_name,
+    unfinished_run,
 )
 from tlcli.runs.provenance import data_fingerprint, settings_to_json, versions
 from tlcli.runs.run import load_run
@@ -124,13 +124,13 @@ def _begin(
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     if settings.resume:
-        recover(out)
-    begun = begun_run(out) if settings.resume else None
+        recover_run(out)
+    begun = unfinished_run(out) if settings.resume else None
     if begun is not None:
         refuse_other(begun / CHECKPOINTS, settings_to_json(settings))
     elif settings.resume and (out / RUN_FILE).exists():
         return settings, out, None
-    check_out(out, overwrite=settings.overwrite or settings.resume)
+    check_run_output(out, overwrite=settings.overwrite or settings.resume)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     _check_split(settings, dataset)
     describe_dataset(dataset, report)
@@ -140,12 +140,12 @@ def _begin(
 def _gone_on_with(settings: FinetuneSettings) -> FinetuneSettings:
     """What torchrun means by the same command line once more: go on, also where the user said to replace a run."""
     job, restarts = processes.launched().job, processes.launched().restarts
-    out = settings.out or (begun_name(settings.data, job) if job or restarts else None)
+    out = settings.out or (unfinished_name(settings.data, job) if job or restarts else None)
     if isinstance(out, Url):
         return replace(settings, resume=True, overwrite=False) if restarts else settings
-    if out is None or (begun_by(out) != job if job else not restarts):
+    if out is None or (unfinished_job(out) != job if job else not restarts):
         return settings
-    resume = begun_run(out) is not None or not settings.overwrite
+    resume = unfinished_run(out) is not None or not settings.overwrite
     return replace(settings, out=out, resume=resume, overwrite=not resume)
 
 

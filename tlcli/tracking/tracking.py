@@ -13,7 +13,7 @@ from tlcli.errors import ArtifactError, MachineError, TlcliError
 from tlcli.progress import Reporter
 from tlcli.storage.files import read_sealed, sealed, write_json
 from tlcli.storage.urls import Location
-from tlcli.tracking.tracker import Tracker, curve_points, metrics_of, flatten, resolved_settings
+from tlcli.tracking.tracker import Tracker, curve_points, flatten, metrics_of, resolved_settings
 
 FORMAT = 1
 """Version of `MEMORY`."""
