@@ -1,4 +1,4 @@
-"""What runs the frozen network makes no difference but in time."""
+"""Engines differ in speed only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NETWORK = NetworkSettings(size=64)
 
 
 def features_of(photos, folder, *, cache, **compute):
-    """The exported features, and what cache-features said."""
+    """Return the exported features, and the result of cache-features."""
     folder.mkdir()
     settings = CacheFeaturesSettings(
         data=photos,
@@ -37,14 +37,14 @@ def features_of(photos, folder, *, cache, **compute):
         compute=ComputeSettings(workers=1, **compute),
         cache=CacheSettings(directory=cache),
     )
-    said = cache_features(settings)
-    return np.array(pq.read_table(settings.export)["feature"].to_pylist()), said
+    result = cache_features(settings)
+    return np.array(pq.read_table(settings.export)["feature"].to_pylist()), result
 
 
 def test_features_agree_and_share_a_cache(photos, tmp_path):
     plain, _ = features_of(photos, tmp_path / "torch", cache=tmp_path / "one", engine="torch")
-    onnx, said = features_of(photos, tmp_path / "onnx", cache=tmp_path / "two", engine="onnx")
-    assert said["computed"] == len(onnx)
+    onnx, result = features_of(photos, tmp_path / "onnx", cache=tmp_path / "two", engine="onnx")
+    assert result["computed"] == len(onnx)
     cosine = (plain * onnx).sum(1) / np.linalg.norm(plain, axis=1) / np.linalg.norm(onnx, axis=1)
     assert cosine.min() >= 0.9999
     _, again = features_of(photos, tmp_path / "again", cache=tmp_path / "two", engine="torch")
@@ -52,7 +52,7 @@ def test_features_agree_and_share_a_cache(photos, tmp_path):
 
 
 @pytest.mark.parametrize("freeze", [pytest.param("all", marks=pytest.mark.slow), "blocks.3"])
-def test_runs_agree_and_say_what_they_were_made_by(photos, tmp_path, freeze):
+def test_runs_agree_and_record_their_engine(photos, tmp_path, freeze):
     infos = {}
     for name in ("torch", "onnx"):
         infos[name] = finetune(
@@ -82,7 +82,7 @@ def test_runs_agree_and_say_what_they_were_made_by(photos, tmp_path, freeze):
     assert labels["onnx"]
 
 
-def test_auto_takes_onnx_where_there_are_many_images(photos, tmp_path, monkeypatch):
+def test_auto_chooses_onnx_for_many_images(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "MIN_IMAGES_FOR_ONNX", 10)
     features_of(photos, tmp_path / "many", cache=tmp_path / "cache")
     (export,) = (tmp_path / "cache").glob("*/prefix-*.onnx")
@@ -90,7 +90,7 @@ def test_auto_takes_onnx_where_there_are_many_images(photos, tmp_path, monkeypat
     assert listed.bytes > export.stat().st_size
 
 
-def test_nothing_frozen_is_nothing_to_export(photos, tmp_path, monkeypatch):
+def test_without_frozen_layers_no_prefix_is_exported(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "MIN_IMAGES_FOR_ONNX", 10)
     settings = FinetuneSettings(
         data=photos,
@@ -104,7 +104,7 @@ def test_nothing_frozen_is_nothing_to_export(photos, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.rglob("*.onnx")] == ["model.onnx"], "the whole network, for predict"
 
 
-def test_auto_falls_back_and_a_choice_does_not(photos, tmp_path, monkeypatch):
+def test_auto_falls_back_to_torch_but_an_explicit_engine_does_not(photos, tmp_path, monkeypatch):
     def no_export(*_):
         raise onnx_export.ExportError("torch cannot export it")
 

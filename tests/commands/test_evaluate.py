@@ -1,4 +1,4 @@
-"""evaluate: which images it judges, and by which rules."""
+"""evaluate: which split is chosen, and how classes and failed images are counted."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tlcli.settings import CacheSettings, EvaluateSettings, FinetuneSettings, Ne
 
 
 class Warnings(Silent):
-    """Keeps the warnings."""
+    """A reporter that records warnings."""
 
     def __init__(self):
-        self.said = []
+        self.messages = []
 
     def warn(self, text):
-        self.said.append(text)
+        self.messages.append(text)
 
 
 def copy_part(photos, target, chosen):
@@ -30,15 +30,15 @@ def copy_part(photos, target, chosen):
             shutil.copy(path, target / folder.name)
 
 
-def test_images_that_were_trained_on_are_said_to_be(photos, trained):
+def test_warns_about_training_images(photos, trained):
     report = Warnings()
     result = evaluate(EvaluateSettings(run=trained.run, data=photos), report)
     assert result["split"] == "all"
     assert result["images"] == 45
-    assert any("trained on" in text for text in report.said)
+    assert any("trained on" in text for text in report.messages)
 
 
-def test_other_images_are_judged_all_without_a_word(photos, trained, tmp_path):
+def test_other_data_is_evaluated_without_a_warning(photos, trained, tmp_path):
     copy_part(photos, tmp_path / "other", slice(0, 4))
     for path in (tmp_path / "other").rglob("*.jpg"):
         path.write_bytes(path.read_bytes() + b"another file")
@@ -46,20 +46,20 @@ def test_other_images_are_judged_all_without_a_word(photos, trained, tmp_path):
     result = evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "other"), report)
     assert result["split"] == "all"
     assert result["images"] == 12
-    assert report.said == []
+    assert report.messages == []
 
 
-def test_a_part_of_what_was_trained_on_is_said_to_be(photos, trained, tmp_path):
+def test_warns_about_a_subset_of_the_training_images(photos, trained, tmp_path):
     copy_part(photos, tmp_path / "part", slice(0, 4))
     added = tmp_path / "part" / "disc" / "new.jpg"
     added.write_bytes((photos / "disc" / "00.jpg").read_bytes() + b"another file")
     report = Warnings()
     evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "part"), report)
-    assert any(text.startswith("12 of these 13 images were trained on") for text in report.said)
+    assert any(text.startswith("12 of these 13 images were trained on") for text in report.messages)
 
 
 @pytest.mark.parametrize("group_by", [None, r"(\d)\.jpg"])
-def test_moved_and_renamed_data_is_still_the_runs_own(photos, trained, tmp_path, group_by):
+def test_moved_and_renamed_training_data_is_recognized(photos, trained, tmp_path, group_by):
     run = tmp_path / "run"
     info = finetune(
         FinetuneSettings(
@@ -81,13 +81,13 @@ def test_moved_and_renamed_data_is_still_the_runs_own(photos, trained, tmp_path,
     assert train["images"] + result["images"] == 45
 
 
-def test_a_split_that_is_not_there_is_an_error(photos, trained, tmp_path):
+def test_a_missing_split_is_an_error(photos, trained, tmp_path):
     copy_part(photos, tmp_path / "other", slice(0, 3))
     with pytest.raises(DataError, match="no test images"):
         evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "other", split="test"))
 
 
-def test_test_is_preferred(photos, trained, tmp_path):
+def test_the_default_is_the_test_split(photos, trained, tmp_path):
     copy_part(photos, tmp_path / "data" / "train", slice(0, 3))
     copy_part(photos, tmp_path / "data" / "test", slice(3, 5))
     result = evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "data"))
@@ -95,15 +95,15 @@ def test_test_is_preferred(photos, trained, tmp_path):
     assert result["images"] == 6
 
 
-def test_a_class_that_the_run_lacks_is_an_error(photos, trained, tmp_path):
+def test_an_unknown_class_is_an_error(photos, trained, tmp_path):
     copy_part(photos, tmp_path / "data", slice(0, 2))
     (tmp_path / "data" / "disc").rename(tmp_path / "data" / "dics")
     with pytest.raises(DataError, match="'dics'"):
         evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "data"))
 
 
-def test_some_classes_only_keep_their_places(photos, trained, tmp_path):
-    """A class missing from DATA doesn't shift the labels of the others."""
+def test_a_missing_class_keeps_the_other_labels(photos, trained, tmp_path):
+    """A class missing from DATA does not shift the labels of the others."""
     copy_part(photos, tmp_path / "data", slice(0, 5))
     shutil.rmtree(tmp_path / "data" / "disc")
     result = evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "data"))
@@ -111,7 +111,7 @@ def test_some_classes_only_keep_their_places(photos, trained, tmp_path):
     assert result["accuracy"] > 0.8
 
 
-def test_failures_are_counted_not_judged(photos, trained, tmp_path):
+def test_failed_images_are_counted_but_not_evaluated(photos, trained, tmp_path):
     copy_part(photos, tmp_path / "data", slice(0, 2))
     (tmp_path / "data" / "disc" / "broken.jpg").write_bytes(b"x")
     result = evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "data"))

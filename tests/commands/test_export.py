@@ -1,4 +1,4 @@
-"""export: what leaves tlcli says the same without it, or is not written."""
+"""export: an export agrees with the run without tlcli, or is not written."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Refuse:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
 """
-"""Before lines that have to do without some packages."""
+"""Code that blocks the import of some packages."""
 
 
 def train(photos, folder, *, balance=False, epochs=None, **network):
-    """A run at `folder/run`."""
+    """Train a run at `folder/run`."""
     finetune(
         FinetuneSettings(
             data=photos,
@@ -79,7 +79,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exports(place, trained):
-    """Results of the three formats, by format; torch with preprocessing, as in docs/export.md."""
+    """Export in all three formats, and return the results by format; torch with preprocessing, as in docs/export.md."""
     from tlcli.settings import ExportSettings
 
     asked = {"onnx": "street.onnx", "torch": "street.pt2", "timm": "street-timm"}
@@ -95,7 +95,7 @@ def exports(place, trained):
 
 @pytest.fixture(scope="module")
 def gray(photos, tmp_path_factory):
-    """A run of lenet5, which sees gray, whose classes have odd names and weigh alike."""
+    """A run of lenet5, which takes gray images, with unusual class names and balanced classes."""
     folder = tmp_path_factory.mktemp("gray")
     for shape, name in HOSTILE.items():
         for image in sorted((photos / shape).iterdir())[: 15 if shape == "disc" else 11]:
@@ -105,7 +105,7 @@ def gray(photos, tmp_path_factory):
 
 
 def expected(run, data, count=7):
-    """Pixels of some images, and what the run says of them."""
+    """Return the pixels of some images, and the probabilities that the run predicts."""
     run = load_run(run)
     images = load_comparison_images(run, data, compare=count, calibrate=0, workers=1)
     predictor = Predictor(run, ComputeSettings(device="cpu", workers=1))
@@ -127,7 +127,7 @@ def lines_of(form):
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
-def test_the_export_says_how_near_it_comes(form, exports):
+def test_reports_the_difference_from_the_run(form, exports):
     found = exports[form]
     assert {"out", "format", "max_difference", "agreement"} <= found.keys()
     assert found["format"] == form
@@ -163,7 +163,7 @@ def test_the_examples_run_without_tlcli(form, refused, tolerance, exports, place
     assert float(confidence) == pytest.approx(row["confidence"], abs=tolerance)
 
 
-def test_the_card_s_lines_run_and_its_tables_hold_the_figures(exports, place, trained):
+def test_the_model_card_has_working_code_and_metrics(exports, place, trained):
     card = (place / "street-timm" / "README.md").read_text()
     assert f"Accuracy {100 * trained.info['validation']['accuracy']:.1f} %" in card
     assert "| Images, train | 45 |" in card
@@ -175,7 +175,7 @@ def test_the_card_s_lines_run_and_its_tables_hold_the_figures(exports, place, tr
     assert done.stdout.split()[0] in trained.info["classes"]
 
 
-def test_onnx_takes_any_number_of_images(exports, trained, photos):
+def test_onnx_accepts_any_batch_size(exports, trained, photos):
     session = onnxruntime.InferenceSession(exports["onnx"]["out"])
     about = about_onnx(session)
     assert about["classes"] == trained.info["classes"]
@@ -189,14 +189,14 @@ def test_onnx_takes_any_number_of_images(exports, trained, photos):
     assert session.get_inputs()[0].shape == ["batch", 3, 64, 64]
 
 
-def test_no_file_names_a_place_of_this_machine(exports, place):
+def test_exports_contain_no_local_paths(exports, place):
     for file in (path for path in place.rglob("*") if path.is_file() and path.suffix != ".jpg"):
         content = file.read_bytes()
-        for where in (timm.__file__, torch.__file__, command.__file__):
-            assert str(Path(where).parent).encode() not in content, file
+        for source in (timm.__file__, torch.__file__, command.__file__):
+            assert str(Path(source).parent).encode() not in content, file
 
 
-def test_gray_images_odd_names_and_a_prior(gray, tmp_path, monkeypatch, capsys):
+def test_gray_images_unusual_names_and_a_prior(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert tlcli(["export", str(gray), "--format", "onnx", "--with-preprocessing", "--json", "--workers", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["out"] == "run.onnx"
@@ -220,7 +220,7 @@ def test_gray_images_odd_names_and_a_prior(gray, tmp_path, monkeypatch, capsys):
     assert "timm doesn't know" in capsys.readouterr().err
 
 
-def test_odd_names_are_text_in_the_card(gray):
+def test_the_model_card_escapes_names(gray):
     run = load_run(gray)
     card = model_card(run, 'x"#y')
     assert "<script>" not in card
@@ -245,7 +245,7 @@ def test_a_trained_tail_with_a_prior(photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_transformer_takes_any_number_of_images(photos, tmp_path):
+def test_an_exported_transformer_accepts_any_batch_size(photos, tmp_path):
     from tlcli.settings import ExportSettings
 
     run = train(photos, tmp_path, backbone="vit_tiny_patch16_224", weights="none", size=32)
@@ -257,8 +257,8 @@ def test_a_transformer_takes_any_number_of_images(photos, tmp_path):
         np.testing.assert_allclose(session.run(None, {"pixels": pixels[:count]})[1], shares[:count], atol=1e-4)
 
 
-def spoilt(function):
-    """`function`, with one weight of the head of the network that it gives changed."""
+def with_changed_weight(function):
+    """Wrap a function that returns a network, and change one weight of its head."""
 
     def changed(*arguments, **options):
         found = function(*arguments, **options)
@@ -271,48 +271,48 @@ def spoilt(function):
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
-def test_an_export_that_says_something_else_is_not_written(form, trained, gray, tmp_path, monkeypatch, capfd):
+def test_an_export_that_differs_is_not_written(form, trained, gray, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     owner, name = (timm, "create_model") if form == "timm" else (command, "load_network")
-    monkeypatch.setattr(owner, name, spoilt(getattr(owner, name)))
+    monkeypatch.setattr(owner, name, with_changed_weight(getattr(owner, name)))
     run = trained.run if form == "timm" else gray
     assert tlcli(["export", str(run), "--format", form, "--json", "--workers", "1"]) == 4
-    said = json.loads(capfd.readouterr().out)["error"]
-    assert said["kind"] == "artifact"
-    assert "at most 0.0001 is accepted. Nothing was written." in said["message"]
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert error["kind"] == "artifact"
+    assert "at most 0.0001 is accepted. Nothing was written." in error["message"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_stays_when_an_export_is_refused(gray, tmp_path, monkeypatch):
+def test_a_refused_export_keeps_the_existing_file(gray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.onnx").write_text("before")
     assert tlcli(["export", str(gray), "--format", "onnx"]) == 2
-    monkeypatch.setattr(command, "load_network", spoilt(command.load_network))
+    monkeypatch.setattr(command, "load_network", with_changed_weight(command.load_network))
     assert tlcli(["export", str(gray), "--format", "onnx", "--overwrite"]) == 4
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.onnx", "before")]
 
 
-def test_a_network_that_can_t_be_traced_is_refused_in_a_line(gray, tmp_path, monkeypatch, capsys):
+def test_an_export_failure_is_reported_in_one_line(gray, tmp_path, monkeypatch, capsys):
     def fail(*_, **__):
         raise RuntimeError("data-dependent\nand more lines")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.export, "export", fail)
     assert tlcli(["export", str(gray), "--format", "onnx"]) == 4
-    said = capsys.readouterr().err
-    assert "any number of images (RuntimeError: data-dependent). Nothing was written." in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "any number of images (RuntimeError: data-dependent). Nothing was written." in message
+    assert "Traceback" not in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_too_large_for_a_file_are_refused(gray, tmp_path, monkeypatch, capsys):
+def test_weights_too_large_for_onnx_are_refused(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(onnx_file, "MAX_WEIGHT_BYTES", 1000)
     assert tlcli(["export", str(gray), "--format", "onnx"]) == 2
     assert "an ONNX file holds at most 2" in capsys.readouterr().err
 
 
-def test_images_that_are_gone_are_asked_for(photos, gray, tmp_path, monkeypatch, capsys):
+def test_missing_training_images_require_data(photos, gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     data = gray.parent / "photos"
     data.rename(tmp_path / "elsewhere")
@@ -326,7 +326,7 @@ def test_images_that_are_gone_are_asked_for(photos, gray, tmp_path, monkeypatch,
         (tmp_path / "elsewhere").rename(data)
 
 
-def test_int8_is_smaller_and_says_what_it_costs(gray, tmp_path, monkeypatch, capsys):
+def test_int8_is_smaller_and_reports_its_accuracy(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["export", str(gray), "--format", "onnx", "--json", "--workers", "1"]
     monkeypatch.setattr(comparison, "INT8_AGREEMENT", 1.01)
@@ -353,7 +353,7 @@ def test_int8_is_smaller_and_says_what_it_costs(gray, tmp_path, monkeypatch, cap
         np.testing.assert_allclose(after, shares[:count], atol=0.1)
 
 
-def test_probabilities_that_are_no_numbers_are_refused(gray, tmp_path, monkeypatch, capsys):
+def test_nan_probabilities_are_refused(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     nothing = np.full((1, 3), np.nan, np.float32)
     monkeypatch.setattr(onnx_file, "load_onnx", lambda *_: lambda pixels: (np.repeat(nothing, len(pixels), 0),) * 2)
@@ -363,7 +363,7 @@ def test_probabilities_that_are_no_numbers_are_refused(gray, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("form", ["onnx", "timm"])
-def test_a_place_that_can_t_be_written_is_refused_first(form, trained, tmp_path, monkeypatch, capsys):
+def test_an_invalid_output_is_refused_first(form, trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     name = f"street.{form}"
     assert tlcli(["export", str(trained.run), "--format", form, "--out", f"nowhere/{name}"]) == 2
@@ -374,7 +374,7 @@ def test_a_place_that_can_t_be_written_is_refused_first(form, trained, tmp_path,
     assert [path.name for path in tmp_path.rglob("*")] == [name, "mine.txt"]
 
 
-def test_int8_wants_images_that_were_trained_on(gray, draw, tmp_path, monkeypatch, capsys):
+def test_int8_requires_training_images(gray, draw, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in HOSTILE.values():
         draw(tmp_path / "other" / name / "new.png", len(name))
@@ -383,7 +383,7 @@ def test_int8_wants_images_that_were_trained_on(gray, draw, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
-def test_timm_s_transforms_bring_images_in_as_predict_does(fit, trained, tmp_path):
+def test_timm_transforms_agree_with_ours(fit, trained, tmp_path):
     run = load_run(trained.run)
     run = replace(run, info=run.info | {"preprocessing": run.info["preprocessing"] | {"fit": fit}})
     config = timm_folder.timm_folder_config(run, {})["pretrained_cfg"]

@@ -1,4 +1,4 @@
-"""A run predicts without torch what it predicts with it."""
+"""A run predicts the same with and without torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LENET = {"backbone": "lenet5", "weights": "none"}
 
 
 def train(photos, folder, *, network=None, compute=None, balance=False, overwrite=False):
-    """A run of two epochs, or of none where all is frozen."""
+    """Train a run: two epochs, or just the head if all layers are frozen."""
     network = NetworkSettings(**(network or {"size": 64}))
     settings = FinetuneSettings(
         data=photos,
@@ -48,7 +48,7 @@ def train(photos, folder, *, network=None, compute=None, balance=False, overwrit
 
 
 def predicted(run, photos, **compute):
-    """Probabilities of all images, and their labels."""
+    """Return the probabilities and predicted classes of all images."""
     settings = PredictSettings(
         run=run, inputs=(str(photos),), probabilities=True, compute=ComputeSettings(workers=1, **compute)
     )
@@ -67,7 +67,7 @@ def predicted(run, photos, **compute):
         ({"backbone": "vit_tiny_patch16_224", "weights": "none", "size": 32, "freeze": "3"}, False),
     ],
 )
-def test_with_torch_and_without_it_says_the_same(photos, tmp_path, network, balance):
+def test_predictions_agree_with_and_without_torch(photos, tmp_path, network, balance):
     run = train(photos, tmp_path, network=network, balance=balance)
     assert "model.onnx" in load_run(run).info["files"]
     (onnx, labels), (torch, same) = predicted(run, photos), predicted(run, photos, engine="torch")
@@ -76,7 +76,7 @@ def test_with_torch_and_without_it_says_the_same(photos, tmp_path, network, bala
     assert len(labels) == 45
 
 
-def test_predict_imports_no_torch(trained, photos):
+def test_predict_does_not_import_torch(trained, photos):
     program = "import sys; from tlcli.cli.main import run; code = run(sys.argv[1:]); "
     program += "print([name for name in ('torch', 'timm', 'torchvision') if name in sys.modules]); sys.exit(code)"
     command = [sys.executable, "-c", program, "predict", trained.run, photos / "disc", "--device", "cpu", "--json"]
@@ -87,7 +87,7 @@ def test_predict_imports_no_torch(trained, photos):
 
 
 @pytest.mark.parametrize("compute", [{"engine": "torch"}, {"precision": "bf16"}])
-def test_where_torch_was_asked_for_it_stays_with_torch(photos, tmp_path, compute):
+def test_runs_trained_with_torch_or_bf16_have_no_onnx_file(photos, tmp_path, compute):
     run = train(photos, tmp_path, network=LENET, compute=compute)
     assert not (run / "model.onnx").exists()
     assert len(predicted(run, photos)[1]) == 45
@@ -95,7 +95,7 @@ def test_where_torch_was_asked_for_it_stays_with_torch(photos, tmp_path, compute
         predicted(run, photos, engine="onnx")
 
 
-def test_a_network_that_can_t_be_exported_predicts_in_torch(photos, tmp_path, monkeypatch):
+def test_a_network_that_cannot_be_exported_predicts_in_torch(photos, tmp_path, monkeypatch):
     def no_export(*_):
         raise onnx_export.ExportError("torch cannot export it")
 
@@ -106,7 +106,7 @@ def test_a_network_that_can_t_be_exported_predicts_in_torch(photos, tmp_path, mo
     assert len(predicted(run, photos)[1]) == 45
 
 
-def test_a_damaged_model_is_refused(photos, tmp_path):
+def test_a_damaged_onnx_file_is_refused(photos, tmp_path):
     run = train(photos, tmp_path, network=LENET)
     content = bytearray((run / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
@@ -116,13 +116,13 @@ def test_a_damaged_model_is_refused(photos, tmp_path):
             predicted(run, photos, engine=engine)
 
 
-def test_a_run_with_a_model_is_replaced_as_a_whole(photos, tmp_path):
+def test_overwriting_removes_the_onnx_file(photos, tmp_path):
     train(photos, tmp_path, network=LENET)
     run = train(photos, tmp_path, network=LENET, compute={"engine": "torch"}, overwrite=True)
     assert not (run / "model.onnx").exists()
 
 
-def test_a_gpu_is_left_to_torch(trained, photos, monkeypatch):
+def test_torch_is_used_if_there_is_a_gpu(trained, photos, monkeypatch):
     monkeypatch.setattr(model, "has_gpu_driver", lambda: True)
     run = load_run(trained.run)
     assert "torch" in Predictor(run, ComputeSettings()).model.name
@@ -133,8 +133,8 @@ def test_a_gpu_is_left_to_torch(trained, photos, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch"])
-def test_images_that_fail_keep_their_places_whatever_the_batches(trained, photos, tmp_path, engine):
-    """Whole batches of broken images at the beginning, in the middle and at the end."""
+def test_failed_images_keep_their_rows_for_any_batches(trained, photos, tmp_path, engine):
+    """There are whole batches of broken images at the beginning, in the middle, and at the end."""
     good = [str(path) for path in sorted(photos.rglob("*.jpg"))[:6]]
     broken = []
     for number in range(11):

@@ -1,4 +1,4 @@
-"""predict: every image has its row, in order, whatever happens."""
+"""predict: one row per image, in input order, also after an interruption."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tlcli.settings import ComputeSettings, PredictSettings
 
 @pytest.fixture
 def inbox(photos, tmp_path):
-    """Images in two folders, with the same name twice and one that is broken."""
+    """Images in two folders: names occur in both, and one image is broken."""
     for index, path in enumerate(sorted(photos.rglob("*.jpg"))[::4]):
         folder = tmp_path / "inbox" / ("a" if index % 2 else "b")
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def rows_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_order_is_that_of_the_inputs(trained, inbox, tmp_path):
+def test_rows_are_in_input_order(trained, inbox, tmp_path):
     inputs = (str(inbox / "b"), str(inbox / "a" / "0.jpg"), str(inbox / "a"))
     result = predict(PredictSettings(run=trained.run, inputs=inputs, out=str(tmp_path / "rows.jsonl")))
     rows = rows_of(tmp_path / "rows.jsonl")
@@ -45,7 +45,7 @@ def test_order_is_that_of_the_inputs(trained, inbox, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_neither_batches_nor_workers_change_the_rows(trained, inbox, tmp_path, batch_size):
+def test_rows_do_not_depend_on_batch_size_or_workers(trained, inbox, tmp_path, batch_size):
     reference, other = tmp_path / "reference.jsonl", tmp_path / "other.jsonl"
     predict(PredictSettings(run=trained.run, inputs=(str(inbox),), out=str(reference), probabilities=True))
     compute = ComputeSettings(batch_size=batch_size, workers=3)
@@ -57,7 +57,7 @@ def test_neither_batches_nor_workers_change_the_rows(trained, inbox, tmp_path, b
             assert one[f"p:{name}"] == pytest.approx(two[f"p:{name}"], abs=5e-6)
 
 
-def test_interrupted_and_resumed_is_as_if_nothing_had_happened(trained, inbox, tmp_path, monkeypatch):
+def test_resume_after_an_interruption_gives_the_same_file(trained, inbox, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole.csv", tmp_path / "rows.csv"
     predict(PredictSettings(run=trained.run, inputs=(str(inbox),), out=str(whole)))
     settings = {"run": trained.run, "inputs": (str(inbox),), "out": str(out), "resume": True}
@@ -90,7 +90,7 @@ def test_interrupted_and_resumed_is_as_if_nothing_had_happened(trained, inbox, t
     assert not journal_path(out).exists()
 
 
-def test_resume_of_a_finished_prediction_is_done(trained, inbox, tmp_path):
+def test_resume_of_a_finished_prediction_changes_nothing(trained, inbox, tmp_path):
     out = tmp_path / "rows.csv"
     predict(PredictSettings(run=trained.run, inputs=(str(inbox),), out=str(out), resume=True))
     before = out.read_bytes()
@@ -99,7 +99,7 @@ def test_resume_of_a_finished_prediction_is_done(trained, inbox, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_resume_refuses_an_output_of_other_inputs_or_options(trained, inbox, tmp_path, suffix):
+def test_resume_refuses_an_output_with_other_inputs_or_options(trained, inbox, tmp_path, suffix):
     out = tmp_path / f"rows.{suffix}"
     settings = {"run": trained.run, "out": str(out)}
     made = predict(PredictSettings(**settings, inputs=(str(inbox),)))
@@ -107,31 +107,31 @@ def test_resume_refuses_an_output_of_other_inputs_or_options(trained, inbox, tmp
     assert again.was_finished
     assert (again.images, again.failed, again.labels) == (made.images, made.failed, made.labels)
     for changes, message in [
-        ({"inputs": (str(inbox), str(inbox / "a"))}, "another number"),
-        ({"inputs": (str(inbox / "b"), str(inbox / "a"))}, "is now"),
+        ({"inputs": (str(inbox), str(inbox / "a"))}, "a different number"),
+        ({"inputs": (str(inbox / "b"), str(inbox / "a"))}, "in place of"),
         ({"inputs": (str(inbox),), "top": 2}, "its columns are"),
     ]:
         with pytest.raises(ArtifactError, match=message):
             predict(PredictSettings(**settings, **changes, resume=True))
 
 
-def test_resume_refuses_an_output_that_is_older_than_an_image_or_the_run(trained, inbox, tmp_path):
+def test_resume_refuses_an_output_older_than_an_image_or_the_run(trained, inbox, tmp_path):
     out = tmp_path / "rows.csv"
     settings = PredictSettings(run=trained.run, inputs=(str(inbox),), out=str(out), resume=True)
     predict(settings)
     image = next(path for path in sorted(inbox.rglob("*")) if path.is_file())
     before = image.stat()
     os.utime(image, ns=(out.stat().st_mtime_ns + 1, out.stat().st_mtime_ns + 1))
-    with pytest.raises(ArtifactError, match=f"{image.name} was changed after that"):
+    with pytest.raises(ArtifactError, match=f"{image.name} was changed later"):
         predict(settings)
     os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert predict(settings).was_finished
     os.utime(out, (0, 0))
-    with pytest.raises(ArtifactError, match="was trained after that"):
+    with pytest.raises(ArtifactError, match="was trained later"):
         predict(settings)
 
 
-def test_errors_come_before_any_work(trained, inbox, tmp_path):
+def test_errors_are_raised_before_predicting(trained, inbox, tmp_path):
     (tmp_path / "empty").mkdir()
     for inputs, out, error, message in [
         ((str(tmp_path / "nowhere.jpg"),), None, DataError, "does not exist"),
@@ -144,7 +144,7 @@ def test_errors_come_before_any_work(trained, inbox, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_list_may_be_in_a_file(trained, inbox, tmp_path):
+def test_inputs_from_a_list_file(trained, inbox, tmp_path):
     names = [str(path) for path in sorted((inbox / "b").iterdir(), reverse=True)]
     (tmp_path / "list.txt").write_text("\n".join(names) + "\n")
     stdout = io.StringIO()

@@ -99,7 +99,7 @@ def test_resuming_another_shard_is_rejected(trained, inputs, tmp_path, monkeypat
     assert len(out.read_text().splitlines()) == 5
     again = predict_into(out, trained, inputs, shard=Shard(number=1, of=2), resume=True)
     assert again.was_finished
-    with pytest.raises(ArtifactError, match="is now"):
+    with pytest.raises(ArtifactError, match="in place of"):
         predict_into(out, trained, inputs, shard=Shard(number=2, of=2), resume=True)
 
 

@@ -1,4 +1,4 @@
-"""Temperature and probabilities."""
+"""Fitting the temperature, and calibrated probabilities."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def loss(logits, labels, temperature) -> float:
 
 
 def drawn(count: int, classes: int, *, temperature: float, seed: int = 0):
-    """Logits, and labels drawn from softmax(logits / temperature)."""
+    """Return logits, and labels drawn from softmax(logits / temperature)."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(count, classes)) * 3 * temperature
     noise = rng.gumbel(size=(count, classes))
@@ -24,28 +24,28 @@ def drawn(count: int, classes: int, *, temperature: float, seed: int = 0):
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
-def test_recovers_the_temperature_that_labels_were_drawn_with(temperature):
+def test_recovers_the_temperature_of_generated_labels(temperature):
     assert fit_temperature(*drawn(20_000, 5, temperature=temperature)) == pytest.approx(temperature, rel=0.03)
 
 
-def test_with_many_images_it_is_the_plain_minimum_of_guo():
+def test_with_many_images_equals_maximum_likelihood():
     logits, labels = drawn(20_000, 3, temperature=2.0)
     plain = minimize_scalar(lambda t: loss(logits, labels, t), bounds=(0.05, 20), method="bounded").x
     assert fit_temperature(logits, labels) == pytest.approx(plain, rel=1e-3)
 
 
 @pytest.mark.parametrize("margin", [0.2, 3.0, 100.0])
-def test_fifteen_images_all_right_do_not_make_certainty(margin):
+def test_fifteen_correct_images_do_not_give_certainty(margin):
     labels = np.arange(15) % 3
     logits = margin * np.eye(3)[labels]
     confidence = calibrated_probabilities(logits, fit_temperature(logits, labels)).max(axis=1)
     assert (confidence < 0.99).all()
-    # Laplace's rule, (15 + 1) / (15 + 2), shared between two rivals; the bounds on T keep margins of 0.2 and 100 away.
+    # Laplace's rule, (15 + 1) / (15 + 2), with two other classes; margins of 0.2 and 100 hit the bounds of T.
     if margin == 3.0:
         assert confidence == pytest.approx(np.full(15, 0.89), abs=0.06)
 
 
-def test_all_wrong_ends_near_indifference():
+def test_all_wrong_gives_the_maximum_temperature():
     labels = np.arange(30) % 3
     logits = 5 * np.eye(3)[(labels + 1) % 3]
     temperature = fit_temperature(logits, labels)
@@ -53,7 +53,7 @@ def test_all_wrong_ends_near_indifference():
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 1)])
-def test_nothing_to_learn_from_gives_one(shape):
+def test_no_images_or_a_single_class_gives_one(shape):
     assert fit_temperature(np.zeros(shape), np.zeros(shape[0], dtype=int)) == 1.0
 
 
@@ -68,7 +68,7 @@ def test_equal_logits_give_one():
     ),
     seed=st.integers(0, 99),
 )
-def test_always_within_bounds_and_the_same_twice(logits, seed):
+def test_is_within_bounds_and_deterministic(logits, seed):
     labels = np.random.default_rng(seed).integers(logits.shape[1], size=len(logits))
     temperature = fit_temperature(logits, labels)
     assert 0.05 <= temperature <= 20
@@ -81,7 +81,7 @@ def test_always_within_bounds_and_the_same_twice(logits, seed):
     ),
     temperature=st.floats(0.05, 20),
 )
-def test_probabilities_add_up_to_one_and_keep_the_order(logits, temperature):
+def test_probabilities_sum_to_one_and_keep_the_predicted_class(logits, temperature):
     result = calibrated_probabilities(logits, temperature)
     assert result.dtype == np.float32
     assert result.shape == logits.shape

@@ -1,4 +1,4 @@
-"""Every figure against scikit-learn or a sum done by hand."""
+"""Metrics against scikit-learn or values computed by hand."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ def test_agrees_with_scikit_learn(classes):
         assert got["top5_accuracy"] == 1.0
 
 
-def test_batches_add_up_to_the_whole():
+def test_batches_give_the_same_result_as_one_update():
     p, y = images(301, 7)
     whole, parts = Metrics("abcdefg"), Metrics("abcdefg")
     whole.update(p, y)
@@ -69,7 +69,7 @@ def test_result_is_plain_json():
     assert json.loads(text) == result(*images(20, 3))
 
 
-def test_no_images_gives_no_figures():
+def test_metrics_of_no_images_are_none():
     got = Metrics(["cat", "dog"]).result()
     assert got["images"] == 0
     figures = ("accuracy", "interval", "balanced_accuracy", "top5_accuracy", "macro_f1", "loss", "ece")
@@ -81,7 +81,7 @@ def test_no_images_gives_no_figures():
     json.dumps(got, allow_nan=False)
 
 
-def test_means_leave_out_classes_without_images():
+def test_means_ignore_classes_without_images():
     p = np.eye(4, dtype=np.float32)[[0, 0, 1, 2]]
     got = result(p, np.array([0, 0, 1, 1]))
     assert got["per_class"]["class 2"] == {"precision": 0.0, "recall": None, "f1": 0.0, "images": 0}
@@ -95,13 +95,13 @@ def test_a_class_never_predicted_has_no_precision():
     assert got["per_class"]["class 1"] == {"precision": None, "recall": 0.0, "f1": 0.0, "images": 1}
 
 
-def test_ties_go_to_the_first_class():
+def test_ties_are_won_by_the_first_class():
     got = result(np.full((7, 7), 1 / 7), np.arange(7))
     assert [row[0] for row in got["confusion"]] == [1] * 7
     assert got["top5_accuracy"] == pytest.approx(5 / 7)
 
 
-def test_majority_is_the_commonest_class_here():
+def test_majority_is_the_most_frequent_class():
     got = result(np.full((4, 3), 1 / 3), np.array([2, 2, 1, 2]))
     assert got["majority"] == {"name": "class 2", "accuracy": 0.75}
 
@@ -112,7 +112,7 @@ def test_ece_of_known_confidences():
     assert result(p, np.array([0, 1, 0, 0]))["ece"] == pytest.approx((0.9 + 0.82) / 4)
 
 
-def test_an_impossible_truth_costs_a_finite_loss():
+def test_zero_probability_of_the_true_class_gives_a_finite_loss():
     assert result(np.array([[1.0, 0.0]]), np.array([1]))["loss"] == pytest.approx(27.631, abs=1e-3)
 
 
@@ -125,28 +125,28 @@ def test_confidence_counts_images_at_or_above_the_threshold():
     assert rows[0.99] == {"threshold": 0.99, "share": 0.0, "accuracy": None}
 
 
-def test_wilson_interval_of_a_textbook_case():
+def test_wilson_interval_of_known_cases():
     assert wilson_interval(15, 15) == pytest.approx((0.7961, 1.0), abs=1e-4)
     assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
 
 
 @given(images=st.integers(1, 10_000), share=st.floats(0, 1))
-def test_wilson_interval_holds_the_share(images, share):
-    right = round(share * images)
-    low, high = wilson_interval(right, images)
-    assert 0 <= low <= right / images + 1e-12
-    assert right / images - 1e-12 <= high <= 1
+def test_wilson_interval_contains_the_proportion(images, share):
+    correct = round(share * images)
+    low, high = wilson_interval(correct, images)
+    assert 0 <= low <= correct / images + 1e-12
+    assert correct / images - 1e-12 <= high <= 1
 
 
-def test_needs_no_torch():
+def test_does_not_import_torch():
     code = "import sys, tlcli.inference.metrics, tlcli.inference.calibration; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_reliability_is_the_means_of_each_bin_that_has_images():
-    confidence, right = np.array([0.51, 0.53, 0.97, 0.99]), np.array([True, False, True, True])
+def test_reliability_lists_the_means_of_bins_with_images():
+    confidence, correct = np.array([0.51, 0.53, 0.97, 0.99]), np.array([True, False, True, True])
     p = np.stack([confidence, 1 - confidence], axis=1)
-    found = result(p, np.where(right, 0, 1))
+    found = result(p, np.where(correct, 0, 1))
     assert [row["images"] for row in found["reliability"]] == [2, 2]
     assert [row["accuracy"] for row in found["reliability"]] == [0.5, 1.0]
     assert [row["confidence"] for row in found["reliability"]] == pytest.approx([0.52, 0.98])

@@ -8,8 +8,8 @@ from tlcli.runs.run import load_run
 from tlcli.settings import ComputeSettings
 
 
-class Narrow(nn.Module):
-    """What has room for so many images."""
+class OutOfMemoryAbove(nn.Module):
+    """A network that runs out of memory on batches of more than `room` images."""
 
     def __init__(self, inner, room):
         super().__init__()
@@ -21,11 +21,14 @@ class Narrow(nn.Module):
         return self.inner(batch)
 
 
-def test_prediction_goes_on_in_parts_where_memory_runs_out(trained, report):
+def test_batches_are_split_when_memory_runs_out(trained, report):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3)).astype(np.uint8)
     network = TorchModel(load_run(trained.run), ComputeSettings(engine="torch"), report)
     whole = network.run(pixels)
-    network._tail, network._prefix._prefix = Narrow(network._tail, 2), Narrow(network._prefix._prefix, 4)
+    network._tail, network._prefix._prefix = (
+        OutOfMemoryAbove(network._tail, 2),
+        OutOfMemoryAbove(network._prefix._prefix, 4),
+    )
     np.testing.assert_allclose(network.run(pixels), whole, atol=1e-5)
     sizes = [int(warning.split("continuing with ")[1].split()[0]) for warning in report.warnings]
     assert sizes == [4, 4, 1], "once for the prefix, twice for the tail"

@@ -18,7 +18,7 @@ from tlcli import processes
 from tlcli.features.extraction import Extraction
 from tlcli.features.shared_extraction import _differences
 from tlcli.processes import ALONE, ProcessRank, launched, share
-from tlcli.runs.directory import begun_by, begun_name, new_run
+from tlcli.runs.directory import new_run, unfinished_job, unfinished_name
 
 PAIR = """
 import json, sys
@@ -148,10 +148,10 @@ def test_shares_are_balanced_and_cover_all_in_order(monkeypatch, count):
 def test_unfinished_run_stores_the_job_that_started_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    assert begun_name(tmp_path / "photos", "job 7") is None
+    assert unfinished_name(tmp_path / "photos", "job 7") is None
     with contextlib.suppress(KeyboardInterrupt), new_run(Path("runs/photos"), overwrite=False, job="job 7") as run:
         (run / "checkpoint").mkdir()
         raise KeyboardInterrupt
-    assert begun_by(Path("runs/photos")) == "job 7"
-    assert begun_name(tmp_path / "photos", "job 7").name == "photos"
-    assert begun_name(tmp_path / "photos", "job 8") is None
+    assert unfinished_job(Path("runs/photos")) == "job 7"
+    assert unfinished_name(tmp_path / "photos", "job 7").name == "photos"
+    assert unfinished_name(tmp_path / "photos", "job 8") is None

@@ -1,4 +1,4 @@
-"""The run directory: whole or refused."""
+"""Runs: written completely, and refused if anything in them was changed."""
 
 import json
 import os
@@ -11,7 +11,15 @@ import torch
 
 from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.images.preprocess import Preprocessing
-from tlcli.runs.directory import CHECKPOINTS, UNFINISHED, begun_run, check_out, free_name, new_run, recover
+from tlcli.runs.directory import (
+    CHECKPOINTS,
+    UNFINISHED,
+    check_run_output,
+    free_name,
+    new_run,
+    recover_run,
+    unfinished_run,
+)
 from tlcli.runs.run import load_run
 from tlcli.runs.write import RunContent, write_run
 
@@ -64,7 +72,7 @@ def run(tmp_path, info):
     return tmp_path / "run"
 
 
-def test_a_run_comes_back(run, small):
+def test_write_and_load(run, small):
     loaded = load_run(run)
     assert loaded.classes == ("cat", "dög")
     assert loaded.preprocessing == small
@@ -77,7 +85,7 @@ def test_a_run_comes_back(run, small):
     assert all(torch.equal(weights[name], WEIGHTS[name]) for name in WEIGHTS)
 
 
-def test_the_files_of_a_run_can_be_read_by_others(run):
+def test_files_are_readable_without_tlcli(run):
     assert sorted(path.name for path in run.iterdir()) == [
         "config.json",
         "metrics.jsonl",
@@ -93,12 +101,12 @@ def test_the_files_of_a_run_can_be_read_by_others(run):
     assert json.loads((run / "config.json").read_text())["architecture"] == "tiny"
 
 
-def test_a_run_may_move(run, tmp_path):
+def test_a_run_can_be_moved(run, tmp_path):
     run.rename(tmp_path / "elsewhere")
     assert load_run(tmp_path / "elsewhere").classes == ("cat", "dög")
 
 
-def test_what_a_person_adds_to_a_run_does_no_harm(run):
+def test_additional_files_are_ignored(run):
     (run / "notes.txt").write_text("the good one")
     assert load_run(run).layer == 3
 
@@ -115,7 +123,7 @@ def test_what_a_person_adds_to_a_run_does_no_harm(run):
         "splits.parquet",
     ],
 )
-def test_a_changed_byte_or_length_of_any_file_is_refused(run, name):
+def test_a_changed_byte_or_length_is_refused(run, name):
     path = run / name
     whole = path.read_bytes()
     draw = random.Random(name)
@@ -133,7 +141,7 @@ def test_a_changed_byte_or_length_of_any_file_is_refused(run, name):
     load_run(run)
 
 
-def test_any_changed_bit_of_run_json_is_refused_or_says_the_same(run):
+def test_a_changed_bit_of_run_json_is_refused_or_harmless(run):
     path = run / "run.json"
     whole = path.read_bytes()
     before, refused = load_run(run).info, 0
@@ -150,15 +158,15 @@ def test_any_changed_bit_of_run_json_is_refused_or_says_the_same(run):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "report.html"])
-def test_a_missing_file_is_named(run, name):
+def test_the_error_names_the_missing_file(run, name):
     (run / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name} is missing"):
         load_run(run)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "splits.parquet", "model.onnx"])
-def test_a_run_that_another_takes_the_place_of_is_not_mixed_with_it(run, info, name):
-    """As `finetune --overwrite` does while a command that opened the run before still reads its list of images."""
+def test_a_run_overwritten_after_loading_is_not_mixed_with_the_new_one(run, info, name):
+    """`finetune --overwrite` may finish while a command that loaded the old run still lists its images."""
     opened = load_run(run)
     read = {"model.safetensors": opened.weights, "splits.parquet": opened.splits}.get(
         name, lambda: opened.content(name)
@@ -175,7 +183,7 @@ def test_a_run_that_another_takes_the_place_of_is_not_mixed_with_it(run, info, n
         read()
 
 
-def test_what_is_no_run_says_so(tmp_path, run):
+def test_other_directories_and_unfinished_runs_are_refused(tmp_path, run):
     with pytest.raises(ArtifactError, match="not a directory"):
         load_run(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match="not a directory"):
@@ -253,7 +261,7 @@ def test_overwriting_leaves_alone_what_is_no_run(tmp_path, names):
         path = tmp_path / "mine" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    with pytest.raises(UsageError, match=r"is not a run|no part of a run"), new_run(tmp_path / "mine", overwrite=True):
+    with pytest.raises(UsageError, match=r"is not a run|not part of a run"), new_run(tmp_path / "mine", overwrite=True):
         pass
     assert all((tmp_path / "mine" / name).read_text() == "{}" for name in names)
 
@@ -268,14 +276,14 @@ def test_an_unfinished_run_may_be_overwritten(run, info):
 
 def test_an_empty_directory_is_as_good_as_none(tmp_path):
     (tmp_path / "run").mkdir()
-    check_out(tmp_path / "run", overwrite=False)
+    check_run_output(tmp_path / "run", overwrite=False)
 
 
 def test_what_exists_is_not_written_to(tmp_path, run):
     with pytest.raises(UsageError, match="--overwrite"):
-        check_out(run, overwrite=False)
+        check_run_output(run, overwrite=False)
     with pytest.raises(UsageError, match="is a file"):
-        check_out(run / "run.json", overwrite=True)
+        check_run_output(run / "run.json", overwrite=True)
 
 
 def test_a_free_name_for_a_run(tmp_path, monkeypatch):
@@ -301,7 +309,7 @@ def test_checkpoints_are_gone_on_with_and_vanish_at_the_end(tmp_path, info):
         raise KeyboardInterrupt
     assert f"--out {out} --resume" in stopped.value.__notes__[0]
     with pytest.raises(UsageError, match="unfinished run"):
-        check_out(out, overwrite=False)
+        check_run_output(out, overwrite=False)
     with new_run(out, overwrite=False, resume=True) as directory:
         assert (directory / CHECKPOINTS / "state").read_text() == "half"
         write(directory, info)
@@ -314,12 +322,12 @@ def test_an_interrupted_overwriting_with_checkpoints_goes_on_beside_the_old_run(
         (directory / CHECKPOINTS).mkdir()
         raise KeyboardInterrupt
     assert load_run(run).layer == 3
-    assert begun_run(run) == directory
+    assert unfinished_run(run) == directory
     with new_run(run, overwrite=False, resume=True) as again:
         assert again == directory
         write(again, info | {"temperature": 2.0})
     assert load_run(run).temperature == 2.0
-    assert begun_run(run) is None
+    assert unfinished_run(run) is None
 
 
 def test_overwriting_again_from_the_start_forgets_old_checkpoints(run):
@@ -334,7 +342,7 @@ def test_overwriting_again_from_the_start_forgets_old_checkpoints(run):
 def test_a_run_killed_between_its_end_and_its_place_takes_it_later(run, info):
     staged = run.with_name(".run.new")
     write(staged, info | {"temperature": 2.0})
-    recover(run)
+    recover_run(run)
     assert load_run(run).temperature == 2.0
     assert not staged.exists()
 
@@ -342,19 +350,19 @@ def test_a_run_killed_between_its_end_and_its_place_takes_it_later(run, info):
 def test_checkpoints_left_in_a_finished_run_are_removed(run):
     (run / CHECKPOINTS).mkdir()
     (run / CHECKPOINTS / "notes.txt").write_text("mine")
-    recover(run)
+    recover_run(run)
     assert (run / CHECKPOINTS).exists(), "somebody else's"
     (run / CHECKPOINTS / "origin.json").write_text("{}")
-    recover(run)
+    recover_run(run)
     assert not (run / CHECKPOINTS).exists()
 
 
 def test_a_run_has_one_writer_at_a_time(tmp_path, info):
     out = tmp_path / "run"
     with new_run(out, overwrite=False) as directory:
-        for overwrite in (False, True):  # not told of an unfinished run, with which one could go on
+        for overwrite in (False, True):  # the message is not about an unfinished run, which could be resumed
             with pytest.raises(MachineError, match=f"is locked: process {os.getpid()} is writing"):
-                check_out(out, overwrite=overwrite)
+                check_run_output(out, overwrite=overwrite)
         write(directory, info)
         with pytest.raises(MachineError, match=f"process {os.getpid()} is writing"), new_run(out, overwrite=True):
             pass

@@ -211,7 +211,7 @@ def test_a_resumed_run_goes_on_in_the_same_runs_of_its_trackers(here, photos, re
     assert read_mlflow(here)[1].info.status == "KILLED"
     report.note = told
     finetune(settings, report)
-    assert not [text for text in report.warnings if "is told no more" in text]
+    assert not [text for text in report.warnings if "failed and was disabled" in text]
 
     run = load_run(here / "runs/tail")
     curves, found, _ = read_mlflow(here)
@@ -244,7 +244,7 @@ def test_a_server_that_is_not_there_costs_a_warning_and_no_password(here, photos
     )
     assert load_run(Path("run")).info["validation"] == trained.info["validation"]
     about_mlflow, about_wandb = report.warnings
-    assert about_mlflow.startswith("mlflow is told no more, the run goes on without it.")
+    assert about_mlflow.startswith("mlflow failed and was disabled; training continues.")
     assert "secret" not in about_mlflow
     assert "wandb login" in about_wandb
 
@@ -286,7 +286,7 @@ def test_a_tracker_that_failed_catches_up_when_the_run_is_resumed(tmp_path, repo
 
     (tmp_path / MEMORY).write_text("{}")
     Tracking(["mlflow"], report).start(tmp_path / "run", {}, tmp_path, resume=True)
-    assert "begin new runs" in report.warnings[-1]
+    assert "start new runs" in report.warnings[-1]
 
 
 def test_a_tracker_that_has_finished_is_not_stopped_by_what_comes_then(trained, tmp_path, report, monkeypatch):
@@ -330,7 +330,7 @@ def test_each_training_has_logs_of_its_own_those_for_a_url_here(here):
         assert list((here / "runs/tensorboard" / name).iterdir())
     assert tracker.start(Path("runs/street"), {}, "street")[0] == "street"
     tracker.stop()
-    with pytest.raises(UsageError, match="would hold its own logs"):
+    with pytest.raises(UsageError, match="would contain its own event files"):
         tracker.start(Path("runs/tensorboard"), {}, None)
 
 

@@ -1,4 +1,4 @@
-"""A Ray cluster, joined or started, and what it has for us. Ray is imported when somebody asks for a cluster."""
+"""Join or start a Ray cluster, and divide its resources among workers. Ray is imported only for `--cluster`."""
 
 from __future__ import annotations
 
@@ -24,64 +24,68 @@ from tlcli.settings import ClusterSettings
 
 T = TypeVar("T")
 
-CORES = 4
-"""Cores of a worker where nobody said how many: one process that feeds more of them becomes the narrowest place."""
+DEFAULT_CORES = 4
+"""Maximum cores per worker without `--cores`: with more, the one process that feeds them is the bottleneck."""
 
-KNOCK_SECONDS = 10.0
-"""How long a cluster may take to take a connection."""
+CONNECT_TIMEOUT = 10.0
+"""Seconds until the cluster must accept a connection."""
 
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
+QUIET_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # or what still asks it for something while it ends starts it again
-    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # which makes a crash of SIGTERM
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # or the deaths of workers are told on standard output
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # otherwise a late request during shutdown starts Ray again
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it turns SIGTERM into a crash
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # otherwise dead workers are reported on standard output
 }
-"""What keeps Ray to itself."""
+"""Environment variables that keep Ray silent and offline."""
 
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-"""Has a cluster of one machine listen on its loopback address only, as it does by itself on others than Linux, and to
-nobody but us."""
+PRIVATE_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
+"""Environment variables with which a local cluster listens on the loopback address only (the default except on Linux)
+and accepts only this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What a cluster that was joined has for us."""
+    """The resources of a cluster that tlcli uses."""
 
     workers: int
     cores: int
-    """Of each worker."""
+    """Cores per worker."""
     gpus: int
-    """Of each worker: 1 or 0."""
+    """GPUs per worker: 1 or 0."""
 
     @property
     def device(self) -> str:
-        """Where a worker's network runs."""
+        """The device of a worker's network."""
         return "cuda" if self.gpus else "cpu"
 
 
 @contextlib.contextmanager
 def ray_cluster(settings: ClusterSettings, device: str, report: Reporter) -> Iterator[Cluster]:
-    """A cluster for the length of the block; one that was started for it ends with it.
+    """Connect to a cluster for the duration of the block. A cluster that is started for it ends with it.
 
     Args:
-        settings: Which.
-        device: `auto` (its GPUs where it has any), `cpu` or `cuda`.
-        report: Told what it has.
+        settings: The cluster's address and the cores per worker.
+        device: `auto` (GPUs if the cluster has any), `cpu` or `cuda`.
+        report: Receives a note about the resources.
 
     Raises:
-        MachineError: Ray isn't installed, the cluster isn't there, or has nothing for us.
+        MachineError: Ray is not installed, or the cluster cannot be reached or lacks the resources.
     """
     address = _address() if settings.address == "auto" else settings.address
-    with _environment(_told(QUIET if address else QUIET | ALONE)):
+    with _environment(_ray_environment(address)):
         try:
             import ray
         except ImportError as error:
             raise MachineError("--cluster needs Ray, which is not installed: pip install 'tlcli[ray]'.") from error
         with contextlib.nullcontext() if ray.is_initialized() else _connected(address):
-            cluster = _share_out(ray.nodes(), settings, device)
+            cluster = _allocate(ray.nodes(), settings, device)
             what = "GPU and " if cluster.gpus else ""
-            where = address or "on this machine alone"
+            where = address or "this machine only"
             report.note(
                 f"Cluster   {where}: {cluster.workers} x {what}{cluster.cores} "
                 f"{'core' if cluster.cores == 1 else 'cores'}"
@@ -89,32 +93,33 @@ def ray_cluster(settings: ClusterSettings, device: str, report: Reporter) -> Ite
             yield cluster
 
 
-_first: list[Mapping[str, str]] = []
-"""What Ray was told when it was imported."""
+_variables_at_import: list[Mapping[str, str]] = []
+"""The environment variables of Ray's import: it reads them only then."""
 
 
-def _told(variables: Mapping[str, str]) -> Mapping[str, str]:
-    """What Ray is told by the environment: what it was told first, since it heeds that; nothing where others did it."""
-    if not _first:
-        _first.append({} if "ray" in sys.modules else variables)
-    return _first[0]
+def _ray_environment(address: str | None) -> Mapping[str, str]:
+    """The environment variables for Ray: those of the first call. None of ours if the caller has imported Ray."""
+    if not _variables_at_import:
+        variables = QUIET_ENVIRONMENT if address else QUIET_ENVIRONMENT | PRIVATE_ENVIRONMENT
+        _variables_at_import.append({} if "ray" in sys.modules else variables)
+    return _variables_at_import[0]
 
 
 def _address() -> str | None:
-    """Of the cluster that this machine is part of: as its user says, or as `ray start` left it; None without."""
-    if said := os.environ.get("RAY_ADDRESS"):
-        return said
-    # Not by asking Ray, which would find what others started for themselves, too.
-    left = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    """The address of the cluster of this machine, from `RAY_ADDRESS` or from `ray start`; None if there is none."""
+    if address := os.environ.get("RAY_ADDRESS"):
+        return address
+    # Ray itself would also find private clusters that other processes started.
+    address_file = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
     try:
-        return left.read_text(encoding="utf8").strip() or None
+        return address_file.read_text(encoding="utf8").strip() or None
     except OSError:
         return None
 
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """A connection to the cluster at `address`; None starts one, and ends it."""
+    """Connect to the cluster at `address`; if None, start a local one and stop it at the end."""
     import ray
 
     over = threading.Event()
@@ -126,28 +131,28 @@ def _connected(address: str | None) -> Iterator[None]:
         try:
             try:
                 if address is not None:
-                    _knock(address)
-                with defer_interrupts(), _hushed():
+                    _check_listening(address)
+                with defer_interrupts(), _stderr_muted():
                     run_in_thread(functools.partial(ray.init, address or "local", **options), until=over)
             except (OSError, RuntimeError, ValueError, ImportError) as error:
-                what = f"the Ray cluster {address} can't be joined" if address else "Ray can't be started here"
-                raise MachineError(f"{what} ({first_line(error)}). See ray status, and --cluster.") from error
+                what = f"cannot connect to the Ray cluster {address}" if address else "cannot start Ray on this machine"
+                raise MachineError(f"{what} ({first_line(error)}). Check ray status and --cluster.") from error
             yield
         finally:
-            with defer_interrupts(), _hushed():
+            with defer_interrupts(), _stderr_muted():
                 run_in_thread(ray.shutdown)
             over.set()
 
 
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens at `address`, which Ray would go on trying for minutes."""
+def _check_listening(address: str) -> None:
+    """Raise OSError if no process listens at `address`; Ray would retry for minutes."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT).close()
 
 
-def _share_out(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, device: str) -> Cluster:
-    """As many workers as fit onto the machines, all alike: on their GPUs where there are any, else on their cores."""
+def _allocate(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, device: str) -> Cluster:
+    """Fit as many equal workers as possible onto the machines: one per GPU if there are any, else by their cores."""
     machines = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     with_gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1] if device != "cpu" else []
     if device == "cuda" and not with_gpus:
@@ -155,31 +160,31 @@ def _share_out(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, de
     gpus = 1 if with_gpus else 0
     usable = with_gpus or machines
     each = [max(1, int(machine["CPU"] // machine["GPU"])) if gpus else int(machine["CPU"]) for machine in usable]
-    most = settings.cores or min([*each, *([] if gpus else [CORES])])
-    by_cores = [int(machine["CPU"] // most) for machine in usable]
+    per_worker = settings.cores or min([*each, *([] if gpus else [DEFAULT_CORES])])
+    by_cores = [int(machine["CPU"] // per_worker) for machine in usable]
     workers = sum(map(min, by_cores, [int(machine["GPU"]) for machine in usable]) if gpus else by_cores)
     if not workers:
-        raise MachineError(f"no machine of the Ray cluster has {most} cores for a worker. Give fewer --cores.")
-    return Cluster(workers=workers, cores=most, gpus=gpus)
+        raise MachineError(f"no machine of the Ray cluster has {per_worker} cores for a worker. Use fewer --cores.")
+    return Cluster(workers=workers, cores=per_worker, gpus=gpus)
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Nothing on standard error: there Ray's C++ part says that it was told to be quiet, and threads that it goes."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _stderr_muted() -> Iterator[None]:
+    """Discard standard error, on which Ray's C++ code and its threads report that they start and stop."""
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the length of the block, where the user hasn't set them."""
+    """Set environment variables for the duration of the block, except those that the user has set."""
     ours = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(ours)
     try:
@@ -190,5 +195,5 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an error says."""
+    """The first line of an error's message; the name of its class if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

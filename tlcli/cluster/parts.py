@@ -1,4 +1,4 @@
-"""The folder that workers write predictions into: numbered Parquet files, which appear whole or not at all."""
+"""The output folder of `predict --cluster`: numbered Parquet files, each complete or absent."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from tlcli.storage.folders import AtomicFolder
 from tlcli.storage.locks import lock_output
 
 INDEX = "_parts.json"
-"""What the parts are of. Readers of Parquet folders pass over names that begin so."""
+"""What the parts depend on. Readers of Parquet folders ignore names that start with an underscore."""
 
 FORMAT = 1
-"""Version of it."""
+"""Version of `INDEX`."""
 
-MOST_PARTS = 100_000
-"""As many as have names that sort in their order."""
+MAX_PARTS = 100_000
+"""Number of parts whose names sort in the order of their numbers."""
 
 _PART = r"part-\d{5,}\.parquet"
 _OTHERS = re.compile(rf"{_PART}|\.{_PART}\.\w+\.tmp")
 
 
 def part_path(out: Path, number: int) -> Path:
-    """The file of a part, counted from 0."""
+    """The file of a part, numbered from 0."""
     return out / f"part-{number:05d}.parquet"
 
 
 def check_part_folder(out: Path, run: Path, *, replace: bool) -> None:
-    """Refuse a folder that can't be written, before anything is computed.
+    """Check that the folder can be written, before anything is computed.
 
     Args:
         out: The folder.
         run: The run's directory.
-        replace: Whether what was predicted there before may be replaced, or gone on with.
+        replace: Whether earlier predictions in it may be replaced or resumed.
 
     Raises:
-        UsageError: it is a file, lies in the run, or holds something.
+        UsageError: it is a file, is inside the run, or is not empty.
     """
     if out.suffix.lower() in SUFFIXES:
-        raise UsageError(f"--out {out}: with --cluster expected a folder for the parts, not a {out.suffix} file.")
+        raise UsageError(f"--out {out}: expected a folder for the parts with --cluster, not a {out.suffix} file.")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: the folder {out.parent} does not exist. Create it first.")
     check_outside("--out", out, run, "the run")
@@ -55,16 +55,16 @@ def check_part_folder(out: Path, run: Path, *, replace: bool) -> None:
 
 @contextlib.contextmanager
 def open_part_folder(out: Path, content: dict[str, Any], *, replace: bool, report: Reporter) -> Iterator[None]:
-    """Have the folder to ourselves: a new one, or one that was begun for the same `content`.
+    """Lock the folder: a new one, or one that was started for the same `content`.
 
     Args:
         out: The folder.
-        content: All that decides what the parts are.
-        replace: Make a new one in any case, in place of what is there.
-        report: Told of a file system without locks.
+        content: Everything that the parts depend on.
+        replace: Replace an existing folder by a new one.
+        report: Receives a warning if the file system has no locks.
 
     Raises:
-        ArtifactError: it was begun for another content, or is damaged.
+        ArtifactError: it was started for another content, or is damaged.
         MachineError: another process is writing it.
     """
     if replace or not (out / INDEX).exists():
@@ -74,28 +74,28 @@ def open_part_folder(out: Path, content: dict[str, Any], *, replace: bool, repor
         found = read_sealed(out / INDEX, "a folder of predictions", form=FORMAT)
         if changed := sorted(name for name, value in content.items() if found.get(name) != value):
             raise ArtifactError(
-                f"{out} was begun with other inputs or options ({', '.join(changed)}). Repeat the command as it was, "
-                "or start again with --overwrite.",
+                f"{out} was started with different inputs or options ({', '.join(changed)}). Repeat the original "
+                "command, or start over with --overwrite.",
                 path=out,
             )
         yield
 
 
 def read_part(path: Path, names: Sequence[str], paths: Sequence[str], report: Reporter) -> RowCounts | None:
-    """Count the rows of a part that is there; None where it isn't, or isn't what was written for these images."""
+    """Count the rows of a part. Return None if it is missing, damaged, or was not written for these images."""
     if not path.exists():
         return None
-    tally = RowCounts()
+    counts = RowCounts()
     try:
         rows = list(read_rows(path))
         if [row["path"] for row in rows] != [portable_name(name) for name in paths]:
-            raise ValueError("it has other images")
+            raise ValueError("its images differ")
         for row in rows:
-            tally.count([row[name] for name in names])
+            counts.count([row[name] for name in names])
     except (ValueError, KeyError, OSError) as error:  # pyarrow's own are ValueErrors and OSErrors
-        report.warn(f"{path} is damaged ({error}); it is made again.")
+        report.warn(f"{path} is damaged ({error}); it is computed again.")
         return None
-    return tally
+    return counts
 
 
 def _folder(out: Path) -> AtomicFolder:

@@ -1,4 +1,4 @@
-"""predict on a cluster: each worker keeps the run loaded, and writes a part's rows by itself."""
+"""Predict on a cluster: each worker keeps the run loaded and writes whole parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.cluster.connection import ray_cluster
-from tlcli.cluster.parts import MOST_PARTS, open_part_folder, part_path, read_part
+from tlcli.cluster.parts import MAX_PARTS, open_part_folder, part_path, read_part
 from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.inference.predictor import Predictor
@@ -28,22 +28,22 @@ from tlcli.storage.publish import atomic_write, remove_leftovers
 
 @dataclass(frozen=True, kw_only=True)
 class PartTask:
-    """A part that a worker is to write."""
+    """A part for a worker to write."""
 
     number: int
     paths: list[str]
 
 
 class PredictWorker:
-    """Writes parts, with a run and decoding processes that stay.
+    """Writes parts, keeping the run and the decoder processes between them.
 
     Args:
-        settings: Which run, which rows, where to.
+        settings: The run, the columns, and the output folder.
         run: SHA-256 of the run.
-        names: Of the columns.
+        names: Names of the columns.
 
     Raises:
-        ArtifactError: on the worker's machine there is another run.
+        ArtifactError: the worker's machine has another run at this path.
     """
 
     def __init__(self, settings: PredictSettings, run: str, names: Sequence[str]) -> None:
@@ -51,22 +51,25 @@ class PredictWorker:
         self._names = names
         found = load_run(settings.run)
         if found.info["sha256"] != run:
-            raise ArtifactError(f"{settings.run} is another run on {platform.node()}.", path=settings.run)
+            raise ArtifactError(
+                f"{settings.run} is a different run on {platform.node()}. All machines must share the run.",
+                path=settings.run,
+            )
         self._predictor = Predictor(found, settings.compute)
         self._loader = self._predictor.open_loader()
 
     def __call__(self, task: PartTask) -> RowCounts:
-        """Write a part; the counts of its rows."""
-        tally, rows = RowCounts(), []
-        for some in predict_rows(self._predictor, iter(task.paths), self._settings, self._loader):
-            for _, row in some:
+        """Write a part, and return the counts of its rows."""
+        counts, rows = RowCounts(), []
+        for batch in predict_rows(self._predictor, iter(task.paths), self._settings, self._loader):
+            for _, row in batch:
                 rows.append(row)
-                tally.count(row)
+                counts.count(row)
         path = part_path(Path(self._settings.out or ""), task.number)
         remove_leftovers(path)
         with atomic_write(path) as file:
             write_parquet(file, self._names, rows)
-        return tally
+        return counts
 
 
 def predict_on_cluster(
@@ -78,77 +81,77 @@ def predict_on_cluster(
     paths: Iterable[str],
     report: Reporter,
 ) -> tuple[RowCounts, bool]:
-    """Predict images, in parts that lack in the folder `settings.out`.
+    """Predict the images of all parts that are missing in the folder `settings.out`.
 
     Args:
-        settings: Which run, which rows, where to.
-        cluster: Which cluster, and how many images a part.
-        signature: All that decides what the rows are.
-        names: Of the columns.
-        paths: Of the images.
-        report: Told of progress.
+        settings: The run, the columns, and the output folder.
+        cluster: The cluster, and the number of images per part.
+        signature: Everything that the rows depend on.
+        names: Names of the columns.
+        paths: Paths of the images.
+        report: Receives progress.
 
     Returns:
         The counts of all rows, and whether none were missing.
 
     Raises:
         UsageError: there would be too many parts.
-        ArtifactError: the folder was begun with another signature.
-        MachineError: the cluster isn't there or failed, or its machines don't see the folder.
+        ArtifactError: the folder was started with another signature.
+        MachineError: the cluster cannot be reached or failed, or its machines do not share the folder.
     """
     out, compute = Path(settings.out or ""), settings.compute
     content = signature | {"part_size": cluster.part_size}
     with contextlib.ExitStack() as stack:
         enter = functools.partial(ray_cluster, cluster, compute.device, report)
-        # What is to be replaced stays where there is no cluster.
+        # Connect before replacing the output: without a cluster, it stays.
         found = stack.enter_context(enter()) if settings.overwrite else None
         stack.enter_context(open_part_folder(out, content, replace=settings.overwrite, report=report))
-        tally, tasks = _missing(out, names, paths, cluster.part_size, report)
+        counts, tasks = _missing(out, names, paths, cluster.part_size, report)
         if not tasks:
-            return tally, True
+            return counts, True
         found = found or stack.enter_context(enter())
         settings = replace(settings, compute=replace(compute, device=found.device))
         worker = functools.partial(PredictWorker, settings, signature["run"], names)
-        total = tally.images + sum(len(task.paths) for task in tasks)
+        total = counts.images + sum(len(task.paths) for task in tasks)
         advance = stack.enter_context(report.task("Predict", total))
-        advance(tally.images)
+        advance(counts.images)
         for _, part in stream(found, worker, tasks):
-            tally.add(part)
+            counts.add(part)
             advance(part.images)
-        if lacking := _lacking(out, tasks):
+        if absent := _absent(out, tasks):
             raise MachineError(
-                f"{part_path(out, lacking[0])} was written by a worker, but isn't here. All machines of the cluster "
-                "must see the same file system.",
+                f"{part_path(out, absent[0])} was written by a worker, but is not visible here. All machines of the "
+                "cluster must share the file system of --out.",
                 path=out,
             )
-    return tally, False
+    return counts, False
 
 
-def _lacking(out: Path, tasks: Sequence[PartTask]) -> list[int]:
-    """Parts that don't show up, by their number; a network drive takes its time to show them."""
+def _absent(out: Path, tasks: Sequence[PartTask]) -> list[int]:
+    """Wait for all parts to become visible, as on a network drive, and return the numbers of those that do not."""
     ends = time.monotonic() + VISIBILITY_TIMEOUT
     while True:
-        there = {path.name for path in out.iterdir()}
-        lacking = [task.number for task in tasks if part_path(out, task.number).name not in there]
-        if not lacking or time.monotonic() > ends:
-            return lacking
+        names = {path.name for path in out.iterdir()}
+        absent = [task.number for task in tasks if part_path(out, task.number).name not in names]
+        if not absent or time.monotonic() > ends:
+            return absent
         time.sleep(1)
 
 
 def _missing(
     out: Path, names: Sequence[str], paths: Iterable[str], size: int, report: Reporter
 ) -> tuple[RowCounts, list[PartTask]]:
-    """The counts of the parts that are there, and tasks for the others."""
-    tally, tasks = RowCounts(), []
+    """Return the counts of the parts that exist, and tasks for the others."""
+    counts, tasks = RowCounts(), []
     rest = iter(paths)
     number = 0
-    while some := list(islice(rest, size)):
-        if number == MOST_PARTS:
-            raise UsageError(f"--part-size {size} makes more than {MOST_PARTS:,} parts. Give a larger one.")
-        part = read_part(part_path(out, number), names, some, report)
+    while chunk := list(islice(rest, size)):
+        if number == MAX_PARTS:
+            raise UsageError(f"--part-size {size} would give more than {MAX_PARTS:,} parts. Use a larger one.")
+        part = read_part(part_path(out, number), names, chunk, report)
         if part is None:
-            tasks.append(PartTask(number=number, paths=some))
+            tasks.append(PartTask(number=number, paths=chunk))
         else:
-            tally.add(part)
+            counts.add(part)
         number += 1
-    return tally, tasks
+    return counts, tasks

@@ -1,4 +1,4 @@
-"""Pieces of work through the workers of a cluster, by Ray Data."""
+"""Stream tasks through the workers of a cluster with Ray Data."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from tlcli.processes import limit_cores
 T = TypeVar("T")
 R = TypeVar("R")
 
-LONGEST = 6 * 3600.0
-"""Seconds that a piece of work may take. Ray hands it out anew whenever its worker dies, so something must end that."""
+TASK_TIMEOUT = 6 * 3600.0
+"""Seconds that a task may take. It bounds the retries: Ray restarts a task whenever its worker dies."""
 
 
 def stream(cluster: Cluster, worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
-    """What workers answer to tasks, with the task's number, as it comes: in any order, few ahead.
+    """Yield the number of each task and its worker's answer, in the order of completion, with few tasks in flight.
 
     Args:
-        cluster: From `joined`.
-        worker: Makes what answers; called once in each worker's process, which is kept for all its tasks.
-        tasks: Each goes to one worker, and again to another one where that dies.
+        cluster: From `ray_cluster`.
+        worker: Creates the function that answers tasks; called once in each worker process, which handles many tasks.
+        tasks: Each is sent to one worker, and to another one if that dies.
 
     Raises:
-        TlcliError: as a worker raised it.
-        MachineError: workers die of a task, or the cluster went away.
+        TlcliError: a worker raised it.
+        MachineError: a task keeps crashing workers, or the cluster is lost.
     """
     for number, pickled in _answers(cluster, worker, tasks):
         answer = pickle.loads(pickled)
@@ -49,18 +49,18 @@ def stream(cluster: Cluster, worker: Callable[[], Callable[[T], R]], tasks: Sequ
 def _answers(
     cluster: Cluster, worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
 ) -> Iterator[tuple[int, bytes]]:
-    """Numbers of tasks, and the pickled answers."""
+    """Yield the numbers of tasks and their pickled answers."""
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # whose progress and stack traces are ours to tell
-    place = _Place(cores=cluster.cores, directory=os.getcwd(), host=platform.node(), version=__version__)  # noqa: PTH109
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # tlcli reports progress and errors itself
+    setup = _WorkerSetup(cores=cluster.cores, directory=os.getcwd(), host=platform.node(), version=__version__)  # noqa: PTH109
     items = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
     asked = ray.data.from_items(items, override_num_blocks=len(items))
     asked.context.enable_progress_bars = False
-    asked.context.execution_no_progress_timeout_s = LONGEST
+    asked.context.execution_no_progress_timeout_s = TASK_TIMEOUT
     answers = asked.map_batches(
         _Actor,
-        fn_constructor_args=(place, worker),
+        fn_constructor_args=(setup, worker),
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=min(cluster.workers, len(tasks))),
@@ -75,75 +75,78 @@ def _answers(
         if not type(error).__module__.startswith("ray."):
             raise
         raise MachineError(
-            f"the Ray cluster failed ({first_line(error)}). Is its memory short? Try fewer workers, with more --cores "
+            f"the Ray cluster failed ({first_line(error)}). If memory is short, use fewer workers with more --cores "
             "each, or a smaller --part-size."
         ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Where a worker's process has to find itself."""
+class _WorkerSetup:
+    """The environment that a worker process must have."""
 
     cores: int
     directory: str
     host: str
-    """Whose driver it is."""
+    """The driver's machine."""
     version: str
 
-    def settle(self) -> None:
-        """Take the share of cores, and the driver's folder, so that a path means the same file."""
+    def apply(self) -> None:
+        """Limit the cores, and change to the driver's working directory, on which relative paths depend."""
         if self.version != __version__:
-            raise MachineError(f"it has tlcli {__version__} instead of {self.version}. Install the same everywhere.")
+            raise MachineError(
+                f"this machine has tlcli {__version__}, the driver {self.version}. Install the same everywhere."
+            )
         limit_cores(self.cores)
         try:
             os.chdir(self.directory)
         except OSError as error:
             raise MachineError(
-                f"it has no folder {self.directory} ({error.strerror}). Start tlcli in a folder that all machines see.",
+                f"this machine has no folder {self.directory} ({error.strerror}). Start tlcli in a folder that all "
+                "machines share.",
                 path=self.directory,
             ) from error
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why there is no answer. As an answer, since Ray would wrap up what is raised, and try some of it again."""
+    """An error, sent as an answer because Ray wraps exceptions and retries some of them."""
 
     error: Exception
 
 
 class _Actor:
-    """What Ray Data keeps in each worker's process, and makes again where that died."""
+    """Ray Data keeps one in each worker process, and creates another if the process dies."""
 
-    def __init__(self, place: _Place, worker: Callable[[], Callable[[Any], Any]]) -> None:
-        self._place = place
-        self._make = worker
+    def __init__(self, setup: _WorkerSetup, worker: Callable[[], Callable[[Any], Any]]) -> None:
+        self._setup = setup
+        self._create_worker = worker
         self._worker: Callable[[Any], Any] | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         answers = [pickle.dumps(self._answer(pickle.loads(task.as_py()))) for task in batch["task"]]
         return pa.table({"number": batch["number"], "answer": pa.array(answers, pa.large_binary())})
 
-    def _answer(self, task: Any) -> Any:  # noqa: ANN401 - between the driver and its worker
+    def _answer(self, task: Any) -> Any:  # noqa: ANN401 - any task and answer
         try:
             if self._worker is None:
-                self._place.settle()
-                self._worker = self._make()
+                self._setup.apply()
+                self._worker = self._create_worker()
             return self._worker(task)
         except Exception as error:  # noqa: BLE001 - raised by the driver
             if not isinstance(error, (TlcliError, OSError)):
                 error.add_note(traceback.format_exc())
-            elif platform.node() != self._place.host:
-                error.add_note(f"This was on {platform.node()}.")
+            elif platform.node() != self._setup.host:
+                error.add_note(f"It was raised on {platform.node()}.")
             return _Failure(_portable(error))
 
 
 def _portable(error: Exception) -> Exception:
-    """An error that survives being pickled: itself, or what it says."""
+    """Return the error, or a RuntimeError with its text if it cannot be pickled and unpickled."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # noqa: BLE001 - whatever its class makes of it
-        said = RuntimeError(f"{type(error).__name__}: {first_line(error)}")
+    except Exception:  # noqa: BLE001 - depends on its class
+        replacement = RuntimeError(f"{type(error).__name__}: {first_line(error)}")
         for note in getattr(error, "__notes__", []):
-            said.add_note(note)
-        return said
+            replacement.add_note(note)
+        return replacement
     return error

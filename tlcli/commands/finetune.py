@@ -27,11 +27,11 @@ from tlcli.runs.directory import (
     CHECKPOINTS,
     FILES,
     RUN_FILE,
-    begun_run,
-    check_out,
+    check_run_output,
     free_name,
     new_run,
-    recover,
+    recover_run,
+    unfinished_run,
 )
 from tlcli.runs.output import OutputIntent, after_restart, finished_info, not_finite
 from tlcli.runs.provenance import settings_to_json
@@ -134,13 +134,13 @@ def _begin(
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     if settings.resume:
-        recover(directory)
-    begun = begun_run(directory) if settings.resume else None
-    if begun is not None:
-        refuse_other(begun / CHECKPOINTS, settings_to_json(settings))
+        recover_run(directory)
+    unfinished = unfinished_run(directory) if settings.resume else None
+    if unfinished is not None:
+        refuse_other(unfinished / CHECKPOINTS, settings_to_json(settings))
     elif settings.resume and (directory / RUN_FILE).exists():
         return settings, directory, None
-    check_out(directory, overwrite=settings.overwrite or settings.resume)
+    check_run_output(directory, overwrite=settings.overwrite or settings.resume)
     dataset = open_dataset(settings.data, group_by=settings.group_by)
     _check_split(settings, dataset)
     describe_dataset(dataset, report)

@@ -1,7 +1,7 @@
-"""The directory of a run while it is written: new, begun and gone on with, or taking the place of another run.
+"""The directory of a run while it is written: new, resumed, or replacing another run.
 
-`run.json` is written last, so a directory with it is a finished run, and one with `.unfinished` and without it an
-unfinished one.
+`run.json` is written last: a directory that contains it is a finished run. A directory with `.unfinished` and without
+`run.json` is an unfinished run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 SPLITS_FILE = "splits.parquet"
 ONNX_FILE = "model.onnx"
-"""The whole network, pixels to logits, for predicting without torch; not in every run."""
+"""The complete network, from pixels to logits, for prediction without torch. Not in every run."""
 FILES = (
     RUN_FILE,
     WEIGHTS_FILE,
@@ -45,28 +45,28 @@ FILES = (
     "predictions.parquet",
     "report.html",
 )
-"""All that a run consists of; a directory with anything else in it is never deleted."""
+"""All files of a run. A directory that contains anything else is never deleted."""
 UNFINISHED = ".unfinished"
-"""Stands in the directory of a run while it is written."""
+"""Marks the directory of a run that is being written."""
 CHECKPOINTS = "checkpoint"
-"""The folder, in an unfinished run, of what its training needs to go on."""
+"""The folder of checkpoints in an unfinished run."""
 
 
-def begun_run(out: Path) -> Path | None:
-    """The directory of an unfinished run for `out` with checkpoints to go on from, if there is one."""
+def unfinished_run(out: Path) -> Path | None:
+    """The directory of an unfinished run for `out` that has checkpoints to resume from, if there is one."""
     for directory in (staging_path(out), out):
-        if _unfinished(directory) and (directory / CHECKPOINTS).is_dir():
+        if _is_unfinished(directory) and (directory / CHECKPOINTS).is_dir():
             return directory
     return None
 
 
-def begun_by(out: Path) -> str | None:
-    """The job that began the unfinished run for `out`, as `new_run` was told; None where there is none."""
-    found = [directory for directory in (staging_path(out), out) if _unfinished(directory)]
+def unfinished_job(out: Path) -> str | None:
+    """The `job` that started the unfinished run for `out` (see `new_run`); None if there is no unfinished run."""
+    found = [directory for directory in (staging_path(out), out) if _is_unfinished(directory)]
     return (found[0] / UNFINISHED).read_text("utf8") if found else None
 
 
-def _unfinished(directory: Path) -> bool:
+def _is_unfinished(directory: Path) -> bool:
     return (directory / UNFINISHED).exists() and not (directory / RUN_FILE).exists()
 
 
@@ -74,26 +74,26 @@ def _unfinished(directory: Path) -> bool:
 def new_run(
     out: Path, *, overwrite: bool, resume: bool = False, report: Reporter | None = None, job: str = ""
 ) -> Iterator[Path]:
-    """A directory to write a run into, which is `out` when the block has ended well.
+    """Yield a directory to write a run into, which becomes `out` at the end of the block.
 
-    A run that is overwritten stays whole until the new one is; when the block fails, a directory with checkpoints is
-    kept, and one without is removed.
+    A run that is overwritten stays intact until the new one is complete. If the block raises, a directory with
+    checkpoints is kept for resuming, and one without is removed.
 
     Args:
         out: The run.
-        overwrite: Replace what is there.
-        resume: Go on with what was begun, if there are checkpoints; else as with `overwrite`.
-        report: Told of a file system without locks.
-        job: Who writes it, for `begun_by`.
+        overwrite: Replace an existing run.
+        resume: Continue an unfinished run if it has checkpoints; otherwise like `overwrite`.
+        report: Receives a warning if the file system has no locks.
+        job: Name of the job that writes it, for `unfinished_job`.
 
     Raises:
-        UsageError: `out` exists and may not be replaced, or it is something else than a run.
+        UsageError: `out` exists and may not be replaced, or is not a run.
         MachineError: another process is writing it.
     """
     with lock_output(out, report or Silent()):
-        _finish_swap(out)
-        _refuse(out, overwrite=overwrite or resume)
-        directory = begun_run(out) if resume else None
+        _finish_replacement(out)
+        _check_replaceable(out, overwrite=overwrite or resume)
+        directory = unfinished_run(out) if resume else None
         if directory is None:
             directory = staging_path(out) if out.exists() and any(out.iterdir()) else out
             if directory != out:
@@ -108,55 +108,55 @@ def new_run(
             yield directory
         except BaseException as error:
             if checkpoints.is_dir():
-                error.add_note(_how_to_go_on(out, checkpoints))
+                error.add_note(_how_to_resume(out, checkpoints))
             elif directory != out or not (out / RUN_FILE).exists():  # without locks, another may have finished there
-                shutil.rmtree(directory, ignore_errors=True)  # what went wrong first is what is told
+                shutil.rmtree(directory, ignore_errors=True)  # report the first error
             raise
         if directory != out:
             replace_directory(directory, out)
         _tidy(out)
 
 
-def _how_to_go_on(out: Path, checkpoints: Path) -> str:
+def _how_to_resume(out: Path, checkpoints: Path) -> str:
     if any(checkpoints.glob("*.safetensors")):
-        return f"What was trained so far is kept: repeat the command with --out {out} --resume."
-    return f"Begin again with --out {out} --resume; features computed so far are in the cache."
+        return f"Training progress is saved: repeat the command with --out {out} --resume."
+    return f"Start again with --out {out} --resume; features computed so far are in the cache."
 
 
 def _tidy(out: Path) -> None:
-    """Remove what a finished run needs no more: what it replaced, the mark of an unfinished one, checkpoints."""
-    with contextlib.suppress(OSError):  # the run is whole; the next command tries again
+    """Remove what a finished run no longer needs: the run it replaced, `.unfinished`, and checkpoints."""
+    with contextlib.suppress(OSError):  # the run is complete; the next command tries again
         remove_directory(replaced_path(out))
         checkpoints = out / CHECKPOINTS
         names = os.listdir(checkpoints) if checkpoints.is_dir() else ["nothing"]  # noqa: PTH208
-        if "origin.json" in names or not names:  # else it is somebody else's
-            for name in sorted(names, key="origin.json".__eq__):  # last, so that a kill here leaves whose it is
+        if "origin.json" in names or not names:  # otherwise tlcli did not write the folder
+            for name in sorted(names, key="origin.json".__eq__):  # origin.json last: it identifies the folder
                 (checkpoints / name).unlink()
             checkpoints.rmdir()
         (out / UNFINISHED).unlink(missing_ok=True)
 
 
-def recover(out: Path) -> None:
-    """Finish an overwriting that was killed at its very end, unless somebody is writing the run now."""
+def recover_run(out: Path) -> None:
+    """Finish a replacement that was killed near its end, unless another process is writing the run now."""
     with contextlib.suppress(MachineError):
-        _recover_alone(out)
+        _recover(out)
 
 
-def _recover_alone(out: Path) -> None:
-    """`recover`, which raises a MachineError where somebody is writing the run now."""
+def _recover(out: Path) -> None:
+    """`recover_run`, but raise a MachineError if another process is writing the run now."""
     left = [replaced_path(out), staging_path(out) / RUN_FILE, out / CHECKPOINTS, out / UNFINISHED] if out.name else []
     if not any(path.exists() for path in left):
         return
     try:
         with lock_output(out, Silent()):
-            _finish_swap(out)
+            _finish_replacement(out)
     except OSError as error:
-        if error.errno not in READ_ONLY_ERRNOS:  # there, nobody was killed while overwriting
+        if error.errno not in READ_ONLY_ERRNOS:  # a read-only folder has no replacement to finish
             raise
 
 
-def _finish_swap(out: Path) -> None:
-    """Before, between or after the renames of `replace_directory`."""
+def _finish_replacement(out: Path) -> None:
+    """Finish a replacement that was killed before, between or after the renames of `replace_directory`."""
     if not out.name:
         return
     staging = staging_path(out)
@@ -167,24 +167,24 @@ def _finish_swap(out: Path) -> None:
         _tidy(out)
 
 
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuse to write a run where something else is.
+def check_run_output(out: Path, *, overwrite: bool) -> None:
+    """Check that a run can be written to `out`.
 
     Raises:
         UsageError: see `new_run`.
-        MachineError: another process is writing it, so that it is unfinished only now.
+        MachineError: another process is writing it.
     """
-    _recover_alone(out)
-    _refuse(out, overwrite=overwrite)
+    _recover(out)
+    _check_replaceable(out, overwrite=overwrite)
 
 
-def _refuse(out: Path, *, overwrite: bool) -> None:
+def _check_replaceable(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; expected a directory for the run.")
     if not out.exists() or not any(out.iterdir()):
         return
-    if not overwrite and _unfinished(out):
-        raise UsageError(f"{out} holds an unfinished run. Go on with --resume, or replace it with --overwrite.")
+    if not overwrite and _is_unfinished(out):
+        raise UsageError(f"{out} contains an unfinished run. Resume it with --resume, or replace it with --overwrite.")
     if not overwrite:
         raise UsageError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
     if not (out / RUN_FILE).exists() and not (out / UNFINISHED).exists():
@@ -193,23 +193,23 @@ def _refuse(out: Path, *, overwrite: bool) -> None:
     others = sorted(name for name in os.listdir(out) if name not in known and not name.endswith(".tmp"))  # noqa: PTH208
     if others:
         raise UsageError(
-            f"{out} holds {others[0]}, which is no part of a run, so it is not replaced. Choose another --out, or move "
-            "that away."
+            f"{out} contains {others[0]}, which is not part of a run, so it is not replaced. Choose another --out, or "
+            "move the file elsewhere."
         )
 
 
 def free_name(data: Location) -> Path:
-    """`runs/<name of data>`, or the first of `-2`, `-3`, ... that doesn't exist."""
+    """`runs/<name of data>`, or the first of `-2`, `-3`, ... that does not exist."""
     return next(path for path in _names(data) if not path.exists())
 
 
-def begun_name(data: Location, job: str) -> Path | None:
-    """The first of these names that holds an unfinished run of a job; None where none does."""
-    return next((path for path in itertools.takewhile(Path.exists, _names(data)) if begun_by(path) == job), None)
+def unfinished_name(data: Location, job: str) -> Path | None:
+    """The first of the existing names of `free_name` that holds an unfinished run of a job, if there is one."""
+    return next((path for path in itertools.takewhile(Path.exists, _names(data)) if unfinished_job(path) == job), None)
 
 
 def _names(data: Location) -> Iterator[Path]:
-    """`runs/<name of data>`, and then the same with `-2`, `-3`, ..."""
+    """`runs/<name of data>`, then the same with `-2`, `-3`, ..."""
     if isinstance(data, Path) and data.is_dir():
         name = data.resolve().name
     else:

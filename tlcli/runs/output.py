@@ -8,7 +8,7 @@ from typing import Any
 
 from tlcli import processes
 from tlcli.errors import ArtifactError, DataError
-from tlcli.runs.directory import begun_by, begun_name, begun_run
+from tlcli.runs.directory import unfinished_job, unfinished_name, unfinished_run
 from tlcli.runs.run import load_run
 from tlcli.storage.urls import Location, Url
 
@@ -32,12 +32,12 @@ def after_restart(intent: OutputIntent, data: Location) -> OutputIntent:
     """
     launched = processes.launched()
     job, restarts = launched.job, launched.restarts
-    out = intent.location or (begun_name(data, job) if job or restarts else None)
+    out = intent.location or (unfinished_name(data, job) if job or restarts else None)
     if isinstance(out, Url):
         return replace(intent, resume=True, overwrite=False) if restarts else intent
-    if out is None or (begun_by(out) != job if job else not restarts):
+    if out is None or (unfinished_job(out) != job if job else not restarts):
         return intent
-    resume = begun_run(out) is not None or not intent.overwrite
+    resume = unfinished_run(out) is not None or not intent.overwrite
     return OutputIntent(location=out, resume=resume, overwrite=not resume)
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tlcli.errors import ArtifactError, DataError, replace_path_in_error
 from tlcli.images.preprocess import Preprocessing
-from tlcli.runs.directory import CONFIG_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover
+from tlcli.runs.directory import CONFIG_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover_run
 from tlcli.runs.schema import check_info
 from tlcli.storage.files import is_sealed, read_json, sha256_file
 from tlcli.storage.publish import publish_directory
@@ -124,7 +124,7 @@ def load_run(location: Location) -> Run:
         return _load_remote_run(location)
     directory = location
     if not directory.exists():
-        recover(directory)
+        recover_run(directory)
     if not directory.is_dir():
         raise ArtifactError(
             f"{directory} is not a directory; expected a run written by tlcli finetune.", path=directory

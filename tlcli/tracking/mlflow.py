@@ -10,10 +10,10 @@ from tlcli.storage.urls import Location
 from tlcli.tracking.tracker import ARTIFACTS, unless_set
 
 unless_set(
-    MLFLOW_DISABLE_TELEMETRY="true",  # what it sends to its makers
-    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",  # which is for results
+    MLFLOW_DISABLE_TELEMETRY="true",  # no telemetry
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",  # standard output is for results
     MLFLOW_LOGGING_LEVEL="WARNING",
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",  # or a server that doesn't answer holds training up for a quarter of an hour
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",  # otherwise an unresponsive server delays training by 15 minutes
     MLFLOW_HTTP_REQUEST_TIMEOUT="30",
 )
 
@@ -21,7 +21,7 @@ import mlflow  # noqa: E402
 
 
 class Mlflow:
-    """An MLflow run, within the active one where there is one already."""
+    """An MLflow run; nested if another one is active."""
 
     def start(self, out: Location, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
         """See `Tracker`."""
@@ -34,10 +34,10 @@ class Mlflow:
         """See `Tracker`."""
         mlflow.log_metrics(dict(values), step=step, run_id=self._id)
 
-    def finish(self, run: Path, found: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+    def finish(self, run: Path, resolved: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """See `Tracker`."""
-        mlflow.log_params(dict(found), run_id=self._id)
-        mlflow.log_metrics(dict(figures), run_id=self._id)
+        mlflow.log_params(dict(resolved), run_id=self._id)
+        mlflow.log_metrics(dict(metrics), run_id=self._id)
         for name in ARTIFACTS:
             mlflow.log_artifact(str(run / name), run_id=self._id)
         mlflow.end_run()

@@ -1,4 +1,4 @@
-"""TensorBoard: event files beside the run, written by torch's own writer."""
+"""TensorBoard: event files beside the run, written with torch's `SummaryWriter`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tlcli.storage.urls import Location, absolute
 from tlcli.tracking.tracker import ARTIFACTS
 
 LOGS = "tensorboard"
-"""The folder beside the run: within it, nothing but the run's own files is allowed."""
+"""The folder of the event files. It is beside the run, whose directory may contain only the run's files."""
 
 
 class TensorBoard:
-    """Writes to `tensorboard/RUN` beside RUN, in `runs` for one at a URL; to `RUN-2` where that is another's."""
+    """Writes to `tensorboard/RUN` beside RUN (in `runs` if RUN is at a URL), or to `RUN-2`, ... if that exists."""
 
     def start(self, out: Location, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
         """See `Tracker`."""
         if out.name == LOGS:
-            raise UsageError(f"a run called {LOGS} would hold its own logs. Choose another --out.")
+            raise UsageError(f"a run named {LOGS} would contain its own event files. Choose another --out.")
         logs = (out.parent if isinstance(out, Path) else Path("runs")) / LOGS
         names = chain([out.name], (f"{out.name}-{number}" for number in count(2)))
         folder = logs / (known or next(name for name in names if not (logs / name).exists()))
         self._run, self._settings = absolute(out), dict(settings)
         self._writer = SummaryWriter(str(folder))
-        return folder.name, f"{folder}, see tensorboard --logdir {shlex.quote(str(logs))}"
+        return folder.name, f"{folder}, view with tensorboard --logdir {shlex.quote(str(logs))}"
 
     def line(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`."""
@@ -38,15 +38,15 @@ class TensorBoard:
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
-    def finish(self, run: Path, found: Mapping[str, Any], figures: Mapping[str, float]) -> None:
-        """See `Tracker`. TensorBoard keeps no files, so of the artifacts it gets the paths."""
-        said = {
+    def finish(self, run: Path, resolved: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """See `Tracker`. TensorBoard stores no files, so it gets the paths of the artifacts."""
+        parameters = {
             name: value if isinstance(value, (bool, int, float, str)) else str(value)
-            for name, value in (self._settings | dict(found)).items()
+            for name, value in (self._settings | dict(resolved)).items()
         }
         paths = "\n".join(f"- `{self._run.rstrip('/')}/{name}`" for name in ARTIFACTS)
         self._writer.add_text("run", paths)
-        self._writer.add_hparams(said, dict(figures), run_name=".")
+        self._writer.add_hparams(parameters, dict(metrics), run_name=".")
         self._writer.close()
 
     def stop(self) -> None:

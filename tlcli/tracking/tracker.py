@@ -1,4 +1,4 @@
-"""What every tracker does, and how a run reads to one."""
+"""The interface of a tracker, and the conversion of a run to flat settings, metrics and curve points."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from typing import Any, Protocol
 from tlcli.storage.urls import Location
 
 ARTIFACTS = ("report.html", "model.safetensors", "config.json", "run.json")
-"""Files of a run that are handed over."""
-_FOUND = ("tlcli", "backbone", "weights", "freeze", "device", "precision", "engine", "head", "versions")
-_FIGURES = ("validation", "test", "images", "seconds", "temperature")
+"""Files of a run that a tracker stores."""
+_RESOLVED = ("tlcli", "backbone", "weights", "freeze", "device", "precision", "engine", "head", "versions")
+_METRICS = ("validation", "test", "images", "seconds", "temperature")
 
 
 class Tracker(Protocol):
-    """One library's run. Whatever a method raises, the training goes on without the tracker."""
+    """A run of one tracking library. If a method raises, training continues without the tracker."""
 
     def start(self, out: Location, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
-        """Begin, or go on.
+        """Start a run, or resume one.
 
         Args:
-            out: Where the run will be in the end; the tracker's run is named after it.
-            settings: By name, flat.
-            known: What `start` returned for this run before; None begins a new one.
+            out: The final location of the run, which gives the tracker's run its name.
+            settings: Flat dictionary of settings.
+            known: ID of the run to resume, as returned by `start`; None starts a new one.
 
         Returns:
-            What to go on by, and where to look, for a person.
+            The ID for resuming, and where a user finds the run.
         """
 
     def line(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each curve. `step` counts the lines of `metrics.jsonl`, from 1."""
 
-    def finish(self, run: Path, found: Mapping[str, Any], figures: Mapping[str, float]) -> None:
-        """Hand over what the finished run at `run` is and how good it is, with its `ARTIFACTS`."""
+    def finish(self, run: Path, resolved: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Store the resolved settings, the metrics and the `ARTIFACTS` of the finished run at `run`."""
 
     def stop(self) -> None:
         """End a run that did not finish."""
 
 
 def unless_set(**variables: str) -> None:
-    """Set environment variables, which libraries read as they are imported, but none that the user set."""
+    """Set environment variables, except those that the user has set. Libraries read them on import."""
     for name, value in variables.items():
         os.environ.setdefault(name, value)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with a slash between the names."""
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dictionaries, joining their keys with slashes."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
+        found |= flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
     return found
 
 
-def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """What of a flat dictionary can be drawn."""
+def numeric_entries(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numeric entries of a flat dictionary."""
     return {
         name: float(value)
         for name, value in values.items()
@@ -64,17 +64,17 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def curve_points(line: Mapping[str, Any]) -> dict[str, float]:
-    """A line of `metrics.jsonl`: of an epoch, or of the sweep over L2."""
-    return numbers(flat(line, "epochs/" if "epoch" in line else "sweep/"))
+    """The curve points of a line of `metrics.jsonl`, which describes an epoch or a value of the L2 sweep."""
+    return numeric_entries(flatten(line, "epochs/" if "epoch" in line else "sweep/"))
 
 
-def found_by(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What `run.json` says that the settings did not."""
+def resolved_settings(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved settings in `run.json`, such as the chosen engine."""
     counts = {"classes": len(info["classes"])}
-    return flat({name: info[name] for name in _FOUND} | counts, "run/")
+    return flatten({name: info[name] for name in _RESOLVED} | counts, "run/")
 
 
-def figures_of(info: Mapping[str, Any]) -> dict[str, float]:
-    """How good a run is, how large and how long, from its `run.json`; each class's own figures stay in the report."""
-    figures = flat({name: info[name] for name in _FIGURES if info[name] is not None})
-    return {name: value for name, value in numbers(figures).items() if "/per_class/" not in name}
+def metrics_of(info: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics, counts and durations in `run.json`, without the metrics of single classes."""
+    metrics = flatten({name: info[name] for name in _METRICS if info[name] is not None})
+    return {name: value for name, value in numeric_entries(metrics).items() if "/per_class/" not in name}

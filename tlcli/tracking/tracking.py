@@ -1,4 +1,4 @@
-"""A run's trackers together: a run doesn't depend on them."""
+"""All trackers of a run. A tracker failure never stops training."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from tlcli.errors import ArtifactError, MachineError, TlcliError
 from tlcli.progress import Reporter
 from tlcli.storage.files import read_sealed, sealed, write_json
 from tlcli.storage.urls import Location
-from tlcli.tracking.tracker import Tracker, curve_points, figures_of, flat, found_by
+from tlcli.tracking.tracker import Tracker, curve_points, flatten, metrics_of, resolved_settings
 
 FORMAT = 1
-"""Version of what stands in `MEMORY`."""
+"""Version of `MEMORY`."""
 MEMORY = "trackers.json"
-"""The file, among the checkpoints, of what to go on by."""
+"""The file in the checkpoint folder that holds the IDs of the trackers' runs."""
 
 Line = dict[str, Any]
+"""A line of `metrics.jsonl`."""
 
 
 def open_tracker(name: str) -> Tracker:
-    """The tracker of that name, one of `settings.TRACKERS`.
+    """Create a tracker by its name, one of `settings.TRACKERS`.
 
     Raises:
         MachineError: its library is not installed.
@@ -50,11 +51,11 @@ def open_tracker(name: str) -> Tracker:
 
 
 class Tracking:
-    """Tells every tracker of a run. One that fails is left out from then on, with a warning.
+    """Reports a run to every tracker. A tracker that fails is disabled with a warning.
 
     Args:
-        names: Of the trackers.
-        report: Told where they write, and of those that fail.
+        names: Names of the trackers.
+        report: Receives notes about where they write, and warnings about failures.
 
     Raises:
         MachineError: a library is not installed.
@@ -64,10 +65,10 @@ class Tracking:
         self._report = report
         self._opened = {name: open_tracker(name) for name in names}
         self._trackers: dict[str, Tracker] = {}
-        """Those that were started, and have not failed."""
+        """Those that were started and have not failed."""
         self._memory: Path | None = None
         self._known: dict[str, dict[str, Any]] = {}
-        """Of each tracker `id`, which it goes on by, and how many `lines` it has."""
+        """For each tracker its run's `id`, and the number of `lines` it has received."""
 
     def __enter__(self) -> Tracking:
         return self
@@ -77,81 +78,84 @@ class Tracking:
             self._each(lambda _, tracker: tracker.stop())
 
     def start(self, out: Location, settings: dict[str, Any], checkpoints: Path, *, resume: bool) -> None:
-        """Begin the trackers' runs, or go on with them.
+        """Start the trackers' runs, or resume them.
 
         Args:
-            out: Where the run will be in the end.
-            settings: As `run.json` has them.
-            checkpoints: The folder of the run's checkpoints; it needn't be there.
-            resume: Go on with what was begun.
+            out: The final location of the run.
+            settings: The settings as in `run.json`.
+            checkpoints: The folder of the run's checkpoints, which need not exist.
+            resume: Resume the runs that `checkpoints` names.
         """
         self._memory = checkpoints / MEMORY
         if resume and self._opened and self._memory.exists():
-            self._remember(self._memory)
+            self._load_known(self._memory)
         for name, tracker in self._opened.items():
             with self._optional(name):
                 known = self._known.get(name, {"lines": 0})
-                known["id"], where = tracker.start(out, flat(settings), known.get("id"))
+                known["id"], where = tracker.start(out, flatten(settings), known.get("id"))
                 self._known[name], self._trackers[name] = known, tracker
                 self._report.note(f"Tracking  {name}: {_without_password(where)}")
 
-    def _remember(self, path: Path) -> None:
+    def _load_known(self, path: Path) -> None:
         try:
-            self._known = read_sealed(path, "what trackers were told", form=FORMAT)["trackers"]
+            self._known = read_sealed(path, "the runs of trackers", form=FORMAT)["trackers"]
         except ArtifactError as error:
-            self._report.warn(f"{error.message} The trackers begin new runs.")
+            self._report.warn(f"{error.message} The trackers start new runs.")
 
     def lines(self, lines: Sequence[Line]) -> None:
-        """Tell of those of all lines of `metrics.jsonl` so far that a tracker doesn't have yet.
+        """Send each tracker the lines that it has not received.
 
-        To be called when the folder of checkpoints is there, too, so that it is known what to go on by.
+        Call it again once the checkpoint folder exists, so that the IDs of the runs are saved in it.
+
+        Args:
+            lines: All lines of `metrics.jsonl` so far.
         """
-        self._tell(lines)
+        self._send(lines)
         if self._known and self._memory is not None:
-            with contextlib.suppress(OSError):  # or trackers would cost the training; resumed, they begin new runs
+            with contextlib.suppress(OSError):  # not worth stopping for; if resumed, trackers start new runs
                 write_json(self._memory, sealed({"format": FORMAT, "trackers": self._known}))
 
     def finish(self, run: Path, info: dict[str, Any], lines: Sequence[Line]) -> None:
-        """Hand over the finished run.
+        """Report the finished run.
 
         Args:
-            run: Its directory.
-            info: Content of its `run.json`.
-            lines: All of `metrics.jsonl`.
+            run: The run's directory.
+            info: The content of its `run.json`.
+            lines: All lines of `metrics.jsonl`.
         """
         try:
-            self._tell(lines)
-            self._each(lambda name, _: self._trackers.pop(name).finish(run, found_by(info), figures_of(info)))
+            self._send(lines)
+            self._each(lambda name, _: self._trackers.pop(name).finish(run, resolved_settings(info), metrics_of(info)))
         except BaseException as error:
-            error.add_note("The training is finished; what was stopped is telling its trackers.")
+            error.add_note("Training is finished; only the report to its trackers was interrupted.")
             raise
 
-    def _tell(self, lines: Sequence[Line]) -> None:
-        def tell(name: str, tracker: Tracker) -> None:
+    def _send(self, lines: Sequence[Line]) -> None:
+        def send(name: str, tracker: Tracker) -> None:
             known = self._known[name]
             for step in range(known["lines"] + 1, len(lines) + 1):
                 tracker.line(step, curve_points(lines[step - 1]))
                 known["lines"] = step
 
-        self._each(tell)
+        self._each(send)
 
-    def _each(self, tell: Callable[[str, Tracker], None]) -> None:
+    def _each(self, call: Callable[[str, Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
             with self._optional(name):
-                tell(name, tracker)
+                call(name, tracker)
 
     @contextlib.contextmanager
     def _optional(self, name: str) -> Iterator[None]:
-        """A server, a login, a disk or a bug of a tracker: none is worth the training."""
+        """Disable a tracker that fails, for whatever reason: server, login, disk, bug."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a library may raise anything
             self._trackers.pop(name, None)
-            said = error.message if isinstance(error, TlcliError) else f"{type(error).__name__}: {error}"
-            said = _without_password(" ".join(said.split()))[:300]
-            self._report.warn(f"{name} is told no more, the run goes on without it. {said}")
+            message = error.message if isinstance(error, TlcliError) else f"{type(error).__name__}: {error}"
+            message = _without_password(" ".join(message.split()))[:300]
+            self._report.warn(f"{name} failed and was disabled; training continues. {message}")
 
 
 def _without_password(text: str) -> str:
-    """An address may hold one, and libraries repeat addresses in their errors."""
+    """Remove passwords from addresses, which libraries repeat in their errors."""
     return re.sub(r"//[^/\s]*@", "//", text)

@@ -12,8 +12,8 @@ from tlcli.storage.urls import Location
 from tlcli.tracking.tracker import ARTIFACTS, unless_set
 
 unless_set(
-    WANDB_ERROR_REPORTING="false",  # what it sends to its makers
-    WANDB_INIT_TIMEOUT="30",  # or a server that doesn't answer holds training up, and its end for ever
+    WANDB_ERROR_REPORTING="false",  # no telemetry
+    WANDB_INIT_TIMEOUT="30",  # otherwise an unresponsive server delays the start of training, and blocks its end
     WANDB_FINISH_TIMEOUT="600",
 )
 
@@ -21,34 +21,34 @@ import wandb  # noqa: E402
 
 
 class Wandb:
-    """A run of Weights & Biases, beside the active one where there is one already."""
+    """A run of Weights & Biases; independent of an active one."""
 
     def start(self, out: Location, settings: Mapping[str, Any], known: str | None) -> tuple[str, str]:
         """See `Tracker`."""
         mode = wandb.setup().settings.mode
         if mode not in {"offline", "dryrun", "disabled"} and not wandb.login(prompt=False):
-            raise MachineError("no login. Log in with wandb login, or set WANDB_MODE=offline.")
+            raise MachineError("not logged in. Log in with wandb login, or set WANDB_MODE=offline.")
         self._run = wandb.init(
             id=known,
             name=out.name,
             config=dict(settings),
             resume="allow" if known else None,
             reinit="create_new",
-            # Neither what is on the terminal, nor words on it that aren't ours.
+            # Neither capture the terminal's output nor print to it.
             settings=wandb.Settings(console="off", silent=True, finish_timeout_raises=True),
         )
         if self._run.offline:
-            return self._run.id, f"{Path(self._run.dir).parent}, send it with wandb sync"
+            return self._run.id, f"{Path(self._run.dir).parent}, upload it with wandb sync"
         return self._run.id, str(self._run.url)
 
     def line(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`."""
         self._run.log(dict(values), step=step)
 
-    def finish(self, run: Path, found: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+    def finish(self, run: Path, resolved: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """See `Tracker`."""
-        self._run.config.update(dict(found))
-        self._run.summary.update(dict(figures))
+        self._run.config.update(dict(resolved))
+        self._run.summary.update(dict(metrics))
         model = wandb.Artifact(re.sub(r"[^\w.-]", "-", run.name, flags=re.ASCII) or "run", type="model")
         for name in ARTIFACTS:
             model.add_file(str(run / name))

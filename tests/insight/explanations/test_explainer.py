@@ -150,7 +150,7 @@ def test_a_card_given_as_input_is_not_replaced(trained, inbox, tmp_path):
     predict(PredictSettings(**settings, inputs=(str(inbox),)))
     card = tmp_path / "why" / lines_of(tmp_path / "why")[0]["file"]
     before = card.read_bytes()
-    with pytest.raises(UsageError, match="which is read here"):
+    with pytest.raises(UsageError, match="which is an input"):
         predict(PredictSettings(**settings, inputs=(str(card),)))
     assert card.read_bytes() == before
     predict(PredictSettings(**settings, inputs=(str(inbox / "a"),)))
