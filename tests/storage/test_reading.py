@@ -134,7 +134,7 @@ def test_shards(trained, s3, photos, faults):
     expected = predicted(trained, photos / "square", photos / "disc" / "04.jpg")
     assert [row["confidence"] for row in rows] == [row["confidence"] for row in expected]
     assert rows[-1]["path"] == "s3://bucket/shards/0.tar/disc-04.jpg"
-    for name, message in [("cut.tar", "no whole tar"), ("{0..3}.tar", r"3.tar does not exist")]:
+    for name, message in [("cut.tar", "not a complete tar"), ("{0..3}.tar", r"3.tar does not exist")]:
         with pytest.raises(DataError, match=message):
             open_dataset(parse_location(f"s3://bucket/shards/{name}"))
 
