@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -21,7 +20,6 @@ from tlcli.training.tail.depths import (
     CandidateDepth,
     candidate_depths,
     epochs_within_budget,
-    paired_gain,
 )
 from tlcli.training.tail.fit import FittedTail, Saved, fit_tail, train_log_prior
 from tlcli.training.tail.loop import TailTrainer, TrainingState
@@ -36,33 +34,13 @@ from tlcli.training.tail.recipe import (
     epoch_stretch,
     make_recipe,
 )
+from tlcli.training.tail.search_progress import SearchProgress, lines_at
 from tlcli.training.tail.sources import TailData
 from tlcli.training.tail.validation import ValidationResult, validate
 from tlcli.training.usable_images import UsableImages
 
 OnLines = Callable[[Sequence[dict[str, Any]]], None]
 """Called with all lines of `metrics.jsonl` so far."""
-
-
-@dataclass(kw_only=True)
-class SearchProgress:
-    """How far the search is. Every checkpoint contains it, as JSON."""
-
-    depth: int = 0
-    """Index of the current candidate."""
-    spent: float = 0.0
-    """Epochs of the whole network."""
-    tried: list[dict[str, Any]] = field(default_factory=list)
-    """One row for each finished depth: freeze, layer, name, best_epoch, parameters, share, epochs, accuracy, error,
-    loss, gain, gain_error, seconds, augmentation, views."""
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    """One for each epoch of the finished depths."""
-    best: int = -1
-    """Index in `tried` of the lowest validation loss."""
-    losses: list[float] = field(default_factory=list)
-    """[M], on the validation images, of the last depth with a significant gain."""
-    without_gain: int = 0
-    """Depths in a row without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +60,6 @@ class SearchResult:
     """Where the loss became NaN or infinite; None if it never did."""
     feature_seconds: float
     seconds: float
-
-
-def _lines_at(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return lines of `metrics.jsonl`, with None for values that JSON cannot express."""
-    return [
-        {"layer": layer} | {name: value if np.isfinite(value) else None for name, value in line.items()}
-        for line in lines
-    ]
 
 
 class DepthSearch:
@@ -210,7 +180,7 @@ class DepthSearch:
             recipe,
             balance=options.balance,
             save=self._save,
-            on_epoch=lambda lines: self._on_lines([*progress.lines, *_lines_at(cut.layer, lines)]),
+            on_epoch=lambda lines: self._on_lines([*progress.lines, *lines_at(cut.layer, lines)]),
             resume_from=saved,
         )
         self._network = extractor.network_as_run
@@ -218,7 +188,7 @@ class DepthSearch:
         self._seconds += fitted.seconds
         progress.depth += 1
         progress.spent += fitted.share * len(fitted.lines)
-        progress.lines += _lines_at(cut.layer, fitted.lines)
+        progress.lines += lines_at(cut.layer, fitted.lines)
         self._record(self._row(candidate, extractor, fitted), fitted.validation)
         return fitted.stopped
 
@@ -276,21 +246,10 @@ class DepthSearch:
 
     def _record(self, row: dict[str, Any], result: ValidationResult) -> None:
         """Add a depth to the table, and keep its weights if it is the best so far."""
-        progress, tried = self._progress, self._progress.tried
-        gain = paired_gain(np.array(progress.losses), result.losses) if tried else None
-        accuracy, loss = result.accuracy, result.loss
-        error = float(np.sqrt(accuracy * (1 - accuracy) / len(self._labels)))
-        gained = {"gain": gain.mean, "gain_error": gain.error} if gain else {"gain": None, "gain_error": None}
-        if not tried or loss < tried[progress.best]["loss"]:
-            progress.best = len(tried)
+        if self._progress.add(row, result):
             state = self._network.backbone.model.state_dict()
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             self._best["logits"] = torch.from_numpy(result.logits)
-        tried.append(row | {"accuracy": accuracy, "error": error, "loss": loss} | gained)
-        if gain is None or gain.significant:
-            progress.losses, progress.without_gain = result.losses.tolist(), 0
-        else:
-            progress.without_gain += 1
 
     def _result(self, stopped: str | None) -> SearchResult:
         progress = self._progress

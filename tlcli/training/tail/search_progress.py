@@ -1,0 +1,65 @@
+"""How far the search for a depth is: the depths tried, and which of them is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tlcli.training.tail.depths import paired_gain
+from tlcli.training.tail.validation import ValidationResult
+
+
+@dataclass(kw_only=True)
+class SearchProgress:
+    """How far the search is. Every checkpoint contains it, as JSON."""
+
+    depth: int = 0
+    """Index of the current candidate."""
+    spent: float = 0.0
+    """Epochs of the whole network."""
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    """One row for each finished depth: freeze, layer, name, best_epoch, parameters, share, epochs, accuracy, error,
+    loss, gain, gain_error, seconds, augmentation, views."""
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    """One for each epoch of the finished depths."""
+    best: int = -1
+    """Index in `tried` of the lowest validation loss."""
+    losses: list[float] = field(default_factory=list)
+    """[M], on the validation images, of the last depth with a significant gain."""
+    without_gain: int = 0
+    """Depths in a row without one."""
+
+    def add(self, row: dict[str, Any], result: ValidationResult) -> bool:
+        """Add a depth to the table.
+
+        Args:
+            row: What was trained, without validation figures.
+            result: On the validation images.
+
+        Returns:
+            Whether it has the lowest validation loss so far.
+        """
+        gain = paired_gain(np.array(self.losses), result.losses) if self.tried else None
+        accuracy, loss = result.accuracy, result.loss
+        error = float(np.sqrt(accuracy * (1 - accuracy) / len(result.losses)))
+        gained = {"gain": gain.mean, "gain_error": gain.error} if gain else {"gain": None, "gain_error": None}
+        is_best = not self.tried or loss < self.tried[self.best]["loss"]
+        if is_best:
+            self.best = len(self.tried)
+        self.tried.append(row | {"accuracy": accuracy, "error": error, "loss": loss} | gained)
+        if gain is None or gain.significant:
+            self.losses, self.without_gain = result.losses.tolist(), 0
+        else:
+            self.without_gain += 1
+        return bool(is_best)
+
+
+def lines_at(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return lines of `metrics.jsonl`, with None for values that JSON cannot express."""
+    return [
+        {"layer": layer} | {name: value if np.isfinite(value) else None for name, value in line.items()}
+        for line in lines
+    ]
