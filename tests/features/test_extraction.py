@@ -207,7 +207,7 @@ def test_rows_and_labels_stay_together_in_any_order_with_copies_and_failures(
     assert len(store) == 12
 
 
-def test_what_was_computed_before_an_interruption_is_kept(photos, run, right):
+def test_features_computed_before_an_interruption_are_kept(photos, run, right):
     seen = []
 
     def interrupted(pixels):
@@ -223,7 +223,7 @@ def test_what_was_computed_before_an_interruption_is_kept(photos, run, right):
     assert right(photos, extraction, store)
 
 
-def test_what_another_process_computed_while_we_waited_is_not_computed_again(
+def test_features_computed_by_another_process_meanwhile_are_not_computed_again(
     photos, small, report, tmp_path, run, right
 ):
     root = tmp_path / "cache"

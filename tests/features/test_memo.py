@@ -45,7 +45,7 @@ def test_an_unchanged_file_is_remembered_across_sessions(root, image, report):
     assert Memo(root, report).digest(image) == expected
 
 
-def test_what_was_not_saved_is_forgotten(root, image, report):
+def test_unsaved_entries_are_forgotten(root, image, report):
     remember(Memo(root, report), image)
     assert Memo(root, report).digest(image) is None
 
@@ -131,7 +131,7 @@ def test_many_small_parts_become_one(root, tmp_path, report):
     assert report.warnings == []
 
 
-def test_merging_keeps_what_another_process_wrote_in_the_meantime(root, tmp_path, report):
+def test_merging_keeps_what_another_process_wrote_meanwhile(root, tmp_path, report):
     for number in range(module.MOST_PARTS):
         memo = Memo(root, report)
         remember(memo, write(tmp_path / f"{number}.jpg"))

@@ -128,7 +128,7 @@ def test_maps_and_tokens_that_overflow_float16_are_kept_in_float32(tmp_path, sha
 
 
 @pytest.mark.parametrize("shape", [SHAPE, MAP, (7, 2), (2, 1, 1)])
-def test_rounding_in_torch_is_what_the_store_gives_back(shape):
+def test_rounding_in_torch_equals_the_stored_values(shape):
     features = np.random.default_rng(1).normal(size=(200, *shape)).astype(np.float32)
     features *= 10 ** np.linspace(-9, 6, 200, dtype=np.float32).reshape(-1, *[1] * len(shape))  # subnormal to too large
     store = FeatureStore(None, CONTENT, shape)
@@ -207,7 +207,7 @@ def test_parts_are_arrow_files_without_paths_and_labels(tmp_path):
         np.testing.assert_array_equal(row, feature(key, MAP))
 
 
-def test_cache_json_says_what_the_features_depend_on(tmp_path):
+def test_cache_json_lists_what_the_features_depend_on(tmp_path):
     store = FeatureStore(tmp_path, CONTENT, SHAPE)
     fill(store, range(2))
     header = json.loads((store.directory / "cache.json").read_text())
@@ -239,7 +239,7 @@ def test_rows_that_were_added_survive_an_exception(tmp_path, problem):
     check(FeatureStore(tmp_path, CONTENT, SHAPE), range(9))
 
 
-def test_a_full_disk_costs_only_what_was_not_written(tmp_path, full_disk):
+def test_a_full_disk_loses_only_unwritten_features(tmp_path, full_disk):
     store = FeatureStore(tmp_path, CONTENT, SHAPE)
     fill(store, range(5))
     with pytest.raises(OSError), full_disk(4000):
@@ -256,7 +256,7 @@ def test_a_full_disk_costs_only_what_was_not_written(tmp_path, full_disk):
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:400] + b"x" + data[401:], lambda _: b""])
-def test_a_damaged_part_is_told_and_computed_again(tmp_path, report, damage):
+def test_a_damaged_part_is_reported_and_computed_again(tmp_path, report, damage):
     store = FeatureStore(tmp_path, CONTENT, SHAPE)
     fill(store, range(5))
     fill(store, range(5, 9))
@@ -270,7 +270,7 @@ def test_a_damaged_part_is_told_and_computed_again(tmp_path, report, damage):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xff"])
-def test_a_damaged_cache_json_is_told_and_written_again(tmp_path, report, content):
+def test_a_damaged_cache_json_is_reported_and_rewritten(tmp_path, report, content):
     store = FeatureStore(tmp_path, CONTENT, SHAPE)
     fill(store, range(5))
     (store.directory / "cache.json").write_bytes(content)
@@ -355,7 +355,7 @@ def test_two_writers_at_once_lose_nothing(tmp_path):
     check(FeatureStore(tmp_path, CONTENT, SHAPE), range(90))
 
 
-def test_a_writer_sees_what_another_wrote_in_the_meantime(tmp_path):
+def test_a_writer_sees_what_another_wrote_meanwhile(tmp_path):
     one, two = (FeatureStore(tmp_path, CONTENT, SHAPE) for _ in range(2))
     fill(one, range(5))
     assert len(two) == 0
@@ -363,7 +363,7 @@ def test_a_writer_sees_what_another_wrote_in_the_meantime(tmp_path):
         check(two, range(5))
 
 
-def test_waiting_for_another_writer_is_told(tmp_path, report):
+def test_waiting_for_another_writer_is_reported(tmp_path, report):
     with start_writer(tmp_path, range(10), "hold") as other:
         other.stdin.write("\n")
         assert "holding\n" in other.stdout
@@ -452,7 +452,7 @@ def test_caches_are_listed_last_used_first(tmp_path):
     assert list_caches(tmp_path / "nowhere") == []
 
 
-def test_the_nearest_cache_and_what_is_different_about_it(tmp_path):
+def test_the_nearest_cache_and_its_differences(tmp_path):
     assert nearest_cache(tmp_path, CONTENT) is None
     near = CONTENT | {"preprocessing": {"fit": "pad", "width": 16}}
     for content in (CONTENT | {"weights": "cd", "backbone": "other"}, near):
@@ -469,7 +469,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_computed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_size_that_is_announced_is_about_what_is_written(tmp_path):
+def test_the_announced_size_is_about_the_written_size(tmp_path):
     store = FeatureStore(tmp_path, CONTENT, (1280,))
     with store.writing():
         for number in range(200):

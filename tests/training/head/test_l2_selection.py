@@ -34,7 +34,7 @@ def same(one, other) -> bool:
     )
 
 
-def test_holdout_returns_what_a_plain_fit_at_its_l2_gives():
+def test_holdout_returns_the_plain_fit_at_its_l2():
     x, y = blobs(150)
     vx, vy = blobs(60, seed=1)
     chosen = select_holdout((x, y), (vx, vy), classes=3)

@@ -65,7 +65,7 @@ def test_reaches_the_minimum_that_scikit_learn_finds(rows, features, classes):
 
 
 @pytest.mark.parametrize("l2", [0.3, 0.003])
-def test_sample_weights_mean_what_they_mean_to_scikit_learn(l2):
+def test_sample_weights_agree_with_scikit_learn(l2):
     x, y = blobs(240, 12, 3, spread=0.5)
     keep = (y != 2) | (torch.arange(240) % 8 == 0)
     x, y = x[keep], y[keep]
@@ -150,7 +150,7 @@ def test_a_thousand_classes():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_feature_that_is_no_number_is_an_error_that_counts_them(bad):
+def test_nan_features_are_an_error_that_counts_them(bad):
     x, y = blobs(20, 6, 2)
     x[3, 4] = bad
     with pytest.raises(DataError, match="1 of 6 features"):
@@ -248,7 +248,7 @@ def test_fits_that_are_streamed_together_share_each_pass(monkeypatch):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_streamed_feature_that_is_no_number_is_an_error(bad):
+def test_a_streamed_nan_feature_is_an_error(bad):
     x, y = blobs(60, 5, 3)
     x[40, 2] = bad
     with pytest.raises(DataError, match="1 of 5 features"):

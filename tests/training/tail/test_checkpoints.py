@@ -67,7 +67,7 @@ def scramble_header(path):
     path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
 
 
-def test_what_was_saved_comes_back(open_checkpoints, report):
+def test_a_saved_checkpoint_is_loaded(open_checkpoints, report):
     assert open_checkpoints().latest() is None
     write(open_checkpoints(), 1)
     check(open_checkpoints().latest(), 1)
@@ -105,7 +105,7 @@ def test_a_damaged_newest_costs_only_the_steps_since_the_one_before(open_checkpo
     check(open_checkpoints().latest(), 3)
 
 
-def test_where_all_are_damaged_training_starts_afresh(open_checkpoints, tmp_path, report):
+def test_training_restarts_if_all_checkpoints_are_damaged(open_checkpoints, tmp_path, report):
     checkpoints = open_checkpoints()
     write(checkpoints, 1)
     write(checkpoints, 2)
@@ -115,7 +115,7 @@ def test_where_all_are_damaged_training_starts_afresh(open_checkpoints, tmp_path
     assert len(report.warnings) == 2
 
 
-def test_what_a_kill_left_behind_does_no_harm(open_checkpoints, tmp_path, report):
+def test_leftovers_of_a_killed_process_are_harmless(open_checkpoints, tmp_path, report):
     checkpoints = open_checkpoints()
     write(checkpoints, 1)
     (path,) = files(tmp_path)
@@ -168,7 +168,7 @@ def test_a_damaged_origin_is_an_error_that_names_it(open_checkpoints, tmp_path):
         open_checkpoints()
 
 
-def test_without_resume_what_was_there_is_removed(open_checkpoints):
+def test_without_resume_existing_checkpoints_are_removed(open_checkpoints):
     write(open_checkpoints(), 1)
     assert open_checkpoints(resume=False, seed=1).latest() is None
 
@@ -201,7 +201,7 @@ def test_tensors_that_share_memory_or_are_strided_are_saved_as_they_look(open_ch
         assert torch.equal(loaded[name], tensor), name
 
 
-def test_it_writes_only_what_is_due(open_checkpoints, tmp_path, monkeypatch):
+def test_only_due_checkpoints_are_written(open_checkpoints, tmp_path, monkeypatch):
     checkpoints = open_checkpoints()
     checkpoints.save_if_due(lambda: ({}, tensors(1)))
     assert not files(tmp_path), "the first is due after a while"

@@ -65,7 +65,7 @@ def test_a_compiled_tail_trains_the_same_weights(monkeypatch):
     torch.compiler.reset()
 
 
-def test_a_tail_that_cannot_be_compiled_is_trained_as_it_is_and_that_is_said_once(monkeypatch):
+def test_a_tail_that_cannot_be_compiled_trains_uncompiled_with_one_warning(monkeypatch):
     def backend(graph, inputs):
         raise NotImplementedError("no code for this")
 

@@ -23,7 +23,7 @@ def tail_share(costs, layer):
         ([40, 40, 0, 20, 0], [3, 1, 0]),  # layers that cost nothing are no depth of their own
     ],
 )
-def test_depths_are_where_the_tail_first_costs_a_tenth_a_quarter_and_half(costs, expected):
+def test_depths_are_where_the_tail_first_reaches_each_share(costs, expected):
     assert depths(costs) == expected
 
 
@@ -70,7 +70,7 @@ def test_a_single_image_has_no_spread():
     ("share", "spent", "expected"),
     [(0.1, 0, 8), (0.25, 0, 6), (0.5, 2, 3), (1.0, 4, 1), (1.0, 5.5, 0), (0.5, 5.0, 2), (1.0, 0, 1)],
 )
-def test_every_depth_costs_alike_and_none_more_than_is_left(share, spent, expected):
+def test_every_depth_costs_the_same_and_stays_within_the_budget(share, spent, expected):
     """A budget of 6 for four depths is 1.5 epochs of the whole network each."""
     assert epochs_within_budget(share, candidates=4, budget=6, spent=spent, most=8) == expected
 

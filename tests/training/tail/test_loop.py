@@ -186,7 +186,7 @@ def test_the_loss_is_smoothed_cross_entropy():
     assert trainer.state.lines[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_where_memory_runs_out_batches_are_taken_in_parts_to_the_same_end():
+def test_batches_are_split_with_the_same_result_if_memory_runs_out():
     """Without norms over the batch: the gradient of a batch is the sum of its parts'."""
 
     def plain():
@@ -306,7 +306,7 @@ def test_the_best_epochs_weights_are_kept_bit_for_bit():
     assert judgment.accuracy == trainer.state.lines[best]["validation_accuracy"]
 
 
-def test_where_no_epoch_helps_the_start_is_kept():
+def test_the_start_is_kept_if_no_epoch_helps():
     network = Network()
     trainer, _ = make_trainer(network=network, spoil=ruin(network, -1))
     perfect = np.argmax(trainer.evaluate().logits, axis=1)
@@ -331,7 +331,7 @@ def not_a_number(epoch, step, value=float("nan")):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
-def test_a_loss_that_is_no_number_stops_before_the_step(value):
+def test_a_nan_loss_stops_before_the_step(value):
     trainer, network = make_trainer(spoil=not_a_number(1, 2, value))
     seen = []
     ends = []
@@ -346,7 +346,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step(value):
     assert np.isfinite(judgment.loss)
 
 
-def test_a_loss_that_is_no_number_at_once_leaves_the_start():
+def test_an_immediate_nan_loss_leaves_the_start():
     trainer, network = make_trainer(spoil=not_a_number(0, 0))
     before = state_of(network)
     _, stopped = fit(trainer)
@@ -354,7 +354,7 @@ def test_a_loss_that_is_no_number_at_once_leaves_the_start():
     assert_same(state_of(network), before)
 
 
-def test_a_gradient_that_is_no_number_stops_too():
+def test_a_nan_gradient_stops_training():
     """sqrt at 0: the loss is a number, its slope isn't."""
 
     class Root(nn.Module):
@@ -376,7 +376,7 @@ def test_a_gradient_that_is_no_number_stops_too():
     assert_same(state_of(network), before)
 
 
-def test_an_epoch_whose_judgment_is_no_number_is_not_the_best():
+def test_an_epoch_with_a_nan_validation_loss_is_not_the_best():
     """Weights so large that logits overflow."""
     network = Network()
 
@@ -471,7 +471,7 @@ def test_interrupted_after_any_step_it_ends_as_if_it_never_stopped(tmp_path, cha
         assert again.temperature == judgment.temperature
 
 
-def test_a_finished_training_that_goes_on_does_nothing(tmp_path):
+def test_resuming_a_finished_training_does_nothing(tmp_path):
     trainer, network = make_trainer()
     fit(trainer)
     state, tensors = TrainingState(**json.loads(json.dumps(asdict(trainer.state)))), trainer.tensors()

@@ -29,7 +29,7 @@ def test_weights_decay_but_biases_and_norms_do_not(lite):
         assert group["weight_decay"] == (0 if single else 0.05), name
 
 
-def test_what_the_network_names_does_not_decay():
+def test_parameters_that_the_network_exempts_do_not_decay():
     """Position embeddings have two dimensions and more, but are no weights."""
     network = nn.Linear(3, 2)
     network.position = nn.Parameter(torch.zeros(1, 4, 3))

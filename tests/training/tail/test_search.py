@@ -160,7 +160,7 @@ def test_resuming_at_another_depth_is_refused(photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_auto_tries_only_the_head_and_everything_where_nobody_can_cut(photos, tmp_path):
+def test_auto_tries_only_all_and_none_if_a_network_cannot_be_cut(photos, tmp_path):
     """twins can't be traced."""
     settings = settings_for(photos, tmp_path, backbone="twins_svt_small", epochs=1)
     settings = replace(settings, network=replace(settings.network, size=32))
@@ -188,7 +188,7 @@ def test_auto_augments_only_long_tails_by_default(photos, tmp_path, asked, first
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_leaves_the_best_weights(photos, tmp_path):
+def test_a_nan_loss_leaves_the_best_weights(photos, tmp_path):
     """A network without norms, and a learning rate at which it bursts."""
     settings = settings_for(photos, tmp_path, freeze="none", backbone="test_nfnet", epochs=12, learning_rate=10.0)
     settings = replace(settings, network=replace(settings.network, size=32))
