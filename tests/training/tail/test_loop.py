@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def images(count, seed):
     return means[labels] + 0.7 * torch.randn(count, 3, 6, 6, generator=generator), labels
 
 
-def make_trainer(*, recipe=RECIPE, train=TRAIN, spoil=None, network=None, log_prior=None, init=0, **changes):
+def make_trainer(*, recipe=RECIPE, train=TRAIN, spoil=None, network=None, log_prior=None, init=0, options=None, **changes):
     """A trainer of a fresh network, and the source that it learns from."""
     with torch.random.fork_rng():
         torch.manual_seed(init)
@@ -92,7 +92,7 @@ def make_trainer(*, recipe=RECIPE, train=TRAIN, spoil=None, network=None, log_pr
     given = {"train": source, "labels": labels, "validation": Fake(judged), "validation_labels": judged_labels.numpy()}
     given |= changes
     data = TrainingData(**given, log_prior=log_prior)
-    trainer = TailTrainer(network, network, data, recipe=recipe, device=torch.device("cpu"))
+    trainer = TailTrainer(network, network, data, recipe=recipe, device=torch.device("cpu"), **options or {})
     return trainer, network
 
 
@@ -152,7 +152,7 @@ def test_a_single_image_at_the_end_breaks_no_norm(count, size):
 
 def test_every_epoch_learns_from_every_image():
     trainer, _ = make_trainer()
-    source = trainer._train
+    source = trainer._data.train
     fit(trainer)
     for epoch in range(RECIPE.epochs):
         assert sorted(row for at, batch in source.served if at == epoch for row in batch) == list(range(TRAIN))
@@ -202,7 +202,7 @@ def test_batches_are_split_with_the_same_result_if_memory_runs_out():
     recipe, told = with_recipe(batch_size=7), []
     roomy, whole = make_trainer(network=plain(), recipe=recipe)
     expected, _ = fit(roomy)
-    cramped, parts = make_trainer(network=plain(), recipe=recipe, warn=told.append)
+    cramped, parts = make_trainer(network=plain(), recipe=recipe, options={"warn": told.append})
     parts.register_forward_pre_hook(tight)
     found, stopped = fit(cramped)
     assert stopped is None
@@ -257,7 +257,7 @@ def test_balancing_makes_the_rare_class_likelier():
             network=network, recipe=recipe, log_prior=log_prior,
             train=22, labels=labels, validation=Fake(inputs), validation_labels=labels.numpy(),
         )  # fmt: skip
-        trainer._train.inputs = inputs
+        trainer._data.train.inputs = inputs
         judgment, _ = fit(trainer)
         return int((judgment.logits.argmax(axis=1) == 1).sum())
 
@@ -509,7 +509,7 @@ class Losing(Fake):
 def test_lost_images_are_left_out_of_the_epoch():
     inputs, _ = images(TRAIN, 1)
     trainer, _ = make_trainer(train=TRAIN)
-    trainer._train = Losing(inputs, {0, 5, 6})
+    trainer._data = replace(trainer._data, train=Losing(inputs, {0, 5, 6}))
     _, stopped = fit(trainer)
     assert stopped is None
     assert all(TRAIN - 4 <= line["pictures"] <= TRAIN - 3 for line in trainer.state.lines)
@@ -519,7 +519,7 @@ def test_a_batch_of_which_nothing_or_one_is_left_is_no_step(tmp_path):
     first = batches_of(TRAIN, RECIPE.batch_size, seed=0, epoch=0)
     inputs, _ = images(TRAIN, 1)
     trainer, _ = make_trainer(recipe=with_recipe(epochs=1))
-    trainer._train = Losing(inputs, {*first[0], *first[1][1:]})
+    trainer._data = replace(trainer._data, train=Losing(inputs, {*first[0], *first[1][1:]}))
     fit(trainer)
     assert trainer.state.lines[0]["pictures"] == TRAIN - 8
 
