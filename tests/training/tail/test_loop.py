@@ -81,7 +81,9 @@ def images(count, seed):
     return means[labels] + 0.7 * torch.randn(count, 3, 6, 6, generator=generator), labels
 
 
-def make_trainer(*, recipe=RECIPE, train=TRAIN, spoil=None, network=None, log_prior=None, init=0, options=None, **changes):
+def make_trainer(
+    *, recipe=RECIPE, train=TRAIN, spoil=None, network=None, log_prior=None, init=0, options=None, **changes
+):
     """A trainer of a fresh network, and the source that it learns from."""
     with torch.random.fork_rng():
         torch.manual_seed(init)
