@@ -239,7 +239,7 @@ def test_infinite_loss_leaves_a_usable_run(photos, cache, tmp_path):
     run = tmp_path / "run"
     network = {"backbone": "test_nfnet", "weights": "none"}
     training = {"epochs": 12, "learning_rate": 10.0}
-    with pytest.raises(DataError, match=r"no longer a finite number at epoch \d+, step \d+\. .*holds the best weights"):
+    with pytest.raises(DataError, match=r"became NaN or infinite at epoch \d+, step \d+\. .*holds the best weights"):
         finetune(settings_for(photos, run, cache, "none", network=network, training=training))
     loaded = load_run(run)
     assert loaded.info["training"]["stopped"].startswith("epoch ")
@@ -383,7 +383,7 @@ def test_killed_repeatedly_the_run_is_the_same(command, complete, tmp_path):
         code, messages = stop(start(*command, "--out", run, "--resume"), run / "checkpoint", number, signal.SIGKILL)
         assert code == -signal.SIGKILL, messages
         assert not (run / "run.json").exists()
-    assert "Going on from a checkpoint" in end(start(*command, "--out", run, "--resume"))
+    assert "Resuming from a checkpoint" in end(start(*command, "--out", run, "--resume"))
     assert_same_run(complete, run)
 
 
@@ -401,7 +401,7 @@ def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, comm
     with pytest.raises(ArtifactError, match="seed was 0 and is 3") as raised:
         finetune(light_settings(photos, run, cache, seed=3, epochs=3))
     assert raised.value.exit_code == 4
-    assert "Going on from a checkpoint" in end(start(*command, "--out", run, "--resume"))
+    assert "Resuming from a checkpoint" in end(start(*command, "--out", run, "--resume"))
     assert_same_run(complete, run)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert "--resume" in messages

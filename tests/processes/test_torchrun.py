@@ -113,7 +113,7 @@ def test_training_survives_a_killed_process(photos, distributed, tmp_path):
     paths = (photos, "--out", tmp_path / "run", "--cache", root / "cache")
     code, _, messages = torchrun("--max-restarts", 1, script, "finetune", *paths, *OPTIONS)
     assert code == 0, messages
-    assert "Going on from a checkpoint: epoch 3, step 0" in messages
+    assert "Resuming from a checkpoint: epoch 3, step 0" in messages
     assert (tmp_path / "run/model.safetensors").read_bytes() == (root / "run/model.safetensors").read_bytes()
     same = ("epoch", "train_loss", "validation_loss", "pictures")
     assert [[line[name] for name in same] for line in epochs(tmp_path / "run")] == [

@@ -187,7 +187,7 @@ def test_nothing_is_unpickled(open_checkpoints, tmp_path, monkeypatch):
     data = pickle.dumps(Trap())
     name = f"000001-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
     (tmp_path / "run" / "checkpoint" / name).write_bytes(data)
-    with pytest.raises(ArtifactError, match="is no checkpoint of tlcli"):
+    with pytest.raises(ArtifactError, match="is not a checkpoint of tlcli"):
         open_checkpoints().latest()
     assert not (tmp_path / "unpickled").exists()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlcli.training.tail.compilation import COMPILE_FROM, CompiledOrNot, pick_compiled
+from tlcli.training.tail.compilation import COMPILE_FROM, CompiledIfPossible, pick_compiled
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -56,10 +56,10 @@ def test_a_compiled_tail_trains_the_same_weights(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     compiled, plain, warnings = network(), network(), []
-    ours = losses(CompiledOrNot(compiled, compiled=True, warn=warnings.append), compiled)
+    ours = losses(CompiledIfPossible(compiled, compiled=True, warn=warnings.append), compiled)
     assert len(graphs) == 2, "one for each size of a batch"
     assert not warnings
-    assert ours == pytest.approx(losses(CompiledOrNot(plain, compiled=False, warn=warnings.append), plain), abs=1e-5)
+    assert ours == pytest.approx(losses(CompiledIfPossible(plain, compiled=False, warn=warnings.append), plain), abs=1e-5)
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[name], tensor)
     torch.compiler.reset()
@@ -71,10 +71,10 @@ def test_a_tail_that_cannot_be_compiled_trains_uncompiled_with_one_warning(monke
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     tail, plain, warnings = network(), network(), []
-    ours = losses(CompiledOrNot(tail, compiled=True, warn=warnings.append), tail)
+    ours = losses(CompiledIfPossible(tail, compiled=True, warn=warnings.append), tail)
     assert len(warnings) == 1
     assert "torch.compile failed" in warnings[0]
-    assert ours == losses(CompiledOrNot(plain, compiled=False, warn=warnings.append), plain)
+    assert ours == losses(CompiledIfPossible(plain, compiled=False, warn=warnings.append), plain)
     torch.compiler.reset()
 
 
@@ -83,4 +83,4 @@ def test_an_error_of_the_training_itself_is_not_taken_for_the_compilers():
         raise ValueError("ours")
 
     with pytest.raises(ValueError, match="ours"):
-        CompiledOrNot(network(), compiled=True, warn=lambda _: None).run(broken)
+        CompiledIfPossible(network(), compiled=True, warn=lambda _: None).run(broken)
