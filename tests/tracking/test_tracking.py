@@ -18,7 +18,7 @@ from tlcli.storage.files import sha256_file
 from tlcli.storage.urls import Url
 from tlcli.tracking import tracking
 from tlcli.tracking.tracker import ARTIFACTS, curve_points
-from tlcli.tracking.tracking import MEMORY, Tracking, open_tracker
+from tlcli.tracking.tracking import STATE_FILE, Tracking, open_tracker
 
 pytest.importorskip("tensorboard")
 pytest.importorskip("mlflow")
@@ -284,7 +284,7 @@ def test_failed_tracker_catches_up_when_the_run_is_resumed(tmp_path, report, mon
     again.lines(lines)
     assert failing.steps == [1, 2, 3]
 
-    (tmp_path / MEMORY).write_text("{}")
+    (tmp_path / STATE_FILE).write_text("{}")
     Tracking(["mlflow"], report).start(tmp_path / "run", {}, tmp_path, resume=True)
     assert "start new runs" in report.warnings[-1]
 
