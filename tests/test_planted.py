@@ -151,6 +151,7 @@ DEEP = ("preprocessing", "freeze", "head", "images", "files", "validation", "set
 NEEDED = {"format", "classes", "preprocessing", "files", "temperature", "log_prior", "freeze", "precision", "backbone"}
 
 
+@pytest.mark.slow
 def test_invalid_values_in_run_json_are_refused_or_ignored(made, photos, tmp_path, capsys):
     """Remove or replace each key of run.json and its nested objects: there must never be a traceback."""
     whole = json.loads((made / "run" / "run.json").read_text())

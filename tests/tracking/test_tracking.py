@@ -196,6 +196,7 @@ def here(tmp_path, monkeypatch):
     wandb.teardown()  # otherwise it keeps the environment
 
 
+@pytest.mark.slow
 def test_resumed_run_continues_the_same_tracker_runs(here, photos, report, monkeypatch):
     settings = tail_settings(photos, track=TRACKERS, resume=True)
     note = report.note
