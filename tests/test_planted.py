@@ -134,9 +134,9 @@ def made(photos, tmp_path_factory):
     return folder
 
 
-def planted(made, tmp_path, change):
+def manipulated(made, tmp_path, change):
     """Copy the run and change its `run.json`, with a valid checksum."""
-    folder = tmp_path / "planted"
+    folder = tmp_path / "manipulated"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made / "run", folder)
     info = json.loads((folder / "run.json").read_text())
@@ -151,12 +151,13 @@ DEEP = ("preprocessing", "freeze", "head", "images", "files", "validation", "set
 NEEDED = {"format", "classes", "preprocessing", "files", "temperature", "log_prior", "freeze", "precision", "backbone"}
 
 
+@pytest.mark.slow
 def test_invalid_values_in_run_json_are_refused_or_ignored(made, photos, tmp_path, capsys):
     """Remove or replace each key of run.json and its nested objects: there must never be a traceback."""
     whole = json.loads((made / "run" / "run.json").read_text())
     keys = [(key,) for key in whole if key != "sha256"]
     keys += [(key, inner) for key in DEEP for inner in whole[key]]
-    folder, refused = planted(made, tmp_path, lambda info, folder: None), set()
+    folder, refused = manipulated(made, tmp_path, lambda info, folder: None), set()
     for key_path in keys:
         predicted = False
         for value in (..., *ODD):
@@ -189,7 +190,7 @@ def test_a_run_with_files_outside_its_folder_is_refused(made, tmp_path, capsys):
     def change(info, folder):
         info["files"]["../outside.txt"] = sha256_file(outside)
 
-    assert run(["predict", str(planted(made, tmp_path, change)), str(outside), "--quiet"]) == 4
+    assert run(["predict", str(manipulated(made, tmp_path, change)), str(outside), "--quiet"]) == 4
     assert "the value of files is invalid" in capsys.readouterr().err
 
 
@@ -201,7 +202,7 @@ def reconfigured(made, tmp_path, **changes):
         (folder / "config.json").write_text(json.dumps(config))
         info["files"]["config.json"] = sha256_file(folder / "config.json")
 
-    return planted(made, tmp_path, change)
+    return manipulated(made, tmp_path, change)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=["head", pytest.param("network", marks=pytest.mark.slow)])
 def written(request, hostile):
     """The page of a run with test images and one unreadable image."""
     network, training = KINDS[request.param]

@@ -174,14 +174,8 @@ def uninterrupted(long_data, tmp_path_factory):
     return json.loads(call("finetune", long_data, *LONG_RUN, *out, TLCLI_CACHE=str(root / "cache")).stdout)
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGINT,
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_while_computing_features_the_next_run_resumes(long_data, uninterrupted, tmp_path, number):
     """Ctrl-C, a termination and a kill leave a usable cache, no partial run and no process behind."""
     command = ["finetune", long_data, *LONG_RUN, "--out", tmp_path / "run"]

@@ -189,6 +189,7 @@ def test_names_that_look_like_options_can_be_given_after_two_dashes(world, tmp_p
     assert [row["path"] for row in rows_of(out)] == ["-rf.jpg", "=cmd().jpg"]
 
 
+@pytest.mark.slow
 def test_augment_keeps_names(world, tmp_path):
     odd = tmp_path / "odd"
     for name in map(os.fsdecode, NAMES):

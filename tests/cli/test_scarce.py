@@ -86,6 +86,7 @@ def test_one_core(photos, tmp_path):
     assert_works(train(photos, tmp_path, limits=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})))
 
 
+@pytest.mark.slow
 def test_missing_home_directory(photos, tmp_path):
     """HOME is unset, or cannot be created."""
     bare = {name: value for name, value in os.environ.items() if name not in {"HOME", "XDG_CACHE_HOME", "TLCLI_CACHE"}}

@@ -158,15 +158,15 @@ os._exit(0)  # like the command, without waiting for the tracing thread
 """
 
 
-@pytest.mark.parametrize("kind", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_no_signal_is_lost_while_exporting(kind):
     done = subprocess.run([sys.executable, "-c", EXPORT, kind], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "arrived", "")
 
 
-@pytest.mark.parametrize(
-    "moment", [pytest.param(0.4, marks=pytest.mark.slow), 2.0, pytest.param(4.0, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0.4, 2.0, 4.0])
 def test_interrupted_at_any_time_of_a_short_command(photos, tmp_path, moment):
     """During the start of Python, the import of torch, the export of the network, and the fit of the head."""
     out = ["--out", tmp_path / "run", "--cache", tmp_path / "cache"]

@@ -154,6 +154,7 @@ def test_resume_computes_only_missing_and_damaged_parts(cluster, trained, inbox,
     assert predict_on_cluster(trained, inbox, overwrite=True).images == first.images - 1
 
 
+@pytest.mark.slow
 def test_features_equal_those_of_one_process(cluster, photos, tmp_path):
     del cluster
     data = tmp_path / "photos"

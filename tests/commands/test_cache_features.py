@@ -109,6 +109,7 @@ def test_exported_features_equal_those_of_the_backbone(data, tmp_path, trained):
         cache_of(data, tmp_path / "cache", export=out)
 
 
+@pytest.mark.slow
 def test_prune_removes_unused_caches(data, tmp_path):
     cache = tmp_path / "cache"
     old = cache_of(data, cache)

@@ -51,7 +51,8 @@ def test_features_agree_and_share_a_cache(photos, tmp_path):
     assert (again["computed"], again["reused"]) == (0, len(onnx))
 
 
-@pytest.mark.parametrize("freeze", [pytest.param("all", marks=pytest.mark.slow), "blocks.3"])
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze", ["all", "blocks.3"])
 def test_runs_agree_and_record_their_engine(photos, tmp_path, freeze):
     infos = {}
     for name in ("torch", "onnx"):
@@ -82,6 +83,7 @@ def test_runs_agree_and_record_their_engine(photos, tmp_path, freeze):
     assert labels["onnx"]
 
 
+@pytest.mark.slow
 def test_auto_chooses_onnx_for_many_images(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "MIN_IMAGES_FOR_ONNX", 10)
     features_of(photos, tmp_path / "many", cache=tmp_path / "cache")

@@ -44,6 +44,7 @@ def test_second_run_reuses_features_and_gives_the_same_weights(photos, trained, 
         assert torch.equal(tensor, first[name]), name
 
 
+@pytest.mark.slow
 def test_without_cache_gives_the_same_weights(photos, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("TLCLI_CACHE", str(tmp_path / "untouched"))
     settings = FinetuneSettings(

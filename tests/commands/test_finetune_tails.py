@@ -70,7 +70,7 @@ def lines_of(run):
 @pytest.fixture(
     scope="module",
     params=[
-        "blocks.4",
+        pytest.param("blocks.4", marks=pytest.mark.slow),
         pytest.param("9", marks=pytest.mark.slow),
         "none",
         pytest.param("auto", marks=pytest.mark.slow),
@@ -156,7 +156,8 @@ def test_only_the_tail_changes(tuned):
         assert not torch.equal(before[name], after[name]), name
 
 
-@pytest.mark.parametrize("augmentation", [None, pytest.param(PRESETS["light"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("augmentation", [None, PRESETS["light"]])
 def test_cached_features_give_the_same_run(photos, cache, tmp_path, augmentation):
     """With augmentation, two cached views equal the views of two epochs."""
     for name, root in (("cached", cache), ("streamed", None)):
@@ -185,6 +186,7 @@ class DeletingReporter(Silent):
                 path.unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_images_deleted_during_training_are_listed(photos, tmp_path):
     """One training image and one test image are left out."""
     data = tmp_path / "data"
@@ -212,6 +214,7 @@ def test_images_deleted_during_training_are_listed(photos, tmp_path):
     assert len(predictions) == before["validation"] + before["test"] - 1
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_weights(photos, cache, tmp_path):
     weights = []
     for number, seed in enumerate((0, 0, 1)):

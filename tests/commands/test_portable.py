@@ -61,10 +61,14 @@ def predicted(run, photos, **compute):
     ("network", "balance"),
     [
         ({"size": 64}, False),
-        ({"size": 64, "freeze": "blocks.3"}, False),
-        ({"size": 64, "freeze": "blocks.5"}, True),
+        pytest.param({"size": 64, "freeze": "blocks.3"}, False, marks=pytest.mark.slow),
+        pytest.param({"size": 64, "freeze": "blocks.5"}, True, marks=pytest.mark.slow),
         (LENET | {"freeze": "none"}, False),
-        ({"backbone": "vit_tiny_patch16_224", "weights": "none", "size": 32, "freeze": "3"}, False),
+        pytest.param(
+            {"backbone": "vit_tiny_patch16_224", "weights": "none", "size": 32, "freeze": "3"},
+            False,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_predictions_agree_with_and_without_torch(photos, tmp_path, network, balance):

@@ -44,6 +44,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_shards_share_the_feature_cache_and_give_the_same_run(trained, shards, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cache = CacheSettings(directory=trained.cache)

@@ -12,7 +12,7 @@ import pytest
 from fault_trials import DISK, DONE, NETWORK, QUICK, READ_ONLY, SOME_FAILED, TAIL, message_problem
 from test_crashes import features_in, files_in, run_in
 
-from tlcli.storage.locks import Held, locked
+from tlcli.storage.locks import LockHeldError, locked
 
 NO_LOCKS = [
     pytest.param(errno.ENOLCK, id="ENOLCK"),
@@ -161,7 +161,7 @@ def test_lock_on_a_deleted_file_does_not_block_the_new_file(tmp_path, report):
     path = tmp_path / ".lock"
     with locked(path, report, remove=True):
         assert path.read_text() == str(os.getpid())
-        with pytest.raises(Held, match=f"process {os.getpid()}"), locked(path, report):
+        with pytest.raises(LockHeldError, match=f"process {os.getpid()}"), locked(path, report):
             pass
         path.unlink()
         with locked(path, report) as held:  # a new file, which is not locked

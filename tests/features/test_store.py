@@ -20,7 +20,7 @@ from tlcli.features.parts import map_part
 from tlcli.features.rounding import round_as_stored
 from tlcli.features.store import FeatureStore
 from tlcli.progress import Silent
-from tlcli.storage.locks import Held, locked
+from tlcli.storage.locks import LockHeldError, locked
 
 CONTENT = {"format": 1, "backbone": "tiny", "weights": "ab", "preprocessing": {"fit": "crop", "width": 16}}
 SHAPE = (5,)
@@ -304,7 +304,7 @@ def test_an_unknown_format_is_refused_and_left_alone(tmp_path):
 READER = """
 import sys, json, hashlib, pathlib, random
 from tlcli.features.store import FeatureStore
-from tlcli.storage.locks import Held, locked
+from tlcli.storage.locks import LockHeldError, locked
 from tlcli.progress import Silent
 
 def anonymous():
@@ -486,7 +486,7 @@ def test_writers_that_share_write_at_the_same_time_and_keep_others_out(tmp_path)
         left.touch()
         for number in range(6):
             (one if number % 2 else two).add(digest(number), 0, feature(digest(number)))
-        with pytest.raises(Held), locked(one.directory / ".lock", Silent()):
+        with pytest.raises(LockHeldError), locked(one.directory / ".lock", Silent()):
             pass
         with FeatureStore(tmp_path, CONTENT, SHAPE, shared_writers=True).writing():
             assert left.exists()

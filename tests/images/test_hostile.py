@@ -204,6 +204,7 @@ def test_a_decoder_process_has_a_memory_limit(small, draw, tmp_path):
     assert limit == MEMORY_LIMIT
 
 
+@pytest.mark.slow
 def test_the_largest_image_fits_into_the_memory_limit(small, largest):
     assert largest.stat().st_size < 4e6
     with ImageLoader(DecodeOptions(preprocessing=small), workers=1) as loader:

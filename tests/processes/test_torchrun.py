@@ -84,6 +84,7 @@ def distributed(photos, tmp_path_factory):
     return root, json.loads(out), messages
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_as_one(distributed, single):
     root, result, messages = distributed
     assert result["images"] == json.loads((single / "run.json").read_text())["images"]
@@ -97,6 +98,7 @@ def test_two_processes_train_the_same_as_one(distributed, single):
     assert sum(line.startswith("  epoch") for line in messages) == EPOCHS, "only one process prints"
 
 
+@pytest.mark.slow
 def test_each_feature_is_computed_once(distributed):
     root, result, _ = distributed
     tables = [pa.ipc.open_file(part).read_all() for part in (root / "cache" / result["cache"]).glob("part-*.arrow")]

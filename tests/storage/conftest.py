@@ -1,4 +1,4 @@
-"""An S3 service on loopback, and images in it."""
+"""An S3 server on the loopback address, with images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from s3_server import Faults, Server
 
 @pytest.fixture(scope="session")
 def service():
-    """The server, and the environment in which it is everybody's S3."""
+    """A server, and environment variables that make it the S3 endpoint."""
     with pytest.MonkeyPatch.context() as patch:
         server = Server()
         patch.setenv("AWS_ENDPOINT_URL", server.url)
@@ -24,7 +24,7 @@ def service():
 
 @pytest.fixture
 def faults(service):
-    """What goes wrong during this test; nothing at first."""
+    """Faults of the server during this test; none at first."""
     service.faults = Faults()
     yield service.faults
     service.faults = Faults()
@@ -32,7 +32,7 @@ def faults(service):
 
 @pytest.fixture(scope="session")
 def s3(service):
-    """An S3 file system to prepare buckets with, by a client that has nothing to do with tlcli's."""
+    """An S3 file system for preparing buckets, independent of tlcli's client."""
     import s3fs
 
     system = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback (moto's), with faults at will between it and whoever asks."""
+"""moto's S3 server on the loopback address, with injected faults."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ NO_SUCH_KEY = b"<Error><Code>NoSuchKey</Code><Message>The specified key does not
 
 @dataclass
 class Faults:
-    """What goes wrong; keys are `bucket/key`."""
+    """The faults to inject. Keys are `bucket/key`."""
 
     latency: float = 0.0
-    """Seconds before each answer."""
+    """Seconds before each response."""
     throttled: Counter[str] = field(default_factory=Counter)
-    """Reads of a key still to be answered by 503; of all keys under ""."""
+    """Number of reads of a key to answer with 503; of any key under ""."""
     reset: Counter[str] = field(default_factory=Counter)
-    """Reads of a key still to be broken off in the middle."""
+    """Number of reads of a key to reset half-way."""
     missing: set[str] = field(default_factory=set)
-    """Keys that were listed and can't be read."""
+    """Keys that are listed but cannot be read."""
     written: Counter[str] = field(default_factory=Counter)
-    """Writes of a key still to be answered by 503."""
+    """Number of writes of a key to answer with 503."""
     requests: list[tuple[str, str]] = field(default_factory=list)
-    """Method and key, or `?` and the prefix of a listing, of all so far."""
+    """Method and key of every request so far; `?` and the prefix for a listing."""
 
 
 class Server:
-    """moto behind `faults`. `url` is where it listens."""
+    """moto behind `faults`, listening at `url`."""
 
     def __init__(self):
         self.faults = Faults()

@@ -1,4 +1,4 @@
-"""What an object store does on a bad day: retries give what a good day gives, and what they can't mend costs a row."""
+"""Faults of object stores and web servers: retries give the same result, and a permanent fault costs one row."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def predicted(trained, name, capfd):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    """Short pauses, in this process."""
+def short_pauses(monkeypatch):
+    """Shorten the pauses between attempts in this process."""
     monkeypatch.setattr(connection, "PAUSE", 0.01)
 
 
-def test_what_passes_changes_nothing_and_what_stays_costs_a_row(trained, remote_photos, photos, faults, capfd):
+def test_transient_faults_change_nothing_and_permanent_ones_cost_a_row(trained, remote_photos, photos, faults, capfd):
     _, expected = predicted(trained, str(photos / "disc"), capfd)
     faults.latency = 0.02
     faults.throttled.update({disc(0): 2, disc(1): 1, disc(2): 99})
@@ -59,10 +59,10 @@ def test_what_passes_changes_nothing_and_what_stays_costs_a_row(trained, remote_
             assert row["confidence"] == whole["confidence"]
     attempts = [key for method, key in faults.requests if method == "GET"]
     assert attempts.count(disc(2)) == attempts.count(disc(5)) == connection.ATTEMPTS
-    assert attempts.count(disc(6)) == 1, "what isn't there isn't asked for again"
+    assert attempts.count(disc(6)) == 1, "a missing object is not requested again"
 
 
-def test_tables_runs_and_shards_are_tried_again(s3, faults, impatient):
+def test_whole_objects_are_read_with_retries(s3, faults, short_pauses):
     s3.pipe_file("bucket/big.bin", content := bytes(range(256)) * 12_000)
     faults.throttled["bucket/big.bin"] = 2
     faults.reset["bucket/big.bin"] = 2
@@ -72,7 +72,7 @@ def test_tables_runs_and_shards_are_tried_again(s3, faults, impatient):
         remote.content_of(Url("s3://bucket/big.bin"))
 
 
-def test_an_image_that_changes_size_after_the_listing_fails(s3, faults, impatient):
+def test_image_that_changes_size_after_the_listing_fails(s3, faults, short_pauses):
     s3.pipe_file("bucket/changing/a/1.jpg", b"x" * 100)
     s3.pipe_file("bucket/changing/b/1.jpg", b"x" * 100)
     dataset = open_dataset(parse_location("s3://bucket/changing"))
@@ -80,7 +80,7 @@ def test_an_image_that_changes_size_after_the_listing_fails(s3, faults, impatien
     assert "received 90 of 100 bytes" in read_image(dataset.samples[0].path, DecodeOptions()).error
 
 
-def test_sizes_are_heeded_before_anything_is_read(s3, faults, monkeypatch):
+def test_size_limit_is_checked_before_reading(s3, faults, monkeypatch):
     monkeypatch.setattr("tlcli.images.worker.MAX_BYTES", 8)
     s3.pipe_file("bucket/large.jpg", b"x" * 10)
     faults.requests.clear()
@@ -90,7 +90,7 @@ def test_sizes_are_heeded_before_anything_is_read(s3, faults, monkeypatch):
     assert "GET" not in dict(faults.requests)
 
 
-def test_waiting_for_an_image_is_not_its_time_for_being_decoded(remote_photos, faults):
+def test_download_time_does_not_count_as_decoding_time(remote_photos, faults):
     faults.latency = 1.0
     path = f"s3://{disc(0)}"
     with ImageLoader(DecodeOptions(), workers=1, time_limit=0.9) as loader:
@@ -98,7 +98,7 @@ def test_waiting_for_an_image_is_not_its_time_for_being_decoded(remote_photos, f
     assert image.digest is not None
 
 
-def test_an_attempt_that_hangs_is_given_up(s3, faults):
+def test_hanging_attempt_times_out(s3, faults):
     s3.pipe_file("bucket/slow.jpg", b"x" * 10)
     faults.latency = 1.0
     with pytest.raises(Exception) as hung:
@@ -106,7 +106,7 @@ def test_an_attempt_that_hangs_is_given_up(s3, faults):
     assert "no answer within" in connection.reason(hung.value)
 
 
-def test_pauses_grow_and_end(monkeypatch):
+def test_pauses_grow_up_to_the_time_limit(monkeypatch):
     now, pauses = [0.0], []
 
     def sleep(seconds):
@@ -129,7 +129,7 @@ def test_pauses_grow_and_end(monkeypatch):
     now[0] = 0
     with pytest.raises(TimeoutError):
         connection.retrying(failing(50))
-    assert now[0] <= connection.READ_LIMIT + 50, "no attempt begins when the time is over"
+    assert now[0] <= connection.READ_LIMIT + 50, "no attempt starts after the time limit"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_pauses_grow_and_end(monkeypatch):
         ([503] * 20, MachineError, "cannot be reached", 10),
     ],
 )
-def test_what_a_web_server_answers_is_told_apart(answers, kind, message, requests, monkeypatch):
+def test_http_statuses_are_distinguished(answers, kind, message, requests, monkeypatch):
     monkeypatch.setattr(connection, "PAUSE", 0.01)
     asked = []
 
@@ -154,7 +154,7 @@ def test_what_a_web_server_answers_is_told_apart(answers, kind, message, request
             if self.command == "GET":
                 self.wfile.write(b"hello")
 
-        do_HEAD = do_GET = answer  # noqa: N815 - their names are the protocol's
+        do_HEAD = do_GET = answer  # noqa: N815 - the names are those of the base class
 
         def log_message(self, *_):
             pass
@@ -168,7 +168,7 @@ def test_what_a_web_server_answers_is_told_apart(answers, kind, message, request
     assert len(asked) == requests
 
 
-def test_features_list_what_could_not_be_read(remote_photos, faults, tmp_path, capfd):
+def test_cache_features_lists_unreadable_images(remote_photos, faults, tmp_path, capfd):
     faults.missing.add(disc(14))
     faults.reset[disc(13)] = 1
     assert run(["cache-features", remote_photos, "--size", "64", "--cache", str(tmp_path), "--json"]) == 3
@@ -176,7 +176,7 @@ def test_features_list_what_could_not_be_read(remote_photos, faults, tmp_path, c
     assert failures == [{"path": f"s3://{disc(14)}", "error": "cannot be read: there is no such object"}]
 
 
-def test_rows_of_lists_that_name_what_is_not_there(trained, s3, faults, tmp_path, capfd):
+def test_missing_objects_in_lists_get_failed_rows(trained, s3, faults, tmp_path, capfd):
     (tmp_path / "list.txt").write_text("s3://bucket/no.jpg\ngs://bucket/no.jpg\n")
     code, rows = predicted(trained, f"@{tmp_path / 'list.txt'}", capfd)
     assert code == 3

@@ -1,4 +1,4 @@
-"""Images at URLs give what the same images on this machine give."""
+"""Images at URLs give the same results as local copies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def predicted(trained, *inputs):
 
 @pytest.fixture(scope="module")
 def odd(s3, tmp_path_factory):
-    """A folder with what folders hold besides images, on this machine and at a URL."""
+    """A folder with images and other files, on this machine and at a URL."""
     root = tmp_path_factory.mktemp("odd") / "odd"
     names = "train/b/1.jpg train/b/in/2.PNG train/b/.hidden.jpg train/b/notes.txt train/.git/x.jpg train/a/1.jpg "
     for name in (names + "train/stray.jpg val/a/z%20 ü.jpg val/a/aa/1.jpg other/x.jpg .DS_Store").split(" "):
@@ -45,11 +45,11 @@ def odd(s3, tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
     s3.put(str(root), "bucket/odd", recursive=True)
-    s3.touch("bucket/odd/train/")  # as consoles make for an empty folder
+    s3.touch("bucket/odd/train/")  # as web consoles create for an empty folder
     return root
 
 
-def test_a_folder_is_gone_through_as_on_this_machine(odd, faults):
+def test_remote_folder_is_listed_like_a_local_one(odd, faults):
     here, there = open_dataset(odd), open_dataset(parse_location("s3://bucket/odd"))
     assert [sample.path.removeprefix("s3://bucket/odd") for sample in there.samples] == [
         sample.path.removeprefix(str(odd)) for sample in here.samples
@@ -57,7 +57,7 @@ def test_a_folder_is_gone_through_as_on_this_machine(odd, faults):
     for field in ("label", "split", "group"):
         assert [getattr(one, field) for one in there.samples] == [getattr(one, field) for one in here.samples]
     assert (there.classes, there.skipped) == (here.classes, here.skipped)
-    assert sum(method == "?" for method, _ in faults.requests) <= 2, "one listing, not one a folder"
+    assert sum(method == "?" for method, _ in faults.requests) <= 2, "one listing, not one per folder"
     found, expected = PredictionInputs(("s3://bucket/odd/",), io.BytesIO()), PredictionInputs((str(odd),), io.BytesIO())
     assert [path.removeprefix("s3://bucket/odd") for path in found] == [p.removeprefix(str(odd)) for p in expected]
     assert +found.skipped == +expected.skipped
@@ -66,7 +66,7 @@ def test_a_folder_is_gone_through_as_on_this_machine(odd, faults):
     ]
 
 
-def test_training_and_judging_are_those_of_the_folder(trained, remote_photos, photos, faults, tmp_path, monkeypatch):
+def test_training_and_evaluation_equal_the_local_ones(trained, remote_photos, photos, faults, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = {"network": NetworkSettings(size=64), "cache": CacheSettings(directory=trained.cache)}
     info = finetune(FinetuneSettings(data=parse_location(remote_photos), **settings))
@@ -77,14 +77,14 @@ def test_training_and_judging_are_those_of_the_folder(trained, remote_photos, ph
     faults.requests.clear()
     found = cache_features(CacheFeaturesSettings(data=parse_location(remote_photos), **settings))
     assert (found["computed"], found["reused"]) == (0, 45)
-    assert "GET" not in dict(faults.requests), "what is known by its entity tag isn't read again"
+    assert "GET" not in dict(faults.requests), "images with a known entity tag are not read again"
     there, here = (
         evaluate(EvaluateSettings(run=trained.run, data=parse_location(str(d)))) for d in (remote_photos, photos)
     )
     assert (there["confusion"], there["loss"]) == (here["confusion"], here["loss"])
 
 
-def test_rows_say_what_was_typed(trained, remote_photos, photos):
+def test_rows_contain_paths_as_typed(trained, remote_photos, photos):
     inputs = "stripes", "disc/03.jpg"
     rows = predicted(trained, *(f"{remote_photos}/{name}" for name in inputs))
     expected = predicted(trained, *(photos / name for name in inputs))
@@ -92,7 +92,7 @@ def test_rows_say_what_was_typed(trained, remote_photos, photos):
     assert [row["confidence"] for row in rows] == [row["confidence"] for row in expected]
 
 
-def test_tables_and_lists(trained, s3, remote_photos, photos, tmp_path):
+def test_tables_and_lists_may_name_urls(trained, s3, remote_photos, photos, tmp_path):
     lines = [f"{path.relative_to(photos)},{path.parent.name}" for path in sorted(photos.rglob("0*.jpg"))]
     s3.pipe_file("bucket/photos.csv", "\n".join(["path,label", *(f"photos/{line}" for line in lines)]).encode())
     (tmp_path / "here.csv").write_text("\n".join(["path,label", *(f"{remote_photos}/{line}" for line in lines)]))
@@ -116,7 +116,7 @@ def test_tables_and_lists(trained, s3, remote_photos, photos, tmp_path):
         open_dataset(parse_location("s3://bucket/wrong.csv"))
 
 
-def test_shards(trained, s3, photos, faults):
+def test_remote_shards_equal_local_images(trained, s3, photos, faults):
     for number, shape in enumerate(("disc", "square", "stripes")):
         file = io.BytesIO()
         with tarfile.open(fileobj=file, mode="w") as tar:
@@ -153,7 +153,7 @@ def test_shards(trained, s3, photos, faults):
         ("s3://me:hid/hidden@bucket/photos", 2, "contains credentials"),
     ],
 )
-def test_what_cannot_be_is_said(service, trained, name, code, message, capfd):
+def test_invalid_urls_are_reported(service, trained, name, code, message, capfd):
     for arguments in (["predict", str(trained.run), name], ["finetune", name]):
         assert run([*arguments, "--json"]) == code
         said = capfd.readouterr()
@@ -162,7 +162,7 @@ def test_what_cannot_be_is_said(service, trained, name, code, message, capfd):
         assert "hidden" not in said.out + said.err
 
 
-def test_a_table_with_credentials_is_refused(tmp_path):
+def test_table_with_credentials_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("path,label\nhttps://me:hidden@host/a.jpg,a\n")
     with pytest.raises(DataError, match="row 1: a URL with https:// contains credentials") as refused:
         open_dataset(tmp_path / "t.csv")
@@ -189,7 +189,7 @@ except MachineError as error:
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "Check the network"),
     ],
 )
-def test_nobody_and_nowhere(service, environment, message, tmp_path):
+def test_missing_credentials_and_unreachable_endpoint_are_reported(service, environment, message, tmp_path):
     environment = os.environ | {"HOME": str(tmp_path)} | environment
     done = subprocess.run([sys.executable, "-c", LISTING], capture_output=True, text=True, check=True, env=environment)
     assert message in done.stdout
@@ -199,7 +199,7 @@ def test_file_urls_are_paths(photos):
     assert parse_location(f"file://{photos}") == photos
 
 
-def test_secrets_in_urls_are_known():
+def test_credentials_in_urls_are_detected():
     for good in ("s3://bucket/a@b?key=1.jpg", "https://host/a.jpg?design=3", "abfs://box@account.host/c"):
         assert str(parse_location(good)) == good
     for bad in ("ftp://me:word@host/x", "http://host/x?a=1&sig=2", "https://host/?access_token=1", "s3://b/../c"):
@@ -207,7 +207,7 @@ def test_secrets_in_urls_are_known():
             parse_location(bad)
 
 
-def test_who_is_not_allowed_hears_of_credentials(monkeypatch):
+def test_denied_access_error_mentions_credentials(monkeypatch):
     from tlcli.storage import remote
 
     def refuse(*_, **__):

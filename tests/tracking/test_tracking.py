@@ -1,4 +1,4 @@
-"""Trackers in their offline or local modes, read back by their libraries' own readers, and what becomes of a run."""
+"""Trackers in offline or local mode, read back with their libraries' own readers, and their effect on a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tlcli.storage.files import sha256_file
 from tlcli.storage.urls import Url
 from tlcli.tracking import tracking
 from tlcli.tracking.tracker import ARTIFACTS, curve_points
-from tlcli.tracking.tracking import MEMORY, Tracking, open_tracker
+from tlcli.tracking.tracking import STATE_FILE, Tracking, open_tracker
 
 pytest.importorskip("tensorboard")
 pytest.importorskip("mlflow")
@@ -31,7 +31,7 @@ WATCHED = """
 import sys
 def watch(event, arguments):
     there = event in {"socket.connect", "socket.getaddrinfo"}
-    if there and not isinstance(arguments[1], (str, bytes)):  # which is a place in this machine's file system
+    if there and not isinstance(arguments[1], (str, bytes)):  # a Unix domain socket
         print("NETWORK", event, arguments, file=sys.stderr, flush=True)
 sys.addaudithook(watch)
 from tlcli.cli.main import run
@@ -40,7 +40,7 @@ sys.exit(run(sys.argv[1:]))
 
 
 def local(folder):
-    """Environment variables with which all that the libraries write lies in `folder`."""
+    """Environment variables that make the libraries write everything into `folder`."""
     wandb = {f"WANDB_{kind}DIR": str(folder / "wandb") for kind in ("", "CACHE_", "DATA_", "CONFIG_")}
     (folder / "wandb").mkdir()
     return wandb | {"WANDB_MODE": "offline", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
@@ -48,10 +48,10 @@ def local(folder):
 
 @pytest.fixture(scope="module")
 def head(photos, trained, tmp_path_factory):
-    """A head that was trained by the command with all trackers: its folder, and what was said."""
+    """A head trained by the command with all trackers: the working directory and the finished process."""
     folder = tmp_path_factory.mktemp("head")
     (folder / "home").mkdir()
-    # Where libraries see that they are being tested, they collect nothing anyway.
+    # Libraries that detect a test run collect nothing anyway.
     known = {name: value for name, value in os.environ.items() if name != "CI" and "PYTEST" not in name}
     command = ["finetune", photos, "--size", "64", "--out", "runs/here", "--cache", trained.cache, "--json"]
     done = subprocess.run(
@@ -67,7 +67,7 @@ def head(photos, trained, tmp_path_factory):
 
 
 def read_tensorboard(folder, name):
-    """The points of each curve as (step, value), what stands beside the curves, and the text."""
+    """The points of each curve as (step, value), the hyperparameters, and the text."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -80,7 +80,7 @@ def read_tensorboard(folder, name):
 
 
 def read_mlflow(folder):
-    """The points of each curve of the only run, the run, and its artifacts' folder."""
+    """The points of each curve of the only run, the run, and the folder of its artifacts."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -108,7 +108,7 @@ def read_wandb(file):
 
 
 def points_of(run):
-    """What the curves must be: of each, (line of metrics.jsonl, value)."""
+    """The expected points of each curve: (line of metrics.jsonl, value)."""
     curves = {}
     for step, line in enumerate((run / "metrics.jsonl").read_text().splitlines(), 1):
         for name, value in curve_points(json.loads(line)).items():
@@ -116,19 +116,19 @@ def points_of(run):
     return curves
 
 
-def test_nothing_is_said_to_the_network_and_results_alone_go_to_standard_output(head):
+def test_nothing_is_sent_over_the_network_and_standard_output_has_only_results(head):
     folder, done = head
     assert "NETWORK" not in done.stderr
-    assert not list((folder / "home").rglob("*"))  # where libraries keep what they collect
+    assert not list((folder / "home").rglob("*"))  # where libraries store what they collect
     assert json.loads(done.stdout)["run"] == "runs/here"
     assert [line.split(":")[0] for line in done.stderr.splitlines() if line.startswith("Tracking")] == [
         f"Tracking  {name}" for name in TRACKERS
     ]
     assert "warning" not in done.stderr.lower()
-    load_run(folder / "runs/here")  # refuses what trackers might have left in it
+    load_run(folder / "runs/here")  # refuses files that trackers might have added
 
 
-def test_tensorboard_has_curves_settings_and_figures(head):
+def test_tensorboard_has_curves_settings_and_metrics(head):
     folder, _ = head
     run = load_run(folder / "runs/here")
     curves, settings, text = read_tensorboard(folder, "here")
@@ -139,7 +139,7 @@ def test_tensorboard_has_curves_settings_and_figures(head):
     assert all(f"here/{name}" in text for name in ARTIFACTS)
 
 
-def test_mlflow_has_curves_settings_figures_and_files(head):
+def test_mlflow_has_curves_settings_metrics_and_files(head):
     folder, _ = head
     run = load_run(folder / "runs/here")
     curves, found, artifacts = read_mlflow(folder)
@@ -152,7 +152,7 @@ def test_mlflow_has_curves_settings_figures_and_files(head):
     assert all(sha256_file(artifacts / name) == sha256_file(run.directory / name) for name in ARTIFACTS)
 
 
-def test_wandb_has_curves_settings_figures_and_files(head):
+def test_wandb_has_curves_settings_metrics_and_files(head):
     folder, _ = head
     run = load_run(folder / "runs/here")
     (file,) = (folder / "wandb").glob("wandb/offline-run-*/run-*.wandb")
@@ -170,11 +170,11 @@ def test_wandb_has_curves_settings_figures_and_files(head):
 
 
 class Interrupt(BaseException):
-    """As Ctrl-C."""
+    """Stands in for Ctrl-C."""
 
 
 def tail_settings(photos, **changes):
-    """All layers of LeNet-5, for four epochs, reported to `track`."""
+    """Settings to train all layers of LeNet-5 for four epochs."""
     return FinetuneSettings(
         data=photos,
         out=Path("runs/tail"),
@@ -193,23 +193,24 @@ def here(tmp_path, monkeypatch):
     for name, value in local(tmp_path).items():
         monkeypatch.setenv(name, value)
     yield tmp_path
-    wandb.teardown()  # or it would keep these
+    wandb.teardown()  # otherwise it keeps the environment
 
 
-def test_a_resumed_run_goes_on_in_the_same_runs_of_its_trackers(here, photos, report, monkeypatch):
+@pytest.mark.slow
+def test_resumed_run_continues_the_same_tracker_runs(here, photos, report, monkeypatch):
     settings = tail_settings(photos, track=TRACKERS, resume=True)
-    told = report.note
+    note = report.note
 
     def interrupt(text):
         if text.startswith("  epoch  3"):
             raise Interrupt
-        told(text)
+        note(text)
 
     report.note = interrupt
     with pytest.raises(Interrupt):
         finetune(settings, report)
     assert read_mlflow(here)[1].info.status == "KILLED"
-    report.note = told
+    report.note = note
     finetune(settings, report)
     assert not [text for text in report.warnings if "failed and was disabled" in text]
 
@@ -223,10 +224,10 @@ def test_a_resumed_run_goes_on_in_the_same_runs_of_its_trackers(here, photos, re
     files = sorted((here / "wandb").glob("wandb/offline-run-*/run-*.wandb"))
     steps = [[record["item"]["_step"] for record in read_wandb(file)["history"]] for file in files]
     assert steps == [[1, 2], [3, 4]]
-    assert len({file.name for file in files}) == 1  # sent one after the other, they are one run
+    assert len({file.name for file in files}) == 1  # uploaded in turn, they form one run
 
 
-def test_a_server_that_is_not_there_costs_a_warning_and_no_password(here, photos, trained, report, monkeypatch):
+def test_unreachable_server_gives_a_warning_without_its_password(here, photos, trained, report, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("WANDB_MODE", "online")
@@ -250,7 +251,7 @@ def test_a_server_that_is_not_there_costs_a_warning_and_no_password(here, photos
 
 
 class Failing:
-    """A tracker whose disk is full at the second line; it goes on with what it was told before."""
+    """A tracker whose disk is full at the second line; it can resume its run."""
 
     def __init__(self):
         self.steps = []
@@ -265,7 +266,7 @@ class Failing:
         self.steps.append(step)
 
 
-def test_a_tracker_that_failed_catches_up_when_the_run_is_resumed(tmp_path, report, monkeypatch):
+def test_failed_tracker_catches_up_when_the_run_is_resumed(tmp_path, report, monkeypatch):
     failing = Failing()
     monkeypatch.setattr(tracking, "open_tracker", lambda _: failing)
     lines = [{"epoch": number, "train_loss": 1 / number} for number in (1, 2, 3)]
@@ -284,22 +285,22 @@ def test_a_tracker_that_failed_catches_up_when_the_run_is_resumed(tmp_path, repo
     again.lines(lines)
     assert failing.steps == [1, 2, 3]
 
-    (tmp_path / MEMORY).write_text("{}")
+    (tmp_path / STATE_FILE).write_text("{}")
     Tracking(["mlflow"], report).start(tmp_path / "run", {}, tmp_path, resume=True)
     assert "start new runs" in report.warnings[-1]
 
 
-def test_a_tracker_that_has_finished_is_not_stopped_by_what_comes_then(trained, tmp_path, report, monkeypatch):
-    told = []
+def test_finished_tracker_is_not_stopped_by_a_later_error(trained, tmp_path, report, monkeypatch):
+    calls = []
 
-    class Telling(Failing):
+    class Recording(Failing):
         def finish(self, *_):
-            told.append("finish")
+            calls.append("finish")
 
         def stop(self):
-            told.append("stop")
+            calls.append("stop")
 
-    monkeypatch.setattr(tracking, "open_tracker", lambda _: Telling())
+    monkeypatch.setattr(tracking, "open_tracker", lambda _: Recording())
 
     def upload_that_fails(finished):
         with Tracking(["mlflow"], report) as trackers:
@@ -311,10 +312,10 @@ def test_a_tracker_that_has_finished_is_not_stopped_by_what_comes_then(trained, 
     for finished in (True, False):
         with pytest.raises(OSError):
             upload_that_fails(finished)
-    assert told == ["finish", "stop"]
+    assert calls == ["finish", "stop"]
 
 
-def test_a_missing_library_is_named_before_any_work(here, photos, monkeypatch):
+def test_missing_library_is_reported_before_any_work(here, photos, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.delitem(sys.modules, "tlcli.tracking.mlflow", raising=False)
     with pytest.raises(MachineError, match=r"pip install 'tlcli\[mlflow\]'"):
@@ -322,7 +323,7 @@ def test_a_missing_library_is_named_before_any_work(here, photos, monkeypatch):
     assert not (here / "runs").exists()
 
 
-def test_each_training_has_logs_of_its_own_those_for_a_url_here(here):
+def test_each_run_has_its_own_tensorboard_folder(here):
     tracker = open_tracker("tensorboard")
     for out, name in ((Url("s3://bucket/street"), "street"), (Path("runs/street"), "street-2")):
         assert tracker.start(out, {}, None)[0] == name
@@ -335,6 +336,6 @@ def test_each_training_has_logs_of_its_own_those_for_a_url_here(here):
 
 
 @pytest.mark.parametrize(("track", "message"), [(("neptune",), "expected one of"), (("wandb", "wandb"), "given twice")])
-def test_trackers_that_are_none(track, message, photos):
+def test_invalid_trackers_are_refused(track, message, photos):
     with pytest.raises(UsageError, match=message):
         tail_settings(photos, track=track)

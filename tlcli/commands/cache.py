@@ -9,7 +9,7 @@ from pathlib import Path
 from tlcli.errors import MachineError
 from tlcli.features.listing import CacheListing, list_caches
 from tlcli.progress import Silent
-from tlcli.storage.locks import Held, locked
+from tlcli.storage.locks import LockHeldError, locked
 from tlcli.storage.urls import default_cache
 
 SECONDS_PER_DAY = 86_400.0
@@ -43,7 +43,7 @@ def cache_prune(
         try:
             with locked(listing.directory / ".lock", Silent()):
                 _remove(listing.directory)
-        except Held:
+        except LockHeldError:
             busy.append(listing)
         except PermissionError as error:
             raise MachineError(

@@ -39,7 +39,7 @@ def layer_listing(terminal: Terminal, result: LayersResult) -> None:
     """Print one row per layer, the head below them, and the total."""
     channels, height, width = result.input_shape
     terminal.note(f"{result.name}, input {channels} x {height} x {width}")
-    right = ("layer", "kernel", "stride", "padding", "output", "sees", "parameters")
+    right = ("layer", "kernel", "stride", "padding", "output", "receptive field", "parameters")
     table = _table(
         "layer", "name", "kind", *right[1:], *(["trained"] if result.frozen is not None else []), right=right
     )
@@ -97,7 +97,7 @@ def backbone_listing(terminal: Terminal, listings: list[dict[str, Any]]) -> None
             parameters = f"{row['parameters']:,}"
         table.add_row(row["name"], parameters, f"{row['input_size']} px", "on this machine" if row["local"] else "")
     _print(table)
-    terminal.note(f"{len(listings):,} backbones")
+    terminal.note(f"{len(listings):,} {'backbone' if len(listings) == 1 else 'backbones'}")
     if any(row["parameters"] is None for row in listings):
         terminal.note("Parameters are counted only for short lists: tlcli backbones PATTERN")
 

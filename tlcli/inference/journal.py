@@ -16,7 +16,7 @@ from typing import Any
 from tlcli.errors import ArtifactError, MachineError
 from tlcli.inference.row_files import PredictionRow, write_rows
 from tlcli.progress import Reporter, Silent
-from tlcli.storage.locks import Held, locked
+from tlcli.storage.locks import LockHeldError, locked
 from tlcli.storage.publish import atomic_write, hidden_prefix, os_errors_name, remove_leftovers
 
 FORMAT = 1
@@ -59,7 +59,7 @@ class Journal:
         with os_errors_name(out), contextlib.ExitStack() as stack:
             try:
                 held = stack.enter_context(locked(lock, self._report, remove=True))
-            except Held as error:
+            except LockHeldError as error:
                 message = f"{error} is writing {out}. Wait for it, or choose another --out."
                 raise MachineError(message, path=out) from error
             if held:

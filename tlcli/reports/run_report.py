@@ -23,7 +23,7 @@ MAX_IMAGES = 4000
 
 METHODS = {
     "holdout": "held out",
-    "5-fold": "5-fold cross-validation: each image is predicted by a head that was not trained on it",
+    "5-fold": "out-of-fold predictions of 5-fold cross-validation",
 }
 """Descriptions of validation methods."""
 

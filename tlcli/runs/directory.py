@@ -18,6 +18,7 @@ from tlcli.errors import READ_ONLY_ERRNOS, MachineError, UsageError
 from tlcli.progress import Reporter, Silent
 from tlcli.storage.locks import lock_output
 from tlcli.storage.publish import (
+    TEMPORARY_SUFFIX,
     os_errors_name,
     remove_directory,
     remove_temporary_files,
@@ -190,7 +191,7 @@ def _check_replaceable(out: Path, *, overwrite: bool) -> None:
     if not (out / RUN_FILE).exists() and not (out / UNFINISHED).exists():
         raise UsageError(f"{out} is not a run of tlcli, so it is not replaced. Choose another --out.")
     known = {*FILES, UNFINISHED, CHECKPOINTS}
-    others = sorted(name for name in os.listdir(out) if name not in known and not name.endswith(".tmp"))  # noqa: PTH208
+    others = sorted(name for name in os.listdir(out) if name not in known and not name.endswith(TEMPORARY_SUFFIX))  # noqa: PTH208
     if others:
         raise UsageError(
             f"{out} contains {others[0]}, which is not part of a run, so it is not replaced. Choose another --out, or "

@@ -20,7 +20,7 @@ _warned_devices: set[int] = set()
 """Devices without locks that this process has warned about."""
 
 
-class Held(Exception):
+class LockHeldError(Exception):
     """Another process holds the lock. The text names the process if it is known."""
 
 
@@ -42,7 +42,7 @@ def locked(
         Whether the lock is held; False on a file system without locks, where the caller must be safe without it.
 
     Raises:
-        Held: another process holds it, and `wait` is None.
+        LockHeldError: another process holds it, and `wait` is None.
     """
     descriptor, held = _acquire(path, report, wait, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
@@ -72,7 +72,7 @@ def lock_output(path: Path, report: Reporter) -> Iterator[bool]:
     with contextlib.ExitStack() as stack:
         try:
             held = stack.enter_context(locked(lock, report, remove=True))
-        except Held as error:
+        except LockHeldError as error:
             raise MachineError(f"{path} is locked: {error} is writing it. Wait for it to end.", path=path) from error
         yield held
 
@@ -100,7 +100,7 @@ def _flock(descriptor: int, path: Path, report: Reporter, wait: str | None, kind
             number = os.pread(descriptor, 20, 0).decode("ascii", "replace")
             holder = f"process {number}" if number.isdigit() else "another tlcli"
             if wait is None:
-                raise Held(holder) from error
+                raise LockHeldError(holder) from error
             if wait:
                 report.warn(f"{holder} {wait}")
             fcntl.flock(descriptor, kind)

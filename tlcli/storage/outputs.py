@@ -14,7 +14,7 @@ from pathlib import Path
 from tlcli.errors import DataError, MachineError, TlcliError, UsageError, replace_path_in_error
 from tlcli.progress import Reporter
 from tlcli.storage.connection import CONNECTIONS
-from tlcli.storage.locks import Held, locked
+from tlcli.storage.locks import LockHeldError, locked
 from tlcli.storage.publish import TEMPORARY_SUFFIX, os_errors_name
 from tlcli.storage.remote import check_bucket, download, listing, remove, upload
 from tlcli.storage.urls import Location, Url, default_cache
@@ -123,7 +123,7 @@ def _locked_stage(stage: Path, out: Url, report: Reporter) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(stage / LOCK, report, remove=True))
-        except Held as error:
+        except LockHeldError as error:
             raise MachineError(f"{out} is locked: {error} is writing it. Wait for it to end.", path=out) from error
         yield
 

@@ -16,8 +16,8 @@ from tlcli.storage.urls import Location
 from tlcli.tracking.tracker import Tracker, curve_points, flatten, metrics_of, resolved_settings
 
 FORMAT = 1
-"""Version of `MEMORY`."""
-MEMORY = "trackers.json"
+"""Version of `STATE_FILE`."""
+STATE_FILE = "trackers.json"
 """The file in the checkpoint folder that holds the IDs of the trackers' runs."""
 
 Line = dict[str, Any]
@@ -66,7 +66,7 @@ class Tracking:
         self._opened = {name: open_tracker(name) for name in names}
         self._trackers: dict[str, Tracker] = {}
         """Those that were started and have not failed."""
-        self._memory: Path | None = None
+        self._state_file: Path | None = None
         self._known: dict[str, dict[str, Any]] = {}
         """For each tracker its run's `id`, and the number of `lines` it has received."""
 
@@ -86,9 +86,9 @@ class Tracking:
             checkpoints: The folder of the run's checkpoints, which need not exist.
             resume: Resume the runs that `checkpoints` names.
         """
-        self._memory = checkpoints / MEMORY
-        if resume and self._opened and self._memory.exists():
-            self._load_known(self._memory)
+        self._state_file = checkpoints / STATE_FILE
+        if resume and self._opened and self._state_file.exists():
+            self._load_known(self._state_file)
         for name, tracker in self._opened.items():
             with self._optional(name):
                 known = self._known.get(name, {"lines": 0})
@@ -111,9 +111,9 @@ class Tracking:
             lines: All lines of `metrics.jsonl` so far.
         """
         self._send(lines)
-        if self._known and self._memory is not None:
+        if self._known and self._state_file is not None:
             with contextlib.suppress(OSError):  # not worth stopping for; if resumed, trackers start new runs
-                write_json(self._memory, sealed({"format": FORMAT, "trackers": self._known}))
+                write_json(self._state_file, sealed({"format": FORMAT, "trackers": self._known}))
 
     def finish(self, run: Path, info: dict[str, Any], lines: Sequence[Line]) -> None:
         """Report the finished run.

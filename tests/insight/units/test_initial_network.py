@@ -97,6 +97,7 @@ def test_both_networks_share_the_frozen_layers_in_one_pass(photos, lenet):
     assert not torch.equal(together[1], together[2])
 
 
+@pytest.mark.slow
 def test_weights_that_changed_since_are_not_shown_as_before(photos, tmp_path, report):
     file = tmp_path / "weights.pth"
     torch.save(load_backbone("lenet5", "none", seed=3).model.state_dict(), file)

@@ -89,8 +89,8 @@ class Explainer:
                     images += 1
                 advance(len(batch))
         if changed := len(rows) - images:
-            what = "1 image" if changed == 1 else f"{changed:,} images"
-            self._report.warn(f"{what} changed since the prediction and cannot be explained.")
+            count = "1 image" if changed == 1 else f"{changed:,} images"
+            self._report.warn(f"{count} changed since the prediction and cannot be explained.")
         return images
 
     def _write_cards(
