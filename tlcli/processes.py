@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from tlcli.errors import MachineError, TlcliError
+from tlcli.progress import Reporter, Silent
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
@@ -100,11 +101,12 @@ def local_rank() -> int | None:
 
 
 @contextlib.contextmanager
-def process_group(*, cuda: bool) -> Iterator[None]:
-    """Connect to the other processes, if there are any.
+def process_group(report: Reporter, *, cuda: bool) -> Iterator[Reporter]:
+    """Connect to the other processes, if there are any, and yield this one's reporter: silent in all but the first.
 
     Args:
-        cuda: Whether they compute on CUDA.
+        report: The reporter of the first process.
+        cuda: Whether the processes compute on CUDA.
 
     Raises:
         MachineError: they cannot be reached, or one was lost.
@@ -113,7 +115,7 @@ def process_group(*, cuda: bool) -> Iterator[None]:
     global _current  # noqa: PLW0603 - like torch's own process group, it is a property of the process
     place = launched()
     if place.size == 1 or _current != ALONE:
-        yield
+        yield report
         return
     import torch
     from torch import distributed
@@ -135,8 +137,10 @@ def process_group(*, cuda: bool) -> Iterator[None]:
         limit_cores(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
         torch.set_num_threads(cores())  # torchrun sets one thread, whatever the machine
         _current = place
+        report = Silent() if place.rank else report
+        report.note(f"{place.size} processes train together, each on a part of every batch")
         try:
-            yield
+            yield report
         finally:
             _current = ALONE
         distributed.destroy_process_group()  # not after an error: it would wait for lost processes

@@ -18,6 +18,7 @@ from tlcli import processes
 from tlcli.features.extraction import Extraction
 from tlcli.features.shared_extraction import _differences
 from tlcli.processes import ALONE, ProcessRank, launched, share
+from tlcli.progress import Silent
 from tlcli.runs.directory import new_run, unfinished_job, unfinished_name
 
 PAIR = """
@@ -25,6 +26,7 @@ import json, sys
 import torch
 from torch import nn
 from tlcli import processes
+from tlcli.progress import Silent
 from tlcli.training.tail.loop import TailTrainer, TrainingData
 from tlcli.training.tail.recipe import Recipe
 
@@ -44,7 +46,7 @@ inputs, labels = torch.randn(21, 2, 6, 6), torch.arange(21) % 3
 recipe = Recipe(epochs=3, batch_size=6, learning_rate=0.01, weight_decay=0.0, layer_decay=1.0, label_smoothing=0.0,
                 warmup=0.1, clip=1.0, patience=None, seed=0, precision="fp32", fixed_statistics=False)
 warnings = []
-with processes.process_group(cuda=False):
+with processes.process_group(Silent(), cuda=False):
     data = TrainingData(train=Lossy(inputs), labels=labels, validation=Lossy(inputs[:5]),
                         validation_labels=labels[:5].numpy(), log_prior=None)
     trainer = TailTrainer(tail, tail, data, recipe=recipe, device=torch.device("cpu"), warn=warnings.append)
@@ -128,7 +130,7 @@ def test_single_process_needs_no_communication(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     assert launched() == ALONE
-    with processes.process_group(cuda=False):
+    with processes.process_group(Silent(), cuda=False):
         assert (processes.rank(), processes.size(), processes.local_rank()) == (0, 1, None)
         assert processes.gather("x") == ["x"]
         assert processes.from_first(lambda: "y") == "y"

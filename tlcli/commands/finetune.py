@@ -29,18 +29,17 @@ from tlcli.runs.directory import (
     RUN_FILE,
     check_run_output,
     free_name,
-    new_run,
     recover_run,
     unfinished_run,
 )
-from tlcli.runs.output import OutputIntent, after_restart, finished_info, not_finite
+from tlcli.runs.output import OutputIntent, after_restart, finished_info, not_finite, open_run
 from tlcli.runs.provenance import settings_to_json
 from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.augmentation import default_augmentation
 from tlcli.storage.files import check_outside
 from tlcli.storage.outputs import Target, published
-from tlcli.tracking.tracking import Tracking
+from tlcli.tracking.tracking import open_tracking
 from tlcli.training.classifier import Classifier
 from tlcli.training.head.train import train_head
 from tlcli.training.run_info import run_info
@@ -71,24 +70,20 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
         MachineError: no room, no permission, no such device, weights that cannot be downloaded, or a tracker's library
             that is not installed.
     """
-    report = report or Silent()
-    with processes.process_group(cuda=uses_cuda(settings.compute.device)):
-        return _finetune(settings, report if processes.rank() == 0 else Silent())
+    with processes.process_group(report or Silent(), cuda=uses_cuda(settings.compute.device)) as own_report:
+        return _finetune(settings, own_report)
 
 
 def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     started = time.monotonic()
-    tracking = _open_tracking(settings, report) or Tracking((), report)
-    with tracking, contextlib.ExitStack() as publishing:
+    with open_tracking(settings.track, report) as tracking, contextlib.ExitStack() as publishing:
         settings, out, dataset = _begin(settings, report, publishing)
         if dataset is None:
             if settings.track:
                 report.warn(f"nothing was sent to {', '.join(settings.track)}, since the run was already finished.")
             return {"run": str(settings.out)} | finished_info(out, settings_to_json(settings), settings.out)
-        if processes.size() > 1:
-            report.note(f"{processes.size()} processes train together, each on a part of every batch")
         with contextlib.ExitStack() as writing:
-            directory = _open_run(settings, out, report, writing)
+            directory = open_run(out, writing, overwrite=settings.overwrite, resume=settings.resume, report=report)
             if directory is not None:
                 tracking.start(
                     settings.out or out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume
@@ -105,11 +100,6 @@ def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
     if classifier.stopped:
         raise not_finite(classifier.stopped, settings.out)
     return {"run": str(settings.out)} | written
-
-
-@processes.first_only
-def _open_tracking(settings: FinetuneSettings, report: Reporter) -> Tracking:
-    return Tracking(settings.track, report)
 
 
 @processes.first_for_all
@@ -158,14 +148,6 @@ def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
             raise UsageError(f"{flag} has no effect: {settings.data} has its own validation images. Leave it out.")
 
 
-@processes.first_only
-def _open_run(settings: FinetuneSettings, out: Path, report: Reporter, writing: contextlib.ExitStack) -> Path:
-    job = processes.launched().job
-    return writing.enter_context(
-        new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=job)
-    )
-
-
 def train_classifier(
     settings: FinetuneSettings, dataset: Dataset, directory: Path | None, report: Reporter, on_lines: OnLines
 ) -> Classifier:
@@ -205,21 +187,17 @@ def _open_network(settings: FinetuneSettings, dataset: Dataset, report: Reporter
     return open_backbone(
         settings.network,
         settings.compute,
-        FeatureCache(
-            settings.cache.root() if settings.cache.enabled else None, report, shared_writers=processes.size() > 1
-        ),
+        FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
         classes=len(dataset.classes),
         images=None if freeze == "all" else len(dataset.samples),
         report=report,
-        intensity=processes.from_first(
-            lambda: resolve_intensity(
-                settings.network.intensity,
-                dataset,
-                fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=freeze != "all"),
-                seed=settings.network.seed,
-                workers=settings.compute.worker_count(),
-                report=report,
-            )
+        intensity=resolve_intensity(
+            settings.network.intensity,
+            dataset,
+            fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=freeze != "all"),
+            seed=settings.network.seed,
+            workers=settings.compute.worker_count(),
+            report=report,
         ),
     )
 

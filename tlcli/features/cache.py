@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tlcli import processes
 from tlcli.features.fingerprint import fingerprint
 from tlcli.features.listing import check_space, nearest_cache
 from tlcli.features.memo import Memo
@@ -22,7 +23,7 @@ class FeatureCache:
     Args:
         root: The cache directory; None keeps features in memory and forgets them.
         report: Shown which ingredients a store depends on, and how the nearest existing cache differs.
-        shared_writers: Whether other processes write the same stores at the same time.
+        shared_writers: Whether other processes write the same stores at the same time, as those of one training do.
     """
 
     def __init__(self, root: Path | None, report: Reporter, *, shared_writers: bool = False) -> None:
@@ -31,7 +32,7 @@ class FeatureCache:
         self.stores: dict[str, FeatureStore] = {}
         """Open stores by fingerprint. Each verifies its checksums once."""
         self._report = report
-        self._shared_writers = shared_writers
+        self._shared_writers = shared_writers or processes.size() > 1
 
     @property
     def on_disk(self) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tlcli import processes
 from tlcli.errors import ArtifactError, DataError
-from tlcli.runs.directory import unfinished_job, unfinished_name, unfinished_run
+from tlcli.progress import Reporter
+from tlcli.runs.directory import new_run, unfinished_job, unfinished_name, unfinished_run
 from tlcli.runs.run import load_run
 from tlcli.storage.urls import Location, Url
 
@@ -70,6 +72,25 @@ def finished_info(directory: Path, settings: dict[str, Any], location: Location 
     if stopped := (info.get("training") or {}).get("stopped"):
         raise not_finite(stopped, location)
     return {"was_finished": True} | info
+
+
+@processes.first_only
+def open_run(out: Path, stack: contextlib.ExitStack, *, overwrite: bool, resume: bool, report: Reporter) -> Path:
+    """Return the directory to write a run into, which becomes `out` when `stack` is closed without an error.
+
+    Args:
+        out: The run.
+        stack: Publishes the run, or removes what failed.
+        overwrite: Replace a run.
+        resume: Continue an unfinished run.
+        report: Shown a file system without locks.
+
+    Raises:
+        UsageError: `out` exists and must not be replaced, or is not a run.
+        MachineError: another process is writing it.
+    """
+    job = processes.launched().job
+    return stack.enter_context(new_run(out, overwrite=overwrite, resume=resume, report=report, job=job))
 
 
 def not_finite(where: str, location: Location | None) -> DataError:

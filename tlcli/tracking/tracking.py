@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tlcli import processes
 from tlcli.errors import ArtifactError, MachineError, TlcliError
 from tlcli.progress import Reporter
 from tlcli.storage.files import read_sealed, sealed, write_json
@@ -48,6 +49,15 @@ def open_tracker(name: str) -> Tracker:
         raise MachineError(
             f"--track {name} needs a package that is not installed ({error}). Install it: pip install 'tlcli[{name}]'"
         ) from error
+
+
+def open_tracking(names: Sequence[str], report: Reporter) -> Tracking:
+    """Open the trackers of a run in the first of several processes; the others report to none.
+
+    Raises:
+        MachineError: a library is not installed.
+    """
+    return processes.in_first(lambda: Tracking(names, report)) or Tracking((), report)
 
 
 class Tracking:

@@ -59,7 +59,10 @@ def test_a_compiled_tail_trains_the_same_weights(monkeypatch):
     ours = losses(CompiledIfPossible(compiled, compiled=True, warn=warnings.append), compiled)
     assert len(graphs) == 2, "one for each size of a batch"
     assert not warnings
-    assert ours == pytest.approx(losses(CompiledIfPossible(plain, compiled=False, warn=warnings.append), plain), abs=1e-5)
+    expected = losses(CompiledIfPossible(plain, compiled=False, warn=warnings.append), plain)
+    assert ours == pytest.approx(expected, abs=1e-5)
+        losses(CompiledIfPossible(plain, compiled=False, warn=warnings.append), plain), abs=1e-5
+    )
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[name], tensor)
     torch.compiler.reset()
