@@ -17,7 +17,7 @@ from tlcli.features.extractor import freeze_at
 from tlcli.progress import Silent
 from tlcli.settings import ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import PRESETS
-from tlcli.training.tail.fit import predict_rows, tail_share, train_log_prior
+from tlcli.training.tail.fit import predict_logits_of_rows, tail_share, train_log_prior
 from tlcli.training.tail.sources import CachedSource, StreamedSource, TailData
 from tlcli.training.usable_images import split_usable_images
 
@@ -110,7 +110,7 @@ def test_cached_and_streamed_logits_are_identical(begin):
     for cached in (True, False):
         data = begin("1", cached=cached)
         validation = data.images.rows("validation")
-        rows, logits = predict_rows(data, validation)
+        rows, logits = predict_logits_of_rows(data, validation)
         assert rows == validation
         found.append(logits)
     np.testing.assert_array_equal(*found)
@@ -147,10 +147,10 @@ def test_a_vanished_image_is_left_out_of_evaluation_until_none_is_left(begin, co
     data = begin("none", data=copied)
     images = data.images
     rows = images.rows("validation")
-    _, whole = predict_rows(data, rows)
+    _, whole = predict_logits_of_rows(data, rows)
     vanished = Path(images.paths(rows)[0])
     vanished.unlink()
-    left, logits = predict_rows(data, rows)
+    left, logits = predict_logits_of_rows(data, rows)
     assert left == rows[1:]
     np.testing.assert_allclose(logits, whole[1:], rtol=1e-5, atol=1e-6)
     assert list(images.lost) == [str(vanished)]
@@ -158,4 +158,4 @@ def test_a_vanished_image_is_left_out_of_evaluation_until_none_is_left(begin, co
     for path in images.paths(rows)[1:]:
         Path(path).unlink()
     with pytest.raises(DataError, match=f"all {len(rows)} images to evaluate on"):
-        predict_rows(data, rows)
+        predict_logits_of_rows(data, rows)

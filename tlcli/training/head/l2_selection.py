@@ -122,21 +122,9 @@ def select_folds(
         DataError: a feature is NaN or infinite.
     """
     features, labels = train
-    counts = torch.bincount(labels, minlength=classes)
     count = len(labels) if evaluated is None else evaluated
-    held_out: list[Tensor] = []
-    weightings: list[Tensor] = []
-    seen = np.zeros(count, dtype=bool)
-    for fold in range(FOLDS):
-        out = torch.from_numpy(folds == fold)
-        rest = labels[~out]
-        if not out.any() or len(rest) == 0:
-            continue
-        rest_counts = torch.bincount(rest, minlength=classes)
-        weights = balanced_weights(rest, classes) if balance else (counts / rest_counts)[rest]
-        weightings.append(torch.zeros(len(labels)).masked_scatter_(~out, weights / weights.mean()))
-        held_out.append(out[:count])
-        seen |= (out & (rest_counts[labels] > 0)).numpy()[:count]
+    held_out, weightings, seen = _fold_weightings(labels, folds, classes=classes, balance=balance)
+    held_out, seen = [out[:count] for out in held_out], seen[:count]
 
     def out_of_fold_logits() -> Iterator[NDArray[np.float32]]:
         if not weightings:  # nothing can be held out
@@ -150,6 +138,32 @@ def select_folds(
     all_weights = balanced_weights(labels, classes) if balance else torch.ones(len(labels))
     ((head,),) = fit_paths(features, labels, [all_weights], classes=classes, l2s=[choice.l2], device=device)
     return choice.fitted(head, f"{FOLDS}-fold")
+
+
+def _fold_weightings(
+    labels: Tensor, folds: NDArray[np.integer], *, classes: int, balance: bool
+) -> tuple[list[Tensor], list[Tensor], NDArray[np.bool_]]:
+    """Weight the rows for the fit of each fold.
+
+    Returns:
+        For each non-empty fold, the rows that it holds out, bool [N], and the weight of each row in its fit, float32
+        [N], 0 for held-out rows; and the rows that can be evaluated, bool [N], since their fold's head knows their class.
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    held_out: list[Tensor] = []
+    weightings: list[Tensor] = []
+    seen = np.zeros(len(labels), dtype=bool)
+    for fold in range(FOLDS):
+        out = torch.from_numpy(folds == fold)
+        rest = labels[~out]
+        if not out.any() or len(rest) == 0:
+            continue
+        rest_counts = torch.bincount(rest, minlength=classes)
+        weights = balanced_weights(rest, classes) if balance else (counts / rest_counts)[rest]
+        weightings.append(torch.zeros(len(labels)).masked_scatter_(~out, weights / weights.mean()))
+        held_out.append(out)
+        seen |= (out & (rest_counts[labels] > 0)).numpy()
+    return held_out, weightings, seen
 
 
 def _out_of_fold(

@@ -79,17 +79,16 @@ def fit_tail(
         MachineError: the disk or memory has no room.
     """
     extractor, images = data.extractor, data.images
-    network, cut, report = extractor.network, extractor.cut, extractor.network.report
+    cut, report = extractor.cut, extractor.network.report
     train, validation = images.rows("train"), images.rows("validation")
-    work = recipe.epochs * len(train) * multiply_adds(cut.tail, cut.feature_shape)
     started = time.monotonic()
     if extractor.cacheable:  # in one go, with the test images, which are evaluated at the end
         data.cache([*([] if extractor.augmented else train), *validation, *images.rows("test")], [0])
     with data.open(train, augmented=True) as train_source, data.open(validation) as validation_source:
         ready = time.monotonic()
-        trainer = TailTrainer(
-            network.backbone.model,
-            cut.tail,
+        trainer = _make_trainer(
+            extractor,
+            recipe,
             TrainingData(
                 train=train_source,
                 labels=torch.from_numpy(images.labels(train)),
@@ -97,10 +96,6 @@ def fit_tail(
                 validation_labels=images.labels(validation),
                 log_prior=train_log_prior(images) if balance else None,
             ),
-            recipe=recipe,
-            device=network.device,
-            compiled=pick_compiled(network.device, work),
-            warn=report.warn,
         )
         if resume_from is not None:
             trainer.load(*resume_from)
@@ -131,6 +126,20 @@ def fit_tail(
     )
 
 
+def _make_trainer(extractor: FeatureExtractor, recipe: Recipe, data: TrainingData) -> TailTrainer:
+    network, cut = extractor.network, extractor.cut
+    work = recipe.epochs * len(data.labels) * multiply_adds(cut.tail, cut.feature_shape)
+    return TailTrainer(
+        network.backbone.model,
+        cut.tail,
+        data,
+        recipe=recipe,
+        device=network.device,
+        compiled=pick_compiled(network.device, work),
+        warn=network.report.warn,
+    )
+
+
 def tail_share(extractor: FeatureExtractor) -> float:
     """Return the tail's share of the network's multiply-adds."""
     backbone = extractor.network.backbone
@@ -143,7 +152,7 @@ def train_log_prior(images: UsableImages) -> npt.NDArray[np.float64]:
     return class_log_prior(torch.from_numpy(images.labels(images.rows("train"))), images.classes)
 
 
-def predict_rows(data: TailData, rows: Sequence[int]) -> tuple[list[int], npt.NDArray[np.float32]]:
+def predict_logits_of_rows(data: TailData, rows: Sequence[int]) -> tuple[list[int], npt.NDArray[np.float32]]:
     """Run the network on the plain images of some rows.
 
     Returns:

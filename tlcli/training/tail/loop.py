@@ -216,7 +216,7 @@ class TailTrainer:
             raise _NotFinite(where)
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.recipe.clip)
-        if not self._scaler.is_enabled() and not torch.isfinite(norm):  # the scaler lowers its scale and goes on
+        if not self._scaler.is_enabled() and not torch.isfinite(norm):  # the scaler lowers its scale and continues
             raise _NotFinite(where)
         set_learning_rate(self._optimizer, rate)
         self._scaler.step(self._optimizer)

@@ -24,7 +24,7 @@ from tlcli.training.head.fit import fit_head
 from tlcli.training.head.l2_selection import FittedHead
 from tlcli.training.onnx_model import network_as_onnx
 from tlcli.training.tail.checkpoints import IMAGES, Checkpoints
-from tlcli.training.tail.fit import predict_rows
+from tlcli.training.tail.fit import predict_logits_of_rows
 from tlcli.training.tail.precision import training_precision
 from tlcli.training.tail.recipe import BATCH_SIZE, TailOptions
 from tlcli.training.tail.search import DepthSearch, OnLines, feature_batch_size
@@ -136,7 +136,7 @@ def train_tail(
     )
     test_logits = None
     if test:
-        test, test_logits = predict_rows(data, test)
+        test, test_logits = predict_logits_of_rows(data, test)
     return Classifier(
         extractor=result.extractor,
         images=images,
