@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import torch
-from tlcli.features.network import make_preprocessing
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
@@ -18,6 +17,7 @@ from tlcli.engines.choice import pick_batch_size
 from tlcli.engines.onnx_engine import OnnxRunner
 from tlcli.engines.onnx_export import load_or_export_onnx
 from tlcli.engines.torch_engine import TorchRunner
+from tlcli.features.backbone import make_preprocessing
 
 IMAGES = 256
 

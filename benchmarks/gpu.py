@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from measure import TLCLI, machine, run, table
-from tlcli.features.network import make_preprocessing
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
 from tlcli.engines.choice import pick_batch_size, pick_precision
 from tlcli.engines.torch_engine import TorchRunner
+from tlcli.features.backbone import make_preprocessing
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.processes import cores

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from copies import copy_images
 from measure import machine, table
-from tlcli.features.network import make_preprocessing
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.commands.cache_features import cache_features
 from tlcli.engines.onnx_export import load_or_export_onnx
 from tlcli.engines.onnx_session import OnnxSession
+from tlcli.features.backbone import make_preprocessing
 from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.processes import cores
 from tlcli.progress import Silent

@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tlcli.features.network import make_preprocessing
 from torch.nn import functional
 
 from tlcli.backbones.cut import cut_at
@@ -22,6 +21,7 @@ from tlcli.commands.inspect import inspect
 from tlcli.commands.predict import predict
 from tlcli.engines.choice import pick_device, pick_precision
 from tlcli.engines.opening import open_runner
+from tlcli.features.backbone import make_preprocessing
 from tlcli.settings import (
     CacheFeaturesSettings,
     CacheSettings,

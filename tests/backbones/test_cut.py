@@ -6,7 +6,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from tlcli.features.network import make_preprocessing
 from torch import nn
 
 from tlcli.backbones.build import Backbone, build_backbone, pretrained_config
@@ -16,6 +15,7 @@ from tlcli.backbones.timm_config import make_timm_config, rebuild_backbone
 from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.torch_engine import TorchRunner
 from tlcli.errors import UsageError
+from tlcli.features.backbone import make_preprocessing
 
 FAMILIES = [
     ("vgg11", 32),

@@ -318,7 +318,7 @@ def test_the_preview_skips_unreadable_images(split, tmp_path):
     augmented(split, None, preview=tmp_path / "two.png")
     for path in (split / "train").rglob("0.jpg"):
         path.write_bytes(b"no image")
-    with pytest.raises(DataError, match="none of 9 images"):
+    with pytest.raises(DataError, match="none of the 9 images"):
         augmented(split, None, preview=tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tlcli.features.network import make_preprocessing
 from torch import nn
 from torch.nn import functional
 
@@ -13,6 +12,7 @@ from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.choice import feature_numerics
 from tlcli.engines.opening import open_runner
+from tlcli.features.backbone import make_preprocessing
 from tlcli.images.preprocess import display_preprocessing
 from tlcli.progress import Silent
 

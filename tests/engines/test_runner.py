@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from tlcli.features.network import make_preprocessing
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.runner import map_padded, pad_batch
 from tlcli.engines.torch_engine import TorchRunner
+from tlcli.features.backbone import make_preprocessing
 
 
 def test_a_batch_is_padded_with_its_last_image():

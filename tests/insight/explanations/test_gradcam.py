@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tlcli.features.network import make_preprocessing
 from torch import nn
 
 from tlcli.backbones.build import Backbone, InputSpec, build_backbone, pretrained_config
 from tlcli.errors import UsageError
+from tlcli.features.backbone import make_preprocessing
 from tlcli.images.preprocess import Preprocessing
 from tlcli.insight.explanations.gradcam import GradCam
 

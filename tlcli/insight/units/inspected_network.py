@@ -14,7 +14,7 @@ from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.choice import pick_device
 from tlcli.errors import UsageError
-from tlcli.features.network import make_preprocessing
+from tlcli.features.backbone import make_preprocessing
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing
 from tlcli.inference.load_network import load_network
