@@ -110,11 +110,6 @@ def parse_location(name: str) -> Location:
     return Path(name)
 
 
-def parse_optional_location(name: str | None) -> Location | None:
-    """`parse_location` for an option that may be missing."""
-    return None if name is None else parse_location(name)
-
-
 def absolute(name: str | Location) -> str:
     """Return a URL unchanged, and a path as an absolute path without `.` and `..`."""
     return str(name) if is_url(str(name)) else os.path.abspath(name)  # noqa: PTH100

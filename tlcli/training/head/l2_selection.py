@@ -146,8 +146,8 @@ def _fold_weightings(
     """Weight the rows for the fit of each fold.
 
     Returns:
-        For each non-empty fold, the rows that it holds out, bool [N], and the weight of each row in its fit, float32
-        [N], 0 for held-out rows; and the rows that can be evaluated, bool [N], since their fold's head knows their class.
+        For each non-empty fold, the rows that it holds out, bool [N]; for each, the weights of the rows in its fit,
+        float32 [N], 0 for held-out rows; and the rows, bool [N], whose class the head of their fold knows.
     """
     counts = torch.bincount(labels, minlength=classes)
     held_out: list[Tensor] = []
