@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import numpy as np
 from measure import machine, table
-from tlcli.features.extract import Extraction, extract
 
 from tlcli.engines.torch_engine import map_in_torch_threads
+from tlcli.features.extraction import Extraction, extract
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images import loader
