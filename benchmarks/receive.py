@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import numpy as np
 from measure import machine, table
-from tlcli.features.extract import Extraction, extract
 
 from tlcli.engines.torch_engine import map_in_torch_threads
+from tlcli.features.extraction import Extraction, MissingFeatures, extract
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
 from tlcli.images import loader
@@ -57,17 +57,20 @@ for decoders in [int(word) for word in sys.argv[1:]] or [2, 8, 16]:
         store = FeatureStore(Path(folder), {"of": "nothing"}, (WIDTH,))
         started, before = time.monotonic(), core_time()
         extract(
-            paths,
-            [(number, 0) for number in range(IMAGES)],
-            Extraction(digests=[None] * IMAGES),
-            prefix=lambda: (
+            MissingFeatures(
+                name="Features",
+                store=store,
+                paths=paths,
+                todo=[(number, 0) for number in range(IMAGES)],
+                extraction=Extraction(digests=[None] * IMAGES),
+            ),
+            open_prefix=lambda: (
                 lambda batches: map_in_torch_threads(lambda b: np.zeros((len(b), WIDTH), np.float32), batches, gpu)
             ),
             loader=opened,
-            preprocessing=size,
-            store=store,
-            memo=Memo(Path(folder), Silent()),
+            image_shape=size.shape,
             batch_size=256,
+            memo=Memo(Path(folder), Silent()),
             report=Silent(),
         )
         taken = time.monotonic() - started
