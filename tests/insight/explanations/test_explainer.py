@@ -113,15 +113,15 @@ def test_rotated_images_are_shown_and_indexed_upright(trained, tmp_path, orienta
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--explain", "inbox/why"], "lies in INPUT"),
-        (["--explain", "inbox"], "lies in INPUT"),
+        (["--explain", "inbox/why"], "is inside INPUT"),
+        (["--explain", "inbox"], "is inside INPUT"),
         (["--explain", "RUN/why"], "is inside the run"),
         (["--explain", "full"], "is not empty"),
         (["--explain", "full", "--overwrite"], "did not write"),
         (["--explain", "photos-like", "--overwrite"], "did not write"),
         (["--explain", "file"], "is a file"),
         (["--explain", "new", "--out", "new/rows.csv"], "does not exist"),
-        (["--explain", ".", "--out", "rows.csv"], "lies in"),
+        (["--explain", ".", "--out", "rows.csv"], "is inside"),
         (["--explain-limit", "3"], "no effect without --explain"),
         (["--explain", "new", "--explain-limit", "0"], "--explain-limit is 0"),
         (["--explain", "new", "--resume"], "--resume has no effect without --out"),
