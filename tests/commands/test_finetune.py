@@ -129,7 +129,7 @@ def test_splits_of_the_dataset_are_kept(photos, trained, tmp_path):
     assert info["images"] | {"train": 27, "validation": 9, "test": 9, "computed": 0} == info["images"]
     assert info["validation"]["method"] == "holdout"
     assert info["test"]["images"] == 9
-    with pytest.raises(UsageError, match="brings its own validation"):
+    with pytest.raises(UsageError, match="has its own validation"):
         finetune(settings_for(data, tmp_path / "other", trained.cache, validation_fraction=0.5))
 
 

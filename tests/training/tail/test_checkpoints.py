@@ -206,7 +206,7 @@ def test_only_due_checkpoints_are_written(open_checkpoints, tmp_path, monkeypatc
     checkpoints.save_if_due(lambda: ({}, tensors(1)))
     assert not files(tmp_path), "the first is due after a while"
     monkeypatch.setattr("tlcli.training.tail.checkpoints.EVERY", 0.0)
-    monkeypatch.setattr(checkpoints, "SHARE", 1e9)
+    monkeypatch.setattr("tlcli.training.tail.checkpoints.SHARE", 1e9)
     eager = open_checkpoints()
     eager.save_if_due(lambda: ({}, tensors(1)))
     eager.save_if_due(lambda: ({}, tensors(2)))
