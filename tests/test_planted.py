@@ -339,7 +339,7 @@ sys.exit(run(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_no_network_access(photos, made, tmp_path):
-    """Commands open no sockets; decoding processes import nothing that could.
+    """Commands open no sockets; decoder processes import nothing that could.
 
     Libraries with telemetry store data in the home directory before sending it, so nothing may appear there.
     """

@@ -28,7 +28,7 @@ def measure_sizes(
     Args:
         dataset: The dataset.
         usable: Indices of the samples to measure.
-        workers: Number of decoding processes.
+        workers: Number of decoder processes.
         report: Receives progress.
 
     Returns:

@@ -53,7 +53,7 @@ def near_duplicates(
         extractor: Its plain store holds the features.
         paths: Paths of N distinct images.
         digests: Digests of their files.
-        compute: Number of decoding processes.
+        compute: Number of decoder processes.
         report: Receives progress and warnings.
     """
     rows = StoredRows(extractor, digests, 0)

@@ -16,7 +16,7 @@ EXIT_SOME_FAILED = 3
 
 app = typer.Typer(
     name="tlcli",
-    help="Transfer learning from the command line: a folder of images in, a good classifier out.",
+    help="Train image classifiers from the command line, by transfer learning.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,11 +39,11 @@ def root(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Transfer learning from the command line: a folder of images in, a good classifier out."""
+    """Train image classifiers from the command line, by transfer learning."""
     if context.invoked_subcommand != "finetune" and launched().size > 1:
         raise UsageError(
-            f"torchrun started {launched().size} processes of {context.invoked_subcommand}; only finetune can share "
-            "its work among them. Start the command without torchrun."
+            f"torchrun started {launched().size} processes of {context.invoked_subcommand}, but only finetune supports "
+            "torchrun. Run the command without torchrun."
         )
 
 

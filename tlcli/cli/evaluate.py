@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @app.command(epilog="Example: tlcli evaluate runs/photos photos --split test")
 @takes(EvaluateSettings)
 def evaluate(settings: EvaluateSettings, terminal: Terminal) -> None:
-    """Evaluate a run on labeled images: accuracy with its interval, per-class metrics, confusion, calibration."""
+    """Evaluate a run on labeled images: accuracy with interval, per-class metrics, confusion matrix, calibration."""
     from tlcli.commands.evaluate import evaluate as run
     from tlcli.console.summaries import evaluate_summary
 

@@ -151,11 +151,11 @@ def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
 def train_classifier(
     settings: FinetuneSettings, dataset: Dataset, directory: Path | None, report: Reporter, on_lines: OnLines
 ) -> Classifier:
-    """Load the backbone, freeze what the settings say, and train the rest. All processes get the same classifier."""
+    """Load the backbone, freeze the requested layers, and train the rest. All processes get the same classifier."""
     freeze, workers = settings.network.freeze, settings.compute.worker_count()
     network = _open_network(settings, dataset, report)
     if freeze == "auto":
-        report.note(network.describe("frozen as deep as validation suggests"))
+        report.note(network.describe("freezing depth chosen by validation loss"))
         return _train_tail(settings, dataset, network, directory, on_lines)
     cut = freeze_at(network, freeze, workers=workers).cut  # before any work, so that an impossible cut fails at once
     report.note(network.describe(describe_cut(cut)))

@@ -47,7 +47,7 @@ class FeatureExtractor:
     seed: int
     """Of the views."""
     workers: int
-    """Decoding processes."""
+    """Number of decoder processes."""
     batch_size: int | None = None
     """Images in one forward pass of the prefix; None picks by device."""
     compute_with: ComputeFeatures | None = None
@@ -182,7 +182,7 @@ class FeatureExtractor:
         """Compute missing features into their store in this process."""
         network = self.network
         batch_size = pick_batch_size(self.batch_size, network.device)
-        network.report.detail(f"  {self.workers} decoding processes, {batch_size} images a batch")
+        network.report.detail(f"  {self.workers} decoder processes, {batch_size} images per batch")
         options = self.decode_options(missing.store, augmented=missing.store is self.augmented)
         ahead = AHEAD_BYTES // math.prod(network.preprocessing.shape)
         with ImageLoader(options, workers=self.workers, ahead=ahead) as loader:
@@ -211,7 +211,7 @@ def freeze_at(
     Args:
         network: The network, with the weights that it has now.
         freeze: `all`, `none`, or the number or name of a layer.
-        workers: Decoding processes.
+        workers: Number of decoder processes.
         batch_size: Images in one forward pass of the prefix; None picks by device.
         augmentation: Of views above 0.
         seed: Of these views.

@@ -40,7 +40,7 @@ def upright_images(
         paths: Paths of the images.
         preprocessing: How images are prepared for the network.
         side: Longer side of the loaded images, in pixels.
-        workers: Number of decoding processes.
+        workers: Number of decoder processes.
     """
     whole = display_preprocessing(side, intensity=preprocessing.intensity)
     with (
@@ -78,7 +78,7 @@ def load_thumbnails(
         paths: Paths of all images.
         indices: The images to load.
         preprocessing: How images are prepared for the network.
-        workers: Number of decoding processes.
+        workers: Number of decoder processes.
     """
     indices = sorted(set(indices))
     thumbnails: dict[int, Thumbnail] = {}

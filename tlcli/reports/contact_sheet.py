@@ -45,7 +45,7 @@ def contact_sheet(
         dataset: The images.
         augmentation: The augmentation that makes the views.
         seed: Seed of the views and of the selection of images.
-        workers: Number of decoding processes.
+        workers: Number of decoder processes.
         intensity: Levels that become black and white in gray images of more than 8 bits.
 
     Raises:

@@ -45,7 +45,7 @@ def draw_overview(
         paths: Paths of N images.
         vectors: Returns the vectors to map, float32 [N, D].
         intensity: Levels that become black and white in gray images of more than 8 bits.
-        workers: Number of decoding processes.
+        workers: Number of decoder processes.
         report: Receives progress.
     """
     with report.task("Report", len(paths)) as advance:

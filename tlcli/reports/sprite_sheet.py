@@ -59,7 +59,7 @@ def draw_sprite_sheet(
     Args:
         paths: Paths of N images.
         intensity: Levels that become black and white in gray images of more than 8 bits.
-        workers: Number of decoding processes.
+        workers: Number of decoder processes.
         advance: Called with 1 for each finished image.
     """
     side, columns = sprite_layout(len(paths))

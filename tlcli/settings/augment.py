@@ -35,7 +35,7 @@ class AugmentSettings:
     intensity: str | None = field(
         default=None,
         metadata=Option(
-            help="Values that become black and white in copies of grayscale images of more than 8 bits.",
+            help="Pixel values that become black and white in copies of grayscale images with more than 8 bits.",
             metavar="LO,HI",
             panel=AUGMENTATION,
             unset="0,65535",
@@ -44,7 +44,7 @@ class AugmentSettings:
     seed: int = field(
         default=0,
         metadata=Option(
-            help="Seed of the augmentation, of the split, and of the images in the preview.", panel=AUGMENTATION
+            help="Seed for the augmentation, the split, and the choice of images in the preview.", panel=AUGMENTATION
         ),
     )
     compute: ComputeSettings = field(
@@ -54,7 +54,7 @@ class AugmentSettings:
     preview: Location | None = field(
         default=None,
         metadata=Option(
-            help="Draw some originals and their augmented copies on one sheet; works without --out.",
+            help="Draw some originals and their augmented copies on one sheet; does not require --out.",
             metavar="FILE.png",
             panel=OUTPUT,
             parse=parse_location,

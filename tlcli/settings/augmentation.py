@@ -47,11 +47,11 @@ class Augmentation:
     mirror: bool = field(
         default=False,
         metadata=Option(
-            help="Mirror left and right with probability 0.5.", flag="--mirror/--no-mirror", panel=AUGMENTATION
+            help="Flip horizontally with probability 0.5.", flag="--mirror/--no-mirror", panel=AUGMENTATION
         ),
     )
     flip_vertical: bool = field(
-        default=False, metadata=Option(help="Flip top and bottom with probability 0.5.", panel=AUGMENTATION)
+        default=False, metadata=Option(help="Flip vertically with probability 0.5.", panel=AUGMENTATION)
     )
     crop: float = field(
         default=1.0,
@@ -169,7 +169,7 @@ def choose_augmentation(given: Mapping[str, Any]) -> Augmentation | None:
 
 
 def check_views(freeze: str, views: int | None, augmentation: Augmentation | None) -> None:
-    """Check that the number of cached views goes with the frozen layers and the augmentation.
+    """Check that the number of cached views is compatible with the frozen layers and the augmentation.
 
     Raises:
         UsageError: views that have no effect, or an augmentation that needs views.
@@ -191,7 +191,7 @@ AUGMENTATION_OPTIONS = OptionGroup(
     build=choose_augmentation,
     extra={
         "preset": Option(
-            help="Preset; the options below override its amounts.",
+            help="Preset; the options below override individual amounts.",
             metavar="none|light|strong",
             flag="--augment",
             panel=AUGMENTATION,

@@ -16,7 +16,7 @@ OMITTED_FIELDS = {"data", "out", "overwrite", "resume", "verify", "track"}
 
 
 def finetune_command(settings: FinetuneSettings) -> str:
-    """Return the shell command that trains the same run: `tlcli finetune DATA` and all options that are no defaults.
+    """Return the shell command that trains the same run: `tlcli finetune DATA` and the non-default options.
 
     Where the run is written, and what it replaces, is left out.
     """

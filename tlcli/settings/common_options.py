@@ -18,8 +18,8 @@ RUN_ARGUMENT = Option(
 NETWORK_ARGUMENT = Option(
     help="A backbone's name, or the directory of a run.", metavar="RUN_OR_BACKBONE", positional=True
 )
-GROUP_BY_HELP = "Regular expression. Images whose paths give the same capture (a patient, a burst) form a group"
-WORKERS_OPTION = Option(help="Decoding processes.", metavar="N", panel=HARDWARE, unset="one per core")
+GROUP_BY_HELP = "Regular expression to search in each path. Images with the same match (such as a patient) form a group"
+WORKERS_OPTION = Option(help="Number of decoder processes.", metavar="N", panel=HARDWARE, unset="one per core")
 VIEWS_OPTION = Option(
     help="Cache K augmented views of each training image instead of augmenting anew in every epoch.",
     metavar="K",

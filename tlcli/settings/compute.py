@@ -21,7 +21,7 @@ class ComputeSettings:
     device: str = field(
         default="auto",
         metadata=Option(
-            help="Device to compute on; auto takes CUDA if available.",
+            help="Device to compute on; auto uses CUDA if available.",
             metavar="auto|cpu|cuda|cuda:1|mps",
             panel=HARDWARE,
         ),
@@ -38,7 +38,7 @@ class ComputeSettings:
     engine: str = field(
         default="auto",
         metadata=Option(
-            help="What runs the frozen layers: PyTorch, or ONNX Runtime (on a CPU); auto takes the faster one.",
+            help="Engine for the frozen layers: PyTorch, or ONNX Runtime (on a CPU); auto uses the faster one.",
             metavar="auto|torch|onnx",
             panel=HARDWARE,
         ),
@@ -64,5 +64,5 @@ class ComputeSettings:
             raise UsageError(f"--device is {self.device!r}; expected auto, cpu, cuda, cuda:1 or mps.")
 
     def worker_count(self) -> int:
-        """Return how many decoding processes to start: `workers`, or one per available core."""
+        """Return how many decoder processes to start: `workers`, or one per available core."""
         return cores() if self.workers is None else self.workers

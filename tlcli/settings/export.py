@@ -57,7 +57,7 @@ class ExportSettings:
     data: Location | None = field(
         default=None,
         metadata=Option(
-            help="Labeled images to compare the export with the run on.",
+            help="Labeled images on which to compare the export with the run.",
             metavar="DATA",
             panel=COMPARISON_PANEL,
             unset="those of the run",
@@ -67,7 +67,7 @@ class ExportSettings:
     pictures: int | None = field(
         default=None,
         metadata=Option(
-            help="Number of images to compare on, held-out ones first.",
+            help="Number of images to compare on; held-out images are used first.",
             metavar="N",
             panel=COMPARISON_PANEL,
             unset="64; 400 with --int8",
@@ -83,7 +83,7 @@ class ExportSettings:
         if self.with_preprocessing and self.form == "timm":
             raise UsageError("--with-preprocessing has no effect with --format timm: timm has its own transforms.")
         if self.int8 and self.form != "onnx":
-            raise UsageError(f"--int8 needs --format onnx, not {self.form}: ONNX Runtime quantizes. Remove it.")
+            raise UsageError(f"--int8 requires --format onnx, not {self.form}. Remove it, or export to ONNX.")
         suffix = EXPORT_SUFFIXES[self.form]
         if self.out is not None and self.form != "timm" and self.out.suffix.lower() != suffix:
             raise UsageError(f"--out is {self.out}; expected a name ending in {suffix}.")
@@ -97,5 +97,5 @@ class ExportSettings:
         return self.pictures or (400 if self.int8 else 64)
 
     def worker_count(self) -> int:
-        """Return how many decoding processes to start: `workers`, or one per available core."""
+        """Return how many decoder processes to start: `workers`, or one per available core."""
         return cores() if self.workers is None else self.workers

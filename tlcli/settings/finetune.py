@@ -62,7 +62,7 @@ class FinetuneSettings:
     track: tuple[str, ...] = field(
         default=(),
         metadata=Option(
-            help="Also report to this tracker, through its own client. Repeatable.",
+            help="Also log to this experiment tracker, through its own client. Repeatable.",
             metavar="tensorboard|mlflow|wandb",
             panel=OUTPUT,
         ),
@@ -89,7 +89,7 @@ class FinetuneSettings:
         if fraction is not None and not 0 < fraction < 1:
             raise UsageError(f"--validation-fraction is {fraction}; expected more than 0 and less than 1.")
         if self.overwrite and self.resume:
-            raise UsageError("--overwrite and --resume exclude each other: start over, or continue?")
+            raise UsageError("--overwrite and --resume cannot be combined: use --overwrite to start over, or --resume.")
         if self.out is None and (self.overwrite or self.resume):
             flag = "--overwrite" if self.overwrite else "--resume"
             raise UsageError(f"{flag} needs --out RUN: without it, each run gets a new directory.")

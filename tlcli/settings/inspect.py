@@ -27,7 +27,9 @@ class InspectSettings:
             unset="five, from first to last",
         ),
     )
-    units: int = field(default=9, metadata=Option(help="Units per layer, the most selective ones.", metavar="N"))
+    units: int = field(
+        default=9, metadata=Option(help="Units to show per layer; the most selective are chosen.", metavar="N")
+    )
     out: Location | None = field(
         default=None,
         metadata=Option(

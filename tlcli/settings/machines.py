@@ -36,7 +36,7 @@ def parse_shard(text: str) -> Shard:
     """Parse `I/N`.
 
     Raises:
-        UsageError: `text` is no shard.
+        UsageError: `text` is not a valid shard.
     """
     if not (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
         raise UsageError(_invalid_shard(text))
@@ -48,7 +48,7 @@ def _invalid_shard(text: str) -> str:
 
 
 SHARD_OPTION = Option(
-    help="Process only the I-th of N parts of the images, in their order: the share of one machine.",
+    help="Process only the I-th of N consecutive parts of the images, such as one part per machine.",
     metavar="I/N",
     panel=MACHINES,
     unset="all",
@@ -67,8 +67,8 @@ class ClusterSettings:
     address: str = field(
         default="auto",
         metadata=Option(
-            help="Compute on a Ray cluster (pip install 'tlcli[ray]'). auto takes the cluster of this machine, or "
-            "starts one on this machine alone.",
+            help="Compute on a Ray cluster (pip install 'tlcli[ray]'). auto uses the cluster of this machine, or "
+            "starts one on this machine only.",
             metavar="auto|ADDRESS",
             flag="--cluster",
             panel=MACHINES,
@@ -119,7 +119,7 @@ CLUSTER_OPTIONS = OptionGroup(settings=ClusterSettings, build=choose_cluster)
 
 
 def check_machines(shard: Shard | None, cluster: ClusterSettings | None, device: str) -> None:
-    """Check that the settings of shard, cluster and device go together.
+    """Check that the shard, cluster, and device settings are compatible.
 
     Raises:
         UsageError: a shard on a cluster, or a device that not every worker has.
@@ -127,6 +127,8 @@ def check_machines(shard: Shard | None, cluster: ClusterSettings | None, device:
     if cluster is None:
         return
     if shard is not None:
-        raise UsageError("--shard and --cluster exclude each other: the cluster distributes all images itself.")
+        raise UsageError(
+            "--shard and --cluster cannot be combined: the cluster distributes all images itself. Remove one."
+        )
     if device not in {"auto", "cpu", "cuda"}:
         raise UsageError(f"--device is {device!r}; with --cluster expected auto, cpu or cuda: Ray assigns the GPU.")

@@ -19,8 +19,8 @@ SIZE_OPTION = Option(
     unset="the backbone's own",
 )
 INTENSITY_OPTION = Option(
-    help="Values that become black and white in grayscale images of more than 8 bits; auto measures them on the "
-    "training images.",
+    help="Pixel values that become black and white in grayscale images with more than 8 bits; auto measures them on "
+    "the training images.",
     metavar="LO,HI|auto",
     panel=NETWORK,
     unset="0,65535",
@@ -31,7 +31,7 @@ def intensity_range(text: str | None) -> tuple[float, float] | None:
     """Parse `LO,HI`; None if the range is not given or, with `auto`, measured later.
 
     Raises:
-        UsageError: `text` is no range.
+        UsageError: `text` is not a valid range.
     """
     if text is None or text == "auto":
         return None
@@ -85,7 +85,7 @@ class NetworkSettings:
     intensity: str | None = field(default=None, metadata=INTENSITY_OPTION)
     seed: int = field(
         default=0,
-        metadata=Option(help="Seed of random weights, the split, the views, and the training order.", panel=NETWORK),
+        metadata=Option(help="Seed for random weights, the split, the views, and the training order.", panel=NETWORK),
     )
 
     def __post_init__(self) -> None:

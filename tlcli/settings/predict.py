@@ -36,11 +36,12 @@ class PredictSettings:
             help="File for the rows; - is standard output.",
             metavar="FILE.csv|.jsonl|.parquet|-",
             panel=OUTPUT,
-            unset="CSV on standard output; with --json, in its object",
+            unset="CSV on standard output; with --json, rows in the JSON object",
         ),
     )
     top: int = field(
-        default=1, metadata=Option(help="Labels per row, the K most likely.", metavar="K", panel=ROWS_PANEL)
+        default=1,
+        metadata=Option(help="Report the K most likely classes of each image.", metavar="K", panel=ROWS_PANEL),
     )
     probabilities: bool = field(
         default=False, metadata=Option(help="Add a column p:CLASS for each class.", panel=ROWS_PANEL)
@@ -48,13 +49,15 @@ class PredictSettings:
     min_confidence: float | None = field(
         default=None,
         metadata=Option(
-            help="Set the status of rows below this confidence, in [0, 1], to review.", metavar="P", panel=ROWS_PANEL
+            help="Set the status of rows with a confidence below P, in [0, 1], to review.",
+            metavar="P",
+            panel=ROWS_PANEL,
         ),
     )
     explain: Location | None = field(
         default=None,
         metadata=Option(
-            help="Also write images to this folder that show which regions support the label (Grad-CAM).",
+            help="Also write images that show which regions support the predicted class (Grad-CAM).",
             metavar="DIR",
             panel=WHY_PANEL,
             parse=parse_location,
@@ -82,7 +85,7 @@ class PredictSettings:
         if not self.inputs:
             raise UsageError("INPUT is missing: give images, folders, @list.txt, or - for a list on standard input.")
         if self.overwrite and self.resume:
-            raise UsageError("--overwrite and --resume exclude each other: start over, or continue?")
+            raise UsageError("--overwrite and --resume cannot be combined: use --overwrite to start over, or --resume.")
         if self.out in {None, "-"}:
             if self.resume:
                 raise UsageError("--resume has no effect without --out FILE.")

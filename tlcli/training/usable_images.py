@@ -134,7 +134,7 @@ def read_images(dataset: Dataset, network: LoadedBackbone, workers: int) -> Extr
     Args:
         dataset: The labeled images.
         network: Its preprocessing decides how images are decoded; its cache remembers their digests.
-        workers: Decoding processes.
+        workers: Number of decoder processes.
     """
     started = time.monotonic()
     memo = network.cache.memo

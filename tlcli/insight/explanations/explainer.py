@@ -45,7 +45,7 @@ class Explainer:
 
     Args:
         run: The run.
-        compute: Device, batch size and number of decoding processes.
+        compute: Device, batch size and number of decoder processes.
         report: Receives progress and warnings.
 
     Raises:

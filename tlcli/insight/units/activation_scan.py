@@ -53,7 +53,7 @@ def scan_activations(
         network: The network.
         taps: The layers to read.
         paths: Paths of the images; an image's position in this list is its index.
-        compute: Batch size and number of decoding processes.
+        compute: Batch size and number of decoder processes.
         report: Receives progress.
     """
     runner = _runner(network, MaxActivations(network.tapped(taps), taps), len(paths), report)

@@ -83,7 +83,7 @@ class TopPatches:
     Args:
         network: The network.
         paths: Paths of all images.
-        compute: Batch size and number of decoding processes.
+        compute: Batch size and number of decoder processes.
         report: Receives progress and warnings.
     """
 

@@ -70,7 +70,7 @@ class DepthSearch:
         network: The network, with the head that training starts from.
         images: The images to train and validate on.
         options: The user's choices.
-        workers: Decoding processes.
+        workers: Number of decoder processes.
         checkpoints: Where the state is saved, and what to resume from; None in all processes but the first.
         on_lines: Called at the beginning and after each epoch.
     """

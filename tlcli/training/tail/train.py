@@ -113,7 +113,7 @@ def train_tail(
     Args:
         start: Network, images and head to start from.
         options: The user's choices.
-        workers: Decoding processes.
+        workers: Number of decoder processes.
         checkpoints: Where to save, and what to resume from; None in all processes but the first.
         on_lines: Called with the lines of `metrics.jsonl` so far, at the beginning and after each epoch.
 
