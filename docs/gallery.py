@@ -54,7 +54,7 @@ def save_report(page, run):
 
 
 def save_units(page, folder):
-    """Save three units of layer 14, before and after finetuning."""
+    """Save three units of layer 14, before and after fine-tuning."""
     page.goto((folder / "inspect.html").absolute().as_uri())
     cards = page.locator("#layer-14 article")
     save(stack([Image.open(io.BytesIO(cards.nth(number).screenshot())) for number in range(3)]), "inspect.png", 1200)

@@ -123,7 +123,7 @@ def process_group(report: Reporter, *, cuda: bool) -> Iterator[Reporter]:
     if cuda:
         if place.local_rank >= torch.cuda.device_count():
             raise MachineError(
-                f"process {place.local_rank + 1} of this machine has no GPU: there are {torch.cuda.device_count()}. "
+                f"process {place.local_rank + 1} on this machine has no GPU; GPUs found: {torch.cuda.device_count()}. "
                 "Start one process per GPU (--nproc-per-node), or use --device cpu."
             )
         torch.cuda.set_device(place.local_rank)
@@ -157,7 +157,7 @@ def _rendezvous(store: Store, place: ProcessRank) -> str:
     """Agree on a name for this start, since after a restart the store still holds the keys of the previous one.
 
     Raises:
-        MachineError: some processes never arrive.
+        MachineError: some processes did not connect in time.
     """
     own, deadline = uuid.uuid4().hex, time.monotonic() + START_TIMEOUT.total_seconds()
     store.set(f"here/{place.rank}", own)
@@ -172,8 +172,8 @@ def _rendezvous(store: Store, place: ProcessRank) -> str:
                 return hashlib.sha256(met.encode()).hexdigest()
         time.sleep(0.05)
     raise MachineError(
-        f"not all of the {place.size} processes arrived within {START_TIMEOUT.total_seconds() / 60:.0f} minutes. Check "
-        "that all were started and that the machines can reach each other."
+        f"not all of the {place.size} processes connected within {START_TIMEOUT.total_seconds() / 60:.0f} minutes. "
+        "Check that all of them were started and that the machines can reach each other."
     )
 
 
@@ -194,7 +194,7 @@ def _explain_lost_peers(place: ProcessRank) -> Iterator[None]:
         if place.rank:
             raise PeerStopped(MachineError.exit_code) from error
         raise MachineError(
-            f"lost contact with another one of the {place.size} processes: it was killed, or its machine or network "
+            f"lost contact with another of the {place.size} processes: it was killed, or its machine or network "
             "failed. With torchrun --max-restarts N, training resumes automatically."
         ) from error
 

@@ -126,7 +126,7 @@ def test_evaluate_warns_if_test_images_were_trained_on(trained, photos, tmp_path
 @pytest.mark.parametrize("name", ["", "@"])
 def test_an_empty_input_is_refused(name, trained, capsys):
     assert run(["predict", str(trained.run), name]) == 4
-    assert f"an INPUT is {name!r}, which names nothing" in capsys.readouterr().err
+    assert f"an INPUT is empty ({name!r})" in capsys.readouterr().err
 
 
 def shell(line, *words):

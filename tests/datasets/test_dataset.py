@@ -157,7 +157,7 @@ def test_missing_data(tmp_path):
 
 def test_a_file_that_is_not_a_table(tmp_path):
     touch(tmp_path, "image.jpg")
-    with pytest.raises(DataError, match="neither a folder nor a table"):
+    with pytest.raises(DataError, match="is not a folder, a table, or a tar"):
         open_dataset(tmp_path / "image.jpg")
 
 

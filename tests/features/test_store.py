@@ -275,7 +275,9 @@ def test_a_damaged_cache_json_is_reported_and_rewritten(tmp_path, report, conten
     fill(store, range(5))
     (store.directory / "cache.json").write_bytes(content)
     check(FeatureStore(tmp_path, CONTENT, SHAPE, report), range(5))
-    assert any("cache.json is damaged" in warning or "does not contain a JSON object" in warning for warning in report.warnings)
+    assert any(
+        "cache.json is damaged" in warning or "does not contain a JSON object" in warning for warning in report.warnings
+    )
     assert json.loads((store.directory / "cache.json").read_text())["ingredients"] == CONTENT
 
 

@@ -123,7 +123,7 @@ def test_images_that_differ_between_machines_are_named():
     first = Extraction(digests=[b"a", b"b", b"c", None], failures={3: "truncated"})
     other = Extraction(digests=[b"a", b"x", None, b"d"], failures={2: "cannot be read"})
     assert _differences(first, first) == {}
-    assert _differences(other, first) == {1: "is another image on another machine", 2: "cannot be read"}
+    assert _differences(other, first) == {1: "differs on another machine", 2: "cannot be read"}
 
 
 def test_single_process_needs_no_communication(monkeypatch):

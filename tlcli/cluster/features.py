@@ -62,7 +62,7 @@ class FeatureTask:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureAnswer:
-    """The features of a task, and what became of its images."""
+    """The features of a task, and the result for each of its images."""
 
     extraction: Extraction
     """By index in the task."""
@@ -196,7 +196,7 @@ def _store_features(
 
 
 def _merge_extraction(answer: FeatureAnswer, part: Sequence[tuple[int, int]], extraction: Extraction) -> None:
-    """Record what became of a part's images and views."""
+    """Record the results of a part's images and views."""
     for place, (index, view) in enumerate(part):
         if not view:
             extraction.digests[index] = answer.extraction.digests[place]

@@ -94,7 +94,7 @@ class _WorkerSetup:
         """Limit the cores, and change to the driver's working directory, on which relative paths depend."""
         if self.version != __version__:
             raise MachineError(
-                f"this machine has tlcli {__version__}, the driver {self.version}. Install the same everywhere."
+                f"this machine has tlcli {__version__}, the driver has {self.version}. Install the same version."
             )
         limit_cores(self.cores)
         try:

@@ -1,4 +1,4 @@
-"""cache-features: compute the features of the frozen layers once, and keep them on disk."""
+"""`tlcli cache-features`: compute the features of the frozen layers once, and keep them on disk."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
     Raises:
         UsageError: no such backbone or layer, or the export exists already.
         DataError: DATA is missing or unusable.
-        ArtifactError: weights or cache are broken.
-        MachineError: no room, no permission, no such device, or weights that would need a network.
+        ArtifactError: the weights or the cache are damaged.
+        MachineError: the disk is full, permission is denied, there is no such device, or the weights would have to be
+            downloaded.
     """
     report = report or Silent()
     with published_if(settings.export, Target(option="--export"), report, overwrite=settings.overwrite) as export:

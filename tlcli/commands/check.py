@@ -1,4 +1,4 @@
-"""check: find and report possible problems of a dataset, without changing it."""
+"""`tlcli check`: find and report possible problems of a dataset, without changing it."""
 
 from __future__ import annotations
 

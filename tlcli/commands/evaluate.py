@@ -1,4 +1,4 @@
-"""evaluate: the accuracy of a run on labeled images."""
+"""`tlcli evaluate`: measure the accuracy of a run on labeled images."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _samples_of(dataset: Dataset, split: str) -> list[Sample]:
 
 
 def _splits_in_run(run: Run, dataset: Dataset, settings: EvaluateSettings, report: Reporter) -> list[str | None]:
-    """Look up each sample in the run by its digest: its split, `failed` if it can't be read, or None if unknown."""
+    """Look up each sample in the run by its digest: its split, `failed` if it cannot be read, or None if unknown."""
     splits = run.splits()
     found: list[str | None] = []
     with (

@@ -1,4 +1,4 @@
-"""export: write a run for use without tlcli, after comparing the export with the run."""
+"""`tlcli export`: write a run for use without tlcli, after comparing the export with the run."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def export(settings: ExportSettings, report: Reporter | None = None) -> ExportRe
     Raises:
         UsageError: The output exists, the format does not support the network, or there are no images to compare on.
         DataError: DATA is unusable.
-        ArtifactError: The run is damaged, its network can't be exported, or the export differs too much from it.
+        ArtifactError: The run is damaged, its network cannot be exported, or the export differs too much from it.
         MachineError: Disk space or memory ran out, or permission was denied.
     """
     report = report or Silent()

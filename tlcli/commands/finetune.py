@@ -1,4 +1,4 @@
-"""finetune: labeled images in, a run directory with a trained classifier out."""
+"""`tlcli finetune`: train a classifier on labeled images, and write it to a run directory."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
         UsageError: the settings contradict each other or DATA.
         DataError: DATA is missing or unusable, or the loss became NaN or infinite (the run then holds the best weights
             before that).
-        ArtifactError: weights, cache, checkpoint or run are broken, or the unfinished run has other settings.
-        MachineError: no room, no permission, no such device, weights that cannot be downloaded, or a tracker's library
-            that is not installed.
+        ArtifactError: weights, cache, checkpoint or run are damaged, or the unfinished run has other settings.
+        MachineError: the disk is full, permission is denied, there is no such device, the weights cannot be downloaded,
+            or a tracker's library is not installed.
     """
     with processes.process_group(report or Silent(), cuda=uses_cuda(settings.compute.device)) as own_report:
         return _finetune(settings, own_report)

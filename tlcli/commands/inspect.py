@@ -1,4 +1,4 @@
-"""inspect: show the image patches that activate a network's units most (Zeiler & Fergus 2013)."""
+"""`tlcli inspect`: show the image patches that activate a network's units most (Zeiler & Fergus 2013)."""
 
 from __future__ import annotations
 

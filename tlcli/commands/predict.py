@@ -1,4 +1,4 @@
-"""predict: a run and images in, one row per image out."""
+"""`tlcli predict`: predict the class of each image, and write one row per image."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def layer_listing(terminal: Terminal, result: LayersResult) -> None:
 
 
 def _frozen(layers: Sequence[Layer], last: int, parameters: int, trained: int) -> str:
-    """Describe how far the network of a run was frozen, and how many parameters that is."""
+    """Describe up to which layer the network of a run was frozen, and the number of frozen parameters."""
     if not last:
         return f"Nothing frozen: {trained:,} parameters trained"
     depth = "the head" if last == len(layers) else f"layer {last} ({layers[last - 1].name})"

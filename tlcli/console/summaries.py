@@ -41,7 +41,7 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     else:
         _tail(terminal, info)
     terminal.note("")
-    _accuracy(terminal, "Accuracy", validation, "out of fold" if validation["method"] == "5-fold" else "validation")
+    _accuracy(terminal, "Accuracy", validation, "out-of-fold" if validation["method"] == "5-fold" else "validation")
     if test is not None:
         _accuracy(terminal, "Test", test, "test")
     evaluated = test or validation

@@ -153,7 +153,7 @@ def _split(
             path=dataset.root,
         )
     report.note(
-        f"  {held_out:,} of {len(samples):,} images are held out for validation, so no copy of a training image is "
-        "used for evaluation"
+        f"  {held_out:,} of {len(samples):,} images are held out for validation, so that no copy of a training "
+        "image is used for evaluation"
     )
     return dict(zip(digests, samples, strict=True))

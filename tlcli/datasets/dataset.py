@@ -75,7 +75,7 @@ def open_dataset(data: Location, *, group_by: str | None = None, classes: tuple[
         images = read_shards(str(data), skipped)
     elif isinstance(data, Url) or data.exists():
         raise DataError(
-            f"{data} is neither a folder nor a table nor a tar. Pass a folder with one subfolder per class, a .csv, "
+            f"{data} is not a folder, a table, or a tar. Pass a folder with one subfolder per class, a .csv, "
             ".jsonl, or .parquet table with the columns path and label, or WebDataset shards.",
             path=data,
         )

@@ -106,7 +106,7 @@ def _decode_file_uri(name: str) -> str:
 
 def _check_input(name: str) -> None:
     if name in {"", "@"}:
-        raise DataError(f"an INPUT is {name!r}, which names nothing. Pass images, folders, or lists.", path=name)
+        raise DataError(f"an INPUT is empty ({name!r}). Pass images, folders, or lists.", path=name)
     if name == "-":
         return
     if not _exists(name):

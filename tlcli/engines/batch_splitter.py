@@ -52,8 +52,8 @@ class BatchSplitter:
                 size = max(part.stop - part.start for part in parts)
                 if size < 2 * self._min_size:
                     raise MachineError(
-                        f"{self._device} has no memory for {size} images at a time. Use a smaller --size or network, "
-                        "freeze more layers, or use another --device."
+                        f"{self._device} does not have enough memory for {size} images. Use a smaller --size or "
+                        "network, freeze more layers, or use another --device."
                     ) from error
             self._max_size = size // 2
             self._warn(f"{self._device} ran out of memory; continuing with {self._max_size} images at a time.")

@@ -56,7 +56,7 @@ def pick_precision(precision: str, device: torch.device) -> str:
     if precision == "auto":
         return "fp16" if device.type == "cuda" else "fp32"
     if precision == "fp16" and device.type == "cpu":
-        raise UsageError("--precision fp16 has no use on a CPU. Use fp32 (or bf16: faster, but less accurate).")
+        raise UsageError("--precision fp16 has no benefit on a CPU. Use fp32 (or bf16: faster, but less accurate).")
     return precision
 
 

@@ -107,7 +107,7 @@ def export_onnx(network: nn.Module, preprocessing: Preprocessing) -> bytes:
         ExportError: The network cannot be exported, or its export gives different results.
     """
     if sum(tensor.nbytes for tensor in network.state_dict().values()) > MAX_WEIGHT_BYTES:
-        raise ExportError("its weights don't fit into one ONNX file")
+        raise ExportError("the network's weights do not fit into one ONNX file")
     whole = WithNormalization(network, *normalization(preprocessing.mean, preprocessing.std)).eval()
     if any(tensor.device.type != "cpu" for tensor in network.state_dict().values()):
         whole = copy.deepcopy(whole).cpu()
@@ -164,7 +164,7 @@ def _export(network: nn.Module, pixels: Tensor) -> bytes:
         with silence_exporters():
             return run_in_thread(run_exporter)
     except Exception as error:  # a network's forward and torch's exporter may raise anything
-        raise ExportError(f"torch cannot export it: {type(error).__name__}") from error
+        raise ExportError(f"torch cannot export the network: {type(error).__name__}") from error
 
 
 @contextlib.contextmanager
@@ -190,4 +190,4 @@ def _check(network: nn.Module, session: OnnxSession, pixels: npt.NDArray[np.uint
     error = torch.from_numpy(session.run(pixels)).flatten(1) - expected
     worst = (error.norm(dim=1) / expected.norm(dim=1).clamp_min(1e-12)).max().item()
     if not worst <= TOLERANCE:
-        raise ExportError(f"its output in ONNX Runtime differs from torch by {100 * worst:.2g} %")
+        raise ExportError(f"the network's output in ONNX Runtime differs from torch by {100 * worst:.2g} %")

@@ -48,7 +48,7 @@ def open_session(model: bytes, *, threads: int) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        raise UnloadableError(f"ONNX Runtime cannot load it: {error}") from error
+        raise UnloadableError(f"ONNX Runtime cannot load the network: {error}") from error
 
 
 class OnnxSession:

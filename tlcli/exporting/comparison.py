@@ -81,7 +81,7 @@ def compare_with_run(
         advance: Called with the number of images of each batch.
 
     Raises:
-        ArtifactError: The export can't be run on the images.
+        ArtifactError: The export cannot be run on the images.
     """
     size = predictor.model.batch_size
     batches = [images.pixels[start : start + size] for start in range(0, len(images.pixels), size)]
@@ -89,7 +89,7 @@ def compare_with_run(
     probabilities = predictor.probabilities(logits)
     outputs = []
     for batch in _odd_batches(images.pixels):
-        with library_errors(f"the export can't process a batch of {len(batch)} images", "Try another --format."):
+        with library_errors(f"the export cannot process a batch of {len(batch)} images", "Try another --format."):
             outputs.append(exported(batch))
         advance(len(batch))
     exported_logits, exported_probabilities = (np.concatenate(values) for values in zip(*outputs, strict=True))

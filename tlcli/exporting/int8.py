@@ -30,7 +30,7 @@ def quantize_int8(model: ModelProto, network_input: NetworkInput, calibration: P
         calibration: uint8 [M, H, W, C], images for measuring the ranges of activations.
 
     Raises:
-        ArtifactError: ONNX Runtime can't quantize it.
+        ArtifactError: ONNX Runtime cannot quantize it.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -47,7 +47,7 @@ def quantize_int8(model: ModelProto, network_input: NetworkInput, calibration: P
             return next(self._inputs, None)
 
     with (
-        library_errors("ONNX Runtime can't quantize this network", "Omit --int8."),
+        library_errors("ONNX Runtime cannot quantize this network", "Omit --int8."),
         silence_exporters(),
         tempfile.TemporaryDirectory(prefix="tlcli-") as folder,
     ):

@@ -45,7 +45,7 @@ def build_onnx_model(program: ExportedProgram, network_input: NetworkInput) -> M
     """Convert an exported program to an ONNX model: its input [B, ...] to logits and probabilities, float32 [B, k].
 
     Raises:
-        ArtifactError: torch can't convert it.
+        ArtifactError: torch cannot convert it.
     """
     import onnx
 
@@ -57,7 +57,7 @@ def build_onnx_model(program: ExportedProgram, network_input: NetworkInput) -> M
         onnx_program.save(file)
         return file.getvalue()
 
-    with library_errors("torch can't export this network to ONNX", "Try --format torch or timm."), silence_exporters():
+    with library_errors("torch cannot export this network to ONNX", "Try --format torch or timm."), silence_exporters():
         model = onnx.load_from_string(run_in_thread(export))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -81,9 +81,9 @@ def load_onnx(content: bytes, network_input: NetworkInput) -> ExportedNetwork:
     """Load an ONNX file in ONNX Runtime, ready to run.
 
     Raises:
-        ArtifactError: ONNX Runtime can't load it.
+        ArtifactError: ONNX Runtime cannot load it.
     """
-    with library_errors("ONNX Runtime can't load the exported network", "Try --format torch or timm."):
+    with library_errors("ONNX Runtime cannot load the exported network", "Try --format torch or timm."):
         session = open_session(content, threads=0)
 
     def run(pixels: Pixels) -> tuple[Floats, Floats]:

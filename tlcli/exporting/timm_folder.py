@@ -35,7 +35,7 @@ def check_timm_support(run: Run) -> None:
     """
     if run.config.get("architecture") in NON_TIMM:
         raise UsageError(
-            f"{run.info['backbone']} is tlcli's own network, which timm doesn't know. Use --format onnx or torch."
+            f"{run.info['backbone']} is tlcli's own network, which timm does not know. Use --format onnx or torch."
         )
 
 
@@ -70,11 +70,11 @@ def load_timm_folder(folder: Path, run: Run) -> ExportedNetwork:
     """Load the folder with timm, ready to run.
 
     Raises:
-        ArtifactError: timm can't load it.
+        ArtifactError: timm cannot load it.
     """
     # timm parses the path as a URL, so one with a # or a ? needs another name.
     with (
-        library_errors("timm can't load this network", "Try --format onnx or torch."),
+        library_errors("timm cannot load this network", "Try --format onnx or torch."),
         silence_exporters(),
         tempfile.TemporaryDirectory(prefix="tlcli-") as temporary,
     ):

@@ -27,10 +27,10 @@ def export_program(network: CalibratedNetwork, network_input: NetworkInput) -> E
     """Export a network with `torch.export`.
 
     Raises:
-        ArtifactError: torch can't export it, or only for a fixed number of images.
+        ArtifactError: torch cannot export it, or only for a fixed number of images.
     """
     with (
-        library_errors("torch can't export this network for any number of images", "Try --format timm."),
+        library_errors("torch cannot export this network for any number of images", "Try --format timm."),
         silence_exporters(),
     ):
         example, dynamic_shapes = (network_input.example(),), ({0: Dim("batch")},)
@@ -46,10 +46,10 @@ def serialize_program(program: ExportedProgram, metadata: dict[str, object]) -> 
     """Return the content of a `.pt2` file.
 
     Raises:
-        ArtifactError: torch can't save the program.
+        ArtifactError: torch cannot save the program.
     """
     file = io.BytesIO()
-    with library_errors("torch can't save this network", "Try --format timm."), silence_exporters():
+    with library_errors("torch cannot save this network", "Try --format timm."), silence_exporters():
         run_in_thread(lambda: torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)}))
     return file.getvalue()
 
@@ -58,9 +58,9 @@ def load_program(content: bytes, network_input: NetworkInput) -> ExportedNetwork
     """Load a `.pt2` file, ready to run.
 
     Raises:
-        ArtifactError: torch can't load it.
+        ArtifactError: torch cannot load it.
     """
-    with library_errors("torch can't load the file that it saved", "Try --format timm."), silence_exporters():
+    with library_errors("torch cannot load the file that it saved", "Try --format timm."), silence_exporters():
         network = run_in_thread(lambda: torch.export.load(io.BytesIO(content)).module())
 
     def run(pixels: Pixels) -> tuple[Floats, Floats]:

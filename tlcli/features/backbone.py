@@ -66,7 +66,7 @@ def open_backbone(
         cache: Where its features are kept.
         classes: Outputs of the new head.
         images: Number of images, cached or not, by which `auto` picks an engine; None exports the prefix in any case.
-        report: Shown what was loaded.
+        report: Receives a note about what was loaded.
         intensity: Values that become black and white in gray images with more than 8 bits; None for 0 to 65535.
 
     Raises:

@@ -22,7 +22,7 @@ class FeatureCache:
 
     Args:
         root: The cache directory; None keeps features in memory and forgets them.
-        report: Shown which ingredients a store depends on, and how the nearest existing cache differs.
+        report: Receives details about a store's ingredients, and how the nearest existing cache differs.
         shared_writers: Whether other processes write the same stores at the same time, as those of one training do.
     """
 
@@ -77,7 +77,7 @@ class FeatureCache:
         )
 
     def announce(self, store: FeatureStore, images: int) -> None:
-        """Say how much will be written to `store` for `images` images, and stop if the disk has no room for it.
+        """Report how much will be written to `store` for `images` images, and raise if the disk lacks the space.
 
         Raises:
             MachineError: the disk has too little free space.

@@ -29,7 +29,7 @@ RunPrefix = Callable[[Iterable[Pixels]], Iterable[npt.NDArray[np.float32]]]
 
 @dataclass(kw_only=True)
 class Extraction:
-    """What became of each image, by its index in the list of paths."""
+    """The result for each image, by its index in the list of paths."""
 
     digests: list[bytes | None]
     """SHA-256 of each file; None if it could not be read."""
@@ -45,7 +45,7 @@ class MissingFeatures:
     """Features that a store lacks, and the extraction that computing them completes."""
 
     name: str
-    """Of the progress bar: `Features` or `Views`."""
+    """Title of the progress bar: `Features` or `Views`."""
     store: FeatureStore
     paths: Sequence[str]
     """All images."""
@@ -90,7 +90,7 @@ def extract(
         image_shape: H, W, C of decoded pixels.
         batch_size: Images in one forward pass.
         memo: Remembers the digests of the files read.
-        report: Shown the progress.
+        report: Receives progress.
     """
     store, extraction, todo = missing.store, missing.extraction, missing.todo
     waiting: deque[list[Key]] = deque()

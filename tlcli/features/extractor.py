@@ -45,7 +45,7 @@ class FeatureExtractor:
     """Features of views above 0; None without augmentation."""
     augmentation: Augmentation | None
     seed: int
-    """Of the views."""
+    """Seed of the views."""
     workers: int
     """Number of decoder processes."""
     batch_size: int | None = None
@@ -78,7 +78,7 @@ class FeatureExtractor:
     def network_as_run(self) -> LoadedBackbone:
         """The network with the engine and precision that its runner took, which may differ from the planned ones.
 
-        Go on from this one: what failed at one depth is not tried again at another.
+        Continue with this network: an engine that failed at one depth is not tried again at another.
         """
         if self._runner is None or not self.cut.layer:
             return self.network
@@ -130,7 +130,7 @@ class FeatureExtractor:
             verify: Read every file again, even if its size and modification time are unchanged.
 
         Raises:
-            MachineError: the disk or memory has no room for them.
+            MachineError: not enough disk space or memory for them.
         """
         started = time.monotonic()
         missing = find_missing(paths, self.plain, self.network.cache.memo, verify=verify)
@@ -149,7 +149,7 @@ class FeatureExtractor:
             views: `[0]` for plain features, or views above 0.
 
         Returns:
-            What became of the images; `computed` and `reused` count views.
+            The result for each image; `computed` and `reused` count views.
         """
         started = time.monotonic()
         store = self.plain if 0 in views or self.augmented is None else self.augmented
@@ -213,8 +213,8 @@ def freeze_at(
         freeze: `all`, `none`, or the number or name of a layer.
         workers: Number of decoder processes.
         batch_size: Images in one forward pass of the prefix; None picks by device.
-        augmentation: Of views above 0.
-        seed: Of these views.
+        augmentation: Augmentation of views above 0.
+        seed: Seed of these views.
 
     Raises:
         UsageError: the network cannot be cut there.

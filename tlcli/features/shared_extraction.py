@@ -39,7 +39,7 @@ class _PartExtraction:
 def extract_together(missing: MissingFeatures, work: Work) -> None:
     """Compute missing features, and complete the extraction, which is the same in all processes afterwards.
 
-    A store in memory is filled by the first process only, and it alone has the features.
+    If the store is in memory, only the first process fills it and has the features.
 
     Args:
         missing: What this process finds missing. Each process has a store of its own.
@@ -63,9 +63,9 @@ def extract_together(missing: MissingFeatures, work: Work) -> None:
 
 
 def _differences(own: Extraction, first: Extraction) -> dict[int, str]:
-    """Return why images that the first process has features of cannot be used in this process."""
+    """Return why images whose features the first process has cannot be used in this process."""
     other = {
-        index: "is another image on another machine"
+        index: "differs on another machine"
         for index, (digest, expected) in enumerate(zip(own.digests, first.digests, strict=True))
         if digest != expected and index not in first.failures
     }
@@ -133,7 +133,7 @@ def _wait_for(store: FeatureStore, keys: set[Key]) -> None:
         if time.monotonic() > deadline:
             raise MachineError(
                 f"{lacking:,} features that other processes wrote to {store.directory} did not appear here within "
-                f"{VISIBILITY_TIMEOUT:.0f} s. If it is not one file system, give each machine its own --cache DIR.",
+                f"{VISIBILITY_TIMEOUT:.0f} s. If machines do not share this folder, give each its own --cache DIR.",
                 path=store.directory,
             )
         time.sleep(0.2)

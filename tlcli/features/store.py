@@ -44,7 +44,7 @@ class FeatureStore:
         root: The cache directory; None keeps everything in memory.
         content: The ingredients of the fingerprint.
         shape: Shape of one feature.
-        report: Shown damage, and waiting for another writer.
+        report: Receives warnings about damage, and about waiting for another writer.
         shared_writers: Write at the same time as other processes that set this too, instead of excluding all others.
 
     Raises:
@@ -140,7 +140,7 @@ class FeatureStore:
             if self.directory is not None:
                 with _writable(self.directory):
                     self.make()
-                    wait = f"is writing {self.directory}; waiting for it to finish (Ctrl-C gives up)."
+                    wait = f"is writing {self.directory}; waiting for it to finish (press Ctrl-C to cancel)."
                     shared = self._shared_writers
                     held = stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait, shared=shared))
                     if held and not shared:
@@ -184,7 +184,7 @@ class FeatureStore:
         if self.directory is not None:
             path = write_part(self.directory, table)
             self._seen.add(path.name)
-            table = map_part(path)  # so that memory doesn't grow with what was computed
+            table = map_part(path)  # so that memory does not grow with what was computed
         self._append(table)
 
     def _append(self, table: pa.Table) -> None:

@@ -12,11 +12,11 @@ def load_network(run: Run) -> Backbone:
     """Build a run's network with its trained weights, in eval mode on the CPU.
 
     Raises:
-        ArtifactError: The weights don't fit the architecture.
+        ArtifactError: The weights do not fit the architecture.
     """
     backbone = rebuild_backbone(run.config)
     try:
         backbone.model.load_state_dict(run.weights(), strict=True)
     except RuntimeError as error:
-        raise ArtifactError(f"the weights in {run.directory} don't fit {backbone.name}: {error}") from error
+        raise ArtifactError(f"the weights in {run.directory} do not fit {backbone.name}: {error}") from error
     return backbone

@@ -62,7 +62,7 @@ def open_model(run: Run, compute: ComputeSettings, report: Reporter) -> Model:
 
     Raises:
         UsageError: `--engine onnx` was given, and the run has no loadable ONNX file or the device is not the CPU.
-        ArtifactError: The weights don't fit the architecture.
+        ArtifactError: The weights do not fit the architecture.
         MachineError: The device is missing.
     """
     required = compute.engine == "onnx"
@@ -70,7 +70,7 @@ def open_model(run: Run, compute: ComputeSettings, report: Reporter) -> Model:
     if required and not has_onnx:
         raise UsageError(
             f"--engine onnx: {run.directory} has no {ONNX_FILE}: it was trained with --engine torch or in bf16, or its "
-            "network can't be exported. Use --engine torch."
+            "network cannot be exported. Use --engine torch."
         )
     on_cpu = compute.device == "cpu" or (compute.device == "auto" and (required or not has_gpu_driver()))
     if required and not on_cpu:

@@ -29,7 +29,7 @@ class Prediction(NamedTuple):
 
     path: str
     digest: bytes | None
-    """SHA-256 of the image file; None if it can't be read."""
+    """SHA-256 of the image file; None if it cannot be read."""
     label: int | None
     """Index of the class with the largest logit; None if the image failed."""
     probabilities: npt.NDArray[np.float32] | None
@@ -61,7 +61,7 @@ class Predictor:
 
     Raises:
         UsageError: `--engine onnx` was given, and the run has no loadable ONNX file or the device is not the CPU.
-        ArtifactError: The weights don't fit the architecture.
+        ArtifactError: The weights do not fit the architecture.
         MachineError: The device is missing.
     """
 

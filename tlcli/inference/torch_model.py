@@ -33,7 +33,7 @@ class TorchModel:
         report: Receives a warning when a batch has to be split for lack of memory.
 
     Raises:
-        ArtifactError: The weights don't fit the architecture.
+        ArtifactError: The weights do not fit the architecture.
         MachineError: The device is missing.
     """
 

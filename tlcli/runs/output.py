@@ -1,4 +1,4 @@
-"""What becomes of a run that is already there: replaced, resumed after a restart, or finished before."""
+"""Decide what to do with an existing run: replace it, resume it, or return it if it is finished."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tlcli.storage.urls import Location, Url
 
 @dataclass(frozen=True, kw_only=True)
 class OutputIntent:
-    """Where a run goes, and what may happen to one that is there."""
+    """Where a run is written, and whether an existing one may be replaced or resumed."""
 
     location: Location | None
-    """None takes the next free name."""
+    """None uses the next free name."""
     overwrite: bool
     resume: bool
 
 
 def after_restart(intent: OutputIntent, data: Location) -> OutputIntent:
-    """Return what torchrun means by starting the same command line again: resume, even with `--overwrite`.
+    """Return the intent after torchrun restarts the same command line: resume, even with `--overwrite`.
 
     Args:
         intent: As on the command line.
@@ -83,7 +83,7 @@ def open_run(out: Path, stack: contextlib.ExitStack, *, overwrite: bool, resume:
         stack: Publishes the run, or removes what failed.
         overwrite: Replace a run.
         resume: Continue an unfinished run.
-        report: Shown a file system without locks.
+        report: Receives a warning if the file system has no locks.
 
     Raises:
         UsageError: `out` exists and must not be replaced, or is not a run.

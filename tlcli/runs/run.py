@@ -118,7 +118,7 @@ def load_run(location: Location) -> Run:
 
     Raises:
         ArtifactError: It is not a run, or it is unfinished, of another format, or damaged.
-        MachineError: The URL can't be reached.
+        MachineError: The URL cannot be reached.
     """
     if isinstance(location, Url):
         return _load_remote_run(location)

@@ -12,7 +12,7 @@ from tlcli.storage.files import portable_name
 from tlcli.storage.urls import absolute
 
 OMITTED_FIELDS = {"data", "out", "overwrite", "resume", "verify", "track"}
-"""Fields that don't change how a run is trained, and `data`, which is written first."""
+"""Fields that do not change how a run is trained, and `data`, which is written first."""
 
 
 def finetune_command(settings: FinetuneSettings) -> str:

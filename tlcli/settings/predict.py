@@ -57,7 +57,7 @@ class PredictSettings:
     explain: Location | None = field(
         default=None,
         metadata=Option(
-            help="Also write images that show which regions support the predicted class (Grad-CAM).",
+            help="Also write images to DIR, showing which regions support the predicted class (Grad-CAM).",
             metavar="DIR",
             panel=WHY_PANEL,
             parse=parse_location,

@@ -73,7 +73,7 @@ def lock_output(path: Path, report: Reporter) -> Iterator[bool]:
         try:
             held = stack.enter_context(locked(lock, report, remove=True))
         except LockHeldError as error:
-            raise MachineError(f"{path} is locked: {error} is writing it. Wait for it to end.", path=path) from error
+            raise MachineError(f"{path} is locked: {error} is writing it. Wait for it to finish.", path=path) from error
         yield held
 
 

@@ -124,7 +124,7 @@ def _locked_stage(stage: Path, out: Url, report: Reporter) -> Iterator[None]:
         try:
             stack.enter_context(locked(stage / LOCK, report, remove=True))
         except LockHeldError as error:
-            raise MachineError(f"{out} is locked: {error} is writing it. Wait for it to end.", path=out) from error
+            raise MachineError(f"{out} is locked: {error} is writing it. Wait for it to finish.", path=out) from error
         yield
 
 

@@ -98,7 +98,7 @@ def publish_directory(
 def replace_directory(staging: Path, path: Path) -> None:
     """Rename `staging` to `path`, moving the directory that is there to `replaced_path(path)`.
 
-    A process killed between the two renames is made up for by `restore_directory`.
+    If a process is killed between the two renames, `restore_directory` repairs it.
     """
     replaced = replaced_path(path)
     remove_directory(replaced)  # left by a process that was killed after the renames

@@ -25,7 +25,7 @@ class Url:
     """A URL, with the part of `Path`'s interface that both need.
 
     Raises:
-        UsageError: it contains credentials, which every row and report would repeat; or `..`, which object stores do
+        UsageError: it contains credentials, which would appear in rows and reports; or `..`, which object stores do
             not resolve.
     """
 
@@ -39,8 +39,8 @@ class Url:
         secret = "@" in rest.partition("/")[0] or SECRETS.search(rest) if web else PASSWORD.match(rest)
         if secret and self.scheme != "github":
             raise UsageError(
-                f"a URL with {scheme}:// contains credentials, which rows, runs and reports would repeat. Remove them, "
-                "and provide them through fsspec's configuration or environment variables."
+                f"a URL with {scheme}:// contains credentials, which would appear in rows, runs, and reports. Remove "
+                "them, and provide them through fsspec's configuration or environment variables."
             )
         if ".." in rest.split("/"):
             raise UsageError(f"{self.text}: .. is not supported in a URL. Give the full name.")

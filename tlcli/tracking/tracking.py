@@ -52,7 +52,7 @@ def open_tracker(name: str) -> Tracker:
 
 
 def open_tracking(names: Sequence[str], report: Reporter) -> Tracking:
-    """Open the trackers of a run in the first of several processes; the others report to none.
+    """Open the trackers of a run in the first process; other processes have none.
 
     Raises:
         MachineError: a library is not installed.

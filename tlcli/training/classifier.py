@@ -50,9 +50,9 @@ class Classifier:
     test: Evaluation | None
     calibration: Calibration
     l2: float | None
-    """Of the exact head that training ended or began with; None without one."""
+    """L2 of the exact head that training ended or started with; None if there is none."""
     lines: list[dict[str, Any]]
-    """Of `metrics.jsonl`."""
+    """Lines of `metrics.jsonl`."""
     training: dict[str, Any] | None
     """How later layers were trained: depths tried, epochs; None if everything before the head was frozen."""
     stopped: str | None

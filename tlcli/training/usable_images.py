@@ -84,7 +84,7 @@ def held_out_fraction(dataset: Dataset, asked: float | None, *, trains_tail: boo
     Args:
         dataset: The labeled images.
         asked: The user's `--validation-fraction`.
-        trains_tail: Whether later layers are trained. Folds would then mean training five tails.
+        trains_tail: Whether later layers are trained. Five folds would then require training five tails.
 
     Returns:
         A fraction in (0, 1); None if DATA has validation images, or folds are used.
@@ -109,9 +109,9 @@ def split_usable_images(
         dataset: The labeled images.
         extraction: Digest of each image, or why it cannot be used.
         fraction: Share of train to hold out, from `held_out_fraction`.
-        seed: Of the split.
+        seed: Seed of the split.
         balanced: Whether classes are weighted by inverse frequency, so that an imbalance needs no warning.
-        report: Shown duplicates, failures and imbalance.
+        report: Receives messages about duplicates, failures and imbalance.
 
     Raises:
         DataError: a class has no usable image in train, or nothing was held out.
@@ -160,11 +160,11 @@ def read_images(dataset: Dataset, network: LoadedBackbone, workers: int) -> Extr
 
 
 def require_unchanged(extraction: Extraction, digests: Sequence[bytes]) -> None:
-    """Stop if images are not what they were when the run began.
+    """Raise an error if images have changed since the run began.
 
     Args:
-        extraction: What became of them now.
-        digests: What they were.
+        extraction: Their current digests and failures.
+        digests: Their digests when the run began.
 
     Raises:
         DataError: some changed or vanished.

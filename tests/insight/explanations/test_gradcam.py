@@ -150,5 +150,5 @@ def test_a_network_without_maps_is_refused():
 
     backbone = red_or_blue()
     flat = Backbone(name="flat", model=Flat(), input=backbone.input, origin="handmade")
-    with pytest.raises(UsageError, match="classes of flat depend on no spatial maps"):
+    with pytest.raises(UsageError, match="the logits of flat depend on none"):
         GradCam(flat, PREPROCESSING, device=CPU)

@@ -88,7 +88,7 @@ class GradCam:
             if self._depends(noise):
                 return
         raise UsageError(
-            f"--explain: the classes of {backbone.name} depend on no spatial maps, so there is nothing to show."
+            f"--explain: Grad-CAM needs spatial feature maps, and the logits of {backbone.name} depend on none."
         )
 
     def maps(self, pixels: Pixels, labels: Sequence[int]) -> Floats:
@@ -112,7 +112,7 @@ class GradCam:
         return (images.float() * self._scale + self._shift).contiguous(memory_format=torch.channels_last)
 
     def _depends(self, pixels: Pixels) -> bool:
-        """Whether the logits depend on the maps; they may not, as on the patch tokens behind a last block."""
+        """Return whether the logits depend on the maps. Patch tokens after the last block, for example, may be unused."""
         maps_seen: list[Tensor] = []
         hook = self._maps_module.register_forward_hook(lambda _, __, maps: maps_seen.append(maps.requires_grad_()))
         with hook, torch.enable_grad():

@@ -22,11 +22,11 @@ IN_MEMORY = 2**27
 
 
 class StoredRows:
-    """Features of images, first the plain ones, then view after view, read as they are needed.
+    """Features of images, read on demand: the plain features first, then those of each view.
 
     Args:
         extractor: Its stores hold the features.
-        digests: Of the images.
+        digests: Digests of the images.
         views: Number of augmented views of each image.
     """
 
@@ -69,14 +69,14 @@ def fit_head(
 ) -> FittedHead:
     """Fit the head on train and `views` cached views of it, and put it into the network.
 
-    L2 and temperature are chosen on plain images that were held out. Of several processes, the first one fits.
+    L2 and temperature are chosen on plain images that were held out. Under torchrun, only the first process fits.
 
     Args:
         extractor: A network cut before its head, whose features are all stored.
         images: The images to fit and select on.
         views: Number of cached augmented views of each training image.
         balance: Weight classes by their inverse frequency.
-        seed: Of the folds.
+        seed: Seed for assigning images to folds.
 
     Raises:
         DataError: all images are in one group, so none can be held out, or a feature is NaN or infinite.

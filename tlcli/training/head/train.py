@@ -27,11 +27,11 @@ def train_head(
         images: The images to fit, select and evaluate on.
         views: Number of augmented views of each training image to fit on as well.
         balance: Weight classes by their inverse frequency.
-        seed: Of the folds.
+        seed: Seed for assigning images to folds.
 
     Raises:
-        DataError: images changed meanwhile, or none can be held out.
-        MachineError: no room for the features of views.
+        DataError: images changed during training, or none can be held out.
+        MachineError: not enough disk space or memory for the features of views.
     """
     started = time.monotonic()
     view_seconds = cache_views(extractor, images, views) if views else 0.0

@@ -1,4 +1,4 @@
-"""The batches of a training: which images are in each, and the source of their features.
+"""Batches for training: which images are in each, and the source of their features.
 
 Shapes: B images in a batch.
 """
@@ -28,7 +28,7 @@ def batches_of(count: int, size: int, *, seed: int, epoch: int, least: int = 2) 
     Args:
         count: Number of images.
         size: Images in a batch.
-        seed: Of the order.
+        seed: Seed of the order.
         epoch: Each epoch has its own order.
         least: A last batch with fewer images is merged into the one before: BatchNorm cannot train on one image.
     """

@@ -43,7 +43,7 @@ class Checkpoints:
         directory: Created if it does not exist.
         origin: What the run depends on, such as its settings. Checkpoints of another origin are refused.
         resume: Whether to continue from existing checkpoints; otherwise they are removed.
-        report: Shown damaged checkpoints.
+        report: Receives warnings about damaged checkpoints.
 
     Raises:
         ArtifactError: with `resume`, the existing checkpoints are of another origin, or damaged.

@@ -1,4 +1,4 @@
-"""Compile a tail for training, if the training is long enough to pay it back."""
+"""Compile a tail for training, if training is long enough for compilation to pay off."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class FittedTail:
     parameters: int
     """Number of trained parameters."""
     share: float
-    """Of the network's multiply-adds."""
+    """The tail's share of the network's multiply-adds."""
     feature_seconds: float
     seconds: float
     """Of training, validation included."""
@@ -75,8 +75,8 @@ def fit_tail(
         resume_from: State and tensors of a checkpoint; None starts from the network's weights.
 
     Raises:
-        DataError: images changed or vanished meanwhile.
-        MachineError: the disk or memory has no room.
+        DataError: images changed or vanished during training.
+        MachineError: not enough disk space or memory.
     """
     extractor, images = data.extractor, data.images
     cut, report = extractor.cut, extractor.network.report

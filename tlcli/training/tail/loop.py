@@ -37,7 +37,7 @@ class _NotFinite(Exception):
 
 @dataclass(kw_only=True)
 class TrainingState:
-    """How far training is: everything but tensors, as JSON-serializable values."""
+    """The state of training without its tensors, as JSON-serializable values."""
 
     epoch: int = 0
     step: int = 0

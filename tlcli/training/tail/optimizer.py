@@ -17,7 +17,7 @@ def make_optimizer(network: nn.Module, *, weight_decay: float, layer_decay: floa
 
     Args:
         network: The whole network. Frozen parameters are left out.
-        weight_decay: Of weights.
+        weight_decay: Weight decay of the weights.
         layer_decay: Ratio of the learning rates of a layer and the next one (layer-wise learning-rate decay,
             Clark et al. 2020; Bao et al. 2022).
 

@@ -17,7 +17,7 @@ MAX_STRETCH = 5.0
 """At most this many times the default epochs are added to reach `STEPS`."""
 EPOCHS_FROM_SCRATCH = 40
 BUDGET = 6
-"""Of `--freeze auto`, in epochs of the whole network."""
+"""Default budget of `--freeze auto`, in epochs of the whole network."""
 EPOCHS_EACH = 4
 """At most, for each depth of `--freeze auto`. More epochs overfit short tails, and shallower cuts start from these."""
 BATCH_SIZE = 32
@@ -87,7 +87,7 @@ class Recipe:
 
 
 def epoch_stretch(images: int, batch_size: int | None) -> float:
-    """Return how many times the default epochs it takes to reach `STEPS` with so many images: 1 to `MAX_STRETCH`."""
+    """Return the multiple of the default epochs that is needed to reach `STEPS`, from 1 to `MAX_STRETCH`."""
     steps_per_epoch = math.ceil(images / (batch_size or BATCH_SIZE))
     return min(MAX_STRETCH, max(1.0, STEPS / (EPOCHS * steps_per_epoch)))
 

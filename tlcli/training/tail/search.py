@@ -106,8 +106,8 @@ class DepthSearch:
 
         Raises:
             UsageError: the network cannot be cut there.
-            DataError: images changed or vanished meanwhile.
-            MachineError: the disk or memory has no room.
+            DataError: images changed or vanished during training.
+            MachineError: not enough disk space or memory.
         """
         candidates = candidate_depths(self._network, self._options.freeze)
         saved = self._resume()

@@ -1,4 +1,4 @@
-"""How far the search for a depth is: the depths tried, and which of them is the best."""
+"""The progress of the search for a depth: the depths tried, and which of them is the best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tlcli.training.tail.validation import ValidationResult
 
 @dataclass(kw_only=True)
 class SearchProgress:
-    """How far the search is. Every checkpoint contains it, as JSON."""
+    """Progress of the search. Every checkpoint contains it, as JSON."""
 
     depth: int = 0
     """Index of the current candidate."""

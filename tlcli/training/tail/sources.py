@@ -44,8 +44,8 @@ class CachedSource:
     """Features from a store, mapped from disk: only a few batches are in memory.
 
     Args:
-        store: Holds every view that will be asked for.
-        digests: Of the images, by row.
+        store: Contains every view that will be requested.
+        digests: Digests of the images, by row.
         view_of: The view that an epoch shows.
     """
 

@@ -45,7 +45,7 @@ class TailStart:
 def head_extractor(network: LoadedBackbone, options: TailOptions, workers: int) -> FeatureExtractor | None:
     """Return the extractor of the features before the head, if an exact head is a useful start.
 
-    It is not on features of random weights, nor in a network whose head does not get a vector: None.
+    Return None if it is not: with random weights, or if the input of the network's head is not a vector.
     """
     if not options.pretrained and options.freeze != "auto":
         return None
@@ -119,8 +119,8 @@ def train_tail(
 
     Raises:
         UsageError: the network cannot be cut there.
-        DataError: images changed or vanished meanwhile.
-        MachineError: the disk or memory has no room.
+        DataError: images changed or vanished during training.
+        MachineError: not enough disk space or memory.
     """
     images = start.images
     search = DepthSearch(start.network, images, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)

@@ -1,4 +1,4 @@
-"""How good a tail is on images that it was not trained on.
+"""Evaluate a tail on images that it was not trained on.
 
 Shapes: M images, k classes.
 """
@@ -24,7 +24,7 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationResult:
-    """Logits on the validation images, and how good they are at their best temperature."""
+    """Logits on the validation images, and their metrics at the best temperature."""
 
     logits: NDArray[np.float32]
     """[M, k]."""
@@ -64,7 +64,7 @@ def validate(
 def validate_together(
     logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None
 ) -> ValidationResult:
-    """`validate` in the first of several processes, so that all get the same to the last bit."""
+    """Run `validate` in the first process and share the result, so that it is bit-identical in all processes."""
     return processes.from_first(lambda: validate(logits, labels, log_prior))
 
 
