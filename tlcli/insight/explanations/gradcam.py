@@ -112,7 +112,7 @@ class GradCam:
         return (images.float() * self._scale + self._shift).contiguous(memory_format=torch.channels_last)
 
     def _depends(self, pixels: Pixels) -> bool:
-        """Return whether the logits depend on the maps. Patch tokens after the last block, for example, may be unused."""
+        """Return whether the logits depend on the maps. Patch tokens after the last block, say, may be unused."""
         maps_seen: list[Tensor] = []
         hook = self._maps_module.register_forward_hook(lambda _, __, maps: maps_seen.append(maps.requires_grad_()))
         with hook, torch.enable_grad():

@@ -100,9 +100,9 @@ def select_folds(
     """Select by five-fold cross-validation, then fit on all images.
 
     A fold's head has no information about the images it is evaluated on, not even their mean. Its training rows are
-    weighted back to the class frequencies of all rows; otherwise each class would be slightly rarer in the folds where it is
-    evaluated. A class without rows in a fold's training part cannot be evaluated there: its rows count in `logits`,
-    but not in the selection.
+    weighted back to the class frequencies of all rows; otherwise each class would be slightly rarer in the folds where
+    it is evaluated. A class without rows in a fold's training part cannot be evaluated there: its rows count in
+    `logits`, but not in the selection.
 
     The final fit takes the selected L2 unchanged: the objective is a mean, and a fifth more rows would require a
     change far smaller than the steps of the sweep.
