@@ -113,7 +113,7 @@ _OUT_OF_MEMORY_MESSAGES = (
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python or of a library means that memory ran out. No library is imported."""
+    """Return whether an error of Python or of a library means that memory ran out. No library is imported."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"  # torch on a GPU

@@ -47,7 +47,7 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class ProcessRank:
-    """Which of how many processes this is."""
+    """The rank of this process, and the number of processes."""
 
     rank: int
     size: int

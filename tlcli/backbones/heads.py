@@ -29,7 +29,7 @@ def head_names(model: nn.Module) -> list[str]:
     """Return the names of the classifiers, in timm's order."""
     named = model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
     names: list[str] = [named] if isinstance(named, str) else list(named)
-    # VOLO's second classifier is no twin: it classifies patches, and its maximum is added to the logits.
+    # VOLO's second classifier is not a twin: it classifies patches, and its maximum is added to the logits.
     names = [name for name in names if name != "aux_head"]
     return [leaf for name in names if (leaf := _classifier_within(model, name)) is not None]
 

@@ -98,7 +98,7 @@ _variables_at_import: list[Mapping[str, str]] = []
 
 
 def _ray_environment(address: str | None) -> Mapping[str, str]:
-    """The environment variables for Ray: those of the first call. None of ours if the caller has imported Ray."""
+    """Return the environment variables for Ray, fixed at the first call; empty if the caller has imported Ray."""
     if not _variables_at_import:
         variables = QUIET_ENVIRONMENT if address else QUIET_ENVIRONMENT | PRIVATE_ENVIRONMENT
         _variables_at_import.append({} if "ray" in sys.modules else variables)
@@ -106,7 +106,7 @@ def _ray_environment(address: str | None) -> Mapping[str, str]:
 
 
 def _address() -> str | None:
-    """The address of the cluster of this machine, from `RAY_ADDRESS` or from `ray start`; None if there is none."""
+    """Return the address of this machine's cluster, from `RAY_ADDRESS` or `ray start`; None if there is none."""
     if address := os.environ.get("RAY_ADDRESS"):
         return address
     # Ray itself would also find private clusters that other processes started.
@@ -195,5 +195,5 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; the name of its class if it has none."""
+    """Return the first line of an error's message; the name of its class if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

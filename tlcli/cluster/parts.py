@@ -30,7 +30,7 @@ _OTHERS = re.compile(rf"{_PART}|\.{_PART}\.\w+\.tmp")
 
 
 def part_path(out: Path, number: int) -> Path:
-    """The file of a part, numbered from 0."""
+    """Return the file of a part, numbered from 0."""
     return out / f"part-{number:05d}.parquet"
 
 

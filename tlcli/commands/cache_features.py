@@ -38,7 +38,7 @@ def cache_features(settings: CacheFeaturesSettings, report: Reporter | None = No
         images_per_second; and `failures`.
 
     Raises:
-        UsageError: no such backbone or layer, or the export exists already.
+        UsageError: there is no such backbone or layer, or the export already exists.
         DataError: DATA is missing or unusable.
         ArtifactError: the weights or the cache are damaged.
         MachineError: the disk is full, permission is denied, there is no such device, or the weights would have to be

@@ -66,7 +66,7 @@ class BestEffortWriter(io.TextIOBase):
         """Do nothing: every write is flushed."""
 
     def isatty(self) -> bool:
-        """Whether stderr is a terminal."""
+        """Return whether stderr is a terminal."""
         return self._file.isatty()
 
     def fileno(self) -> int:

@@ -1,4 +1,4 @@
-"""Which files are images: decided by suffix, without opening them."""
+"""Decide by suffix which files are images, without opening them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Engines: run a frozen network fast, in torch or in ONNX Runtime.
 
 This package picks the device, precision and engine, exports networks to ONNX, and turns batches of pixels into
-features. It knows nothing about feature caches or runs, and may import backbones, images, storage and what lies
+features. It does not depend on feature caches or runs, and may import backbones, images, storage and what lies
 below them.
 """

@@ -1,4 +1,4 @@
-"""Choose the device, precision, engine and batch size: resolve what the user left at `auto`, and reject the rest.
+"""Choose the device, precision, engine and batch size: resolve settings left at `auto`, and reject invalid ones.
 
 Every choice is a pure function of the settings, the hardware and the number of images.
 """

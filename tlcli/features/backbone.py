@@ -70,9 +70,9 @@ def open_backbone(
         intensity: Values that become black and white in gray images with more than 8 bits; None for 0 to 65535.
 
     Raises:
-        UsageError: no such backbone.
-        ArtifactError: the weights are broken.
-        MachineError: the weights must be downloaded and cannot be, or there is no such device.
+        UsageError: there is no such backbone.
+        ArtifactError: the weights are invalid.
+        MachineError: the weights cannot be downloaded, or there is no such device.
     """
     device = pick_device(compute.device)
     precision = pick_precision(compute.precision, device)

@@ -218,7 +218,7 @@ def freeze_at(
 
     Raises:
         UsageError: the network cannot be cut there.
-        ArtifactError: the cache is broken.
+        ArtifactError: the cache is damaged.
     """
     backbone, preprocessing = network.backbone, network.preprocessing
     cut = cut_at(backbone, freeze)

@@ -1,4 +1,4 @@
-"""Which rows of a prediction get an explanation, and the folder of `--explain`. Torch-free."""
+"""Select the rows that get an explanation, and describe the folder of `--explain`. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model runs a run's network: ONNX Runtime if the run has an ONNX file and the CPU is used, otherwise torch.
+"""Choose what runs a run's network: ONNX Runtime if the run has an ONNX file and the CPU is used, otherwise torch.
 
 Importing this module does not import torch. Shapes: B images of H x W pixels with C channels in a batch, k classes.
 """

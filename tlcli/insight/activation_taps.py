@@ -196,7 +196,7 @@ def _layout(value: Any, field: ReceptiveField | None, prefix_tokens: int) -> Uni
     shape = tuple(value.shape[1:])
     if len(shape) == 3:
         axes = field.axes if field is not None else None
-        # The axes are unknown behind windowed attention; then the two equal sides are taken for height and width.
+        # After windowed attention, the axes are unknown: take the two equal sides as height and width.
         last = axes == (1, 2) if axes is not None else shape[0] == shape[1] != shape[2]
         units, size = (shape[2], shape[:2]) if last else (shape[0], shape[1:])
         return UnitLayout(units=units, map_size=(size[0], size[1]), kind="channels_last" if last else "maps")

@@ -26,7 +26,7 @@ class ReceptiveBoxes:
 
     @property
     def mixes_positions(self) -> bool:
-        """Whether there are several positions and each of them sees the whole input, as behind attention."""
+        """Whether there are several positions and each of them sees the whole input, as after attention."""
         return self.field is None and self.map_size != (1, 1)
 
     def box(self, row: int, column: int) -> Box:
@@ -46,7 +46,7 @@ class ReceptiveBoxes:
         )
 
     def covers_input(self, box: Box) -> bool:
-        """Whether a box contains the whole input."""
+        """Return whether a box contains the whole input."""
         height, width = self.input_size
         return box[0] <= 0 and box[1] <= 0 and box[2] >= width and box[3] >= height
 

@@ -82,7 +82,7 @@ function gallery(truth, predicted) {
   dialog.querySelector("h2").textContent = truth === predicted ? `${classes[truth]}, predicted correctly` : `${classes[truth]}, predicted as ${classes[predicted]}`;
   const shown = Math.min(found.length, GALLERY);
   dialog.querySelector("p").textContent = `${count.toLocaleString("en")} ${count === 1 ? "image" : "images"}, most confident first${shown < count ? `; ${shown.toLocaleString("en")} are shown, predictions.parquet has all` : ""}.`;
-  fill(dialog.querySelector(".thumbs"), found.slice(0, GALLERY), "This page has no thumbnails of them.");
+  fill(dialog.querySelector(".thumbs"), found.slice(0, GALLERY), "This page has no thumbnails of these images.");
   dialog.showModal();
   dialog.scrollTop = 0;
 }

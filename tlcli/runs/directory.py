@@ -54,7 +54,7 @@ CHECKPOINTS = "checkpoint"
 
 
 def unfinished_run(out: Path) -> Path | None:
-    """The directory of an unfinished run for `out` that has checkpoints to resume from, if there is one."""
+    """Return the directory of an unfinished run for `out` that has checkpoints to resume from, if there is one."""
     for directory in (staging_path(out), out):
         if _is_unfinished(directory) and (directory / CHECKPOINTS).is_dir():
             return directory
@@ -62,7 +62,7 @@ def unfinished_run(out: Path) -> Path | None:
 
 
 def unfinished_job(out: Path) -> str | None:
-    """The `job` that started the unfinished run for `out` (see `new_run`); None if there is no unfinished run."""
+    """Return the `job` that started the unfinished run for `out` (see `new_run`); None if there is none."""
     found = [directory for directory in (staging_path(out), out) if _is_unfinished(directory)]
     return (found[0] / UNFINISHED).read_text("utf8") if found else None
 
@@ -205,7 +205,7 @@ def free_name(data: Location) -> Path:
 
 
 def unfinished_name(data: Location, job: str) -> Path | None:
-    """The first of the existing names of `free_name` that holds an unfinished run of a job, if there is one."""
+    """Return the first of the existing names of `free_name` that holds an unfinished run of a job, if there is one."""
     return next((path for path in itertools.takewhile(Path.exists, _names(data)) if unfinished_job(path) == job), None)
 
 

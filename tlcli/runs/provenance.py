@@ -1,4 +1,4 @@
-"""Where a run came from: settings, data, and package versions, for `run.json`. Torch-free."""
+"""The provenance of a run: settings, data, and package versions, for `run.json`. Torch-free."""
 
 from __future__ import annotations
 

@@ -137,13 +137,13 @@ def request(url: Url, method: str, limit: float, *before: object, **options: obj
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status of an error, if it has one."""
+    """Return the HTTP status of an error, if it has one."""
     status = getattr(error, "status", None)
     return status if isinstance(status, int) else None
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Whether another attempt may succeed."""
+    """Return whether another attempt may succeed."""
     status = _status(error)
     refused = status is not None and 400 <= status < 500 and status not in TRANSIENT_CLIENT_ERRORS
     permanent = isinstance(error, PERMANENT_ERRORS) or type(error).__name__ in MISSING_CREDENTIALS
@@ -151,7 +151,7 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _pause(state: RetryCallState) -> float:
-    """Seconds before the next attempt."""
+    """Return the seconds before the next attempt."""
     return min(PAUSE * 2.0 ** (state.attempt_number - 1), LONGEST_PAUSE) * random.uniform(0.5, 1)
 
 

@@ -164,7 +164,7 @@ def sealed(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_sealed(content: dict[str, Any]) -> bool:
-    """Whether `content` contains its own correct checksum."""
+    """Return whether `content` contains its own correct checksum."""
     return bool(content.get("sha256") == sealed(content)["sha256"])
 
 

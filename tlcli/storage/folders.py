@@ -74,17 +74,17 @@ class AtomicFolder:
             raise self._refusal(self.path, foreign[0])
 
     def as_target(self) -> Target:
-        """The same output at a URL."""
+        """Return the same output at a URL."""
         return Target(
             option=self.option, last=self.index, foreign=lambda names: next(iter(self._foreign(sorted(names))), None)
         )
 
     def names(self) -> list[str]:
-        """Names of the files in the folder, sorted."""
+        """Return the names of the files in the folder, sorted."""
         return sorted(os.listdir(self._current())) if self._current().is_dir() else []  # noqa: PTH208
 
     def _current(self) -> Path:
-        """The existing folder; beside its name if a process was killed while replacing it."""
+        """Return the existing folder; beside its name if a process was killed while replacing it."""
         replaced = replaced_path(self.path)
         return replaced if not self.path.exists() and replaced.is_dir() else self.path
 
@@ -117,7 +117,7 @@ class AtomicFolder:
                 shutil.rmtree(leftover)
 
     def _foreign_in(self, folder: Path) -> list[str]:
-        """Names in a folder that `writer` does not write."""
+        """Return the names in a folder that `writer` does not write."""
         return self._foreign(sorted(os.listdir(folder)))  # noqa: PTH208
 
     def _foreign(self, names: list[str]) -> list[str]:

@@ -119,7 +119,7 @@ def _flock(descriptor: int, path: Path, report: Reporter, wait: str | None, kind
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one at `path`."""
+    """Return whether the open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

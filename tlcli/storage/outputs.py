@@ -139,7 +139,7 @@ def _resume_hint(*, resumable: bool) -> Iterator[None]:
 
 
 def _existing(out: Url, target: Target) -> set[str]:
-    """Names of the objects below a URL; "" if the URL is an object itself. None of the names leads outside the URL."""
+    """Return the names of the objects below a URL, "" for the URL itself. No name may lead outside the URL."""
     try:
         existing = set(listing(out))
     except DataError:

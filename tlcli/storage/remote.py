@@ -76,7 +76,7 @@ def _stored(path: str, info: dict[str, Any]) -> StoredPath:
 
 
 def _version(info: dict[str, Any]) -> int:
-    """A number below `UNKNOWN` derived from the entity tag, else the modification time in nanoseconds since 1970."""
+    """Return a number below `UNKNOWN` from the entity tag, else the modification time in nanoseconds since 1970."""
     changed = next((info[key] for key in ("LastModified", "updated", "mtime", "created") if info.get(key)), None)
     if tag := info.get("ETag") or info.get("etag"):
         return UNKNOWN - 1 - int.from_bytes(hashlib.sha256(f"{tag} {changed}".encode()).digest()[:7])

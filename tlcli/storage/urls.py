@@ -93,7 +93,7 @@ Location = Path | Url
 
 
 def is_url(name: str) -> bool:
-    """Whether a name is a URL. A `file://` URI counts as a path."""
+    """Return whether a name is a URL. A `file://` URI counts as a path."""
     return SCHEME.match(name) is not None
 
 
@@ -116,7 +116,7 @@ def absolute(name: str | Location) -> str:
 
 
 def lies_in(inner: Location, outer: Location) -> bool:
-    """Whether `inner` equals `outer` or lies below it. URLs are compared by name only."""
+    """Return whether `inner` equals `outer` or lies below it. URLs are compared by name only."""
     if isinstance(inner, Path) and isinstance(outer, Path):
         inner, outer = inner.resolve(), outer.resolve()
         return inner == outer or outer in inner.parents

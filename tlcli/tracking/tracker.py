@@ -55,7 +55,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def numeric_entries(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numeric entries of a flat dictionary."""
+    """Return the numeric entries of a flat dictionary."""
     return {
         name: float(value)
         for name, value in values.items()
@@ -64,12 +64,12 @@ def numeric_entries(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def curve_points(line: Mapping[str, Any]) -> dict[str, float]:
-    """The curve points of a line of `metrics.jsonl`, which describes an epoch or a value of the L2 sweep."""
+    """Return the curve points of a line of `metrics.jsonl`, which describes an epoch or a value of the L2 sweep."""
     return numeric_entries(flatten(line, "epochs/" if "epoch" in line else "sweep/"))
 
 
 def resolved_settings(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The resolved settings in `run.json`, such as the chosen engine."""
+    """Return the resolved settings in `run.json`, such as the chosen engine."""
     counts = {"classes": len(info["classes"])}
     return flatten({name: info[name] for name in _RESOLVED} | counts, "run/")
 

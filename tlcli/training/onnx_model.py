@@ -14,7 +14,7 @@ from tlcli.features.rounding import round_as_stored
 
 
 def head_as_onnx(extractor: FeatureExtractor, weight: Tensor, bias: Tensor) -> bytes | None:
-    """Return the exported prefix with a head behind it.
+    """Return the exported prefix, followed by a head.
 
     Args:
         extractor: A network cut before its head.

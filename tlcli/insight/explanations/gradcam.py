@@ -131,7 +131,7 @@ class GradCam:
 
 
 def _with_probe(backbone: Backbone, tap: ActivationTap) -> tuple[nn.Module, nn.Module]:
-    """Insert a `LayerProbe` behind a layer; return the network, and the module whose output is the maps."""
+    """Insert a `LayerProbe` after a layer; return the network, and the module whose output is the maps."""
     traced = trace_backbone(backbone)
     assert traced is not None, "spatial_taps has traced it"
     graph = fx.Graph()

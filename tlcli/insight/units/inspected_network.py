@@ -53,7 +53,7 @@ class InspectedNetwork:
 
 
 def is_run(name: str) -> bool:
-    """Whether a name is a run directory rather than a backbone."""
+    """Return whether a name is a run directory rather than a backbone."""
     if is_url(name):
         return True
     path = Path(name)

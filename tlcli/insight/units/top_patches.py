@@ -78,7 +78,7 @@ class _PatchRequest:
 
 
 class TopPatches:
-    """Computes the patches of one layer's units after another.
+    """Computes the patches of units, one layer at a time.
 
     Args:
         network: The network.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Source(Protocol):
-    """Where batches come from: the cache, or streamed images."""
+    """A source of batches: the cache, or streamed images."""
 
     waited: float
     """Seconds spent waiting for images so far."""

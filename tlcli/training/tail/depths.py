@@ -59,7 +59,7 @@ def _can_cut(network: LoadedBackbone, layer: int) -> bool:
 
 
 def depths(costs: Sequence[int]) -> list[int]:
-    """Return the layers to cut behind, deepest first; the last one, 0, freezes nothing.
+    """Return the layers to cut after, deepest first; the last one, 0, freezes nothing.
 
     Args:
         costs: Multiply-adds of each layer, without the head's.

@@ -281,7 +281,7 @@ class DepthSearch:
 
 
 def feature_batch_size(network: LoadedBackbone, batch_size: int | None) -> int | None:
-    """Return the batch size of the prefix beside the training of a tail; None picks it by device.
+    """Return the batch size of the prefix while a tail is trained; None picks it by device.
 
     On a CPU the user's batch size is that of training steps only: a larger batch may take another kernel, which rounds
     differently, and features must be the same with and without a cache.

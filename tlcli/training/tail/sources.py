@@ -1,4 +1,4 @@
-"""Where a tail's batches come from: the feature cache, or images streamed through the frozen prefix.
+"""Sources of a tail's batches: the feature cache, or images streamed through the frozen prefix.
 
 Both give the same numbers.
 
