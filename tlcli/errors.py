@@ -68,7 +68,7 @@ class Interrupted(TlcliError):
     """Ctrl-C or a termination signal; finished work is saved.
 
     Args:
-        message: How to resume.
+        message: How to resume the command.
         exit_code: 130 for an interrupt from the keyboard, 143 for SIGTERM.
     """
 

@@ -115,7 +115,7 @@ def process_group(report: Reporter, *, cuda: bool) -> Iterator[Reporter]:
     global _current  # noqa: PLW0603 - like torch's own process group, it is a property of the process
     place = launched()
     if place.size == 1 or _current != ALONE:
-        yield report
+        yield Silent() if rank() else report
         return
     import torch
     from torch import distributed

@@ -93,7 +93,7 @@ def build_backbone(
 
     Args:
         name: Name of the backbone.
-        config: Its pretrained_cfg.
+        config: The network's `pretrained_cfg`, in timm's form.
         classes: Number of outputs; None for the number in `config`.
         size: Side of the input in pixels; None for the size in `config`.
         arguments: More arguments of timm.create_model.

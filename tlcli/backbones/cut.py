@@ -222,7 +222,7 @@ def _pieces(
     """Return prefix and tail before and after the value of `end`.
 
     Args:
-        model: The network.
+        model: The network to cut.
         traced: Its graph in eval mode.
         train_graph: Its graph in train mode.
         end: The node in the eval graph whose value crosses the cut.

@@ -163,8 +163,8 @@ class ValueRecorder(fx.Interpreter):
     """Runs a graph and records the shape of every tensor and the value of everything else.
 
     Args:
-        model: The network.
-        graph: Its graph.
+        model: The network that `graph` was traced from.
+        graph: The graph to interpret.
     """
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
@@ -206,7 +206,7 @@ def node_values(model: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> di
 
     Args:
         model: The network, on any device, in the mode in which it was traced.
-        graph: Its graph.
+        graph: The graph traced from the network.
         shape: Shape [B, C, H, W] of the images.
     """
 

@@ -50,7 +50,7 @@ def set_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
     """Write the weights of a softmax layer into the network's head, or into both twins.
 
     Args:
-        model: The network.
+        model: The network whose head is set.
         weight: float [k, D].
         bias: float [k].
 
@@ -112,7 +112,7 @@ class HeadInput(nn.Module):
     """Runs the whole network and returns the input of its head; a prefix for networks that cannot be traced.
 
     Args:
-        model: The network.
+        model: The network whose head is observed.
         heads: Its heads, whose inputs are averaged.
     """
 

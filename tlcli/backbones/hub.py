@@ -49,7 +49,7 @@ def require_hub(name: str, config: Mapping[str, Any]) -> None:
 
     Args:
         name: Name of the backbone, for messages.
-        config: Its pretrained_cfg.
+        config: The network's `pretrained_cfg`, which names its weights.
 
     Raises:
         UsageError: There are no pretrained weights of this network.

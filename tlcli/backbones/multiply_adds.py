@@ -13,7 +13,7 @@ def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Count the multiply-adds of a forward pass (convolutions, matrix products, attention).
 
     Args:
-        network: Any device.
+        network: The network to run once, on any device.
         shape: Shape of one input, without the batch.
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))

@@ -263,7 +263,7 @@ def track_receptive_fields(model: nn.Module, graph: fx.Graph, shape: tuple[int, 
 
     Args:
         model: The network, on any device.
-        graph: Its graph.
+        graph: The graph traced from the network.
         shape: Shape [1, C, H, W] of the image.
     """
 

@@ -26,10 +26,10 @@ def measure_sizes(
     """Read the sizes of images from their headers.
 
     Args:
-        dataset: The dataset.
+        dataset: The dataset whose files are measured.
         usable: Indices of the samples to measure.
         workers: Number of decoder processes.
-        report: Receives progress.
+        report: Receives the progress over the images.
 
     Returns:
         Width and height in pixels, and for images that can no longer be read the reason, by sample index.
@@ -61,7 +61,7 @@ def tiny_findings(dataset: Dataset, sizes: Mapping[int, Size], side: int) -> lis
     """Return a finding for each tiny image, the smallest first; none if most images are tiny.
 
     Args:
-        dataset: The dataset.
+        dataset: The dataset that was measured.
         sizes: Width and height in pixels, by sample index.
         side: Side of the network's input in pixels.
     """

@@ -50,12 +50,12 @@ def check_labels(
 
     Args:
         extractor: Its plain store holds the features.
-        dataset: The dataset.
+        dataset: The dataset whose labels are checked.
         usable: Indices of N samples.
         digests: Digests of their files.
         copies: Duplicates of each other go into one fold; otherwise, wrong labels of copies would confirm each other.
         seed: Seed of the folds.
-        report: Receives progress.
+        report: Receives the progress of the fits.
 
     Raises:
         DataError: a feature is not finite.

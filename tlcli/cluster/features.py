@@ -136,7 +136,7 @@ class ClusterExtractor:
     """Computes missing features on a cluster: a `ComputeFeatures`.
 
     Args:
-        settings: Which cluster.
+        settings: The cluster's address, cores per worker, and part size.
         spec: How workers load the network.
         stack: The cluster is joined when the first features are computed, and left when this is closed.
     """

@@ -38,7 +38,7 @@ def check_part_folder(out: Path, run: Path, *, replace: bool) -> None:
     """Check that the folder can be written, before anything is computed.
 
     Args:
-        out: The folder.
+        out: The folder that parts will be written to.
         run: The run's directory.
         replace: Whether earlier predictions in it may be replaced or resumed.
 
@@ -58,7 +58,7 @@ def open_part_folder(out: Path, content: dict[str, Any], *, replace: bool, repor
     """Lock the folder: a new one, or one that was started for the same `content`.
 
     Args:
-        out: The folder.
+        out: The folder to write parts into.
         content: Everything that the parts depend on.
         replace: Replace an existing folder by a new one.
         report: Receives a warning if the file system has no locks.

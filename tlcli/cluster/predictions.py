@@ -89,7 +89,7 @@ def predict_on_cluster(
         signature: Everything that the rows depend on.
         names: Names of the columns.
         paths: Paths of the images.
-        report: Receives progress.
+        report: Receives the progress over the inputs.
 
     Returns:
         The counts of all rows, and whether none were missing.

@@ -161,7 +161,8 @@ def train_classifier(
     report.note(network.describe(describe_cut(cut)))
     if cut.layer < cut.of:
         return _train_tail(settings, dataset, network, directory, on_lines)
-    views = (settings.training.views or 0) if freeze == "all" else 0
+    settings.check_only_head()  # `freeze` may also name the last layer
+    views = settings.training.views or 0
     extractor = freeze_at(
         network,
         "all",

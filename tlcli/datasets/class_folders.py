@@ -31,7 +31,7 @@ def read_class_folders(tree: Tree, skipped: Counter[str], *, for_run: bool) -> l
     """Read the images of class folders.
 
     Args:
-        tree: The folder.
+        tree: The folder that contains the class folders.
         skipped: Counts skipped files and folders by reason.
         for_run: Accept a missing train folder and empty class folders, because the classes of a run are known.
 

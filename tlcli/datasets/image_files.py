@@ -31,7 +31,7 @@ def walk_images(root: str, skipped: Counter[str], on_error: Callable[[OSError], 
     folder that can be listed but not entered, counts as an image, which then cannot be read.
 
     Args:
-        root: The folder.
+        root: The folder to search for images.
         skipped: Counts skipped files and folders by reason.
         on_error: Called with the error of each folder that cannot be listed.
     """

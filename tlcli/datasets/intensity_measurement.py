@@ -21,11 +21,11 @@ def resolve_intensity(
 
     Args:
         asked: Value of `--intensity`: `LO,HI`, `auto` (measure it), or None for the 16-bit range.
-        dataset: The images.
+        dataset: The images to measure if the range is `auto`.
         fraction: Fraction of train that will be held out; None holds nothing out.
         seed: Seed of the split.
         workers: Number of decoder processes.
-        report: Receives progress.
+        report: Receives the progress of the measurement.
 
     Raises:
         UsageError: The range is to be measured, and no training image is gray with more than 8 bits.

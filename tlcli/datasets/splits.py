@@ -94,7 +94,7 @@ def split_dataset(
     """Assign a split to each usable image: the split of DATA, or a new one if DATA has none.
 
     Args:
-        dataset: The images.
+        dataset: The labeled images to divide.
         digests: Digest of each sample; None if it could not be read.
         failed: Indices of the samples that cannot be used.
         fraction: Fraction of train to hold out; None if DATA has validation images or folds are used.

@@ -18,7 +18,7 @@ from tlcli.errors import UsageError
 from tlcli.images.preprocess import Preprocessing
 from tlcli.progress import Reporter
 
-MIN_COSINE = 0.9999
+MIN_FP16_COSINE = 0.9999
 """Smallest cosine similarity between features in fp16 and in fp32, because both share one cache."""
 
 
@@ -74,4 +74,4 @@ def _agree(first: Runner, second: Runner, shape: tuple[int, int, int]) -> bool:
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
     ours, theirs = (runner.features(pixels).flatten(1) for runner in (first, second))
     cosines = functional.cosine_similarity(ours, theirs)
-    return bool((cosines >= MIN_COSINE).all())  # False for NaN
+    return bool((cosines >= MIN_FP16_COSINE).all())  # False for NaN

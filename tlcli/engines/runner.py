@@ -50,7 +50,7 @@ def map_padded(
     give no such guarantee, so both get the batches as they are.
 
     Args:
-        runner: The engine.
+        runner: The engine to run batches with.
         batches: uint8 [B, H, W, C], B <= `size`.
         size: Images per padded batch.
 

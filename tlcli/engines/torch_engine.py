@@ -65,7 +65,7 @@ class TorchRunner:
     Args:
         prefix: float32 [B, C, H, W], normalized, to features [B, ...]. It is moved to `device`.
         preprocessing: Its mean and std normalize the pixels.
-        device: Where to run.
+        device: The device that runs the prefix.
         precision: `fp32`, or the autocast type `bf16` or `fp16`.
         warn: Called with a message when batches have to become smaller.
     """

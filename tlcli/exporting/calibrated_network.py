@@ -24,7 +24,7 @@ class CalibratedNetwork(nn.Module):
 
     Args:
         backbone: The run's network, with its weights.
-        run: The run.
+        run: The run whose network and calibration are combined.
         takes_pixels: Take raw pixels and normalize them inside the network.
     """
 

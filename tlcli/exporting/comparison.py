@@ -75,8 +75,8 @@ def compare_with_run(
     """Run both networks on the images; the export gets batches of one, two, and seven.
 
     Args:
-        predictor: The run.
-        exported: The export.
+        predictor: Predicts with the run's own network.
+        exported: Predicts with the exported network.
         images: The images.
         advance: Called with the number of images of each batch.
 

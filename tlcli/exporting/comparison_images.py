@@ -62,7 +62,7 @@ def load_comparison_images(run: Run, data: Location, *, compare: int, calibrate:
     """Choose images of all classes, the same ones each time, and preferably images that the run was not trained on.
 
     Args:
-        run: The run.
+        run: The run that was exported.
         data: DATA.
         compare: Number of images to compare on; fewer if DATA has fewer.
         calibrate: Number of images to calibrate with; fewer if DATA has fewer.

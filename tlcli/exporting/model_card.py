@@ -35,7 +35,7 @@ def model_card(run: Run, name: str) -> str:
     """Return the model card of a run.
 
     Args:
-        run: The run.
+        run: The run that the card describes.
         name: Name of the folder that contains the card.
     """
     info = run.info

@@ -56,10 +56,10 @@ def write_timm_files(folder: Path, run: Run, config: dict[str, Any], card: str) 
     """Write all files of the folder.
 
     Args:
-        folder: An empty folder.
-        run: The run.
+        folder: An empty folder to write into.
+        run: The run whose weights are written.
         config: From `timm_folder_config`.
-        card: The model card.
+        card: The text of the model card.
     """
     (folder / WEIGHTS_FILE).write_bytes(run.content(WEIGHTS_FILE))
     (folder / CONFIG_FILE).write_bytes(as_json(config))

@@ -58,7 +58,7 @@ def find_missing(paths: Sequence[str], store: FeatureStore, memo: Memo, *, verif
     """Look up the plain features (view 0) of images without reading a file.
 
     Args:
-        paths: The images.
+        paths: The images to look up.
         store: Where their features are kept.
         memo: Knows the digests of unchanged files.
         verify: Ignore the memo, so that every file is read again.

@@ -126,7 +126,7 @@ class FeatureExtractor:
         """Make sure that the plain store has the feature of every image.
 
         Args:
-            paths: The images.
+            paths: The images to compute features of.
             verify: Read every file again, even if its size and modification time are unchanged.
 
         Raises:
@@ -144,8 +144,8 @@ class FeatureExtractor:
         Files whose features are stored are not read.
 
         Args:
-            paths: The images.
-            digests: Their SHA-256.
+            paths: The images to compute features of.
+            digests: SHA-256 of each image's file.
             views: `[0]` for plain features, or views above 0.
 
         Returns:

@@ -113,7 +113,7 @@ def make_view(image: Image.Image, augmentation: Augmentation, *, seed: int, view
     Args:
         image: Upright RGB image of any size.
         augmentation: Ranges of the random changes.
-        seed: The user's seed.
+        seed: The user's seed, as for `--seed`.
         view: Number of the view; 0 returns the image itself.
         digest: SHA-256 of the image file.
 

@@ -49,7 +49,7 @@ class ImageLoader:
 
     Args:
         options: How to handle each image.
-        workers: Number of processes.
+        workers: Number of decoder processes.
         time_limit: Seconds to read and decode one image.
         ahead: Minimum number of images to have in progress, for callers that take images in bursts.
     """

@@ -54,7 +54,7 @@ def describe_unsupported(data: bytes, file: IO[bytes]) -> str:
 
     Args:
         data: Its first `SIGNATURE_BYTES` bytes, or all of a shorter file.
-        file: The whole file.
+        file: The file, open for reading.
     """
     for offset, signature, name in SIGNATURES:
         if data.startswith(signature, offset):

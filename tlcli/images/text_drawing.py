@@ -52,7 +52,7 @@ def draw_text(canvas: ImageDraw.ImageDraw, position: tuple[float, float], text: 
     """Draw a line of text.
 
     Args:
-        canvas: Where to draw.
+        canvas: The image to draw on.
         position: x of the left end and y of the baseline, in pixels.
         text: Any text; control characters and characters without a glyph are escaped.
         fill: Color of the text.

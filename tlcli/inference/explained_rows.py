@@ -81,7 +81,7 @@ def check_explain(
 
     Args:
         out: The folder for the cards.
-        run: The run's directory.
+        run: The directory of the run that predicts.
         rows: The file of rows; None if rows are not written to a file.
         inputs: INPUT as given on the command line.
         images: Paths of all images of the inputs.

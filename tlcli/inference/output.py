@@ -41,9 +41,9 @@ def open_output(
 
     Args:
         destination: Where the rows go.
-        names: The column names.
+        names: The names of the columns.
         signature: Everything that determines the rows; see `Journal`.
-        report: Receives warnings.
+        report: Receives warnings about the output.
         resume: Continue an interrupted file.
 
     Raises:

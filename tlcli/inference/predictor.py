@@ -55,7 +55,7 @@ class Predictor:
     """A run, ready to predict.
 
     Args:
-        run: The run.
+        run: The run whose network predicts.
         compute: Device, engine, batch size, and number of worker processes.
         report: Receives details about the model.
 

@@ -22,7 +22,7 @@ def finished_rows(
     """Check and yield the rows of a finished output, each with the path of its image.
 
     Args:
-        out: The output.
+        out: The output to resume.
         names: The column names that it should have.
         inputs: Paths of the images that its rows should be about.
         settings: The settings that it should have been written with.

@@ -21,9 +21,9 @@ def write_rows(file: IO[bytes], suffix: str, names: Sequence[str], rows: Iterabl
     """Write rows in the format of a suffix, one of `SUFFIXES`.
 
     Args:
-        file: The open file.
-        suffix: In lower case.
-        names: Column names.
+        file: The open file to write to.
+        suffix: The file name's suffix in lower case, which decides the format.
+        names: The names of the columns.
         rows: Values in the order of `names`.
     """
     match suffix:

@@ -28,7 +28,7 @@ class TorchModel:
     """A run's network in torch; see `Model`.
 
     Args:
-        run: The run.
+        run: The run whose network is loaded.
         compute: Device and batch size.
         report: Receives a warning when a batch has to be split for lack of memory.
 

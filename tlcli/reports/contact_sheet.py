@@ -42,7 +42,7 @@ def contact_sheet(
     """Draw `ROWS` training images, from as many classes as possible, each with its views 1 to `VIEWS`.
 
     Args:
-        dataset: The images.
+        dataset: The images to choose from.
         augmentation: The augmentation that makes the views.
         seed: Seed of the views and of the selection of images.
         workers: Number of decoder processes.

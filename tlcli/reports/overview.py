@@ -46,7 +46,7 @@ def draw_overview(
         vectors: Returns the vectors to map, float32 [N, D].
         intensity: Levels that become black and white in gray images of more than 8 bits.
         workers: Number of decoder processes.
-        report: Receives progress.
+        report: Receives the progress over the images.
     """
     with report.task("Report", len(paths)) as advance:
         sheet = draw_sprite_sheet(paths, intensity=intensity, workers=workers, advance=advance)
@@ -66,7 +66,7 @@ def cached_overview(
         directory: The cache directory of the features that the map is made of.
         digests: Digests of the N images, in order.
         intensity: As for `draw_overview`.
-        draw: Draws the overview.
+        draw: Draws the overview if none is cached.
         report: Receives a warning if the cached file is damaged.
     """
     content = [[digest.hex() for digest in digests], intensity, sprite_layout(len(digests))]

@@ -35,10 +35,10 @@ def run_report(
 
     Args:
         info: The content of `run.json`, except checksums.
-        classifier: The trained classifier.
-        settings: The run's settings.
-        name: The run's name.
-        report: Receives progress.
+        classifier: The trained classifier, with its evaluations.
+        settings: The run's settings, shown as a command line.
+        name: The run's name, for the title.
+        report: Receives the progress of the thumbnails.
     """
     evaluations = [("Test", classifier.test)] if classifier.test else []
     evaluations.append(("Validation", classifier.validation))

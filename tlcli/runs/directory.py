@@ -81,7 +81,7 @@ def new_run(
     checkpoints is kept for resuming, and one without is removed.
 
     Args:
-        out: The run.
+        out: The run's final directory.
         overwrite: Replace an existing run.
         resume: Continue an unfinished run if it has checkpoints; otherwise like `overwrite`.
         report: Receives a warning if the file system has no locks.

@@ -79,9 +79,9 @@ def open_run(out: Path, stack: contextlib.ExitStack, *, overwrite: bool, resume:
     """Return the directory to write a run into, which becomes `out` when `stack` is closed without an error.
 
     Args:
-        out: The run.
+        out: The run's final directory.
         stack: Publishes the run, or removes what failed.
-        overwrite: Replace a run.
+        overwrite: Replace an existing run.
         resume: Continue an unfinished run.
         report: Receives a warning if the file system has no locks.
 
@@ -97,8 +97,8 @@ def not_finite(where: str, location: Location | None) -> DataError:
     """Return the error of a training that stopped because its loss became NaN or infinite.
 
     Args:
-        where: Epoch and step.
-        location: The run.
+        where: Epoch and step of the loss.
+        location: The run, as given by the user.
     """
     return DataError(
         f"the loss became NaN or infinite at {where}. {location} holds the best weights before that. Try a smaller "

@@ -85,7 +85,7 @@ def check_info(info: Info, path: Path) -> None:
     """Check that tlcli can have written the content of a `run.json`.
 
     Args:
-        info: The content.
+        info: The content of a `run.json`.
         path: The file, for messages.
 
     Raises:

@@ -57,7 +57,7 @@ def check_new_file(option: str, path: Path, *, replace: bool, inputs: Iterable[s
 
     Args:
         option: The option that names it, for messages.
-        path: The file.
+        path: The file to be written.
         replace: Whether it may exist.
         inputs: Files that the command reads, which are never replaced.
 
@@ -79,7 +79,7 @@ def check_outside(option: str, path: Location, folder: Location, what: str) -> N
 
     Args:
         option: The option that names the output, for messages.
-        path: The output.
+        path: The output to be written.
         folder: The folder that is read.
         what: What the folder is, for messages: `DATA` or `the run`.
 
@@ -108,7 +108,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Args:
-        path: The file.
+        path: The file to read.
         what: What the object describes, for messages, such as `a run of tlcli`.
 
     Raises:
@@ -129,7 +129,7 @@ def read_sealed(path: Path, what: str, *, form: int) -> dict[str, Any]:
     """Read a JSON object that was written with `sealed`, and verify its format and checksum.
 
     Args:
-        path: The file.
+        path: The file to read.
         what: What the object describes, for messages.
         form: The expected value of its key `format`.
 

@@ -59,7 +59,7 @@ def published(
     """Yield a local path to write to: `out` itself, or a staging path that is uploaded to the URL `out` at the end.
 
     Args:
-        out: The output.
+        out: The output, as given by the user.
         target: What it is.
         report: Receives progress and notes.
         overwrite: Replace what exists at the URL. (For a local path, the command checks that itself.)

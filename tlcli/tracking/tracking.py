@@ -129,7 +129,7 @@ class Tracking:
         """Report the finished run.
 
         Args:
-            run: The run's directory.
+            run: The directory of the finished run.
             info: The content of its `run.json`.
             lines: All lines of `metrics.jsonl`.
         """

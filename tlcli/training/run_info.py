@@ -21,7 +21,7 @@ def run_info(settings: dict[str, Any], dataset: Dataset, classifier: Classifier)
 
     Args:
         settings: From `settings_to_json`.
-        dataset: The labeled images.
+        dataset: DATA, including images that failed.
         classifier: What was trained on them.
     """
     return (

@@ -82,7 +82,7 @@ def held_out_fraction(dataset: Dataset, asked: float | None, *, trains_tail: boo
     """Return the share of train to hold out for validation.
 
     Args:
-        dataset: The labeled images.
+        dataset: DATA, which may have validation images of its own.
         asked: The user's `--validation-fraction`.
         trains_tail: Whether later layers are trained. Five folds would then require training five tails.
 
@@ -106,7 +106,7 @@ def split_usable_images(
     """Split the usable images, and report the others.
 
     Args:
-        dataset: The labeled images.
+        dataset: The labeled images to divide.
         extraction: Digest of each image, or why it cannot be used.
         fraction: Share of train to hold out, from `held_out_fraction`.
         seed: Seed of the split.
@@ -132,7 +132,7 @@ def read_images(dataset: Dataset, network: LoadedBackbone, workers: int) -> Extr
     Several processes share the images; each gets the whole result.
 
     Args:
-        dataset: The labeled images.
+        dataset: The labeled images to read.
         network: Its preprocessing decides how images are decoded; its cache remembers their digests.
         workers: Number of decoder processes.
     """

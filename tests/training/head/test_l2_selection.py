@@ -168,7 +168,7 @@ def test_progress_counts_up_to_the_end():
 def test_the_sweep_ends_when_weaker_is_no_better(monkeypatch):
     chosen = select_holdout(blobs(30, spread=0.2), blobs(200, spread=0.2, seed=1), classes=3)
     assert len(chosen.sweep) < len(L2S)
-    monkeypatch.setattr(l2_selection, "PATIENCE", 100)
+    monkeypatch.setattr(l2_selection, "L2_PATIENCE", 100)
     assert len(select_holdout(blobs(30, spread=0.2), blobs(200, seed=1), classes=3).sweep) == len(L2S)
 
 

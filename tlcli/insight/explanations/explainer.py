@@ -44,7 +44,7 @@ class Explainer:
     """Explains predictions of a run's network.
 
     Args:
-        run: The run.
+        run: The run whose predictions are explained.
         compute: Device, batch size and number of decoder processes.
         report: Receives progress and warnings.
 
@@ -65,7 +65,7 @@ class Explainer:
         """Write a card for each row, and the index.
 
         Args:
-            folder: An empty folder.
+            folder: An empty folder to write into.
             selection: The rows to explain.
             predictor: The predictor of the same run.
 

@@ -50,11 +50,11 @@ def scan_activations(
     Apart from the list of paths and digests, memory does not grow with the number of images.
 
     Args:
-        network: The network.
+        network: The network whose layers are scanned.
         taps: The layers to read.
         paths: Paths of the images; an image's position in this list is its index.
         compute: Batch size and number of decoder processes.
-        report: Receives progress.
+        report: Receives the progress over the images.
     """
     runner = _runner(network, MaxActivations(network.tapped(taps), taps), len(paths), report)
     size = pick_batch_size(compute.batch_size, network.device)

@@ -20,7 +20,7 @@ def first_filters(model: nn.Module, channels: int) -> Floats | None:
     """Return the filters of a network's first convolution, float32 [U, h, w, C], if they can be shown as images.
 
     Args:
-        model: The network.
+        model: The network whose first convolution is drawn.
         channels: Channels C of its input.
 
     Returns:

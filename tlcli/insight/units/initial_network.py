@@ -41,7 +41,7 @@ def rebuild_initial_network(run: Run, backbone: Backbone) -> InitialNetwork:
     """Rebuild the network before the run's training.
 
     Args:
-        run: A finished run.
+        run: The finished run whose training start is rebuilt.
         backbone: The run's network with its trained weights, on the CPU.
     """
     traced = trace_backbone(backbone)

@@ -79,7 +79,7 @@ def data_uri(content: bytes, kind: str) -> str:
     """Return a data URI with the bytes of an image file.
 
     Args:
-        content: The file's bytes.
+        content: The bytes of the file to embed.
         kind: Subtype of the media type, such as "png".
     """
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -59,10 +59,10 @@ class InspectReport:
 
     Args:
         settings: How many units to show, and how to decode images.
-        network: The network.
+        network: The network that the report is about.
         dataset: The dataset, for its class names and root.
         samples: The images; an image's position in this list is its index.
-        report: Receives progress.
+        report: Receives the progress of each step.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class InspectReport:
         """Write all files of the folder.
 
         Args:
-            folder: An empty folder.
+            folder: An empty folder to write into.
             taps: The tapped layers; those that are compared once before and once after fine-tuning.
             scan: The top activations of these taps.
         """

@@ -60,7 +60,7 @@ class LayerSheet:
     """The PNG of a layer; units are added one by one.
 
     Args:
-        tap: The layer.
+        tap: The layer whose units are drawn.
         count: Number of units that will be added.
         panels: Panels per unit: 2 if it is shown before and after fine-tuning, otherwise 1.
     """

@@ -29,7 +29,7 @@ def tapped_network(
     gradient of 0. Later layers still get the limited values.
 
     Args:
-        model: The network.
+        model: The network to tap.
         traced: The traced network.
         taps: The layers to read.
         initial: The network before fine-tuning, for taps of that stage.

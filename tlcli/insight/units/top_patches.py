@@ -81,7 +81,7 @@ class TopPatches:
     """Computes the patches of units, one layer at a time.
 
     Args:
-        network: The network.
+        network: The network whose units are shown.
         paths: Paths of all images.
         compute: Batch size and number of decoder processes.
         report: Receives progress and warnings.
@@ -105,7 +105,7 @@ class TopPatches:
         """Yield the given units with their patches; dead units have none.
 
         Args:
-            tap: The layer.
+            tap: The layer that the units belong to.
             top: The layer's top activations from the first pass.
             numbers: Indices of the units.
         """

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tlcli.datasets.splits import FOLDS
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.progress import Advance
 from tlcli.training.head.softmax_regression import SoftmaxHead, balanced_weights, fit_paths
@@ -22,9 +23,8 @@ L2S = tuple(10 ** (half_decades / 2) for half_decades in range(1, -9, -1))
 """3.2 to 1e-4, strong to weak. Best on clothing photographs: 3 with 5 or 10 images a class, 1 with 30, 0.1 with 300."""
 NEAR_TIE = 0.005
 """A weaker L2 must lower the loss by more than this fraction."""
-PATIENCE = 2
+L2_PATIENCE = 2
 """The sweep ends after this many L2 in a row without improvement: the loss has one minimum, and weak L2 are slow."""
-FOLDS = 5
 
 LabeledFeatures = tuple[Tensor | Rows, Tensor]
 """Features float32 [N, D], in memory or streamed row by row, and labels int64 [N]."""
@@ -245,7 +245,7 @@ def _sweep(
             best, worse = loss, 0
         else:
             worse += 1
-        if worse == PATIENCE:
+        if worse == L2_PATIENCE:
             break
     if progress:
         progress(len(L2S) - len(sweep))

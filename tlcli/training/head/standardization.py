@@ -93,7 +93,7 @@ class MatrixInMemory:
     Args:
         features: float32 [N, D], N >= 1.
         masks: bool [N] for each set of rows.
-        device: Where to compute.
+        device: The device that holds the matrix.
 
     Raises:
         DataError: a feature is NaN or infinite.
@@ -142,7 +142,7 @@ class StreamedMatrix:
     Args:
         rows: float32 [N, D].
         masks: bool [N] for each set of rows.
-        device: Where to compute.
+        device: The device that computes with the rows.
 
     Raises:
         DataError: a feature is NaN or infinite.

@@ -13,6 +13,7 @@ import torch
 
 from tlcli.backbones.multiply_adds import multiply_adds
 from tlcli.features.extractor import FeatureExtractor
+from tlcli.progress import Reporter
 from tlcli.training.head.l2_selection import class_log_prior
 from tlcli.training.tail.compilation import pick_compiled
 from tlcli.training.tail.loop import TailTrainer, TrainingData, TrainingState
@@ -68,7 +69,7 @@ def fit_tail(
 
     Args:
         data: The images to train and validate on, and the cut network.
-        recipe: How to train.
+        recipe: Epochs, learning rate, and everything else that steers the loop.
         balance: Weight classes by their inverse frequency.
         save: Called after every step.
         on_epoch: Called after each epoch with the lines of all epochs so far.
@@ -86,17 +87,14 @@ def fit_tail(
         data.cache([*([] if extractor.augmented else train), *validation, *images.rows("test")], [0])
     with data.open(train, augmented=True) as train_source, data.open(validation) as validation_source:
         ready = time.monotonic()
-        trainer = _make_trainer(
-            extractor,
-            recipe,
-            TrainingData(
-                train=train_source,
-                labels=torch.from_numpy(images.labels(train)),
-                validation=validation_source,
-                validation_labels=images.labels(validation),
-                log_prior=train_log_prior(images) if balance else None,
-            ),
+        training_data = TrainingData(
+            train=train_source,
+            labels=torch.from_numpy(images.labels(train)),
+            validation=validation_source,
+            validation_labels=images.labels(validation),
+            log_prior=train_log_prior(images) if balance else None,
         )
+        trainer = _make_trainer(extractor, recipe, training_data)
         if resume_from is not None:
             trainer.load(*resume_from)
 
@@ -104,13 +102,7 @@ def fit_tail(
             _report_epoch(line, recipe, data)
             on_epoch(trainer.state.lines)
 
-        try:
-            with report.task("Train", trainer.steps_left(), "steps") as advance:
-                result, stopped = trainer.fit(save=lambda: save(trainer), on_step=advance, on_epoch=finish_epoch)
-        except BaseException as error:
-            if trainer.resumable and not isinstance(error, Exception):  # Ctrl-C or a termination signal
-                save(trainer, now=True)
-            raise
+        result, stopped = _run_trainer(trainer, save, finish_epoch, report)
         images.share_lost(report)
         if not stopped:  # otherwise a resumed training would not stop where this one did
             save(trainer, now=True)
@@ -138,6 +130,19 @@ def _make_trainer(extractor: FeatureExtractor, recipe: Recipe, data: TrainingDat
         compiled=pick_compiled(network.device, work),
         warn=network.report.warn,
     )
+
+
+def _run_trainer(
+    trainer: TailTrainer, save: SaveState, on_epoch: Callable[[dict[str, Any]], None], report: Reporter
+) -> tuple[ValidationResult, str | None]:
+    """Train to the end; if a signal stops the training, save its state first."""
+    try:
+        with report.task("Train", trainer.steps_left(), "steps") as advance:
+            return trainer.fit(save=lambda: save(trainer), on_step=advance, on_epoch=on_epoch)
+    except BaseException as error:
+        if trainer.resumable and not isinstance(error, Exception):  # Ctrl-C or a termination signal
+            save(trainer, now=True)
+        raise
 
 
 def tail_share(extractor: FeatureExtractor) -> float:

@@ -77,7 +77,7 @@ class TailTrainer:
         network: The whole network, for the names of its parameters. Those of the prefix need no gradient.
         tail: Features to logits [B, k].
         data: What to train and validate on.
-        recipe: How to train.
+        recipe: Epochs, learning rate, and everything else that steers the loop.
         device: Where to train; the tail is moved there.
         compiled: Whether to compile the tail's training pass.
         warn: Called if compilation fails, or if batches must be split to fit into memory.

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from tlcli.settings.augmentation import Augmentation
 
 EPOCHS = 8
-STEPS = 300
+MIN_STEPS = 300
 """Minimum number of steps with the default number of epochs: weights need steps, however few the images are."""
 MAX_STRETCH = 5.0
-"""At most this many times the default epochs are added to reach `STEPS`."""
+"""At most this many times the default epochs are added to reach `MIN_STEPS`."""
 EPOCHS_FROM_SCRATCH = 40
 BUDGET = 6
 """Default budget of `--freeze auto`, in epochs of the whole network."""
@@ -89,14 +89,14 @@ class Recipe:
 def epoch_stretch(images: int, batch_size: int | None) -> float:
     """Return the multiple of the default epochs that is needed to reach `STEPS`, from 1 to `MAX_STRETCH`."""
     steps_per_epoch = math.ceil(images / (batch_size or BATCH_SIZE))
-    return min(MAX_STRETCH, max(1.0, STEPS / (EPOCHS * steps_per_epoch)))
+    return min(MAX_STRETCH, max(1.0, MIN_STEPS / (EPOCHS * steps_per_epoch)))
 
 
 def make_recipe(options: TailOptions, *, epochs: int, precision: str, depth: int = 0, first_epoch: int = 0) -> Recipe:
     """Combine the measured defaults with the user's choices.
 
     Args:
-        options: The user's choices.
+        options: What the user chose; None in it takes the measured default.
         epochs: Training epochs of this tail. The user's `options.epochs` are a budget with `--freeze auto`.
         precision: From `training_precision`.
         depth: Number of depths that `--freeze auto` trained before this one.

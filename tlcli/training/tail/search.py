@@ -17,7 +17,7 @@ from tlcli.settings.augmentation import Augmentation
 from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.depths import (
     AUGMENTED_FROM,
-    PATIENCE,
+    DEPTH_PATIENCE,
     CandidateDepth,
     candidate_depths,
     epochs_within_budget,
@@ -69,7 +69,7 @@ class DepthSearch:
     Args:
         network: The network, with the head that training starts from.
         images: The images to train and validate on.
-        options: The user's choices.
+        options: What the user chose, such as `freeze` and the epochs.
         workers: Number of decoder processes.
         checkpoints: Where the state is saved, and what to resume from; None in all processes but the first.
         on_lines: Called at the beginning and after each epoch.
@@ -117,7 +117,7 @@ class DepthSearch:
             self._record_head(head_logits)
         budget = self._options.epochs or round(BUDGET * self._stretch)
         stopped = None
-        while progress.depth < len(candidates) and progress.without_gain < PATIENCE and not stopped:
+        while progress.depth < len(candidates) and progress.without_gain < DEPTH_PATIENCE and not stopped:
             epochs = self._epochs(candidates, budget)
             if epochs == 0:
                 self._network.report.note(f"  the budget of {budget} full epochs is used up")

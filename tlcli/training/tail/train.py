@@ -75,9 +75,9 @@ def open_checkpoints(
     """Open the checkpoints of a run, in the first process.
 
     Args:
-        directory: The run's directory.
+        directory: The run's directory; None in all processes but the first.
         start: What training starts from.
-        options: The user's choices.
+        options: What the user chose; here the precision matters.
         origin: Settings and first weights. A checkpoint of another origin, other versions, images, precision, device
             or number of threads is refused.
         resume: Whether to continue from the checkpoints; otherwise they are removed.
@@ -112,7 +112,7 @@ def train_tail(
 
     Args:
         start: Network, images and head to start from.
-        options: The user's choices.
+        options: What the user chose, such as `freeze` and the epochs.
         workers: Number of decoder processes.
         checkpoints: Where to save, and what to resume from; None in all processes but the first.
         on_lines: Called with the lines of `metrics.jsonl` so far, at the beginning and after each epoch.

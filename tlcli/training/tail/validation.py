@@ -19,7 +19,7 @@ from tlcli.errors import DataError
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.training.tail.batches import Source, to_device
 
-BATCH_SIZE = 32
+EVALUATED_TOGETHER = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def predict_logits(
 
     Args:
         tail: Features to logits [B, k].
-        source: The images.
+        source: The batches of images to run.
         count: Number of images.
         device: Where the tail is.
         splitter: Splits batches if memory runs out.
@@ -96,7 +96,9 @@ def predict_logits(
     """
     tail.eval()
     splitter = splitter or BatchSplitter(device, lambda _: None)
-    batches = [list(range(start, min(start + BATCH_SIZE, count))) for start in range(0, count, BATCH_SIZE)]
+    batches = [
+        list(range(start, min(start + EVALUATED_TOGETHER, count))) for start in range(0, count, EVALUATED_TOGETHER)
+    ]
     found: list[int] = []
     logits: list[NDArray[np.float32]] = []
     for rows, inputs in source.load(processes.share(batches), 0):
