@@ -19,7 +19,7 @@ SHARES = (0.1, 0.25, 0.5)
 AUGMENTED_FROM = 0.5
 """Tails with at least this share of the multiply-adds train on augmented images. Shorter ones learn as much from
 cached plain features (see benchmarks/README.md), in a fraction of the time."""
-PATIENCE = 2
+DEPTH_PATIENCE = 2
 """The search ends after this many depths in a row without improvement."""
 
 

@@ -87,7 +87,7 @@ class Recipe:
 
 
 def epoch_stretch(images: int, batch_size: int | None) -> float:
-    """Return the multiple of the default epochs that is needed to reach `STEPS`, from 1 to `MAX_STRETCH`."""
+    """Return the multiple of the default epochs that is needed to reach `MIN_STEPS`, from 1 to `MAX_STRETCH`."""
     steps_per_epoch = math.ceil(images / (batch_size or BATCH_SIZE))
     return min(MAX_STRETCH, max(1.0, MIN_STEPS / (EPOCHS * steps_per_epoch)))
 
