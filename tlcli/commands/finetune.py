@@ -37,6 +37,7 @@ from tlcli.runs.provenance import settings_to_json
 from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.augmentation import default_augmentation
+from tlcli.settings.finetune import check_head_options
 from tlcli.storage.files import check_outside
 from tlcli.storage.outputs import Target, published
 from tlcli.tracking.tracking import open_tracking
@@ -161,7 +162,7 @@ def train_classifier(
     report.note(network.describe(describe_cut(cut)))
     if cut.layer < cut.of:
         return _train_tail(settings, dataset, network, directory, on_lines)
-    settings.check_only_head()  # `freeze` may also name the last layer
+    check_head_options(settings)  # `freeze` may also name the last layer
     views = settings.training.views or 0
     extractor = freeze_at(
         network,

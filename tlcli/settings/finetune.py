@@ -77,7 +77,7 @@ class FinetuneSettings:
             raise UsageError("--views has no effect with --no-cache: views are cached. Remove one of them.")
         check_views(freeze, self.training.views, self.augmentation)
         if freeze == "all":
-            self.check_only_head()
+            check_head_options(self)
         if freeze == "none" and self.compute.engine == "onnx":
             raise UsageError("--engine onnx has no effect with --freeze none: it runs the frozen layers. Remove it.")
         if freeze != "all" and self.compute.batch_size == 1:
@@ -94,18 +94,19 @@ class FinetuneSettings:
             if self.track.count(tracker) > 1:
                 raise UsageError(f"--track {tracker} is given twice. Remove one of them.")
 
-    def check_only_head(self) -> None:
-        """Check that no option needs layers before the head to train.
 
-        Called if none are trained: with `--freeze all`, and with the number or name of the last layer.
+def check_head_options(settings: FinetuneSettings) -> None:
+    """Check that no option needs layers before the head to train, for settings with which none are trained.
 
-        Raises:
-            UsageError: an option has no effect, or an augmentation needs views.
-        """
-        check_views("all", self.training.views, self.augmentation)
-        for option, value in self.training.tail_options().items():
-            if value is not None:
-                raise UsageError(
-                    f"{option} has no effect with --freeze all: the softmax head is fitted to its optimum. Remove it, "
-                    "or train layers before the head as well, with --freeze auto."
-                )
+    These have `--freeze all`, or the number or name of the last layer, which is known once the network is loaded.
+
+    Raises:
+        UsageError: an option has no effect, or an augmentation needs views.
+    """
+    check_views("all", settings.training.views, settings.augmentation)
+    for option, value in settings.training.tail_options().items():
+        if value is not None:
+            raise UsageError(
+                f"{option} has no effect with --freeze all: the softmax head is fitted to its optimum. Remove it, "
+                "or train layers before the head as well, with --freeze auto."
+            )

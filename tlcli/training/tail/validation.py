@@ -19,7 +19,7 @@ from tlcli.errors import DataError
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.training.tail.batches import Source, to_device
 
-EVALUATED_TOGETHER = 32
+EVALUATION_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +96,7 @@ def predict_logits(
     """
     tail.eval()
     splitter = splitter or BatchSplitter(device, lambda _: None)
-    batches = [
-        list(range(start, min(start + EVALUATED_TOGETHER, count))) for start in range(0, count, EVALUATED_TOGETHER)
-    ]
+    batches = [list(range(start, min(start + EVALUATION_BATCH, count))) for start in range(0, count, EVALUATION_BATCH)]
     found: list[int] = []
     logits: list[NDArray[np.float32]] = []
     for rows, inputs in source.load(processes.share(batches), 0):
