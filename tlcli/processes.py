@@ -54,7 +54,7 @@ class ProcessRank:
     local_rank: int
     """Rank among the processes of this machine."""
     job: str
-    """torchrun's name for all of them, the same after a restart; empty if it has none."""
+    """torchrun's name for this group of processes, unchanged by restarts; empty if there is none."""
     restarts: int
     """How often torchrun restarted the processes of this machine."""
 

@@ -31,17 +31,17 @@ class InputSpec:
 
     channels: int
     height: int
-    """pixels"""
+    """Height in pixels."""
     width: int
-    """pixels"""
+    """Width in pixels."""
     mean: tuple[float, ...]
-    """mean of each channel, for values in [0, 1]"""
+    """Mean of each channel, for values in [0, 1]."""
     std: tuple[float, ...]
-    """standard deviation of each channel, for values in [0, 1]"""
+    """Standard deviation of each channel, for values in [0, 1]."""
     interpolation: str
-    """"bicubic", "bilinear", ... when resizing"""
+    """"bicubic", "bilinear", ... when resizing."""
     crop_fraction: float
-    """share of the resized image's short side that the center crop keeps, in (0, 1] (timm's crop_pct)"""
+    """Share of the resized image's short side that the center crop keeps, in (0, 1] (timm's crop_pct)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +49,15 @@ class Backbone:
     """A network ready for use: in eval mode, on the CPU, in float32."""
 
     name: str
-    """as in `--backbone`"""
+    """Name, as in `--backbone`."""
     model: nn.Module
     input: InputSpec
     origin: str
-    """where the weights came from, for messages and the report"""
+    """Where the weights came from, for messages and the report."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """arguments of timm.create_model, besides the name and the number of classes, that rebuild this network"""
+    """Arguments of timm.create_model, besides the name and the number of classes, that rebuild this network."""
     trace_cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """cache of `cut_points.trace_backbone`, which takes seconds"""
+    """Cache of `cut_points.trace_backbone`, which takes seconds."""
 
 
 def pretrained_config(name: str) -> dict[str, Any]:

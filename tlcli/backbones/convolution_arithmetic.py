@@ -22,12 +22,12 @@ class Window:
     kernel: Pair
     stride: Pair = (1, 1)
     before: Pair = (0, 0)
-    """padding at the top and left, in pixels"""
+    """Padding at the top and left, in pixels."""
     after: Pair = (0, 0)
-    """padding at the bottom and right, in pixels"""
+    """Padding at the bottom and right, in pixels."""
     dilation: Pair = (1, 1)
     ceil: bool = False
-    """whether the last window may reach beyond the padding (ceil_mode of poolings)"""
+    """Whether the last window may reach beyond the padding (ceil_mode of poolings)."""
 
     def extent(self, axis: int) -> int:
         """Return the side of the window in pixels, including dilation, along an axis (0 height, 1 width)."""

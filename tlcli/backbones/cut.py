@@ -28,17 +28,17 @@ class Cut:
     """A network in two pieces; in eval mode, tail(prefix(images)) equals the whole network, bit for bit."""
 
     prefix: nn.Module
-    """float [B, C, H, W] to features [B, *feature_shape]; always in eval mode, its parameters require no gradient"""
+    """float [B, C, H, W] to features [B, *feature_shape]; always in eval mode, its parameters require no gradient."""
     tail: nn.Module
-    """features to logits [B, k]; dropout and stochastic depth are active in train mode"""
+    """Features to logits [B, k]; dropout and stochastic depth are active in train mode."""
     layer: int
-    """number of the last frozen layer; 0 if nothing is frozen"""
+    """Number of the last frozen layer; 0 if nothing is frozen."""
     name: str
-    """name of that layer; empty if nothing is frozen"""
+    """Name of that layer; empty if nothing is frozen."""
     of: int
-    """number of layers in the network"""
+    """Number of layers in the network."""
     feature_shape: tuple[int, ...]
-    """of one image: (D,), or (C, H, W) for maps, or (tokens, D)"""
+    """Shape of one image's features: (D,), or (C, H, W) for maps, or (tokens, D)."""
 
 
 class FrozenPrefix(nn.Module):

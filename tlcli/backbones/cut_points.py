@@ -34,11 +34,11 @@ class LayerSpan:
     name: str
     nodes: tuple[fx.Node, ...]
     weighted: tuple[str, ...]
-    """names of the modules with weight matrices, in order"""
+    """Names of the modules with weight matrices, in order."""
     end: fx.Node
-    """the node whose value is the tensor that crosses the cut"""
+    """The node whose value is the tensor that crosses the cut."""
     constants: dict[fx.Node, Any]
-    """numbers that cross the cut beside it and are the same for every image"""
+    """Numbers that cross the cut together with it and are the same for every image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,9 @@ class TracedNetwork:
 
     graph: fx.Graph
     values: dict[fx.Node, Any]
-    """tensors on the meta device, other values as they are"""
+    """Tensors on the meta device, other values as they are."""
     layers: tuple[LayerSpan, ...]
-    """empty if the network cannot be cut anywhere inside"""
+    """Empty if the network cannot be cut anywhere inside."""
     heads: tuple[fx.Node, ...]
 
 

@@ -22,20 +22,20 @@ class Layer:
     number: int
     name: str
     kind: str
-    """"stem", "convolution", "block", "linear" or "head"; "network" if it cannot be traced"""
+    """"stem", "convolution", "block", "linear" or "head"; "network" if it cannot be traced."""
     output_shape: tuple[int, ...]
-    """shape of the tensor that crosses after the layer, without the batch: [C, H, W], [tokens, D] or [D]"""
+    """Shape of the tensor that crosses after the layer, without the batch: [C, H, W], [tokens, D] or [D]."""
     parameters: int
     kernel: Pair | None = None
-    """height and width; None for blocks and linear layers"""
+    """Height and width; None for blocks and linear layers."""
     stride: Pair | None = None
-    """of the convolution, or total stride of the block"""
+    """Stride of the convolution, or total stride of the block."""
     padding: Pair | tuple[int, int, int, int] | None = None
-    """height and width, or (left, right, top, bottom) if both sides differ"""
+    """Height and width, or (left, right, top, bottom) if both sides differ."""
     receptive_field: int | None = None
-    """side of the region of pixels that an output of the layer depends on, at most the image's side"""
+    """Side of the region of pixels that an output of the layer depends on, at most the image's side."""
     arithmetic: tuple[str, ...] = ()
-    """the computation of the output size of each convolution and pooling, as text"""
+    """The computation of the output size of each convolution and pooling, as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class LayerTable:
     layers: tuple[Layer, ...]
     head: Layer
     parameters: int
-    """of the layers and the head"""
+    """Parameters of the layers and the head."""
 
 
 def layer_table_by_name(name: str, size: int | None = None) -> tuple[Backbone, LayerTable]:

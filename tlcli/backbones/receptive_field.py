@@ -30,15 +30,15 @@ class ReceptiveField:
     """The receptive field of the positions of a tensor, in pixels of the image. Pairs are (height, width)."""
 
     axes: Pair | None = (2, 3)
-    """the axes of the tensor that are height and width; None after flattening, or if unknown"""
+    """The axes of the tensor that are height and width; None after flattening, or if unknown."""
     jump: PixelPair = (1, 1)
-    """distance between the fields of neighboring positions"""
+    """Distance between the fields of neighboring positions."""
     low: PixelPair = (0, 0)
-    """first pixel of the field of position 0; negative in the padding"""
+    """First pixel of the field of position 0; negative in the padding."""
     high: PixelPair = (0, 0)
-    """last pixel of the field of position 0"""
+    """Last pixel of the field of position 0."""
     whole: bool = False
-    """whether each position depends on the whole image"""
+    """Whether each position depends on the whole image."""
 
     def through(self, window: Window) -> ReceptiveField:
         """Return the field after a sliding window."""
@@ -79,7 +79,7 @@ class WindowStep:
     module: nn.Module
     window: Window
     size: Pair
-    """height and width of the input maps"""
+    """Height and width of the input maps."""
 
 
 POOLINGS: dict[str, type[nn.AvgPool2d] | type[nn.MaxPool2d]] = {

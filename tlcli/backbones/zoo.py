@@ -29,11 +29,11 @@ class BackboneListing:
 
     name: str
     parameters: int | None
-    """number of parameters, including the original head; None if not counted"""
+    """Number of parameters, including the original head; None if not counted."""
     input_size: int
-    """side of the input, in pixels"""
+    """Side of the input, in pixels."""
     local: bool
-    """whether its pretrained weights are on this machine"""
+    """Whether its pretrained weights are on this machine."""
 
 
 def load_backbone(

@@ -57,7 +57,7 @@ class FeatureTask:
     paths: list[str]
     views: list[int]
     digests: list[bytes | None]
-    """None if unknown. DigestsByPath for views above 0."""
+    """Digest of each image; None if unknown. Always known for views above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class FeatureAnswer:
     """The features of a task, and the result for each of its images."""
 
     extraction: Extraction
-    """By index in the task."""
+    """The result for each image, by index in the task."""
     keys: list[tuple[bytes, int]]
     """Digest and view of each feature."""
     features: npt.NDArray[Any]

@@ -20,10 +20,10 @@ class LayersResult:
 
     name: str
     input_shape: tuple[int, int, int]
-    """channels, height, width"""
+    """Channels, height, width."""
     table: LayerTable
     frozen: int | None
-    """number of the last frozen layer; None without a run"""
+    """Number of the last frozen layer; None without a run."""
 
     @property
     def trained_parameters(self) -> int:

@@ -48,7 +48,8 @@ class PredictResult(RowCounts):
     unlisted: list[str] = field(default_factory=list)
     """Folders that could not be listed, and why."""
     explained: dict[str, Any] | None = None
-    """Where the explanations are, how many there are, and how many of the first images have none; None without."""
+    """Where the explanations are, how many there are, and how many of the first images have none; None without
+    `--explain`."""
     shard: str | None = None
     """Which part of the images was predicted, as `I/N`; None for all."""
     was_finished: bool = False

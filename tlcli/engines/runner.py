@@ -19,10 +19,10 @@ class Runner(Protocol):
     """Runs a frozen prefix."""
 
     engine: str
-    """`torch` or `onnx`"""
+    """`torch` or `onnx`."""
     device: torch.device
     precision: str
-    """`fp32`, `bf16` or `fp16`"""
+    """`fp32`, `bf16` or `fp16`."""
 
     def features(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """Compute features float32 [B, ...], on the device, of pixels uint8 [B, H, W, C]."""

@@ -24,9 +24,9 @@ class LoadedBackbone:
     preprocessing: Preprocessing
     device: torch.device
     precision: str
-    """Of frozen prefixes: `fp32`, `bf16` or `fp16`."""
+    """Precision of frozen prefixes: `fp32`, `bf16` or `fp16`."""
     engine: str
-    """What runs frozen prefixes: `torch` or `onnx`."""
+    """Engine that runs frozen prefixes: `torch` or `onnx`."""
     engine_asked: str
     """The user's `--engine`. Only with `auto` may torch replace ONNX Runtime."""
     cache: FeatureCache

@@ -17,10 +17,10 @@ from tlcli.storage.stored import UNKNOWN, stamp
 from tlcli.storage.urls import absolute
 
 RACY_NANOSECONDS = 2_000_000_000
-"""A file modified this shortly before it was read may change again without a new modification time: not remembered."""
+"""A file modified this shortly before it was read is not remembered: it may change again within the same timestamp."""
 
 MOST_PARTS = 32
-"""More part files than this are merged into one."""
+"""If there are more part files than this, they are merged into one."""
 
 
 DigestsByPath = dict[bytes, tuple[int, int, bytes]]

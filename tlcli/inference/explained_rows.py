@@ -22,7 +22,7 @@ class ExplainedRow(NamedTuple):
     """A row to explain."""
 
     row: int
-    """Its number, from 1."""
+    """Number of the row, from 1."""
     path: str
     label: str
     confidence: float

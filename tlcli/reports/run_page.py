@@ -33,7 +33,7 @@ class ReportImage:
     predicted: int
     """Index of the predicted class."""
     path: str
-    """Relative to the root of the data, or absolute."""
+    """Path relative to the root of the data, or absolute."""
     top: list[tuple[int, float]]
     """The top classes with their probabilities, in descending order."""
 
@@ -56,7 +56,7 @@ class EvaluatedSplit:
     name: str
     title: str
     metrics: dict[str, Any]
-    """As from `Metrics.result`, with the metrics before temperature scaling under `uncalibrated`."""
+    """The metrics from `Metrics.result`, with the metrics before temperature scaling under `uncalibrated`."""
 
 
 def run_page(

@@ -14,7 +14,7 @@ from tlcli.settings.options import AUGMENTATION, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
 
 UNUSED_FIELDS = ("device", "precision", "engine", "batch_size")
-"""Fields of the compute settings: no network runs."""
+"""Fields of the compute settings that have no effect, because no network runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

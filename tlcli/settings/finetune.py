@@ -55,7 +55,7 @@ class FinetuneSettings:
         default_factory=TrainingSettings, metadata=OptionGroup(settings=TrainingSettings)
     )
     augmentation: Augmentation | None = field(default=None, metadata=AUGMENTATION_OPTIONS)
-    """Augmentation of the training images; None takes that of `default_augmentation`."""
+    """Augmentation of the training images; None uses `default_augmentation`."""
     network: NetworkSettings = field(default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings))
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
     cache: CacheSettings = field(default_factory=CacheSettings, metadata=OptionGroup(settings=CacheSettings))

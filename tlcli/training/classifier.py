@@ -21,7 +21,7 @@ class Calibration:
     """What turns logits into probabilities."""
 
     temperature: float
-    """Divides the logits."""
+    """Divisor of the logits."""
     log_prior: npt.NDArray[np.float64] | None
     """[k], added to the logits if classes were balanced; else None."""
 

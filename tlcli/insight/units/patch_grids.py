@@ -41,7 +41,7 @@ class PatchGrids:
     stage: str | None
     """As in `ActivationTap`."""
     selectivity: float
-    """In standard deviations; NaN for a dead unit, whose grids are empty."""
+    """Selectivity in standard deviations; NaN for a dead unit, whose grids are empty."""
     ranks: frozenset[int]
     """Ranks of the tiles that are filled, from 1."""
     patches: Image.Image

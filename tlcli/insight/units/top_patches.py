@@ -63,7 +63,7 @@ class UnitPatches:
     number: int
     """Index of the unit in its layer, from 0."""
     selectivity: float
-    """In standard deviations; NaN for a dead unit."""
+    """Selectivity in standard deviations; NaN for a dead unit."""
     mean: float
     """Mean activation over all images."""
     patches: tuple[Patch, ...]

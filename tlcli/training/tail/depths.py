@@ -15,7 +15,7 @@ from tlcli.errors import UsageError
 from tlcli.features.backbone import LoadedBackbone
 
 SHARES = (0.1, 0.25, 0.5)
-"""A cut is tried where the tail's share of the multiply-adds first reaches one of these; the last one is the whole."""
+"""A cut is tried where the tail's share of the multiply-adds first reaches one of these; the last one trains everything."""
 AUGMENTED_FROM = 0.5
 """Tails with at least this share of the multiply-adds train on augmented images. Shorter ones learn as much from
 cached plain features (see benchmarks/README.md), in a fraction of the time."""
@@ -82,7 +82,7 @@ class Gain:
     """How much lower the losses of one tail are than another's, on the same images."""
 
     mean: float
-    """In nats per image; positive is better."""
+    """Mean reduction of the loss in nats per image; positive is better."""
     error: float
     """Standard error of the paired difference."""
 

@@ -23,7 +23,7 @@ from tlcli.training.tail.validation import ValidationResult, predict_logits
 from tlcli.training.usable_images import UsableImages
 
 WAITED = 0.2
-"""Share of the time spent waiting for images above which a warning helps."""
+"""Share of the time spent waiting for images above which a warning is shown."""
 
 Saved = tuple[TrainingState, dict[str, torch.Tensor]]
 """State and tensors of a checkpoint."""
@@ -53,7 +53,7 @@ class FittedTail:
     """The tail's share of the network's multiply-adds."""
     feature_seconds: float
     seconds: float
-    """Of training, validation included."""
+    """Duration of training, including validation."""
 
 
 def fit_tail(

@@ -14,12 +14,12 @@ EPOCHS = 8
 MIN_STEPS = 300
 """Minimum number of steps with the default number of epochs: weights need steps, however few the images are."""
 MAX_STRETCH = 5.0
-"""At most this many times the default epochs are added to reach `MIN_STEPS`."""
+"""Largest factor by which the default number of epochs is multiplied to reach `MIN_STEPS`."""
 EPOCHS_FROM_SCRATCH = 40
 BUDGET = 6
 """Default budget of `--freeze auto`, in epochs of the whole network."""
 EPOCHS_EACH = 4
-"""At most, for each depth of `--freeze auto`. More epochs overfit short tails, and shallower cuts start from these."""
+"""Maximum for each depth of `--freeze auto`. More epochs overfit short tails, and shallower cuts start from these."""
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
 LEARNING_RATE_FROM_SCRATCH = 2e-3
@@ -49,7 +49,7 @@ class TailOptions:
     precision: str
     """`auto`, `fp32`, `bf16` or `fp16`."""
     augmentation: Augmentation | None
-    """None takes `default_augmentation`, but none for short tails of `--freeze auto`."""
+    """None uses `default_augmentation`, except for short tails of `--freeze auto`, which get none."""
     default_augmentation: Augmentation
     views: int | None
     """Augmented views of each image to cache; None streams a new view in every epoch."""
@@ -65,7 +65,7 @@ class Recipe:
     epochs: int
     batch_size: int
     learning_rate: float
-    """The head's, at its peak."""
+    """Peak learning rate of the head."""
     weight_decay: float
     layer_decay: float
     """Ratio of the learning rates of a layer and the one after it."""

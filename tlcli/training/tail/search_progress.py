@@ -19,7 +19,7 @@ class SearchProgress:
     depth: int = 0
     """Index of the current candidate."""
     spent: float = 0.0
-    """Epochs of the whole network."""
+    """Budget used so far, in epochs of the whole network."""
     tried: list[dict[str, Any]] = field(default_factory=list)
     """One row for each finished depth: freeze, layer, name, best_epoch, parameters, share, epochs, accuracy, error,
     loss, gain, gain_error, seconds, augmentation, views."""
@@ -30,7 +30,7 @@ class SearchProgress:
     losses: list[float] = field(default_factory=list)
     """[M], on the validation images, of the last depth with a significant gain."""
     without_gain: int = 0
-    """Depths in a row without one."""
+    """Depths in a row without a significant gain."""
 
     def add(self, row: dict[str, Any], result: ValidationResult) -> bool:
         """Add a depth to the table.
