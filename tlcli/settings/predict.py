@@ -36,7 +36,7 @@ class PredictSettings:
             help="File for the rows; - is standard output.",
             metavar="FILE.csv|.jsonl|.parquet|-",
             panel=OUTPUT,
-            unset="CSV on standard output; with --json, rows in the JSON object",
+            unset="CSV on standard output; with --json, in the JSON object",
         ),
     )
     top: int = field(
@@ -57,7 +57,7 @@ class PredictSettings:
     explain: Location | None = field(
         default=None,
         metadata=Option(
-            help="Also write images to DIR, showing which regions support the predicted class (Grad-CAM).",
+            help="Also write images to this folder, showing which regions support the predicted class (Grad-CAM).",
             metavar="DIR",
             panel=WHY_PANEL,
             parse=parse_location,

@@ -15,7 +15,7 @@ from tlcli.errors import UsageError
 from tlcli.features.backbone import LoadedBackbone
 
 SHARES = (0.1, 0.25, 0.5)
-"""A cut is tried where the tail's share of the multiply-adds first reaches one of these; the last trains everything."""
+"""A cut is tried where the tail first has one of these shares of the multiply-adds; the last try trains everything."""
 AUGMENTED_FROM = 0.5
 """Tails with at least this share of the multiply-adds train on augmented images. Shorter ones learn as much from
 cached plain features (see benchmarks/README.md), in a fraction of the time."""
