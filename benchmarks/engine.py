@@ -1,4 +1,4 @@
-"""Measure which engine runs the frozen part fastest, and from how many images on exporting it pays off.
+"""Measure which engine runs the frozen layers fastest, and from how many images on exporting them pays off.
 
 usage: python benchmarks/engine.py [BACKBONE] [FREEZE]      (default: tf_efficientnet_lite0 and all)
 Random pixels, no decoding: the network alone, with the batch size and threads of cache-features. Medians of five.

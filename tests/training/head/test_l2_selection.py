@@ -173,7 +173,7 @@ def test_the_sweep_ends_when_weaker_is_no_better(monkeypatch):
 
 
 def test_balanced_labels_keep_confidence_true_to_the_frequencies():
-    """Overlapping classes 9:1: balancing says the rare one more often, and the probabilities still add up."""
+    """Overlapping classes 9:1: balancing predicts the rare one more often, and the probabilities still add up."""
     generator = torch.Generator().manual_seed(0)
 
     def sample(count):

@@ -245,7 +245,7 @@ def test_the_global_generator_is_left_as_it_was():
 
 
 def test_balancing_makes_the_rare_class_likelier():
-    """19 images of one class and 3 of another, which can't be told apart well."""
+    """19 images of one class and 3 of another, which are hard to distinguish."""
     labels = torch.tensor([0] * 19 + [1] * 3)
     inputs = 0.5 * labels.view(-1, 1, 1, 1) + torch.randn(22, 3, 6, 6, generator=torch.Generator().manual_seed(4))
 
