@@ -50,7 +50,7 @@ def test_smaller_batches_give_the_same_features_and_one_warning(error):
 
 
 def test_too_little_memory_for_one_image_is_an_error_with_a_remedy():
-    with pytest.raises(MachineError, match=r"no memory for 1 images at a time. Use a smaller --size"):
+    with pytest.raises(MachineError, match=r"not have enough memory for a batch of 1. Use a smaller --size"):
         BatchSplitter(CPU, lambda _: None).run(lambda part: Tight(nn.Identity(), 0)(torch.zeros(8)[part]), 8)
 
 

@@ -52,7 +52,7 @@ class BatchSplitter:
                 size = max(part.stop - part.start for part in parts)
                 if size < 2 * self._min_size:
                     raise MachineError(
-                        f"{self._device} does not have enough memory for {size} images. Use a smaller --size or "
+                        f"{self._device} does not have enough memory for a batch of {size}. Use a smaller --size or "
                         "network, freeze more layers, or use another --device."
                     ) from error
             self._max_size = size // 2
