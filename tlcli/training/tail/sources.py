@@ -103,6 +103,7 @@ class StreamedSource:
     ) -> None:
         self.waited = 0.0
         self._extractor = extractor
+        self._runner = extractor.runner  # opened here: in inference mode, it would turn weights into inference tensors
         self._loader = loader
         self._paths, self._digests = images.paths(rows), images.digests(rows)
         self._lost = images.lost
@@ -134,7 +135,7 @@ class StreamedSource:
     def _features(self, images: Sequence[DecodedImage]) -> Tensor:
         shape = self._extractor.network.preprocessing.shape
         pixels = stack_images([image.pixels or b"" for image in images], shape)
-        runner = self._extractor.runner
+        runner = self._runner
         if self._extractor.cut.layer == 0:
             return runner.features(pixels).clone()  # no longer an inference tensor, so gradients can pass
         if runner.device.type != "cpu":
