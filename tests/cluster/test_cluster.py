@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tlcli.cluster.connection import ray_cluster
-from tlcli.cluster.parts import INDEX, part_path
+from tlcli.cluster.part_folder import INDEX, part_path
+from tlcli.cluster.ray_cluster import ray_cluster
 from tlcli.cluster.streaming import _portable, stream
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.predict import predict
@@ -44,7 +44,7 @@ def cluster():
         pytest.skip("needs ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setattr("tlcli.cluster.connection.cores", lambda: 2)
+        patch.setattr("tlcli.cluster.ray_cluster.cores", lambda: 2)
         with ray_cluster(ClusterSettings(cores=1), "cpu", Silent()) as found:
             assert (found.workers, found.cores, found.gpus) == (2, 1, 0)
             yield found

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tlcli.cluster.connection import Cluster, ray_cluster
+from tlcli.cluster.ray_cluster import Cluster, ray_cluster
 from tlcli.cluster.streaming import stream
 from tlcli.engines.choice import pick_batch_size
 from tlcli.engines.runner import map_padded

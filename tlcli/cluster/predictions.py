@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tlcli.cluster.connection import ray_cluster
-from tlcli.cluster.parts import MAX_PARTS, open_part_folder, part_path, read_part
+from tlcli.cluster.part_folder import MAX_PARTS, open_part_folder, part_path, read_part
+from tlcli.cluster.ray_cluster import ray_cluster
 from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.inference.predictor import Predictor

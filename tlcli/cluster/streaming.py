@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from tlcli import __version__
-from tlcli.cluster.connection import Cluster, first_line
+from tlcli.cluster.ray_cluster import Cluster, first_line
 from tlcli.errors import MachineError, TlcliError
 from tlcli.interrupts import run_in_thread
 from tlcli.processes import limit_cores

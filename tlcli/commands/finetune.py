@@ -32,7 +32,7 @@ from tlcli.runs.directory import (
     recover_run,
     unfinished_run,
 )
-from tlcli.runs.output import OutputIntent, after_restart, finished_info, not_finite, open_run
+from tlcli.runs.existing_output import OutputIntent, after_restart, finished_info, not_finite, open_run
 from tlcli.runs.provenance import settings_to_json
 from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tlcli.cluster.parts import check_part_folder
+from tlcli.cluster.part_folder import check_part_folder
 from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, UsageError
 from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain_folder
