@@ -18,12 +18,28 @@ from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.row_files import write_parquet
-from tlcli.inference.rows import RowCounts, predict_rows
+from tlcli.inference.rows import RowCounts, RowOptions, predict_rows
 from tlcli.progress import Reporter
 from tlcli.runs.run import load_run
-from tlcli.settings import ClusterSettings, PredictSettings
+from tlcli.settings import ClusterSettings, ComputeSettings
 from tlcli.storage.files import VISIBILITY_TIMEOUT
 from tlcli.storage.publish import atomic_write, remove_leftovers
+from tlcli.storage.urls import Location
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsSpec:
+    """What the parts contain, and how workers write them."""
+
+    out: Path
+    """The folder of the parts."""
+    run: Location
+    sha256: str
+    """SHA-256 of the run."""
+    names: Sequence[str]
+    """Names of the columns."""
+    options: RowOptions
+    compute: ComputeSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,57 +54,55 @@ class PredictWorker:
     """Writes parts, keeping the run and the decoder processes between them.
 
     Args:
-        settings: The run, the columns, and the output folder.
-        run: SHA-256 of the run.
-        names: Names of the columns.
+        spec: The run, the columns, and the output folder.
+        device: The device to predict on.
 
     Raises:
         ArtifactError: the worker's machine has another run at this path.
     """
 
-    def __init__(self, settings: PredictSettings, run: str, names: Sequence[str]) -> None:
-        self._settings = settings
-        self._names = names
-        found = load_run(settings.run)
-        if found.info["sha256"] != run:
+    def __init__(self, spec: PartsSpec, device: str) -> None:
+        self._spec = spec
+        run = load_run(spec.run)
+        if run.info["sha256"] != spec.sha256:
             raise ArtifactError(
-                f"{settings.run} is a different run on {platform.node()}. All machines must share the run.",
-                path=settings.run,
+                f"{spec.run} is a different run on {platform.node()}. All machines must share the run.",
+                path=spec.run,
             )
-        self._predictor = Predictor(found, settings.compute)
+        self._predictor = Predictor(run, replace(spec.compute, device=device))
         self._loader = self._predictor.open_loader()
 
     def __call__(self, task: PartTask) -> RowCounts:
         """Write a part, and return the counts of its rows."""
         counts, rows = RowCounts(), []
-        for batch in predict_rows(self._predictor, iter(task.paths), self._settings, self._loader):
+        for batch in predict_rows(self._predictor, iter(task.paths), self._spec.options, self._loader):
             for _, row in batch:
                 rows.append(row)
                 counts.count(row)
-        path = part_path(Path(self._settings.out or ""), task.number)
+        path = part_path(self._spec.out, task.number)
         remove_leftovers(path)
         with atomic_write(path) as file:
-            write_parquet(file, self._names, rows)
+            write_parquet(file, self._spec.names, rows)
         return counts
 
 
 def predict_on_cluster(
-    settings: PredictSettings,
+    spec: PartsSpec,
     cluster: ClusterSettings,
     *,
     signature: dict[str, Any],
-    names: Sequence[str],
     paths: Iterable[str],
+    overwrite: bool,
     report: Reporter,
 ) -> tuple[RowCounts, bool]:
-    """Predict the images of all parts that are missing in the folder `settings.out`.
+    """Predict the images of all parts that are missing in the folder `spec.out`.
 
     Args:
-        settings: The run, the columns, and the output folder.
+        spec: The run, the columns, and the output folder.
         cluster: The cluster, and the number of images per part.
         signature: Everything that the rows depend on.
-        names: Names of the columns.
         paths: Paths of the images.
+        overwrite: Whether to replace the parts that exist.
         report: Receives the progress over the inputs.
 
     Returns:
@@ -99,19 +113,18 @@ def predict_on_cluster(
         ArtifactError: the folder was started with another signature.
         MachineError: the cluster cannot be reached or failed, or its machines do not share the folder.
     """
-    out, compute = Path(settings.out or ""), settings.compute
+    out = spec.out
     content = signature | {"part_size": cluster.part_size}
     with contextlib.ExitStack() as stack:
-        enter = functools.partial(ray_cluster, cluster, compute.device, report)
+        enter = functools.partial(ray_cluster, cluster, spec.compute.device, report)
         # Connect before replacing the output: without a cluster, it stays.
-        found = stack.enter_context(enter()) if settings.overwrite else None
-        stack.enter_context(open_part_folder(out, content, replace=settings.overwrite, report=report))
-        counts, tasks = _missing(out, names, paths, cluster.part_size, report)
+        found = stack.enter_context(enter()) if overwrite else None
+        stack.enter_context(open_part_folder(out, content, replace=overwrite, report=report))
+        counts, tasks = _missing(out, spec.names, paths, cluster.part_size, report)
         if not tasks:
             return counts, True
         found = found or stack.enter_context(enter())
-        settings = replace(settings, compute=replace(compute, device=found.device))
-        worker = functools.partial(PredictWorker, settings, signature["run"], names)
+        worker = functools.partial(PredictWorker, spec, found.device)
         total = counts.images + sum(len(task.paths) for task in tasks)
         advance = stack.enter_context(report.task("Predict", total))
         advance(counts.images)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -20,13 +17,12 @@ from tlcli.inference.output import check_output, open_output
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.resume import finished_rows
 from tlcli.inference.row_files import PredictionRow
-from tlcli.inference.rows import RowCounts, predict_rows, row_columns
+from tlcli.inference.rows import RowCounts, RowOptions, predict_rows, row_columns
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import DEFAULT_EXPLAIN_LIMIT, PredictSettings
 from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import Target, published_if
-from tlcli.storage.stored import stamp
 from tlcli.storage.urls import Url, parse_location
 
 if TYPE_CHECKING:
@@ -82,6 +78,7 @@ class _Job:
     inputs: PredictionInputs
     images: int
     """Number of images in `inputs`."""
+    options: RowOptions
     columns: list[str]
     signature: dict[str, Any]
     """Everything that determines the rows."""
@@ -155,7 +152,7 @@ def _prepare(
     elif out is not None:
         check_output(out, run.directory, settings.inputs, overwrite=settings.overwrite, resume=settings.resume)
     inputs = PredictionInputs(settings.inputs, stdin, settings.shard)
-    images, listing = _list_images(inputs, with_stamps=out is not None)
+    images, listing = inputs.count_and_digest(with_stamps=out is not None)
     result = PredictResult(
         out=settings.out,
         skipped={reason: count for reason, count in inputs.skipped.items() if count},
@@ -168,29 +165,18 @@ def _prepare(
         raise DataError(f"no images in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
     if settings.shard is not None:
         report.note(f"Shard     {settings.shard}: {images:,} of {inputs.total:,} images")
+    options = RowOptions(top=settings.top, probabilities=settings.probabilities, min_confidence=settings.min_confidence)
     job = _Job(
         settings=settings,
         run=run,
         inputs=inputs,
         images=images,
-        columns=row_columns(run.classes, top=settings.top, probabilities=settings.probabilities),
+        options=options,
+        columns=row_columns(run.classes, top=options.top, probabilities=options.probabilities),
         signature=_signature(run, settings, listing),
         report=report,
     )
     return job, result
-
-
-def _list_images(inputs: PredictionInputs, *, with_stamps: bool) -> tuple[int, str]:
-    """Return the number of images and a hash of their paths and, if asked, their sizes and modification times."""
-    digest, images = hashlib.sha256(), 0
-    for path in inputs:
-        digest.update(os.fsencode(path) + b"\0")
-        if with_stamps:
-            with contextlib.suppress(OSError, ValueError):  # a missing image gets a failed row
-                size, version = stamp(path)
-                digest.update(f"{size} {version}\0".encode())
-        images += 1
-    return images, digest.hexdigest()
 
 
 def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, Any]:
@@ -207,16 +193,24 @@ def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, A
 
 def _predict_on_cluster(job: _Job, result: PredictResult) -> None:
     """Predict all images on a cluster, which writes the parts to `--out`."""
-    from tlcli.cluster.predictions import predict_on_cluster
+    from tlcli.cluster.predictions import PartsSpec, predict_on_cluster
 
     settings = job.settings
     assert settings.cluster is not None
+    spec = PartsSpec(
+        out=Path(settings.out or ""),
+        run=settings.run,
+        sha256=job.run.info["sha256"],
+        names=job.columns,
+        options=job.options,
+        compute=settings.compute,
+    )
     counts, result.was_finished = predict_on_cluster(
-        settings,
+        spec,
         settings.cluster,
         signature=job.signature,
-        names=job.columns,
         paths=job.inputs,
+        overwrite=settings.overwrite,
         report=job.report,
     )
     if result.was_finished:
@@ -228,7 +222,10 @@ def _reuse_finished(job: _Job, out: Path, explain: Path | None, result: PredictR
     """Count the rows of a finished output instead of predicting them again, and explain them if asked."""
     explainer, explained = _open_explainer(job, out, explain)
     result.was_finished = True
-    for path, row in finished_rows(out, job.columns, job.inputs, job.settings, job.run):
+    rows = finished_rows(
+        out, job.columns, job.inputs, min_confidence=job.options.min_confidence, run=job.run, location=job.settings.run
+    )
+    for path, row in rows:
         _count(path, row, result, explained)
     job.report.note(f"{job.settings.out} is already finished.")
     if explainer is not None and explain is not None:
@@ -250,7 +247,7 @@ def _predict_here(job: _Job, out: Path | None, explain: Path | None, result: Pre
         for row in done:
             _count(next(paths), row, result, explained)
         advance(result.images)
-        for batch in predict_rows(predictor, paths, job.settings):
+        for batch in predict_rows(predictor, paths, job.options):
             for prediction, row in batch:
                 _count(prediction.path, row, result, explained)
             write([row for _, row in batch])

@@ -7,6 +7,8 @@ row.
 from __future__ import annotations
 
 import codecs
+import contextlib
+import hashlib
 import io
 import os
 import weakref
@@ -23,7 +25,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.settings.machines import Shard
 from tlcli.storage.files import from_portable_name, portable_name
 from tlcli.storage.remote import content_of, listing
-from tlcli.storage.stored import UNKNOWN, StoredPath
+from tlcli.storage.stored import UNKNOWN, StoredPath, stamp
 from tlcli.storage.urls import Url, is_url
 
 
@@ -62,6 +64,18 @@ class PredictionInputs:
                     self._spool, _ = write_spool(islice(read_spool(everything), chosen.start, chosen.stop))
             weakref.finalize(self, self._spool.close)
         return read_spool(self._spool)
+
+    def count_and_digest(self, *, with_stamps: bool) -> tuple[int, str]:
+        """Return the number of images and a SHA-256 of their paths and, `with_stamps`, sizes and modification times."""
+        digest, images = hashlib.sha256(), 0
+        for path in self:
+            digest.update(os.fsencode(path) + b"\0")
+            if with_stamps:
+                with contextlib.suppress(OSError, ValueError):  # a missing image gets a failed row
+                    size, version = stamp(path)
+                    digest.update(f"{size} {version}\0".encode())
+            images += 1
+        return images, digest.hexdigest()
 
     def _paths(self) -> Iterator[str]:
         stdin_lines: list[str] | None = None

@@ -11,13 +11,19 @@ from tlcli.errors import ArtifactError
 from tlcli.inference.row_files import PredictionRow, read_rows
 from tlcli.inference.rows import row_status
 from tlcli.runs.run import Run
-from tlcli.settings import PredictSettings
 from tlcli.storage.files import portable_name
 from tlcli.storage.stored import UNKNOWN, stamp
+from tlcli.storage.urls import Location
 
 
 def finished_rows(
-    out: Path, names: Sequence[str], inputs: Iterable[str], settings: PredictSettings, run: Run
+    out: Path,
+    names: Sequence[str],
+    inputs: Iterable[str],
+    *,
+    min_confidence: float | None,
+    run: Run,
+    location: Location,
 ) -> Iterator[tuple[str, PredictionRow]]:
     """Check and yield the rows of a finished output, each with the path of its image.
 
@@ -25,8 +31,9 @@ def finished_rows(
         out: The output to resume.
         names: The column names that it should have.
         inputs: Paths of the images that its rows should be about.
-        settings: The settings that it should have been written with.
+        min_confidence: The `--min-confidence` that it should have been written with.
         run: The run that should have predicted it.
+        location: Where the run is, as the user gave it; for messages.
 
     Raises:
         ArtifactError: It was written with other inputs or options, as far as rows and modification times show.
@@ -34,7 +41,7 @@ def finished_rows(
     try:
         written = out.stat().st_mtime_ns
         if datetime.fromisoformat(run.info["created"]).timestamp() * 1e9 > written:
-            raise ValueError(f"{settings.run} was trained later")
+            raise ValueError(f"{location} was trained later")
         for row, path in zip_longest(read_rows(out), inputs):
             if row is None or path is None:
                 raise ValueError("it has a different number of images")
@@ -45,7 +52,7 @@ def finished_rows(
             if _modified(path) > written:
                 raise ValueError(f"{row['path']} was changed later")
             confidence = None if row["status"] == "failed" else float(row["confidence"])
-            if confidence is not None and row["status"] != row_status(confidence, settings):
+            if confidence is not None and row["status"] != row_status(confidence, min_confidence):
                 raise ValueError(f"{row['path']} has status {row['status']}")
             if confidence is not None and row["label"] not in run.classes:
                 raise ValueError(f"its label {row['label']!r} is not a class of the run")

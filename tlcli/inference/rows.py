@@ -10,7 +10,6 @@ from itertools import islice
 from tlcli.images.loader import ImageLoader
 from tlcli.inference.predictor import Prediction, Predictor, ranked
 from tlcli.inference.row_files import PredictionRow
-from tlcli.settings import PredictSettings
 from tlcli.storage.files import portable_name
 
 ROWS_PER_BATCH = 32
@@ -18,6 +17,18 @@ ROWS_PER_BATCH = 32
 
 MOST_FAILURES = 5
 """Failures that `RowCounts` keeps by name; the rows contain all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """Which columns a row has, and when its status is `review`."""
+
+    top: int
+    """Number of classes per image, the most probable ones; at least 1."""
+    probabilities: bool
+    """Whether a row has the probabilities of all classes."""
+    min_confidence: float | None
+    """The status is `review` below this confidence; None is never."""
 
 
 def row_columns(classes: Sequence[str], *, top: int, probabilities: bool) -> list[str]:
@@ -29,38 +40,39 @@ def row_columns(classes: Sequence[str], *, top: int, probabilities: bool) -> lis
 
 
 def predict_rows(
-    predictor: Predictor, paths: Iterator[str], settings: PredictSettings, loader: ImageLoader | None = None
+    predictor: Predictor, paths: Iterator[str], options: RowOptions, loader: ImageLoader | None = None
 ) -> Iterator[list[tuple[Prediction, PredictionRow]]]:
     """Predict images, and yield predictions with their rows in input order, a few at a time.
 
     Args:
         predictor: The run, ready to predict.
         paths: Paths of the images.
-        settings: Which columns a row has, and when its status is `review`.
+        options: What the rows contain.
         loader: See `Predictor.stream`.
     """
     predictions = predictor.stream(paths, loader)
     while batch := list(islice(predictions, ROWS_PER_BATCH)):
-        yield [(prediction, _row(prediction, predictor.run.classes, settings)) for prediction in batch]
+        yield [(prediction, _row(prediction, predictor.run.classes, options)) for prediction in batch]
 
 
-def _row(prediction: Prediction, classes: Sequence[str], settings: PredictSettings) -> PredictionRow:
+def _row(prediction: Prediction, classes: Sequence[str], options: RowOptions) -> PredictionRow:
     """Return the values of one image, in the order of `row_columns`."""
-    ranks = min(settings.top, len(classes))
+    ranks = min(options.top, len(classes))
     shares = prediction.probabilities
     if shares is None:
-        width = 2 * (ranks - 1) + (len(classes) if settings.probabilities else 0)
+        width = 2 * (ranks - 1) + (len(classes) if options.probabilities else 0)
         return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
     assert prediction.label is not None, "an image with probabilities has a label"
     best = [(classes[label], round(float(shares[label]), 6)) for label in ranked(prediction.label, shares)[:ranks]]
-    row: PredictionRow = [portable_name(prediction.path), *best[0], row_status(best[0][1], settings), None]
+    status = row_status(best[0][1], options.min_confidence)
+    row: PredictionRow = [portable_name(prediction.path), *best[0], status, None]
     row += [value for pair in best[1:] for value in pair]
-    return row + [round(float(value), 6) for value in shares] if settings.probabilities else row
+    return row + [round(float(value), 6) for value in shares] if options.probabilities else row
 
 
-def row_status(confidence: float, settings: PredictSettings) -> str:
+def row_status(confidence: float, min_confidence: float | None) -> str:
     """Return `ok`, or `review` if the confidence is below `--min-confidence`."""
-    needs_review = settings.min_confidence is not None and confidence < settings.min_confidence
+    needs_review = min_confidence is not None and confidence < min_confidence
     return "review" if needs_review else "ok"
 
 
