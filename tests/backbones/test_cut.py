@@ -187,6 +187,7 @@ def test_a_cut_equals_the_whole_network_and_trains_only_the_tail(name, size):
     assert list(backbone.model.state_dict()) == keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), parameters(FAMILIES))
 def test_timm_loads_the_state_dict_from_a_local_dir_strictly(name, size, tmp_path):
     backbone = load(name, size)
@@ -265,6 +266,7 @@ def is_deterministic(module, features):
         return all(torch.equal(module(features), first) for _ in range(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "rate"), parameters(DROP_RATES))
 def test_dropout_and_stochastic_depth_are_active_only_in_the_tail_in_train_mode(name, size, rate):
     backbone = load_with_rates(name, size, **{rate: 0.5})

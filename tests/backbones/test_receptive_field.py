@@ -30,6 +30,7 @@ def rows_that_reach_the_middle(backbone, row):
     return int(middle.isnan().flatten(1).any(1).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "rows"),
     [

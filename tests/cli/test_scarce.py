@@ -54,6 +54,7 @@ def assert_works(done):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_64_file_descriptors(photos, trained, tmp_path):
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -102,6 +102,7 @@ class WorkerKiller(Silent):
         yield advance
 
 
+@pytest.mark.slow
 def test_rows_equal_those_of_one_process_although_a_worker_dies(cluster, trained, inbox, capfd):
     del cluster
     whole = predict(PredictSettings(run=trained.run, inputs=(inbox,), out="whole.parquet", min_confidence=0.9))

@@ -41,6 +41,7 @@ def features_of(photos, folder, *, cache, **compute):
     return np.array(pq.read_table(settings.export)["feature"].to_pylist()), result
 
 
+@pytest.mark.slow
 def test_features_agree_and_share_a_cache(photos, tmp_path):
     plain, _ = features_of(photos, tmp_path / "torch", cache=tmp_path / "one", engine="torch")
     onnx, result = features_of(photos, tmp_path / "onnx", cache=tmp_path / "two", engine="onnx")
@@ -92,6 +93,7 @@ def test_auto_chooses_onnx_for_many_images(photos, tmp_path, monkeypatch):
     assert listed.bytes > export.stat().st_size
 
 
+@pytest.mark.slow
 def test_without_frozen_layers_no_prefix_is_exported(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "MIN_IMAGES_FOR_ONNX", 10)
     settings = FinetuneSettings(

@@ -58,6 +58,7 @@ def test_warns_about_a_subset_of_the_training_images(photos, trained, tmp_path):
     assert any(text.startswith("12 of these 13 images were trained on") for text in report.messages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group_by", [None, r"(\d)\.jpg"])
 def test_moved_and_renamed_training_data_is_recognized(photos, trained, tmp_path, group_by):
     run = tmp_path / "run"

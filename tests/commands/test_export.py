@@ -138,6 +138,7 @@ def test_reports_the_difference_from_the_run(form, exports):
     assert found["bytes"] > 13_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "refused", "tolerance"),
     [

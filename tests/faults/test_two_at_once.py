@@ -88,6 +88,7 @@ def test_output_locked_by_another_process_is_not_touched(trials, made, images, i
         assert server.run(predict, folder).code == SOME_FAILED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", NO_LOCKS)
 def test_without_locks_commands_work_and_warn_once(trials, empty, made, images, inbox, code):
     finetune = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache", *QUICK, *TAIL]

@@ -85,6 +85,7 @@ def run_together(script, count=2):
     return [out for out, _ in outputs]
 
 
+@pytest.mark.slow
 def test_batchnorm_and_lost_images_leave_all_processes_equal():
     printed, nothing = run_together(PAIR)
     assert nothing == ""

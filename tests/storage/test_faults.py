@@ -36,6 +36,7 @@ def short_pauses(monkeypatch):
     monkeypatch.setattr(connection, "PAUSE", 0.01)
 
 
+@pytest.mark.slow
 def test_transient_faults_change_nothing_and_permanent_ones_cost_a_row(trained, remote_photos, photos, faults, capfd):
     _, expected = predicted(trained, str(photos / "disc"), capfd)
     faults.latency = 0.02

@@ -124,6 +124,7 @@ def test_failed_upload_can_be_resumed(trained, remote_photos, s3, faults, capfd)
     assert "nothing to resume" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_augmented_dataset_and_features_at_urls(trained, remote_photos, s3, capfd):
     again = ["augment", remote_photos, "--out", "s3://bucket/more"]
     assert run([*again, "--preview", "s3://bucket/look.png", "--json"]) == 0
@@ -139,6 +140,7 @@ def test_augmented_dataset_and_features_at_urls(trained, remote_photos, s3, capf
     assert not staged_files()
 
 
+@pytest.mark.slow
 def test_finished_output_is_fetched_but_never_uploaded(remote_photos, s3, capfd, faults, photos, tmp_path):
     there = tmp_path / "there"
     shutil.copytree(photos, there)

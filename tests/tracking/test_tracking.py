@@ -116,6 +116,7 @@ def points_of(run):
     return curves
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_over_the_network_and_standard_output_has_only_results(head):
     folder, done = head
     assert "NETWORK" not in done.stderr

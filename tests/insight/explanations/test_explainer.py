@@ -90,6 +90,7 @@ def test_images_that_changed_since_their_row_are_left_out(trained, inbox, tmp_pa
     assert len(lines_of(tmp_path / "why")) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_rotated_images_are_shown_and_indexed_upright(trained, tmp_path, orientation):
     """The upright image is three times as tall as wide, with a black rectangle at its left edge."""

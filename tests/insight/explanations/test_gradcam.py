@@ -122,6 +122,7 @@ def test_a_mirrored_image_has_a_mirrored_map(trained, photos):
     assert np.mean(agreements) > np.corrcoef(plain.ravel(), mirrored.ravel())[0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer", "shape"),
     [

@@ -166,6 +166,7 @@ def test_only_the_head_was_trained(trained, photos):
     assert "as before fine-tuning" in network.remark
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_the_same_result(lenet, photos, tmp_path, monkeypatch):
     """For a few hundred images or more, the first pass uses ONNX Runtime."""
     _, expected = inspect_lines(lenet, photos, tmp_path / "torch", layers=("1", "2"), units=2)

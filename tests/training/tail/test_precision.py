@@ -49,6 +49,7 @@ def test_a_failing_pass_leaves_autocast_as_it_was():
     assert not torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.slow
 def test_the_requested_precision_is_used():
     assert training_precision("fp32", CPU) == "fp32"
     assert training_precision("bf16", CPU) == "bf16"

@@ -124,6 +124,7 @@ def test_the_budget_is_kept(searched):
     assert spent <= settings.training.epochs * 1.05
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_ends_like_an_uninterrupted_one(searched, tmp_path, monkeypatch):
     """Stopped again and again, within a depth and between depths."""
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
