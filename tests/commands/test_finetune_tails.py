@@ -225,6 +225,15 @@ def test_equal_seeds_give_equal_weights(photos, cache, tmp_path):
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_streamed_features_of_random_weights_can_be_trained_on(photos, tmp_path):
+    """Without a cache, the prefix runs in inference mode, but its weights must not become inference tensors."""
+    network = {"backbone": "lenet5", "weights": "none"}
+    info = finetune(settings_for(photos, tmp_path / "run", None, "2", network=network))
+    assert info["freeze"]["layer"] == 2
+    assert info["training"]["stopped"] is None
+    assert len(lines_of(tmp_path / "run")) == 1
+
+
 def test_balance_with_trainable_layers(photos, cache, tmp_path):
     network = {"backbone": "lenet5", "weights": "none"}
     info = finetune(settings_for(photos, tmp_path / "run", cache, "2", network=network, balance=True))

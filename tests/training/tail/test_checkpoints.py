@@ -152,12 +152,23 @@ def test_changed_settings_are_refused_by_name_with_both_values(open_checkpoints,
         open_checkpoints(seed=7, epochs=4)
     assert raised.value.exit_code == 4
     assert raised.value.path == str(tmp_path / "run")
+    with pytest.raises(ArtifactError, match="images was None and is 'a hash'; seed was 0 and is 7"):
+        open_checkpoints(pictures="a hash", seed=7)
     with pytest.raises(ArtifactError, match="balance was None and is True"):
         open_checkpoints(balance=True)
     with pytest.raises(ArtifactError, match=r"augmentation was \{.*'mirror': True.*\} and is None"):
         open_checkpoints(augmentation=None)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "checkpoint").iterdir()} == before
     check(open_checkpoints().latest(), 1)
+
+
+def test_checkpoints_of_another_format_are_refused(open_checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr("tlcli.training.tail.checkpoints.FORMAT", 1)
+    write(open_checkpoints(), 1)
+    monkeypatch.undo()
+    with pytest.raises(ArtifactError, match="format"):
+        open_checkpoints()
+    assert files(tmp_path)
 
 
 def test_a_damaged_origin_is_an_error_that_names_it(open_checkpoints, tmp_path):

@@ -89,10 +89,14 @@ def make_trainer(
         torch.manual_seed(init)
         network = network or Network()
     inputs, labels = images(train, 1)
-    judged, judged_labels = images(VALIDATION, 2)
+    validation_inputs, validation_labels = images(VALIDATION, 2)
     source = Fake(inputs, spoil)
-    given = {"train": source, "labels": labels, "validation": Fake(judged), "validation_labels": judged_labels.numpy()}
-    given |= changes
+    given = {
+        "train": source,
+        "labels": labels,
+        "validation": Fake(validation_inputs),
+        "validation_labels": validation_labels.numpy(),
+    } | changes
     data = TrainingData(**given, log_prior=log_prior)
     trainer = TailTrainer(network, network, data, recipe=recipe, device=torch.device("cpu"), **options or {})
     return trainer, network
@@ -165,7 +169,7 @@ def test_every_epoch_learns_from_every_image():
 
 
 def test_it_learns():
-    trainer, _ = make_trainer(recipe=with_recipe(epochs=12), network=Network(dropout=0.0))
+    trainer, _ = make_trainer(recipe=with_recipe(epochs=12), network=seeded_network(0.0))
     before = trainer.evaluate()
     after, _ = fit(trainer)
     assert after.loss < before.loss
@@ -201,17 +205,17 @@ def test_batches_are_split_with_the_same_result_if_memory_runs_out():
         if len(inputs[0]) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    recipe, told = with_recipe(batch_size=7), []
+    recipe, warnings = with_recipe(batch_size=7), []
     roomy, whole = make_trainer(network=plain(), recipe=recipe)
     expected, _ = fit(roomy)
-    cramped, parts = make_trainer(network=plain(), recipe=recipe, options={"warn": told.append})
+    cramped, parts = make_trainer(network=plain(), recipe=recipe, options={"warn": warnings.append})
     parts.register_forward_pre_hook(tight)
     found, stopped = fit(cramped)
     assert stopped is None
     assert found.loss == pytest.approx(expected.loss, rel=1e-4)
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], tensor, atol=1e-5, rtol=1e-4)
-    assert told == ["cpu ran out of memory; continuing with 3 images at a time."]
+    assert warnings == ["cpu ran out of memory; continuing with 3 images at a time."]
 
 
 def test_gradients_are_clipped():
@@ -529,11 +533,11 @@ def test_a_batch_of_which_nothing_or_one_is_left_is_no_step(tmp_path):
 def test_all_validation_images_must_be_readable():
     from tlcli.errors import DataError
 
-    judged, _ = images(VALIDATION, 2)
+    validation_inputs, _ = images(VALIDATION, 2)
     for lost, said in (
         ({3}, f"1 of {VALIDATION} validation images changed or vanished"),
         (set(range(VALIDATION)), f"all {VALIDATION} images to evaluate on changed or vanished"),
     ):
-        trainer, _ = make_trainer(validation=Losing(judged, lost))
+        trainer, _ = make_trainer(validation=Losing(validation_inputs, lost))
         with pytest.raises(DataError, match=said):
             fit(trainer)

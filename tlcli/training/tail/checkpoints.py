@@ -24,7 +24,7 @@ from tlcli.progress import Reporter
 from tlcli.storage.files import read_sealed, sealed, write_json
 from tlcli.storage.publish import atomic_write, remove_temporary_files
 
-FORMAT = 1
+FORMAT = 2
 """Version of the contents."""
 ORIGIN = "origin.json"
 EVERY = 30.0
@@ -127,7 +127,7 @@ def _read_origin(directory: Path) -> dict[str, Any]:
 
 def _compare(was: dict[str, Any], asked: dict[str, Any], run: Path) -> None:
     changed = [
-        f"{name} was {was.get(name)!r} and is {asked.get(name)!r}"
+        f"{'images' if name == IMAGES else name} was {was.get(name)!r} and is {asked.get(name)!r}"
         for name in sorted(was.keys() | asked.keys())
         if was.get(name) != asked.get(name)
     ]
