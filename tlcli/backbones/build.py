@@ -96,7 +96,7 @@ def build_backbone(
         config: The network's `pretrained_cfg`, in timm's form.
         classes: Number of outputs; None for the number in `config`.
         size: Side of the input in pixels; None for the size in `config`.
-        arguments: More arguments of timm.create_model.
+        arguments: More arguments of `timm.create_model`; None for no others.
 
     Raises:
         UsageError: The network does not support this size; the message lists supported sizes.

@@ -48,7 +48,7 @@ def confusion_table(terminal: Terminal, confusion: Sequence[Sequence[int]], clas
     Args:
         terminal: Its width determines how many classes are shown.
         confusion: Counts [k][k]; rows are true classes.
-        classes: Names [k].
+        classes: Names of the k classes.
     """
     width, plain = terminal.console.width, terminal.console.options.ascii_only
     most = min(MAX_NAME_WIDTH, width // 4)

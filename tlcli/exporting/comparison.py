@@ -77,7 +77,7 @@ def compare_with_run(
     Args:
         predictor: Predicts with the run's own network.
         exported: Predicts with the exported network.
-        images: The images.
+        images: Pixels, resized to the input of the networks, that both process.
         advance: Called with the number of images of each batch.
 
     Raises:

@@ -63,7 +63,7 @@ def load_comparison_images(run: Run, data: Location, *, compare: int, calibrate:
 
     Args:
         run: The run that was exported.
-        data: DATA.
+        data: Location of the dataset to choose from.
         compare: Number of images to compare on; fewer if DATA has fewer.
         calibrate: Number of images to calibrate with; fewer if DATA has fewer.
         workers: Number of worker processes.

@@ -25,8 +25,8 @@ def quantize_int8(model: ModelProto, network_input: NetworkInput, calibration: P
     The first convolution stays in fp32.
 
     Args:
-        model: In fp32.
-        network_input: The model's input.
+        model: The network in fp32, as ONNX.
+        network_input: What the model takes: pixels or normalized images.
         calibration: uint8 [M, H, W, C], images for measuring the ranges of activations.
 
     Raises:

@@ -84,7 +84,7 @@ def extract(
     If interrupted at any moment, what was flushed to disk stays and is reused next time.
 
     Args:
-        missing: What to compute.
+        missing: The features to compute, their store, and the extraction to complete.
         open_prefix: Called while the first images are being decoded, since an export may take seconds.
         loader: Decodes the images.
         image_shape: H, W, C of decoded pixels.

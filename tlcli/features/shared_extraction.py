@@ -43,7 +43,7 @@ def extract_together(missing: MissingFeatures, work: Work) -> None:
 
     Args:
         missing: What this process finds missing. Each process has a store of its own.
-        work: How features are computed.
+        work: How one process prepares, announces, and computes missing features.
 
     Raises:
         MachineError: features that other processes computed do not appear in this process's cache.

@@ -118,7 +118,7 @@ def request(url: Url, method: str, limit: float, *before: object, **options: obj
         method: Name of the method, such as `info`.
         limit: Timeout in seconds; only asynchronous file systems support it.
         before: Arguments before the path.
-        options: Keyword arguments.
+        options: Keyword arguments of the method.
     """
     system = connect(url)
     path = system._strip_protocol(str(url))

@@ -58,7 +58,7 @@ def check_new_file(option: str, path: Path, *, replace: bool, inputs: Iterable[s
     Args:
         option: The option that names it, for messages.
         path: The file to be written.
-        replace: Whether it may exist.
+        replace: Whether an existing file may be replaced.
         inputs: Files that the command reads, which are never replaced.
 
     Raises:

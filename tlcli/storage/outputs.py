@@ -60,7 +60,7 @@ def published(
 
     Args:
         out: The output, as given by the user.
-        target: What it is.
+        target: Kind of output: how to recognize it at a URL, and which file of it completes it.
         report: Receives progress and notes.
         overwrite: Replace what exists at the URL. (For a local path, the command checks that itself.)
         resume: Continue with what an earlier command kept; None if the command does not support it.

@@ -74,10 +74,10 @@ def evaluate_rows(
     """Compute the metrics and predictions of some images from their logits.
 
     Args:
-        images: All images.
-        rows: N of them.
+        images: The usable images, with their labels and paths.
+        rows: Indices of the N samples to evaluate.
         logits: float32 [N, k], not divided by the temperature.
-        calibration: Temperature and prior.
+        calibration: Temperature and class prior, applied to the logits.
         method: How the images were held out, such as `5-fold`; added to the metrics.
     """
     samples = [images.splits.samples[row] for row in rows]

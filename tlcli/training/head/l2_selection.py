@@ -175,7 +175,7 @@ def _out_of_fold(
         features: float32 [N, D].
         heads: The heads of the folds.
         held_out: bool [M] for each head, its held-out rows.
-        count: M.
+        count: Number M of rows, the first ones, to compute logits of.
     """
     logits = torch.zeros(count, len(heads[0].bias))
     blocks = [(slice(None), features[:count])] if isinstance(features, Tensor) else read_blocks(features)
@@ -222,7 +222,7 @@ def _sweep(
 
     Args:
         tries: Logits [M, k] for each of `L2S`, computed lazily.
-        labels: int [M].
+        labels: int [M], class indices.
         counted: bool [M], the rows that count in the selection.
         log_prior: float [k] if classes were balanced.
         progress: Called as in `select_folds`.

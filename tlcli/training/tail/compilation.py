@@ -29,8 +29,8 @@ class CompiledIfPossible:
 
     Args:
         tail: The tail. The compiled one shares its parameters.
-        compiled: Whether to compile it.
-        warn: Called if compilation fails.
+        compiled: Whether to compile the tail.
+        warn: Called with a message if compilation fails.
     """
 
     def __init__(self, tail: nn.Module, *, compiled: bool, warn: Callable[[str], None]) -> None:

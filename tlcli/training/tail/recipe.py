@@ -98,9 +98,9 @@ def make_recipe(options: TailOptions, *, epochs: int, precision: str, depth: int
     Args:
         options: What the user chose; None in it takes the measured default.
         epochs: Training epochs of this tail. The user's `options.epochs` are a budget with `--freeze auto`.
-        precision: From `training_precision`.
+        precision: `fp32`, `bf16`, or `fp16`, from `training_precision`.
         depth: Number of depths that `--freeze auto` trained before this one.
-        first_epoch: Epochs that they took.
+        first_epoch: Number of epochs that those depths took.
     """
     pretrained = options.pretrained
     learning_rate = options.learning_rate or (LEARNING_RATE if pretrained else LEARNING_RATE_FROM_SCRATCH)

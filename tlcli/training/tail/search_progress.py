@@ -37,7 +37,7 @@ class SearchProgress:
 
         Args:
             row: What was trained, without validation figures.
-            result: On the validation images.
+            result: Logits, losses, and accuracy on the validation images.
 
         Returns:
             Whether it has the lowest validation loss so far.

@@ -76,7 +76,7 @@ def open_checkpoints(
 
     Args:
         directory: The run's directory; None in all processes but the first.
-        start: What training starts from.
+        start: Network, images, and exact head, if any, that training starts from.
         options: What the user chose; here the precision matters.
         origin: Settings and first weights. A checkpoint of another origin, other versions, images, precision, device
             or number of threads is refused.
