@@ -76,7 +76,7 @@ def detectors(monkeypatch):
         preprocessing=preprocessing,
         device=torch.device("cpu"),
     )
-    monkeypatch.setattr(command, "load_inspected_network", lambda settings, intensity: network)
+    monkeypatch.setattr(command, "load_inspected_network", lambda *_, **__: network)
 
 
 def paint(path: Path, *, dot=None, edge=None, level=100, scale=1, **options):

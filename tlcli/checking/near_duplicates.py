@@ -26,7 +26,6 @@ from tlcli.images.loader import ImageLoader
 from tlcli.images.thumbnail_match import THUMBNAIL, crop_patterns, pattern_similarity, whole_pattern
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
-from tlcli.settings import ComputeSettings
 from tlcli.training.head.fit import StoredRows
 
 MIN_COSINE = 0.85
@@ -44,7 +43,7 @@ def near_duplicates(
     extractor: FeatureExtractor,
     paths: Sequence[str],
     digests: Sequence[bytes],
-    compute: ComputeSettings,
+    workers: int,
     report: Reporter,
 ) -> Links:
     """Find images that differ only by re-encoding, resizing, brightness, mirroring or a slight crop.
@@ -53,7 +52,7 @@ def near_duplicates(
         extractor: Its plain store holds the features.
         paths: Paths of N distinct images.
         digests: Digests of their files.
-        compute: Number of decoder processes.
+        workers: Number of decoder processes.
         report: Receives progress and warnings.
     """
     rows = StoredRows(extractor, digests, 0)
@@ -70,7 +69,7 @@ def near_duplicates(
     if not len(pairs):
         return {}
     options = DecodeOptions(preprocessing=replace(THUMBNAIL, intensity=extractor.network.preprocessing.intensity))
-    thumbnails = _thumbnails(np.unique(pairs).tolist(), paths, digests, options, compute, report)
+    thumbnails = _thumbnails(np.unique(pairs).tolist(), paths, digests, options, workers, report)
     partners: dict[int, list[int]] = defaultdict(list)
     for one, other in pairs.tolist():
         if one in thumbnails and other in thumbnails:
@@ -91,13 +90,13 @@ def _thumbnails(
     paths: Sequence[str],
     digests: Sequence[bytes],
     options: DecodeOptions,
-    compute: ComputeSettings,
+    workers: int,
     report: Reporter,
 ) -> dict[int, npt.NDArray[np.uint8]]:
     """Load thumbnails of the given images; warn about and skip those that changed since feature extraction."""
     found: dict[int, npt.NDArray[np.uint8]] = {}
     with (
-        ImageLoader(options, workers=compute.worker_count()) as loader,
+        ImageLoader(options, workers=workers) as loader,
         report.task("Compare", len(numbers)) as advance,
     ):
         for number, image in zip(numbers, loader.load(paths[number] for number in numbers), strict=True):

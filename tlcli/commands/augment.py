@@ -115,7 +115,13 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
     if out is not None:
         describe_dataset(dataset, report)
         check_class_folder_names(dataset.classes)
-        outputs, failures = plan_augmented_dataset(dataset, settings, report)
+        outputs, failures = plan_augmented_dataset(
+            dataset,
+            copies=settings.copies,
+            seed=settings.seed,
+            workers=settings.compute.worker_count(),
+            report=report,
+        )
         signature = _signature(settings) | _images_signature(outputs)
         if (out / MANIFEST).exists():
             _check_signature(out, signature, settings)

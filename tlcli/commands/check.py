@@ -210,7 +210,7 @@ def _copies(
         extractor,
         [paths[index] for index in firsts],
         [digests[index] or b"" for index in firsts],
-        settings.compute,
+        settings.compute.worker_count(),
         report,
     )
     return Copies(files=files, links=links, groups=connected_components(links))

@@ -37,6 +37,7 @@ from tlcli.runs.provenance import settings_to_json
 from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.augmentation import default_augmentation
+from tlcli.settings.command_line import finetune_command
 from tlcli.settings.finetune import check_head_options
 from tlcli.storage.files import check_outside
 from tlcli.storage.outputs import Target, published
@@ -274,7 +275,14 @@ def _write(
         epochs=classifier.lines,
         predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
         splits=splits_by_digest(images.splits, images.extraction.digests),
-        report=run_report(info, classifier, settings, name=name, report=report),
+        report=run_report(
+            info,
+            classifier,
+            name=name,
+            command=finetune_command(settings),
+            workers=settings.compute.worker_count(),
+            report=report,
+        ),
         onnx=classifier.onnx,
     )
     return write_run(directory, content)

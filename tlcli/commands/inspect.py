@@ -10,12 +10,13 @@ from typing import Any
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset, describe_failures
 from tlcli.datasets.intensity_measurement import resolve_intensity
-from tlcli.errors import DataError
+from tlcli.errors import DataError, UsageError
 from tlcli.insight.activation_taps import choose_taps, tap_stages
 from tlcli.insight.units.activation_scan import scan_activations
 from tlcli.insight.units.inspect_report import InspectReport
-from tlcli.insight.units.inspected_network import check_backbone_options, load_inspected_network, network_name
+from tlcli.insight.units.inspected_network import is_run, load_inspected_network, network_name
 from tlcli.insight.units.output_folder import inspect_folder, sheet_name
+from tlcli.insight.units.top_patches import TopPatches
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import InspectSettings
 from tlcli.storage.files import check_outside, portable_name
@@ -102,14 +103,21 @@ def inspect(settings: InspectSettings, report: Reporter | None = None) -> Inspec
 def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectResult:
     started = time.monotonic()
     target = inspect_folder(out)
-    check_backbone_options(settings)
+    _check_backbone_options(settings)
     target.check(replace=settings.overwrite)
     dataset = open_dataset(settings.data)
     describe_dataset(dataset, report)
     samples = [sample for sample in dataset.samples if sample.split in {None, "train"}]
-    workers = settings.compute.worker_count()
+    workers, batch_size = settings.compute.worker_count(), settings.compute.batch_size
     intensity = resolve_intensity(settings.intensity, dataset, fraction=None, seed=0, workers=workers, report=report)
-    network = load_inspected_network(settings, intensity)
+    network = load_inspected_network(
+        settings.network,
+        device=settings.compute.device,
+        weights=settings.weights,
+        size=settings.size,
+        fit=settings.fit,
+        intensity=intensity,
+    )
     taps = tap_stages(
         choose_taps(network.backbone, settings.layers), frozen=network.frozen, compare=network.initial is not None
     )
@@ -118,13 +126,14 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
     if network.remark:
         report.note(network.remark)
     paths = [sample.path for sample in samples]
-    scan = scan_activations(network, taps, paths, settings.compute, report)
+    scan = scan_activations(network, taps, paths, workers=workers, batch_size=batch_size, report=report)
     if len(scan.failures) == len(samples):
         raise DataError(f"none of the {len(samples):,} training images of {dataset.root} can be read.")
-    inspect_report = InspectReport(settings, network, dataset, samples, report)
+    top_patches = TopPatches(network, paths, workers=workers, batch_size=batch_size, report=report)
+    inspect_report = InspectReport(network, dataset, samples, top_patches, units=settings.units, workers=workers)
     with target.publish(replace=settings.overwrite) as folder:
         sections = inspect_report.write(folder, taps, scan)
-    failures = scan.failures | inspect_report.top_patches.failures
+    failures = scan.failures | top_patches.failures
     describe_failures(Dataset(root=dataset.root, samples=tuple(samples), classes=(), skipped={}), failures, report)
     return InspectResult(
         out=out,
@@ -146,3 +155,20 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
         failures={portable_name(paths[number]): reason for number, reason in sorted(failures.items())},
         seconds=time.monotonic() - started,
     )
+
+
+def _check_backbone_options(settings: InspectSettings) -> None:
+    """Refuse options for building a backbone if the network is that of a run.
+
+    Raises:
+        UsageError: the network is that of a run and such an option is given.
+    """
+    given = {
+        "--size": settings.size,
+        "--weights": settings.weights,
+        "--fit": settings.fit,
+        "--intensity": settings.intensity,
+    }
+    for option, value in given.items():
+        if value is not None and is_run(settings.network):
+            raise UsageError(f"{option} has no effect on a run, which records its own. Remove the option.")

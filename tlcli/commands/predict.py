@@ -281,7 +281,14 @@ def _open_explainer(job: _Job, out: Path | None, explain: Path | None) -> tuple[
     )
     from tlcli.insight.explanations.explainer import Explainer
 
-    explainer = Explainer(job.run, job.settings.compute, job.report)
+    compute = job.settings.compute
+    explainer = Explainer(
+        job.run,
+        device=compute.device,
+        workers=compute.worker_count(),
+        batch_size=compute.batch_size,
+        report=job.report,
+    )
     return explainer, ExplainedRows(limit=job.settings.explain_limit or DEFAULT_EXPLAIN_LIMIT)
 
 

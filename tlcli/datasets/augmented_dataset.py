@@ -20,7 +20,6 @@ from tlcli.errors import DataError
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
-from tlcli.settings import AugmentSettings
 
 MAX_NAME_BYTES = 255
 """Length of the longest file name on common file systems, in bytes."""
@@ -87,11 +86,18 @@ class AugmentedImage:
 
 
 def plan_augmented_dataset(
-    dataset: Dataset, settings: AugmentSettings, report: Reporter
+    dataset: Dataset, *, copies: int, seed: int, workers: int, report: Reporter
 ) -> tuple[list[AugmentedImage], dict[int, str]]:
     """Plan the images to write.
 
     Only training images get copies, except those that are byte-identical to a validation or test image.
+
+    Args:
+        dataset: The dataset to augment.
+        copies: Augmented copies of each training image.
+        seed: Seed of the split, if validation images have to be held out.
+        workers: Number of decoder processes.
+        report: Receives progress, notes and warnings.
 
     Returns:
         The images to write, and the reason for each sample that cannot be read, by its index.
@@ -101,20 +107,20 @@ def plan_augmented_dataset(
     """
     paths = [sample.path for sample in dataset.samples]
     with (
-        ImageLoader(DecodeOptions(), workers=settings.compute.worker_count()) as loader,
+        ImageLoader(DecodeOptions(), workers=workers) as loader,
         report.task("Read", len(paths)) as advance,
     ):
         images = [image for image in loader.load(paths) if advance(1) is None]
     describe_duplicates(find_duplicates(dataset.samples, [image.digest for image in images]), report)
     digests = {index: image.digest for index, image in enumerate(images) if image.digest is not None}
-    samples = _split(dataset, digests, settings, report)
+    samples = _split(dataset, digests, seed, report)
     evaluation_digests = {digests[index] for index, sample in samples.items() if sample.split != "train"}
     outputs: dict[str, AugmentedImage] = {}
     for index, sample in samples.items():
         digest = digests[index]
         original = original_path(dataset, sample, digest)
-        copies = settings.copies if sample.split == "train" and digest not in evaluation_digests else 0
-        for view in range(copies + 1):
+        views = copies if sample.split == "train" and digest not in evaluation_digests else 0
+        for view in range(views + 1):
             path = view_path(original, digest, view)
             # The same path means the same image: a table may repeat a row.
             outputs.setdefault(path, AugmentedImage(path=path, index=index, sample=sample, digest=digest, view=view))
@@ -126,16 +132,14 @@ def plan_augmented_dataset(
     return list(outputs.values()), {index: image.error for index, image in enumerate(images) if image.error is not None}
 
 
-def _split(
-    dataset: Dataset, digests: Mapping[int, bytes], settings: AugmentSettings, report: Reporter
-) -> dict[int, Sample]:
+def _split(dataset: Dataset, digests: Mapping[int, bytes], seed: int, report: Reporter) -> dict[int, Sample]:
     """Return the readable samples, each with a split; a part of train is held out if DATA has no validation images.
 
     Without this, splitting the new dataset later would put copies of one image on both sides.
     """
     fraction = None if dataset.has_split("validation") else DEFAULT_VALIDATION_FRACTION
     samples = assign_splits(
-        [dataset.samples[index] for index in digests], list(digests.values()), fraction=fraction, seed=settings.seed
+        [dataset.samples[index] for index in digests], list(digests.values()), fraction=fraction, seed=seed
     )
     trained = {sample.label for sample in samples if sample.split == "train"}
     if missing := [name for label, name in enumerate(dataset.classes) if label not in trained]:

@@ -12,8 +12,6 @@ from tlcli.inference.predictor import ranked
 from tlcli.progress import Reporter
 from tlcli.reports.overview import Overview, cached_overview, draw_overview
 from tlcli.reports.run_page import TOP_CLASSES, EvaluatedSplit, ReportGallery, ReportImage, run_page
-from tlcli.settings import FinetuneSettings
-from tlcli.settings.command_line import finetune_command
 from tlcli.storage.files import portable_name
 from tlcli.storage.urls import absolute
 from tlcli.training.classifier import Classifier, Evaluation
@@ -29,15 +27,16 @@ METHODS = {
 
 
 def run_report(
-    info: dict[str, Any], classifier: Classifier, settings: FinetuneSettings, *, name: str, report: Reporter
+    info: dict[str, Any], classifier: Classifier, *, name: str, command: str, workers: int, report: Reporter
 ) -> str:
     """Render the report of a finished training.
 
     Args:
         info: The content of `run.json`, except checksums.
         classifier: The trained classifier, with its evaluations.
-        settings: The run's settings, shown as a command line.
         name: The run's name, for the title.
+        command: The command line that repeats the run.
+        workers: Number of decoder processes for the thumbnails.
         report: Receives the progress of the thumbnails.
     """
     evaluations = [("Test", classifier.test)] if classifier.test else []
@@ -53,11 +52,11 @@ def run_report(
         ],
         gallery=ReportGallery(
             images=[_report_image(split, evaluations[split][1], row, classifier, root) for split, row in selected],
-            overview=_overview(classifier, [(evaluations[split][1], row) for split, row in selected], settings, report),
+            overview=_overview(classifier, [(evaluations[split][1], row) for split, row in selected], workers, report),
             mapped_vectors="the features before the head" if classifier.training is None else "the logits",
         ),
         lines=classifier.lines,
-        command=finetune_command(settings),
+        command=command,
     )
 
 
@@ -105,7 +104,7 @@ def _report_image(split: int, evaluation: Evaluation, row: int, classifier: Clas
 
 
 def _overview(
-    classifier: Classifier, selected: list[tuple[Evaluation, int]], settings: FinetuneSettings, report: Reporter
+    classifier: Classifier, selected: list[tuple[Evaluation, int]], workers: int, report: Reporter
 ) -> Overview:
     """Return thumbnails and map: from the feature cache if only the head was trained, otherwise drawn anew."""
     images = classifier.images
@@ -127,7 +126,7 @@ def _overview(
             images.paths(positions),
             vectors,
             intensity=intensity,
-            workers=settings.compute.worker_count(),
+            workers=workers,
             report=report,
         )
 

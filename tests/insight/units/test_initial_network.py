@@ -75,7 +75,7 @@ def test_before_equals_the_backbone_and_frozen_layers_are_shown_once(lenet, phot
 
 
 def test_both_networks_share_the_frozen_layers_in_one_pass(photos, lenet):
-    network = load_inspected_network(InspectSettings(network=str(lenet), data=photos, compute=COMPUTE))
+    network = load_inspected_network(str(lenet), device="cpu")
     assert network.initial is not None
     taps = tap_stages(choose_taps(network.backbone, ("1", "2", "4")), frozen=1, compare=True)
     assert [(tap.layer.number, tap.stage) for tap in taps] == [
@@ -104,7 +104,7 @@ def test_weights_that_changed_since_are_not_shown_as_before(photos, tmp_path, re
     run = tune(photos, tmp_path, backbone="lenet5", weights=str(file), freeze="1")
 
     def remark():
-        return load_inspected_network(InspectSettings(network=str(run), data=photos, compute=COMPUTE)).remark
+        return load_inspected_network(str(run), device="cpu").remark
 
     assert remark() == f"Before: weights from {file}."
     torch.save(load_backbone("lenet5", "none", seed=4).model.state_dict(), file)
@@ -134,7 +134,7 @@ def rewritten(run, to, *, layer, package="numpy", changed=()):
 def test_random_weights_are_not_rebuilt_with_another_torch_version(package, shown, lenet, tmp_path):
     """Without frozen layers, only the versions show whether the weights are the same."""
     run = rewritten(lenet, tmp_path / "run", layer=0, package=package)
-    network = load_inspected_network(InspectSettings(network=str(run), data=run, compute=COMPUTE))
+    network = load_inspected_network(str(run), device="cpu")
     assert (network.initial is not None) == shown
     assert ("another version of torch" in network.remark) != shown
 
@@ -152,7 +152,7 @@ def test_training_without_improvement(photos, tmp_path, monkeypatch):
     """The best weights may be the initial ones."""
     monkeypatch.setattr("torch.optim.AdamW.step", lambda *_, **__: None)
     run = tune(photos, tmp_path, epochs=1, backbone="lenet5", weights="none", freeze="1")
-    network = load_inspected_network(InspectSettings(network=str(run), data=photos, compute=COMPUTE))
+    network = load_inspected_network(str(run), device="cpu")
     assert network.initial is None
     assert "Training changed only the head" in network.remark
     assert {
@@ -161,7 +161,7 @@ def test_training_without_improvement(photos, tmp_path, monkeypatch):
 
 
 def test_only_the_head_was_trained(trained, photos):
-    network = load_inspected_network(InspectSettings(network=str(trained.run), data=photos, compute=COMPUTE))
+    network = load_inspected_network(str(trained.run), device="cpu")
     assert network.initial is None
     assert "as before fine-tuning" in network.remark
 

@@ -27,7 +27,6 @@ from tlcli.insight.explanations.gradcam import GradCam
 from tlcli.insight.upright_images import UprightImage, upright_images
 from tlcli.progress import Reporter
 from tlcli.runs.run import Run
-from tlcli.settings import ComputeSettings
 from tlcli.storage.files import portable_name
 
 CLASSES_SHOWN = 3
@@ -45,7 +44,9 @@ class Explainer:
 
     Args:
         run: The run whose predictions are explained.
-        compute: Device, batch size and number of decoder processes.
+        device: Device to compute on, as in `--device`.
+        workers: Number of decoder processes.
+        batch_size: Images per batch, limited to `MAX_BATCH_SIZE`; None for the device's default.
         report: Receives progress and warnings.
 
     Raises:
@@ -54,12 +55,12 @@ class Explainer:
         MachineError: there is no such device.
     """
 
-    def __init__(self, run: Run, compute: ComputeSettings, report: Reporter) -> None:
+    def __init__(self, run: Run, *, device: str, workers: int, batch_size: int | None, report: Reporter) -> None:
         self._run, self._report = run, report
-        self._workers = compute.worker_count()
-        device = pick_device(compute.device)
-        self._batch_size = min(pick_batch_size(compute.batch_size, device), MAX_BATCH_SIZE)
-        self._cam = GradCam(load_network(run), run.preprocessing, device=device, warn=report.warn)
+        self._workers = workers
+        torch_device = pick_device(device)
+        self._batch_size = min(pick_batch_size(batch_size, torch_device), MAX_BATCH_SIZE)
+        self._cam = GradCam(load_network(run), run.preprocessing, device=torch_device, warn=report.warn)
 
     def write(self, folder: Path, selection: ExplainedRows, predictor: Predictor) -> int:
         """Write a card for each row, and the index.

@@ -21,7 +21,6 @@ from tlcli.insight.units.inspected_network import InspectedNetwork
 from tlcli.insight.units.tapped_network import MaxActivations
 from tlcli.insight.units.top_activations import TopActivations
 from tlcli.progress import Advance, Reporter
-from tlcli.settings import ComputeSettings
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -42,7 +41,9 @@ def scan_activations(
     network: InspectedNetwork,
     taps: Sequence[ActivationTap],
     paths: Sequence[str],
-    compute: ComputeSettings,
+    *,
+    workers: int,
+    batch_size: int | None,
     report: Reporter,
 ) -> ActivationScan:
     """Run every distinct image through the network once and collect the top activations of every unit.
@@ -53,15 +54,16 @@ def scan_activations(
         network: The network whose layers are scanned.
         taps: The layers to read.
         paths: Paths of the images; an image's position in this list is its index.
-        compute: Batch size and number of decoder processes.
+        workers: Number of decoder processes.
+        batch_size: Images per batch; None for the device's default.
         report: Receives the progress over the images.
     """
     runner = _runner(network, MaxActivations(network.tapped(taps), taps), len(paths), report)
-    size = pick_batch_size(compute.batch_size, network.device)
+    size = pick_batch_size(batch_size, network.device)
     tops = tuple(TopActivations(tap.layout.units) for tap in taps)
     boundaries = np.cumsum([tap.layout.units for tap in taps])[:-1]
     with (
-        ImageLoader(DecodeOptions(preprocessing=network.preprocessing), workers=compute.worker_count()) as loader,
+        ImageLoader(DecodeOptions(preprocessing=network.preprocessing), workers=workers) as loader,
         report.task("Scan", len(paths)) as advance,
     ):
         images = _DistinctImages(loader, paths, advance)

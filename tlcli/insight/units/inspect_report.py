@@ -31,8 +31,6 @@ from tlcli.insight.units.patch_grids import PatchGrids, draw_patch_grids
 from tlcli.insight.units.top_activations import TOP_K, TopActivations
 from tlcli.insight.units.top_patches import Patch, TopPatches, UnitPatches
 from tlcli.insight.upright_images import Thumbnail, load_thumbnails
-from tlcli.progress import Reporter
-from tlcli.settings import InspectSettings
 from tlcli.storage.files import portable_name
 
 
@@ -58,24 +56,27 @@ class InspectReport:
     """Draws units and writes the output folder.
 
     Args:
-        settings: How many units to show, and how to decode images.
         network: The network that the report is about.
         dataset: The dataset, for its class names and root.
         samples: The images; an image's position in this list is its index.
-        report: Receives the progress of each step.
+        top_patches: Computes the patches of the network's units on the images of `samples`.
+        units: Units to show per layer.
+        workers: Number of decoder processes for the thumbnails.
     """
 
     def __init__(
         self,
-        settings: InspectSettings,
         network: InspectedNetwork,
         dataset: Dataset,
         samples: Sequence[Sample],
-        report: Reporter,
+        top_patches: TopPatches,
+        *,
+        units: int,
+        workers: int,
     ) -> None:
-        self._settings, self._network, self._dataset, self._samples = settings, network, dataset, samples
+        self._network, self._dataset, self._samples = network, dataset, samples
+        self._top_patches, self._units, self._workers = top_patches, units, workers
         self._paths = [sample.path for sample in samples]
-        self.top_patches = TopPatches(network, self._paths, settings.compute, report)
         self._thumbnails: dict[int, Thumbnail] = {}
 
     def write(self, folder: Path, taps: Sequence[ActivationTap], scan: ActivationScan) -> list[LayerSection]:
@@ -95,8 +96,7 @@ class InspectReport:
             if index >= 0
         }
         preprocessing = self._network.preprocessing
-        workers = self._settings.compute.worker_count()
-        self._thumbnails = load_thumbnails(self._paths, wanted, preprocessing, workers)
+        self._thumbnails = load_thumbnails(self._paths, wanted, preprocessing, self._workers)
         with (folder / PATCHES).open("w", encoding="utf8", errors="backslashreplace") as lines:
             sections = [self._write_layer(folder, layer, lines) for layer in layers]
         lead = (
@@ -119,10 +119,7 @@ class InspectReport:
         by_layer: dict[int, list[tuple[ActivationTap, TopActivations]]] = {}
         for tap, top in zip(taps, scan.tops, strict=True):
             by_layer.setdefault(tap.layer.number, []).append((tap, top))
-        return [
-            _LayerUnits(tuple(stages), stages[-1][1].most_selective(self._settings.units))
-            for stages in by_layer.values()
-        ]
+        return [_LayerUnits(tuple(stages), stages[-1][1].most_selective(self._units)) for stages in by_layer.values()]
 
     def _write_layer(self, folder: Path, layer: _LayerUnits, lines: IO[str]) -> LayerSection:
         """Draw a layer, and write its PNG and its lines."""
@@ -146,11 +143,11 @@ class InspectReport:
             compared=len(layer.stages) > 1,
             frozen=self._network.frozen is not None and tap.stage is None,
             filters=None if filters is None else as_png(filters),
-            plain=tap.layer.name in self.top_patches.unguided,
+            plain=tap.layer.name in self._top_patches.unguided,
         )
 
     def _draw(self, tap: ActivationTap, top: TopActivations, units: Sequence[int]) -> Iterator[_DrawnUnit]:
-        for found in self.top_patches.units(tap, top, units):
+        for found in self._top_patches.units(tap, top, units):
             unit = replace(found, patches=tuple(patch for patch in found.patches if patch.image in self._thumbnails))
             grids = draw_patch_grids(unit, tap)
             lines = [self._line(tap, unit, patch) for patch in unit.patches]

@@ -13,7 +13,6 @@ from tlcli.backbones.build import Backbone
 from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.choice import pick_device
-from tlcli.errors import UsageError
 from tlcli.features.backbone import make_preprocessing
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing
@@ -23,7 +22,6 @@ from tlcli.insight.units.initial_network import rebuild_initial_network
 from tlcli.insight.units.tapped_network import tapped_network
 from tlcli.runs.directory import RUN_FILE, UNFINISHED
 from tlcli.runs.run import Run, load_run
-from tlcli.settings import InspectSettings
 from tlcli.storage.urls import Url, is_url, parse_location
 
 
@@ -67,11 +65,23 @@ def network_name(network: str) -> str:
     return Path(network).resolve().name if is_run(network) else network.replace("/", "-").replace(":", "-")
 
 
-def load_inspected_network(settings: InspectSettings, intensity: IntensityRange | None = None) -> InspectedNetwork:
-    """Load the network that `settings.network` names.
+def load_inspected_network(
+    network: str,
+    *,
+    device: str,
+    weights: str | None = None,
+    size: int | None = None,
+    fit: str | None = None,
+    intensity: IntensityRange | None = None,
+) -> InspectedNetwork:
+    """Load the network of a run, or a backbone.
 
     Args:
-        settings: The network and, for a backbone, its weights and input size.
+        network: A run directory, or the name of a backbone.
+        device: Device to compute on, as in `--device`.
+        weights: A backbone's weights, as in `--weights`; None for the pretrained ones.
+        size: A backbone's input size, in pixels; None for its default.
+        fit: How to make an image square for a backbone, as in `--fit`; None crops its center.
         intensity: Levels that become black and white in gray images of more than 8 bits, for a backbone.
 
     Raises:
@@ -79,35 +89,18 @@ def load_inspected_network(settings: InspectSettings, intensity: IntensityRange 
         ArtifactError: the run or the weights are invalid.
         MachineError: there is no such device, or the weights would have to be downloaded.
     """
-    device = pick_device(settings.compute.device)
-    if is_run(settings.network):
-        return _of_run(load_run(parse_location(settings.network)), settings.network, device)
-    backbone = load_backbone(settings.network, settings.weights or "pretrained", size=settings.size)
-    _prepare(backbone.model, device)
+    torch_device = pick_device(device)
+    if is_run(network):
+        return _of_run(load_run(parse_location(network)), network, torch_device)
+    backbone = load_backbone(network, weights or "pretrained", size=size)
+    _prepare(backbone.model, torch_device)
     return InspectedNetwork(
-        name=network_name(settings.network),
+        name=network_name(network),
         backbone=backbone,
         origin=backbone.origin,
-        preprocessing=make_preprocessing(backbone, settings.fit or "crop", intensity),
-        device=device,
+        preprocessing=make_preprocessing(backbone, fit or "crop", intensity),
+        device=torch_device,
     )
-
-
-def check_backbone_options(settings: InspectSettings) -> None:
-    """Refuse options for building a backbone if the network is that of a run.
-
-    Raises:
-        UsageError: the network is that of a run and such an option is given.
-    """
-    given = {
-        "--size": settings.size,
-        "--weights": settings.weights,
-        "--fit": settings.fit,
-        "--intensity": settings.intensity,
-    }
-    for option, value in given.items():
-        if value is not None and is_run(settings.network):
-            raise UsageError(f"{option} has no effect on a run, which records its own. Remove the option.")
 
 
 def _prepare(model: nn.Module, device: torch.device) -> None:

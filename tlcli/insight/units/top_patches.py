@@ -27,7 +27,6 @@ from tlcli.insight.units.guided_backprop import guided_gradients
 from tlcli.insight.units.inspected_network import InspectedNetwork
 from tlcli.insight.units.top_activations import TopActivations
 from tlcli.progress import Reporter
-from tlcli.settings import ComputeSettings
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -83,16 +82,23 @@ class TopPatches:
     Args:
         network: The network whose units are shown.
         paths: Paths of all images.
-        compute: Batch size and number of decoder processes.
+        workers: Number of decoder processes.
+        batch_size: Images per batch; None for the device's default.
         report: Receives progress and warnings.
     """
 
     def __init__(
-        self, network: InspectedNetwork, paths: Sequence[str], compute: ComputeSettings, report: Reporter
+        self,
+        network: InspectedNetwork,
+        paths: Sequence[str],
+        *,
+        workers: int,
+        batch_size: int | None,
+        report: Reporter,
     ) -> None:
         self._network, self._paths, self._report = network, paths, report
-        self._workers = compute.worker_count()
-        self._batch_size = pick_batch_size(compute.batch_size, network.device)
+        self._workers = workers
+        self._batch_size = pick_batch_size(batch_size, network.device)
         self._splitter = BatchSplitter(network.device, report.warn)
         mean, std = network.preprocessing.mean, network.preprocessing.std
         self._scale, self._shift = (values.to(network.device) for values in normalization(mean, std))
