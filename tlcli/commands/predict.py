@@ -272,22 +272,13 @@ def _open_explainer(job: _Job, out: Path | None, explain: Path | None) -> tuple[
     if explain is None:
         return None, ExplainedRows(limit=0)
     check_explain(
-        explain,
-        run=job.run.directory,
-        rows=out,
-        inputs=job.settings.inputs,
-        images=job.inputs,
-        replace=job.may_replace,
+        explain, run=job.run.directory, rows=out, inputs=job.settings.inputs, images=job.inputs, replace=job.may_replace
     )
     from tlcli.insight.explanations.explainer import Explainer
 
     compute = job.settings.compute
     explainer = Explainer(
-        job.run,
-        device=compute.device,
-        workers=compute.worker_count(),
-        batch_size=compute.batch_size,
-        report=job.report,
+        job.run, device=compute.device, workers=compute.worker_count(), batch_size=compute.batch_size, report=job.report
     )
     return explainer, ExplainedRows(limit=job.settings.explain_limit or DEFAULT_EXPLAIN_LIMIT)
 
