@@ -122,7 +122,7 @@ def test_weights_that_are_not_finite_are_refused(photos, tmp_path, capsys):
     )
     command = ["finetune", str(photos), "--backbone", "lenet5", "--weights", str(tmp_path / "nan.safetensors")]
     assert run([*command, "--out", str(tmp_path / "run"), "--no-cache", "--quiet"]) == 4
-    assert "not finite" in capsys.readouterr().err
+    assert "NaN or infinite" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -430,6 +430,7 @@ def test_a_head_of_another_size_is_refused():
         set_head(load("resnet18", 64).model, torch.zeros(3, 5), torch.zeros(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["twins_svt_small", "tf_efficientnet_lite0"])
 def test_parallel_batches_do_not_mix(name):
     backbone = load_backbone(name, "none", classes=3, size=None if name.startswith("twins") else 64)

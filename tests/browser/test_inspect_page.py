@@ -69,6 +69,7 @@ def test_the_page_is_complete_and_readable(visit, written, tmp_path, width, dark
         assert ground(seen) < 40 if dark else ground(seen) > 240
 
 
+@pytest.mark.slow
 @WIDTHS
 @SCHEMES
 def test_a_patch_opens_its_image(visit, written, tmp_path, width, dark):

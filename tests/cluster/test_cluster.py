@@ -202,6 +202,7 @@ def test_errors_that_cannot_be_pickled_arrive_as_text():
     assert sent.__notes__ == ["where it was"]
 
 
+@pytest.mark.slow
 def test_errors_of_workers_are_raised(cluster):
     import ray
 

@@ -110,6 +110,7 @@ def test_copies_equal_online_views(split, tmp_path, small):
         assert offline.pixels is not None
 
 
+@pytest.mark.slow
 def test_images_are_held_out_if_there_are_no_validation_images(photos, tmp_path, report):
     result = augmented(photos, tmp_path / "out", report)
     splits = result["splits"]
@@ -125,6 +126,7 @@ def test_images_are_held_out_if_there_are_no_validation_images(photos, tmp_path,
     assert again["splits"] != splits or tree(tmp_path / "again") != tree(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_copies_groups_and_small_classes_stay_together(table, tmp_path):
     data = table(["cat"] * 30 + ["dog"] * 30 + ["owl"] * 3, groups=[number // 6 for number in range(63)])
     augmented(data, tmp_path / "out")
@@ -138,6 +140,7 @@ def test_copies_groups_and_small_classes_stay_together(table, tmp_path):
     assert {"validation"} in sides.values()
 
 
+@pytest.mark.slow
 def test_a_training_image_that_is_also_in_validation_gets_no_copies(split, tmp_path, report):
     twin = split / "train" / "dog" / "2.jpg"
     shutil.copy(split / "val" / "dog" / "0.jpg", twin)
@@ -155,6 +158,7 @@ def test_too_few_images_to_hold_any_out(draw, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_dataset_is_identical(split, tmp_path):
     out = tmp_path / "out"
     augmented(split, out, copies=2, compute=ComputeSettings(workers=2))
@@ -176,6 +180,7 @@ def test_a_resumed_dataset_is_identical(split, tmp_path):
     assert tree(tmp_path / "fresh") == whole
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_are_rejected(split, tmp_path):
     out = tmp_path / "out"
     augmented(split, out)
@@ -192,6 +197,7 @@ def test_two_writers_at_once_are_rejected(split, tmp_path):
         assert augmented(split, out, resume=True)["was_finished"]
 
 
+@pytest.mark.slow
 def test_a_finished_dataset_of_other_images_is_rejected(split, tmp_path, draw):
     out = tmp_path / "out"
     augmented(split, out)
@@ -202,6 +208,7 @@ def test_a_finished_dataset_of_other_images_is_rejected(split, tmp_path, draw):
     assert tree(out) == before
 
 
+@pytest.mark.slow
 def test_resuming_with_other_settings_or_images_is_rejected(split, tmp_path, draw):
     out = tmp_path / "out"
     augmented(split, out)
@@ -236,6 +243,7 @@ def test_classes_that_cannot_be_folders_are_rejected(table, tmp_path, label):
     assert set(tmp_path.parent.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_unusual_classes_and_names_from_a_table_are_kept(table, tmp_path):
     names = [f"{folder}/same.png" for folder in "abcdefghijkl"]
     names += ["x" * 251 + ".png", "ü" * 125 + ".png", ".hidden.png", "no suffix", "~odd\t'name.PNG", "-v1.png"]
@@ -287,6 +295,7 @@ def test_data_and_out_must_not_contain_each_other(split, tmp_path, draw):
     assert {name: content for name, content in tree(tmp_path).items() if name in before} == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_partial_files(split, tmp_path, full_disk):
     with full_disk(3000), pytest.raises((MachineError, OSError)):
         augmented(split, tmp_path / "out", augmentation=Augmentation(noise=60))
@@ -311,6 +320,7 @@ def test_only_a_preview(photos, tmp_path):
     assert (np.asarray(Image.open(preview)) == sheets[0]).all()
 
 
+@pytest.mark.slow
 def test_the_preview_skips_unreadable_images(split, tmp_path):
     for path in (split / "train").rglob("*.jpg"):
         if path.name != "0.jpg":

@@ -311,7 +311,7 @@ def test_batch_size_one_is_refused(photos, freeze):
 @pytest.mark.parametrize(
     ("freeze", "changes", "message"),
     [
-        ("blocks.99", {}, "no layer of this name"),
+        ("blocks.99", {}, "no layer with this name"),
         ("400", {}, "no such layer"),
         ("18", {}, "--epochs has no effect with --freeze all"),
         ("18", {"training": {"epochs": None}, "augmentation": PRESETS["light"]}, "augmentation needs --views"),

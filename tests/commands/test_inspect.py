@@ -266,6 +266,7 @@ def test_a_run_uses_its_own_size(trained, photos, tmp_path):
     assert all(line["box"][2] - line["box"][0] == 7 for line in lines(tmp_path / "o"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "fields"),
     [("lenet5", (6, 16, 32, 32)), ("torchvision/alexnet", (19, 67, 99, 131, 195, 224, 224))],

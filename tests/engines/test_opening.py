@@ -63,6 +63,7 @@ def test_a_network_that_overflows_in_fp16_runs_in_fp32():
     assert len(recorder.warnings) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", ["all", "blocks.2"])
 def test_the_default_backbone_in_fp16_gives_the_features_of_fp32(draw, tmp_path, freeze):
     from tlcli.images.batch import stack_images

@@ -25,6 +25,7 @@ def cache_features(images, cache, *more):
     return ["cache-features", str(images), "--cache", str(cache), *QUICK, *more]
 
 
+@pytest.mark.slow
 def test_two_writers_of_one_cache_write_the_same_as_one(trials, two_servers, images, draw, tmp_path):
     """Both processes run at once on overlapping datasets, several times."""
     more = tmp_path / "more"

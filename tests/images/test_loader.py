@@ -124,6 +124,7 @@ def test_only_known_views_have_no_pixels(numbered, small):
         assert [image.pixels is None for image in loader.load_views(requests)] == [False, True, False, False]
 
 
+@pytest.mark.slow
 def test_views_do_not_depend_on_the_number_of_processes(draw, tmp_path, small):
     """They also equal views made in this process: augmentation of the upright image, followed by preprocessing."""
     paths = [str(draw(tmp_path / f"{number}.jpg", number, size=(90, 70))) for number in range(6)]
@@ -377,6 +378,7 @@ def test_a_decoder_process_does_not_load_torch(numbered, small):
         assert "torch" not in Path(f"/proc/{decoder}/maps").read_text()
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_decoder_that_augments_has_low_priority(numbered, small):
     before = children()

@@ -1,6 +1,7 @@
 """A run's network in torch."""
 
 import numpy as np
+import pytest
 from torch import nn
 
 from tlcli.inference.torch_model import TorchModel
@@ -21,6 +22,7 @@ class OutOfMemoryAbove(nn.Module):
         return self.inner(batch)
 
 
+@pytest.mark.slow
 def test_batches_are_split_when_memory_runs_out(trained, report):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3)).astype(np.uint8)
     network = TorchModel(load_run(trained.run), ComputeSettings(engine="torch"), report)

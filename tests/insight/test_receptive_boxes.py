@@ -25,6 +25,7 @@ def clipped(box, spec):
     return max(box[0], 0), max(box[1], 0), min(box[2], spec.width), min(box[3], spec.height)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "layers"),
     [

@@ -140,4 +140,4 @@ def test_other_commands_refuse_several_processes(tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert "predict was started 2 times" in done.stderr
+    assert "torchrun started 2 processes of predict" in done.stderr

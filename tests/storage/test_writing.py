@@ -106,6 +106,7 @@ def test_predictions_at_a_url(trained, remote_photos, s3, suffix, capfd, tmp_pat
     assert not staged_files()
 
 
+@pytest.mark.slow
 def test_failed_upload_can_be_resumed(trained, remote_photos, s3, faults, capfd):
     arguments = ["predict", str(trained.run), f"{remote_photos}/disc", "--out", "s3://bucket/kept.csv"]
     faults.written["bucket/kept.csv"] = 5

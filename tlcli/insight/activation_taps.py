@@ -168,7 +168,7 @@ def _layer_number(text: str, names: list[str], backbone: str) -> int:
         return found[-1]
     close = difflib.get_close_matches(text, names, n=3, cutoff=0.4)
     hint = f" Did you mean {', '.join(close)}?" if close else ""
-    raise UsageError(f"--layer {text}: {backbone} has no layer of this name.{hint} {see}")
+    raise UsageError(f"--layer {text}: {backbone} has no layer with this name.{hint} {see}")
 
 
 def _tap(

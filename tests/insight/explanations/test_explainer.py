@@ -73,6 +73,7 @@ def test_the_first_readable_images_are_explained(trained, inbox, tmp_path):
     assert result.images == 9
 
 
+@pytest.mark.slow
 def test_images_that_changed_since_their_row_are_left_out(trained, inbox, tmp_path, capsys):
     out = tmp_path / "rows.csv"
     assert run(["predict", str(trained.run), str(inbox), "--out", str(out), "--quiet"]) == 3
@@ -146,6 +147,7 @@ def test_invalid_folders_are_refused_before_anything_is_written(words, why, trai
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_card_given_as_input_is_not_replaced(trained, inbox, tmp_path):
     settings = {"run": trained.run, "explain": tmp_path / "why", "overwrite": True}
     predict(PredictSettings(**settings, inputs=(str(inbox),)))
@@ -158,6 +160,7 @@ def test_a_card_given_as_input_is_not_replaced(trained, inbox, tmp_path):
     assert len(lines_of(tmp_path / "why")) == 1
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_the_old_folder_and_leaves_no_other_files(trained, inbox, tmp_path, monkeypatch):
     settings = PredictSettings(run=trained.run, inputs=(str(inbox),), explain=tmp_path / "why", overwrite=True)
     predict(settings)

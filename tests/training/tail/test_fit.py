@@ -77,6 +77,7 @@ def test_validation_is_never_augmented(begin):
             np.testing.assert_array_equal(features.numpy(), expected.numpy())
 
 
+@pytest.mark.slow
 def test_each_epoch_shows_another_view_or_one_of_k(begin):
     for views, distinct in ((None, 4), (2, 2)):
         data = begin("1", augment="light", views=views)
