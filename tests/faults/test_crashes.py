@@ -185,8 +185,12 @@ CASES = [
 ]
 
 
+# Every third case is in `make test`.
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if number % 3 else name for number, name in enumerate(CASES)],
+)
 def test_fault_at_any_operation(name, part, cases, trials, images, inbox):
     case = cases[name]
     inputs = digest_of(images), digest_of(inbox)
