@@ -40,6 +40,7 @@ def written(request, hostile):
     return out / "report.html"
 
 
+@pytest.mark.slow
 @WIDTHS
 @SCHEMES
 def test_the_page_is_complete_and_readable(visit, written, tmp_path, width, dark):

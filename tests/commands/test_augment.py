@@ -98,6 +98,7 @@ def test_only_training_images_get_copies_and_originals_are_byte_identical(split,
     assert len({tuple(parameters["crop"]) for parameters in views}) == len(views) == 18
 
 
+@pytest.mark.slow
 def test_copies_equal_online_views(split, tmp_path, small):
     augmentation = PRESETS["strong"]
     augmented(split, tmp_path / "out", copies=2, augmentation=augmentation, seed=3)
@@ -262,6 +263,7 @@ def test_unusual_classes_and_names_from_a_table_are_kept(table, tmp_path):
     assert len(open_dataset(tmp_path / "out" / "manifest.csv").samples) == len(made.samples)
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8(split, tmp_path):
     odd = os.fsdecode(os.fsencode(split / "train" / "cat") + b"/\xff" + b"y" * 250 + b".jpg")
     shutil.copy(split / "train" / "cat" / "0.jpg", odd)
@@ -305,6 +307,7 @@ def test_a_full_disk_leaves_no_partial_files(split, tmp_path, full_disk):
     assert augmented(split, tmp_path / "out", augmentation=Augmentation(noise=60), resume=True)["written"] == 26
 
 
+@pytest.mark.slow
 def test_only_a_preview(photos, tmp_path):
     sheets = []
     for seed in (0, 1):

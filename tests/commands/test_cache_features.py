@@ -66,6 +66,7 @@ def test_only_missing_features_are_computed(data, tmp_path):
     assert (moved["computed"], moved["reused"]) == (0, 55)
 
 
+@pytest.mark.slow
 def test_other_settings_use_another_cache_and_are_named(data, tmp_path, report):
     cache = tmp_path / "cache"
     first = cache_of(data, cache)

@@ -329,6 +329,7 @@ def test_missing_training_images_require_data(photos, gray, tmp_path, monkeypatc
         (tmp_path / "elsewhere").rename(data)
 
 
+@pytest.mark.slow
 def test_int8_is_smaller_and_reports_its_accuracy(gray, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["export", str(gray), "--format", "onnx", "--json", "--workers", "1"]

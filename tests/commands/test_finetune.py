@@ -207,6 +207,7 @@ def test_group_by_keeps_groups_together(tmp_path, trained, photos):
     assert held_out
 
 
+@pytest.mark.slow
 def test_fit_and_size_are_stored(photos, trained, tmp_path):
     run = tmp_path / "run"
     info = finetune(settings_for(photos, run, trained.cache, network={"fit": "squash"}))

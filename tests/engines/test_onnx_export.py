@@ -43,6 +43,7 @@ def pixels_of(shape, count=5):
     return np.random.default_rng(3).integers(0, 256, (count, *shape), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "freeze", "size"),
     [

@@ -36,7 +36,7 @@ TAIL = ("--freeze", "3", "--epochs", "1", "--batch-size", "4", "--augment", "non
 """Options of most trials: a small network with random weights, cut at its third layer."""
 PARTS = ("sample", *(pytest.param(number, marks=pytest.mark.slow, id=f"rest-{number + 1}") for number in range(2)))
 """Trials are divided into a sample for `make test`, and the rest, in two tests for two worker processes."""
-SAMPLE_SIZE = 8
+SAMPLE_SIZE = 4
 """Trials in a sample."""
 ANSWER_LIMIT = 180
 """Seconds to wait for an answer of a server."""

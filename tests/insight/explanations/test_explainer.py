@@ -37,6 +37,7 @@ def lines_of(folder):
     return [json.loads(line) for line in (folder / "explain.jsonl").read_text(encoding="utf8").splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 def test_rows_are_unchanged_and_cards_match_them(trained, inbox, tmp_path, engine):
     settings = {"run": trained.run, "inputs": (str(inbox),), "top": 3, "compute": ComputeSettings(engine=engine)}
