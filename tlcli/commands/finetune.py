@@ -19,6 +19,7 @@ from tlcli.engines.choice import uses_cuda
 from tlcli.errors import UsageError
 from tlcli.features.backbone import LoadedBackbone, open_backbone
 from tlcli.features.cache import FeatureCache
+from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import describe_cut, freeze_at
 from tlcli.features.fingerprint import weights_digest
 from tlcli.progress import Reporter, Silent
@@ -49,7 +50,7 @@ from tlcli.training.tail.checkpoints import refuse_other
 from tlcli.training.tail.recipe import TailOptions
 from tlcli.training.tail.search import OnLines
 from tlcli.training.tail.train import TailStart, fit_start, head_extractor, open_checkpoints, train_tail
-from tlcli.training.usable_images import held_out_fraction, read_images, split_usable_images
+from tlcli.training.usable_images import UsableImages, held_out_fraction, read_images, split_usable_images
 
 RUN = Target(
     option="--out", last=RUN_FILE, foreign=lambda names: next((name for name in names if name not in FILES), None)
@@ -174,14 +175,7 @@ def train_classifier(
         seed=settings.network.seed,
     )
     extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = split_usable_images(
-        dataset,
-        extraction,
-        fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=False),
-        seed=settings.network.seed,
-        balanced=settings.balance,
-        report=report,
-    )
+    images = _split(settings, dataset, extraction, report, trains_tail=False)
     return train_head(extractor, images, views=views, balance=settings.balance, seed=settings.network.seed)
 
 
@@ -220,14 +214,7 @@ def _train_tail(
         extraction = read_images(dataset, network, workers)
     else:
         extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = split_usable_images(
-        dataset,
-        extraction,
-        fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=True),
-        seed=settings.network.seed,
-        balanced=settings.balance,
-        report=network.report,
-    )
+    images = _split(settings, dataset, extraction, network.report, trains_tail=True)
     if extractor is None:
         start = TailStart(network=network, images=images, head=None)
     else:
@@ -235,6 +222,19 @@ def _train_tail(
     origin = settings_to_json(settings) | {"first weights": first_weights}
     checkpoints = open_checkpoints(directory, start, options, origin=origin, resume=settings.resume)
     return train_tail(start, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
+
+
+def _split(
+    settings: FinetuneSettings, dataset: Dataset, extraction: Extraction, report: Reporter, *, trains_tail: bool
+) -> UsableImages:
+    return split_usable_images(
+        dataset,
+        extraction,
+        fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=trains_tail),
+        seed=settings.network.seed,
+        balanced=settings.balance,
+        report=report,
+    )
 
 
 def _tail_options(settings: FinetuneSettings) -> TailOptions:
