@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tlcli.datasets.dataset import Dataset, Sample, open_dataset
+from tlcli.datasets.descriptions import describe_reading
 from tlcli.errors import DataError
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
@@ -38,6 +39,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     started = time.monotonic()
     run = load_run(settings.run)
     dataset = open_dataset(settings.data, classes=run.classes)
+    describe_reading(dataset, report)
     split, samples = _choose_split(run, dataset, settings, report)
     predictor = Predictor(run, settings.compute, report)
     metrics = Metrics(run.classes)

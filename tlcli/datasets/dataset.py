@@ -42,6 +42,8 @@ class Dataset:
     classes: tuple[str, ...]
     skipped: dict[str, int]
     """Number of skipped files and folders by reason."""
+    notes: tuple[str, ...] = ()
+    """How DATA was read where that is not obvious, such as the columns of a table, one sentence each."""
     in_folders: bool = False
     """Whether folders below `root` name the classes."""
 
@@ -66,6 +68,7 @@ def open_dataset(data: Location, *, group_by: str | None = None, classes: tuple[
         MachineError: A folder cannot be listed, or a URL cannot be reached.
     """
     skipped: Counter[str] = Counter()
+    notes: list[str] = []
     tree = open_tree(data)
     if tree is not None:
         images = read_class_folders(tree, skipped, for_run=classes is not None)
@@ -97,6 +100,7 @@ def open_dataset(data: Location, *, group_by: str | None = None, classes: tuple[
         samples=samples,
         classes=names,
         skipped={reason: count for reason, count in skipped.items() if count},
+        notes=tuple(notes),
     )
 
 

@@ -32,8 +32,15 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
             f"{', '.join(split_like)} is treated as a class. A folder named train marks splits; put val (or valid, "
             "validation) and test next to it."
         )
+    describe_reading(dataset, report)
     if dataset.skipped:
         report.note("  skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in dataset.skipped.items()))
+
+
+def describe_reading(dataset: Dataset, report: Reporter) -> None:
+    """Report how DATA was read where that is not obvious."""
+    for note in dataset.notes:
+        report.note(f"  {note}")
 
 
 def describe_failures(dataset: Dataset, failures: Mapping[int, str], report: Reporter) -> None:

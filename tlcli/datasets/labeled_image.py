@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-SPLIT_NAMES = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
+SPLIT_SYNONYMS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev", "holdout"),
+    "test": ("test", "testing", "eval", "evaluation"),
 }
+"""Accepted lowercase names of each split."""
+SPLIT_NAMES = {name: split for split, names in SPLIT_SYNONYMS.items() for name in names}
 """Accepted lowercase names of splits, mapped to the split."""
+
+
+def split_named(text: str) -> str | None:
+    """Return the split that a text names, in any capitals and with blanks around it; None if it names none."""
+    return SPLIT_NAMES.get(text.strip().casefold())
 
 
 @dataclass(frozen=True, kw_only=True)

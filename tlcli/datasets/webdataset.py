@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tlcli.datasets.image_files import IMAGE_SUFFIXES
-from tlcli.datasets.labeled_image import SPLIT_NAMES, LabeledImage, default_to_train
+from tlcli.datasets.labeled_image import LabeledImage, default_to_train, split_named
 from tlcli.datasets.tars import Tar, TarEntry, open_tars, split_key
 from tlcli.errors import DataError
 
@@ -63,15 +63,16 @@ def _labeled_images(tar: Tar, skipped: Counter[str]) -> Iterator[LabeledImage]:
             skipped["images without a class"] += 1
         else:
             path = tar.stored(entries[0])
-            split = metadata.get("split")
-            if split and split.lower() not in SPLIT_NAMES:
+            name = metadata.get("split", "").strip()
+            split = split_named(name)
+            if name and split is None:
                 raise DataError(
-                    f"{path}: the split is {split!r}; expected train, validation, test, or nothing.", path=path
+                    f"{path}: the split is {name!r}; expected train, validation, test, or nothing.", path=path
                 )
             yield LabeledImage(
                 path=path,
                 label=label,
-                split=SPLIT_NAMES[split.lower()] if split else None,
+                split=split,
                 group=metadata.get("group") or None,
             )
 
