@@ -29,10 +29,12 @@ WAITING = f"""
 import hashlib, os, sys, time
 sys.path[:] = {{path!r}}
 from tlcli.images import worker
+from tlcli.storage.stored import Stamp
 pixels = os.urandom({SIZE} * {SIZE} * 3)
 def read_image(path, order, view=0):
     time.sleep({DECODING})
-    return worker.DecodedImage(digest=hashlib.sha256(path.encode()).digest(), size=1, modified=2, read=3, pixels=pixels)
+    digest = hashlib.sha256(path.encode()).digest()
+    return worker.DecodedImage(digest=digest, stamp=Stamp(size=1, modified=2), read=3, pixels=pixels)
 worker.read_image = read_image
 worker.run_worker()
 """

@@ -97,8 +97,8 @@ def test_samples_have_classes_splits_and_groups(shard):
     assert [sample.split for sample in dataset.samples] == ["train", "validation", "train", "train"]
     assert [sample.group for sample in dataset.samples] == [None, "7", None, None]
     assert dataset.skipped == {"not images by their suffix": 1}
-    with open_image_file(dataset.samples[2].path, 100) as (file, size, _):
-        assert (file.read(), size) == (b"3", 1)
+    with open_image_file(dataset.samples[2].path, 100) as (file, stamp):
+        assert (file.read(), stamp.size) == (b"3", 1)
 
 
 def test_unusable_files_are_skipped_and_counted(shard):
@@ -182,7 +182,7 @@ def test_a_table_may_name_images_in_shards(shard, tmp_path):
     shard("s.tar", [("a.jpg", b"1"), ("b.jpg", b"2")])
     (tmp_path / "table.csv").write_text("path,label\ns.tar/a.jpg,x\ns.tar/b.jpg,y\n")
     dataset = open_dataset(tmp_path / "table.csv")
-    assert [read_image(sample.path, DecodeOptions()).size for sample in dataset.samples] == [1, 1]
+    assert [read_image(sample.path, DecodeOptions()).stamp.size for sample in dataset.samples] == [1, 1]
     (tmp_path / "table.csv").write_text("path,label\ns.tar/a.jpg,x\ns.tar/c.jpg,y\n")
     with pytest.raises(DataError, match="1 of the 2 paths"):
         open_dataset(tmp_path / "table.csv")

@@ -18,6 +18,7 @@ from PIL import Image, features
 from tlcli.images.decode import FORMATS, UndecodableError, decode
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import MAX_BYTES, MEMORY_LIMIT, DecodedImage, DecodeOptions, read_image
+from tlcli.storage.stored import Stamp
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
@@ -237,5 +238,5 @@ def test_a_regular_file_without_available_data_does_not_end_the_process(monkeypa
     """Some files in /proc are regular files, but behave like pipes."""
     reading, writing = os.pipe2(os.O_NONBLOCK)
     with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb"):
-        monkeypatch.setattr("tlcli.images.worker.open_image_file", lambda *_: contextlib.nullcontext((file, 0, 0)))
+        monkeypatch.setattr("tlcli.images.worker.open_image_file", lambda *_: contextlib.nullcontext((file, Stamp())))
         assert read_image("/proc/kmsg", DecodeOptions()) == DecodedImage(error="cannot be read: no data available")

@@ -23,6 +23,7 @@ from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import fit_image
 from tlcli.images.worker import DecodedImage, DecodeOptions, read_image
 from tlcli.settings.augmentation import PRESETS
+from tlcli.storage.stored import Stamp
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 
@@ -96,8 +97,7 @@ def test_slow_fast_and_broken_images_keep_their_order(tmp_path, numbered, small,
             assert image.error is None
             assert number_of(image) == int(Path(path).stem)
             assert image.digest == hashlib.sha256(Path(path).read_bytes()).digest()
-            assert image.size == Path(path).stat().st_size
-            assert image.modified == Path(path).stat().st_mtime_ns
+            assert image.stamp == Stamp.of(Path(path).stat())
 
 
 def test_the_loader_returns_what_read_image_returns(numbered, small):

@@ -251,7 +251,7 @@ def _write_images(
 def _read_original(output: AugmentedImage) -> bytes | None:
     """Return the bytes of an original; None if it was removed or changed."""
     try:
-        with open_image_file(output.sample.path, MAX_BYTES) as (file, _, _):
+        with open_image_file(output.sample.path, MAX_BYTES) as (file, _):
             content = file.read()
     except (OSError, UnreadableError):
         return None

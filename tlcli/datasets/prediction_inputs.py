@@ -66,14 +66,14 @@ class PredictionInputs:
         return read_spool(self._spool)
 
     def count_and_digest(self, *, with_stamps: bool) -> tuple[int, str]:
-        """Return the number of images and a SHA-256 of their paths and, `with_stamps`, sizes and modification times."""
+        """Return the number of images and a SHA-256 of their paths and, `with_stamps`, sizes and times of change."""
         digest, images = hashlib.sha256(), 0
         for path in self:
             digest.update(os.fsencode(path) + b"\0")
             if with_stamps:
                 with contextlib.suppress(OSError, ValueError):  # a missing image gets a failed row
-                    size, version = stamp(path)
-                    digest.update(f"{size} {version}\0".encode())
+                    found = stamp(path)  # device and inode may differ after a remount, and the time of change suffices
+                    digest.update(f"{found.size} {found.modified} {found.changed}\0".encode())
             images += 1
         return images, digest.hexdigest()
 

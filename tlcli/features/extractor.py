@@ -127,7 +127,7 @@ class FeatureExtractor:
 
         Args:
             paths: The images to compute features of.
-            verify: Read every file again, even if its size and modification time are unchanged.
+            verify: Read every file again, even if its file is unchanged.
 
         Raises:
             MachineError: not enough disk space or memory for them.

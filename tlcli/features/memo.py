@@ -1,7 +1,8 @@
-"""The memo: digests of files by path, size and modification time, so that unchanged files are not read again."""
+"""The memo: digests of files by path and stamp, so that unchanged files are not read again."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,18 +14,20 @@ from tlcli.images.worker import DecodedImage
 from tlcli.progress import Reporter
 from tlcli.storage.locks import locked
 from tlcli.storage.publish import remove_temporary_files
-from tlcli.storage.stored import UNKNOWN, stamp
+from tlcli.storage.stored import STAMP_BYTES, UNKNOWN, Stamp, stamp
 from tlcli.storage.urls import absolute
 
 RACY_NANOSECONDS = 2_000_000_000
 """A file modified this shortly before it was read is not remembered: it may change again within the same timestamp."""
+RACY_TICK = 100_000_000
+"""The same for the time of change of a file system that counts in fractions of a second (by 10 ms or less)."""
 
 MOST_PARTS = 32
 """If there are more part files than this, they are merged into one."""
 
 
-DigestsByPath = dict[bytes, tuple[int, int, bytes]]
-"""Size, modification time in nanoseconds, and digest of each file, by absolute path."""
+DigestsByPath = dict[bytes, tuple[bytes, bytes]]
+"""Packed stamp and digest of each file, by absolute path."""
 
 
 class Memo:
@@ -45,28 +48,30 @@ class Memo:
             self._read(self._directory)
 
     def digest(self, path: str) -> bytes | None:
-        """Return the digest of a file whose size and modification time are unchanged; None if it must be read."""
+        """Return the digest of a file whose stamp is unchanged; None if it must be read."""
         known = self._known.get(_key(path))
         if known is None:
             return None
         try:
-            return known[2] if known[:2] == stamp(path) else None
+            return known[1] if known[0] == stamp(path).pack() else None
         except OSError:
             return None
 
     def remember(self, path: str, image: DecodedImage) -> None:
         """Remember the digest of the file that was read at `path`."""
-        if image.digest is None or image.modified == UNKNOWN:
+        if image.digest is None or _may_still_change(image):
             return
-        if image.read - image.modified > RACY_NANOSECONDS:  # entity tags are negative, and exact
-            entry = (image.size, image.modified, image.digest)
-            if self._known.get(_key(path)) != entry:
-                self.new[_key(path)] = self._known[_key(path)] = entry
+        entry = (image.stamp.pack(), image.digest)
+        if self._known.get(_key(path)) != entry:
+            self.new[_key(path)] = self._known[_key(path)] = entry
 
     def take(self, remembered: DigestsByPath) -> None:
-        """Add the new entries of another memo."""
-        self.new |= remembered
-        self._known |= remembered
+        """Add the new entries of another machine's memo, with the device numbers that their files have here."""
+        for key, (packed, digest) in remembered.items():
+            there = Stamp.unpack(packed)
+            with contextlib.suppress(OSError):  # not a file of its own, or not on this machine
+                there = there._replace(device=os.stat(key).st_dev)  # noqa: PTH116
+            self.new[key] = self._known[key] = (there.pack(), digest)
 
     def save(self) -> None:
         """Write new entries to disk. If that fails, the images will be read again next time."""
@@ -106,11 +111,20 @@ class Memo:
         for path, table in read_parts(directory, damaged):
             self._parts += 1
             if table.schema != _table({}).schema:
-                self._report.warn(f"{path} was written by another version of tlcli; its images will be read again.")
+                self._damaged.add(path)
+                self._report.detail(f"{path} was written by another version of tlcli; its images will be read again.")
                 continue
             columns = (column.to_pylist() for column in table.columns)
-            for key, size, modified, digest in zip(*columns, strict=True):
-                self._known[key] = (size, modified, digest)
+            for key, packed, digest in zip(*columns, strict=True):
+                self._known[key] = (packed, digest)
+
+
+def _may_still_change(image: DecodedImage) -> bool:
+    """Whether the file may change after it was read and have the same stamp again, or its version is unknown."""
+    modified, changed = image.stamp.modified, image.stamp.changed
+    if modified == UNKNOWN or image.read - modified <= RACY_NANOSECONDS:  # entity tags are negative, and exact
+        return True
+    return image.read - changed <= (RACY_TICK if changed % 1_000_000_000 else RACY_NANOSECONDS)
 
 
 def _key(path: str) -> bytes:
@@ -121,8 +135,7 @@ def _table(entries: DigestsByPath) -> pa.Table:
     return pa.table(
         {
             "path": pa.array(entries, pa.binary()),
-            "size": pa.array([entry[0] for entry in entries.values()], pa.int64()),
-            "modified": pa.array([entry[1] for entry in entries.values()], pa.int64()),
-            "digest": pa.array([entry[2] for entry in entries.values()], pa.binary(32)),
+            "stamp": pa.array([entry[0] for entry in entries.values()], pa.binary(STAMP_BYTES)),
+            "digest": pa.array([entry[1] for entry in entries.values()], pa.binary(32)),
         }
     )

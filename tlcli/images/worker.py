@@ -29,6 +29,7 @@ from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing, fit_image, oversampling
 from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.reading import UnreadableError, open_image_file
+from tlcli.storage.stored import Stamp
 
 T = TypeVar("T")
 
@@ -77,10 +78,8 @@ class DecodedImage(NamedTuple):
 
     digest: bytes | None = None
     """SHA-256 of the file; None if it could not be read."""
-    size: int = 0
-    """Size of the file in bytes."""
-    modified: int = 0
-    """Modification time of the file, in nanoseconds since 1970."""
+    stamp: Stamp = Stamp()
+    """Stamp of the file that was read."""
     read: int = 0
     """Time at which reading started, in nanoseconds since 1970."""
     pixels: bytes | None = None
@@ -97,13 +96,13 @@ def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage
     """Read the file at `path` once and return its digest and its view's pixels, or the reason for a failure."""
     read = time.time_ns()
     try:
-        with open_image_file(path, MAX_BYTES) as (file, size, modified):
+        with open_image_file(path, MAX_BYTES) as (file, stamp):
             if options.measure == "size":
                 return DecodedImage(dimensions=dimensions(file))
             if options.measure == "upright":
                 return DecodedImage(dimensions=upright_dimensions(file))
-            if size > MAX_BYTES:
-                return DecodedImage(error=f"has {size:,} bytes, more than the limit of {MAX_BYTES:,}")
+            if stamp.size > MAX_BYTES:
+                return DecodedImage(error=f"has {stamp.size:,} bytes, more than the limit of {MAX_BYTES:,}")
             data = cast("bytes | None", file.read())
             if data is None:  # a special file such as /proc/kmsg, opened in non-blocking mode
                 return DecodedImage(error="cannot be read: no data available")
@@ -116,7 +115,7 @@ def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage
     except ValueError as error:  # a NUL in the path
         return DecodedImage(error=f"cannot be read: {error}")
     digest = hashlib.sha256(data).digest()
-    image = DecodedImage(digest=digest, size=size, modified=modified, read=read)
+    image = DecodedImage(digest=digest, stamp=stamp, read=read)
     if (digest, view) in options.known:
         return image
     try:
@@ -187,6 +186,7 @@ def receive_image(stream: BinaryIO) -> DecodedImage:
         image = DecodedImage(*fields)
         image = image._replace(
             digest=None if digest is None else bytes.fromhex(digest),
+            stamp=Stamp(*image.stamp),
             pixels=None if length is None else stream.read(length),
             intensity=_pair(image.intensity),
             dimensions=_pair(image.dimensions),

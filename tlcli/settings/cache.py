@@ -35,9 +35,7 @@ class CacheSettings:
     )
     verify: bool = field(
         default=False,
-        metadata=Option(
-            help="Read every image again, even if its size and modification time are unchanged.", panel=CACHE
-        ),
+        metadata=Option(help="Read every image again, even if its file is unchanged.", panel=CACHE),
     )
 
     def __post_init__(self) -> None:

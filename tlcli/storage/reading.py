@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from typing import IO
 
-from tlcli.storage.stored import UNKNOWN, StoredPath
+from tlcli.storage.stored import UNKNOWN, Stamp, StoredPath
 from tlcli.storage.urls import Url
 
 
@@ -18,7 +18,7 @@ class UnreadableError(Exception):
 
 
 @contextlib.contextmanager
-def open_image_file(path: str, max_bytes: int) -> Iterator[tuple[IO[bytes], int, int]]:
+def open_image_file(path: str, max_bytes: int) -> Iterator[tuple[IO[bytes], Stamp]]:
     """Open an image as a binary file.
 
     Args:
@@ -26,7 +26,7 @@ def open_image_file(path: str, max_bytes: int) -> Iterator[tuple[IO[bytes], int,
         max_bytes: Size limit for an image that is not a file of its own, because it is read into memory.
 
     Yields:
-        The file, its size in bytes, and its version (see `StoredPath`).
+        The file, and its stamp when it was opened.
 
     Raises:
         UnreadableError: it is not a regular file, no longer exists, or has changed since it was listed.
@@ -35,14 +35,13 @@ def open_image_file(path: str, max_bytes: int) -> Iterator[tuple[IO[bytes], int,
     if isinstance(path, StoredPath):
         _check_size(path.size, max_bytes)
         content = _read_remote(path, max_bytes) if path.remote else _read_member(path)
-        yield io.BytesIO(content), len(content), path.version
+        yield io.BytesIO(content), Stamp(len(content), path.version)
         return
     if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
         raise UnreadableError("is a folder, a pipe, a socket or a device, not a file")
     # Without blocking, in case it has become a pipe in the meantime.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
-        status = os.fstat(file.fileno())
-        yield file, status.st_size, status.st_mtime_ns
+        yield file, Stamp.of(os.fstat(file.fileno()))
 
 
 def _check_size(size: int, max_bytes: int) -> None:

@@ -1,8 +1,10 @@
-"""Paths of images that are not files of their own: members of tar files and objects at URLs. Torch-free."""
+"""Paths of images that are not files of their own (members of tar files, objects at URLs), and stamps. Torch-free."""
 
 from __future__ import annotations
 
 import os
+import struct
+from typing import NamedTuple
 
 from tlcli.storage.urls import is_url
 
@@ -46,8 +48,43 @@ class StoredPath(str):
         return self.where, self.offset, self.size, self.version
 
 
-def stamp(path: str) -> tuple[int, int]:
-    """Size and version (modification time) of an image. While they stay the same, so do its bytes.
+class Stamp(NamedTuple):
+    """What the file system says about an image. While all of it stays the same, so do the bytes.
+
+    Size and modification time alone would miss a file replaced by `mv`, `cp -p`, `rsync -t`, or a restored backup. For
+    a `StoredPath`, only `size` and `modified` (its version) are known.
+    """
+
+    size: int = 0
+    """Bytes."""
+    modified: int = 0
+    """Modification time in nanoseconds since 1970, or a `StoredPath.version`."""
+    device: int = 0
+    inode: int = 0
+    changed: int = 0
+    """Time at which content or inode changed (ctime), in nanoseconds since 1970. Programs cannot set it."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Return the stamp of a file with this status."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino, status.st_ctime_ns)
+
+    def pack(self) -> bytes:
+        """Return `STAMP_BYTES` bytes that `unpack` reads."""
+        return _PACKED.pack(*(value % 2**64 for value in self))  # some file systems store times after the year 2262
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Stamp:
+        """Return the stamp that `pack` wrote, with negative times modulo 2^64."""
+        return cls(*_PACKED.unpack(packed))
+
+
+_PACKED = struct.Struct("<5Q")
+STAMP_BYTES = _PACKED.size
+
+
+def stamp(path: str) -> Stamp:
+    """Return the stamp of an image.
 
     Raises:
         OSError, ValueError: there is no such file, or its version is unknown.
@@ -55,6 +92,5 @@ def stamp(path: str) -> tuple[int, int]:
     if isinstance(path, StoredPath):
         if path.version == UNKNOWN:
             raise OSError("its version is unknown")
-        return path.size, path.version
-    status = os.stat(path)  # noqa: PTH116 - a path may be any bytes, and there may be a million
-    return status.st_size, status.st_mtime_ns
+        return Stamp(path.size, path.version)
+    return Stamp.of(os.stat(path))  # noqa: PTH116 - a path may be any bytes, and there may be a million
