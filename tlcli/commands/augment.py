@@ -228,7 +228,7 @@ def _write_images(
     intensity = intensity_range(settings.intensity)
     options = DecodeOptions(png=True, augmentation=settings.augmentation, seed=settings.seed, intensity=intensity)
     with (
-        ImageLoader(options, workers=settings.compute.worker_count()) as loader,
+        ImageLoader(options, workers=settings.compute.worker_count(), report=report) as loader,
         report.task("Augment", len(todo)) as advance,
     ):
         requests = ((output.sample.path, output.view) for output in todo)

@@ -185,7 +185,7 @@ class FeatureExtractor:
         network.report.detail(f"  {self.workers} decoder processes, {batch_size} images per batch")
         options = self.decode_options(missing.store, augmented=missing.store is self.augmented)
         ahead = AHEAD_BYTES // math.prod(network.preprocessing.shape)
-        with ImageLoader(options, workers=self.workers, ahead=ahead) as loader:
+        with ImageLoader(options, workers=self.workers, ahead=ahead, report=network.report) as loader:
             extract(
                 missing,
                 open_prefix=lambda: functools.partial(map_padded, self.runner, size=batch_size),

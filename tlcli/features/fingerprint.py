@@ -12,7 +12,7 @@ from tlcli.storage.files import canonical_json
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = 3
+FORMAT = 4
 """Version of the cache layout, and of the pixels that preprocessing produces."""
 
 

@@ -1,7 +1,7 @@
 """Decode a file's bytes to an upright RGB or gray image. Torch-free, because it runs in the decoder processes.
 
 The format is detected from the content, never from the file name. Of animated and multi-page files, the first frame is
-decoded; transparency is composited over white; gray with more than 8 bits is scaled to 8 bits.
+decoded; transparency is composited over white; gray with more than 8 bits is scaled to 8 bits; colors become sRGB.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import IO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from tlcli.images.color import ColorSpace, Note, color_space, gray_levels, to_srgb
 from tlcli.images.intensity import (
     IntensityRange,
     UnknownRangeError,
@@ -61,8 +62,9 @@ def decode(
     channels: int,
     oversampling: Callable[[Size], float] | None = None,
     intensity: IntensityRange | None = None,
+    note: Note | None = None,
 ) -> Image.Image:
-    """Decode an image and make it upright according to its EXIF orientation.
+    """Decode an image, make it upright according to its EXIF orientation, and convert its colors to sRGB.
 
     Args:
         data: Content of the file.
@@ -71,6 +73,7 @@ def decode(
             at half, a quarter, or an eighth of its size, whichever is the smallest that is still large enough. None
             decodes the full size.
         intensity: Values that become black and white in gray images with more than 8 bits; None means the 16-bit range.
+        note: Called with a remark if a part of the file is ignored.
 
     Returns:
         Image of mode RGB or L.
@@ -79,13 +82,17 @@ def decode(
         UndecodableError: The image cannot be decoded; the message is the reason.
     """
     with _open_undecoded(io.BytesIO(data)) as image:
+        space = color_space(image, data, note)
         if oversampling is not None and image.format in {"JPEG", "MPO"}:
             size = image.size[::-1] if _upright_transpose(image) in SWAP_SIDES else image.size
             _reduce_while_decoding(image, oversampling(size))
         image.load()
         transpose = _upright_transpose(image)  # read after load(), in which Pillow itself makes a TIFF upright
         positive = with_black_as_zero(image)
-        return _to_mode(positive if transpose is None else positive.transpose(transpose), channels, intensity)
+        upright = positive if transpose is None else positive.transpose(transpose)
+        if has_high_bit_depth(upright):
+            upright, space = to_8_bit(upright, intensity, gray_levels(space, note)), ColorSpace()
+        return _to_mode(upright, channels, space, note)
 
 
 def measure_intensity(data: bytes) -> IntensityRange | None:
@@ -186,13 +193,17 @@ def _reduce_while_decoding(image: Image.Image, oversampling: float) -> None:
             return
 
 
-def _to_mode(image: Image.Image, channels: int, intensity: IntensityRange | None) -> Image.Image:
-    if has_high_bit_depth(image):
-        image = to_8_bit(image, intensity)
-    if image.has_transparency_data:
+def _to_mode(image: Image.Image, channels: int, space: ColorSpace, note: Note | None) -> Image.Image:
+    """Convert an image of 8 bits per channel to an opaque sRGB or gray image."""
+    if image.mode == "LAB":  # a color space of its own
+        image, space = image.convert("RGB"), ColorSpace()
+    elif image.has_transparency_data:
+        image = image.convert("LA" if image.mode in {"L", "LA", "La"} else "RGBA")
+    elif image.mode not in {"1", "L", "RGB", "CMYK"}:
+        image = image.convert("RGB")
+    image = to_srgb(image, space, note)
+    if image.mode in {"LA", "RGBA"}:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode == "LAB":
-        image = image.convert("RGB")  # Pillow cannot convert LAB to gray directly
     mode = "RGB" if channels == 3 else "L"
     return image if image.mode == mode else image.convert(mode)

@@ -6,6 +6,7 @@ Scaling each image by its own range would brighten dark images and lose differen
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from PIL import Image, TiffImagePlugin
@@ -49,12 +50,13 @@ def value_range(image: Image.Image) -> IntensityRange:
     return float(values.min()), float(values.max())
 
 
-def to_8_bit(image: Image.Image, intensity: IntensityRange | None) -> Image.Image:
+def to_8_bit(image: Image.Image, intensity: IntensityRange | None, levels: Sequence[int] | None = None) -> Image.Image:
     """Scale a gray image with more than 8 bits to mode L. Values outside the range become black or white.
 
     Args:
         image: Gray image with more than 8 bits.
         intensity: Values that become black and white; None means the 16-bit range.
+        levels: New level of each level of 255, interpolated between them; ignored if `intensity` is given.
 
     Raises:
         UnknownRangeError: The image has 32 bits, and `intensity` is None.
@@ -64,7 +66,11 @@ def to_8_bit(image: Image.Image, intensity: IntensityRange | None) -> Image.Imag
         # A 16-bit PPM has mode I.
         if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format == "PPM"):
             raise UnknownRangeError(f"32-bit gray ({image.mode}) has no known range")
-        return image.convert("I").point(lambda value: value / 257).convert("L")
+        if levels is None:
+            return image.convert("I").point(lambda value: value / 257).convert("L")
+        import numpy as np
+
+        return Image.fromarray(np.interp(_values(image) / 257, np.arange(256), levels).round().astype(np.uint8))
     import numpy as np
 
     low, high = intensity

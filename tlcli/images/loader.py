@@ -26,6 +26,7 @@ from typing import BinaryIO
 
 from tlcli.errors import MachineError
 from tlcli.images.worker import DecodedImage, DecodeOptions, ImageRequest, receive_image
+from tlcli.progress import Reporter, Silent
 from tlcli.storage.connection import READ_LIMIT
 from tlcli.storage.stored import StoredPath
 
@@ -52,10 +53,17 @@ class ImageLoader:
         workers: Number of decoder processes.
         time_limit: Seconds to read and decode one image.
         ahead: Minimum number of images to have in progress, for callers that take images in bursts.
+        report: Receives, as details on leaving, how many images had parts that were ignored.
     """
 
     def __init__(
-        self, options: DecodeOptions, *, workers: int, time_limit: float = TIME_LIMIT, ahead: int | None = None
+        self,
+        options: DecodeOptions,
+        *,
+        workers: int,
+        time_limit: float = TIME_LIMIT,
+        ahead: int | None = None,
+        report: Reporter | None = None,
     ) -> None:
         self._options = options
         self._time_limit = time_limit
@@ -67,6 +75,9 @@ class ImageLoader:
         self._thread_local = threading.local()
         self._processes: set[_DecoderProcess] = set()
         self._closed = threading.Event()
+        self._report = report or Silent()
+        self._notes: dict[str, tuple[str, int]] = {}  # path of the first image, and number of images
+        self._notes_lock = threading.Lock()
 
     def __enter__(self) -> ImageLoader:
         return self
@@ -80,6 +91,8 @@ class ImageLoader:
         self._threads.shutdown(cancel_futures=True)
         for process in self._processes:
             process.close()
+        for note, (path, number) in self._notes.items():
+            self._report.detail(f"  {note}: {path}" + (f" and {number - 1:,} more" if number > 1 else ""))
 
     def start(self) -> None:
         """Start all processes and wait until they are ready. Otherwise they start with the first images.
@@ -128,7 +141,12 @@ class ImageLoader:
         # Retries of a slow server end before this limit, so the image fails, but its process is kept.
         limit = self._time_limit + (READ_LIMIT if isinstance(path, StoredPath) and path.remote else 0)
         try:
-            return process.request(request, limit)
+            image = process.request(request, limit)
+            if image.note is not None:
+                with self._notes_lock:
+                    first, number = self._notes.get(image.note, (path, 0))
+                    self._notes[image.note] = (first, number + 1)
+            return image
         except TimeoutError:
             reason = f"took longer than {limit:g} s to read and decode"
         except (EOFError, OSError):

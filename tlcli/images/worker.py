@@ -24,6 +24,7 @@ from typing import BinaryIO, NamedTuple, TypeVar, cast
 from PIL import Image
 
 from tlcli.images import augment
+from tlcli.images.color import Note
 from tlcli.images.decode import Size, UndecodableError, decode, dimensions, measure_intensity, upright_dimensions
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing, fit_image, oversampling
@@ -90,6 +91,8 @@ class DecodedImage(NamedTuple):
     """Minimum and maximum of a gray image with more than 8 bits, if `measure` is `intensity`."""
     dimensions: Size | None = None
     """Width and height in pixels, if `measure` is `size` or `upright`."""
+    note: str | None = None
+    """What was ignored in the file, such as a damaged color profile; one of a few texts. None if nothing was."""
 
 
 def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage:
@@ -121,12 +124,14 @@ def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage
     try:
         if options.measure == "intensity":
             return image._replace(intensity=measure_intensity(data))
-        return image._replace(pixels=_pixels(data, options, view, digest))
+        notes: list[str] = []
+        pixels = _pixels(data, options, view, digest, notes.append)
+        return image._replace(pixels=pixels, note=notes[0] if notes else None)
     except UndecodableError as error:
         return image._replace(error=str(error))
 
 
-def _pixels(data: bytes, options: DecodeOptions, view: int, digest: bytes) -> bytes | None:
+def _pixels(data: bytes, options: DecodeOptions, view: int, digest: bytes, note: Note) -> bytes | None:
     """Return the pixels or PNG file that the options ask for. Raises UndecodableError."""
     if options.preprocessing is None and not options.png:
         return None
@@ -135,9 +140,9 @@ def _pixels(data: bytes, options: DecodeOptions, view: int, digest: bytes) -> by
     intensity = options.intensity if preprocessing is None else preprocessing.intensity
     if view == 0 or options.augmentation is None:
         needed = None if preprocessing is None else functools.partial(oversampling, preprocessing=preprocessing)
-        image = decode(data, channels, needed, intensity)
+        image = decode(data, channels, needed, intensity, note)
     else:
-        original = decode(data, 3, augment.view_oversampling, intensity)
+        original = decode(data, 3, augment.view_oversampling, intensity, note)
         image = augment.make_view(original, options.augmentation, seed=options.seed, view=view, digest=digest)
         image = image if channels == 3 else image.convert("L")
     if preprocessing is not None:

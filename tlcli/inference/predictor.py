@@ -66,7 +66,7 @@ class Predictor:
     """
 
     def __init__(self, run: Run, compute: ComputeSettings, report: Reporter | None = None) -> None:
-        report = report or Silent()
+        report = self._report = report or Silent()
         self.run = run
         self._workers = compute.worker_count()
         self.model = open_model(run, compute, report)
@@ -81,7 +81,8 @@ class Predictor:
 
     def open_loader(self) -> ImageLoader:
         """Open worker processes that several calls of `stream` can share."""
-        return ImageLoader(DecodeOptions(preprocessing=self.run.preprocessing), workers=self._workers)
+        options = DecodeOptions(preprocessing=self.run.preprocessing)
+        return ImageLoader(options, workers=self._workers, report=self._report)
 
     def stream(self, paths: Iterator[str], loader: ImageLoader | None = None) -> Iterator[Prediction]:
         """Yield a `Prediction` for each path, in order, in memory that does not grow with the number of paths.

@@ -141,7 +141,9 @@ def read_images(dataset: Dataset, network: LoadedBackbone, workers: int) -> Extr
     paths = processes.share([sample.path for sample in dataset.samples])
     extraction = Extraction(digests=[None] * len(paths))
     with (
-        ImageLoader(DecodeOptions(preprocessing=network.preprocessing), workers=workers) as loader,
+        ImageLoader(
+            DecodeOptions(preprocessing=network.preprocessing), workers=workers, report=network.report
+        ) as loader,
         network.report.task("Images", len(paths)) as advance,
     ):
         for index, image in enumerate(loader.load(paths)):
