@@ -49,6 +49,7 @@ from .settings import (
     ComputeSettings as ComputeSettings,
     EvaluateSettings as EvaluateSettings,
     ExportSettings as ExportSettings,
+    FilterSettings as FilterSettings,
     FinetuneSettings as FinetuneSettings,
     InspectSettings as InspectSettings,
     NetworkSettings as NetworkSettings,

@@ -86,16 +86,20 @@ def test_skipped_files_are_counted_by_reason(tmp_path):
     touch(tmp_path, "a/1.jpg", "a/notes.txt", "a/._1.jpg", "b/1.jpg", "loose.jpg", "readme.md", ".DS_Store")
     touch(tmp_path, ".ipynb_checkpoints/1.jpg")
     assert open_dataset(tmp_path).skipped == {
-        "hidden files": 2,
-        "hidden folders": 1,
-        "not images by their suffix": 2,
+        "._*": 1,
+        ".DS_Store": 1,
+        "in .ipynb_checkpoints": 1,
+        ".txt": 1,
+        ".md": 1,
         "images outside the class folders": 1,
     }
 
 
-def test_files_next_to_the_split_folders_are_counted(tmp_path):
-    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "extra/a/1.jpg", "readme.md")
-    assert open_dataset(tmp_path).skipped == {"beside the split folders": 2}
+def test_what_lies_beside_the_split_folders_is_named_and_counted(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "extra/a/1.jpg", "extra/a/2.jpg", "loose.jpg", "readme.md")
+    dataset = open_dataset(tmp_path)
+    assert dataset.skipped == {"beside the split folders": 2, "images outside the class folders": 1, ".md": 1}
+    assert dataset.notes == ("not used, beside the splits: extra (2 images)",)
 
 
 def test_a_class_folder_may_be_a_link(tmp_path):

@@ -1,27 +1,19 @@
-"""Walking folders: which files are images, in which order, and the counts of skipped files."""
+"""Which files are images by their names, which are left-overs of other programs, and how both are counted."""
 
-import os
-from collections import Counter
+import io
 
 import pytest
+from PIL import Image
 
-from tlcli.datasets.image_files import has_image_suffix, is_hidden, walk_images
-from tlcli.images.worker import DecodeOptions, read_image
-
-
-def refuse(problem):
-    raise AssertionError(problem)
-
-
-def touch(*paths):
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-
-
-def walk(root):
-    skipped = Counter()
-    return list(walk_images(str(root), skipped, refuse)), +skipped
+from tlcli.datasets.image_files import (
+    describe_skipped,
+    has_image_suffix,
+    is_hidden,
+    other_suffix,
+    skipped_file,
+    skipped_folder,
+)
+from tlcli.images.decode import decode
 
 
 @pytest.mark.parametrize(
@@ -36,80 +28,79 @@ def test_other_suffixes(name):
     assert not has_image_suffix(name)
 
 
-def test_images_are_sorted_with_files_before_subfolders(tmp_path):
-    names = ["b.png", "a.jpg", "a/z.jpg", "a/b/c.jpg", "Z.jpg", "10.jpg", "9.jpg", "c/a.jpg"]
-    touch(*(tmp_path / name for name in names))
-    found, skipped = walk(tmp_path)
-    expected = ["10.jpg", "9.jpg", "Z.jpg", "a.jpg", "b.png", "a/z.jpg", "a/b/c.jpg", "c/a.jpg"]
-    assert found == [str(tmp_path / name) for name in expected]
-    assert not skipped
+@pytest.mark.parametrize(
+    ("suffix", "form"),
+    [
+        *((suffix, "JPEG") for suffix in (".jpe", ".jfif", ".pjpeg", ".pjp")),
+        (".mpo", "MPO"),
+        (".apng", "PNG"),
+        (".dib", "DIB"),
+    ],
+)
+def test_rare_suffixes_are_images_that_decode(suffix, form):
+    file = io.BytesIO()
+    more = {"save_all": True, "append_images": [Image.new("RGB", (8, 8))]} if form in {"MPO", "PNG"} else {}
+    Image.new("RGB", (8, 8), "red").save(file, form, **more)
+    assert has_image_suffix(f"a{suffix}")
+    red, *others = decode(file.getvalue(), 3).getpixel((0, 0))
+    assert red > 250
+    assert max(others) < 5
 
 
-def test_skipped_files_are_counted_by_reason(tmp_path):
-    touch(tmp_path / "a.jpg", tmp_path / "._a.jpg", tmp_path / ".DS_Store", tmp_path / "notes.txt")
-    touch(tmp_path / ".ipynb_checkpoints" / "b.jpg", tmp_path / "in" / ".hidden.png", tmp_path / "in" / "readme")
-    (tmp_path / "linked.jpg").symlink_to("/dev/null")
-    os.mkfifo(tmp_path / "pipe.jpg")
-    found, skipped = walk(tmp_path)
-    assert found == [str(tmp_path / "a.jpg")]
-    assert skipped == {
-        "hidden files": 3,
-        "hidden folders": 1,
-        "not images by their suffix": 2,
-        "no ordinary files": 2,
-    }
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("@eaDir", "in @eaDir"),
+        ("@EADIR", "in @eaDir"),
+        ("__MACOSX", "in __MACOSX"),
+        ("lost+found", "in lost+found"),
+        (".Trashes", "in .Trashes"),
+        (".Trash-1000", "in .Trash"),
+        ("$Recycle.Bin", "in $RECYCLE.BIN"),
+        ("System Volume Information", "in System Volume Information"),
+        (".ipynb_checkpoints", "in .ipynb_checkpoints"),
+        ("#recycle", "in #recycle"),
+        (".git", "hidden folders"),
+        ("eaDir", None),
+        ("trash", None),
+    ],
+)
+def test_folders_of_other_programs_are_named(name, reason):
+    assert skipped_folder(name) == reason
 
 
-def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
-    touch(tmp_path / "real" / "a.jpg")
-    inner = tmp_path / "walked"
-    inner.mkdir()
-    (inner / "link.jpg").symlink_to(tmp_path / "real" / "a.jpg")
-    (inner / "loop").symlink_to(inner)
-    found, skipped = walk(inner)
-    assert found == [str(inner / "link.jpg")]
-    assert skipped == {"linked folders": 1}
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Thumbs.db", "Thumbs.db"),
+        ("thumbs.DB", "Thumbs.db"),
+        ("desktop.ini", "desktop.ini"),
+        ("._a.jpg", "._*"),
+        (".DS_Store", ".DS_Store"),
+        (".a.jpg", "hidden files"),
+        ("a.jpg", None),
+        ("a.txt", None),
+    ],
+)
+def test_files_of_other_programs_are_named(name, reason):
+    assert skipped_file(name) == reason
 
 
-def test_broken_and_circular_links_are_images_that_cannot_be_read(tmp_path):
-    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    (tmp_path / "round.jpg").symlink_to(tmp_path / "round.jpg")
-    found, skipped = walk(tmp_path)
-    assert found == [str(tmp_path / "gone.jpg"), str(tmp_path / "round.jpg")]
-    assert not skipped
-    assert [read_image(path, DecodeOptions()).error for path in found] == [
-        "cannot be read: No such file or directory",
-        "cannot be read: Too many levels of symbolic links",
-    ]
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a.TXT", ".txt"), ("a", "without a suffix"), ("a.jpg~", ".jpg~"), ("a.é x", "other suffixes")]
+)
+def test_files_that_are_no_images_are_counted_by_suffix(name, reason):
+    assert other_suffix(name) == reason
 
 
-def test_a_root_may_be_a_link(tmp_path):
-    touch(tmp_path / "real" / "a.jpg")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert walk(tmp_path / "link")[0] == [str(tmp_path / "link" / "a.jpg")]
-
-
-def test_a_folder_that_cannot_be_listed_is_reported_and_the_rest_is_walked(public_path, unprivileged):
-    touch(public_path / "a" / "a.jpg", public_path / "b" / "b.jpg")
-    (public_path / "a").chmod(0)
-    problems = []
-    with unprivileged():
-        found = list(walk_images(str(public_path), Counter(), problems.append))
-    assert found == [str(public_path / "b" / "b.jpg")]
-    assert [problem.filename for problem in problems] == [str(public_path / "a")]
-
-
-def test_images_in_an_inaccessible_folder_are_listed_but_cannot_be_read(public_path, unprivileged):
-    touch(public_path / "shut" / "a.jpg", public_path / "shut" / "notes.txt")
-    (public_path / "shut").chmod(0o744)
-    with unprivileged():
-        found, skipped = walk(public_path)
-        assert (
-            read_image(str(public_path / "shut" / "a.jpg"), DecodeOptions()).error
-            == "cannot be read: Permission denied"
-        )
-    assert found == [str(public_path / "shut" / "a.jpg")]
-    assert skipped == {"not images by their suffix": 1}
+def test_skipped_files_are_described_in_one_line():
+    skipped = {"in @eaDir": 1200, ".txt": 3, "._*": 2, ".xml": 120, "without a suffix": 1, ".DS_Store": 1}
+    assert describe_skipped(skipped) == (
+        "1,200 in @eaDir, 2 ._*, 1 .DS_Store, not images: .xml 120, .txt 3, without a suffix 1"
+    )
+    assert describe_skipped({f".{n}": 1 for n in range(10)}) == (
+        "not images: .0 1, .1 1, .2 1, .3 1, .4 1, .5 1, .6 1, .7 1, 2 more 2"
+    )
 
 
 def test_hidden_names_start_with_a_dot():

@@ -41,7 +41,7 @@ def inputs(*names, stdin=b""):
 def test_a_folder_is_sorted_and_skipped_files_are_counted():
     found = inputs("photos")
     assert list(found) == ["photos/a.PNG", "photos/b.jpg", "photos/in/c.jpg"]
-    assert +found.skipped == {"hidden files": 1, "not images by their suffix": 1}
+    assert +found.skipped == {"hidden files": 1, ".txt": 1}
 
 
 def test_files_and_folders_come_in_the_order_given():

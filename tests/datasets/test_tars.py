@@ -96,7 +96,7 @@ def test_samples_have_classes_splits_and_groups(shard):
     assert labels_of(dataset) == ["cat", "dog", "cat", "dog"]
     assert [sample.split for sample in dataset.samples] == ["train", "validation", "train", "train"]
     assert [sample.group for sample in dataset.samples] == [None, "7", None, None]
-    assert dataset.skipped == {"not images by their suffix": 1}
+    assert dataset.skipped == {".txt": 1}
     with open_image_file(dataset.samples[2].path, 100) as (file, stamp):
         assert (file.read(), stamp.size) == (b"3", 1)
 
@@ -123,7 +123,7 @@ def test_unusable_files_are_skipped_and_counted(shard):
     assert dataset.skipped == {
         "no ordinary files": 2,
         "names that lead out of their tar": 2,
-        "hidden files": 1,
+        "._*": 1,
         "names that come twice": 1,
         "images without a class": 2,
         "images that share a key": 2,

@@ -99,7 +99,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         check_new_file("--preview", preview, replace=settings.overwrite or settings.resume)
     if out is not None:
         _check_out(out, settings)
-    dataset = open_dataset(settings.data)
+    dataset = open_dataset(settings.data, filters=settings.filters)
     if preview is not None:  # a table may name images anywhere
         images = (sample.path for sample in dataset.samples)
         check_new_file("--preview", preview, replace=True, inputs=images)
@@ -188,7 +188,15 @@ def _signature(settings: AugmentSettings) -> dict[str, Any]:
         "copies": settings.copies,
         "seed": settings.seed,
         "augmentation": settings.augmentation.to_json(),
-    } | ({"intensity": settings.intensity} if settings.intensity else {})
+    } | {
+        name: value
+        for name, value in (
+            ("intensity", settings.intensity),
+            ("include", list(settings.filters.include)),
+            ("exclude", list(settings.filters.exclude)),
+        )
+        if value
+    }
 
 
 def _images_signature(outputs: Sequence[AugmentedImage]) -> dict[str, Any]:

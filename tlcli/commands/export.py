@@ -21,7 +21,12 @@ from tlcli.exporting.comparison import (
     compare_with_run,
     export_tolerance,
 )
-from tlcli.exporting.comparison_images import ComparisonImages, comparison_data, load_comparison_images
+from tlcli.exporting.comparison_images import (
+    ComparisonImages,
+    comparison_data,
+    comparison_filters,
+    load_comparison_images,
+)
 from tlcli.exporting.int8 import quantize_int8
 from tlcli.exporting.model_card import model_card
 from tlcli.exporting.network_input import NetworkInput, Pixels
@@ -144,6 +149,7 @@ def _load_images(run: Run, data: Location, settings: ExportSettings, report: Rep
         compare=settings.image_count(),
         calibrate=CALIBRATION_IMAGES if settings.int8 else 0,
         workers=settings.worker_count(),
+        filters=comparison_filters(run, settings),
     )
     count = len(images.pixels)
     trained_on = "" if images.held_out == count else f", {count - images.held_out:,} of them training images"

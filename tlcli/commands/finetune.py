@@ -134,7 +134,7 @@ def _begin(
     elif settings.resume and (directory / RUN_FILE).exists():
         return settings, directory, None
     check_run_output(directory, overwrite=settings.overwrite or settings.resume)
-    dataset = open_dataset(settings.data, group_by=settings.group_by)
+    dataset = open_dataset(settings.data, group_by=settings.group_by, filters=settings.filters)
     _check_split(settings, dataset)
     describe_dataset(dataset, report)
     return settings, directory, dataset

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tlcli.console.evaluation import calibration, confusion_table
 from tlcli.console.terminal import Terminal, printable
+from tlcli.datasets.image_files import describe_skipped
 from tlcli.storage.files import megabytes
 
 SHOWN_CLASSES = 30
@@ -197,7 +198,7 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
     if result["failed"] > len(failures):
         terminal.note(f"  ... and {result['failed'] - len(failures):,} more")
     if result["skipped"]:
-        terminal.note("  skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in result["skipped"].items()))
+        terminal.note(f"  skipped: {describe_skipped(result['skipped'])}")
     if result["out"] not in {None, "-"}:
         terminal.note(f"{quoted(result['out'])}: {result['images']:,} rows")
     if explained := result["explained"]:

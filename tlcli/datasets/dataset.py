@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 
 from tlcli.datasets.class_folders import open_tree, read_class_folders
 from tlcli.datasets.labeled_image import LabeledImage
+from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.datasets.tables import TABLE_SUFFIXES, read_table
 from tlcli.datasets.tars import expand_shards, is_tar
 from tlcli.datasets.webdataset import read_shards
 from tlcli.errors import DataError, UsageError
+from tlcli.settings.filters import FilterSettings
 from tlcli.storage.urls import Location, Url
 
 
@@ -52,7 +54,13 @@ class Dataset:
         return any(sample.split == split for sample in self.samples)
 
 
-def open_dataset(data: Location, *, group_by: str | None = None, classes: tuple[str, ...] | None = None) -> Dataset:
+def open_dataset(
+    data: Location,
+    *,
+    group_by: str | None = None,
+    classes: tuple[str, ...] | None = None,
+    filters: FilterSettings | None = None,
+) -> Dataset:
     """List the labeled images of DATA.
 
     Args:
@@ -61,21 +69,23 @@ def open_dataset(data: Location, *, group_by: str | None = None, classes: tuple[
         group_by: Regular expression to search in each path below DATA. Its first capture group, or else the whole
             match, names the group of the image.
         classes: The classes of a run, in its order; None derives them from the training images.
+        filters: Drops files by their path below DATA, before classes and splits are derived; None keeps all.
 
     Raises:
         DataError: DATA does not exist or has an unknown form, or a class is empty or unknown.
-        UsageError: `group_by` is not a regular expression or matches no path.
+        UsageError: `group_by` is not a regular expression or matches no path, or a filter matches no file.
         MachineError: A folder cannot be listed, or a URL cannot be reached.
     """
     skipped: Counter[str] = Counter()
     notes: list[str] = []
+    paths = PathFilter(filters)
     tree = open_tree(data)
     if tree is not None:
-        images = read_class_folders(tree, skipped, for_run=classes is not None)
+        images = read_class_folders(tree, paths, skipped, notes, classes=classes)
     elif data.suffix.lower() in TABLE_SUFFIXES and (isinstance(data, Url) or data.is_file()):
-        images = read_table(data)
+        images = [image for image in read_table(data) if _is_kept(image, data, paths, skipped)]
     elif is_tar(str(data)):
-        images = read_shards(str(data), skipped)
+        images = read_shards(str(data), skipped, paths)
     elif isinstance(data, Url) or data.exists():
         raise DataError(
             f"{data} is not a folder, a table, or a tar. Pass a folder with one subfolder per class, a .csv, "
@@ -87,6 +97,8 @@ def open_dataset(data: Location, *, group_by: str | None = None, classes: tuple[
             f"{data} does not exist. Pass a folder with one subfolder of images per class, a table, or tar shards.",
             path=data,
         )
+    if paths:
+        paths.check_used(str(data), os.path.relpath(images[0].path, data) if images and tree is not None else None)
     names = _class_names(data, images, classes)
     index = {name: number for number, name in enumerate(names)}
     samples = tuple(
@@ -102,6 +114,13 @@ def open_dataset(data: Location, *, group_by: str | None = None, classes: tuple[
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=tuple(notes),
     )
+
+
+def _is_kept(image: LabeledImage, table: Location, paths: PathFilter, skipped: Counter[str]) -> bool:
+    """Return whether a row of a table is used, by its path relative to the table's folder."""
+    kept = not paths or paths.keeps(os.path.relpath(image.path, table.parent))
+    skipped[EXCLUDED] += not kept
+    return kept
 
 
 def data_exists(data: Location) -> bool:

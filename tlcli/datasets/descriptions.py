@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.duplicates import Duplicates
+from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.labeled_image import SPLIT_NAMES
 from tlcli.datasets.splits import SMALL_CLASS, SplitDataset
 from tlcli.progress import Reporter
@@ -34,7 +35,7 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
         )
     describe_reading(dataset, report)
     if dataset.skipped:
-        report.note("  skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in dataset.skipped.items()))
+        report.note(f"  skipped: {describe_skipped(dataset.skipped)}")
 
 
 def describe_reading(dataset: Dataset, report: Reporter) -> None:

@@ -13,12 +13,12 @@ import io
 import os
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO
 
-from tlcli.datasets.folder_tree import ListedTree
-from tlcli.datasets.image_files import walk_images
+from tlcli.datasets.folder_tree import ListedTree, LocalTree, Tree, walk
+from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.datasets.path_spool import read_spool, write_spool
 from tlcli.datasets.tars import images_in, is_tar, open_tars, resolve_tar_member
 from tlcli.errors import DataError, UsageError
@@ -37,12 +37,19 @@ class PredictionInputs:
             input); on this machine or at URLs.
         stdin: File to read for `-`.
         shard: Restrict the paths to this shard; None keeps all.
+        paths: Drops images by their path below a folder or in a tar, or by the path as typed or listed.
 
     Raises:
         DataError: An input is empty or does not exist, or a list is a folder.
     """
 
-    def __init__(self, inputs: tuple[str, ...], stdin: IO[bytes], shard: Shard | None = None) -> None:
+    def __init__(
+        self,
+        inputs: tuple[str, ...],
+        stdin: IO[bytes],
+        shard: Shard | None = None,
+        paths: PathFilter | None = None,
+    ) -> None:
         self.skipped: Counter[str] = Counter()
         self.unlisted: list[str] = []
         """Folders that could not be listed, each with the reason."""
@@ -51,6 +58,7 @@ class PredictionInputs:
         self._inputs = tuple(map(_decode_file_uri, inputs))
         self._stdin = stdin
         self._shard = shard
+        self._filter = paths or PathFilter()
         self._spool: IO[bytes] | None = None
         for name in self._inputs:
             _check_input(name)
@@ -83,30 +91,42 @@ class PredictionInputs:
             if name == "-":
                 if stdin_lines is None:  # standard input can be read only once
                     stdin_lines = list(_list_paths(self._stdin)) if self._inputs.count("-") > 1 else None
-                yield from _list_paths(self._stdin) if stdin_lines is None else stdin_lines
+                yield from self._kept(_list_paths(self._stdin) if stdin_lines is None else stdin_lines)
             elif name.startswith("@"):
                 with _open_list(name[1:]) as file:
-                    yield from _list_paths(file)
+                    yield from self._kept(_list_paths(file))
             elif os.path.isdir(name):  # noqa: PTH112
-                yield from walk_images(name, self.skipped, self._note_unlisted)
+                yield from self._in_folder(LocalTree(name))
             elif is_tar(name):
                 for shard in open_tars(name):
-                    yield from images_in(shard, self.skipped)
+                    yield from images_in(shard, self.skipped, self._filter)
             elif is_url(name):
                 yield from self._paths_at_url(Url(name))
             else:
-                yield resolve_tar_member(name)
+                yield from self._kept([resolve_tar_member(name)])
 
     def _paths_at_url(self, url: Url) -> Iterator[str]:
         path = resolve_tar_member(str(url))
         if isinstance(path, StoredPath):
-            yield path
+            yield from self._kept([path])
             return
         found = listing(url)
         if "" in found:
-            yield found[""]
+            yield from self._kept([found[""]])
         else:
-            yield from ListedTree(str(url), found).images(str(url).rstrip("/"), self.skipped)
+            yield from self._in_folder(ListedTree(str(url), found))
+
+    def _in_folder(self, tree: Tree) -> Iterator[str]:
+        for folder in walk(tree, self._filter, self.skipped, self._note_unlisted):
+            yield from folder.images
+
+    def _kept(self, paths: Iterable[str]) -> Iterator[str]:
+        """Yield the paths that the filter keeps, as they are typed or listed."""
+        for path in paths:
+            if not self._filter or self._filter.keeps(path):
+                yield path
+            else:
+                self.skipped[EXCLUDED] += 1
 
     def _note_unlisted(self, problem: OSError) -> None:
         self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any, NamedTuple
 
-from tlcli.datasets.image_files import has_image_suffix, is_hidden
+from tlcli.datasets.image_files import has_image_suffix, other_suffix, skipped_path
+from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.errors import DataError, MachineError
 from tlcli.storage.connection import CHUNK, CONNECTIONS
 from tlcli.storage.remote import RemoteFile
@@ -192,8 +193,8 @@ def _list_tar(path: str, version: int, file: IO[bytes]) -> Tar:
             skipped["no ordinary files"] += 1
         elif ".." in parts or info.name.startswith("/"):
             skipped["names that lead out of their tar"] += 1
-        elif any(is_hidden(part) for part in parts if part != "."):
-            skipped["hidden files"] += 1
+        elif reason := skipped_path(parts):
+            skipped[reason] += 1
         elif info.name in entries or info.name in labels:
             skipped["names that come twice"] += 1
         elif split_key(info.name)[1] in {"cls", "json"}:
@@ -241,14 +242,16 @@ def split_key(name: str) -> tuple[str, str]:
     return folder + slash + stem, suffix.lower()
 
 
-def images_in(tar: Tar, skipped: Counter[str]) -> Iterator[StoredPath]:
+def images_in(tar: Tar, skipped: Counter[str], paths: PathFilter) -> Iterator[StoredPath]:
     """Yield the paths of a tar's images in their order; `skipped` counts other files by reason."""
     skipped += tar.skipped
     for entry in tar.entries.values():
-        if has_image_suffix(entry.name):
+        if paths and not paths.keeps(entry.name):
+            skipped[EXCLUDED] += 1
+        elif has_image_suffix(entry.name):
             yield tar.stored(entry)
         else:
-            skipped["not images by their suffix"] += 1
+            skipped[other_suffix(entry.name)] += 1
 
 
 def resolve_tar_member(path: str) -> str:

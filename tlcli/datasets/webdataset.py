@@ -10,8 +10,9 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from tlcli.datasets.image_files import IMAGE_SUFFIXES
+from tlcli.datasets.image_files import IMAGE_SUFFIXES, other_suffix
 from tlcli.datasets.labeled_image import LabeledImage, default_to_train, split_named
+from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.datasets.tars import Tar, TarEntry, open_tars, split_key
 from tlcli.errors import DataError
 
@@ -19,18 +20,21 @@ LABEL_KEYS = ("label", "class", "cls")
 """Keys of a `.json` file that may name the class; the first one present is used."""
 
 
-def read_shards(pattern: str, skipped: Counter[str]) -> list[LabeledImage]:
+def read_shards(pattern: str, skipped: Counter[str], paths: PathFilter) -> list[LabeledImage]:
     """Read the labeled images of all shards that `pattern` expands to.
 
     Args:
         pattern: A tar, or several such as `shards-{000..099}.tar`.
         skipped: Counts skipped files by reason.
+        paths: Drops files by their name in the tar.
 
     Raises:
         DataError: A shard is missing or damaged, there are no labeled images, or a split is invalid.
         MachineError: A shard may not be read, or a URL cannot be reached.
     """
-    images = default_to_train([image for shard in open_tars(pattern) for image in _labeled_images(shard, skipped)])
+    images = default_to_train(
+        [image for shard in open_tars(pattern) for image in _labeled_images(shard, skipped, paths)]
+    )
     if not images:
         found = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items() if count) or "no files"
         raise DataError(
@@ -41,7 +45,7 @@ def read_shards(pattern: str, skipped: Counter[str]) -> list[LabeledImage]:
     return images
 
 
-def _labeled_images(tar: Tar, skipped: Counter[str]) -> Iterator[LabeledImage]:
+def _labeled_images(tar: Tar, skipped: Counter[str], paths: PathFilter) -> Iterator[LabeledImage]:
     """Yield the labeled images of a tar in their order."""
     skipped += tar.skipped
     labels: dict[str, dict[str, bytes]] = defaultdict(dict)
@@ -51,10 +55,12 @@ def _labeled_images(tar: Tar, skipped: Counter[str]) -> Iterator[LabeledImage]:
     images: dict[str, list[TarEntry]] = defaultdict(list)
     for entry in tar.entries.values():
         key, suffix = split_key(entry.name)
-        if "." + suffix in IMAGE_SUFFIXES:
+        if paths and not paths.keeps(entry.name):
+            skipped[EXCLUDED] += 1
+        elif "." + suffix in IMAGE_SUFFIXES:
             images[key].append(entry)
         else:
-            skipped["not images by their suffix"] += 1
+            skipped[other_suffix(entry.name)] += 1
     for key, entries in images.items():
         metadata = _parse_metadata(labels.get(key, {}))
         if len(entries) > 1:

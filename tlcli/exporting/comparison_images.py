@@ -19,6 +19,7 @@ from tlcli.exporting.network_input import Pixels
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.runs.run import Run
+from tlcli.settings import ExportSettings, FilterSettings
 from tlcli.storage.urls import Location, parse_location
 
 MAX_READ_PER_IMAGE = 20
@@ -58,7 +59,17 @@ def comparison_data(run: Run, data: Location | None) -> Location:
     )
 
 
-def load_comparison_images(run: Run, data: Location, *, compare: int, calibrate: int, workers: int) -> ComparisonImages:
+def comparison_filters(run: Run, settings: ExportSettings) -> FilterSettings:
+    """Return the filters of the settings; for the run's training data, by default those that it was trained with."""
+    if settings.data is not None or settings.filters != FilterSettings():
+        return settings.filters
+    own = run.info["settings"]
+    return FilterSettings(include=tuple(own.get("include", ())), exclude=tuple(own.get("exclude", ())))
+
+
+def load_comparison_images(
+    run: Run, data: Location, *, compare: int, calibrate: int, workers: int, filters: FilterSettings | None = None
+) -> ComparisonImages:
     """Choose images of all classes, the same ones each time, and preferably images that the run was not trained on.
 
     Args:
@@ -67,12 +78,13 @@ def load_comparison_images(run: Run, data: Location, *, compare: int, calibrate:
         compare: Number of images to compare on; fewer if DATA has fewer.
         calibrate: Number of images to calibrate with; fewer if DATA has fewer.
         workers: Number of worker processes.
+        filters: Drops files of DATA; None keeps all.
 
     Raises:
         DataError: DATA is unusable, none of its images can be read, or images to calibrate with were requested and
             the run was trained on none of them.
     """
-    samples = _interleaved(open_dataset(data, classes=run.classes).samples)
+    samples = _interleaved(open_dataset(data, classes=run.classes, filters=filters).samples)
     splits = run.splits()
     some_held_out = any(split in {"validation", "test"} for split in splits.values())
     unseen: list[LabeledPixels] = []

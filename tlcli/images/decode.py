@@ -25,7 +25,7 @@ from tlcli.images.intensity import (
 )
 from tlcli.images.signatures import SIGNATURE_BYTES, describe_unsupported, is_heic, unsupported_tiff_reason
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "DIB")
 """Formats that Pillow decodes itself. EPS is excluded because Pillow would start Ghostscript for it."""
 
 EXIF_TRANSPOSES = {

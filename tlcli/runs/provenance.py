@@ -23,6 +23,8 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
     augmentation = settings.augmentation
     return {
         "data": portable_name(str(settings.data.absolute())),
+        "include": list(settings.filters.include),
+        "exclude": list(settings.filters.exclude),
         "group_by": settings.group_by,
         "validation_fraction": settings.validation_fraction,
         "balance": settings.balance,

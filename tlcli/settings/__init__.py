@@ -11,6 +11,7 @@ from tlcli.settings.check import CheckSettings
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.evaluate import SPLITS, EvaluateSettings
 from tlcli.settings.export import ExportSettings
+from tlcli.settings.filters import FilterSettings
 from tlcli.settings.finetune import TRACKERS, FinetuneSettings
 from tlcli.settings.inspect import InspectSettings
 from tlcli.settings.machines import ClusterSettings, Shard
@@ -32,6 +33,7 @@ __all__ = [
     "ComputeSettings",
     "EvaluateSettings",
     "ExportSettings",
+    "FilterSettings",
     "FinetuneSettings",
     "InspectSettings",
     "NetworkSettings",

@@ -9,6 +9,7 @@ from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, PRESETS, Augmentat
 from tlcli.settings.checks import at_least
 from tlcli.settings.common_options import DATA_ARGUMENT, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
 from tlcli.settings.network import intensity_range
 from tlcli.settings.options import AUGMENTATION, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
@@ -26,6 +27,7 @@ class AugmentSettings:
         default=None,
         metadata=Option(help="Folder of the new dataset.", metavar="DIR", panel=OUTPUT, parse=parse_location),
     )
+    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
     copies: int = field(
         default=1,
         metadata=Option(help="Augmented copies of each training image.", metavar="K", panel=AUGMENTATION),

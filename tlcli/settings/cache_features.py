@@ -10,6 +10,7 @@ from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import at_least
 from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, VIEWS_OPTION
 from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
 from tlcli.settings.machines import CLUSTER_OPTIONS, SHARD_OPTION, ClusterSettings, Shard, check_machines
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import NETWORK, OUTPUT, Option, OptionGroup
@@ -36,6 +37,7 @@ class CacheFeaturesSettings:
             parse=parse_location,
         ),
     )
+    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
     augmentation: Augmentation | None = field(default=None, metadata=AUGMENTATION_OPTIONS)
     """Augmentation of the views; needs `views`."""
     views: int | None = field(default=None, metadata=VIEWS_OPTION)

@@ -8,6 +8,7 @@ from tlcli.errors import UsageError
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import CACHE, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
@@ -35,6 +36,7 @@ class CheckSettings:
             help=f"{GROUP_BY_HELP}, whose images are never used to check each other's labels.", metavar="REGEX"
         ),
     )
+    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
     network: NetworkSettings = field(
         default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings, without=("freeze",))
     )

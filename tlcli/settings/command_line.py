@@ -21,7 +21,7 @@ def finetune_command(settings: FinetuneSettings) -> str:
     Where the run is written, and what it replaces, is left out.
     """
     words = ["tlcli", "finetune", portable_name(absolute(settings.data))]
-    for group in (settings, settings.network, settings.training, settings.compute, settings.cache):
+    for group in (settings, settings.filters, settings.network, settings.training, settings.compute, settings.cache):
         words += _options(group)
     if settings.augmentation is not None:
         words += _augmentation(settings.augmentation)
@@ -42,6 +42,8 @@ def _option(declared: DeclaredOption, value: object) -> list[str]:
     match value:
         case bool():
             return [flag]
+        case tuple() if declared.name in {"include", "exclude"}:
+            return [f"{flag}={pattern}" for pattern in value]  # a pattern may start with a dash
         case tuple():
             return [flag, ",".join(map(str, value))]
         case os.PathLike():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tlcli.settings.checks import one_of
 from tlcli.settings.common_options import DATA_ARGUMENT, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
 from tlcli.settings.options import Option, OptionGroup
 from tlcli.storage.urls import Location
 
@@ -19,6 +20,7 @@ class EvaluateSettings:
 
     run: Location = field(metadata=RUN_ARGUMENT)
     data: Location = field(metadata=DATA_ARGUMENT)
+    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
     split: str | None = field(
         default=None,
         metadata=Option(

@@ -8,6 +8,7 @@ from tlcli.errors import UsageError
 from tlcli.processes import cores
 from tlcli.settings.checks import at_least, one_of
 from tlcli.settings.common_options import OVERWRITE_OPTION, RUN_ARGUMENT, WORKERS_OPTION
+from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
 from tlcli.settings.options import NETWORK, OUTPUT, Option
 from tlcli.storage.urls import Location, parse_location
 
@@ -64,6 +65,7 @@ class ExportSettings:
             parse=parse_location,
         ),
     )
+    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
     pictures: int | None = field(
         default=None,
         metadata=Option(

@@ -10,6 +10,7 @@ from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import one_of
 from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import OUTPUT, TRAINING, Option, OptionGroup
 from tlcli.settings.training import TrainingSettings
@@ -33,6 +34,7 @@ class FinetuneSettings:
             parse=parse_location,
         ),
     )
+    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
     balance: bool = field(
         default=False, metadata=Option(help="Weight each class by its inverse frequency.", panel=TRAINING)
     )

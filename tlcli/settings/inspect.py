@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tlcli.settings.checks import at_least, one_of
 from tlcli.settings.common_options import DATA_ARGUMENT, NETWORK_ARGUMENT, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
 from tlcli.settings.network import FITS, INTENSITY_OPTION, SIZE_OPTION, intensity_range
 from tlcli.settings.options import NETWORK, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
@@ -18,6 +19,7 @@ class InspectSettings:
 
     network: str = field(metadata=NETWORK_ARGUMENT)
     data: Location = field(metadata=DATA_ARGUMENT)
+    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
     layers: tuple[str, ...] = field(
         default=(),
         metadata=Option(

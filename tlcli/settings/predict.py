@@ -8,6 +8,7 @@ from tlcli.errors import UsageError
 from tlcli.settings.checks import at_least
 from tlcli.settings.common_options import OVERWRITE_OPTION, RESUME_OPTION, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
 from tlcli.settings.machines import CLUSTER_OPTIONS, SHARD_OPTION, ClusterSettings, Shard, check_machines
 from tlcli.settings.options import OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
@@ -30,6 +31,7 @@ class PredictSettings:
             positional=True,
         )
     )
+    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
     out: str | None = field(
         default=None,
         metadata=Option(
