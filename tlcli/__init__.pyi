@@ -46,6 +46,7 @@ from .settings import (
     CacheFeaturesSettings as CacheFeaturesSettings,
     CacheSettings as CacheSettings,
     CheckSettings as CheckSettings,
+    ColumnSettings as ColumnSettings,
     ComputeSettings as ComputeSettings,
     EvaluateSettings as EvaluateSettings,
     ExportSettings as ExportSettings,

@@ -99,7 +99,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         check_new_file("--preview", preview, replace=settings.overwrite or settings.resume)
     if out is not None:
         _check_out(out, settings)
-    dataset = open_dataset(settings.data, filters=settings.filters)
+    dataset = open_dataset(settings.data, filters=settings.filters, columns=settings.columns)
     if preview is not None:  # a table may name images anywhere
         images = (sample.path for sample in dataset.samples)
         check_new_file("--preview", preview, replace=True, inputs=images)

@@ -53,7 +53,7 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     if export is not None:
         check_new_file("--export", export, replace=settings.overwrite, inputs=[settings.data])
         check_writable(export)
-    dataset = open_dataset(settings.data, filters=settings.filters)
+    dataset = open_dataset(settings.data, filters=settings.filters, columns=settings.columns)
     describe_dataset(dataset, report)
     images = len(dataset.samples)
     workers = settings.compute.worker_count()

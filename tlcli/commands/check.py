@@ -119,7 +119,9 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
     if out is not None:
         check_new_file("--out", out, replace=settings.overwrite, inputs=[settings.data])
         check_writable(out)
-    dataset = open_dataset(settings.data, group_by=settings.group_by, filters=settings.filters)
+    dataset = open_dataset(
+        settings.data, group_by=settings.group_by, filters=settings.filters, columns=settings.columns
+    )
     describe_dataset(dataset, report)
     extractor = _open(settings, dataset, report)
     paths = [sample.path for sample in dataset.samples]

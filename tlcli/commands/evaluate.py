@@ -38,7 +38,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     report = report or Silent()
     started = time.monotonic()
     run = load_run(settings.run)
-    dataset = open_dataset(settings.data, classes=run.classes, filters=settings.filters)
+    dataset = open_dataset(settings.data, classes=run.classes, filters=settings.filters, columns=settings.columns)
     describe_reading(dataset, report)
     split, samples = _choose_split(run, dataset, settings, report)
     predictor = Predictor(run, settings.compute, report)

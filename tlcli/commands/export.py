@@ -23,6 +23,7 @@ from tlcli.exporting.comparison import (
 )
 from tlcli.exporting.comparison_images import (
     ComparisonImages,
+    comparison_columns,
     comparison_data,
     comparison_filters,
     load_comparison_images,
@@ -150,6 +151,7 @@ def _load_images(run: Run, data: Location, settings: ExportSettings, report: Rep
         calibrate=CALIBRATION_IMAGES if settings.int8 else 0,
         workers=settings.worker_count(),
         filters=comparison_filters(run, settings),
+        columns=comparison_columns(run, settings),
     )
     count = len(images.pixels)
     trained_on = "" if images.held_out == count else f", {count - images.held_out:,} of them training images"

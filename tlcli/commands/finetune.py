@@ -38,6 +38,7 @@ from tlcli.runs.provenance import settings_to_json
 from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.augmentation import default_augmentation
+from tlcli.settings.columns import NO_COLUMN
 from tlcli.settings.command_line import finetune_command
 from tlcli.settings.finetune import check_head_options
 from tlcli.storage.files import check_outside
@@ -134,7 +135,9 @@ def _begin(
     elif settings.resume and (directory / RUN_FILE).exists():
         return settings, directory, None
     check_run_output(directory, overwrite=settings.overwrite or settings.resume)
-    dataset = open_dataset(settings.data, group_by=settings.group_by, filters=settings.filters)
+    dataset = open_dataset(
+        settings.data, group_by=settings.group_by, filters=settings.filters, columns=settings.columns
+    )
     _check_split(settings, dataset)
     describe_dataset(dataset, report)
     return settings, directory, dataset
@@ -146,6 +149,7 @@ def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
     for flag, given in (
         ("--validation-fraction", settings.validation_fraction is not None),
         ("--group-by", settings.group_by is not None),
+        ("--group-column", settings.columns.group_column not in {None, NO_COLUMN}),
     ):
         if given:
             raise UsageError(f"{flag} has no effect: {settings.data} has its own validation images. Leave it out.")

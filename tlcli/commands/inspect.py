@@ -105,7 +105,7 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
     target = inspect_folder(out)
     _check_backbone_options(settings)
     target.check(replace=settings.overwrite)
-    dataset = open_dataset(settings.data, filters=settings.filters)
+    dataset = open_dataset(settings.data, filters=settings.filters, columns=settings.columns)
     describe_dataset(dataset, report)
     samples = [sample for sample in dataset.samples if sample.split in {None, "train"}]
     workers, batch_size = settings.compute.worker_count(), settings.compute.batch_size

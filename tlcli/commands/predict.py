@@ -153,7 +153,7 @@ def _prepare(
     elif out is not None:
         check_output(out, run.directory, settings.inputs, overwrite=settings.overwrite, resume=settings.resume)
     paths = PathFilter(settings.filters)
-    inputs = PredictionInputs(settings.inputs, stdin, settings.shard, paths)
+    inputs = PredictionInputs(settings.inputs, stdin, settings.shard, paths, settings.columns)
     images, listing = inputs.count_and_digest(with_stamps=out is not None)
     result = PredictResult(
         out=settings.out,

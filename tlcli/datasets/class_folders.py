@@ -15,7 +15,7 @@ from tlcli.datasets.folder_tree import ListedTree, LocalTree, Tree, walk
 from tlcli.datasets.image_files import COMMON_SUFFIXES
 from tlcli.datasets.labeled_image import LabeledImage
 from tlcli.datasets.path_filter import PathFilter
-from tlcli.datasets.tables import TABLE_SUFFIXES
+from tlcli.datasets.tables import is_table
 from tlcli.datasets.tars import is_tar
 from tlcli.errors import DataError, MachineError
 from tlcli.storage.remote import listing
@@ -26,7 +26,7 @@ def open_tree(data: Location) -> Tree | None:
     """Return DATA as a folder; None if it is not a folder."""
     if isinstance(data, Path):
         return LocalTree("" if str(data) == "." else str(data)) if data.is_dir() else None
-    if data.suffix.lower() in TABLE_SUFFIXES or is_tar(str(data)):
+    if is_table(data) or is_tar(str(data)):
         return None
     found = listing(data)
     return ListedTree(str(data), found) if "" not in found else None

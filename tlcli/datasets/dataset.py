@@ -11,12 +11,14 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from tlcli.datasets.class_folders import open_tree, read_class_folders
+from tlcli.datasets.class_names import unify_class_names
 from tlcli.datasets.labeled_image import LabeledImage
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
-from tlcli.datasets.tables import TABLE_SUFFIXES, read_table
+from tlcli.datasets.tables import is_table, read_table
 from tlcli.datasets.tars import expand_shards, is_tar
 from tlcli.datasets.webdataset import read_shards
 from tlcli.errors import DataError, UsageError
+from tlcli.settings.columns import NO_COLUMN, ColumnSettings
 from tlcli.settings.filters import FilterSettings
 from tlcli.storage.urls import Location, Url
 
@@ -60,36 +62,42 @@ def open_dataset(
     group_by: str | None = None,
     classes: tuple[str, ...] | None = None,
     filters: FilterSettings | None = None,
+    columns: ColumnSettings | None = None,
 ) -> Dataset:
     """List the labeled images of DATA.
 
     Args:
-        data: `root/<class>/*`, `root/{train,val,test}/<class>/*`, a .csv, .jsonl, or .parquet table, or WebDataset
-            shards such as `shards-{000..099}.tar`; on this machine or at a URL.
+        data: `root/<class>/*`, `root/{train,val,test}/<class>/*`, a table (see `TABLE_SUFFIXES`), or WebDataset shards
+            such as `shards-{000..099}.tar`; on this machine or at a URL.
         group_by: Regular expression to search in each path below DATA. Its first capture group, or else the whole
             match, names the group of the image.
         classes: The classes of a run, in its order; None derives them from the training images.
         filters: Drops files by their path below DATA, before classes and splits are derived; None keeps all.
+        columns: The columns of a table to read; None recognizes common headers.
 
     Raises:
         DataError: DATA does not exist or has an unknown form, or a class is empty or unknown.
-        UsageError: `group_by` is not a regular expression or matches no path, or a filter matches no file.
+        UsageError: `group_by` is not a regular expression or matches no path, a filter matches no file, or `columns`
+            has no effect or names a column that the table lacks.
         MachineError: A folder cannot be listed, or a URL cannot be reached.
     """
     skipped: Counter[str] = Counter()
     notes: list[str] = []
     paths = PathFilter(filters)
+    columns = columns or ColumnSettings()
     tree = open_tree(data)
+    _check_columns(data, columns, group_by, is_in_table=tree is None and is_table(data))
     if tree is not None:
         images = read_class_folders(tree, paths, skipped, notes, classes=classes)
-    elif data.suffix.lower() in TABLE_SUFFIXES and (isinstance(data, Url) or data.is_file()):
-        images = [image for image in read_table(data) if _is_kept(image, data, paths, skipped)]
+    elif is_table(data) and (isinstance(data, Url) or data.is_file()):
+        images = [image for image in read_table(data, columns, notes) if _is_kept(image, data, paths, skipped)]
     elif is_tar(str(data)):
         images = read_shards(str(data), skipped, paths)
     elif isinstance(data, Url) or data.exists():
         raise DataError(
-            f"{data} is not a folder, a table, or a tar. Pass a folder with one subfolder per class, a .csv, "
-            ".jsonl, or .parquet table with the columns path and label, or WebDataset shards.",
+            f"{data} is not a folder, a table, or a tar. Pass a folder with one subfolder per class, a .csv, .tsv, "
+            ".jsonl, or .parquet table with the columns path and label (save a spreadsheet as CSV), or WebDataset "
+            "shards.",
             path=data,
         )
     else:
@@ -99,6 +107,7 @@ def open_dataset(
         )
     if paths:
         paths.check_used(str(data), os.path.relpath(images[0].path, data) if images and tree is not None else None)
+    images = unify_class_names(images, classes)
     names = _class_names(data, images, classes)
     index = {name: number for number, name in enumerate(names)}
     samples = tuple(
@@ -121,6 +130,14 @@ def _is_kept(image: LabeledImage, table: Location, paths: PathFilter, skipped: C
     kept = not paths or paths.keeps(os.path.relpath(image.path, table.parent))
     skipped[EXCLUDED] += not kept
     return kept
+
+
+def _check_columns(data: Location, columns: ColumnSettings, group_by: str | None, *, is_in_table: bool) -> None:
+    """Check that options that name columns have an effect."""
+    if not is_in_table and (given := list(columns.given())):
+        raise UsageError(f"{given[0]} has no effect: {data} is not a table. Remove the option.")
+    if group_by is not None and columns.group_column not in {None, NO_COLUMN}:
+        raise UsageError("--group-by and --group-column both define the groups. Remove one of them.")
 
 
 def data_exists(data: Location) -> bool:

@@ -20,27 +20,31 @@ from typing import IO
 from tlcli.datasets.folder_tree import ListedTree, LocalTree, Tree, walk
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.datasets.path_spool import read_spool, write_spool
+from tlcli.datasets.tables import is_table, read_image_column
 from tlcli.datasets.tars import images_in, is_tar, open_tars, resolve_tar_member
 from tlcli.errors import DataError, UsageError
+from tlcli.settings.columns import ColumnSettings
 from tlcli.settings.machines import Shard
 from tlcli.storage.files import from_portable_name, portable_name
 from tlcli.storage.remote import content_of, listing
 from tlcli.storage.stored import UNKNOWN, StoredPath, stamp
-from tlcli.storage.urls import Url, is_url
+from tlcli.storage.urls import Url, is_url, parse_location
 
 
 class PredictionInputs:
     """Paths of the images to predict, in order. The first iteration lists them.
 
     Args:
-        inputs: Files, folders, WebDataset shards, `@list.txt` (one path per line), or `-` (the same from standard
-            input); on this machine or at URLs.
+        inputs: Files, folders, tables, WebDataset shards, `@list.txt` (one path per line), or `-` (the same from
+            standard input); on this machine or at URLs.
         stdin: File to read for `-`.
         shard: Restrict the paths to this shard; None keeps all.
         paths: Drops images by their path below a folder or in a tar, or by the path as typed or listed.
+        columns: The column to read of inputs that are tables; None recognizes common headers.
 
     Raises:
         DataError: An input is empty or does not exist, or a list is a folder.
+        UsageError: `columns` has no effect.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class PredictionInputs:
         stdin: IO[bytes],
         shard: Shard | None = None,
         paths: PathFilter | None = None,
+        columns: ColumnSettings | None = None,
     ) -> None:
         self.skipped: Counter[str] = Counter()
         self.unlisted: list[str] = []
@@ -59,9 +64,12 @@ class PredictionInputs:
         self._stdin = stdin
         self._shard = shard
         self._filter = paths or PathFilter()
+        self._columns = columns or ColumnSettings()
         self._spool: IO[bytes] | None = None
         for name in self._inputs:
             _check_input(name)
+        if self._columns.given() and not any(map(_is_table, self._inputs)):
+            raise UsageError("--image-column has no effect: no INPUT is a table. Remove the option.")
 
     def __iter__(self) -> Iterator[str]:
         if self._spool is None:
@@ -97,6 +105,8 @@ class PredictionInputs:
                     yield from self._kept(_list_paths(file))
             elif os.path.isdir(name):  # noqa: PTH112
                 yield from self._in_folder(LocalTree(name))
+            elif _is_table(name):
+                yield from self._kept(read_image_column(parse_location(name), self._columns))
             elif is_tar(name):
                 for shard in open_tars(name):
                     yield from images_in(shard, self.skipped, self._filter)
@@ -130,6 +140,11 @@ class PredictionInputs:
 
     def _note_unlisted(self, problem: OSError) -> None:
         self.unlisted.append(f"{portable_name(problem.filename)} cannot be listed: {problem.strerror}")
+
+
+def _is_table(name: str) -> bool:
+    """Return whether an input is a table, by its suffix."""
+    return not name.startswith("@") and is_table(parse_location(name))
 
 
 def _decode_file_uri(name: str) -> str:

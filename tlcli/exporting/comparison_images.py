@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain, islice, zip_longest
 
 import numpy as np
@@ -19,7 +19,7 @@ from tlcli.exporting.network_input import Pixels
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.runs.run import Run
-from tlcli.settings import ExportSettings, FilterSettings
+from tlcli.settings import ColumnSettings, ExportSettings, FilterSettings
 from tlcli.storage.urls import Location, parse_location
 
 MAX_READ_PER_IMAGE = 20
@@ -67,8 +67,23 @@ def comparison_filters(run: Run, settings: ExportSettings) -> FilterSettings:
     return FilterSettings(include=tuple(own.get("include", ())), exclude=tuple(own.get("exclude", ())))
 
 
+def comparison_columns(run: Run, settings: ExportSettings) -> ColumnSettings:
+    """Return the columns of the settings; for the run's training data, by default those that it was trained with."""
+    if settings.data is not None or settings.columns.given():
+        return settings.columns
+    own = run.info["settings"]
+    return ColumnSettings(**{one.name: own.get(one.name) for one in fields(ColumnSettings)})
+
+
 def load_comparison_images(
-    run: Run, data: Location, *, compare: int, calibrate: int, workers: int, filters: FilterSettings | None = None
+    run: Run,
+    data: Location,
+    *,
+    compare: int,
+    calibrate: int,
+    workers: int,
+    filters: FilterSettings | None = None,
+    columns: ColumnSettings | None = None,
 ) -> ComparisonImages:
     """Choose images of all classes, the same ones each time, and preferably images that the run was not trained on.
 
@@ -79,12 +94,14 @@ def load_comparison_images(
         calibrate: Number of images to calibrate with; fewer if DATA has fewer.
         workers: Number of worker processes.
         filters: Drops files of DATA; None keeps all.
+        columns: The columns of a table to read; None recognizes common headers.
 
     Raises:
         DataError: DATA is unusable, none of its images can be read, or images to calibrate with were requested and
             the run was trained on none of them.
     """
-    samples = _interleaved(open_dataset(data, classes=run.classes, filters=filters).samples)
+    dataset = open_dataset(data, classes=run.classes, filters=filters, columns=columns)
+    samples = _interleaved(dataset.samples)
     splits = run.splits()
     some_held_out = any(split in {"validation", "test"} for split in splits.values())
     unseen: list[LabeledPixels] = []

@@ -26,6 +26,7 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
         "include": list(settings.filters.include),
         "exclude": list(settings.filters.exclude),
         "group_by": settings.group_by,
+        **asdict(settings.columns),
         "validation_fraction": settings.validation_fraction,
         "balance": settings.balance,
         **network,

@@ -8,6 +8,7 @@ from tlcli.settings.augment import AugmentSettings
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.cache_features import CacheFeaturesSettings
 from tlcli.settings.check import CheckSettings
+from tlcli.settings.columns import ColumnSettings
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.evaluate import SPLITS, EvaluateSettings
 from tlcli.settings.export import ExportSettings
@@ -30,6 +31,7 @@ __all__ = [
     "CacheSettings",
     "CheckSettings",
     "ClusterSettings",
+    "ColumnSettings",
     "ComputeSettings",
     "EvaluateSettings",
     "ExportSettings",

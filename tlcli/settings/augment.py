@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, PRESETS, Augmentation
 from tlcli.settings.checks import at_least
+from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
 from tlcli.settings.common_options import DATA_ARGUMENT, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
@@ -49,6 +50,7 @@ class AugmentSettings:
             help="Seed for the augmentation, the split, and the choice of images in the preview.", panel=AUGMENTATION
         ),
     )
+    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(
         default_factory=ComputeSettings,
         metadata=OptionGroup(settings=ComputeSettings, without=UNUSED_FIELDS),

@@ -8,6 +8,7 @@ from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import at_least
+from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
 from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, VIEWS_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
@@ -45,6 +46,7 @@ class CacheFeaturesSettings:
         default_factory=NetworkSettings,
         metadata=OptionGroup(settings=NetworkSettings, instead={"freeze": FREEZE_OPTION}),
     )
+    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
     shard: Shard | None = field(default=None, metadata=SHARD_OPTION)
     cluster: ClusterSettings | None = field(default=None, metadata=CLUSTER_OPTIONS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.cache import CacheSettings
+from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
 from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
@@ -40,6 +41,7 @@ class CheckSettings:
     network: NetworkSettings = field(
         default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings, without=("freeze",))
     )
+    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
     cache: CacheSettings = field(
         default_factory=CacheSettings,

@@ -21,7 +21,8 @@ def finetune_command(settings: FinetuneSettings) -> str:
     Where the run is written, and what it replaces, is left out.
     """
     words = ["tlcli", "finetune", portable_name(absolute(settings.data))]
-    for group in (settings, settings.filters, settings.network, settings.training, settings.compute, settings.cache):
+    shared = (settings.filters, settings.columns, settings.network, settings.training, settings.compute, settings.cache)
+    for group in (settings, *shared):
         words += _options(group)
     if settings.augmentation is not None:
         words += _augmentation(settings.augmentation)

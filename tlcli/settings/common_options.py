@@ -6,8 +6,9 @@ from tlcli.settings.options import AUGMENTATION, HARDWARE, OUTPUT, Option
 from tlcli.storage.urls import parse_location
 
 DATA_ARGUMENT = Option(
-    help="Labeled images: root/CLASS/*.jpg or root/{train,val,test}/CLASS/*; a .csv, .jsonl or .parquet table with the "
-    "columns path, label[, split][, group]; WebDataset tars such as 'shards-{000..099}.tar'; or a URL of any of these.",
+    help="Labeled images: root/CLASS/*.jpg or root/{train,val,test}/CLASS/*; a .csv, .tsv, .jsonl, .json or .parquet "
+    "table with columns such as path, label[, split][, group]; WebDataset tars such as 'shards-{000..099}.tar'; or a "
+    "URL of any of these.",
     metavar="DATA",
     positional=True,
     parse=parse_location,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tlcli.settings.checks import one_of
+from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
 from tlcli.settings.common_options import DATA_ARGUMENT, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
@@ -29,6 +30,7 @@ class EvaluateSettings:
             unset="test if DATA has one, else the images that the run held out, else all",
         ),
     )
+    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(
         default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision",))
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.processes import cores
 from tlcli.settings.checks import at_least, one_of
+from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
 from tlcli.settings.common_options import OVERWRITE_OPTION, RUN_ARGUMENT, WORKERS_OPTION
 from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
 from tlcli.settings.options import NETWORK, OUTPUT, Option
@@ -66,6 +67,7 @@ class ExportSettings:
         ),
     )
     filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
+    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
     pictures: int | None = field(
         default=None,
         metadata=Option(

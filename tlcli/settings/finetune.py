@@ -8,6 +8,7 @@ from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import one_of
+from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
 from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
@@ -59,6 +60,7 @@ class FinetuneSettings:
     augmentation: Augmentation | None = field(default=None, metadata=AUGMENTATION_OPTIONS)
     """Augmentation of the training images; None uses `default_augmentation`."""
     network: NetworkSettings = field(default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings))
+    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
     cache: CacheSettings = field(default_factory=CacheSettings, metadata=OptionGroup(settings=CacheSettings))
     track: tuple[str, ...] = field(

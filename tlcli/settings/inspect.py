@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tlcli.settings.checks import at_least, one_of
+from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
 from tlcli.settings.common_options import DATA_ARGUMENT, NETWORK_ARGUMENT, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
@@ -62,6 +63,7 @@ class InspectSettings:
         ),
     )
     intensity: str | None = field(default=None, metadata=INTENSITY_OPTION)
+    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(
         default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision", "engine"))
     )

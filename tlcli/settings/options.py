@@ -19,6 +19,7 @@ from typing import Any, Required, TypedDict, TypeVar, cast, get_type_hints
 OUTPUT = "Output"
 TRAINING = "Training"
 LAYERS = "Training of layers (unless --freeze all)"
+TABLES = "Columns of a table"
 AUGMENTATION = "Augmentation"
 NETWORK = "Network"
 HARDWARE = "Hardware"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.checks import at_least
+from tlcli.settings.columns import PATH_COLUMN_OPTIONS, ColumnSettings
 from tlcli.settings.common_options import OVERWRITE_OPTION, RESUME_OPTION, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
@@ -26,7 +27,7 @@ class PredictSettings:
     run: Location = field(metadata=RUN_ARGUMENT)
     inputs: tuple[str, ...] = field(
         metadata=Option(
-            help="Images, folders, tars, @list.txt, or - for a list on standard input.",
+            help="Images, folders, tables, tars, @list.txt, or - for a list on standard input.",
             metavar="INPUT...",
             positional=True,
         )
@@ -71,6 +72,8 @@ class PredictSettings:
             help="Explain the first N readable images.", metavar="N", panel=WHY_PANEL, unset=str(DEFAULT_EXPLAIN_LIMIT)
         ),
     )
+    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=PATH_COLUMN_OPTIONS)
+    """Columns of the inputs that are tables."""
     compute: ComputeSettings = field(
         default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision",))
     )
@@ -85,7 +88,9 @@ class PredictSettings:
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise UsageError(f"--min-confidence is {self.min_confidence}; expected 0 to 1.")
         if not self.inputs:
-            raise UsageError("INPUT is missing: give images, folders, @list.txt, or - for a list on standard input.")
+            raise UsageError(
+                "INPUT is missing: give images, folders, tables, @list.txt, or - for a list on standard input."
+            )
         if self.overwrite and self.resume:
             raise UsageError("--overwrite and --resume cannot be combined: use --overwrite to start over, or --resume.")
         if self.out in {None, "-"}:
@@ -96,6 +101,8 @@ class PredictSettings:
         at_least("--explain-limit", self.explain_limit, 1)
         if self.explain_limit is not None and self.explain is None:
             raise UsageError("--explain-limit has no effect without --explain DIR.")
+        if self.columns.given().keys() - {"--image-column"}:
+            raise UsageError("predict reads only the paths of a table: expected no other column than image_column.")
         check_machines(self.shard, self.cluster, self.compute.device)
         if self.cluster is not None and self.out in {None, "-"}:
             raise UsageError("--cluster needs --out DIR, a folder for the parts.")

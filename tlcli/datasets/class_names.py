@@ -1,0 +1,100 @@
+"""Names of classes: one form of names that are written differently, names that look the same, and numbers.
+
+A class is known by its name in Unicode's composed form (NFC) without blanks around it. Two classes whose names differ
+only in capitals, blanks, or invisible characters are most likely one, so they are refused.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from tlcli.datasets.labeled_image import LabeledImage
+from tlcli.errors import DataError
+
+INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff\u00ad"
+"""Spaces of no width, marks of direction, and the soft hyphen."""
+WITHOUT_INVISIBLE = str.maketrans("", "", INVISIBLE)
+NUMBER = re.compile(r"-?\d{1,18}(\.\d+)?")
+
+
+def unify_class_names(images: Sequence[LabeledImage], known: Sequence[str] | None) -> list[LabeledImage]:
+    """Give the images of a class the same name, however it is written.
+
+    Args:
+        images: The images as they were read.
+        known: The classes of a run, which keep their names; None if the images define the classes.
+
+    Raises:
+        DataError: Two names look the same.
+    """
+    first: dict[str, LabeledImage] = {}
+    for image in images:
+        first.setdefault(image.label, image)
+    seen: dict[str, LabeledImage] = {}
+    if known is None:
+        for name, image in first.items():
+            other = seen.setdefault(_appearance(name), image)
+            if _composed(other.label) != _composed(name):
+                raise _look_alike_error(image, other)
+    names = {name: _known_name(image, known or ()) for name, image in first.items()}
+    if all(old == new for old, new in names.items()):
+        return list(images)
+    return [replace(image, label=names[image.label]) for image in images]
+
+
+def _known_name(image: LabeledImage, known: Sequence[str]) -> str:
+    """Return the known name of an image's class; its own one, in standard form, if none is known."""
+    name = standard_name(image.label)
+    if image.label in known or name in known:
+        return image.label if image.label in known else name
+    for other in known:
+        if standard_name(other) == name:
+            return other
+    for other in known:
+        if _appearance(other) == _appearance(name):
+            raise DataError(
+                f"class {image.label!r} of {image.path} is not one of the {len(known)} classes of the run, but looks "
+                f"like {other!r}: they differ only in capitals or blanks. Rename it to {other!r}.",
+                path=image.path,
+            )
+    return name
+
+
+def standard_name(name: str) -> str:
+    """Return a name in Unicode's composed form, without blanks and invisible characters around it."""
+    text = _composed(name)
+    while (inner := text.strip().strip(INVISIBLE)) != text:
+        text = inner
+    return text or name
+
+
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _appearance(name: str) -> str:
+    """Return a text that is the same for names that look the same."""
+    return " ".join(_composed(name).translate(WITHOUT_INVISIBLE).split()).casefold()
+
+
+def _look_alike_error(image: LabeledImage, other: LabeledImage) -> DataError:
+    return DataError(
+        f"the classes {other.label!r} (such as {other.path}) and {image.label!r} (such as {image.path}) look the same: "
+        "they differ only in capitals, blanks, or invisible characters. Give both the same name; if they are "
+        "different classes, rename one of them.",
+        path=image.path,
+    )
+
+
+def reading_order(names: Iterable[str]) -> list[int]:
+    """Return the positions of class names in the order for reading: numbers by value, then other names as they are."""
+
+    def key(pair: tuple[int, str]) -> tuple[bool, float, int]:
+        position, name = pair
+        number = NUMBER.fullmatch(name)
+        return (number is None, float(name) if number else 0.0, position)
+
+    return [position for position, _ in sorted(enumerate(names), key=key)]

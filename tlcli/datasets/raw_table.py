@@ -1,0 +1,32 @@
+"""A table as the readers of CSV, JSON, and Parquet return it: named columns of raw values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tlcli.storage.urls import Location
+
+
+def number_row(index: int) -> str:
+    """Return `row 3` for the index 2."""
+    return f"row {index + 1:,}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawTable:
+    """The columns of a table; nothing is interpreted yet."""
+
+    path: Location
+    names: tuple[str, ...]
+    """Names of the columns, as written."""
+    column: Callable[[str], Sequence[object]]
+    """Returns the values of a column: text, or what JSON and Parquet hold; None for a missing value."""
+    texts: frozenset[str] = frozenset()
+    """Names of the columns that may hold text."""
+    notes: tuple[str, ...] = ()
+    """How the file was read, where that is not obvious."""
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The names that the numbers of a column stand for, by column."""
+    describe_row: Callable[[int], str] = number_row
+    """Returns the position of the row of an index for messages, such as `row 3 (line 4)`."""
