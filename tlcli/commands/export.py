@@ -24,7 +24,8 @@ from tlcli.exporting.comparison import (
 from tlcli.exporting.comparison_images import ComparisonImages, comparison_data, load_comparison_images
 from tlcli.exporting.int8 import quantize_int8
 from tlcli.exporting.model_card import model_card
-from tlcli.exporting.network_input import NetworkInput, Pixels
+from tlcli.exporting.network_input import NetworkInput
+from tlcli.images.batch import Pixels
 from tlcli.inference.load_network import load_network
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent

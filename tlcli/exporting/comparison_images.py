@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tlcli.datasets.dataset import Sample, data_exists, open_dataset
 from tlcli.errors import DataError, UsageError
-from tlcli.exporting.network_input import Pixels
+from tlcli.images.batch import Pixels
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.runs.run import Run

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tlcli.engines.onnx_session import OnnxSession, UnloadableError
 from tlcli.errors import UsageError
+from tlcli.images.batch import Pixels
 from tlcli.progress import Reporter
 from tlcli.runs.directory import ONNX_FILE
 from tlcli.runs.run import Run
@@ -24,7 +25,6 @@ ONNX_BATCH_SIZE = 4
 GPU_DRIVERS = ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll")
 """Driver libraries of the GPUs that torch calls CUDA devices."""
 
-Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 
 

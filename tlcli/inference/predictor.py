@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.images.batch import stack_images
+from tlcli.images.batch import Pixels, stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodedImage, DecodeOptions
 from tlcli.inference.calibration import calibrated_probabilities
-from tlcli.inference.model import Logits, Pixels, open_model
+from tlcli.inference.model import Logits, open_model
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run
 from tlcli.settings import ComputeSettings
