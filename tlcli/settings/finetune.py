@@ -110,3 +110,17 @@ def check_head_options(settings: FinetuneSettings) -> None:
                 f"{option} has no effect with --freeze all: the softmax head is fitted to its optimum. Remove it, "
                 "or train layers before the head as well, with --freeze auto."
             )
+
+
+def check_split_options(settings: FinetuneSettings) -> None:
+    """Check that no option divides DATA that has its own validation images.
+
+    Raises:
+        UsageError: an option has no effect.
+    """
+    for flag, given in (
+        ("--validation-fraction", settings.validation_fraction is not None),
+        ("--group-by", settings.group_by is not None),
+    ):
+        if given:
+            raise UsageError(f"{flag} has no effect: {settings.data} has its own validation images. Leave it out.")

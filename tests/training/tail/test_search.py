@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlcli.commands.finetune import train_classifier
+from tlcli.commands.finetune import OpenedRun, train_classifier
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import ArtifactError
 from tlcli.features.backbone import open_backbone
@@ -54,7 +54,9 @@ def settings_for(data, cache, *, freeze="auto", backbone="lenet5", epochs=2, res
 
 def train(settings, directory, report=None):
     directory.mkdir(exist_ok=True)
-    return train_classifier(settings, open_dataset(settings.data), directory, report or Silent(), lambda _: None)
+    dataset = open_dataset(settings.data)
+    opened = OpenedRun(settings=settings, out=directory, directory=directory, dataset=dataset, intensity=None)
+    return train_classifier(opened, report or Silent(), lambda _: None)
 
 
 def weights_of(classifier):
