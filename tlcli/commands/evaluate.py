@@ -39,7 +39,15 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     run = load_run(settings.run)
     dataset = open_dataset(settings.data, classes=run.classes)
     split, samples = _choose_split(run, dataset, settings, report)
-    predictor = Predictor(run, settings.compute, report)
+    compute = settings.compute
+    predictor = Predictor(
+        run,
+        device=compute.device,
+        engine=compute.engine,
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        report=report,
+    )
     metrics = Metrics(run.classes)
     failures: list[dict[str, str]] = []
     run_splits, trained_on = run.splits(), 0

@@ -11,12 +11,13 @@ from typing import Any
 from tlcli import processes
 from tlcli.backbones.heads import head_modules
 from tlcli.backbones.timm_config import make_timm_config
+from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset
 from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.datasets.splits import splits_by_digest
-from tlcli.engines.choice import uses_cuda
-from tlcli.features.backbone import LoadedBackbone, open_backbone
+from tlcli.engines.choice import choose_engine, uses_cuda
+from tlcli.features.backbone import LoadedBackbone, place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import describe_cut, freeze_at
@@ -36,12 +37,12 @@ from tlcli.runs.directory import (
     unfinished_run,
 )
 from tlcli.runs.existing_output import OutputIntent, after_restart, finished_info, not_finite
-from tlcli.runs.provenance import settings_to_json
 from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.augmentation import default_augmentation
 from tlcli.settings.command_line import finetune_command
 from tlcli.settings.finetune import check_head_options, check_split_options
+from tlcli.settings.recorded import settings_to_json
 from tlcli.storage.files import check_outside
 from tlcli.storage.outputs import Target, published
 from tlcli.tracking.tracking import Tracking
@@ -196,15 +197,28 @@ def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> 
 
 
 def _open_network(opened: OpenedRun, report: Reporter) -> LoadedBackbone:
-    settings, dataset = opened.settings, opened.dataset
-    return open_backbone(
-        settings.network,
-        settings.compute,
-        FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
-        classes=len(dataset.classes),
-        images=None if settings.network.freeze == "all" else len(dataset.samples),
-        report=report,
+    wanted, compute, cache, dataset = (
+        opened.settings.network,
+        opened.settings.compute,
+        opened.settings.cache,
+        opened.dataset,
+    )
+    choice = choose_engine(
+        compute.device,
+        compute.precision,
+        compute.engine,
+        images=None if wanted.freeze == "all" else len(dataset.samples),
+        frozen=wanted.freeze != "none",
+    )
+    return place_backbone(
+        load_backbone(
+            wanted.backbone, wanted.weights, classes=len(dataset.classes), size=wanted.size, seed=wanted.seed
+        ),
+        choice,
+        fit=wanted.fit,
         intensity=opened.intensity,
+        cache=FeatureCache(cache.root() if cache.enabled else None, report),
+        report=report,
     )
 
 
