@@ -12,17 +12,19 @@ from pathlib import Path
 
 import torch
 
+from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.splits import SplitDataset
+from tlcli.engines.choice import choose_engine
 from tlcli.engines.torch_engine import autocast
-from tlcli.features.backbone import open_backbone
+from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import freeze_at
 from tlcli.images.loader import ImageLoader
 from tlcli.progress import Silent
-from tlcli.settings import ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import PRESETS
+from tlcli.settings.network import DEFAULT_BACKBONE
 from tlcli.training.tail.batches import batches_of
 from tlcli.training.tail.optimizer import make_optimizer, set_learning_rate
 from tlcli.training.tail.precision import depthwise_in_fp32, training_precision
@@ -34,12 +36,12 @@ torch.set_num_threads(1)
 samples = [s for s in open_dataset(Path(data)).samples if s.split in {None, "train"}][: int(count)]
 paths, labels = [s.path for s in samples], torch.tensor([s.label for s in samples])
 with tempfile.TemporaryDirectory() as cache:
-    network = open_backbone(
-        NetworkSettings(freeze=layer),
-        ComputeSettings(device="cpu"),
-        FeatureCache(Path(cache), Silent()),
-        classes=int(labels.max()) + 1,
-        images=len(paths),
+    network = place_backbone(
+        load_backbone(DEFAULT_BACKBONE, "pretrained", classes=int(labels.max()) + 1, size=None, seed=0),
+        choose_engine("cpu", "auto", "auto", images=len(paths)),
+        fit="crop",
+        intensity=None,
+        cache=FeatureCache(Path(cache), Silent()),
         report=Silent(),
     )
     extractor = freeze_at(network, layer, workers=1, augmentation=PRESETS["strong"])

@@ -6,7 +6,6 @@ Outside `process_group` a process is alone: every collective operation then acts
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import time
@@ -14,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tlcli.errors import MachineError, TlcliError
 from tlcli.progress import Reporter, Silent
@@ -22,8 +21,8 @@ from tlcli.progress import Reporter, Silent
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
-P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 
 COLLECTIVE_TIMEOUT = timedelta(days=1)
 """Others may be computing features for hours. torchrun ends a waiting process if another one dies."""
@@ -101,8 +100,10 @@ def local_rank() -> int | None:
 
 
 @contextlib.contextmanager
-def process_group(report: Reporter, *, cuda: bool) -> Iterator[Reporter]:
-    """Connect to the other processes, if there are any, and yield this one's reporter: silent in all but the first.
+def process_group(report: Reporter, *, cuda: bool) -> Iterator[tuple[Reporter, ProcessRank]]:
+    """Connect to the other processes, if there are any.
+
+    Yields this process's reporter, which is silent in all but the first, and its rank.
 
     Args:
         report: The reporter of the first process.
@@ -115,7 +116,7 @@ def process_group(report: Reporter, *, cuda: bool) -> Iterator[Reporter]:
     global _current  # noqa: PLW0603 - like torch's own process group, it is a property of the process
     place = launched()
     if place.size == 1 or _current != ALONE:
-        yield Silent() if rank() else report
+        yield Silent() if rank() else report, place
         return
     import torch
     from torch import distributed
@@ -140,7 +141,7 @@ def process_group(report: Reporter, *, cuda: bool) -> Iterator[Reporter]:
         report = Silent() if place.rank else report
         report.note(f"{place.size} processes train together, each on a part of every batch")
         try:
-            yield report
+            yield report, place
         finally:
             _current = ALONE
         distributed.destroy_process_group()  # not after an error: it would wait for lost processes
@@ -252,26 +253,6 @@ def in_first(make: Callable[[], T]) -> T | None:
     return made
 
 
-def first_for_all(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function that only the first process calls, and whose result all get: see `from_first`."""
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return from_first(lambda: function(*args, **kwargs))
-
-    return call
-
-
-def first_only(function: Callable[P, T]) -> Callable[P, T | None]:
-    """Decorate a function that only the first process calls, and whose result only it gets: see `in_first`."""
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T | None:
-        return in_first(lambda: function(*args, **kwargs))
-
-    return call
-
-
 def total(values: Sequence[float]) -> list[float]:
     """Return sums over all processes, the same to the last bit in each."""
     if size() == 1:
@@ -294,3 +275,8 @@ def share(items: Sequence[T], *, among: Sequence[int] | None = None) -> Sequence
     ranks = range(size()) if among is None else among
     at = list(ranks).index(rank())
     return items[len(items) * at // len(ranks) : len(items) * (at + 1) // len(ranks)]
+
+
+def in_parts(items: Sequence[T], work: Callable[[Sequence[T]], U]) -> list[U]:
+    """Call `work` in each process with its part of `items`, and return the results of all processes, by rank."""
+    return gather(work(share(items)))

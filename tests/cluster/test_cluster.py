@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tlcli.cluster.part_folder import INDEX, part_path
-from tlcli.cluster.ray_cluster import ray_cluster
+from tlcli.cluster.ray_cluster import ClusterRequest, ray_cluster
 from tlcli.cluster.streaming import _portable, stream
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.predict import predict
@@ -45,7 +45,7 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setattr("tlcli.cluster.ray_cluster.cores", lambda: 2)
-        with ray_cluster(ClusterSettings(cores=1), "cpu", Silent()) as found:
+        with ray_cluster(ClusterRequest(address="auto", cores=1, device="cpu"), Silent()) as found:
             assert (found.workers, found.cores, found.gpus) == (2, 1, 0)
             yield found
 

@@ -108,7 +108,7 @@ def expected(run, data, count=7):
     """Return the pixels of some images, and the probabilities that the run predicts."""
     run = load_run(run)
     images = load_comparison_images(run, data, compare=count, calibrate=0, workers=1)
-    predictor = Predictor(run, ComputeSettings(device="cpu", workers=1))
+    predictor = Predictor(run, device="cpu", workers=1)
     return images.pixels, predictor.probabilities(predictor.model.run(images.pixels))
 
 

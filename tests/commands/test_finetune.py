@@ -68,7 +68,6 @@ def test_timm_loads_the_run(photos, trained):
 
     from tlcli.images.worker import DecodeOptions, read_image
     from tlcli.inference.predictor import Predictor
-    from tlcli.settings import ComputeSettings
 
     paths = sorted(photos.rglob("*.jpg"))[:6]
     pixels = np.stack(
@@ -81,7 +80,7 @@ def test_timm_loads_the_run(photos, trained):
     images = (torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.inference_mode():
         expected = torch.softmax(model(images) / run.temperature, dim=1)
-    predictor = Predictor(run, ComputeSettings())
+    predictor = Predictor(run)
     found = predictor.probabilities(predictor.model.run(pixels))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 

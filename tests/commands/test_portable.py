@@ -129,11 +129,11 @@ def test_overwriting_removes_the_onnx_file(photos, tmp_path):
 def test_torch_is_used_if_there_is_a_gpu(trained, photos, monkeypatch):
     monkeypatch.setattr(model, "has_gpu_driver", lambda: True)
     run = load_run(trained.run)
-    assert "torch" in Predictor(run, ComputeSettings()).model.name
-    assert "ONNX" in Predictor(run, ComputeSettings(device="cpu")).model.name
-    assert "ONNX" in Predictor(run, ComputeSettings(engine="onnx")).model.name
+    assert "torch" in Predictor(run).model.name
+    assert "ONNX" in Predictor(run, device="cpu").model.name
+    assert "ONNX" in Predictor(run, engine="onnx").model.name
     with pytest.raises(UsageError, match="runs on a CPU, not on cuda"):
-        Predictor(run, ComputeSettings(device="cuda", engine="onnx"))
+        Predictor(run, device="cuda", engine="onnx")
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch"])

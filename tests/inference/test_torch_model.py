@@ -6,7 +6,6 @@ from torch import nn
 
 from tlcli.inference.torch_model import TorchModel
 from tlcli.runs.run import load_run
-from tlcli.settings import ComputeSettings
 
 
 class OutOfMemoryAbove(nn.Module):
@@ -25,7 +24,7 @@ class OutOfMemoryAbove(nn.Module):
 @pytest.mark.slow
 def test_batches_are_split_when_memory_runs_out(trained, report):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3)).astype(np.uint8)
-    network = TorchModel(load_run(trained.run), ComputeSettings(engine="torch"), report)
+    network = TorchModel(load_run(trained.run), "auto", None, report)
     whole = network.run(pixels)
     network._tail, network._prefix._prefix = (
         OutOfMemoryAbove(network._tail, 2),

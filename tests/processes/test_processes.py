@@ -136,6 +136,7 @@ def test_single_process_needs_no_communication(monkeypatch):
         assert processes.gather("x") == ["x"]
         assert processes.from_first(lambda: "y") == "y"
         assert processes.total([1, 2.5]) == [1, 2.5]
+        assert processes.in_parts([1, 2], sum) == [3]
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 12, 13])

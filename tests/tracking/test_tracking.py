@@ -267,11 +267,17 @@ class Failing:
         self.steps.append(step)
 
 
+def opened(report):
+    trackers = Tracking(report)
+    trackers.open(["mlflow"])
+    return trackers
+
+
 def test_failed_tracker_catches_up_when_the_run_is_resumed(tmp_path, report, monkeypatch):
     failing = Failing()
     monkeypatch.setattr(tracking, "open_tracker", lambda _: failing)
     lines = [{"epoch": number, "train_loss": 1 / number} for number in (1, 2, 3)]
-    first = Tracking(["mlflow"], report)
+    first = opened(report)
     first.start(tmp_path / "run", {}, tmp_path, resume=False)
     first.lines(lines[:1])
     first.lines(lines[:2])
@@ -281,13 +287,13 @@ def test_failed_tracker_catches_up_when_the_run_is_resumed(tmp_path, report, mon
     assert "No space left" in report.warnings[0]
 
     failing.full_at = None
-    again = Tracking(["mlflow"], report)
+    again = opened(report)
     again.start(tmp_path / "run", {}, tmp_path, resume=True)
     again.lines(lines)
     assert failing.steps == [1, 2, 3]
 
     (tmp_path / STATE_FILE).write_text("{}")
-    Tracking(["mlflow"], report).start(tmp_path / "run", {}, tmp_path, resume=True)
+    opened(report).start(tmp_path / "run", {}, tmp_path, resume=True)
     assert "start new runs" in report.warnings[-1]
 
 
@@ -304,7 +310,7 @@ def test_finished_tracker_is_not_stopped_by_a_later_error(trained, tmp_path, rep
     monkeypatch.setattr(tracking, "open_tracker", lambda _: Recording())
 
     def upload_that_fails(finished):
-        with Tracking(["mlflow"], report) as trackers:
+        with opened(report) as trackers:
             trackers.start(tmp_path / "run", {}, tmp_path, resume=False)
             if finished:
                 trackers.finish(trained.run, trained.info, [])

@@ -25,7 +25,7 @@ DUPLICATE, NEAR_DUPLICATE, TINY, SMALL_CLASS, IMBALANCE = (
 KINDS = (UNREADABLE, LEAK, CONFLICT, SUSPECT, DUPLICATE, NEAR_DUPLICATE, TINY, SMALL_CLASS, IMBALANCE)
 """All kinds of findings, in the order in which they are reported: the most harmful first."""
 
-COLUMNS = ("kind", "path", "class", "split", "detail", "other_path", "other_class", "score")
+FINDING_COLUMNS = ("kind", "path", "class", "split", "detail", "other_path", "other_class", "score")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Finding:
         values = asdict(self)
         values["score"] = None if self.score is None else round(self.score, 4)
         names = {"class": "label", "other_class": "other_label"}
-        return {column: values[names.get(column, column)] for column in COLUMNS}
+        return {column: values[names.get(column, column)] for column in FINDING_COLUMNS}
 
 
 def sample_finding(dataset: Dataset, index: int, *, kind: str, detail: str, score: float | None = None) -> Finding:
@@ -89,5 +89,5 @@ def write_findings(out: Path, findings: Sequence[Finding], report: Reporter) -> 
     rows = [list(finding.to_json().values()) for finding in findings]
     with exclusive_write(out, report) as file:
         text = io.TextIOWrapper(file, "utf8", errors="backslashreplace", newline="")
-        write_csv(text, COLUMNS, rows, header=True)
+        write_csv(text, FINDING_COLUMNS, rows, header=True)
         text.detach()

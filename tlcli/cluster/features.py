@@ -8,18 +8,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
 
-from tlcli.cluster.ray_cluster import Cluster, ray_cluster
+from tlcli.backbones.build import Backbone
+from tlcli.cluster.ray_cluster import Cluster, ClusterRequest, ray_cluster
 from tlcli.cluster.streaming import stream
-from tlcli.engines.choice import pick_batch_size
+from tlcli.engines.choice import choose_engine, pick_batch_size
 from tlcli.engines.runner import map_padded
 from tlcli.errors import ArtifactError
-from tlcli.features.backbone import open_backbone
+from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction, MissingFeatures, extract
 from tlcli.features.extractor import FeatureExtractor, freeze_at
@@ -29,8 +30,8 @@ from tlcli.features.store import FeatureStore
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
+from tlcli.processes import cores
 from tlcli.progress import Silent
-from tlcli.settings import ClusterSettings, ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import Augmentation
 
 PART_BYTES = 64 * 2**20
@@ -41,13 +42,20 @@ PART_BYTES = 64 * 2**20
 class WorkerSpec:
     """How workers load the same network as the driver."""
 
-    network: NetworkSettings
-    compute: ComputeSettings
-    classes: int
+    load: Callable[[], Backbone]
+    """Loads the backbone."""
+    fit: str
+    intensity: IntensityRange | None
+    freeze: str
+    augmentation: Augmentation | None
+    seed: int
+    precision: str
+    engine: str
     images: int
     """Number of images in DATA, which decides the engine."""
-    intensity: IntensityRange | None
-    augmentation: Augmentation | None
+    batch_size: int | None
+    workers: int | None
+    """Decoder processes of each worker; None starts one per core of the worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +86,7 @@ class FeatureWorker:
 
     Args:
         spec: How to load the network.
+        device: The device to compute on.
         ingredients: The fingerprint ingredients of the driver's store.
         options: How to decode images; they include the keys that the driver's cache already has.
 
@@ -85,26 +94,24 @@ class FeatureWorker:
         ArtifactError: the network on the worker's machine differs from the driver's.
     """
 
-    def __init__(self, spec: WorkerSpec, ingredients: dict[str, Any], options: DecodeOptions) -> None:
-        network = open_backbone(
-            spec.network,
-            spec.compute,
-            FeatureCache(None, Silent()),
-            classes=spec.classes,
-            images=spec.images,
-            report=Silent(),
+    def __init__(self, spec: WorkerSpec, device: str, ingredients: dict[str, Any], options: DecodeOptions) -> None:
+        backbone = spec.load()
+        network = place_backbone(
+            backbone,
+            choose_engine(device, spec.precision, spec.engine, images=spec.images, frozen=spec.freeze != "none"),
+            fit=spec.fit,
             intensity=spec.intensity,
+            cache=FeatureCache(None, Silent()),
+            report=Silent(),
         )
-        workers = spec.compute.worker_count()
-        extractor = freeze_at(
-            network, spec.network.freeze, workers=workers, augmentation=spec.augmentation, seed=spec.network.seed
-        )
+        workers = spec.workers or cores()
+        extractor = freeze_at(network, spec.freeze, workers=workers, augmentation=spec.augmentation, seed=spec.seed)
         if fingerprint(ingredients) not in network.cache.stores:
             names = ", ".join(differences(ingredients, extractor.plain.content))
             raise ArtifactError(f"the network on {platform.node()} differs from the driver's in {names}.")
         self._extractor = extractor
         self._ingredients = ingredients
-        self._batch_size = pick_batch_size(spec.compute.batch_size, network.device)
+        self._batch_size = pick_batch_size(spec.batch_size, network.device)
         self._loader = ImageLoader(options, workers=workers)
 
     def __call__(self, task: FeatureTask) -> FeatureAnswer:
@@ -136,13 +143,15 @@ class ClusterExtractor:
     """Computes missing features on a cluster: a `ComputeFeatures`.
 
     Args:
-        settings: The cluster's address, cores per worker, and part size.
+        request: The cluster to join.
+        part_size: Maximum number of images that a worker gets at a time.
         spec: How workers load the network.
         stack: The cluster is joined when the first features are computed, and left when this is closed.
     """
 
-    def __init__(self, settings: ClusterSettings, spec: WorkerSpec, stack: contextlib.ExitStack) -> None:
-        self._settings = settings
+    def __init__(self, request: ClusterRequest, part_size: int, spec: WorkerSpec, stack: contextlib.ExitStack) -> None:
+        self._request = request
+        self._part_size = part_size
         self._spec = spec
         self._stack = stack
         self._cluster: Cluster | None = None
@@ -151,12 +160,11 @@ class ClusterExtractor:
         """Compute missing features into their store, and complete their extraction."""
         network, store, todo = extractor.network, missing.store, missing.todo
         if self._cluster is None:
-            device = self._spec.compute.device
-            self._cluster = self._stack.enter_context(ray_cluster(self._settings, device, network.report))
-        compute = replace(self._spec.compute, device=self._cluster.device, precision=network.precision)
+            self._cluster = self._stack.enter_context(ray_cluster(self._request, network.report))
+        spec = replace(self._spec, precision=network.precision)
         options = extractor.decode_options(store, augmented=store is extractor.augmented)
-        worker = functools.partial(FeatureWorker, replace(self._spec, compute=compute), store.content, options)
-        size = max(1, min(self._settings.part_size, PART_BYTES // store.row_bytes()))
+        worker = functools.partial(FeatureWorker, spec, self._cluster.device, store.content, options)
+        size = max(1, min(self._part_size, PART_BYTES // store.row_bytes()))
         parts = [todo[start : start + size] for start in range(0, len(todo), size)]
         tasks = [
             FeatureTask(

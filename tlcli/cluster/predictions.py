@@ -7,13 +7,13 @@ import functools
 import platform
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tlcli.cluster.part_folder import MAX_PARTS, open_part_folder, part_path, read_part
-from tlcli.cluster.ray_cluster import ray_cluster
+from tlcli.cluster.ray_cluster import ClusterRequest, ray_cluster
 from tlcli.cluster.streaming import stream
 from tlcli.errors import ArtifactError, MachineError, UsageError
 from tlcli.inference.predictor import Predictor
@@ -21,7 +21,6 @@ from tlcli.inference.row_files import write_parquet
 from tlcli.inference.rows import RowCounts, RowOptions, predict_rows
 from tlcli.progress import Reporter
 from tlcli.runs.run import load_run
-from tlcli.settings import ClusterSettings, ComputeSettings
 from tlcli.storage.files import VISIBILITY_TIMEOUT
 from tlcli.storage.publish import atomic_write, remove_leftovers
 from tlcli.storage.urls import Location
@@ -39,7 +38,12 @@ class PartsSpec:
     names: Sequence[str]
     """Names of the columns."""
     options: RowOptions
-    compute: ComputeSettings
+    part_size: int
+    """Images per part."""
+    engine: str
+    batch_size: int | None
+    workers: int | None
+    """Decoder processes of each worker; None starts one per core of the worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,9 @@ class PredictWorker:
                 f"{spec.run} is a different run on {platform.node()}. All machines must share the run.",
                 path=spec.run,
             )
-        self._predictor = Predictor(run, replace(spec.compute, device=device))
+        self._predictor = Predictor(
+            run, device=device, engine=spec.engine, batch_size=spec.batch_size, workers=spec.workers
+        )
         self._loader = self._predictor.open_loader()
 
     def __call__(self, task: PartTask) -> RowCounts:
@@ -88,7 +94,7 @@ class PredictWorker:
 
 def predict_on_cluster(
     spec: PartsSpec,
-    cluster: ClusterSettings,
+    cluster: ClusterRequest,
     *,
     signature: dict[str, Any],
     paths: Iterable[str],
@@ -99,7 +105,7 @@ def predict_on_cluster(
 
     Args:
         spec: The run, the columns, and the output folder.
-        cluster: The cluster, and the number of images per part.
+        cluster: The cluster to join.
         signature: Everything that the rows depend on.
         paths: Paths of the images.
         overwrite: Whether to replace the parts that exist.
@@ -114,13 +120,13 @@ def predict_on_cluster(
         MachineError: the cluster cannot be reached or failed, or its machines do not share the folder.
     """
     out = spec.out
-    content = signature | {"part_size": cluster.part_size}
+    content = signature | {"part_size": spec.part_size}
     with contextlib.ExitStack() as stack:
-        enter = functools.partial(ray_cluster, cluster, spec.compute.device, report)
+        enter = functools.partial(ray_cluster, cluster, report)
         # Connect before replacing the output: without a cluster, it stays.
         found = stack.enter_context(enter()) if overwrite else None
         stack.enter_context(open_part_folder(out, content, replace=overwrite, report=report))
-        counts, tasks = _missing(out, spec.names, paths, cluster.part_size, report)
+        counts, tasks = _missing(out, spec.names, paths, spec.part_size, report)
         if not tasks:
             return counts, True
         found = found or stack.enter_context(enter())

@@ -20,7 +20,6 @@ from tlcli.errors import MachineError
 from tlcli.interrupts import defer_interrupts, run_in_thread
 from tlcli.processes import cores
 from tlcli.progress import Reporter
-from tlcli.settings import ClusterSettings
 
 T = TypeVar("T")
 
@@ -49,6 +48,18 @@ and accepts only this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClusterRequest:
+    """Which cluster to join, and what to use of it."""
+
+    address: str
+    """`auto`, or the address of a cluster."""
+    cores: int | None
+    """Cores per worker; None picks them."""
+    device: str
+    """`auto` (GPUs if the cluster has any), `cpu` or `cuda`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
     """The resources of a cluster that tlcli uses."""
 
@@ -65,25 +76,24 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def ray_cluster(settings: ClusterSettings, device: str, report: Reporter) -> Iterator[Cluster]:
+def ray_cluster(request: ClusterRequest, report: Reporter) -> Iterator[Cluster]:
     """Connect to a cluster for the duration of the block. A cluster that is started for it ends with it.
 
     Args:
-        settings: The cluster's address and the cores per worker.
-        device: `auto` (GPUs if the cluster has any), `cpu` or `cuda`.
+        request: The cluster's address, the cores per worker, and the device.
         report: Receives a note about the resources.
 
     Raises:
         MachineError: Ray is not installed, or the cluster cannot be reached or lacks the resources.
     """
-    address = _address() if settings.address == "auto" else settings.address
+    address = _address() if request.address == "auto" else request.address
     with _environment(_ray_environment(address)):
         try:
             import ray
         except ImportError as error:
             raise MachineError("--cluster needs Ray, which is not installed: pip install 'tlcli[ray]'.") from error
         with contextlib.nullcontext() if ray.is_initialized() else _connected(address):
-            cluster = _allocate(ray.nodes(), settings, device)
+            cluster = _allocate(ray.nodes(), request)
             what = "GPU and " if cluster.gpus else ""
             where = address or "this machine only"
             report.note(
@@ -151,16 +161,16 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT).close()
 
 
-def _allocate(nodes: Sequence[Mapping[str, Any]], settings: ClusterSettings, device: str) -> Cluster:
+def _allocate(nodes: Sequence[Mapping[str, Any]], request: ClusterRequest) -> Cluster:
     """Fit as many equal workers as possible onto the machines: one per GPU if there are any, else by their cores."""
     machines = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    with_gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1] if device != "cpu" else []
-    if device == "cuda" and not with_gpus:
+    with_gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1] if request.device != "cpu" else []
+    if request.device == "cuda" and not with_gpus:
         raise MachineError("--device cuda: no machine of the Ray cluster has a GPU. Use --device cpu (or auto).")
     gpus = 1 if with_gpus else 0
     usable = with_gpus or machines
     each = [max(1, int(machine["CPU"] // machine["GPU"])) if gpus else int(machine["CPU"]) for machine in usable]
-    per_worker = settings.cores or min([*each, *([] if gpus else [DEFAULT_CORES])])
+    per_worker = request.cores or min([*each, *([] if gpus else [DEFAULT_CORES])])
     by_cores = [int(machine["CPU"] // per_worker) for machine in usable]
     workers = sum(map(min, by_cores, [int(machine["GPU"]) for machine in usable]) if gpus else by_cores)
     if not workers:

@@ -60,7 +60,7 @@ OUTPUT_DATASET = Target(
     wanted={SIGNATURE_FILE, MANIFEST}.__contains__,
 )
 
-COLUMNS = ("path", "label", "split", "source", "digest", "view", "parameters")
+ROW_COLUMNS = ("path", "label", "split", "source", "digest", "view", "parameters")
 
 
 def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[str, Any]:
@@ -285,7 +285,7 @@ def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[AugmentedImag
     rows = (row(output) for output in outputs if (out / output.path).exists())
     with atomic_write(out / MANIFEST) as file:
         text = io.TextIOWrapper(file, "utf8", newline="")
-        write_csv(text, COLUMNS, rows, header=True)
+        write_csv(text, ROW_COLUMNS, rows, header=True)
         text.detach()
 
 

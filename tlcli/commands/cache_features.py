@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tlcli.backbones.build import Backbone
+from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset, describe_failures
 from tlcli.datasets.intensity_measurement import resolve_intensity
-from tlcli.features.backbone import LoadedBackbone, open_backbone
+from tlcli.engines.choice import choose_engine
+from tlcli.features.backbone import LoadedBackbone, place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import ComputeFeatures, FeatureExtractor, describe_cut, freeze_at
@@ -67,15 +71,18 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     )
     cache = FeatureCache(settings.cache.root(), report, shared_writers=settings.shard is not None)
     # A head of the right size, since some networks come without one and cannot be cut before it.
-    network = open_backbone(
-        settings.network,
-        settings.compute,
-        cache,
+    load = functools.partial(
+        load_backbone,
+        settings.network.backbone,
+        settings.network.weights,
         classes=len(dataset.classes),
-        images=images,
-        report=report,
-        intensity=intensity,
+        size=settings.network.size,
+        seed=settings.network.seed,
     )
+    compute = settings.compute
+    frozen = settings.network.freeze != "none"
+    choice = choose_engine(compute.device, compute.precision, compute.engine, images=images, frozen=frozen)
+    network = place_backbone(load(), choice, fit=settings.network.fit, intensity=intensity, cache=cache, report=report)
     if settings.shard is not None:  # only now: the number of all images decides the engine, and so the last bits
         chosen = settings.shard.range(images)
         report.note(f"Shard     {settings.shard}: {len(chosen):,} of {images:,} images")
@@ -91,9 +98,7 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     report.note(network.describe(describe_cut(extractor.cut)))
     with contextlib.ExitStack() as stack:
         if settings.cluster is not None:
-            extractor.compute_with = _on_cluster(
-                settings, settings.cluster, network, (len(dataset.classes), images), stack
-            )
+            extractor.compute_with = _on_cluster(settings, settings.cluster, load, network, images, stack)
         extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
         describe_failures(dataset, extraction.failures, report)
         if settings.views:
@@ -106,23 +111,30 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
 def _on_cluster(
     settings: CacheFeaturesSettings,
     cluster: ClusterSettings,
+    load: Callable[[], Backbone],
     network: LoadedBackbone,
-    totals: tuple[int, int],
+    images: int,
     stack: contextlib.ExitStack,
 ) -> ComputeFeatures:
-    """Compute features on a cluster, which is left when `stack` is closed; `totals`: classes and images of DATA."""
+    """Compute features on a cluster, which is left when `stack` is closed."""
     from tlcli.cluster.features import ClusterExtractor, WorkerSpec
+    from tlcli.cluster.ray_cluster import ClusterRequest
 
-    classes, images = totals
     spec = WorkerSpec(
-        network=settings.network,
-        compute=settings.compute,
-        classes=classes,
-        images=images,
+        load=load,
+        fit=settings.network.fit,
         intensity=network.preprocessing.intensity,
+        freeze=settings.network.freeze,
         augmentation=settings.augmentation,
+        seed=settings.network.seed,
+        precision=settings.compute.precision,
+        engine=settings.compute.engine,
+        images=images,
+        batch_size=settings.compute.batch_size,
+        workers=settings.compute.workers,
     )
-    return ClusterExtractor(cluster, spec, stack)
+    request = ClusterRequest(address=cluster.address, cores=cluster.cores, device=settings.compute.device)
+    return ClusterExtractor(request, cluster.part_size, spec, stack)
 
 
 def _result(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlcli.backbones.zoo import load_backbone
 from tlcli.checking.copies import Copies, connected_components, copy_findings, files_by_digest
 from tlcli.checking.finding import (
     CONFLICT,
@@ -34,7 +35,8 @@ from tlcli.checking.near_duplicates import near_duplicates
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset
 from tlcli.datasets.intensity_measurement import resolve_intensity
-from tlcli.features.backbone import open_backbone
+from tlcli.engines.choice import choose_engine
+from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
 from tlcli.images.decode import Size
@@ -179,14 +181,16 @@ def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Featur
         workers=settings.compute.worker_count(),
         report=report,
     )
-    network = open_backbone(
-        settings.network,
-        settings.compute,
-        FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
-        classes=len(dataset.classes),
-        images=len(dataset.samples),
-        report=report,
+    wanted, compute = settings.network, settings.compute
+    network = place_backbone(
+        load_backbone(
+            wanted.backbone, wanted.weights, classes=len(dataset.classes), size=wanted.size, seed=wanted.seed
+        ),
+        choose_engine(compute.device, compute.precision, compute.engine, images=len(dataset.samples)),
+        fit=wanted.fit,
         intensity=intensity,
+        cache=FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
+        report=report,
     )
     extractor = freeze_at(
         network,

@@ -41,7 +41,15 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     dataset = open_dataset(settings.data, classes=run.classes, filters=settings.filters, columns=settings.columns)
     describe_reading(dataset, report)
     split, samples = _choose_split(run, dataset, settings, report)
-    predictor = Predictor(run, settings.compute, report)
+    compute = settings.compute
+    predictor = Predictor(
+        run,
+        device=compute.device,
+        engine=compute.engine,
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        report=report,
+    )
     metrics = Metrics(run.classes)
     failures: list[dict[str, str]] = []
     run_splits, trained_on = run.splits(), 0

@@ -30,12 +30,13 @@ from tlcli.exporting.comparison_images import (
 )
 from tlcli.exporting.int8 import quantize_int8
 from tlcli.exporting.model_card import model_card
-from tlcli.exporting.network_input import NetworkInput, Pixels
+from tlcli.exporting.network_input import NetworkInput
+from tlcli.images.batch import Pixels
 from tlcli.inference.load_network import load_network
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
-from tlcli.settings import ComputeSettings, ExportSettings
+from tlcli.settings import ExportSettings
 from tlcli.storage.files import check_new_file, check_outside, portable_name
 from tlcli.storage.folders import exclusive_write
 from tlcli.storage.outputs import Target, published
@@ -165,7 +166,7 @@ def _compare(
     run: Run, settings: ExportSettings, images: ComparisonImages, report: Reporter, exported: ExportedNetwork
 ) -> Comparison:
     """Compare an export with the run, and refuse it if it differs too much."""
-    predictor = Predictor(run, ComputeSettings(device="cpu", workers=settings.worker_count()), report)
+    predictor = Predictor(run, device="cpu", workers=settings.worker_count(), report=report)
     with report.task("Compare", len(images.pixels)) as advance:
         comparison = compare_with_run(predictor, exported, images, advance)
     check_comparison(comparison, export_tolerance(run, int8=settings.int8))

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tlcli import processes
 from tlcli.backbones.heads import head_modules
 from tlcli.backbones.timm_config import make_timm_config
+from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset
 from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.datasets.splits import splits_by_digest
-from tlcli.engines.choice import uses_cuda
-from tlcli.errors import UsageError
-from tlcli.features.backbone import LoadedBackbone, open_backbone
+from tlcli.engines.choice import choose_engine, uses_cuda
+from tlcli.features.backbone import LoadedBackbone, place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import describe_cut, freeze_at
 from tlcli.features.fingerprint import weights_digest
+from tlcli.images.intensity import IntensityRange
+from tlcli.processes import ProcessRank
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.run_report import run_report
 from tlcli.runs.directory import (
@@ -30,32 +32,48 @@ from tlcli.runs.directory import (
     RUN_FILE,
     check_run_output,
     free_name,
+    new_run,
     recover_run,
     unfinished_run,
 )
-from tlcli.runs.existing_output import OutputIntent, after_restart, finished_info, not_finite, open_run
-from tlcli.runs.provenance import settings_to_json
+from tlcli.runs.existing_output import OutputIntent, after_restart, finished_info, not_finite
 from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.augmentation import default_augmentation
-from tlcli.settings.columns import NO_COLUMN
 from tlcli.settings.command_line import finetune_command
-from tlcli.settings.finetune import check_head_options
+from tlcli.settings.finetune import check_head_options, check_split_options
+from tlcli.settings.recorded import settings_to_json
 from tlcli.storage.files import check_outside
 from tlcli.storage.outputs import Target, published
-from tlcli.tracking.tracking import open_tracking
+from tlcli.tracking.tracking import Tracking
 from tlcli.training.classifier import Classifier
 from tlcli.training.head.train import train_head
+from tlcli.training.onnx_model import classifier_as_onnx
 from tlcli.training.run_info import run_info
 from tlcli.training.tail.checkpoints import refuse_other
+from tlcli.training.tail.distributed import open_checkpoints
 from tlcli.training.tail.recipe import TailOptions
 from tlcli.training.tail.search import OnLines
-from tlcli.training.tail.train import TailStart, fit_start, head_extractor, open_checkpoints, train_tail
+from tlcli.training.tail.train import TailStart, fit_start, head_extractor, train_tail
 from tlcli.training.usable_images import UsableImages, held_out_fraction, read_images, split_usable_images
 
 RUN = Target(
     option="--out", last=RUN_FILE, foreign=lambda names: next((name for name in names if name not in FILES), None)
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedRun:
+    """A run that was begun, and what it is trained on."""
+
+    settings: FinetuneSettings
+    """With the run's location."""
+    out: Path
+    """Where the run is published, which differs from its location if that is a URL."""
+    directory: Path
+    """Where the run is written."""
+    dataset: Dataset
+    intensity: IntensityRange | None
 
 
 def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict[str, Any]:
@@ -74,100 +92,97 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
         MachineError: the disk is full, permission is denied, there is no such device, the weights cannot be downloaded,
             or a tracker's library is not installed.
     """
-    with processes.process_group(report or Silent(), cuda=uses_cuda(settings.compute.device)) as own_report:
-        return _finetune(settings, own_report)
+    with processes.process_group(report or Silent(), cuda=uses_cuda(settings.compute.device)) as (own_report, place):
+        return _finetune(settings, own_report, place)
 
 
-def _finetune(settings: FinetuneSettings, report: Reporter) -> dict[str, Any]:
+def _finetune(settings: FinetuneSettings, report: Reporter, place: ProcessRank) -> dict[str, Any]:
     started = time.monotonic()
-    with open_tracking(settings.track, report) as tracking, contextlib.ExitStack() as publishing:
-        settings, out, dataset = _begin(settings, report, publishing)
-        if dataset is None:
-            if settings.track:
-                report.warn(f"nothing was sent to {', '.join(settings.track)}, since the run was already finished.")
-            return {"run": str(settings.out)} | finished_info(out, settings_to_json(settings), settings.out)
+    with Tracking(report) as tracking, contextlib.ExitStack() as publishing:
         with contextlib.ExitStack() as writing:
-            directory = open_run(out, writing, overwrite=settings.overwrite, resume=settings.resume, report=report)
-            if directory is not None:
-                tracking.start(
-                    settings.out or out, settings_to_json(settings), directory / CHECKPOINTS, resume=settings.resume
-                )
-            classifier = train_classifier(settings, dataset, directory, report, tracking.lines)
-            info = run_info(settings_to_json(settings), dataset, classifier)
-            info["seconds"] = {
-                "total": round(time.monotonic() - started, 3),
-                "features": round(classifier.feature_seconds, 3),
-                "training": round(classifier.training_seconds, 3),
-            }
-            written = _write(directory, out.name, info, classifier, settings, report)
-        tracking.finish(out, written, classifier.lines)
+            opened = processes.from_first(lambda: _begin(settings, place, tracking, publishing, writing, report))
+            if not isinstance(opened, OpenedRun):
+                return opened
+            classifier = train_classifier(opened, report, tracking.lines)
+            written = processes.from_first(lambda: _write(opened, classifier, started, place.size, report))
+        tracking.finish(opened.out, written, classifier.lines)
     if classifier.stopped:
-        raise not_finite(classifier.stopped, settings.out)
-    return {"run": str(settings.out)} | written
+        raise not_finite(classifier.stopped, opened.settings.out)
+    return {"run": str(opened.settings.out)} | written
 
 
-@processes.first_for_all
 def _begin(
-    settings: FinetuneSettings, report: Reporter, publishing: contextlib.ExitStack
-) -> tuple[FinetuneSettings, Path, Dataset | None]:
-    """Check the output, and open DATA.
+    settings: FinetuneSettings,
+    place: ProcessRank,
+    tracking: Tracking,
+    publishing: contextlib.ExitStack,
+    writing: contextlib.ExitStack,
+    report: Reporter,
+) -> OpenedRun | dict[str, Any]:
+    """Check the output, open DATA, and begin the run, which closing `writing` and then `publishing` completes.
 
     Returns:
-        The settings with the run's location; where the run is written, which differs if its location is a URL; and the
-        labeled images, None if the run is already finished.
+        The run; the result of `finetune` if the run is already finished.
     """
+    tracking.open(settings.track)
     intent = after_restart(
-        OutputIntent(location=settings.out, overwrite=settings.overwrite, resume=settings.resume), settings.data
+        OutputIntent(location=settings.out, overwrite=settings.overwrite, resume=settings.resume),
+        settings.data,
+        job=place.job,
+        restarts=place.restarts,
     )
-    out = intent.location or free_name(settings.data)
-    settings = replace(settings, out=out, overwrite=intent.overwrite, resume=intent.resume)
-    check_outside("--out", out, settings.data, "DATA")
-    directory = publishing.enter_context(
-        published(out, RUN, report, overwrite=settings.overwrite, resume=settings.resume)
+    location = intent.location or free_name(settings.data)
+    settings = replace(settings, out=location, overwrite=intent.overwrite, resume=intent.resume)
+    check_outside("--out", location, settings.data, "DATA")
+    out = publishing.enter_context(
+        published(location, RUN, report, overwrite=settings.overwrite, resume=settings.resume)
     )
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
+    recorded = settings_to_json(settings)
     if settings.resume:
-        recover_run(directory)
-    unfinished = unfinished_run(directory) if settings.resume else None
+        recover_run(out)
+    unfinished = unfinished_run(out) if settings.resume else None
     if unfinished is not None:
-        refuse_other(unfinished / CHECKPOINTS, settings_to_json(settings))
-    elif settings.resume and (directory / RUN_FILE).exists():
-        return settings, directory, None
-    check_run_output(directory, overwrite=settings.overwrite or settings.resume)
+        refuse_other(unfinished / CHECKPOINTS, recorded)
+    elif settings.resume and (out / RUN_FILE).exists():
+        if settings.track:
+            report.warn(f"nothing was sent to {', '.join(settings.track)}, since the run was already finished.")
+        return {"run": str(location)} | finished_info(out, recorded, location)
+    check_run_output(out, overwrite=settings.overwrite or settings.resume)
     dataset = open_dataset(
         settings.data, group_by=settings.group_by, filters=settings.filters, columns=settings.columns
     )
-    _check_split(settings, dataset)
+    if dataset.has_split("validation"):
+        check_split_options(settings)
     describe_dataset(dataset, report)
-    return settings, directory, dataset
+    directory = writing.enter_context(
+        new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=place.job)
+    )
+    tracking.start(location, recorded, directory / CHECKPOINTS, resume=settings.resume)
+    intensity = resolve_intensity(
+        settings.network.intensity,
+        dataset,
+        fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=settings.network.freeze != "all"),
+        seed=settings.network.seed,
+        workers=settings.compute.worker_count(),
+        report=report,
+    )
+    return OpenedRun(settings=settings, out=out, directory=directory, dataset=dataset, intensity=intensity)
 
 
-def _check_split(settings: FinetuneSettings, dataset: Dataset) -> None:
-    if not dataset.has_split("validation"):
-        return
-    for flag, given in (
-        ("--validation-fraction", settings.validation_fraction is not None),
-        ("--group-by", settings.group_by is not None),
-        ("--group-column", settings.columns.group_column not in {None, NO_COLUMN}),
-    ):
-        if given:
-            raise UsageError(f"{flag} has no effect: {settings.data} has its own validation images. Leave it out.")
-
-
-def train_classifier(
-    settings: FinetuneSettings, dataset: Dataset, directory: Path | None, report: Reporter, on_lines: OnLines
-) -> Classifier:
+def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> Classifier:
     """Load the backbone, freeze the requested layers, and train the rest. All processes get the same classifier."""
+    settings, dataset = opened.settings, opened.dataset
     freeze, workers = settings.network.freeze, settings.compute.worker_count()
-    network = _open_network(settings, dataset, report)
+    network = _open_network(opened, report)
     if freeze == "auto":
         report.note(network.describe("freezing depth chosen by validation loss"))
-        return _train_tail(settings, dataset, network, directory, on_lines)
+        return _train_tail(opened, network, on_lines)
     cut = freeze_at(network, freeze, workers=workers).cut  # before any work, so that an impossible cut fails at once
     report.note(network.describe(describe_cut(cut)))
     if cut.layer < cut.of:
-        return _train_tail(settings, dataset, network, directory, on_lines)
+        return _train_tail(opened, network, on_lines)
     check_head_options(settings)  # `freeze` may also name the last layer
     views = settings.training.views or 0
     extractor = freeze_at(
@@ -179,38 +194,33 @@ def train_classifier(
         seed=settings.network.seed,
     )
     extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = _split(settings, dataset, extraction, report, trains_tail=False)
+    images = _split(opened, extraction, report, trains_tail=False)
     return train_head(extractor, images, views=views, balance=settings.balance, seed=settings.network.seed)
 
 
-def _open_network(settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> LoadedBackbone:
-    freeze = settings.network.freeze
-    return open_backbone(
-        settings.network,
-        settings.compute,
-        FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
-        classes=len(dataset.classes),
-        images=None if freeze == "all" else len(dataset.samples),
+def _open_network(opened: OpenedRun, report: Reporter) -> LoadedBackbone:
+    wanted, compute, cache = opened.settings.network, opened.settings.compute, opened.settings.cache
+    classes, images = len(opened.dataset.classes), len(opened.dataset.samples)
+    choice = choose_engine(
+        compute.device,
+        compute.precision,
+        compute.engine,
+        images=None if wanted.freeze == "all" else images,
+        frozen=wanted.freeze != "none",
+    )
+    return place_backbone(
+        load_backbone(wanted.backbone, wanted.weights, classes=classes, size=wanted.size, seed=wanted.seed),
+        choice,
+        fit=wanted.fit,
+        intensity=opened.intensity,
+        cache=FeatureCache(cache.root() if cache.enabled else None, report),
         report=report,
-        intensity=resolve_intensity(
-            settings.network.intensity,
-            dataset,
-            fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=freeze != "all"),
-            seed=settings.network.seed,
-            workers=settings.compute.worker_count(),
-            report=report,
-        ),
     )
 
 
-def _train_tail(
-    settings: FinetuneSettings,
-    dataset: Dataset,
-    network: LoadedBackbone,
-    directory: Path | None,
-    on_lines: OnLines,
-) -> Classifier:
+def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -> Classifier:
     """Fit the exact head as a start, then train later layers."""
+    settings, dataset = opened.settings, opened.dataset
     workers, options = settings.compute.worker_count(), _tail_options(settings)
     first_weights = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
     extractor = head_extractor(network, options, workers)
@@ -218,19 +228,20 @@ def _train_tail(
         extraction = read_images(dataset, network, workers)
     else:
         extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = _split(settings, dataset, extraction, network.report, trains_tail=True)
+    images = _split(opened, extraction, network.report, trains_tail=True)
     if extractor is None:
         start = TailStart(network=network, images=images, head=None)
     else:
         start = fit_start(extractor, images, options)
     origin = settings_to_json(settings) | {"first weights": first_weights}
-    checkpoints = open_checkpoints(directory, start, options, origin=origin, resume=settings.resume)
+    checkpoints = open_checkpoints(
+        opened.directory, start.network, images, precision=options.precision, origin=origin, resume=settings.resume
+    )
     return train_tail(start, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
 
 
-def _split(
-    settings: FinetuneSettings, dataset: Dataset, extraction: Extraction, report: Reporter, *, trains_tail: bool
-) -> UsableImages:
+def _split(opened: OpenedRun, extraction: Extraction, report: Reporter, *, trains_tail: bool) -> UsableImages:
+    settings, dataset = opened.settings, opened.dataset
     return split_usable_images(
         dataset,
         extraction,
@@ -260,18 +271,19 @@ def _tail_options(settings: FinetuneSettings) -> TailOptions:
     )
 
 
-@processes.first_for_all
-def _write(
-    directory: Path | None,
-    name: str,
-    info: dict[str, Any],
-    classifier: Classifier,
-    settings: FinetuneSettings,
-    report: Reporter,
-) -> dict[str, Any]:
-    """Write the run, and return the content of its `run.json`."""
-    assert directory is not None  # the first process has one
-    backbone, images = classifier.extractor.network.backbone, classifier.images
+def _write(opened: OpenedRun, classifier: Classifier, started: float, size: int, report: Reporter) -> dict[str, Any]:
+    """Export the network, write the run, and return the content of its `run.json`."""
+    settings, images, workers = opened.settings, classifier.images, opened.settings.compute.worker_count()
+    exporting = time.monotonic()
+    onnx = classifier_as_onnx(classifier)
+    finished = time.monotonic()
+    info = run_info(settings_to_json(settings), opened.dataset, classifier, processes=size)
+    info["seconds"] = {
+        "total": round(finished - started, 3),
+        "features": round(classifier.feature_seconds, 3),
+        "training": round(classifier.training_seconds + finished - exporting, 3),
+    }
+    backbone = classifier.extractor.network.backbone
     content = RunContent(
         weights=backbone.model.state_dict(),
         config=make_timm_config(backbone, list(images.dataset.classes)),
@@ -280,13 +292,8 @@ def _write(
         predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
         splits=splits_by_digest(images.splits, images.extraction.digests),
         report=run_report(
-            info,
-            classifier,
-            name=name,
-            command=finetune_command(settings),
-            workers=settings.compute.worker_count(),
-            report=report,
+            info, classifier, name=opened.out.name, command=finetune_command(settings), workers=workers, report=report
         ),
-        onnx=classifier.onnx,
+        onnx=onnx,
     )
-    return write_run(directory, content)
+    return write_run(opened.directory, content)

@@ -198,20 +198,24 @@ def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, A
 def _predict_on_cluster(job: _Job, result: PredictResult) -> None:
     """Predict all images on a cluster, which writes the parts to `--out`."""
     from tlcli.cluster.predictions import PartsSpec, predict_on_cluster
+    from tlcli.cluster.ray_cluster import ClusterRequest
 
-    settings = job.settings
-    assert settings.cluster is not None
+    settings, cluster = job.settings, job.settings.cluster
+    assert cluster is not None
     spec = PartsSpec(
         out=Path(settings.out or ""),
         run=settings.run,
         sha256=job.run.info["sha256"],
         names=job.columns,
         options=job.options,
-        compute=settings.compute,
+        part_size=cluster.part_size,
+        engine=settings.compute.engine,
+        batch_size=settings.compute.batch_size,
+        workers=settings.compute.workers,
     )
     counts, result.was_finished = predict_on_cluster(
         spec,
-        settings.cluster,
+        ClusterRequest(address=cluster.address, cores=cluster.cores, device=settings.compute.device),
         signature=job.signature,
         paths=job.inputs,
         overwrite=settings.overwrite,
@@ -233,14 +237,26 @@ def _reuse_finished(job: _Job, out: Path, explain: Path | None, result: PredictR
         _count(path, row, result, explained)
     job.report.note(f"{job.settings.out} is already finished.")
     if explainer is not None and explain is not None:
-        predictor = Predictor(job.run, job.settings.compute, job.report)
+        predictor = _open_predictor(job)
         result.explained = _write_explanations(job, explain, explainer, explained, predictor)
+
+
+def _open_predictor(job: _Job) -> Predictor:
+    compute = job.settings.compute
+    return Predictor(
+        job.run,
+        device=compute.device,
+        engine=compute.engine,
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        report=job.report,
+    )
 
 
 def _predict_here(job: _Job, out: Path | None, explain: Path | None, result: PredictResult, stdout: IO[str]) -> None:
     """Predict all images on this machine, write their rows, and explain them if asked."""
     explainer, explained = _open_explainer(job, out, explain)
-    predictor = Predictor(job.run, job.settings.compute, job.report)
+    predictor = _open_predictor(job)
     stream = stdout if job.settings.out == "-" else None
     destination = out or stream or result.rows
     paths = iter(job.inputs)

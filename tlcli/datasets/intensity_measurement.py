@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tlcli import processes
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.splits import assign_splits
 from tlcli.errors import DataError, UsageError
@@ -13,11 +12,10 @@ from tlcli.progress import Reporter
 from tlcli.settings import intensity_range
 
 
-@processes.first_for_all
 def resolve_intensity(
     asked: str | None, dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter
 ) -> IntensityRange | None:
-    """Return the values that become black and white in gray images with more than 8 bits, the same in all processes.
+    """Return the values that become black and white in gray images with more than 8 bits.
 
     Args:
         asked: Value of `--intensity`: `LO,HI`, `auto` (measure it), or None for the 16-bit range.

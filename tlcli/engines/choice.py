@@ -5,6 +5,8 @@ Every choice is a pure function of the settings, the hardware and the number of 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from tlcli import processes
@@ -13,6 +15,43 @@ from tlcli.errors import MachineError, UsageError
 MIN_IMAGES_FOR_ONNX = 600
 """Number of images at which exporting the network and running it in ONNX Runtime takes about as long as running it in
 torch (benchmarks/engine.py measures 562 for EfficientNet-Lite0 on two cores)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineChoice:
+    """Where and how frozen prefixes run."""
+
+    device: torch.device
+    precision: str
+    """`fp32`, `bf16` or `fp16`."""
+    engine: str
+    """`torch` or `onnx`."""
+    asked: str
+    """The user's `--engine`. Only with `auto` may torch replace ONNX Runtime."""
+
+
+def choose_engine(device: str, precision: str, engine: str, *, images: int | None, frozen: bool = True) -> EngineChoice:
+    """Resolve `--device`, `--precision` and `--engine`.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        engine: `auto`, `onnx` or `torch`.
+        images: Number of images, cached or not, by which `auto` picks an engine; None exports the prefix in any case.
+        frozen: Whether there is a frozen prefix to run; without one the engine is torch.
+
+    Raises:
+        UsageError: A combination that does not exist.
+        MachineError: This machine does not have the requested device.
+    """
+    picked = pick_device(device)
+    precision = pick_precision(precision, picked)
+    return EngineChoice(
+        device=picked,
+        precision=precision,
+        engine=pick_engine(engine, picked, precision, images) if frozen else "torch",
+        asked=engine,
+    )
 
 
 def pick_device(device: str) -> torch.device:

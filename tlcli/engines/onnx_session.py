@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tlcli.engines.threads import map_in_threads
 from tlcli.errors import out_of_memory
+from tlcli.images.batch import Pixels
 from tlcli.processes import cores
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 # From version 1.29 on, ONNX Runtime sends telemetry about the networks it runs, unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float32]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tlcli.errors import ArtifactError
 from tlcli.exporting.comparison_images import ComparisonImages
 from tlcli.exporting.library_errors import library_errors
-from tlcli.exporting.network_input import Floats, Pixels
+from tlcli.images.batch import Floats, Pixels
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Advance
 from tlcli.runs.run import Run

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tlcli.datasets.dataset import Sample, data_exists, open_dataset
 from tlcli.errors import DataError, UsageError
-from tlcli.exporting.network_input import Pixels
+from tlcli.images.batch import Pixels
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.runs.run import Run
@@ -64,7 +64,7 @@ def comparison_filters(run: Run, settings: ExportSettings) -> FilterSettings:
     if settings.data is not None or settings.filters != FilterSettings():
         return settings.filters
     own = run.info["settings"]
-    return FilterSettings(include=tuple(own.get("include", ())), exclude=tuple(own.get("exclude", ())))
+    return FilterSettings(include=tuple(own.get("include") or ()), exclude=tuple(own.get("exclude") or ()))
 
 
 def comparison_columns(run: Run, settings: ExportSettings) -> ColumnSettings:

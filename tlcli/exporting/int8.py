@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from tlcli.engines.onnx_export import silence_exporters
 from tlcli.exporting.library_errors import library_errors
-from tlcli.exporting.network_input import Floats, NetworkInput, Pixels
+from tlcli.exporting.network_input import NetworkInput
+from tlcli.images.batch import Floats, Pixels
 
 if TYPE_CHECKING:
     from onnx import ModelProto

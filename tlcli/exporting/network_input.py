@@ -8,13 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from tlcli.images.batch import Floats, Pixels
 from tlcli.images.preprocess import Preprocessing
-
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 EXAMPLES = 2
 """Images to trace with: torch would specialize the network for a batch of one."""

@@ -18,7 +18,8 @@ from tlcli.engines.onnx_session import open_session
 from tlcli.errors import UsageError
 from tlcli.exporting.comparison import ExportedNetwork
 from tlcli.exporting.library_errors import library_errors
-from tlcli.exporting.network_input import Floats, NetworkInput, Pixels
+from tlcli.exporting.network_input import NetworkInput
+from tlcli.images.batch import Floats, Pixels
 from tlcli.interrupts import run_in_thread
 
 if TYPE_CHECKING:

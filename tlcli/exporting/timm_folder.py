@@ -15,7 +15,8 @@ from tlcli.engines.onnx_export import silence_exporters
 from tlcli.errors import UsageError
 from tlcli.exporting.comparison import ExportedNetwork
 from tlcli.exporting.library_errors import library_errors
-from tlcli.exporting.network_input import Floats, Pixels, normalize
+from tlcli.exporting.network_input import normalize
+from tlcli.images.batch import Floats, Pixels
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.runs.directory import CONFIG_FILE, WEIGHTS_FILE
 from tlcli.runs.run import Run

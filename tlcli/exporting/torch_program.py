@@ -16,7 +16,8 @@ from tlcli.engines.onnx_export import silence_exporters
 from tlcli.exporting.calibrated_network import CalibratedNetwork
 from tlcli.exporting.comparison import ExportedNetwork
 from tlcli.exporting.library_errors import library_errors
-from tlcli.exporting.network_input import Floats, NetworkInput, Pixels
+from tlcli.exporting.network_input import NetworkInput
+from tlcli.images.batch import Floats, Pixels
 from tlcli.interrupts import run_in_thread
 
 METADATA_FILE = "tlcli.json"

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from tlcli.backbones.build import Backbone
-from tlcli.backbones.zoo import load_backbone
-from tlcli.engines.choice import pick_device, pick_engine, pick_precision
+from tlcli.engines.choice import EngineChoice
 from tlcli.features.cache import FeatureCache
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing
 from tlcli.progress import Reporter
-from tlcli.settings import ComputeSettings, NetworkSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,45 +44,33 @@ class LoadedBackbone:
         )
 
 
-def open_backbone(
-    network: NetworkSettings,
-    compute: ComputeSettings,
-    cache: FeatureCache,
+def place_backbone(
+    backbone: Backbone,
+    choice: EngineChoice,
     *,
-    classes: int,
-    images: int | None,
+    fit: str,
+    intensity: IntensityRange | None,
+    cache: FeatureCache,
     report: Reporter,
-    intensity: IntensityRange | None = None,
 ) -> LoadedBackbone:
-    """Load a backbone onto its device, and choose the engine of its frozen prefixes.
-
-    This is where settings become values: nothing below this function takes settings.
+    """Move a backbone to its device, and decide how images become its input.
 
     Args:
-        network: The backbone, its weights, input size and fit.
-        compute: Device, precision and engine.
-        cache: Where its features are kept.
-        classes: Outputs of the new head.
-        images: Number of images, cached or not, by which `auto` picks an engine; None exports the prefix in any case.
-        report: Receives a note about what was loaded.
+        backbone: The backbone, with a head of the right size.
+        choice: Where and how its frozen prefixes run.
+        fit: `crop`, `pad` or `squash`.
         intensity: Values that become black and white in gray images with more than 8 bits; None for 0 to 65535.
-
-    Raises:
-        UsageError: there is no such backbone.
-        ArtifactError: the weights are invalid.
-        MachineError: the weights cannot be downloaded, or there is no such device.
+        cache: Where its features are kept.
+        report: Receives notes about its engine.
     """
-    device = pick_device(compute.device)
-    precision = pick_precision(compute.precision, device)
-    backbone = load_backbone(network.backbone, network.weights, classes=classes, size=network.size, seed=network.seed)
-    backbone.model.to(device)
+    backbone.model.to(choice.device)
     return LoadedBackbone(
         backbone=backbone,
-        preprocessing=make_preprocessing(backbone, network.fit, intensity),
-        device=device,
-        precision=precision,
-        engine="torch" if network.freeze == "none" else pick_engine(compute.engine, device, precision, images),
-        engine_asked=compute.engine,
+        preprocessing=make_preprocessing(backbone, fit, intensity),
+        device=choice.device,
+        precision=choice.precision,
+        engine=choice.engine,
+        engine_asked=choice.asked,
         cache=cache,
         report=report,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tlcli import processes
 from tlcli.features.fingerprint import fingerprint
 from tlcli.features.listing import check_space, nearest_cache
 from tlcli.features.memo import Memo
@@ -23,7 +22,7 @@ class FeatureCache:
     Args:
         root: The cache directory; None keeps features in memory and forgets them.
         report: Receives details about a store's ingredients, and how the nearest existing cache differs.
-        shared_writers: Whether other processes write the same stores at the same time, as those of one training do.
+        shared_writers: Whether other processes write the same stores at the same time.
     """
 
     def __init__(self, root: Path | None, report: Reporter, *, shared_writers: bool = False) -> None:
@@ -32,7 +31,7 @@ class FeatureCache:
         self.stores: dict[str, FeatureStore] = {}
         """Open stores by fingerprint. Each verifies its checksums once."""
         self._report = report
-        self._shared_writers = shared_writers or processes.size() > 1
+        self._shared_writers = shared_writers
 
     @property
     def on_disk(self) -> bool:

@@ -14,12 +14,11 @@ import numpy.typing as npt
 from tlcli.errors import ArtifactError
 from tlcli.features.memo import Memo
 from tlcli.features.store import FeatureStore
-from tlcli.images.batch import stack_images
+from tlcli.images.batch import Pixels, stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodedImage
 from tlcli.progress import Advance, Reporter
 
-Pixels = npt.NDArray[np.uint8]
 Key = tuple[bytes, int]
 """Digest and view of a feature."""
 CHANGED = "changed since the run began"

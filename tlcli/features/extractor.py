@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tlcli import processes
 from tlcli.backbones.cut import Cut, cut_at
 from tlcli.backbones.heads import head_modules
 from tlcli.engines.choice import feature_numerics, pick_batch_size
@@ -165,16 +164,13 @@ class FeatureExtractor:
 
     def _complete(self, missing: MissingFeatures, started: float) -> Extraction:
         cache, store = self.network.cache, missing.store
-        if processes.size() > 1:
-            work = Work(
-                prepare=lambda: self.runner,
-                announce=lambda images: cache.announce(store, images),
-                compute=self.compute,
-            )
-            extract_together(missing, work)
-        elif missing.todo:
-            cache.announce(store, len(missing.todo))
-            (self.compute_with or FeatureExtractor.compute)(self, missing)
+        compute = self.compute_with or FeatureExtractor.compute
+        work = Work(
+            prepare=lambda: self.runner,
+            announce=lambda images: cache.announce(store, images),
+            compute=lambda part: compute(self, part),
+        )
+        extract_together(missing, work)
         missing.extraction.seconds = time.monotonic() - started
         return missing.extraction
 

@@ -1,4 +1,4 @@
-"""Extraction by several processes of one training: those that see the same cache directory share the work."""
+"""Extraction by one process, or by several of one training: those that see the same cache directory share the work."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _PartExtraction:
 def extract_together(missing: MissingFeatures, work: Work) -> None:
     """Compute missing features, and complete the extraction, which is the same in all processes afterwards.
 
-    If the store is in memory, only the first process fills it and has the features.
+    If there are several, and the store is in memory, only the first process fills it and has the features.
 
     Args:
         missing: What this process finds missing. Each process has a store of its own.
@@ -48,18 +48,29 @@ def extract_together(missing: MissingFeatures, work: Work) -> None:
     Raises:
         MachineError: features that other processes computed do not appear in this process's cache.
     """
-    extraction, on_disk = missing.extraction, missing.store.directory is not None
-    if not on_disk:
-        if processes.rank() == 0 and missing.todo:
+    if processes.size() == 1:
+        if missing.todo:
+            work.announce(len(missing.todo))
             work.compute(missing)
-    elif any(processes.gather(bool(missing.todo))):
-        _share(missing, work)
-    found = processes.from_first(lambda: extraction)
-    if on_disk:  # machines with copies of their own may have other images
+        return
+    extraction = missing.extraction
+    if missing.store.directory is None:
+        found = processes.from_first(lambda: _compute(missing, work))
+    else:
+        if any(processes.gather(bool(missing.todo))):
+            _share(missing, work)
+        found = processes.from_first(lambda: extraction)
+        # Machines with copies of their own may have other images.
         for differences in processes.gather(_differences(extraction, found)):
             found.failures = differences | found.failures
     extraction.digests, extraction.failures = found.digests, found.failures
     extraction.computed, extraction.reused = found.computed, found.reused
+
+
+def _compute(missing: MissingFeatures, work: Work) -> Extraction:
+    if missing.todo:
+        work.compute(missing)
+    return missing.extraction
 
 
 def _differences(own: Extraction, first: Extraction) -> dict[int, str]:
@@ -75,6 +86,7 @@ def _differences(own: Extraction, first: Extraction) -> dict[int, str]:
 def _share(missing: MissingFeatures, work: Work) -> None:
     """Compute a part of the missing features, and merge the extractions of all parts."""
     store, extraction = missing.store, missing.extraction
+    store.shared_writers = True
     members = _ranks_sharing(store)
     # Memos may differ between machines, so all members start from the lookup of the first one.
     todo, looked_up = processes.gather((missing.todo, extraction))[members[0]]

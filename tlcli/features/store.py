@@ -66,7 +66,7 @@ class FeatureStore:
         self.fingerprint = fingerprint(content)
         self.directory = None if root is None else root / self.fingerprint
         self._report: Reporter = report or Silent()
-        self._shared_writers = shared_writers
+        self.shared_writers = shared_writers
         self.locked = False
         """Whether this process holds the writer's lock."""
         self._damaged: set[str] = set()
@@ -141,7 +141,7 @@ class FeatureStore:
                 with _writable(self.directory):
                     self.make()
                     wait = f"is writing {self.directory}; waiting for it to finish (press Ctrl-C to cancel)."
-                    shared = self._shared_writers
+                    shared = self.shared_writers
                     held = stack.enter_context(locked(self.directory / ".lock", self._report, wait=wait, shared=shared))
                     if held and not shared:
                         remove_temporary_files(self.directory, PREFIX)  # with shared writers, they may be in use

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+Pixels = npt.NDArray[np.uint8]
+"""Decoded images, [B, H, W, C] or [H, W, C]."""
+Floats = npt.NDArray[np.float32]
 
-def stack_images(images: Sequence[bytes], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+
+def stack_images(images: Sequence[bytes], shape: tuple[int, int, int]) -> Pixels:
     """Stack images into a writable batch.
 
     Images are copied one at a time. Each copy releases the interpreter's lock, so other threads keep receiving images.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tlcli.images.batch import Pixels
 from tlcli.images.preprocess import Preprocessing
 
 THUMBNAIL = Preprocessing(
@@ -29,7 +30,6 @@ TILES = 4
 KEPT = tuple((left / 40, 1 - right / 40) for left in range(5) for right in range(5))
 """Parts of a side that a crop may keep, as fractions: up to a tenth is cut at either end. Combined for both sides."""
 
-Pixels = npt.NDArray[np.uint8]
 Patterns = npt.NDArray[np.float32]
 
 

@@ -14,17 +14,16 @@ import numpy.typing as npt
 
 from tlcli.engines.onnx_session import OnnxSession, UnloadableError
 from tlcli.errors import UsageError
+from tlcli.images.batch import Pixels
 from tlcli.progress import Reporter
 from tlcli.runs.directory import ONNX_FILE
 from tlcli.runs.run import Run
-from tlcli.settings import ComputeSettings
 
 ONNX_BATCH_SIZE = 4
 """Images per batch for ONNX Runtime, which processes them one by one."""
 GPU_DRIVERS = ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll")
 """Driver libraries of the GPUs that torch calls CUDA devices."""
 
-Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 
 
@@ -57,34 +56,41 @@ class OnnxModel(OnnxSession):
         self.batch_size = batch_size or ONNX_BATCH_SIZE
 
 
-def open_model(run: Run, compute: ComputeSettings, report: Reporter) -> Model:
+def open_model(run: Run, *, device: str, engine: str, batch_size: int | None, report: Reporter) -> Model:
     """Open a run's network in ONNX Runtime if the run has an ONNX file and the CPU is used, otherwise in torch.
+
+    Args:
+        run: The run whose network is opened.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        engine: `auto`, `onnx` or `torch`.
+        batch_size: Images per batch; None picks it by engine and device.
+        report: Receives a note if torch replaces ONNX Runtime.
 
     Raises:
         UsageError: `--engine onnx` was given, and the run has no loadable ONNX file or the device is not the CPU.
         ArtifactError: The weights do not fit the architecture.
         MachineError: The device is missing.
     """
-    required = compute.engine == "onnx"
+    required = engine == "onnx"
     has_onnx = ONNX_FILE in run.info["files"]
     if required and not has_onnx:
         raise UsageError(
             f"--engine onnx: {run.directory} has no {ONNX_FILE}: it was trained with --engine torch or in bf16, or its "
             "network cannot be exported. Use --engine torch."
         )
-    on_cpu = compute.device == "cpu" or (compute.device == "auto" and (required or not has_gpu_driver()))
+    on_cpu = device == "cpu" or (device == "auto" and (required or not has_gpu_driver()))
     if required and not on_cpu:
-        raise UsageError(f"--engine onnx runs on a CPU, not on {compute.device}. Use --engine torch.")
-    if has_onnx and on_cpu and compute.engine != "torch":
+        raise UsageError(f"--engine onnx runs on a CPU, not on {device}. Use --engine torch.")
+    if has_onnx and on_cpu and engine != "torch":
         try:
-            return OnnxModel(run.content(ONNX_FILE), compute.batch_size)
+            return OnnxModel(run.content(ONNX_FILE), batch_size)
         except UnloadableError as error:
             if required:
                 raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
             report.note(f"Engine    torch: {error}")
     from tlcli.inference.torch_model import TorchModel
 
-    return TorchModel(run, compute, report)
+    return TorchModel(run, device, batch_size, report)
 
 
 def has_gpu_driver() -> bool:

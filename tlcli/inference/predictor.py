@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.images.batch import stack_images
+from tlcli.images.batch import Pixels, stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodedImage, DecodeOptions
 from tlcli.inference.calibration import calibrated_probabilities
-from tlcli.inference.model import Logits, Pixels, open_model
+from tlcli.inference.model import Logits, open_model
+from tlcli.processes import cores
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run
-from tlcli.settings import ComputeSettings
 
 
 class Prediction(NamedTuple):
@@ -56,7 +56,10 @@ class Predictor:
 
     Args:
         run: The run whose network predicts.
-        compute: Device, engine, batch size, and number of worker processes.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        engine: `auto`, `onnx` or `torch`.
+        batch_size: Images per batch; None picks it by engine and device.
+        workers: Number of decoder processes; None starts one per core.
         report: Receives details about the model.
 
     Raises:
@@ -65,11 +68,20 @@ class Predictor:
         MachineError: The device is missing.
     """
 
-    def __init__(self, run: Run, compute: ComputeSettings, report: Reporter | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        device: str = "auto",
+        engine: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        report: Reporter | None = None,
+    ) -> None:
         report = self._report = report or Silent()
         self.run = run
-        self._workers = compute.worker_count()
-        self.model = open_model(run, compute, report)
+        self._workers = workers or cores()
+        self.model = open_model(run, device=device, engine=engine, batch_size=batch_size, report=report)
         report.detail(
             f"  {run.info['backbone']} on {self.model.name}, {self._workers} worker processes, "
             f"batch size {self.model.batch_size}, temperature {run.temperature:.3f}"

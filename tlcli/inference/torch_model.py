@@ -21,7 +21,6 @@ from tlcli.features.rounding import round_as_stored
 from tlcli.inference.load_network import load_network
 from tlcli.progress import Reporter
 from tlcli.runs.run import Run
-from tlcli.settings import ComputeSettings
 
 
 class TorchModel:
@@ -29,7 +28,8 @@ class TorchModel:
 
     Args:
         run: The run whose network is loaded.
-        compute: Device and batch size.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        batch_size: Images per batch; None picks it by device.
         report: Receives a warning when a batch has to be split for lack of memory.
 
     Raises:
@@ -37,14 +37,14 @@ class TorchModel:
         MachineError: The device is missing.
     """
 
-    def __init__(self, run: Run, compute: ComputeSettings, report: Reporter) -> None:
+    def __init__(self, run: Run, device: str, batch_size: int | None, report: Reporter) -> None:
         backbone = load_network(run)
         cut = cut_at(backbone, {0: "none", run.info["freeze"]["of"]: "all"}.get(run.layer, str(run.layer)))
-        self._device = pick_device(compute.device)
+        self._device = pick_device(device)
         # The precision that the run was evaluated in; fp16 works on GPUs only.
         trained_in = run.info["precision"]
         precision = "fp32" if trained_in == "fp16" and self._device.type == "cpu" else trained_in
-        self.batch_size = pick_batch_size(compute.batch_size, self._device)
+        self.batch_size = pick_batch_size(batch_size, self._device)
         self._prefix = open_runner(
             cut.prefix,
             run.preprocessing,

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, fx
 
 from tlcli.backbones.build import Backbone
+from tlcli.backbones.convolution_arithmetic import Pair
 from tlcli.backbones.cut_points import LayerSpan, TracedNetwork, trace_backbone
 from tlcli.backbones.layer_table import Layer, layer_table
 from tlcli.backbones.receptive_field import ReceptiveField, ReceptiveFieldTracker, track_receptive_fields
 from tlcli.errors import UsageError
-from tlcli.insight.receptive_boxes import Pair, ReceptiveBoxes
+from tlcli.insight.receptive_boxes import ReceptiveBoxes
 
 BEFORE, AFTER = "before", "after"
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tlcli.backbones.convolution_arithmetic import Pair
 from tlcli.backbones.receptive_field import ReceptiveField
 
 Box = tuple[int, int, int, int]
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)

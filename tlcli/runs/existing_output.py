@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlcli import processes
 from tlcli.errors import ArtifactError, DataError
-from tlcli.progress import Reporter
-from tlcli.runs.directory import new_run, unfinished_job, unfinished_name, unfinished_run
+from tlcli.runs.directory import unfinished_job, unfinished_name, unfinished_run
 from tlcli.runs.run import load_run
 from tlcli.storage.urls import Location, Url
 
@@ -25,15 +22,15 @@ class OutputIntent:
     resume: bool
 
 
-def after_restart(intent: OutputIntent, data: Location) -> OutputIntent:
+def after_restart(intent: OutputIntent, data: Location, *, job: str, restarts: int) -> OutputIntent:
     """Return the intent after torchrun restarts the same command line: resume, even with `--overwrite`.
 
     Args:
         intent: As on the command line.
         data: DATA, after which runs are named.
+        job: torchrun's name for the processes, from `ProcessRank`.
+        restarts: How often torchrun restarted them.
     """
-    launched = processes.launched()
-    job, restarts = launched.job, launched.restarts
     out = intent.location or (unfinished_name(data, job) if job or restarts else None)
     if isinstance(out, Url):
         return replace(intent, resume=True, overwrite=False) if restarts else intent
@@ -43,7 +40,6 @@ def after_restart(intent: OutputIntent, data: Location) -> OutputIntent:
     return OutputIntent(location=out, resume=resume, overwrite=not resume)
 
 
-@processes.first_for_all
 def finished_info(directory: Path, settings: dict[str, Any], location: Location | None) -> dict[str, Any]:
     """Return the content of a finished run's `run.json`, with `was_finished`.
 
@@ -72,25 +68,6 @@ def finished_info(directory: Path, settings: dict[str, Any], location: Location 
     if stopped := (info.get("training") or {}).get("stopped"):
         raise not_finite(stopped, location)
     return {"was_finished": True} | info
-
-
-@processes.first_only
-def open_run(out: Path, stack: contextlib.ExitStack, *, overwrite: bool, resume: bool, report: Reporter) -> Path:
-    """Return the directory to write a run into, which becomes `out` when `stack` is closed without an error.
-
-    Args:
-        out: The run's final directory.
-        stack: Publishes the run, or removes what failed.
-        overwrite: Replace an existing run.
-        resume: Continue an unfinished run.
-        report: Receives a warning if the file system has no locks.
-
-    Raises:
-        UsageError: `out` exists and must not be replaced, or is not a run.
-        MachineError: another process is writing it.
-    """
-    job = processes.launched().job
-    return stack.enter_context(new_run(out, overwrite=overwrite, resume=resume, report=report, job=job))
 
 
 def not_finite(where: str, location: Location | None) -> DataError:

@@ -8,7 +8,7 @@ from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import one_of
-from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
+from tlcli.settings.columns import COLUMN_OPTIONS, NO_COLUMN, ColumnSettings
 from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
@@ -114,3 +114,18 @@ def check_head_options(settings: FinetuneSettings) -> None:
                 f"{option} has no effect with --freeze all: the softmax head is fitted to its optimum. Remove it, "
                 "or train layers before the head as well, with --freeze auto."
             )
+
+
+def check_split_options(settings: FinetuneSettings) -> None:
+    """Check that no option divides DATA that has its own validation images.
+
+    Raises:
+        UsageError: an option has no effect.
+    """
+    for flag, given in (
+        ("--validation-fraction", settings.validation_fraction is not None),
+        ("--group-by", settings.group_by is not None),
+        ("--group-column", settings.columns.group_column not in {None, NO_COLUMN}),
+    ):
+        if given:
+            raise UsageError(f"{flag} has no effect: {settings.data} has its own validation images. Leave it out.")

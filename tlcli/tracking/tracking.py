@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tlcli import processes
 from tlcli.errors import ArtifactError, MachineError, TlcliError
 from tlcli.progress import Reporter
 from tlcli.storage.files import read_sealed, sealed, write_json
@@ -51,29 +50,16 @@ def open_tracker(name: str) -> Tracker:
         ) from error
 
 
-def open_tracking(names: Sequence[str], report: Reporter) -> Tracking:
-    """Open the trackers of a run in the first process; other processes have none.
-
-    Raises:
-        MachineError: a library is not installed.
-    """
-    return processes.in_first(lambda: Tracking(names, report)) or Tracking((), report)
-
-
 class Tracking:
-    """Reports a run to every tracker. A tracker that fails is disabled with a warning.
+    """Reports a run to every tracker that was opened. A tracker that fails is disabled with a warning.
 
     Args:
-        names: Names of the trackers.
         report: Receives notes about where they write, and warnings about failures.
-
-    Raises:
-        MachineError: a library is not installed.
     """
 
-    def __init__(self, names: Sequence[str], report: Reporter) -> None:
+    def __init__(self, report: Reporter) -> None:
         self._report = report
-        self._opened = {name: open_tracker(name) for name in names}
+        self._opened: dict[str, Tracker] = {}
         self._trackers: dict[str, Tracker] = {}
         """Those that were started and have not failed."""
         self._state_file: Path | None = None
@@ -86,6 +72,17 @@ class Tracking:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is not None:
             self._each(lambda _, tracker: tracker.stop())
+
+    def open(self, names: Sequence[str]) -> None:
+        """Load the libraries of trackers, in the process that reports.
+
+        Args:
+            names: Names of the trackers.
+
+        Raises:
+            MachineError: a library is not installed.
+        """
+        self._opened = {name: open_tracker(name) for name in names}
 
     def start(self, out: Location, settings: dict[str, Any], checkpoints: Path, *, resume: bool) -> None:
         """Start the trackers' runs, or resume them.

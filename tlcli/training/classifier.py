@@ -57,8 +57,6 @@ class Classifier:
     """How later layers were trained: depths tried, epochs; None if everything before the head was frozen."""
     stopped: str | None
     """Where the loss became NaN or infinite; None if it never did."""
-    onnx: bytes | None
-    """The whole network as an ONNX file, for prediction without torch; None if prediction needs torch."""
     feature_seconds: float
     training_seconds: float
 

@@ -2,55 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from tlcli.backbones.heads import head_modules
 from tlcli.engines.onnx_export import ExportError, append_head, export_onnx
-from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.features.rounding import round_as_stored
+from tlcli.training.classifier import Classifier
 
 
-def head_as_onnx(extractor: FeatureExtractor, weight: Tensor, bias: Tensor) -> bytes | None:
-    """Return the exported prefix, followed by a head.
-
-    Args:
-        extractor: A network cut before its head.
-        weight: float32 [k, D].
-        bias: float32 [k].
+def classifier_as_onnx(classifier: Classifier) -> bytes | None:
+    """Return the whole network of a trained classifier.
 
     Returns:
         An ONNX model, pixels uint8 [1, H, W, C] to logits float32 [1, k]; None if prediction must run in torch.
     """
-    return _exported(extractor.network, lambda: append_head(extractor.exported(), weight.numpy(), bias.numpy()))
-
-
-def network_as_onnx(extractor: FeatureExtractor) -> bytes | None:
-    """Return the whole network of a trained tail.
-
-    Returns:
-        An ONNX model, pixels uint8 [1, H, W, C] to logits float32 [1, k]; None if prediction must run in torch.
-    """
-    preprocessing, cut, report = extractor.network.preprocessing, extractor.cut, extractor.network.report
-
-    def export_network() -> bytes:
-        report.note("Export    the network, for ONNX Runtime")
-        whole = _WholeNetwork(cut.prefix, cut.tail, rounded=cut.layer > 0).eval()
-        return export_onnx(whole, preprocessing)
-
-    return _exported(extractor.network, export_network)
-
-
-def _exported(network: LoadedBackbone, make: Callable[[], bytes]) -> bytes | None:
+    extractor = classifier.extractor
+    network = extractor.network
     if network.engine_asked == "torch" or network.precision == "bf16":
         return None
     try:
-        return make()
+        return _with_head(extractor) if classifier.training is None else _with_tail(extractor)
     except ExportError as error:
         network.report.note(f"Engine    predictions will run in torch: {error}")
         return None
+
+
+def _with_head(extractor: FeatureExtractor) -> bytes:
+    """Append the head to the exported prefix, which the cache keeps."""
+    prefix = extractor.exported()
+    head = head_modules(extractor.network.backbone.model)[0]
+    assert head.bias is not None  # `set_head` requires one
+    weight, bias = head.weight.detach().flatten(1).contiguous().cpu(), head.bias.detach().cpu()
+    return append_head(prefix, weight.numpy(), bias.numpy())
+
+
+def _with_tail(extractor: FeatureExtractor) -> bytes:
+    preprocessing, cut = extractor.network.preprocessing, extractor.cut
+    extractor.network.report.note("Export    the network, for ONNX Runtime")
+    return export_onnx(_WholeNetwork(cut.prefix, cut.tail, rounded=cut.layer > 0).eval(), preprocessing)
 
 
 class _WholeNetwork(nn.Module):

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import tlcli
-from tlcli import processes
 from tlcli.backbones.heads import head_modules
 from tlcli.datasets.dataset import Dataset
 from tlcli.runs.provenance import data_fingerprint, versions
@@ -16,13 +15,14 @@ from tlcli.storage.urls import absolute
 from tlcli.training.classifier import Classifier
 
 
-def run_info(settings: dict[str, Any], dataset: Dataset, classifier: Classifier) -> dict[str, Any]:
+def run_info(settings: dict[str, Any], dataset: Dataset, classifier: Classifier, *, processes: int) -> dict[str, Any]:
     """Return the content of `run.json`, without total seconds, format and checksums.
 
     Args:
         settings: From `settings_to_json`.
         dataset: DATA, including images that failed.
         classifier: What was trained on them.
+        processes: How many processes trained it.
     """
     return (
         {
@@ -30,7 +30,7 @@ def run_info(settings: dict[str, Any], dataset: Dataset, classifier: Classifier)
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "settings": settings,
         }
-        | _network_info(classifier)
+        | _network_info(classifier, processes)
         | {
             "training": classifier.training,
             "temperature": classifier.calibration.temperature,
@@ -47,7 +47,7 @@ def run_info(settings: dict[str, Any], dataset: Dataset, classifier: Classifier)
     )
 
 
-def _network_info(classifier: Classifier) -> dict[str, Any]:
+def _network_info(classifier: Classifier, processes: int) -> dict[str, Any]:
     extractor = classifier.extractor
     network, cut = extractor.network_as_run, extractor.cut
     head = head_modules(network.backbone.model)[0]
@@ -60,7 +60,7 @@ def _network_info(classifier: Classifier) -> dict[str, Any]:
         "device": str(network.device),
         "precision": network.precision,
         "engine": network.engine,
-        "processes": processes.size(),
+        "processes": processes,
         "cache": extractor.plain.fingerprint,
         "feature_shape": list(cut.feature_shape),
         "head": {"parameters": sum(parameter.numel() for parameter in head.parameters()), "l2": classifier.l2},

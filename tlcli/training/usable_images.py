@@ -69,14 +69,6 @@ class UsableImages:
         ]
         return hashlib.sha256(canonical_json(rows)).hexdigest()[:16]
 
-    def share_lost(self, report: Reporter) -> None:
-        """Tell every process which images the others could not read again. Each has reported its own."""
-        reported = set(self.lost)
-        for others in processes.gather(dict(self.lost)):
-            self.lost.update(others)
-        for path in self.lost.keys() - reported:
-            report.warn(f"{path} was left out: {self.lost[path]}")
-
 
 def held_out_fraction(dataset: Dataset, asked: float | None, *, trains_tail: bool) -> float | None:
     """Return the share of train to hold out for validation.
@@ -137,8 +129,17 @@ def read_images(dataset: Dataset, network: LoadedBackbone, workers: int) -> Extr
         workers: Number of decoder processes.
     """
     started = time.monotonic()
+    paths = [sample.path for sample in dataset.samples]
+    whole = Extraction(digests=[])
+    for part in processes.in_parts(paths, lambda part: _read(part, network, workers)):
+        whole.failures |= {len(whole.digests) + index: reason for index, reason in part.failures.items()}
+        whole.digests += part.digests
+    whole.seconds = time.monotonic() - started
+    return whole
+
+
+def _read(paths: Sequence[str], network: LoadedBackbone, workers: int) -> Extraction:
     memo = network.cache.memo
-    paths = processes.share([sample.path for sample in dataset.samples])
     extraction = Extraction(digests=[None] * len(paths))
     with (
         ImageLoader(
@@ -153,12 +154,7 @@ def read_images(dataset: Dataset, network: LoadedBackbone, workers: int) -> Extr
             memo.remember(paths[index], image)
             advance(1)
     memo.save()
-    whole = Extraction(digests=[])
-    for part in processes.gather(extraction):
-        whole.failures |= {len(whole.digests) + index: reason for index, reason in part.failures.items()}
-        whole.digests += part.digests
-    whole.seconds = time.monotonic() - started
-    return whole
+    return extraction
 
 
 def require_unchanged(extraction: Extraction, digests: Sequence[bytes]) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
+from tlcli.engines.choice import choose_engine
 from tlcli.errors import DataError
-from tlcli.features.backbone import open_backbone
+from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extractor import freeze_at
 from tlcli.progress import Silent
-from tlcli.settings import ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import PRESETS
 from tlcli.training.tail.fit import predict_logits_of_rows, tail_share, train_log_prior
 from tlcli.training.tail.sources import CachedSource, StreamedSource, TailData
@@ -28,12 +29,12 @@ def begin(photos, tmp_path):
 
     def begin_run(freeze, *, data=photos, augment=None, views=None, cached=True):
         cache = FeatureCache(tmp_path / "cache" if cached else None, Silent())
-        network = open_backbone(
-            NetworkSettings(backbone="lenet5", weights="none", freeze=freeze),
-            ComputeSettings(),
-            cache,
-            classes=3,
-            images=0,
+        network = place_backbone(
+            load_backbone("lenet5", "none", classes=3, size=None, seed=0),
+            choose_engine("auto", "auto", "auto", images=0, frozen=freeze != "none"),
+            fit="crop",
+            intensity=None,
+            cache=cache,
             report=Silent(),
         )
         extractor = freeze_at(network, freeze, workers=1, augmentation=PRESETS[augment] if augment else None)

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from tlcli.commands.finetune import train_classifier
+from tlcli.backbones.zoo import load_backbone
+from tlcli.commands.finetune import OpenedRun, train_classifier
 from tlcli.datasets.dataset import open_dataset
+from tlcli.engines.choice import choose_engine
 from tlcli.errors import ArtifactError
-from tlcli.features.backbone import open_backbone
+from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 from tlcli.settings.augmentation import FROM_SCRATCH_AUGMENTATION, Augmentation
+from tlcli.settings.network import DEFAULT_BACKBONE
 from tlcli.training.tail import checkpoints
 from tlcli.training.tail.depths import AUGMENTED_FROM, candidate_depths
 
@@ -54,7 +57,9 @@ def settings_for(data, cache, *, freeze="auto", backbone="lenet5", epochs=2, res
 
 def train(settings, directory, report=None):
     directory.mkdir(exist_ok=True)
-    return train_classifier(settings, open_dataset(settings.data), directory, report or Silent(), lambda _: None)
+    dataset = open_dataset(settings.data)
+    opened = OpenedRun(settings=settings, out=directory, directory=directory, dataset=dataset, intensity=None)
+    return train_classifier(opened, report or Silent(), lambda _: None)
 
 
 def weights_of(classifier):
@@ -70,9 +75,14 @@ def searched(photos, tmp_path_factory):
 
 
 def open_lite():
-    network = NetworkSettings(weights="none", size=32)
-    cache = FeatureCache(None, Silent())
-    return open_backbone(network, ComputeSettings(), cache, classes=3, images=0, report=Silent())
+    return place_backbone(
+        load_backbone(DEFAULT_BACKBONE, "none", classes=3, size=32, seed=0),
+        choose_engine("auto", "auto", "auto", images=0),
+        fit="crop",
+        intensity=None,
+        cache=FeatureCache(None, Silent()),
+        report=Silent(),
+    )
 
 
 def test_a_given_depth_is_the_only_candidate():

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import Sample
 from tlcli.datasets.splits import SplitDataset
-from tlcli.features.backbone import open_backbone
+from tlcli.engines.choice import choose_engine
+from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import freeze_at
 from tlcli.images.loader import ImageLoader
 from tlcli.progress import Silent
-from tlcli.settings import ComputeSettings, NetworkSettings
 from tlcli.settings.augmentation import PRESETS
 from tlcli.training.tail.batches import batches_of
 from tlcli.training.tail.search import feature_batch_size
@@ -36,12 +37,12 @@ def paths(photos, tmp_path_factory):
 
 
 def open_frozen(root, freeze="blocks.2", *, backbone="tf_efficientnet_lite0", weights="pretrained", batch_size=None):
-    network = open_backbone(
-        NetworkSettings(backbone=backbone, weights=weights, size=32),
-        ComputeSettings(),
-        FeatureCache(root, Silent()),
-        classes=3,
-        images=0,
+    network = place_backbone(
+        load_backbone(backbone, weights, classes=3, size=32, seed=0),
+        choose_engine("auto", "auto", "auto", images=0),
+        fit="crop",
+        intensity=None,
+        cache=FeatureCache(root, Silent()),
         report=Silent(),
     )
     size = feature_batch_size(network, batch_size)

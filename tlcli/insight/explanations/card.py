@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from tlcli.images.batch import Floats
+from tlcli.images.decode import Size
 from tlcli.images.preprocess import Placement
 from tlcli.images.text_drawing import draw_text, shorten_text, text_width
-
-Floats = npt.NDArray[np.float32]
-Pair = tuple[int, int]
 
 MAX_SIDE = 640
 """Maximum side of a panel in pixels."""
@@ -73,7 +72,7 @@ def draw_card(
     return sheet
 
 
-def panel_size(size: Pair) -> Pair:
+def panel_size(size: Size) -> Size:
     """Return the width and height of the panel for an upright image of `size`."""
     limit = (MAX_SIDE, MAX_SIDE) if size[0] >= STACK_FROM * size[1] else (MAX_SIDE, MAX_HEIGHT)
     scale = min(limit[0] / size[0], limit[1] / size[1])
@@ -104,7 +103,7 @@ def overlay(panel: Image.Image, placement: Placement, heat: Floats) -> Image.Ima
     return shown
 
 
-def interpolate_heat(heat: Floats, placement: Placement, size: Pair) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def interpolate_heat(heat: Floats, placement: Placement, size: Size) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Interpolate a heat map to the pixels of a panel.
 
     Args:
@@ -141,7 +140,7 @@ def _colors(shares: Floats) -> Floats:
     return np.stack([np.interp(shares, stops, COLORMAP[:, channel]) for channel in range(3)], -1).astype(np.float32)
 
 
-def _draw_classes(pen: ImageDraw.ImageDraw, corner: Pair, ranking: Sequence[tuple[str, float]]) -> None:
+def _draw_classes(pen: ImageDraw.ImageDraw, corner: tuple[int, int], ranking: Sequence[tuple[str, float]]) -> None:
     """Draw a row for each class: its name, its confidence, and a bar."""
     left, top = corner
     for rank, (name, confidence) in enumerate(ranking):
@@ -159,7 +158,7 @@ def _draw_classes(pen: ImageDraw.ImageDraw, corner: Pair, ranking: Sequence[tupl
         top += 52
 
 
-def _draw_legend(sheet: Image.Image, corner: Pair, notes: Sequence[str]) -> None:
+def _draw_legend(sheet: Image.Image, corner: tuple[int, int], notes: Sequence[str]) -> None:
     """Draw the legend of the heat map."""
     left, top = corner
     pen = ImageDraw.Draw(sheet)

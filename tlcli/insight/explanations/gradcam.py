@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
@@ -27,11 +26,9 @@ from tlcli.backbones.cut_points import trace_backbone
 from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.torch_engine import normalization
 from tlcli.errors import UsageError
+from tlcli.images.batch import Floats, Pixels
 from tlcli.images.preprocess import Preprocessing
 from tlcli.insight.activation_taps import ActivationTap, UnitLayout, spatial_taps
-
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 
 class LayerProbe(nn.Module):

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tlcli.engines.choice import pick_batch_size, pick_engine
 from tlcli.engines.onnx_export import export_onnx
 from tlcli.engines.opening import open_runner
 from tlcli.engines.runner import Runner, map_padded
-from tlcli.images.batch import stack_images
+from tlcli.images.batch import Pixels, stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.insight.activation_taps import ActivationTap
@@ -21,8 +20,6 @@ from tlcli.insight.units.inspected_network import InspectedNetwork
 from tlcli.insight.units.tapped_network import MaxActivations
 from tlcli.insight.units.top_activations import TopActivations
 from tlcli.progress import Advance, Reporter
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,12 @@ Shapes: U filters of h x w weights and C input channels.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
 
+from tlcli.images.batch import Floats
 from tlcli.insight.units.patch_grids import to_gray_centered
-
-Floats = npt.NDArray[np.float32]
 
 
 def first_filters(model: nn.Module, channels: int) -> Floats | None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tlcli.insight.activation_taps import ActivationTap
 from tlcli.insight.units.patch_grids import GRID_SIDE, TILE, PatchGrids
 
-COLUMNS = 3
+PANELS_PER_ROW = 3
 """Units in a row; one fewer if units are shown before and after fine-tuning."""
 MARGIN, GAP, TILE_GAP = 28, 26, 3
 """Pixels around the sheet, between two panels, and between two tiles."""
@@ -66,7 +66,7 @@ class LayerSheet:
     """
 
     def __init__(self, tap: ActivationTap, count: int, panels: int) -> None:
-        self._columns = COLUMNS if panels == 1 else COLUMNS - 1
+        self._columns = PANELS_PER_ROW if panels == 1 else PANELS_PER_ROW - 1
         rows = max(1, -(-count // self._columns))
         self._cell = (panels * (PANEL + GAP) - GAP, CAPTION + GRID)
         self._gap = panels * GAP

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from tlcli.images.batch import Floats, Pixels
 from tlcli.insight.activation_taps import ActivationTap
 from tlcli.insight.receptive_boxes import Box, ReceptiveBoxes
 from tlcli.insight.units.top_activations import TOP_K
@@ -29,9 +29,6 @@ NEAREST_FROM = 5
 """Enlargement from which pixels are shown as squares instead of being interpolated."""
 CONTRAST_PERCENTILE = 99.0
 """Percentile of a projection's absolute values that is drawn at full contrast; larger values are clipped."""
-
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 TOP_K = 9
 """Images kept for each unit."""
 
-Floats = npt.NDArray[np.float64]
+Statistics = npt.NDArray[np.float64]
 
 
 class TopActivations:
@@ -52,7 +52,7 @@ class TopActivations:
         self.values[rows] = np.take_along_axis(candidates, order, axis=1)
         self.images[rows] = np.take_along_axis(indices, order, axis=1)
 
-    def _update_moments(self, values: Floats) -> None:
+    def _update_moments(self, values: Statistics) -> None:
         """Update the moments as in Chan, Golub & LeVeque 1983, without the cancellation of plain sums of squares."""
         count = len(values)
         mean = values.mean(axis=0)
@@ -63,17 +63,17 @@ class TopActivations:
         self.seen = total
 
     @property
-    def mean(self) -> Floats:
+    def mean(self) -> Statistics:
         """Mean activation over all images, float64 [U]."""
         return self._mean
 
     @property
-    def deviation(self) -> Floats:
+    def deviation(self) -> Statistics:
         """Standard deviation of the activation over all images, float64 [U]."""
-        deviation: Floats = np.sqrt(self._squares / max(self.seen, 1))
+        deviation: Statistics = np.sqrt(self._squares / max(self.seen, 1))
         return deviation
 
-    def selectivity(self) -> Floats:
+    def selectivity(self) -> Statistics:
         """Return how far the mean of a unit's top images lies above its overall mean, in standard deviations.
 
         The scale of the activation does not matter: a unit that responds to one kind of image only scores high, one

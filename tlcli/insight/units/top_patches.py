@@ -11,14 +11,13 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.choice import pick_batch_size
 from tlcli.engines.torch_engine import normalization
-from tlcli.images.batch import stack_images
+from tlcli.images.batch import Floats, Pixels, stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.insight.activation_taps import ActivationTap
@@ -27,9 +26,6 @@ from tlcli.insight.units.guided_backprop import guided_gradients
 from tlcli.insight.units.inspected_network import InspectedNetwork
 from tlcli.insight.units.top_activations import TopActivations
 from tlcli.progress import Reporter
-
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)

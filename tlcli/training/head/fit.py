@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,13 @@ def cache_views(extractor: FeatureExtractor, images: UsableImages, views: int) -
 
 
 def fit_head(
-    extractor: FeatureExtractor, images: UsableImages, *, views: int = 0, balance: bool, seed: int
+    extractor: FeatureExtractor,
+    images: UsableImages,
+    *,
+    views: int = 0,
+    balance: bool,
+    seed: int,
+    test: Sequence[int] = (),
 ) -> FittedHead:
     """Fit the head on train and `views` cached views of it, and put it into the network.
 
@@ -77,11 +84,20 @@ def fit_head(
         views: Number of cached augmented views of each training image.
         balance: Weight classes by their inverse frequency.
         seed: Seed for assigning images to folds.
+        test: Rows of the images whose logits to return as `test_logits`.
 
     Raises:
         DataError: all images are in one group, so none can be held out, or a feature is NaN or infinite.
     """
-    fitted = processes.from_first(lambda: _fit(extractor, images, views=views, balance=balance, seed=seed))
+
+    def fit_and_test() -> FittedHead:
+        fitted = _fit(extractor, images, views=views, balance=balance, seed=seed)
+        if not test:
+            return fitted
+        features = torch.from_numpy(extractor.plain.gather(images.digests(test)))
+        return replace(fitted, test_logits=fitted.head.logits(features).numpy())
+
+    fitted = processes.from_first(fit_and_test)
     set_head(extractor.network.backbone.model, fitted.head.weight, fitted.head.bias)
     return fitted
 

@@ -46,6 +46,8 @@ class FittedHead:
     logits: NDArray[np.float32]
     """[M, k], not divided by the temperature: of the validation images (holdout), or of every image by the head of
     the fold that held it out (5-fold; M = N or `evaluated`)."""
+    test_logits: NDArray[np.float32] | None = None
+    """The same for test images; None if there are none."""
 
 
 def select_holdout(

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from tlcli import processes
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
 from tlcli.training.head.fit import cache_views, fit_head
-from tlcli.training.head.l2_selection import FittedHead
-from tlcli.training.onnx_model import head_as_onnx
 from tlcli.training.usable_images import UsableImages
 
 
@@ -35,30 +28,19 @@ def train_head(
     """
     started = time.monotonic()
     view_seconds = cache_views(extractor, images, views) if views else 0.0
-    fitted = fit_head(extractor, images, views=views, balance=balance, seed=seed)
-    calibration = Calibration(fitted.temperature, fitted.log_prior)
     held_out, test = images.rows("train" if images.splits.cross_validated else "validation"), images.rows("test")
-    test_logits = processes.from_first(lambda: _test_logits(extractor, images, fitted))
+    fitted = fit_head(extractor, images, views=views, balance=balance, seed=seed, test=test)
+    calibration = Calibration(fitted.temperature, fitted.log_prior)
     return Classifier(
         extractor=extractor,
         images=images,
         validation=evaluate_rows(images, held_out, fitted.logits, calibration, method=fitted.method),
-        test=None if test_logits is None else evaluate_rows(images, test, test_logits, calibration),
+        test=None if fitted.test_logits is None else evaluate_rows(images, test, fitted.test_logits, calibration),
         calibration=calibration,
         l2=fitted.l2,
         lines=fitted.sweep,
         training=None,
         stopped=None,
-        onnx=processes.in_first(lambda: head_as_onnx(extractor, fitted.head.weight, fitted.head.bias)),
         feature_seconds=images.extraction.seconds + view_seconds,
         training_seconds=time.monotonic() - started - view_seconds,
     )
-
-
-def _test_logits(
-    extractor: FeatureExtractor, images: UsableImages, fitted: FittedHead
-) -> npt.NDArray[np.float32] | None:
-    test = images.rows("test")
-    if not test:
-        return None
-    return fitted.head.logits(torch.from_numpy(extractor.plain.gather(images.digests(test)))).numpy()

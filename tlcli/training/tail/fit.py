@@ -16,10 +16,11 @@ from tlcli.features.extractor import FeatureExtractor
 from tlcli.progress import Reporter
 from tlcli.training.head.l2_selection import class_log_prior
 from tlcli.training.tail.compilation import pick_compiled
+from tlcli.training.tail.distributed import predict_together, share_lost
 from tlcli.training.tail.loop import TailTrainer, TrainingData, TrainingState
 from tlcli.training.tail.recipe import Recipe
 from tlcli.training.tail.sources import TailData
-from tlcli.training.tail.validation import ValidationResult, predict_logits
+from tlcli.training.tail.validation import ValidationResult
 from tlcli.training.usable_images import UsableImages
 
 WAITED = 0.2
@@ -103,7 +104,7 @@ def fit_tail(
             on_epoch(trainer.state.lines)
 
         result, stopped = _run_trainer(trainer, save, finish_epoch, report)
-        images.share_lost(report)
+        share_lost(images, report)
         if not stopped:  # otherwise a resumed training would not stop where this one did
             save(trainer, now=True)
     return FittedTail(
@@ -168,8 +169,8 @@ def predict_logits_of_rows(data: TailData, rows: Sequence[int]) -> tuple[list[in
     """
     extractor = data.extractor
     with data.open(rows) as source:
-        found, logits = predict_logits(extractor.cut.tail, source, len(rows), extractor.network.device)
-    data.images.share_lost(extractor.network.report)
+        found, logits = predict_together(extractor.cut.tail, source, len(rows), extractor.network.device)
+    share_lost(data.images, extractor.network.report)
     return [rows[index] for index in found], logits
 
 

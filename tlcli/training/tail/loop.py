@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from tlcli.errors import ArtifactError, DataError
 from tlcli.interrupts import defer_interrupts
 from tlcli.training.tail.batches import Source, batches_of, to_device
-from tlcli.training.tail.gradients import gradients_class
+from tlcli.training.tail.distributed import gradients_class, predict_together, validate_together
 from tlcli.training.tail.optimizer import make_optimizer, schedule, set_learning_rate
 from tlcli.training.tail.precision import depthwise_in_fp32
 from tlcli.training.tail.recipe import Recipe
-from tlcli.training.tail.validation import ValidationResult, predict_logits, validate_together
+from tlcli.training.tail.validation import ValidationResult
 
 SMALLEST_SCALE = 1e-3
 """If float16's loss scale falls below this, gradients are NaN or infinite at any scale."""
@@ -233,7 +233,7 @@ class TailTrainer:
             DataError: some images cannot be read any more. Epochs validated on different images cannot be compared.
         """
         labels = self._data.validation_labels
-        rows, logits = predict_logits(self._tail, self._data.validation, len(labels), self._device)
+        rows, logits = predict_together(self._tail, self._data.validation, len(labels), self._device)
         if lost := len(labels) - len(rows):
             raise DataError(
                 f"{lost:,} of {len(labels):,} validation images changed or vanished since the run began. Put them back "

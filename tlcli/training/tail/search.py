@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tlcli import processes
 from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
 from tlcli.settings.augmentation import Augmentation
@@ -22,6 +21,7 @@ from tlcli.training.tail.depths import (
     candidate_depths,
     epochs_within_budget,
 )
+from tlcli.training.tail.distributed import latest_checkpoint
 from tlcli.training.tail.fit import FittedTail, Saved, fit_tail, train_log_prior
 from tlcli.training.tail.loop import TailTrainer, TrainingState
 from tlcli.training.tail.precision import training_precision
@@ -128,7 +128,7 @@ class DepthSearch:
 
     def _resume(self) -> Saved | None:
         """Take the search's progress from the last checkpoint; return the state of the depth it was at."""
-        found = processes.from_first(lambda: self._checkpoints.latest() if self._checkpoints else None)
+        found = latest_checkpoint(self._checkpoints)
         if found is None:
             return None
         content, tensors = found

@@ -7,25 +7,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import torch
-
-from tlcli import processes
 from tlcli.backbones.heads import set_head
 from tlcli.errors import UsageError
 from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extractor import FeatureExtractor, freeze_at
-from tlcli.runs.directory import CHECKPOINTS
-from tlcli.runs.provenance import versions
 from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
 from tlcli.training.head.fit import fit_head
 from tlcli.training.head.l2_selection import FittedHead
-from tlcli.training.onnx_model import network_as_onnx
-from tlcli.training.tail.checkpoints import IMAGES, Checkpoints
+from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.fit import predict_logits_of_rows
-from tlcli.training.tail.precision import training_precision
 from tlcli.training.tail.recipe import BATCH_SIZE, TailOptions
 from tlcli.training.tail.search import DepthSearch, OnLines, feature_batch_size
 from tlcli.training.tail.sources import TailData
@@ -66,38 +57,6 @@ def fit_start(extractor: FeatureExtractor, images: UsableImages, options: TailOp
     head, temperature = fitted.head, fitted.temperature
     set_head(network.backbone.model, head.weight / temperature, head.bias / temperature)
     return TailStart(network=network, images=images, head=fitted)
-
-
-@processes.first_only
-def open_checkpoints(
-    directory: Path | None, start: TailStart, options: TailOptions, *, origin: dict[str, Any], resume: bool
-) -> Checkpoints:
-    """Open the checkpoints of a run, in the first process.
-
-    Args:
-        directory: The run's directory; None in all processes but the first.
-        start: Network, images, and exact head, if any, that training starts from.
-        options: What the user chose; here the precision matters.
-        origin: Settings and first weights. A checkpoint of another origin, other versions, images, precision, device
-            or number of threads is refused.
-        resume: Whether to continue from the checkpoints; otherwise they are removed.
-
-    Raises:
-        ArtifactError: with `resume`, the checkpoints are of another origin, or damaged.
-    """
-    assert directory is not None  # the first process has one
-    origin = (
-        origin
-        | versions()
-        | {
-            IMAGES: start.images.content_hash(),
-            "trained in": training_precision(options.precision, start.network.device),
-            "on": start.network.device.type,
-            # Several processes may resume as more or fewer: the result is the same up to rounding.
-            "threads": torch.get_num_threads() if processes.size() == 1 else "of several processes",
-        }
-    )
-    return Checkpoints(directory / CHECKPOINTS, origin, resume=resume, report=start.network.report)
 
 
 def train_tail(
@@ -147,7 +106,6 @@ def train_tail(
         lines=result.lines,
         training=result.training,
         stopped=result.stopped,
-        onnx=processes.in_first(lambda: network_as_onnx(result.extractor)),
         feature_seconds=images.extraction.seconds + result.feature_seconds,
         training_seconds=result.seconds + time.monotonic() - started,
     )

@@ -6,6 +6,7 @@ Shapes: M images, k classes.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tlcli import processes
 from tlcli.engines.batch_splitter import BatchSplitter
-from tlcli.errors import DataError
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.training.tail.batches import Source, to_device
-
-EVALUATION_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,53 +58,32 @@ def validate(
     )
 
 
-def validate_together(
-    logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None
-) -> ValidationResult:
-    """Run `validate` in the first process and share the result, so that it is bit-identical in all processes."""
-    return processes.from_first(lambda: validate(logits, labels, log_prior))
-
-
 def _batch_logits(tail: nn.Module, inputs: Tensor, part: slice) -> NDArray[np.float32]:
     logits: NDArray[np.float32] = tail(inputs[part]).float().cpu().numpy()
     return logits
 
 
 @torch.inference_mode()
-def predict_logits(
-    tail: nn.Module, source: Source, count: int, device: torch.device, splitter: BatchSplitter | None = None
-) -> tuple[list[int], NDArray[np.float32]]:
-    """Run a tail in full precision, as prediction does, on the rows 0 to `count` - 1 of a source.
-
-    Several processes share the rows; each gets all results.
+def predict_batches(
+    tail: nn.Module, source: Source, batches: Sequence[Sequence[int]], device: torch.device
+) -> tuple[list[int], list[NDArray[np.float32]]]:
+    """Run a tail in full precision, as prediction does.
 
     Args:
         tail: Features to logits [B, k].
-        source: The batches of images to run.
-        count: Number of images.
+        source: Loads the batches.
+        batches: Rows of the source.
         device: Where the tail is.
-        splitter: Splits batches if memory runs out.
 
     Returns:
-        The M rows whose images can still be read, and their logits float32 [M, k].
-
-    Raises:
-        DataError: none can be read.
+        The rows whose images can still be read, and their logits: float32 [B, k] of parts of batches.
     """
     tail.eval()
-    splitter = splitter or BatchSplitter(device, lambda _: None)
-    batches = [list(range(start, min(start + EVALUATION_BATCH, count))) for start in range(0, count, EVALUATION_BATCH)]
+    splitter = BatchSplitter(device, lambda _: None)
     found: list[int] = []
     logits: list[NDArray[np.float32]] = []
-    for rows, inputs in source.load(processes.share(batches), 0):
+    for rows, inputs in source.load(batches, 0):
         if len(rows):
             found += rows.tolist()
             logits += splitter.run(functools.partial(_batch_logits, tail, to_device(inputs, device)), len(rows))
-    parts = processes.gather((found, logits))
-    found, logits = [row for rows, _ in parts for row in rows], [some for _, arrays in parts for some in arrays]
-    if not found:
-        raise DataError(
-            f"all {count:,} images to evaluate on changed or vanished since the run began. Put them back and continue "
-            "with --resume, or start again with --overwrite to train on the images that are there now."
-        )
-    return found, np.concatenate(logits)
+    return found, logits

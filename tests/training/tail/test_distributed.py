@@ -6,7 +6,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from tlcli.training.tail.gradients import _synchronized
+from tlcli.training.tail.distributed import _synchronized
 
 
 def test_synchronized_norms_share_all_tensors_with_the_network_that_is_saved():

@@ -1,0 +1,31 @@
+"""The settings of a run, as `run.json` records them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from tlcli.settings.finetune import FinetuneSettings
+from tlcli.storage.files import portable_name
+
+
+def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
+    """Return the settings that determine the result of a run; output paths and hardware settings are left out."""
+    network = asdict(settings.network)
+    tails = {} if settings.network.freeze == "all" else {"batch_size": settings.compute.batch_size}
+    augmentation = settings.augmentation
+    return {
+        "data": portable_name(str(settings.data.absolute())),
+        "include": list(settings.filters.include) or None,
+        "exclude": list(settings.filters.exclude) or None,
+        "group_by": settings.group_by,
+        **asdict(settings.columns),
+        "validation_fraction": settings.validation_fraction,
+        "balance": settings.balance,
+        **network,
+        **asdict(settings.training),
+        **tails,
+        "augmentation": None if augmentation is None else augmentation.to_json(),
+        "precision": settings.compute.precision,
+        "engine": settings.compute.engine,
+    }
