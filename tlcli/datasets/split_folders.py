@@ -151,9 +151,7 @@ def choose_splits(root: str, candidates: Sequence[SplitFolder]) -> dict[str, Spl
     return {name: found[name] for name in ("train", "validation", "test") if name in found}
 
 
-def are_splits(
-    root: str, chosen: dict[str, SplitFolder], others: Sequence[Node], known: Collection[str]
-) -> bool:
+def are_splits(root: str, chosen: dict[str, SplitFolder], others: Sequence[Node], known: Collection[str]) -> bool:
     """Return whether folders named like splits are splits, not classes with such names."""
     if len(chosen) > 1 or not others:
         return True
