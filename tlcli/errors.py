@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
+from itertools import islice
+
+SHOWN_REASONS = 3
 
 
 class TlcliError(Exception):
@@ -25,6 +29,13 @@ class TlcliError(Exception):
         super().__init__(message)
         self.message = message
         self.path = None if path is None else os.fspath(path)
+
+
+def first_reasons(reasons: Iterable[tuple[str, str]]) -> str:
+    """Return the first three paths with the reason why each cannot be used, for a message about all of them."""
+    found = list(islice(reasons, SHOWN_REASONS + 1))
+    shown = [f"{path}: {reason}" for path, reason in found[:SHOWN_REASONS]]
+    return "; ".join(shown + ["..."] * (len(found) > SHOWN_REASONS))
 
 
 def replace_path_in_error(error: BaseException, path: str, name: str) -> None:

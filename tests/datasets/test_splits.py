@@ -141,7 +141,7 @@ def dataset(*splits_and_sizes):
 
 def test_images_without_a_split_are_held_out_by_fraction():
     data, digests = dataset((None, 100))
-    splits = split_dataset(data, digests, (), fraction=0.2, seed=0)
+    splits = split_dataset(data, digests, {}, fraction=0.2, seed=0)
     assert not splits.cross_validated
     assert splits.digests == tuple(digests)
     assert len(splits.indices("train")) + len(splits.indices("validation")) == 200
@@ -150,30 +150,30 @@ def test_images_without_a_split_are_held_out_by_fraction():
 
 def test_the_splits_of_data_are_kept():
     data, digests = dataset(("train", 20), ("validation", 5), ("test", 7))
-    splits = split_dataset(data, digests, (), fraction=None, seed=0)
+    splits = split_dataset(data, digests, {}, fraction=None, seed=0)
     assert [sample.split for sample in splits.samples] == [sample.split for sample in data.samples]
     assert not splits.cross_validated
 
 
 def test_only_training_images_are_held_out():
     data, digests = dataset(("train", 100), ("test", 100))
-    splits = split_dataset(data, digests, (), fraction=0.3, seed=0)
+    splits = split_dataset(data, digests, {}, fraction=0.3, seed=0)
     assert len(splits.indices("test")) == 200
     assert splits.indices("validation")
     assert all(sample.path.startswith("test") for sample in splits.samples if sample.split == "test")
 
 
 def test_without_fraction_and_validation_folds_are_used():
-    splits = split_dataset(*dataset((None, 5)), (), fraction=None, seed=0)
+    splits = split_dataset(*dataset((None, 5)), {}, fraction=None, seed=0)
     assert splits.cross_validated
     assert len(splits.indices("train")) == 10
 
 
 def test_unusable_images_are_removed_and_do_not_move_others():
     data, digests = dataset((None, 60))
-    whole = split_dataset(data, digests, (), fraction=0.2, seed=0)
+    whole = split_dataset(data, digests, {}, fraction=0.2, seed=0)
     unread = [None if index == 3 else digest for index, digest in enumerate(digests)]
-    part = split_dataset(data, unread, {7, 90}, fraction=0.2, seed=0)
+    part = split_dataset(data, unread, {7: "damaged", 90: "damaged"}, fraction=0.2, seed=0)
     left = [sample for index, sample in enumerate(whole.samples) if index not in {3, 7, 90}]
     assert list(part.samples) == left
     assert part.digests == tuple(digest for index, digest in enumerate(digests) if index not in {3, 7, 90})
@@ -181,13 +181,13 @@ def test_unusable_images_are_removed_and_do_not_move_others():
 
 def test_a_class_without_a_usable_image():
     data, digests = dataset((None, 12))
-    with pytest.raises(DataError, match="class 'dog' has no usable image"):
-        split_dataset(data, digests, set(range(12, 24)), fraction=0.2, seed=0)
+    with pytest.raises(DataError, match=r"class 'dog' has no usable image .*: damaged; .*; \.\.\."):
+        split_dataset(data, digests, dict.fromkeys(range(12, 24), "damaged"), fraction=0.2, seed=0)
 
 
 def test_nothing_held_out():
     with pytest.raises(DataError, match="classes with fewer than 10 images stay in train"):
-        split_dataset(*dataset((None, 5)), (), fraction=0.2, seed=0)
+        split_dataset(*dataset((None, 5)), {}, fraction=0.2, seed=0)
 
 
 def test_the_same_samples_split_the_same_way_in_any_order():

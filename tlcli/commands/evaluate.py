@@ -10,7 +10,7 @@ import numpy as np
 
 from tlcli.datasets.dataset import Dataset, Sample, open_dataset
 from tlcli.datasets.descriptions import describe_reading
-from tlcli.errors import DataError
+from tlcli.errors import DataError, first_reasons
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.inference.metrics import Metrics
@@ -63,7 +63,10 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
                 trained_on += run_splits.get(prediction.digest or b"") == "train"
             advance(1)
     if len(failures) == len(samples):
-        raise DataError(f"none of the {len(samples)} images of {settings.data} could be read.", path=settings.data)
+        reasons = first_reasons((failure["path"], failure["error"]) for failure in failures)
+        raise DataError(
+            f"none of the {len(samples):,} images of {settings.data} can be used: {reasons}", path=settings.data
+        )
     if trained_on and split in {"validation", "test"}:
         report.warn(
             f"{trained_on:,} of these {len(samples):,} {split} images were trained on, so the metrics are too "

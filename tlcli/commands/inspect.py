@@ -10,7 +10,7 @@ from typing import Any
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset, describe_failures
 from tlcli.datasets.intensity_measurement import resolve_intensity
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import DataError, UsageError, first_reasons
 from tlcli.insight.activation_taps import choose_taps, tap_stages
 from tlcli.insight.units.activation_scan import scan_activations
 from tlcli.insight.units.inspect_report import InspectReport
@@ -128,7 +128,8 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
     paths = [sample.path for sample in samples]
     scan = scan_activations(network, taps, paths, workers=workers, batch_size=batch_size, report=report)
     if len(scan.failures) == len(samples):
-        raise DataError(f"none of the {len(samples):,} training images of {dataset.root} can be read.")
+        reasons = first_reasons((portable_name(paths[number]), why) for number, why in sorted(scan.failures.items()))
+        raise DataError(f"none of the {len(samples):,} training images of {dataset.root} can be used: {reasons}")
     top_patches = TopPatches(network, paths, workers=workers, batch_size=batch_size, report=report)
     inspect_report = InspectReport(network, dataset, samples, top_patches, units=settings.units, workers=workers)
     with target.publish(replace=settings.overwrite) as folder:

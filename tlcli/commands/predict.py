@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tlcli.cluster.part_folder import check_part_folder
-from tlcli.datasets.path_filter import PathFilter
+from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, UsageError
 from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain_folder
@@ -152,8 +152,7 @@ def _prepare(
         check_part_folder(out, run.directory, replace=settings.overwrite or settings.resume)
     elif out is not None:
         check_output(out, run.directory, settings.inputs, overwrite=settings.overwrite, resume=settings.resume)
-    paths = PathFilter(settings.filters)
-    inputs = PredictionInputs(settings.inputs, stdin, settings.shard, paths, settings.columns)
+    inputs = PredictionInputs(settings.inputs, stdin, settings.shard, settings.filters, settings.columns)
     images, listing = inputs.count_and_digest(with_stamps=out is not None)
     result = PredictResult(
         out=settings.out,
@@ -163,10 +162,11 @@ def _prepare(
     )
     for problem in result.unlisted:
         report.warn(f"{problem}; its images have no rows.")
-    for option in paths.unused():  # no error, because tomorrow's images may have such names
+    for option in inputs.unused_filters():  # no error, because tomorrow's images may have such names
         report.warn(f"{option} matches no file or folder of {', '.join(settings.inputs)}.")
     if not inputs.total:
-        raise DataError(f"no images in {', '.join(settings.inputs)}: nothing to predict.", path=settings.inputs[0])
+        found = describe_skipped(result.skipped) or "nothing"
+        raise DataError(f"no images in {', '.join(settings.inputs)} (skipped: {found}).", path=settings.inputs[0])
     if settings.shard is not None:
         report.note(f"Shard     {settings.shard}: {images:,} of {inputs.total:,} images")
     options = RowOptions(top=settings.top, probabilities=settings.probabilities, min_confidence=settings.min_confidence)

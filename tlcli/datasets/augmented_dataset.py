@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from tlcli.datasets.class_folders import names_class
 from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.datasets.descriptions import describe_duplicates
 from tlcli.datasets.duplicates import find_duplicates
@@ -46,8 +47,11 @@ def original_path(dataset: Dataset, sample: Sample, digest: bytes) -> str:
     anywhere, it gets a name that starts with its digest.
     """
     if dataset.in_folders:
-        parts = PurePath(os.path.relpath(sample.path, dataset.root)).parts
-        below = PurePath(*parts[1 if dataset.samples[0].split is None else 2 :])
+        *folders, name = PurePath(os.path.relpath(sample.path, dataset.root)).parts
+        label = dataset.classes[sample.label]
+        start = 0 if sample.split is None else 1  # a split may have the name of a class
+        depth = next(index for index in range(start, len(folders)) if names_class(folders[index], label))
+        below = PurePath(*folders[depth + 1 :], name)
     else:
         stem, suffix = os.path.splitext(os.path.basename(sample.path))  # noqa: PTH119, PTH122 - may be any bytes
         if not has_image_suffix(f"x{suffix}"):

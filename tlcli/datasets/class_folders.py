@@ -9,10 +9,12 @@ from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
+from tlcli.datasets.class_names import standard_name
 from tlcli.datasets.folder_layout import find_layout
-from tlcli.datasets.folder_nodes import Node, build_nodes
+from tlcli.datasets.folder_nodes import Node, build_nodes, path_of
 from tlcli.datasets.folder_tree import ListedTree, LocalTree, Tree, walk
-from tlcli.datasets.image_files import COMMON_SUFFIXES
+from tlcli.datasets.image_files import COMMON_SUFFIXES, describe_skipped
+from tlcli.datasets.label_table import describe_label_table
 from tlcli.datasets.labeled_image import LabeledImage
 from tlcli.datasets.path_filter import PathFilter
 from tlcli.datasets.tables import is_table
@@ -60,8 +62,12 @@ def read_class_folders(
     root = tree.root or "."
     node = build_nodes(walk(tree, paths, skipped, fail))
     if not node.with_images() and not (classes and node.folders):
-        raise _no_images(tree, root)
-    layout = find_layout(root, node, classes)
+        raise _no_images(tree, root, node, skipped)
+    layout = find_layout(root, node, classes, lambda: describe_label_table(tree, node))
+    if classes is None and len(node.with_images()) == 1 and layout.levels == [(None, node)]:
+        (only,) = node.with_images()
+        if table := describe_label_table(tree, node):
+            raise DataError(f"{root} has a single folder with images, {only.name}. {table}", path=root)
     notes += layout.notes
     skipped["beside the split folders"] += layout.beside
     skipped["images outside the class folders"] += len(
@@ -77,19 +83,23 @@ def read_class_folders(
     return images
 
 
-def _no_images(tree: Tree, root: str) -> DataError:
+def _no_images(tree: Tree, root: str, node: Node, skipped: Counter[str]) -> DataError:
     names = sorted(tree.entries("").files)
     shards = next((name for name in names if is_tar(name)), None)
+    if node.images and (table := describe_label_table(tree, node)):
+        return DataError(f"{root} holds images, but no class folders. {table}", path=root)
     return DataError(
         f"{root} holds no class folders with images. Expected {root}/<class>/*.jpg (or .png, ...), or "
-        f"{root}/train/<class>/*.jpg." + f" To use its tar shards, pass them: {root}/{shards}" * bool(shards),
+        f"{root}/train/<class>/*.jpg."
+        + f" Skipped: {describe_skipped(skipped)}." * bool(skipped)
+        + f" To use its tar shards, pass them: {root}/{shards}" * bool(shards),
         path=root,
     )
 
 
 def _check_class(root: str, folder: Node, first: dict[str, Node], *, may_be_empty: bool) -> str:
     """Return the name of the class of a folder; `first` holds the first folder of each class."""
-    path = _path(root, folder)
+    path = path_of(root, folder)
     if not folder.total and not may_be_empty:
         raise DataError(
             f"{path} holds no images (looked for {COMMON_SUFFIXES}). Add some or remove the folder, or leave it out "
@@ -100,15 +110,16 @@ def _check_class(root: str, folder: Node, first: dict[str, Node], *, may_be_empt
     other = first.setdefault(label, folder)
     if other.name != folder.name:
         raise DataError(
-            f"{_path(root, other)} and {path} would be one class, {label!r}, because a name that is not UTF-8 is "
+            f"{path_of(root, other)} and {path} would be one class, {label!r}, because a name that is not UTF-8 is "
             "percent-encoded. Rename one of them.",
             path=path,
         )
     return label
 
 
-def _path(root: str, folder: Node) -> str:
-    return folder.below.rstrip("/") if root == "." else f"{root.rstrip('/')}/{folder.below}".rstrip("/")
+def names_class(folder_name: str, label: str) -> bool:
+    """Return whether a folder holds the images of a class."""
+    return standard_name(_class_name(folder_name)) == standard_name(label)
 
 
 def _class_name(folder_name: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from tlcli.datasets.class_folders import open_tree, read_class_folders
 from tlcli.datasets.class_names import unify_class_names
 from tlcli.datasets.labeled_image import LabeledImage
+from tlcli.datasets.mask_pairs import MaskPairs, find_mask_pairs
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.datasets.tables import is_table, read_table
 from tlcli.datasets.tars import expand_shards, is_tar
@@ -48,6 +49,8 @@ class Dataset:
     """Number of skipped files and folders by reason."""
     notes: tuple[str, ...] = ()
     """How DATA was read where that is not obvious, such as the columns of a table, one sentence each."""
+    masks: MaskPairs | None = None
+    """Images that are masks of others, judging by their names."""
     in_folders: bool = False
     """Whether folders below `root` name the classes."""
 
@@ -122,6 +125,7 @@ def open_dataset(
         classes=names,
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=tuple(notes),
+        masks=find_mask_pairs(sample.path for sample in samples),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.duplicates import Duplicates
 from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.labeled_image import SPLIT_NAMES
+from tlcli.datasets.mask_pairs import look_like_masks
 from tlcli.datasets.splits import SMALL_CLASS, SplitDataset
 from tlcli.progress import Reporter
 from tlcli.storage.files import portable_name
@@ -34,6 +36,13 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
             "validation) and test next to it."
         )
     describe_reading(dataset, report)
+    masks = dataset.masks
+    if masks is not None and look_like_masks(masks.masks):
+        mask, image = map(portable_name, masks.example)
+        report.warn(
+            f"{len(masks.masks):,} of {len(dataset.samples):,} images look like masks of others, such as {mask} of "
+            f"{image}. Leave them out with --exclude {shlex.quote(masks.exclude)}."
+        )
     if dataset.skipped:
         report.note(f"  skipped: {describe_skipped(dataset.skipped)}")
 

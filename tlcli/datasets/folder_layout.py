@@ -22,30 +22,30 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from tlcli.datasets.folder_nodes import Node
-from tlcli.datasets.split_folders import MASK_NAME, SplitFolder, folded, look_alike, split_folders, split_of
+from tlcli.datasets.class_names import standard_name
+from tlcli.datasets.folder_nodes import SHOWN, Node, count_images, names_of, path_of
+from tlcli.datasets.split_folders import (
+    MASK_NAME,
+    NO_CLASS,
+    SplitFolder,
+    are_splits,
+    choose_splits,
+    folded,
+    split_folders,
+    split_of,
+)
 from tlcli.errors import DataError
 from tlcli.storage.files import portable_name
 
-_NO_CLASS = re.compile(
-    r"(?:un[\W_]?lab+el+ed|unsup(?:ervised)?|extra|examples?|samples?|demos?|docs?|documentation|assets|static|media|"
-    r"fig(?:ure)?s?|screen[\W_]?shots?|readme|logos?|previews?|thumb(?:nail)?s?|notebooks?|scripts?|src|source|code|"
-    r"models?|weights|checkpoints|results?|outputs?|runs|logs|tests?|annotations?|meta(?:data)?|gallery|misc|"
-    r"(?:sample|example|demo|doc|readme|paper)[\W_]?(?:image|img|photo|picture|pic|figure|data)s?)",
-    re.IGNORECASE,
-)
-"""Matches names of folders that are no classes when they lie beside a folder with many subfolders."""
 _DATA_NAME = re.compile(
     r"(?:the[\W_]?)?(?:raw[\W_]?)?(?:data(?:[\W_]?sets?)?|images?|imgs?|photos?|pictures?)", re.IGNORECASE
 )
 """Matches names of folders that are no classes when they hold subfolders."""
 _DATE = re.compile(r"(?:19|20)\d\d(?:[-_. ]?\d\d){0,2}")
-SHOWN = 5
-"""Number of folders to name in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,95 +59,34 @@ class Layout:
     """Number of images in folders beside the splits."""
 
 
-def find_layout(root: str, node: Node, classes: Collection[str] | None) -> Layout:
+def find_layout(root: str, node: Node, classes: Collection[str] | None, find_table: Callable[[], str] = str) -> Layout:
     """Derive splits and class folders.
 
     Args:
         root: DATA as typed, for messages.
         node: The walked folder.
         classes: The classes of a run that is evaluated; None if they are to be derived.
+        find_table: Returns a sentence about a table of labels beside the folders, empty if there is none.
 
     Raises:
         DataError: The folders cannot be read, or not without a doubt.
     """
     folders = node.with_images()
-    if classes and folders and all(folder.name in classes for folder in folders):
+    known = set(map(standard_name, classes or ()))
+    if folders and all(standard_name(folder.name) in known for folder in folders):
         return _as_classes(node, folders)
     candidates = split_folders(node.folders.values())
-    chosen = _choose(root, candidates)
+    chosen = choose_splits(root, candidates)
     others = [folder for folder in folders if all(folder is not split.node for split in chosen.values())]
-    if chosen and _are_splits(root, chosen, others, classes):
+    if chosen and are_splits(root, chosen, others, known):
         return _as_splits(root, chosen, others, for_run=classes is not None)
+    named = {found[0] for folder in folders if (found := split_of(folder.name))}
     if folders and all(split_of(folder.name) for folder in folders):
-        raise DataError(_flat_splits(root, folders), path=root)
+        raise DataError(_flat_splits(root, folders, find_table()), path=root)
+    if "train" in named and (len(named) > 1 or len(folders) == 1) and (table := find_table()):
+        raise DataError(_flat_splits(root, folders, table), path=root)
     _refuse_wrong_level(root, node, folders)
     return _as_classes(node, folders)
-
-
-def _choose(root: str, candidates: Sequence[SplitFolder]) -> dict[str, SplitFolder]:
-    """Return one folder with class folders for each split, in order; those with other words only if need be.
-
-    Raises:
-        DataError: There are two folders for one split.
-    """
-    nested = [split for split in candidates if split.has_classes]
-    groups: dict[tuple[str, ...], list[SplitFolder]] = {}
-    for split in nested:
-        groups.setdefault(split.rest, []).append(split)
-    rank = {rest: ({"train"} <= {split.split for split in group}, len(group)) for rest, group in groups.items()}
-    if not groups:
-        return {}
-    best = () if rank.get((), (False, 0))[0] else max(rank, key=lambda rest: rank[rest])
-    with_train = [rest for rest in groups if rank[rest][0] and len(groups[rest]) > 1]
-    if best and len(with_train) > 1:
-        names = ", ".join(split.node.name for split in nested[:SHOWN])
-        raise DataError(
-            f"{root} has several sets of splits ({names}). Keep one of them with --include or --exclude, or move the "
-            f"images to {root}/train/<class>/ and {root}/test/<class>/.",
-            path=root,
-        )
-    found: dict[str, SplitFolder] = {}
-    for split in groups[best] + [other for other in nested if other.rest != best]:
-        known = found.get(split.split)
-        if known is None and (
-            split.rest == best or "train" not in found or look_alike(found["train"].level, split.level)
-        ):
-            found[split.split] = split
-        elif known is not None and known.rest == split.rest:
-            raise DataError(
-                f"{root} has two folders for {split.split}: {known.node.name} and {split.node.name}. Leave one out "
-                f"with --exclude {shlex.quote(split.node.name + '/')}, or merge them.",
-                path=root,
-            )
-    return {name: found[name] for name in ("train", "validation", "test") if name in found}
-
-
-def _are_splits(
-    root: str, chosen: dict[str, SplitFolder], others: Sequence[Node], classes: Collection[str] | None
-) -> bool:
-    """Return whether folders named like splits are splits, not classes with such names."""
-    if len(chosen) > 1 or not others:
-        return True
-    (split,) = chosen.values()
-    if classes and any(name in classes for name in split.level.folders):
-        return True
-    if split.split != "train":
-        return False
-    if all(
-        split_of(other.name) or _NO_CLASS.fullmatch(other.name) or MASK_NAME.fullmatch(other.name) for other in others
-    ):
-        return True
-    if any(look_alike(split.level, other) for other in others):
-        return True
-    if len(others) == 1 and not others[0].folders:
-        name = others[0].name
-        raise DataError(
-            f"{root} holds {split.node.name} with subfolders ({_names(list(split.level.folders))}), and {name} without "
-            f"any. It is unclear whether {split.node.name} is a split or a class. If it is a split, pass --exclude "
-            f"{shlex.quote(name + '/')}; if it is a class, move the images in its subfolders up, or rename it.",
-            path=root,
-        )
-    return False
 
 
 def _as_splits(root: str, chosen: dict[str, SplitFolder], others: Sequence[Node], *, for_run: bool) -> Layout:
@@ -156,7 +95,7 @@ def _as_splits(root: str, chosen: dict[str, SplitFolder], others: Sequence[Node]
         raise DataError(
             f"{root} has no train folder, only {names}. Add the training images as {root}/train/<class>/*.jpg"
             + (
-                f", or, if they are all there is, pass {_path(root, next(iter(chosen.values())).level)}."
+                f", or, if they are all there is, pass {path_of(root, next(iter(chosen.values())).level)}."
                 if len(chosen) == 1
                 else "."
             ),
@@ -168,7 +107,7 @@ def _as_splits(root: str, chosen: dict[str, SplitFolder], others: Sequence[Node]
             "splits: " + ", ".join(f"{portable_name(split.named())} -> {name}" for name, split in chosen.items())
         )
     if others:
-        named = ", ".join(f"{portable_name(other.name)} ({_images(other.total)})" for other in others)
+        named = ", ".join(f"{portable_name(other.name)} ({count_images(other.total)})" for other in others)
         notes.append(f"not used, beside the splits: {named}")
     return Layout(
         levels=[(name, split.level) for name, split in chosen.items()],
@@ -196,16 +135,17 @@ def _merged(levels: Sequence[Node]) -> list[str]:
     return [f"subfolders merged into their class: {', '.join(shown + more)}"]
 
 
-def _flat_splits(root: str, folders: Sequence[Node]) -> str:
-    names = _names([folder.name for folder in folders])
+def _flat_splits(root: str, folders: Sequence[Node], table: str) -> str:
+    names = names_of([folder.name for folder in folders])
     if any(folder.folders for folder in folders):
         return (
             f"{root} holds folders named like splits ({names}), but train has no class folders. Expected "
             f"{root}/train/<class>/*.jpg and the same classes in the others."
         )
+    expected = f"Expected {root}/{folders[0].name}/<class>/*.jpg, or a table with the columns path and label."
     return (
-        f"{root} holds images directly in {names}, which are named like splits, so the images have no class. Expected "
-        f"{root}/{folders[0].name}/<class>/*.jpg, or a table with the columns path and label."
+        f"{root} holds images directly in folders named like splits ({names}), so no folder tells their class. "
+        f"{table or expected}"
     )
 
 
@@ -215,37 +155,37 @@ def _refuse_wrong_level(root: str, node: Node, folders: Sequence[Node]) -> None:
     Raises:
         DataError: So it is, with the path that was probably meant.
     """
-    nested = [folder for folder in folders if not folder.images and len(folder.with_images()) > 1]
     if len(folders) == 1:
-        (folder,) = folders
-        meant = _meant(root, folder)
-        if meant is not None:
-            raise _wrong_level(root, folder, meant, "")
+        if (meant := _meant(root, folders[0])) is not None:
+            raise _WrongLevelError(root, folders[0], meant, "")
         return
-    if len(nested) == len(folders) and not any(MASK_NAME.fullmatch(folder.name) for folder in folders):
+    nested = [folder for folder in folders if not folder.images and folder.folders]
+    parted = [folder for folder in nested if len(folder.with_images()) > 1 and not MASK_NAME.fullmatch(folder.name)]
+    if len(parted) == len(folders):
         _refuse_same_subfolders(root, folders)
     for folder in nested:
-        beside = [other for other in folders if other is not folder]
-        per_class = median(inner.total for inner in folder.with_images())
-        few = len(folder.with_images()) > 2 and all(
-            not other.folders and other.total < per_class / 2 for other in beside
+        inner, beside = folder.with_images(), [other for other in folders if other is not folder]
+        per_class = median(node.total for node in inner)
+        few = len(inner) > 2 and all(not other.folders and other.total < per_class / 2 for other in beside)
+        no_classes = all(NO_CLASS.fullmatch(other.name) or MASK_NAME.fullmatch(other.name) for other in beside)
+        is_data = len(nested) == 1 and _DATA_NAME.fullmatch(folder.name)
+        is_level = (no_classes or few or is_data) and not all(map(_is_date, folder.folders))
+        if is_level and (meant := _meant(root, folder)) is not None:
+            names = ", ".join(f"{other.name} ({count_images(other.total)})" for other in beside[:SHOWN])
+            raise _WrongLevelError(root, folder, meant, f", beside {names},")
+
+
+class _WrongLevelError(DataError):
+    """A folder is not a class, because the classes are deeper."""
+
+    def __init__(self, root: str, folder: Node, meant: Node, beside: str) -> None:
+        path = portable_name(path_of(root, meant))
+        super().__init__(
+            f"{root}: {folder.name}{beside} is not a class, but holds the class folders. They seem to be in {path} "
+            f"({names_of(list(meant.folders))}). Pass that folder instead: {shlex.quote(path)}.",
+            path=path_of(root, meant),
         )
-        no_classes = all(_NO_CLASS.fullmatch(other.name) or MASK_NAME.fullmatch(other.name) for other in beside)
-        if not all(map(_is_date, folder.folders)) and (
-            no_classes or few or (_DATA_NAME.fullmatch(folder.name) and len(nested) == 1)
-        ):
-            names = ", ".join(f"{other.name} ({_images(other.total)})" for other in beside[:SHOWN])
-            raise _wrong_level(root, folder, _meant(root, folder) or folder, f", beside {names}")
-
-
-def _wrong_level(root: str, folder: Node, meant: Node, beside: str) -> DataError:
-    inner = _names(list(meant.folders))
-    path = _path(root, meant)
-    return DataError(
-        f"{root}: {folder.name}{beside} is not a class, but holds the class folders. They seem to be in "
-        f"{portable_name(path)} ({inner}). Pass that folder instead: {shlex.quote(portable_name(path))}.",
-        path=path,
-    )
+        self.meant = meant
 
 
 def _refuse_same_subfolders(root: str, folders: Sequence[Node]) -> None:
@@ -256,11 +196,11 @@ def _refuse_same_subfolders(root: str, folders: Sequence[Node]) -> None:
     union, common = set.union(*sets), set.intersection(*sets)
     if len(common) < 2 or len(common) * 2 < len(union) or all(map(_is_date, common)):
         return
-    outer, inner = _names([folder.name for folder in folders]), _names(sorted(common))
+    outer, inner = names_of([folder.name for folder in folders]), names_of(sorted(common))
     if all(split_of(name) for name in common):
         advice = f"Move the images to {root}/<split>/<class>/, such as {root}/train/{folders[0].name}/."
     else:
-        path = shlex.quote(portable_name(_path(root, folders[0])))
+        path = shlex.quote(portable_name(path_of(root, folders[0])))
         advice = (
             f"If the classes are {inner}, pass one of the folders, such as {path}, or name the splits train, val, and "
             f"test. If the classes are {outer}, move the images up, or keep one subfolder of each, such as with "
@@ -270,31 +210,20 @@ def _refuse_same_subfolders(root: str, folders: Sequence[Node]) -> None:
 
 
 def _meant(root: str, node: Node) -> Node | None:
-    """Return the first folder from `node` downward that can be read as DATA; larger ones first."""
+    """Return the first folder from `node` downward that holds several classes; None if there is none."""
     inner = sorted(node.with_images(), key=lambda folder: -folder.total)
     if not inner:
         return None
     try:
-        layout = find_layout(_path(root, node), node, None)
-    except DataError:
-        layout = None
-    if layout is not None and len({name for _, level in layout.levels for name in level.folders}) > 1:
+        layout = find_layout(path_of(root, node), node, None)
+    except _WrongLevelError as error:
+        return error.meant
+    except DataError:  # it says what is wrong once this folder is passed
+        return node
+    if len({name for _, level in layout.levels for name in level.folders}) > 1:
         return node
     return next((found for folder in inner if (found := _meant(root, folder))), None)
 
 
 def _is_date(name: str) -> bool:
     return bool(_DATE.fullmatch(name))
-
-
-def _path(root: str, node: Node) -> str:
-    return f"{root.rstrip('/') or '/'}/{node.below}".rstrip("/")
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = [portable_name(name) for name in names[:SHOWN]]
-    return ", ".join(shown + ([f"{len(names) - SHOWN} more"] if len(names) > SHOWN else []))
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"

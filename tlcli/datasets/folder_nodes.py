@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tlcli.datasets.folder_tree import Folder
+from tlcli.storage.files import portable_name
+
+SHOWN = 5
+"""Number of folders to name in a message."""
 
 
 @dataclass(kw_only=True)
@@ -58,3 +62,21 @@ def build_nodes(folders: Iterable[Folder]) -> Node:
 def _parent(below: str) -> str:
     folder, slash, _ = below.rstrip("/").rpartition("/")
     return folder + slash
+
+
+def path_of(root: str, node: Node) -> str:
+    """Return the path of a folder as DATA was typed."""
+    if root == ".":
+        return node.below.rstrip("/") or root
+    return f"{root.rstrip('/')}/{node.below}".rstrip("/") or "/"
+
+
+def names_of(names: Sequence[str]) -> str:
+    """Return the first names, for messages."""
+    shown = [portable_name(name) for name in names[:SHOWN]]
+    return ", ".join(shown + ([f"{len(names) - SHOWN} more"] if len(names) > SHOWN else []))
+
+
+def count_images(count: int) -> str:
+    """Return a number of images, for messages."""
+    return "1 image" if count == 1 else f"{count:,} images"

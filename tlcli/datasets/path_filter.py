@@ -62,10 +62,10 @@ class PathFilter:
             UsageError: A pattern matched nothing.
         """
         if unused := self.unused():
-            such = f", such as {example}" if example else ""
+            such = f" such as {example}" if example else ""
             raise UsageError(
-                f"{unused[0]} matches no file or folder below {where}. Correct or remove it; patterns are those of "
-                f".gitignore and apply to paths below {where}{such}."
+                f"{unused[0]} matches no file or folder of {where}. Correct or remove it; patterns are written as in "
+                f".gitignore, for relative paths{such}."
             )
 
 

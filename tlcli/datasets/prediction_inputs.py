@@ -24,6 +24,7 @@ from tlcli.datasets.tables import is_table, read_image_column
 from tlcli.datasets.tars import images_in, is_tar, open_tars, resolve_tar_member
 from tlcli.errors import DataError, UsageError
 from tlcli.settings.columns import ColumnSettings
+from tlcli.settings.filters import FilterSettings
 from tlcli.settings.machines import Shard
 from tlcli.storage.files import from_portable_name, portable_name
 from tlcli.storage.remote import content_of, listing
@@ -39,7 +40,7 @@ class PredictionInputs:
             standard input); on this machine or at URLs.
         stdin: File to read for `-`.
         shard: Restrict the paths to this shard; None keeps all.
-        paths: Drops images by their path below a folder or in a tar, or by the path as typed or listed.
+        filters: Drops images by their path below a folder or in a tar, or by the path as typed or listed.
         columns: The column to read of inputs that are tables; None recognizes common headers.
 
     Raises:
@@ -52,7 +53,7 @@ class PredictionInputs:
         inputs: tuple[str, ...],
         stdin: IO[bytes],
         shard: Shard | None = None,
-        paths: PathFilter | None = None,
+        filters: FilterSettings | None = None,
         columns: ColumnSettings | None = None,
     ) -> None:
         self.skipped: Counter[str] = Counter()
@@ -63,7 +64,7 @@ class PredictionInputs:
         self._inputs = tuple(map(_decode_file_uri, inputs))
         self._stdin = stdin
         self._shard = shard
-        self._filter = paths or PathFilter()
+        self._filter = PathFilter(filters)
         self._columns = columns or ColumnSettings()
         self._spool: IO[bytes] | None = None
         for name in self._inputs:
@@ -92,6 +93,10 @@ class PredictionInputs:
                     digest.update(f"{found.size} {found.modified} {found.changed}\0".encode())
             images += 1
         return images, digest.hexdigest()
+
+    def unused_filters(self) -> list[str]:
+        """Return the filters that matched nothing, once the images are listed."""
+        return self._filter.unused()
 
     def _paths(self) -> Iterator[str]:
         stdin_lines: list[str] | None = None

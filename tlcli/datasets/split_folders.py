@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable
+import shlex
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from tlcli.datasets.folder_nodes import Node
+from tlcli.datasets.class_names import standard_name
+from tlcli.datasets.folder_nodes import SHOWN, Node, names_of
 from tlcli.datasets.labeled_image import SPLIT_NAMES
+from tlcli.errors import DataError
 
 _AFFIXES = (
     "set|sets|data|dataset|datasets|image|images|img|imgs|photo|photos|picture|pictures|pic|pics|seg|split|splits|"
@@ -22,10 +24,20 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _HOLD_OUT = re.compile(r"hold[\W_]*out", re.IGNORECASE)
 
 MASK_NAME = re.compile(
-    r"(?:.*[\W_])?(?:gt|mask|label|annotation|segmentation|ground[\W_]?truth|annot|matte|trimap)s?(?:[\W_\d].*)?",
+    r"(?:.*[\W_])?(?:gt|mask|label|annotation|segmentation(?:class|object)?|ground[\W_]?truth|annot|matte|trimap)s?(?:[\W_\d].*)?",
     re.IGNORECASE,
 )
 """Matches names of folders that hold masks or other annotations of images."""
+
+
+NO_CLASS = re.compile(
+    r"(?:un[\W_]?lab+el+ed|unsup(?:ervised)?|extra|examples?|samples?|demos?|docs?|documentation|assets|static|media|"
+    r"fig(?:ure)?s?|screen[\W_]?shots?|readme|logos?|previews?|thumb(?:nail)?s?|notebooks?|scripts?|src|source|code|"
+    r"models?|weights|checkpoints|results?|outputs?|runs|logs|tests?|annotations?|meta(?:data)?|gallery|misc|"
+    r"(?:sample|example|demo|doc|readme|paper)[\W_]?(?:image|img|photo|picture|pic|figure|data)s?)",
+    re.IGNORECASE,
+)
+"""Matches names of folders that are no classes when they lie beside a folder with many subfolders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +105,73 @@ def _class_level(node: Node, split: str) -> Node:
 
 def folded(name: str) -> str:
     """Return a form of a class name that is the same for names that look alike."""
-    return unicodedata.normalize("NFC", name).strip().casefold()
+    return standard_name(name).casefold()
 
 
 def look_alike(one: Node, other: Node) -> bool:
     """Return whether two folders have subfolders of the same names."""
     return bool({folded(name) for name in one.folders} & {folded(name) for name in other.folders})
+
+
+def choose_splits(root: str, candidates: Sequence[SplitFolder]) -> dict[str, SplitFolder]:
+    """Return one folder with class folders for each split, in order; those with other words only if need be.
+
+    Raises:
+        DataError: There are two folders for one split.
+    """
+    nested = [split for split in candidates if split.has_classes]
+    groups: dict[tuple[str, ...], list[SplitFolder]] = {}
+    for split in nested:
+        groups.setdefault(split.rest, []).append(split)
+    rank = {rest: ({"train"} <= {split.split for split in group}, len(group)) for rest, group in groups.items()}
+    if not groups:
+        return {}
+    best = () if rank.get((), (False, 0))[0] else max(rank, key=lambda rest: rank[rest])
+    with_train = [rest for rest in groups if rank[rest][0] and len(groups[rest]) > 1]
+    if best and len(with_train) > 1:
+        names = ", ".join(split.node.name for split in nested[:SHOWN])
+        raise DataError(
+            f"{root} has several sets of splits ({names}). Keep one of them with --include or --exclude, or move the "
+            f"images to {root}/train/<class>/ and {root}/test/<class>/.",
+            path=root,
+        )
+    found: dict[str, SplitFolder] = {}
+    for split in groups[best] + [other for other in nested if other.rest != best]:
+        known = found.get(split.split)
+        if known is None and (
+            split.rest == best or "train" not in found or look_alike(found["train"].level, split.level)
+        ):
+            found[split.split] = split
+        elif known is not None and known.rest == split.rest:
+            raise DataError(
+                f"{root} has two folders for {split.split}: {known.node.name} and {split.node.name}. Leave one out "
+                f"with --exclude {shlex.quote(split.node.name + '/')}, or merge them.",
+                path=root,
+            )
+    return {name: found[name] for name in ("train", "validation", "test") if name in found}
+
+
+def are_splits(root: str, chosen: dict[str, SplitFolder], others: Sequence[Node], known: Collection[str]) -> bool:
+    """Return whether folders named like splits are splits, not classes with such names."""
+    if len(chosen) > 1 or not others:
+        return True
+    (split,) = chosen.values()
+    if any(standard_name(name) in known for name in split.level.folders):
+        return True
+    if split.split != "train":
+        return False
+    if all(
+        split_of(other.name) or NO_CLASS.fullmatch(other.name) or MASK_NAME.fullmatch(other.name) for other in others
+    ):
+        return True
+    if any(look_alike(split.level, other) for other in others):
+        return True
+    if len(others) == 1 and not others[0].folders:
+        name, inner = others[0].name, names_of(list(split.level.folders))
+        raise DataError(
+            f"{root} holds {split.node.name} with subfolders ({inner}), and {name} without any. It is unclear whether "
+            f"{split.node.name} is a split or a class. If it is a split, pass --exclude {shlex.quote(name + '/')}; if "
+            "it is a class, move the images in its subfolders up, or rename it.",
+            path=root,
+        )
+    return False

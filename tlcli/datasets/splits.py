@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tlcli.datasets.dataset import Dataset, Sample
-from tlcli.errors import DataError
+from tlcli.errors import DataError, first_reasons
+from tlcli.storage.files import portable_name
 
 SMALL_CLASS = 10
 """No images are held out of classes with fewer images than this."""
@@ -86,7 +87,7 @@ class SplitDataset:
 def split_dataset(
     dataset: Dataset,
     digests: Sequence[bytes | None],
-    failed: Container[int],
+    failed: Mapping[int, str],
     *,
     fraction: float | None,
     seed: int,
@@ -96,7 +97,7 @@ def split_dataset(
     Args:
         dataset: The labeled images to divide.
         digests: Digest of each sample; None if it could not be read.
-        failed: Indices of the samples that cannot be used.
+        failed: Why samples cannot be used, by index.
         fraction: Fraction of train to hold out; None if DATA has validation images or folds are used.
         seed: Seed of the split.
 
@@ -116,7 +117,7 @@ def split_dataset(
         digests=tuple(digest for _, digest in kept),
         cross_validated=fraction is None and not dataset.has_split("validation"),
     )
-    _check(dataset, splits)
+    _check(dataset, splits, failed)
     return splits
 
 
@@ -136,12 +137,20 @@ def assign_splits(
     return assigned
 
 
-def _check(dataset: Dataset, splits: SplitDataset) -> None:
+def _check(dataset: Dataset, splits: SplitDataset, failed: Mapping[int, str]) -> None:
+    if failed and not splits.samples:
+        raise DataError(
+            f"none of the {len(dataset.samples):,} images of {dataset.root} can be used: "
+            f"{first_reasons(_reasons(dataset, failed))}",
+            path=dataset.root,
+        )
     counts = Counter(sample.label for sample in splits.samples if sample.split == "train")
     for label, name in enumerate(dataset.classes):
         if not counts[label]:
+            reasons = first_reasons(_reasons(dataset, failed, label))
             raise DataError(
-                f"class {name!r} has no usable image to train on in {dataset.root}. Add images, or remove the class.",
+                f"class {name!r} has no usable image to train on in {dataset.root}. Add images, or remove the class."
+                + f" Found: {reasons}" * bool(reasons),
                 path=dataset.root,
             )
     if not splits.cross_validated and not splits.indices("validation"):
@@ -150,6 +159,13 @@ def _check(dataset: Dataset, splits: SplitDataset) -> None:
             "stay in train. Use a larger --validation-fraction, or remove the option to use five folds.",
             path=dataset.root,
         )
+
+
+def _reasons(dataset: Dataset, failed: Mapping[int, str], label: int | None = None) -> Iterator[tuple[str, str]]:
+    """Yield the paths of the images that cannot be used, with the reasons; only those of a class if there is one."""
+    for index in sorted(failed):
+        if label in {None, dataset.samples[index].label}:
+            yield portable_name(dataset.samples[index].path), failed[index]
 
 
 def splits_by_digest(splits: SplitDataset, digests: Iterable[bytes | None]) -> dict[bytes, str]:

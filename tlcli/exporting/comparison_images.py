@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.datasets.dataset import Sample, data_exists, open_dataset
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import DataError, UsageError, first_reasons
 from tlcli.images.batch import Pixels
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.runs.run import Run
 from tlcli.settings import ColumnSettings, ExportSettings, FilterSettings
+from tlcli.storage.files import portable_name
 from tlcli.storage.urls import Location, parse_location
 
 MAX_READ_PER_IMAGE = 20
@@ -107,10 +108,12 @@ def load_comparison_images(
     unseen: list[LabeledPixels] = []
     seen: list[LabeledPixels] = []
     calibration: list[LabeledPixels] = []
+    reasons: list[tuple[str, str]] = []
     with ImageLoader(DecodeOptions(preprocessing=run.preprocessing), workers=workers) as loader:
         candidates = list(islice(samples, MAX_READ_PER_IMAGE * (compare + calibrate)))
         for sample, image in zip(candidates, loader.load(sample.path for sample in candidates), strict=True):
             if image.pixels is None:
+                reasons.append((portable_name(sample.path), image.error or ""))
                 continue
             pixels = np.frombuffer(image.pixels, np.uint8).reshape(run.preprocessing.shape)
             if splits.get(image.digest or b"") != "train":
@@ -123,7 +126,10 @@ def load_comparison_images(
             if enough >= compare and len(calibration) >= calibrate:
                 break
     if not unseen and not seen and not calibration:
-        raise DataError(f"none of the images in {data} can be read; the export needs some to compare.", path=data)
+        raise DataError(
+            f"none of the images in {data} can be used, and the export needs some to compare: {first_reasons(reasons)}",
+            path=data,
+        )
     if calibrate and not calibration:
         raise DataError(
             f"--int8 needs images that the run was trained on, and {data} contains none. Pass the training images with "
