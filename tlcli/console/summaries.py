@@ -182,8 +182,8 @@ def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     confusion_table(terminal, result["confusion"], result["classes"])
     confusion_line(terminal, result, result["classes"])
     calibration(terminal, result)
-    top5 = percent(result["top5_accuracy"])
-    terminal.note(f"Loss      {result['loss']:.3f}, top-5 {top5}     {terminal.elapsed():.1f} s")
+    top5 = f", top-5 {percent(result['top5_accuracy'])}" if len(result["classes"]) > 5 else ""  # else always 100 %
+    terminal.note(f"Loss      {result['loss']:.3f}{top5}     {terminal.elapsed():.1f} s")
 
 
 def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[tuple[str, str]]) -> None:
