@@ -91,6 +91,12 @@ def test_the_most_confused_classes_have_the_most_errors():
     assert [name for name in ("n3", "n7", "n31") if re.search(rf"\b{name}\b", text)] == ["n3", "n7", "n31"]
 
 
+def test_classes_that_are_numbers_are_in_the_order_of_their_values():
+    text = table(np.diag([1, 2, 3]).tolist(), ["1", "10", "2"])
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["1", "2", "10"]
+    assert counts(text)[1][-3:] == [0, 3, 0]
+
+
 def test_untrusted_names_are_escaped_and_keep_the_columns():
     names = ["[red]x[/] \x1b[31m", "two\nlines", "\u65e5\u672c\u8a9e" * 9, "\u202egpj \udcff"]
     text = table(np.diag([1, 2, 3, 4]).tolist(), names)

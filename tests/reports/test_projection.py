@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_info
 
 from tlcli.reports.projection import project_to_map
 
@@ -35,6 +37,21 @@ def test_any_number_of_points_gets_finite_positions(count, width):
 
 def test_equal_features_share_one_position():
     assert np.ptp(project_to_map(np.ones((30, 5), np.float32)), axis=0).tolist() == [0, 0]
+
+
+def test_small_maps_use_one_thread(monkeypatch):
+    seen = []
+    fit = TSNE.fit_transform
+
+    def record(self, vectors):
+        seen.append((self.n_jobs, {pool["num_threads"] for pool in threadpool_info()}))
+        return fit(self, vectors)
+
+    monkeypatch.setattr(TSNE, "fit_transform", record)
+    before = threadpool_info()
+    project_to_map(clusters(20)[0])
+    assert seen == [(1, {1})]
+    assert threadpool_info() == before
 
 
 def test_the_map_is_deterministic():

@@ -29,6 +29,7 @@ from tlcli.cli import (  # noqa: F401 - imported to register the commands
     predict,
 )
 from tlcli.cli.app import app, open_terminal
+from tlcli.cli.suggestions import suggest
 from tlcli.errors import Interrupted, MachineError, TlcliError, UsageError, from_os_error, out_of_memory
 from tlcli.interrupts import raise_or_defer
 from tlcli.processes import PeerStopped, launched
@@ -175,4 +176,10 @@ def _usage(error: Exception, arguments: Sequence[str]) -> str:
         info.name or info.callback.__name__ for info in app.registered_commands if info.callback
     }
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    if wrong := getattr(error, "option_name", None) if hasattr(error, "possibilities") else None:
+        context = getattr(error, "ctx", None)
+        parameters = context.command.params if context else []
+        options = [option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)]
+        meant = suggest(wrong, [option for option in options if option.startswith("--")], arguments)
+        message = f"No such option: {wrong}." + (f" Did you mean {meant}?" if meant else "")
     return f"{message} See tlcli{command if known else ''} --help."

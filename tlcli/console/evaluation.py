@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tlcli.console.terminal import Terminal, printable
+from tlcli.datasets.class_names import reading_order
 
 MAX_NAME_WIDTH = 24
 """Cells of a class name at the start of its row."""
@@ -54,7 +55,7 @@ def confusion_table(terminal: Terminal, confusion: Sequence[Sequence[int]], clas
     most = min(MAX_NAME_WIDTH, width // 4)
     names = [_short(printable(name), most, plain=plain) for name in classes]
     digits = max(len(str(count)) for row in confusion for count in row)
-    shown = _most_confused(confusion, names, width, digits)
+    shown = _most_confused(confusion, names, reading_order(classes), width, digits)
     if len(shown.indices) < 2:
         return
     chosen = shown.indices
@@ -89,19 +90,21 @@ def _heads(names: Sequence[str], chosen: Sequence[int], named: bool) -> list[str
     return [names[index] if named else str(number) for number, index in enumerate(chosen, 1)]
 
 
-def _most_confused(confusion: Sequence[Sequence[int]], names: Sequence[str], width: int, digits: int) -> _ShownClasses:
-    """Return the classes that fit, in order: all that occur, or those with the most errors."""
+def _most_confused(
+    confusion: Sequence[Sequence[int]], names: Sequence[str], order: Sequence[int], width: int, digits: int
+) -> _ShownClasses:
+    """Return the classes that fit, in this order: all that occur, or those with the most errors."""
     errors = [
         sum(row) + sum(other[index] for other in confusion) - 2 * row[index] for index, row in enumerate(confusion)
     ]
-    present = [index for index, row in enumerate(confusion) if sum(row) or errors[index]]
+    present = [index for index in order if sum(confusion[index]) or errors[index]]
     # Columns labeled with numbers are never wider than columns labeled with names.
     label = max((cell_len(names[index]) for index in present), default=0) + 3
     room = _room(width - label - len(str(len(present))) - 1, len(present), digits, rest=0)
     if room < len(present):
         room = _room(width - label - 3, len(present), digits, rest=max(digits, len("others")) + 2)
         worst = sorted(present, key=lambda index: -errors[index])[:room]
-        return _ShownClasses(indices=tuple(sorted(worst)), of=len(present))
+        return _ShownClasses(indices=tuple(index for index in present if index in worst), of=len(present))
     return _ShownClasses(indices=tuple(present), of=len(present))
 
 

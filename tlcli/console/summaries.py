@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tlcli.console.evaluation import calibration, confusion_table
 from tlcli.console.terminal import Terminal, printable
+from tlcli.datasets.class_names import in_reading_order
 from tlcli.datasets.image_files import describe_skipped
 from tlcli.storage.files import megabytes
 
@@ -132,7 +133,7 @@ def trust_line(terminal: Terminal, metrics: dict[str, Any]) -> None:
 
 def per_class_table(terminal: Terminal, metrics: dict[str, Any]) -> None:
     """Print precision and recall per class, with the weakest marked; of many classes, only the weakest."""
-    rows = [(name, row) for name, row in metrics["per_class"].items() if row["images"]]
+    rows = [(name, row) for name, row in in_reading_order(metrics["per_class"]).items() if row["images"]]
     if not rows:
         return
     weakest = min(rows, key=lambda pair: pair[1]["f1"] or 0)[0]
@@ -181,8 +182,8 @@ def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     confusion_table(terminal, result["confusion"], result["classes"])
     confusion_line(terminal, result, result["classes"])
     calibration(terminal, result)
-    top5 = percent(result["top5_accuracy"])
-    terminal.note(f"Loss      {result['loss']:.3f}, top-5 {top5}     {terminal.elapsed():.1f} s")
+    top5 = f", top-5 {percent(result['top5_accuracy'])}" if len(result["classes"]) > 5 else ""  # else always 100 %
+    terminal.note(f"Loss      {result['loss']:.3f}{top5}     {terminal.elapsed():.1f} s")
 
 
 def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[tuple[str, str]]) -> None:

@@ -57,7 +57,7 @@ def original_path(dataset: Dataset, sample: Sample, digest: bytes) -> str:
         if not has_image_suffix(f"x{suffix}"):
             # Images are found by suffix, but decoded by content, so any image suffix works.
             stem, suffix = stem + suffix, ".jpg"
-        below = PurePath(_shorten_name(f"{digest.hex()[:16]}-{stem}", suffix))
+        below = PurePath(_name_with_digest(stem + suffix, digest))
     return str(PurePath(sample.split or "train", dataset.classes[sample.label], below))
 
 
@@ -67,6 +67,12 @@ def view_path(original: str, digest: bytes, view: int) -> str:
         return original
     path = PurePath(original)
     return str(path.with_name(_shorten_name(path.stem, f"~{digest.hex()[:8]}-v{view}.png")))
+
+
+def _name_with_digest(name: str, digest: bytes) -> str:
+    """Return a file name that starts with the digest of the image."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - may be any bytes
+    return _shorten_name(f"{digest.hex()[:16]}-{stem}", suffix)
 
 
 def _shorten_name(stem: str, end: str) -> str:
@@ -123,6 +129,9 @@ def plan_augmented_dataset(
     for index, sample in samples.items():
         digest = digests[index]
         original = original_path(dataset, sample, digest)
+        if original in outputs and outputs[original].digest != digest:
+            # Two folders of one class, named in different Unicode forms, hold files with the same name.
+            original = str(PurePath(original).with_name(_name_with_digest(PurePath(original).name, digest)))
         views = copies if sample.split == "train" and digest not in evaluation_digests else 0
         for view in range(views + 1):
             path = view_path(original, digest, view)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from tlcli.datasets.labeled_image import LabeledImage
 from tlcli.errors import DataError
+
+ValueT = TypeVar("ValueT")
 
 INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff\u00ad"
 """Spaces of no width, marks of direction, and the soft hyphen."""
@@ -98,3 +101,9 @@ def reading_order(names: Iterable[str]) -> list[int]:
         return (number is None, float(name) if number else 0.0, position)
 
     return [position for position, _ in sorted(enumerate(names), key=key)]
+
+
+def in_reading_order(by_name: Mapping[str, ValueT]) -> dict[str, ValueT]:
+    """Return a mapping from class names in the order for reading."""
+    names = list(by_name)
+    return {names[position]: by_name[names[position]] for position in reading_order(names)}

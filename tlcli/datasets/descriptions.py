@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping
 
+from tlcli.datasets.class_names import reading_order
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.duplicates import Duplicates
 from tlcli.datasets.image_files import describe_skipped
@@ -22,7 +23,7 @@ IMBALANCE = 10
 def describe_dataset(dataset: Dataset, report: Reporter) -> None:
     """Report the number of images, their classes and splits, and what was skipped."""
     counts = Counter(sample.label for sample in dataset.samples)
-    shown = ", ".join(f"{name} {counts[index]:,}" for index, name in enumerate(dataset.classes[:12]))
+    shown = ", ".join(f"{dataset.classes[index]} {counts[index]:,}" for index in reading_order(dataset.classes)[:12])
     more = f", ... {len(dataset.classes) - 12} more" if len(dataset.classes) > 12 else ""
     splits = Counter(sample.split for sample in dataset.samples if sample.split)
     by_split = f" ({', '.join(f'{name} {count:,}' for name, count in splits.items())})" if splits else ""

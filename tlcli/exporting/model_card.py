@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+from tlcli.datasets.class_names import in_reading_order, reading_order
 from tlcli.runs.run import Run
 
 MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]#|~])")
@@ -39,10 +40,11 @@ def model_card(run: Run, name: str) -> str:
         name: Name of the folder that contains the card.
     """
     info = run.info
+    names = [_text(run.classes[index]) for index in reading_order(run.classes)]
     parts = [
         _front_matter(info, name),
         f"# {_text(name)}\n",
-        f"Classifies images into {len(run.classes)} classes: {', '.join(map(_text, run.classes))}.\n",
+        f"Classifies images into {len(run.classes)} classes: {', '.join(names)}.\n",
         _training(info),
         *(_metrics(info, split) for split in ("test", "validation") if info.get(split)),
         "## Use\n",
@@ -117,7 +119,7 @@ def _metrics(info: dict[str, Any], split: str) -> str:
         "| class | images | precision | recall |",
         "|---|---:|---:|---:|",
     ]
-    for name, row in found["per_class"].items():
+    for name, row in in_reading_order(found["per_class"]).items():
         precision, recall = (_percent(row[key]) for key in ("precision", "recall"))
         lines.append(f"| {_text(name)} | {row['images']:,} | {precision} | {recall} |")
     return "\n".join(lines) + "\n"

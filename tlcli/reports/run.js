@@ -1,6 +1,6 @@
 "use strict";
 const content = JSON.parse(document.getElementById("content").textContent);
-const { classes, sheet, splits, curves } = content;
+const { classes, order, sheet, splits, curves } = content;
 const images = content.images.map(([split, truth, predicted, x, y, path, top], number) => ({ split, truth, predicted, x, y, path, top, number, right: truth === predicted, confidence: top.find(([label]) => label === predicted)?.[1] ?? 0 }));
 const LISTED = 16, GALLERY = 300; // images at most
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -106,7 +106,7 @@ function sort(button) {
   for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", down ? "ascending" : "descending");
   const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
-  const order = (a, b) => (column ? Number(value(a)) - Number(value(b)) : value(a).localeCompare(value(b)));
+  const order = (a, b) => (column ? Number(value(a)) - Number(value(b)) : value(a).localeCompare(value(b), undefined, { numeric: true }));
   body.append(...[...body.rows].sort((a, b) => (down ? order(a, b) : order(b, a))));
 }
 
@@ -204,7 +204,7 @@ function drawChips() {
     button.addEventListener("click", () => { highlighted = highlighted === label ? null : label; drawChips(); drawMap(); });
     return button;
   };
-  document.querySelector("[data-list=classes]").replaceChildren(...classes.map((_, label) => chip(label)));
+  document.querySelector("[data-list=classes]").replaceChildren(...order.map(chip));
 }
 
 function draw() {

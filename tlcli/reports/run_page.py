@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from tlcli.datasets.class_names import in_reading_order, reading_order
 from tlcli.reports.overview import Overview
 
 MATRIX_CLASSES = 30
@@ -122,9 +123,10 @@ def _split_context(split: EvaluatedSplit) -> dict[str, Any]:
     wrong = confusion - np.diag(confusion.diagonal())
     mixed = wrong.sum(axis=0) + wrong.sum(axis=1)
     most = np.argsort(-mixed, kind="stable")[:MATRIX_CLASSES]
-    shown = sorted(most[mixed[most] > 0].tolist()) if len(mixed) > MATRIX_CLASSES else list(range(len(mixed)))
+    confused = set(most[mixed[most] > 0].tolist()) if len(mixed) > MATRIX_CLASSES else set(range(len(mixed)))
+    order = reading_order(split.metrics["per_class"])
     truths, predictions = np.nonzero(wrong)
-    order = np.argsort(-wrong[truths, predictions], kind="stable")[:LISTED_CONFUSIONS]
+    largest = np.argsort(-wrong[truths, predictions], kind="stable")[:LISTED_CONFUSIONS]
     pairs = [
         {
             "truth": truth,
@@ -132,14 +134,14 @@ def _split_context(split: EvaluatedSplit) -> dict[str, Any]:
             "images": int(wrong[truth, predicted]),
             "of": int(confusion[truth].sum()),
         }
-        for truth, predicted in zip(truths[order].tolist(), predictions[order].tolist(), strict=True)
+        for truth, predicted in zip(truths[largest].tolist(), predictions[largest].tolist(), strict=True)
     ]
     return {
         "name": split.name,
         "title": split.title,
-        "metrics": split.metrics,
+        "metrics": split.metrics | {"per_class": in_reading_order(split.metrics["per_class"])},
         "wrong": int(wrong.sum()),
-        "shown": shown,
+        "shown": [index for index in order if index in confused],
         "pairs": pairs,
     }
 
@@ -174,6 +176,7 @@ def _script_data(
     positions = gallery.overview.positions.round(3).tolist()
     return {
         "classes": info["classes"],
+        "order": reading_order(info["classes"]),
         "root": info["data"]["root"],
         "sheet": {"columns": gallery.overview.sheet.columns},
         "splits": [

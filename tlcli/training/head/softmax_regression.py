@@ -35,6 +35,7 @@ from tlcli.training.head.standardization import (
     TransposedProduct,
     read_blocks,
 )
+from tlcli.training.head.threads import map_fits, one_thread_each
 
 BIAS_L2 = 1e-6
 """Negligible, but without it the bias of a class without rows would diverge to minus infinity."""
@@ -59,7 +60,8 @@ class SoftmaxHead:
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits of features float32 [N, D]: float32 [N, k]."""
-        return torch.nn.functional.linear(features, self.weight, self.bias)
+        with one_thread_each(features.shape, features.device.type):
+            return torch.nn.functional.linear(features, self.weight, self.bias)
 
     def logits_of(self, rows: Rows) -> Tensor:
         """Return the logits of streamed rows: float32 [N, k]."""
@@ -108,28 +110,30 @@ def fit_paths(
     Raises:
         DataError: a feature is NaN or infinite (raised when the first heads are computed).
     """
-    seen = [weights > 0 for weights in weightings]
-    matrix: FeatureMatrix
-    if isinstance(features, Tensor):
-        matrix, together = MatrixInMemory(features, seen, device), 1
-    else:
-        matrix, together = (
-            StreamedMatrix(features, seen, device),
-            TOGETHER_BYTES // (ARRAYS * 4 * classes * len(labels)),
-        )
-    problems = []
-    for design, weights, mask in zip(matrix.designs, weightings, seen, strict=True):
-        rows = slice(None) if design.members is None else design.members
-        problems.append(_Problem(design, labels[rows].to(device), (weights[rows] / mask.sum()).to(device), classes))
-    together = max(1, together)
-    coefficients = [problem.start() for problem in problems]
+    # Not around `yield`: the caller computes with its own threads.
+    with one_thread_each(features.shape, device) as at_a_time:
+        seen = [weights > 0 for weights in weightings]
+        matrix: FeatureMatrix
+        if isinstance(features, Tensor):
+            matrix, together = MatrixInMemory(features, seen, device, at_a_time), 1
+        else:
+            matrix = StreamedMatrix(features, seen, device)
+            together = max(1, TOGETHER_BYTES // (ARRAYS * 4 * classes * len(labels)))
+        problems = []
+        for design, weights, mask in zip(matrix.designs, weightings, seen, strict=True):
+            rows = slice(None) if design.members is None else design.members
+            problems.append(_Problem(design, labels[rows].to(device), (weights[rows] / mask.sum()).to(device), classes))
+        coefficients = [problem.start() for problem in problems]
+    groups = [range(len(problems))[start : start + together] for start in range(0, len(problems), together)]
     for l2 in l2s:
-        for start in range(0, len(problems), together):
-            numbers = range(start, min(start + together, len(problems)))
-            fits = {number: problems[number].minimize(coefficients[number], l2) for number in numbers}
-            for number, found in _minimize(fits, matrix).items():
-                coefficients[number] = found
-        folded = [problem.design.fold_back(found) for problem, found in zip(problems, coefficients, strict=True)]
+        fits = [
+            {number: problems[number].minimize(coefficients[number], l2) for number in numbers} for numbers in groups
+        ]
+        with one_thread_each(features.shape, device) as at_a_time:
+            for minima in map_fits(lambda some: _minimize(some, matrix), fits, at_a_time):
+                for number, found in minima.items():
+                    coefficients[number] = found
+            folded = [problem.design.fold_back(found) for problem, found in zip(problems, coefficients, strict=True)]
         yield [SoftmaxHead(weight=weight, bias=bias) for weight, bias in folded]
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tlcli.errors import DataError
+from tlcli.training.head.threads import map_fits
 
 BLOCK = 4096
 """Rows read at a time."""
@@ -94,13 +95,16 @@ class MatrixInMemory:
         features: float32 [N, D], N >= 1.
         masks: bool [N] for each set of rows.
         device: The device that holds the matrix.
+        at_a_time: How many sets of rows to rotate at a time.
 
     Raises:
         DataError: a feature is NaN or infinite.
     """
 
-    def __init__(self, features: Tensor, masks: Sequence[Tensor], device: str) -> None:
-        made = [_rotated(features if mask.all() else features[mask], mask, device) for mask in masks]
+    def __init__(self, features: Tensor, masks: Sequence[Tensor], device: str, at_a_time: int = 1) -> None:
+        made = map_fits(
+            lambda mask: _rotated(features if mask.all() else features[mask], mask, device), masks, at_a_time
+        )
         self.designs = [design for design, _ in made]
         self._rows = [rows for _, rows in made]
 
