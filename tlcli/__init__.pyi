@@ -28,10 +28,7 @@ from .commands.layers import (
     LayersResult as LayersResult,
     layers as layers,
 )
-from .commands.predict import (
-    PredictResult as PredictResult,
-    predict as predict,
-)
+from .commands.predict import predict as predict
 from .errors import (
     ArtifactError as ArtifactError,
     DataError as DataError,
@@ -40,6 +37,7 @@ from .errors import (
     UsageError as UsageError,
 )
 from .features.listing import CacheListing as CacheListing
+from .inference.result import PredictResult as PredictResult
 from .progress import Reporter as Reporter
 from .settings import (
     AugmentSettings as AugmentSettings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain
 from tlcli.inference.journal import journal_path
 from tlcli.inference.output import check_output, open_output
 from tlcli.inference.predictor import Predictor
+from tlcli.inference.result import PredictResult
 from tlcli.inference.resume import finished_rows
 from tlcli.inference.row_files import PredictionRow
-from tlcli.inference.rows import RowCounts, RowOptions, predict_rows, row_columns
+from tlcli.inference.rows import RowOptions, predict_rows, row_columns
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import DEFAULT_EXPLAIN_LIMIT, PredictSettings
@@ -30,44 +31,6 @@ if TYPE_CHECKING:
     from tlcli.insight.explanations.explainer import Explainer
 
 ROWS = Target(option="--out")
-
-
-@dataclass(kw_only=True)
-class PredictResult(RowCounts):
-    """The result of predict."""
-
-    out: str | None
-    """Where the rows were written; None if they are in `rows`."""
-    skipped: dict[str, int] = field(default_factory=dict)
-    """Files that are not images, by reason."""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """The rows by column name, if `out` is None."""
-    unlisted: list[str] = field(default_factory=list)
-    """Folders that could not be listed, and why."""
-    explained: dict[str, Any] | None = None
-    """Where the explanations are, how many there are, and how many of the first images have none; None without
-    `--explain`."""
-    shard: str | None = None
-    """Which part of the images was predicted, as `I/N`; None for all."""
-    was_finished: bool = False
-    """With `resume`: there was nothing left to do."""
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object of `--json`."""
-        return {
-            "out": self.out,
-            "images": self.images,
-            "failed": self.failed,
-            "review": self.review,
-            "labels": dict(self.labels.most_common()),
-            "skipped": self.skipped,
-            "unlisted": self.unlisted,
-            "explained": self.explained,
-            "shard": self.shard,
-            "seconds": round(self.seconds, 3),
-            "images_per_second": round(self.images / self.seconds, 1) if self.seconds else None,
-        } | ({"rows": self.rows} if self.out is None else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,14 +206,8 @@ def _reuse_finished(job: _Job, out: Path, explain: Path | None, result: PredictR
 
 def _open_predictor(job: _Job) -> Predictor:
     compute = job.settings.compute
-    return Predictor(
-        job.run,
-        device=compute.device,
-        engine=compute.engine,
-        batch_size=compute.batch_size,
-        workers=compute.workers,
-        report=job.report,
-    )
+    device, engine, batch_size, workers = compute.device, compute.engine, compute.batch_size, compute.workers
+    return Predictor(job.run, device=device, engine=engine, batch_size=batch_size, workers=workers, report=job.report)
 
 
 def _predict_here(job: _Job, out: Path | None, explain: Path | None, result: PredictResult, stdout: IO[str]) -> None:
