@@ -72,11 +72,17 @@ class _Rows:
                 last = reader.line_num
         except csv.Error as error:
             line = self._first_line + last
-            problem = f"has an unclosed quote ({error})" if "end of data" in str(error) else f"is invalid: {error}"
+            if "end of data" in str(error):
+                problem = 'has an unclosed quote. Close it, or write quotes within a quoted value twice ("")'
+            elif "expected after" in str(error):
+                problem = (
+                    "has text or blanks after a closing quote. Remove them, or write quotes within a quoted value "
+                    'twice ("")'
+                )
+            else:
+                problem = f"cannot be read: {error}. Correct it"
             raise DataError(
-                f"{self._path}, line {line:,}: the row that starts here {problem}. Close the quote, or write quotes "
-                'within a quoted value twice ("").',
-                path=self._path,
+                f"{self._path}, line {line:,}: the row that starts here {problem}.", path=self._path
             ) from error
 
     def _check_lines(self, row: list[str], line: int) -> None:
@@ -102,7 +108,7 @@ def _find_header(text: str) -> tuple[int, str, int]:
     """Return the position of the header in the text, the separator, and the number of comment lines before it."""
     start, comments, separator = 0, 0, None
     for line in io.StringIO(text, newline=""):
-        content = line.strip()
+        content = line.strip().strip('"')
         if start == 0 and len(content) == 5 and content.lower().startswith("sep=") and content[4] in SEPARATORS:
             separator = content[4]
         elif start == 0 and line.rstrip("\r\n").lower() == "sep=\t":
@@ -117,7 +123,13 @@ def _find_header(text: str) -> tuple[int, str, int]:
 
 
 def _check_header(path: Location, names: tuple[str, ...]) -> None:
-    """Check that the first row names columns, and is not an image itself."""
+    """Check that the first row names columns, and is not a title or an image itself."""
+    if len(names) == 1 and len(names[0].split()) > 1:
+        raise DataError(
+            f"{path}: the first row, {names[0][:60]!r}, names only one column. Expected names separated by a comma, "
+            "semicolon, tab, or bar. Remove titles above them, or replace other separators.",
+            path=path,
+        )
     image = next((name for name in names if has_image_suffix(name)), None)
     if image is not None:
         rest = iter(["label", *(f"column{number}" for number in range(3, len(names) + 1))])

@@ -40,7 +40,7 @@ def _records(path: Location, text: str) -> list[dict[str, Any]]:
         try:
             found = json.loads(text, object_pairs_hook=_unique)
         except ValueError as error:
-            raise DataError(f"{path} is not a JSON array: {error}. {REMEDY}", path=path) from error
+            raise DataError(f"{path} cannot be read as a JSON array: {error}. {REMEDY}", path=path) from error
         for number, record in enumerate(found, start=1):
             if not isinstance(record, dict):
                 raise DataError(f"{path}, row {number:,} is not an object: {str(record)[:60]}. {REMEDY}", path=path)
@@ -52,12 +52,12 @@ def _records(path: Location, text: str) -> list[dict[str, Any]]:
         try:
             record = json.loads(line, object_pairs_hook=_unique)
         except ValueError as error:
-            if number == 1 and (whole := _whole(text)) is not None:
+            if isinstance(error, json.JSONDecodeError) and number == 1 and (whole := _whole(text)) is not None:
                 raise DataError(
                     f"{path} holds one object over several lines, with {', '.join(list(whole)[:4])}. {PANDAS_REMEDY}",
                     path=path,
                 ) from error
-            raise DataError(f"{path}, line {number:,} is not JSON: {error}. {REMEDY}", path=path) from error
+            raise DataError(f"{path}, line {number:,} cannot be read: {error}. {REMEDY}", path=path) from error
         if not isinstance(record, dict):
             raise DataError(f"{path}, line {number:,} is not an object: {line[:60]}. {REMEDY}", path=path)
         records.append(record)

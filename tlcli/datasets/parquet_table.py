@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tlcli.datasets.headers import is_label_header
 from tlcli.datasets.raw_table import RawTable
 from tlcli.errors import DataError
 from tlcli.storage.urls import Location
@@ -44,7 +45,7 @@ def read_parquet(path: Location, content: bytes | None) -> RawTable:
             raise DataError(f"{path}: the column {name} cannot be read: {error}", path=path) from error
         kind = schema.field(name).type
         if pa.types.is_struct(kind) and {field.name for field in kind} >= {"bytes", "path"}:
-            return _paths_of_images(path, name, values, class_names)
+            return _paths_of_images(path, name, values, schema.names, class_names)
         return [_decoded(value) for value in values] if _is_binary(kind) else values
 
     return RawTable(
@@ -92,35 +93,44 @@ def _class_names(schema: pa.Schema) -> dict[str, Sequence[str]]:
 
 
 def _paths_of_images(
-    path: Location, name: str, values: list[dict[str, object] | None], class_names: dict[str, Sequence[str]]
+    path: Location,
+    name: str,
+    values: list[dict[str, object] | None],
+    names: Sequence[str],
+    class_names: dict[str, Sequence[str]],
 ) -> list[object]:
     """Return the paths of Hugging Face's images; images whose bytes are in the table itself are refused."""
     if not any(value and value["bytes"] is not None for value in values):
         return [value and value["path"] for value in values]
-    raise image_bytes_error(path, name, next(iter(class_names), None))
+    raise image_bytes_error(path, name, names, class_names)
 
 
-def image_bytes_error(path: Location, name: str, label: str | None) -> DataError:
+def image_bytes_error(
+    path: Location, name: str, names: Iterable[str], class_names: Mapping[str, object], *, in_object: bool = True
+) -> DataError:
     """Return the error about a column with the bytes of images, with a command that writes them to folders.
 
     Args:
         path: The table.
         name: The column.
-        label: The column of numbers whose names the table knows; None if there is none.
+        names: All columns.
+        class_names: The columns of numbers whose names the table knows.
+        in_object: Whether the values are objects with the key `bytes`.
     """
-    file, stem, column = (json.dumps(text, ensure_ascii=False) for text in (str(path), path.stem, name))
+    label = next((one for one in (*class_names, *names) if one in class_names or is_label_header(one)), "label")
+    file, stem, column, key = (json.dumps(text, ensure_ascii=False) for text in (str(path), path.stem, name, label))
     lines = ["import json, pathlib, pyarrow.parquet as pq"]
-    folder = 'str(row["label"])'
-    if label is not None:
-        key = json.dumps(label, ensure_ascii=False)
+    folder = f"str(row[{key}])"
+    if label in class_names:
         features = f'json.loads(pq.read_schema({file}).metadata[b"huggingface"])["info"]["features"]'
         lines.append(f'names = {features}[{key}]["names"]')
         folder = f"names[row[{key}]]"
+    content = f'row[{column}]["bytes"]' if in_object else f"row[{column}]"
     lines += [
         f"for number, row in enumerate(pq.read_table({file}).to_pylist()):",
         f"    folder = pathlib.Path({stem}, {folder})",
         "    folder.mkdir(parents=True, exist_ok=True)",
-        f'    (folder / f"{{number}}.jpg").write_bytes(row[{column}]["bytes"])',
+        f'    (folder / f"{{number}}.jpg").write_bytes({content})',
     ]
     code = shlex.quote("\n".join(["", *lines, ""]))
     return DataError(

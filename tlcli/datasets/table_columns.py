@@ -1,51 +1,27 @@
 """Decide which columns of a table hold the images, the classes, the splits, and the groups.
 
-A column is the one that an option names, or else one whose header is common for its role. Headers are compared in
-lowercase, without blanks around them, and with `_` for blanks and hyphens.
+A column is the one that an option names, or else one whose header is common for its role.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
-import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from tlcli.datasets.headers import (
+    FLAG_HEADERS,
+    GROUP_HEADERS,
+    IMAGE_HEADERS,
+    LABEL_HEADERS,
+    SPLIT_HEADERS,
+    UNCLEAR,
+    header_key,
+)
 from tlcli.datasets.raw_table import RawTable
 from tlcli.datasets.table_values import are_flags, are_splits
 from tlcli.errors import DataError, UsageError
 from tlcli.settings.columns import NO_COLUMN, ColumnSettings
-
-IMAGE_HEADERS = (
-    ("path",),
-    tuple(
-        "image image_path imagepath image_file image_filename image_file_name img img_path imgpath file filename "
-        "file_name filepath file_path picture photo".split()
-    ),
-    ("image_name", "imagename", "img_name"),
-    ("id", "image_id", "imageid", "img_id"),
-)
-"""Headers of paths; the first tuple of which the table has one decides."""
-LABEL_HEADERS = (
-    ("label",),
-    tuple("class class_name classname category category_name target labels label_name class_label".split()),
-    ("class_id", "category_id", "label_id"),
-)
-"""Headers of classes; the first tuple of which the table has one decides."""
-SPLIT_HEADERS = frozenset(
-    "split splits split_name split_set data_split dataset_split train_test_split train_val_test train_test subset "
-    "sub_set data_set partition set phase usage is_valid isvalid is_val is_validation is_test is_train is_training "
-    "is_training_image".split()
-)
-GROUP_HEADERS = frozenset(
-    "group groups group_id groupid group_name group_key patient patient_id patientid subject subject_id "
-    "subjectid".split()
-)
-UNCLEAR = re.compile(r"k?_?(cv_?)?folds?(_?(id|number|no|index))?|(.+_)?split(_?.+)?|.+_groups?(_?id)?|group.*")
-"""Headers of columns that may hold splits or groups."""
-FLAG_HEADERS = frozenset("valid validation val test train".split())
-"""Headers of columns that may hold splits if their values are true and false."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +39,6 @@ class TableColumns:
         if set(found.values()) <= {"path", "label", "split", "group", None}:
             return None
         return "columns: " + ", ".join(f"{role} from {name}" for role, name in found.items() if name is not None)
-
-
-def header_key(name: str) -> str:
-    """Return a header as it is compared: `File Name` as `file_name`."""
-    text = unicodedata.normalize("NFC", name).strip().strip("\u200b\ufeff\"'").strip().casefold()
-    return re.sub(r"[\s\-]+", "_", text)
 
 
 def choose_columns(table: RawTable, settings: ColumnSettings) -> TableColumns:

@@ -12,7 +12,7 @@ import os
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -36,8 +36,8 @@ def written_paths(table: RawTable, name: str) -> list[str]:
     values = table.column(name)
     if not all(type(value) is str and value for value in values):
         for index, value in enumerate(values):
-            if isinstance(value, dict) and "bytes" in value:
-                raise image_bytes_error(table.path, name, None)
+            if isinstance(value, bytes) and table.path.suffix.lower() == ".parquet":
+                raise image_bytes_error(table.path, name, table.names, table.class_names, in_object=False)
             if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
                 raise DataError(
                     f"{table.path}, {table.describe_row(index)}: the column {name} is empty. Fill in the path of the "
@@ -134,17 +134,25 @@ def _written_otherwise(table: Location, written: str) -> str | None:
         path = os.path.join(table.parent, text.removeprefix("./"))  # noqa: PTH118
         if text != written and not _is_missing(path):
             return path
-        if not text.isascii() and (found := _in_other_unicode_form(path)):
+        if not text.isascii() and (found := _in_other_form(path, _composed)):
             return found
     return None
 
 
-def _in_other_unicode_form(path: str) -> str | None:
-    """Return the existing path whose names equal those of `path` after Unicode normalization."""
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(name).casefold()
+
+
+def _in_other_form(path: str, form: Callable[[str], str]) -> str | None:
+    """Return the existing path whose names have the same form as those of `path`."""
     found = Path(path).anchor
     for part in Path(path).parts[1 if found else 0 :]:
         exact = os.path.join(found, part)  # noqa: PTH118
-        name = part if os.path.lexists(exact) else _names_by_form(found or ".").get(unicodedata.normalize("NFC", part))
+        name = part if os.path.lexists(exact) else _names_by_form(found or ".", form).get(form(part))
         if name is None:
             return None
         found = os.path.join(found, name)  # noqa: PTH118
@@ -152,10 +160,10 @@ def _in_other_unicode_form(path: str) -> str | None:
 
 
 @cache
-def _names_by_form(folder: str) -> dict[str, str]:
-    """Return the names in a folder by their NFC form."""
+def _names_by_form(folder: str, form: Callable[[str], str]) -> dict[str, str]:
+    """Return the names in a folder by their form."""
     try:
-        return {unicodedata.normalize("NFC", name): name for name in os.listdir(folder)}  # noqa: PTH208
+        return {form(name): name for name in os.listdir(folder)}  # noqa: PTH208
     except OSError:
         return {}
 
@@ -167,11 +175,16 @@ def _found_by_name(table: Path, written: Sequence[str]) -> list[str] | None:
     """
     images: defaultdict[str, list[str]] = defaultdict(list)
     for path in _images_near(str(table.parent)):
-        name = os.path.basename(path)  # noqa: PTH119
-        for key in {name, os.path.splitext(name)[0]}:  # noqa: PTH122
+        for key in _keys(path):
             images[key].append(path)
     found = [images.get(text.strip(), []) for text in written]
     return [paths[0] for paths in found] if all(len(paths) == 1 for paths in found) else None
+
+
+def _keys(path: str) -> set[str]:
+    """Return the name and the stem of a file."""
+    name = os.path.basename(path)  # noqa: PTH119
+    return {name, os.path.splitext(name)[0]}  # noqa: PTH122
 
 
 def _images_near(folder: str) -> Iterator[str]:
@@ -207,10 +220,14 @@ def _reason(table: Location, written: str) -> str:
         if not _is_missing(os.path.join(table.parent, *parts[start:])):  # noqa: PTH118
             prefix = written.strip()[: len("/".join(parts[:start])) + 1]
             return f"Remove {prefix!r} at their start: {'/'.join(parts[start:])} exists."
+    if similar := _in_other_form(os.path.join(table.parent, path), _folded):  # noqa: PTH118
+        return f"{similar} exists: correct the capitals in the table."
+    if path.strip("'") != path:
+        return "Remove the single quotes around them; only double quotes enclose a value."
     folder, _, name = path.rpartition("/")
-    same = list(_names_by_form(os.path.join(table.parent, folder)).values())  # noqa: PTH118
-    if similar := next((other for other in same if other.casefold() == name.casefold()), None):
-        return f"{similar} exists in this folder: correct the capitals in the table."
-    if similar := next((other for other in same if os.path.splitext(other)[0] == name), None):  # noqa: PTH122
-        return f"{similar} exists: write the paths with their suffix."
+    near = [image for image in _images_near(os.path.join(table.parent, folder)) if name in _keys(image)]  # noqa: PTH118
+    if len(near) > 1:
+        return f"{near[0]} and {near[1]} have this name: write the folders into the paths."
+    if near:
+        return f"{near[0]} exists: write the paths with their folders and suffixes."
     return "Correct the paths, or move the table to the folder that they are relative to."

@@ -13,6 +13,7 @@ from typing import Any
 
 from tlcli.datasets.labeled_image import split_named
 from tlcli.datasets.raw_table import RawTable
+from tlcli.datasets.split_folders import split_of
 from tlcli.errors import DataError
 from tlcli.settings.columns import NO_COLUMN
 
@@ -26,6 +27,8 @@ FLAGS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True
 """Lowercase texts of true and false."""
 SPLIT_OF_FLAG = {"valid": "validation", "val": "validation", "validation": "validation", "test": "test"}
 """The split that true stands for, by header without `is_`."""
+NO_CLASS = -1
+"""Number of an image without a class in Hugging Face's `datasets`."""
 WHOLE = re.compile(r"(-?\d+)\.0*")
 
 
@@ -36,7 +39,8 @@ def labels(table: RawTable, name: str) -> list[str]:
         DataError: A class is missing, a list, or no text, or two values may be the same class.
     """
     values = table.column(name)
-    missing = _find(values, _is_missing)
+    names = table.class_names.get(name)
+    missing = _find(values, lambda value: _is_missing(value) or (names is not None and value == NO_CLASS))
     if missing:
         raise DataError(
             f"{table.path}, {table.describe_row(missing[0])}: the column {name} is empty ({_quote(values[missing[0]])})"
@@ -44,7 +48,6 @@ def labels(table: RawTable, name: str) -> list[str]:
             + ". Fill in the class, or remove the row.",
             path=table.path,
         )
-    names = table.class_names.get(name)
     texts = _texts(table, name, values, (lambda value: _class_name(names, value)) if names else str)
     for value in texts:
         if isinstance(value, str) and _is_list(value):
@@ -80,8 +83,8 @@ def splits(table: RawTable, name: str, flag: str) -> list[str | None]:
         if split is None:
             raise DataError(
                 f"{table.path}, {table.describe_row(values.index(value))}: the split is {_quote(value)} in the column "
-                f"{name}; expected train, validation, test, or nothing. Correct it, name another column with "
-                f"--split-column NAME, or ignore it with --split-column {NO_COLUMN}.",
+                f"{name}; expected train, validation, test, or nothing{_advice(flag)}. Correct it, name another column "
+                f"with --split-column NAME, or ignore it with --split-column {NO_COLUMN}.",
                 path=table.path,
             )
     return [found.get(value) for value in values]
@@ -114,10 +117,16 @@ def _split(value: Any, flag: str) -> str | None:  # noqa: ANN401 - any value of 
     if split := split_named(text):
         return split
     if text not in FLAGS:
-        return None
+        meaning = split_of(str(value))  # such as `Train set`
+        return meaning[0] if meaning is not None and not meaning[1] else None
     if flag in SPLIT_OF_FLAG:
         return SPLIT_OF_FLAG[flag] if FLAGS[text] else "train"
     return "train" if flag.startswith("train") and FLAGS[text] else None
+
+
+def _advice(flag: str) -> str:
+    """Return what is unclear about a column with true and false."""
+    return " (false may stand for validation or test)" if flag.startswith("train") else ""
 
 
 def _is_missing(value: object) -> bool:
@@ -161,11 +170,11 @@ def _texts(table: RawTable, name: str, values: Sequence[Any], text_of: Callable[
         whole = WHOLE.fullmatch(lower)
         key = whole[1] if whole else {"true": "1", "false": "0"}.get(lower, lower)
         other = seen.setdefault(key, value)
-        if (other is not value and texts[other].strip().lower() != lower) or (other != value and texts[other] == text):
+        if texts[other].strip().lower() != lower or type(other) is not type(value):
+            rows = [table.describe_row(values.index(one)) for one in (other, value)]
             raise DataError(
-                f"{table.path}: the column {name} has {_quote(other)} ({table.describe_row(values.index(other))}) and "
-                f"{_quote(value)} ({table.describe_row(values.index(value))}), which may mean the same. Write all "
-                "values in one form.",
+                f"{table.path}: the column {name} has {_quote(other)} in {rows[0]} and {_quote(value)} in {rows[1]}, "
+                "which may mean the same. Write all values in one form.",
                 path=table.path,
             )
     return texts

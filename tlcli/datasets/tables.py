@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from tlcli.datasets.delimited_table import read_delimited
+from tlcli.datasets.headers import header_key
 from tlcli.datasets.json_table import read_json_table
 from tlcli.datasets.labeled_image import LabeledImage, default_to_train
 from tlcli.datasets.parquet_table import read_parquet
 from tlcli.datasets.raw_table import RawTable
-from tlcli.datasets.table_columns import choose_columns, choose_image_column, header_key
+from tlcli.datasets.table_columns import choose_columns, choose_image_column
 from tlcli.datasets.table_paths import existing_paths, find_images, written_paths
 from tlcli.datasets.table_values import groups, labels, splits
 from tlcli.errors import DataError

@@ -17,8 +17,18 @@ BYTE_ORDER_MARKS = (
 )
 PROBE = 4096
 """Bytes that are searched for the zeros of UTF-16."""
-NOT_WESTERN = re.compile(r"[^\x00-\x7f\w“”„‘’‚–—…°´«»ºª²³€£½¼¾¿¡®©™·\xa0]|[^\x00-\x7f]{3}")
-"""What Western European text hardly has in Windows-1252: other signs, or three letters with accents in a row."""
+NOT_WESTERN = re.compile(
+    r"""
+    [^\x00-\x7fÀ-ÖØ-öø-ÿœ’“”–…€°²³½«»\xa0]   # other signs
+    | [^\x00-\x7f]{3}                         # three in a row
+    | [À-ÖØ-Þ][ß-öø-ÿ]                        # a capital and a small letter, both with accents
+    | (?<![A-Za-z])[À-ÖØ-öø-ÿœ]{2}(?![A-Za-z])  # a word of two letters with accents
+    | (?<![A-Za-zÀ-ÿ])’ | –(?![\s\d]) | (?<![\w ])[°²³½€] | [°²³½][°²³½]
+    | “(?![^”]*”) | (?<![“A-Za-z0-9À-ÿ.!? ])” | «(?![^»]*») | (?<![A-Za-z0-9À-ÿ.!? \xa0])»
+    """,
+    re.VERBOSE,
+)
+"""What Western European text hardly has in Windows-1252, but text in other encodings has when it is decoded so."""
 
 
 def decode_text(content: bytes, path: Location) -> tuple[str, str | None]:
@@ -43,7 +53,7 @@ def decode_text(content: bytes, path: Location) -> tuple[str, str | None]:
         text = content.decode("cp1252", "replace")
         if b"\0" in content or NOT_WESTERN.search(text):
             raise _unreadable(path, f"not UTF-8 at byte {error.start:,}") from error
-    return text, "Windows-1252 (Latin-1)"
+    return text, "Windows-1252 (Latin-1), because it is not UTF-8"
 
 
 def _decode(content: bytes, encoding: str, path: Location) -> str:
