@@ -159,6 +159,8 @@ def test_help_imports_nothing_heavy(arguments):
         (["augment", "nowhere", "--out", "x", "--color-shift", "-20,20,0"], 4, "nowhere does not exist"),
         (["augment", "nowhere", "--out", "x", "--color-shift=-20,20,0"], 4, "nowhere does not exist"),
         (["check", "nowhere"], 4, "nowhere does not exist"),
+        (["check", ".", "--label-column", "x"], 2, "--label-column has no effect: . is not a table"),
+        (["finetune", "x.csv", "--image-column", " "], 2, "--image-column is ' '; expected the name of a column"),
         (["check", "nowhere", "--overwrite"], 2, "--overwrite has no effect"),
         (["check", "nowhere", "--out", "findings.txt"], 2, "ending in .csv"),
         (["inspect", "lenet5", "nowhere"], 4, "nowhere does not exist"),

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tlcli.datasets.prediction_inputs import PredictionInputs
-from tlcli.errors import DataError, MachineError
+from tlcli.errors import DataError, MachineError, UsageError
 from tlcli.images.worker import DecodeOptions, read_image
+from tlcli.settings import ColumnSettings
 from tlcli.storage.files import portable_name
 
 ODD = [
@@ -129,6 +130,18 @@ def test_inputs_may_be_file_uris(tmp_path):
         "x.jpg",
     ]
     assert list(inputs((photos / "in").as_uri())) == [f"{photos}/in/c.jpg"]
+
+
+def test_a_table_gives_its_image_column(tmp_path):
+    (tmp_path / "photos" / "t.csv").write_text("Image;Class\nb.jpg;x\nin\\c.jpg;\nmissing.jpg;y\n")
+    (tmp_path / "t.jsonl").write_text('{"photo": "photos/b.jpg", "file": "x"}\n')
+    by_name = PredictionInputs(("t.jsonl",), io.BytesIO(), columns=ColumnSettings(image_column="Photo"))
+    assert list(inputs("photos/t.csv")) == ["photos/b.jpg", "photos/in/c.jpg", "photos/missing.jpg"]
+    assert list(by_name) == ["photos/b.jpg"]
+    with pytest.raises(DataError, match="2 columns that may hold the images: photo, file"):
+        list(inputs("t.jsonl"))
+    with pytest.raises(UsageError, match="--image-column has no effect: no INPUT is a table"):
+        PredictionInputs(("photos",), io.BytesIO(), columns=ColumnSettings(image_column="Photo"))
 
 
 @pytest.mark.parametrize("name", ["missing", "photos/missing.jpg", "@missing.txt"])

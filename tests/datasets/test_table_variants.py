@@ -88,7 +88,7 @@ def test_dialects_give_the_same_rows(folder, name, content):
         ("korean.csv", PLAIN.replace("x", "집").encode("euc-kr"), "iconv"),
         ("keys.jsonl", '{"path": "a.jpg", "label": "x", "label": "y"}\n', "the key 'label' comes twice"),
         ("columns.json", json.dumps({"path": {"0": "a.jpg"}, "label": {"0": "x"}}), r'orient="records", lines=True'),
-        ("pretty.json", json.dumps({"images": [], "annotations": []}, indent=1), "over several lines, with images, annotations"),
+        ("pretty.json", json.dumps({"images": [], "annotations": []}, indent=1), "over several lines, with images"),
         ("hf.parquet", {"image": [{"bytes": b"", "path": "a.jpg"}], "label": [1]}, r'str\(row\["label"\]\)'),
         ("raw.parquet", {"image": [b"\xff\xd8"], "class": ["x"]}, r'str\(row\["class"\]\)'),
     ],

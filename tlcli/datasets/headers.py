@@ -26,8 +26,8 @@ LABEL_HEADERS = (
 """Headers of classes; the first tuple of which the table has one decides."""
 SPLIT_HEADERS = frozenset(
     "split splits split_name split_set data_split dataset_split train_test_split train_val_test train_test subset "
-    "sub_set data_set partition set phase usage is_valid isvalid is_val isval is_validation is_test istest is_train istrain is_training "
-    "is_training_image".split()
+    "sub_set data_set partition set phase usage is_valid isvalid is_val isval is_validation is_test istest is_train "
+    "istrain is_training is_training_image".split()
 )
 GROUP_HEADERS = frozenset(
     "group groups group_id groupid group_name group_key patient patient_id patientid subject subject_id "

@@ -107,12 +107,18 @@ def resolve_path(table: RawTable, index: int, written: str) -> str:
     if not is_url(written) and (isinstance(folder, Path) or written.startswith("/")):
         while written.startswith("./"):
             written = written[2:].lstrip("/")
-        return resolve_tar_member(os.path.join(folder, written))  # noqa: PTH118 - as typed
+        return resolve_tar_member(_in_folder(table.path, written))
     try:
         url = Url(written) if is_url(written) or isinstance(folder, Path) else folder / written
     except UsageError as error:
         raise DataError(f"{table.path}, {table.describe_row(index)}: {error.message}", path=table.path) from error
     return resolve_tar_member(str(url))
+
+
+def _in_folder(table: Location, written: str) -> str:
+    """Return a path relative to the table's folder; in the working directory, the path itself."""
+    folder = str(table.parent)
+    return written if folder == "." else os.path.join(folder, written)  # noqa: PTH118 - as typed
 
 
 def _is_missing(path: str) -> bool:
@@ -131,7 +137,7 @@ def _written_otherwise(table: Location, written: str) -> str | None:
         return None
     stripped = written.strip()
     for text in dict.fromkeys((stripped, stripped.replace("\\", "/"))):
-        path = os.path.join(table.parent, text.removeprefix("./"))  # noqa: PTH118
+        path = _in_folder(table, text.removeprefix("./"))
         if text != written and not _is_missing(path):
             return path
         if not text.isascii() and (found := _in_other_form(path, _composed)):
@@ -189,10 +195,10 @@ def _keys(path: str) -> set[str]:
 
 def _images_near(folder: str) -> Iterator[str]:
     """Yield the images in a folder and in the folders in it."""
-    for depth, (root, folders, names) in enumerate(os.walk(folder)):
+    for root, folders, names in os.walk(folder):
         folders[:] = [] if root != folder else sorted(name for name in folders if not is_hidden(name))
         yield from (
-            os.path.join("" if root == "." and not depth else root, name)  # noqa: PTH118
+            os.path.join(root, name).removeprefix("./")  # noqa: PTH118
             for name in sorted(names)
             if has_image_suffix(name) and not is_hidden(name)
         )
@@ -217,15 +223,15 @@ def _reason(table: Location, written: str) -> str:
         return f"They exist relative to the working directory: move the table there, as ./{table.name}."
     parts = path.split("/")
     for start in range(1, len(parts)):
-        if not _is_missing(os.path.join(table.parent, *parts[start:])):  # noqa: PTH118
+        if not _is_missing(_in_folder(table, "/".join(parts[start:]))):
             prefix = written.strip()[: len("/".join(parts[:start])) + 1]
             return f"Remove {prefix!r} at their start: {'/'.join(parts[start:])} exists."
-    if similar := _in_other_form(os.path.join(table.parent, path), _folded):  # noqa: PTH118
+    if similar := _in_other_form(_in_folder(table, path), _folded):
         return f"{similar} exists: correct the capitals in the table."
     if path.strip("'") != path:
         return "Remove the single quotes around them; only double quotes enclose a value."
     folder, _, name = path.rpartition("/")
-    near = [image for image in _images_near(os.path.join(table.parent, folder)) if name in _keys(image)]  # noqa: PTH118
+    near = [image for image in _images_near(_in_folder(table, folder) or ".") if name in _keys(image)]
     if len(near) > 1:
         return f"{near[0]} and {near[1]} have this name: write the folders into the paths."
     if near:
