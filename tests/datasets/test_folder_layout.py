@@ -61,6 +61,7 @@ def test_folders_that_are_splits(tmp_path, names, splits):
         (["cat/", "dog/{young,old}/", "dog/3.jpg"], "cat dog"),
         (["cat/", "dog/{young,old}/"], "cat dog"),
         (["cat/2021-{01,02}/", "dog/2021-{01,02}/"], "cat dog"),
+        (["car/2021-{01,02}/", "train/2021-{01,02}/"], "car train"),
         (["cat/patient{1,2}/", "dog/patient{3,4}/"], "cat dog"),
         (["cat/images/", "dog/images/"], "cat dog"),
         (["animals/{cat,dog}/", "things/{car,cup}/"], "animals things"),
@@ -99,6 +100,10 @@ def test_folders_that_are_classes(tmp_path, names, classes):
             ["part1/{a,b}/", "part2/{a,b}/"],
             r"\(part1, part2\) all have the same subfolders \(a, b\).*pass one of.*/part1",
         ),
+        (["train/{a,b}/", "train/val/{a,b}/"], r"/train/val is not a class, .*\(a, b\).*--exclude /train/val/"),
+        (["{a,b}/", "copy/{a,b}/"], r"/copy is not a class.*--exclude /copy/"),
+        (["cat/{train,test}/", "dog/"], r"/cat holds folders named like splits.*such as \S*/train/cat/"),
+        (["yolo/images/{train,val}/"], r"yolo/images holds images directly in folders named like splits"),
         (["bottle/{train,test}/", "cable/{train,test}/"], "Move the images to .*/train/bottle/"),
     ],
 )

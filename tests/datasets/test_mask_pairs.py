@@ -22,6 +22,7 @@ NUMBERS = range(4)
         ("images/{}.jpg", "masks/{}.png", "masks/"),
         ("cat/images/{}.png", "cat/masks/{}.png", "masks/"),
         ("images/{}.jpg", "labels/{}_label.png", "labels/"),
+        ("images/{}.jpg", "annotations/trimaps/{}.png", "annotations/"),
     ],
 )
 def test_masks_are_found_by_name(images, masks, exclude):

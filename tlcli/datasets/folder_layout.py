@@ -35,6 +35,7 @@ from tlcli.datasets.split_folders import (
     are_splits,
     choose_splits,
     folded,
+    is_date,
     split_folders,
     split_of,
 )
@@ -45,7 +46,6 @@ _DATA_NAME = re.compile(
     r"(?:the[\W_]?)?(?:raw[\W_]?)?(?:data(?:[\W_]?sets?)?|images?|imgs?|photos?|pictures?)", re.IGNORECASE
 )
 """Matches names of folders that are no classes when they hold subfolders."""
-_DATE = re.compile(r"(?:19|20)\d\d(?:[-_. ]?\d\d){0,2}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,43 +64,44 @@ def find_layout(root: str, node: Node, classes: Collection[str] | None, find_tab
 
     Args:
         root: DATA as typed, for messages.
-        node: The walked folder.
+        node: The walked folder: that of DATA, or one in it.
         classes: The classes of a run that is evaluated; None if they are to be derived.
         find_table: Returns a sentence about a table of labels beside the folders, empty if there is none.
 
     Raises:
         DataError: The folders cannot be read, or not without a doubt.
     """
-    folders = node.with_images()
+    folders, here = node.with_images(), path_of(root, node)
     known = set(map(standard_name, classes or ()))
     if folders and all(standard_name(folder.name) in known for folder in folders):
         return _as_classes(node, folders)
     candidates = split_folders(node.folders.values())
-    chosen = choose_splits(root, candidates)
+    chosen = choose_splits(here, candidates)
     others = [folder for folder in folders if all(folder is not split.node for split in chosen.values())]
-    if chosen and are_splits(root, chosen, others, known):
+    if chosen and are_splits(here, chosen, others, known):
         return _as_splits(root, chosen, others, for_run=classes is not None)
     named = {found[0] for folder in folders if (found := split_of(folder.name))}
     if folders and all(split_of(folder.name) for folder in folders):
-        raise DataError(_flat_splits(root, folders, find_table()), path=root)
+        raise DataError(_flat_splits(here, folders, find_table()), path=here)
     if "train" in named and (len(named) > 1 or len(folders) == 1) and (table := find_table()):
-        raise DataError(_flat_splits(root, folders, table), path=root)
+        raise DataError(_flat_splits(here, folders, table), path=here)
     _refuse_wrong_level(root, node, folders)
+    _refuse_splits_in_classes(here, folders)
+    _refuse_repeated_classes(root, node)
     return _as_classes(node, folders)
 
 
 def _as_splits(root: str, chosen: dict[str, SplitFolder], others: Sequence[Node], *, for_run: bool) -> Layout:
     if "train" not in chosen and not for_run:
         names = ", ".join(split.node.name for split in chosen.values())
+        paths = [shlex.quote(portable_name(path_of(root, split.level))) for split in chosen.values()]
         raise DataError(
-            f"{root} has no train folder, only {names}. Add the training images as {root}/train/<class>/*.jpg"
-            + (
-                f", or, if they are all there is, pass {path_of(root, next(iter(chosen.values())).level)}."
-                if len(chosen) == 1
-                else "."
-            ),
+            f"{root} has no train folder, only {names}. Add the training images as {root}/train/<class>/*.jpg, or pass "
+            f"one of its folders to train on: {' or '.join(paths)}.",
             path=root,
         )
+    for split in chosen.values():
+        _refuse_repeated_classes(root, split.level)
     notes = []
     if any(split.named() != name for name, split in chosen.items()):
         notes.append(
@@ -142,7 +143,8 @@ def _flat_splits(root: str, folders: Sequence[Node], table: str) -> str:
             f"{root} holds folders named like splits ({names}), but train has no class folders. Expected "
             f"{root}/train/<class>/*.jpg and the same classes in the others."
         )
-    expected = f"Expected {root}/{folders[0].name}/<class>/*.jpg, or a table with the columns path and label."
+    train = next((folder for folder in folders if (split_of(folder.name) or ("",))[0] == "train"), folders[0])
+    expected = f"Expected {root}/{train.name}/<class>/*.jpg, or a table with the columns path and label."
     return (
         f"{root} holds images directly in folders named like splits ({names}), so no folder tells their class. "
         f"{table or expected}"
@@ -157,73 +159,104 @@ def _refuse_wrong_level(root: str, node: Node, folders: Sequence[Node]) -> None:
     """
     if len(folders) == 1:
         if (meant := _meant(root, folders[0])) is not None:
-            raise _WrongLevelError(root, folders[0], meant, "")
+            raise _WrongLevelError(root, node, folders[0], meant)
         return
     nested = [folder for folder in folders if not folder.images and folder.folders]
     parted = [folder for folder in nested if len(folder.with_images()) > 1 and not MASK_NAME.fullmatch(folder.name)]
     if len(parted) == len(folders):
-        _refuse_same_subfolders(root, folders)
+        _refuse_same_subfolders(root, path_of(root, node), folders)
     for folder in nested:
         inner, beside = folder.with_images(), [other for other in folders if other is not folder]
         per_class = median(node.total for node in inner)
         few = len(inner) > 2 and all(not other.folders and other.total < per_class / 2 for other in beside)
         no_classes = all(NO_CLASS.fullmatch(other.name) or MASK_NAME.fullmatch(other.name) for other in beside)
         is_data = len(nested) == 1 and _DATA_NAME.fullmatch(folder.name)
-        is_level = (no_classes or few or is_data) and not all(map(_is_date, folder.folders))
+        is_level = (no_classes or few or is_data) and not all(map(is_date, folder.folders))
         if is_level and (meant := _meant(root, folder)) is not None:
             names = ", ".join(f"{other.name} ({count_images(other.total)})" for other in beside[:SHOWN])
-            raise _WrongLevelError(root, folder, meant, f", beside {names},")
+            raise _WrongLevelError(root, node, folder, meant, f", beside {names},")
 
 
 class _WrongLevelError(DataError):
     """A folder is not a class, because the classes are deeper."""
 
-    def __init__(self, root: str, folder: Node, meant: Node, beside: str) -> None:
-        path = portable_name(path_of(root, meant))
+    def __init__(self, root: str, node: Node, folder: Node, meant: Node, beside: str = "") -> None:
+        here, path = path_of(root, node), portable_name(path_of(root, meant))
         super().__init__(
-            f"{root}: {folder.name}{beside} is not a class, but holds the class folders. They seem to be in {path} "
+            f"{here}: {folder.name}{beside} is not a class, but holds the class folders. They seem to be in {path} "
             f"({names_of(list(meant.folders))}). Pass that folder instead: {shlex.quote(path)}.",
             path=path_of(root, meant),
         )
         self.meant = meant
 
 
-def _refuse_same_subfolders(root: str, folders: Sequence[Node]) -> None:
+def _refuse_splits_in_classes(here: str, folders: Sequence[Node]) -> None:
+    for folder in folders:
+        found = {split[0]: inner.name for inner in folder.with_images() if (split := split_of(inner.name))}
+        if len(found) > 1:
+            raise DataError(
+                f"{here}/{folder.name} holds folders named like splits ({', '.join(found.values())}), but splits are "
+                f"expected above classes. Move the images to {here}/<split>/<class>/, such as {here}/train/"
+                f"{folder.name}/.",
+                path=f"{here}/{folder.name}",
+            )
+
+
+def _refuse_repeated_classes(root: str, level: Node) -> None:
+    """Refuse a folder beside class folders that holds the same class folders again, such as a copy or a split.
+
+    Raises:
+        DataError: There is one.
+    """
+    names = {folded(name) for name in level.folders}
+    for folder in level.with_images():
+        inner = [node.name for node in folder.with_images()]
+        repeated = [name for name in inner if folded(name) in names]
+        if len(repeated) > 1 and len(repeated) * 2 >= len(inner) and not folder.images:
+            pattern = shlex.quote(f"/{folder.below}")
+            raise DataError(
+                f"{path_of(root, folder)} is not a class, but holds folders of the same names as beside it "
+                f"({names_of(repeated)}). Leave it out with --exclude {pattern}, or move it out of "
+                f"{path_of(root, level)}.",
+                path=path_of(root, folder),
+            )
+
+
+def _refuse_same_subfolders(root: str, here: str, folders: Sequence[Node]) -> None:
     sets = [
-        {folded(inner.name) for inner in folder.with_images() if not MASK_NAME.fullmatch(inner.name)}
+        {folded(inner.name): inner.name for inner in folder.with_images() if not MASK_NAME.fullmatch(inner.name)}
         for folder in folders
     ]
-    union, common = set.union(*sets), set.intersection(*sets)
-    if len(common) < 2 or len(common) * 2 < len(union) or all(map(_is_date, common)):
+    union, shared = set().union(*sets), set(sets[0]).intersection(*sets)
+    common = sorted(sets[0][name] for name in shared)
+    if len(common) < 2 or len(common) * 2 < len(union) or all(map(is_date, common)):
         return
-    outer, inner = names_of([folder.name for folder in folders]), names_of(sorted(common))
+    outer, inner = names_of([folder.name for folder in folders]), names_of(common)
     if all(split_of(name) for name in common):
-        advice = f"Move the images to {root}/<split>/<class>/, such as {root}/train/{folders[0].name}/."
+        advice = f"Move the images to {here}/<split>/<class>/, such as {here}/train/{folders[0].name}/."
     else:
         path = shlex.quote(portable_name(path_of(root, folders[0])))
         advice = (
             f"If the classes are {inner}, pass one of the folders, such as {path}, or name the splits train, val, and "
-            f"test. If the classes are {outer}, move the images up, or keep one subfolder of each, such as with "
-            f"--exclude {shlex.quote(sorted(common)[-1] + '/')}."
+            f"test. If the classes are {outer}, leave some subfolders out, such as with --exclude "
+            f"{shlex.quote(common[-1] + '/')}, or pass a table with the columns path and label."
         )
-    raise DataError(f"{root}: its folders ({outer}) all have the same subfolders ({inner}). {advice}", path=root)
+    raise DataError(f"{here}: its folders ({outer}) all have the same subfolders ({inner}). {advice}", path=here)
 
 
 def _meant(root: str, node: Node) -> Node | None:
-    """Return the first folder from `node` downward that holds several classes; None if there is none."""
+    """Return the first folder from `node` downward that holds several classes; None if there is none.
+
+    Raises:
+        DataError: The class folders cannot be read either.
+    """
     inner = sorted(node.with_images(), key=lambda folder: -folder.total)
     if not inner:
         return None
     try:
-        layout = find_layout(path_of(root, node), node, None)
+        layout = find_layout(root, node, None)
     except _WrongLevelError as error:
         return error.meant
-    except DataError:  # it says what is wrong once this folder is passed
-        return node
     if len({name for _, level in layout.levels for name in level.folders}) > 1:
         return node
     return next((found for folder in inner if (found := _meant(root, folder))), None)
-
-
-def _is_date(name: str) -> bool:
-    return bool(_DATE.fullmatch(name))

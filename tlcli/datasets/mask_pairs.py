@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tlcli.datasets.split_folders import MASK_NAME
@@ -16,6 +16,8 @@ from tlcli.images.worker import DecodeOptions
 _WORDS = (
     "mask|masks|seg|segm|segmentation|gt|label|labels|labelids|groundtruth|ground_truth|annotation|anno|matte|trimap"
 )
+_CLUES = ("mask", "seg", "gt", "label", "ground", "anno", "matte", "trimap")
+"""One of these is part of each word."""
 _AFTER = re.compile(rf"(?P<image>.+?)(?P<mark>[ _.-]?(?:{_WORDS}))(?P<number>[ _.-]?\(?\d+\)?)?", re.IGNORECASE)
 _BEFORE = re.compile(rf"(?P<mark>(?:{_WORDS})[ _.-])(?P<image>.+)", re.IGNORECASE)
 
@@ -52,14 +54,10 @@ def find_mask_pairs(paths: Iterable[str]) -> MaskPairs | None:
         other = folders[folder].setdefault(stem, path)
         if other != path:
             twice.append((f"*{suffix}", path, other))
+    suspects = (stems for stems in folders.values() if _may_hold_masks("\n".join(stems).lower()))
     found = [
-        *(
-            pair
-            for stems in folders.values()
-            for stem, path in stems.items()
-            if (pair := _in_folder(stem, path, stems))
-        ),
-        *(pair for folder in folders if (pairs := _in_mask_folder(folder, folders)) for pair in pairs),
+        *(pair for stems in suspects for stem, path in stems.items() if (pair := _in_folder(stem, path, stems))),
+        *_in_mask_folders(folders),
     ]
     for pairs in (found, twice):
         pattern, count = Counter(pair[0] for pair in pairs).most_common(1)[0] if pairs else ("", 0)
@@ -67,6 +65,11 @@ def find_mask_pairs(paths: Iterable[str]) -> MaskPairs | None:
             chosen = [pair for pair in pairs if pair[0] == pattern]
             return MaskPairs(exclude=pattern, masks=tuple(pair[1] for pair in chosen), example=chosen[0][1:])
     return None
+
+
+def _may_hold_masks(text: str) -> bool:
+    """Return whether names may be those of masks; fast, because most are not."""
+    return any(clue in text for clue in _CLUES)
 
 
 def _in_folder(stem: str, path: str, stems: dict[str, str]) -> tuple[str, str, str] | None:
@@ -78,19 +81,26 @@ def _in_folder(stem: str, path: str, stems: dict[str, str]) -> tuple[str, str, s
     return None
 
 
-def _in_mask_folder(folder: str, folders: dict[str, dict[str, str]]) -> list[tuple[str, str, str]]:
-    """Return the pairs of a folder of masks that lies beside a folder with images of the same names."""
-    *above, name = folder.split("/")
-    if not MASK_NAME.fullmatch(name):
-        return []
-    masks = folders[folder]
-    for other, images in folders.items():
-        if other != folder and other.split("/")[:-1] == above:
-            plain = {stem: (match["image"] if (match := _AFTER.fullmatch(stem)) else stem) for stem in masks}
-            pairs = [(f"{name}/", masks[stem], images[plain[stem]]) for stem in masks if plain[stem] in images]
-            if len(pairs) * 2 > len(masks):
-                return pairs
-    return []
+def _in_mask_folders(folders: dict[str, dict[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Yield the pairs of folders of masks, or below one, that lie beside images of the same names."""
+    parts = {folder: folder.split("/") for folder in folders}
+    masked: list[tuple[str, int]] = []
+    below: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for folder, names in parts.items():
+        depth = next((depth for depth, name in enumerate(names) if MASK_NAME.fullmatch(name)), None)
+        if depth is not None:
+            masked.append((folder, depth))
+        for end in range(len(names)):
+            below[tuple(names[:end])].append(folder)
+    for folder, depth in masked:
+        name, masks = parts[folder][depth], folders[folder]
+        plain = {stem: (match["image"] if (match := _AFTER.fullmatch(stem)) else stem) for stem in masks}
+        for other in below[tuple(parts[folder][:depth])]:
+            images = folders[other]
+            found = [stem for stem in masks if plain[stem] in images] if parts[other][depth] != name else []
+            if len(found) * 2 > len(masks):
+                yield from ((f"{name}/", masks[stem], images[plain[stem]]) for stem in found)
+                break
 
 
 def look_like_masks(paths: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ _WORD = re.compile(rf"(?:{_AFFIXES})*?({_SPLIT})(?:{_AFFIXES})*")
 _AFFIX = re.compile(rf"(?:{_AFFIXES})+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_DATE = re.compile(r"(?:19|20)\d\d(?:[-_. ]?\d\d){0,2}")
 _HOLD_OUT = re.compile(r"hold[\W_]*out", re.IGNORECASE)
 
 MASK_NAME = re.compile(
@@ -109,8 +110,14 @@ def folded(name: str) -> str:
 
 
 def look_alike(one: Node, other: Node) -> bool:
-    """Return whether two folders have subfolders of the same names."""
-    return bool({folded(name) for name in one.folders} & {folded(name) for name in other.folders})
+    """Return whether two folders have subfolders of the same names, other than dates."""
+    common = {folded(name) for name in one.folders} & {folded(name) for name in other.folders}
+    return not all(map(is_date, common))
+
+
+def is_date(name: str) -> bool:
+    """Return whether a name is that of a year, a month, or a day."""
+    return bool(_DATE.fullmatch(name))
 
 
 def choose_splits(root: str, candidates: Sequence[SplitFolder]) -> dict[str, SplitFolder]:
