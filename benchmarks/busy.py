@@ -72,7 +72,10 @@ with tempfile.TemporaryDirectory() as folder:
         """Return a function that runs a command."""
         return lambda: subprocess.run([*map(str, command)], check=True, capture_output=True)
 
-    cold = process(*TLCLI, "cache-features", data, "--quiet", "--no-cache")
+    def cold():
+        """Compute all features into a new cache."""
+        process(*TLCLI, "cache-features", data, "--quiet", "--cache", tempfile.mkdtemp(dir=folder))()
+
     points = {count: features(count)[0] for count in (20, 500)}
     phases = {
         "head of 245 images": head(245),

@@ -97,6 +97,20 @@ def test_a_clean_dataset_has_no_findings(clean, cache):
     assert result.counts == dict.fromkeys(CLASSES, 12)
 
 
+def test_exposures_of_one_motif_suggest_a_group_by(tmp_path, cache, capsys):
+    for name in CLASSES:
+        for seed in range(4):
+            image = pattern(name, seed)
+            for number, light in enumerate((1, 0.8)):
+                save(ImageEnhance.Brightness(image).enhance(light), tmp_path / name / f"{name}{seed}_exp{number}.jpg")
+    assert run(["check", str(tmp_path), "--size", "64", "--cache", str(cache)]) == 3
+    pattern_of_names = r"([^/]+)[-_ .][^-_ ./]+\.[^./]+$"
+    assert f"--group-by '{pattern_of_names}'" in " ".join(capsys.readouterr().err.split())
+    result = checked(tmp_path, cache, group_by=pattern_of_names)
+    assert result.group_by is None
+    assert len({sample.group for sample in result.dataset.samples}) == 12
+
+
 def test_planted_problems_are_found_and_nothing_else(data, cache):
     shutil.copy(data / "train/dots/00.jpg", data / "train/dots/copy.jpg")
     shutil.copy(data / "train/dots/01.jpg", data / "test/dots/leak.jpg")

@@ -23,6 +23,7 @@ from tlcli.checking.finding import (
     Finding,
     write_findings,
 )
+from tlcli.checking.group_pattern import suggest_group_by
 from tlcli.checking.image_checks import (
     balance_findings,
     class_counts,
@@ -56,6 +57,8 @@ class CheckResult:
     labels: LabelCheck
     groups: int
     """Groups of near duplicates."""
+    group_by: str | None
+    """A `--group-by` that reproduces these groups; None if their names do not tell them, or images have groups."""
     counts: dict[str, int]
     """Usable training images by class."""
     sizes: tuple[Size, ...]
@@ -84,6 +87,7 @@ class CheckResult:
             "duplicates": found[DUPLICATE],
             "near_duplicates": found[NEAR_DUPLICATE],
             "near_duplicate_groups": self.groups,
+            "group_by": self.group_by,
             "leaks": found[LEAK],
             "conflicts": found[CONFLICT],
             "suspects": found[SUSPECT],
@@ -161,6 +165,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
         findings=tuple(findings),
         labels=labels,
         groups=len(copies.groups),
+        group_by=suggest_group_by(dataset, copies),
         counts=counts,
         sizes=tuple(sizes.values()),
         side=side,

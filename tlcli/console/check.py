@@ -101,6 +101,12 @@ def _information(terminal: Terminal, result: CheckResult) -> None:
     else:
         ratio = f", {counts[most] / counts[least]:.1f} times as many" if counts[least] else ""
         terminal.note(f"Balance   {least} {counts[least]:,} to {most} {counts[most]:,}{ratio}")
+    if result.group_by:
+        data, pattern = quoted(str(result.dataset.root)), quoted(result.group_by)
+        remedy = f"tlcli finetune {data} --group-by {pattern}"
+        if result.dataset.has_split("validation"):  # finetune keeps the splits of DATA
+            remedy = f"merge the splits of {data}, and train with --group-by {pattern}"
+        terminal.note(f"Groups    near duplicates have names in common. To keep each group in one split: {remedy}")
     shorter = sorted(min(size) for size in result.sizes)
     if shorter:
         middle = shorter[len(shorter) // 2]
