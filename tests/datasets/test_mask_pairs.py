@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 
 from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.descriptions import describe_dataset
-from tlcli.datasets.mask_pairs import find_mask_pairs, look_like_masks
+from tlcli.datasets.mask_pairs import MaskPairs, find_mask_pairs, look_like_masks
 
 NUMBERS = range(4)
 
@@ -28,8 +28,7 @@ NUMBERS = range(4)
 def test_masks_are_found_by_name(images, masks, exclude):
     found = find_mask_pairs([form.format(number) for form in (images, masks) for number in NUMBERS])
     assert found.exclude == exclude
-    assert found.masks == tuple(masks.format(number) for number in NUMBERS)
-    assert found.example == (masks.format(0), images.format(0))
+    assert found.pairs == tuple((masks.format(number), images.format(number)) for number in NUMBERS)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +65,9 @@ def draw(path, kind):
 )
 def test_masks_are_confirmed_by_their_pixels(tmp_path, kind, expected):
     paths = [draw(tmp_path / f"{number}{suffix}", kind) for number in NUMBERS for suffix in (".png", ".jpg")]
-    assert look_like_masks([path for path in paths if path.endswith(".png")]) == expected
-    if kind != "few colors":
-        assert look_like_masks([path for path in paths if path.endswith(".jpg")]) == expected
+    for suffix in (".png",) if kind == "few colors" else (".png", ".jpg"):
+        pairs = tuple((path, "") for path in paths if path.endswith(suffix))
+        assert look_like_masks(MaskPairs(exclude="", pairs=pairs)) == expected
 
 
 def test_a_warning_names_the_option(tmp_path, report):

@@ -22,7 +22,22 @@ DUPLICATE, NEAR_DUPLICATE, TINY, SMALL_CLASS, IMBALANCE = (
     "small-class",
     "imbalance",
 )
-KINDS = (UNREADABLE, LEAK, CONFLICT, SUSPECT, DUPLICATE, NEAR_DUPLICATE, TINY, SMALL_CLASS, IMBALANCE)
+MASK, MIXED_LEVELS, SIMILAR_NAMES, PROFILE = "mask", "mixed-levels", "similar-names", "profile"
+KINDS = (
+    UNREADABLE,
+    LEAK,
+    CONFLICT,
+    MASK,
+    SUSPECT,
+    DUPLICATE,
+    NEAR_DUPLICATE,
+    TINY,
+    MIXED_LEVELS,
+    SIMILAR_NAMES,
+    PROFILE,
+    SMALL_CLASS,
+    IMBALANCE,
+)
 """All kinds of findings, in the order in which they are reported: the most harmful first."""
 
 FINDING_COLUMNS = ("kind", "path", "class", "split", "detail", "other_path", "other_class", "score")

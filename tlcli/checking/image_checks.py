@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tlcli.checking.finding import IMBALANCE, SMALL_CLASS, TINY, UNREADABLE, Finding, sample_finding
 from tlcli.datasets.dataset import Dataset
@@ -20,10 +21,20 @@ IMBALANCE_RATIO = 100
 """Ratio of the largest to the smallest class above which imbalance is a finding."""
 
 
-def measure_sizes(
-    dataset: Dataset, usable: Sequence[int], workers: int, report: Reporter
-) -> tuple[dict[int, Size], dict[int, str]]:
-    """Read the sizes of images from their headers.
+@dataclass(frozen=True)
+class Headers:
+    """What the headers of images tell, by sample index."""
+
+    sizes: dict[int, Size] = field(default_factory=dict)
+    """Width and height in pixels."""
+    failures: dict[int, str] = field(default_factory=dict)
+    """Why an image can no longer be read."""
+    notes: dict[int, str] = field(default_factory=dict)
+    """Why a color profile is ignored."""
+
+
+def read_headers(dataset: Dataset, usable: Sequence[int], workers: int, report: Reporter) -> Headers:
+    """Read the headers of images.
 
     Args:
         dataset: The dataset whose files are measured.
@@ -31,11 +42,8 @@ def measure_sizes(
         workers: Number of decoder processes.
         report: Receives the progress over the images.
 
-    Returns:
-        Width and height in pixels, and for images that can no longer be read the reason, by sample index.
     """
-    sizes: dict[int, Size] = {}
-    failures: dict[int, str] = {}
+    headers = Headers()
     paths = (dataset.samples[index].path for index in usable)
     with (
         ImageLoader(DecodeOptions(measure="size"), workers=workers) as loader,
@@ -43,11 +51,13 @@ def measure_sizes(
     ):
         for index, image in zip(usable, loader.load(paths), strict=True):
             if image.dimensions is not None:
-                sizes[index] = image.dimensions
+                headers.sizes[index] = image.dimensions
             else:
-                failures[index] = image.error or "the header does not contain the size"
+                headers.failures[index] = image.error or "the header does not contain the size"
+            if image.note is not None:
+                headers.notes[index] = image.note
             advance(1)
-    return sizes, failures
+    return headers
 
 
 def unreadable_findings(dataset: Dataset, failures: Mapping[int, str]) -> list[Finding]:

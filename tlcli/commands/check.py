@@ -11,12 +11,22 @@ from typing import Any
 
 from tlcli.backbones.zoo import load_backbone
 from tlcli.checking.copies import Copies, connected_components, copy_findings, files_by_digest
+from tlcli.checking.dataset_checks import (
+    mask_findings,
+    mixed_level_findings,
+    profile_findings,
+    similar_name_findings,
+)
 from tlcli.checking.finding import (
     CONFLICT,
     DUPLICATE,
     KINDS,
     LEAK,
+    MASK,
+    MIXED_LEVELS,
     NEAR_DUPLICATE,
+    PROFILE,
+    SIMILAR_NAMES,
     SUSPECT,
     TINY,
     UNREADABLE,
@@ -27,7 +37,7 @@ from tlcli.checking.group_pattern import suggest_group_by
 from tlcli.checking.image_checks import (
     balance_findings,
     class_counts,
-    measure_sizes,
+    read_headers,
     tiny_findings,
     unreadable_findings,
 )
@@ -94,6 +104,10 @@ class CheckResult:
             "judged": self.labels.checked,
             "accuracy": self.labels.accuracy,
             "tiny": found[TINY],
+            "masks": found[MASK],
+            "mixed_levels": found[MIXED_LEVELS],
+            "similar_names": found[SIMILAR_NAMES],
+            "profiles": found[PROFILE],
             "shorter_side": {"smallest": min(shorter), "median": statistics.median(shorter)} if shorter else None,
             "classes": self.counts,
             "skipped": self.dataset.skipped,
@@ -134,8 +148,8 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
     extraction = extractor.extract(paths, verify=settings.cache.verify)
     failures = extraction.failures
     readable = [index for index in range(len(paths)) if index not in failures]
-    sizes, vanished = measure_sizes(dataset, readable, settings.compute.worker_count(), report)
-    failures |= vanished
+    headers = read_headers(dataset, readable, settings.compute.worker_count(), report)
+    sizes, failures = headers.sizes, failures | headers.failures
     usable = list(sizes)
     digests = [digest if index in sizes else None for index, digest in enumerate(extraction.digests)]
     copies = _copies(extractor, paths, digests, settings, report)
@@ -153,8 +167,12 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
     findings = [
         *unreadable_findings(dataset, failures),
         *copy_findings(dataset, copies),
+        *mask_findings(dataset),
         *labels.findings,
         *tiny_findings(dataset, sizes, side),
+        *mixed_level_findings(dataset),
+        *similar_name_findings(dataset),
+        *profile_findings(dataset, headers.notes),
         *balance_findings(counts),
     ]
     findings.sort(key=lambda finding: KINDS.index(finding.kind))

@@ -13,7 +13,11 @@ from tlcli.checking.finding import (
     IMBALANCE,
     KINDS,
     LEAK,
+    MASK,
+    MIXED_LEVELS,
     NEAR_DUPLICATE,
+    PROFILE,
+    SIMILAR_NAMES,
     SMALL_CLASS,
     SUSPECT,
     TINY,
@@ -34,10 +38,17 @@ HEADINGS = {
     UNREADABLE: ("Unreadable", "skipped in training. Repair or remove them"),
     LEAK: ("Leaks", "an image in two splits makes results too optimistic. Keep only one copy"),
     CONFLICT: ("Conflicting labels", "the same image in two classes. Keep the correct one"),
+    MASK: ("Masks?", "masks are trained on like images. Leave them out with the --exclude shown"),
     SUSPECT: ("Wrong labels?", "another class was predicted. Review each one, and move those that are wrong"),
     DUPLICATE: ("Duplicates", "identical files. Keep one of each"),
     NEAR_DUPLICATE: ("Near duplicates", "re-encoded, resized, cropped or mirrored copies. Keep one of each"),
     TINY: ("Tiny", "enlarged to more than twice their size. Replace or remove them, or use a smaller --size"),
+    MIXED_LEVELS: (
+        "Two levels",
+        "images in subfolders count for the class. Exclude those that do not belong to it",
+    ),
+    SIMILAR_NAMES: ("Similar names", "the same class spelled twice? Rename one of them, or move its images"),
+    PROFILE: ("Color profiles", "colors may be wrong. Save these images as sRGB"),
     SMALL_CLASS: ("Small classes", "too few training images. Add images, or merge the class into another one"),
     IMBALANCE: (
         "Imbalance",
@@ -86,7 +97,11 @@ def _line(finding: Finding) -> str:
         case "leak" | "conflict" | "duplicate" | "near-duplicate":
             sign = "=" if IDENTICAL in finding.detail else "~"
             return f"{finding.path} {sign} {finding.other_path}"
-        case "small-class" | "imbalance":
+        case "mask":
+            return f"{finding.path} of {finding.other_path} ({finding.detail})"
+        case "similar-names":
+            return f"{finding.label}, {finding.other_label} ({finding.detail})"
+        case "small-class" | "imbalance" | "mixed-levels":
             return f"{finding.label}: {finding.detail}"
         case _:
             return f"{finding.path}: {finding.detail}"

@@ -38,10 +38,10 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
         )
     describe_reading(dataset, report)
     masks = dataset.masks
-    if masks is not None and look_like_masks(masks.masks):
-        mask, image = map(portable_name, masks.example)
+    if masks is not None and look_like_masks(masks):
+        mask, image = map(portable_name, masks.pairs[0])
         report.warn(
-            f"{len(masks.masks):,} of {len(dataset.samples):,} images look like masks of others, such as {mask} of "
+            f"{len(masks.pairs):,} of {len(dataset.samples):,} images look like masks of others, such as {mask} of "
             f"{image}. Leave them out with --exclude {shlex.quote(masks.exclude)}."
         )
     if dataset.skipped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tlcli.datasets.split_folders import MASK_NAME
@@ -34,10 +34,8 @@ class MaskPairs:
 
     exclude: str
     """The pattern that matches the masks."""
-    masks: tuple[str, ...]
-    """Their paths."""
-    example: tuple[str, str]
-    """A mask and its image."""
+    pairs: tuple[tuple[str, str], ...]
+    """The path of each mask, and that of its image."""
 
 
 def find_mask_pairs(paths: Iterable[str]) -> MaskPairs | None:
@@ -63,7 +61,7 @@ def find_mask_pairs(paths: Iterable[str]) -> MaskPairs | None:
         pattern, count = Counter(pair[0] for pair in pairs).most_common(1)[0] if pairs else ("", 0)
         if count >= MIN_PAIRS:
             chosen = [pair for pair in pairs if pair[0] == pattern]
-            return MaskPairs(exclude=pattern, masks=tuple(pair[1] for pair in chosen), example=chosen[0][1:])
+            return MaskPairs(exclude=pattern, pairs=tuple(pair[1:] for pair in chosen))
     return None
 
 
@@ -103,8 +101,9 @@ def _in_mask_folders(folders: dict[str, dict[str, str]]) -> Iterator[tuple[str, 
                 break
 
 
-def look_like_masks(paths: Sequence[str]) -> bool:
-    """Return whether most of a few images are nearly constant, or have two levels or few colors, as masks have."""
+def look_like_masks(masks: MaskPairs) -> bool:
+    """Return whether most of a few masks are nearly constant, or have two levels or few colors, as masks have."""
+    paths = [mask for mask, _ in masks.pairs]
     step = max(1, len(paths) // CHECKED_IMAGES)
     chosen = paths[::step][:CHECKED_IMAGES]
     preprocessing = Preprocessing(

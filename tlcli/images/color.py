@@ -116,6 +116,17 @@ def color_space(image: Image.Image, data: bytes, note: Note | None = None) -> Co
     return ColorSpace(None, deep)
 
 
+def check_profile(image: Image.Image, note: Note) -> None:
+    """Call `note` if the profile of an image that is open, but not decoded, will be ignored."""
+    profile: object = image.info.get("icc_profile")
+    if profile is None or image.mode == "1":
+        return
+    mode = {"P": "RGB", "PA": "RGBA"}.get(image.mode, "L" if image.mode[0] in "LI" else image.mode)
+    problem = find_conversion(profile, mode).problem if isinstance(profile, bytes) and profile else DAMAGED_PROFILE
+    if problem is not None:
+        note(problem)
+
+
 def to_srgb(image: Image.Image, space: ColorSpace, note: Note | None = None) -> Image.Image:
     """Convert an image of mode L, LA, RGB, RGBA, or CMYK to sRGB, in place where possible; ignore other modes.
 

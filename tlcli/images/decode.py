@@ -14,7 +14,7 @@ from typing import IO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tlcli.images.color import ColorSpace, Note, color_space, gray_levels, to_srgb
+from tlcli.images.color import ColorSpace, Note, check_profile, color_space, gray_levels, to_srgb
 from tlcli.images.intensity import (
     IntensityRange,
     UnknownRangeError,
@@ -105,13 +105,19 @@ def measure_intensity(data: bytes) -> IntensityRange | None:
         return value_range(with_black_as_zero(image)) if has_high_bit_depth(image) else None
 
 
-def dimensions(file: IO[bytes]) -> Size:
+def dimensions(file: IO[bytes], note: Note | None = None) -> Size:
     """Return width and height from the image's header, as stored (EXIF orientation is ignored).
+
+    Args:
+        file: The image's file.
+        note: Called if a color profile is ignored.
 
     Raises:
         UndecodableError: The header cannot be read; the message is the reason.
     """
     with _open_undecoded(file) as image:
+        if note is not None:
+            check_profile(image, note)
         return image.size
 
 

@@ -101,7 +101,8 @@ def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage
     try:
         with open_image_file(path, MAX_BYTES) as (file, stamp):
             if options.measure == "size":
-                return DecodedImage(dimensions=dimensions(file))
+                notes: list[str] = []
+                return DecodedImage(dimensions=dimensions(file, notes.append), note=next(iter(notes), None))
             if options.measure == "upright":
                 return DecodedImage(dimensions=upright_dimensions(file))
             if stamp.size > MAX_BYTES:
@@ -124,7 +125,7 @@ def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage
     try:
         if options.measure == "intensity":
             return image._replace(intensity=measure_intensity(data))
-        notes: list[str] = []
+        notes = []
         pixels = _pixels(data, options, view, digest, notes.append)
         return image._replace(pixels=pixels, note=notes[0] if notes else None)
     except UndecodableError as error:
