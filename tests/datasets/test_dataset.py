@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tlcli.datasets.augmented_dataset import original_path
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import DataError, MachineError, UsageError
 
@@ -100,6 +101,17 @@ def test_what_lies_beside_the_split_folders_is_named_and_counted(tmp_path):
     dataset = open_dataset(tmp_path)
     assert dataset.skipped == {"beside the split folders": 2, "images outside the class folders": 1, ".md": 1}
     assert dataset.notes == ("not used, beside the splits: extra (2 images)",)
+
+
+@pytest.mark.parametrize(
+    ("name", "below"),
+    [("a/1.jpg", "1.jpg"), ("seg_train/seg_train/a/in/1.jpg", "in/1.jpg"), ("train/a/a/1.jpg", "a/1.jpg")],
+)
+def test_an_augmented_image_keeps_its_path_below_the_class_folder(tmp_path, name, below):
+    touch(tmp_path, name, str(Path(name).parents[len(Path(below).parts)] / "b/1.jpg"))
+    dataset = open_dataset(tmp_path)
+    sample = next(sample for sample in dataset.samples if sample.path.endswith(name))
+    assert original_path(dataset, sample, b"") == f"train/a/{below}"
 
 
 def test_a_class_folder_may_be_a_link(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tlcli.datasets.class_folders import open_tree, read_class_folders
 from tlcli.datasets.class_names import unify_class_names
@@ -51,6 +51,8 @@ class Dataset:
     """How DATA was read where that is not obvious, such as the columns of a table, one sentence each."""
     masks: MaskPairs | None = None
     """Images that are masks of others, judging by their names."""
+    filters: FilterSettings = field(default_factory=FilterSettings)
+    """The filters that DATA was read with."""
     in_folders: bool = False
     """Whether folders below `root` name the classes."""
 
@@ -125,6 +127,7 @@ def open_dataset(
         classes=names,
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=tuple(notes),
+        filters=filters or FilterSettings(),
         masks=find_mask_pairs(sample.path for sample in samples),
     )
 

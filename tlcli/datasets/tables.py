@@ -41,7 +41,7 @@ def read_table(
             files.
         UsageError: An option names a column that the table lacks.
     """
-    table = _load(path)
+    table = load_table(path)
     notes = [] if notes is None else notes
     chosen = choose_columns(table, columns or ColumnSettings())
     written = written_paths(table, chosen.image)
@@ -65,12 +65,13 @@ def read_image_column(path: Location, columns: ColumnSettings) -> list[str]:
         DataError: The table cannot be read, has no column of paths, or a path is empty.
         UsageError: `--image-column` names a column that the table lacks.
     """
-    table = _load(path)
+    table = load_table(path)
     written = written_paths(table, choose_image_column(table, columns))
     return find_images(table, written, [])[0]
 
 
-def _load(path: Location) -> RawTable:
+def load_table(path: Location) -> RawTable:
+    """Read the columns of a table. Raises DataError."""
     content = content_of(path) if isinstance(path, Url) else None
     suffix = path.suffix.lower()
     if suffix == ".parquet":
