@@ -8,6 +8,7 @@ import pytest
 from tlcli.datasets.augmented_dataset import original_path
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import DataError, MachineError, UsageError
+from tlcli.settings.filters import FilterSettings
 
 
 def touch(root, *names):
@@ -143,6 +144,14 @@ def test_a_table(tmp_path):
     dataset = open_dataset(tmp_path / "data.CSV")
     assert dataset.classes == ("a", "b")
     assert [(sample.label, sample.split) for sample in dataset.samples] == [(1, "train"), (0, "train")]
+
+
+def test_excluded_images_of_a_table_need_not_exist(tmp_path):
+    touch(tmp_path, "in/1.jpg", "2.jpg")
+    (tmp_path / "data.csv").write_text("path,label\nin/1.jpg,b\n2.jpg,a\nold/3.jpg,c\nold/4.jpg,c\n")
+    dataset = open_dataset(tmp_path / "data.csv", filters=FilterSettings(exclude=("old",)))
+    assert dataset.classes == ("a", "b")
+    assert dataset.skipped == {"excluded": 2}
 
 
 @pytest.mark.parametrize(

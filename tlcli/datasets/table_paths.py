@@ -53,14 +53,16 @@ def written_paths(table: RawTable, name: str) -> list[str]:
     return [from_portable_name(str(value)) for value in values]
 
 
-def existing_paths(table: RawTable, written: Sequence[str], notes: list[str]) -> list[str]:
-    """Return the path of each image, as `find_images` does.
+def existing_paths(
+    table: RawTable, written: Sequence[str], notes: list[str], is_used: Callable[[str], bool]
+) -> list[str]:
+    """Return the path of each image, as `find_images` does. Images that are not used need not exist.
 
     Raises:
         DataError: A path does not exist, or is not a valid URL.
     """
     paths, missing = find_images(table, written, notes)
-    if missing:
+    if missing := [index for index in missing if is_used(paths[index])]:
         raise _missing_error(table, [written[index] for index in missing], len(paths))
     return paths
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tlcli.datasets.delimited_table import read_delimited
 from tlcli.datasets.headers import header_key
 from tlcli.datasets.json_table import read_json_table
@@ -27,7 +29,10 @@ def is_table(location: Location) -> bool:
 
 
 def read_table(
-    path: Location, columns: ColumnSettings | None = None, notes: list[str] | None = None
+    path: Location,
+    columns: ColumnSettings | None = None,
+    notes: list[str] | None = None,
+    is_used: Callable[[str], bool] | None = None,
 ) -> list[LabeledImage]:
     """Read a table of labeled images. Paths in it are relative to the table's folder.
 
@@ -35,6 +40,7 @@ def read_table(
         path: A file with one of `TABLE_SUFFIXES`.
         columns: The columns to read; None recognizes common headers.
         notes: Receives how the table was read, where that is not obvious.
+        is_used: Returns whether an image is used, by its path; others need not exist, and are left out. None uses all.
 
     Raises:
         DataError: The table cannot be read, lacks a column, has empty, ambiguous, or unknown values, or names missing
@@ -51,10 +57,15 @@ def read_table(
     split_names = splits(table, chosen.split, flag) if chosen.split is not None else none
     group_names = groups(table, chosen.group) if chosen.group is not None else none
     notes += filter(None, (", ".join(table.notes), chosen.note()))
-    paths = existing_paths(table, written, notes)
+    used = is_used or bool
+    paths = existing_paths(table, written, notes, used)
     rows = zip(paths, classes, split_names, group_names, strict=True)
     return default_to_train(
-        [LabeledImage(path=path, label=label, split=split, group=group) for path, label, split, group in rows]
+        [
+            LabeledImage(path=path, label=label, split=split, group=group)
+            for path, label, split, group in rows
+            if used(path)
+        ]
     )
 
 
