@@ -18,6 +18,8 @@ README = Path(__file__).parents[2] / "README.md"
 NETWORK = {"--backbone", "--weights", "--freeze", "--size", "--fit", "--seed"}
 HARDWARE = {"--device", "--engine", "--batch-size", "--workers"}
 EVERYWHERE = {"--json", "--quiet", "--verbose"}
+FILTERS = {"--include", "--exclude"}
+READING = ("finetune", "cache-features", "check", "predict", "evaluate", "export", "augment", "inspect")
 AUGMENTATION = {"--augment", "--rotate", "--mirror", "--flip-vertical", "--crop", "--noise", "--color-shift"}
 OPTIONS = {
     "finetune": NETWORK
@@ -85,6 +87,11 @@ def test_options_of_the_contract_exist_and_have_help(command):
     assert all(found.values()), [flag for flag, text in found.items() if not text]
 
 
+@pytest.mark.parametrize("command", READING)
+def test_commands_that_read_images_choose_files(command):
+    assert options_of(command).keys() >= FILTERS
+
+
 @pytest.mark.parametrize("command", OPTIONS)
 def test_readme_names_every_command(command):
     assert f"tlcli {command}" in README.read_text()
@@ -115,6 +122,8 @@ def test_help_imports_nothing_heavy(arguments):
         (["predict", "nowhere", "x.jpg"], 4, "nowhere is not a directory"),
         (["predict", "nowhere", "x.jpg", "--resume"], 2, "--resume has no effect without --out"),
         (["predict", "nowhere", "x.jpg", "--min-confidence", "7"], 2, "--min-confidence is 7"),
+        (["finetune", "nowhere", "--exclude", ""], 2, "--exclude is ''"),
+        (["predict", "nowhere", "x.jpg", "--include", "/"], 2, "--include is '/'"),
         (["predict", "nowhere", "x.jpg", "--shard", "0/4"], 2, "--shard is '0/4'; expected I/N with I from 1 to N"),
         (["predict", "nowhere", "x.jpg", "--shard", "5/4"], 2, "--shard is '5/4'; expected I/N with I from 1 to N"),
         (["cache-features", "nowhere", "--shard", "x"], 2, "--shard is 'x'; expected I/N with I from 1 to N"),

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tlcli.datasets.augmented_dataset import original_path
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import DataError, MachineError, UsageError
+from tlcli.settings.filters import FilterSettings
 
 
 def touch(root, *names):
@@ -102,6 +104,17 @@ def test_what_lies_beside_the_split_folders_is_named_and_counted(tmp_path):
     assert dataset.notes == ("not used, beside the splits: extra (2 images)",)
 
 
+@pytest.mark.parametrize(
+    ("name", "below"),
+    [("a/1.jpg", "1.jpg"), ("seg_train/seg_train/a/in/1.jpg", "in/1.jpg"), ("train/a/a/1.jpg", "a/1.jpg")],
+)
+def test_an_augmented_image_keeps_its_path_below_the_class_folder(tmp_path, name, below):
+    touch(tmp_path, name, str(Path(name).parents[len(Path(below).parts)] / "b/1.jpg"))
+    dataset = open_dataset(tmp_path)
+    sample = next(sample for sample in dataset.samples if sample.path.endswith(name))
+    assert original_path(dataset, sample, b"") == f"train/a/{below}"
+
+
 def test_a_class_folder_may_be_a_link(tmp_path):
     touch(tmp_path / "elsewhere", "1.jpg")
     root = touch(tmp_path / "data", "a/1.jpg")
@@ -131,6 +144,14 @@ def test_a_table(tmp_path):
     dataset = open_dataset(tmp_path / "data.CSV")
     assert dataset.classes == ("a", "b")
     assert [(sample.label, sample.split) for sample in dataset.samples] == [(1, "train"), (0, "train")]
+
+
+def test_excluded_images_of_a_table_need_not_exist(tmp_path):
+    touch(tmp_path, "in/1.jpg", "2.jpg")
+    (tmp_path / "data.csv").write_text("path,label\nin/1.jpg,b\n2.jpg,a\nold/3.jpg,c\nold/4.jpg,c\n")
+    dataset = open_dataset(tmp_path / "data.csv", filters=FilterSettings(exclude=("old",)))
+    assert dataset.classes == ("a", "b")
+    assert dataset.skipped == {"excluded": 2}
 
 
 @pytest.mark.parametrize(

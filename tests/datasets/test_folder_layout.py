@@ -159,6 +159,13 @@ def test_a_table_beside_images_without_class_folders_is_named(tmp_path, names):
         open_dataset(tmp_path)
 
 
+def test_the_columns_of_a_table_beside_images_are_guessed(tmp_path):
+    touch(tmp_path, "train/{1,2,3,4}.jpg", "test/{5,6}.jpg")
+    (tmp_path / "train.csv").write_text("id,dog breed\n1,a\n2,a\n3,b\n4,b\n")
+    with pytest.raises(DataError, match=r"train\.csv lists 4 images .*/train\.csv --label-column 'dog breed'\."):
+        open_dataset(tmp_path)
+
+
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
     touch(tmp_path, "a/1.tga", "b/2.tga")
     with pytest.raises(DataError, match=r"no class folders with images.*Skipped: not images: \.tga 2\."):

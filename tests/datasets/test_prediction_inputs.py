@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, MachineError, UsageError
 from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.settings import ColumnSettings
+from tlcli.settings.filters import FilterSettings
 from tlcli.storage.files import portable_name
 
 ODD = [
@@ -179,3 +181,26 @@ def test_two_iterators_are_independent():
     listed = inputs("photos", "-", stdin=b"one.jpg\ntwo.jpg\n")
     assert [one == other for one, other in zip(listed, listed, strict=True)] == [True] * len(list(listed))
     assert len(list(listed)) > 2
+
+
+def test_a_folder_is_listed_as_a_dataset_is(tmp_path):
+    for name in ("real/cat/1.jpg", "real/more/2.jpg", "data/dog/3.jpg", "data/dog/@eaDir/4.jpg", "data/dog/._5.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "data/cat").symlink_to("../real/cat")
+    (tmp_path / "data/dog/more").symlink_to("../../real/more")
+    (tmp_path / "data/dog/loop").symlink_to("..")
+    (tmp_path / "data/dog/gone.jpg").symlink_to("nowhere.jpg")
+    found, dataset = inputs("data"), open_dataset(Path("data"))
+    assert list(found) == [sample.path for sample in dataset.samples]
+    assert len(dataset.samples) == 4
+    assert +found.skipped == dataset.skipped == {"in @eaDir": 1, "._*": 1, "linked twice": 1}
+
+
+def test_filters_apply_to_paths_below_a_folder_and_to_files_as_typed_or_listed(tmp_path):
+    Path("list.txt").write_text("photos/b.jpg\nx_mask.jpg\n")
+    filters = FilterSettings(exclude=("in/", "*_mask.*", "/b.jpg", "missing"))
+    found = PredictionInputs(("photos", "photos/in/c.jpg", "photos/b.jpg", "@list.txt"), io.BytesIO(), filters=filters)
+    assert list(found) == ["photos/a.PNG", "photos/b.jpg", "photos/b.jpg"]
+    assert found.skipped["excluded"] == 5
+    assert found.unused_filters() == ["--exclude 'missing'"]

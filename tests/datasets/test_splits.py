@@ -185,6 +185,13 @@ def test_a_class_without_a_usable_image():
         split_dataset(data, digests, dict.fromkeys(range(12, 24), "damaged"), fraction=0.2, seed=0)
 
 
+def test_if_no_image_can_be_used_the_first_three_reasons_are_given():
+    data, digests = dataset((None, 2))
+    failed = {index: f"reason {index}" for index in range(4)}
+    with pytest.raises(DataError, match=r"none of the 4 images .*: reason 0; .*: reason 1; .*: reason 2; \.\.\.$"):
+        split_dataset(data, [None, *digests[1:]], failed, fraction=None, seed=0)
+
+
 def test_nothing_held_out():
     with pytest.raises(DataError, match="classes with fewer than 10 images stay in train"):
         split_dataset(*dataset((None, 5)), {}, fraction=0.2, seed=0)

@@ -1,10 +1,13 @@
 """TIFFs of which Pillow would silently ignore a part: they are decoded correctly or rejected with a reason."""
 
 import io
+import random
 import struct
 
 import numpy as np
 import pytest
+from tiff_layouts import DEPTHS, KINDS, Layout, layouts, samples
+from tiff_layouts import tiff as layout_tiff
 
 from tlcli.images.decode import UndecodableError, decode, dimensions, measure_intensity
 
@@ -70,3 +73,82 @@ def test_a_truncated_file_is_reported_as_truncated():
     for length in (6, 50, directory, directory + 1, directory + 2, directory + 14):  # before and after the width
         with pytest.raises(UndecodableError, match="a truncated or damaged TIFF"):
             decode(data[:length], 3)
+
+
+# Every combination of samples and layout, against the values written
+
+RIGHT = {
+    "gray": {"u1", "u2", "u4", "u8", "u12", "u16", "u32", "i16", "i32", "f32"},
+    "negative": {"u1", "u2", "u4", "u8", "u16"},
+    "RGB": {"u8", "u16"},
+    "RGB, alpha": {"u8", "u16"},
+    "RGB, associated alpha": {"u8", "u16"},
+    "gray, alpha": {"u8"},
+    "gray, associated alpha": {"u8"},
+    "palette": {"u1", "u2", "u4", "u8"},
+    "palette, alpha": {"u8"},
+    "CMYK": {"u8", "u16"},
+    "YCbCr": {"u8"},
+    "Lab": {"u8"},
+}
+"""Depths of each kind that are decoded; the others are rejected."""
+
+LITTLE_ENDIAN_ONLY = {("gray", "u12"), ("gray", "u32"), ("negative", "u16")}
+INTERLEAVED_ONLY = {"gray, alpha", "gray, associated alpha", "palette, alpha", "Lab"}
+PALETTES = {"u1", "u2", "u4", "u8", "u12"}
+CASES = {kind: [depth for depth in DEPTHS if depth in PALETTES or not kind.startswith("palette")] for kind in KINDS}
+
+
+def is_decoded(kind, depth, layout):
+    return (
+        depth in RIGHT.get(kind, ())
+        and (layout.order == "<" or (kind, depth) not in LITTLE_ENDIAN_ONLY)
+        and (layout.planar == 1 or kind not in INTERLEAVED_ONLY)
+    )
+
+
+def check(kind, depth, chosen):
+    values, colors = samples(kind, depth)
+    top = {"u": 2.0 ** int(depth[1:]) - 1, "i": 2.0 ** (int(depth[1:]) - 1) - 1, "f": 1.0}[depth[0]]
+    intensity = (0, top) if depth in {"u32", "i16", "i32", "f32"} else None
+    for layout in chosen:
+        data = layout_tiff(values, kind, depth, layout)
+        if not is_decoded(kind, depth, layout):
+            with pytest.raises(UndecodableError, match="TIFF"):
+                decode(data, 3, intensity=intensity)
+            continue
+        difference = np.abs(np.asarray(decode(data, 3, intensity=intensity)) - 255 * colors)
+        assert difference.max() <= (2 if "associated" not in kind and kind not in {"YCbCr", "Lab"} else 4), layout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layout_is_right_or_rejected(kind):
+    for depth in CASES[kind]:
+        check(kind, depth, random.Random(kind + depth).sample(list(layouts(depth)), 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_layout_is_right_or_rejected(kind):
+    for depth in CASES[kind]:
+        check(kind, depth, layouts(depth))
+
+
+@pytest.mark.parametrize("depth", ["u8", "u16"])
+@pytest.mark.parametrize("layout", [Layout(planar=2), Layout(planar=2, tile=16, order=">"), Layout(planar=2, rows=8)])
+def test_uncompressed_planes_are_decoded(depth, layout):
+    for kind in ("RGB", "CMYK", "RGB, alpha", "negative"):
+        check(kind, depth, [layout] if is_decoded(kind, depth, layout) else [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "tags", "reason"),
+    [
+        ("CMYK", {332: (3, [2])}, "other inks than CMYK"),
+        ("RGB", {532: (5, [16, 1, 235, 1] * 3)}, "its own black and white"),
+        ("RGB", {258: (3, [8, 8, 16])}, "3 channels of 8/16 bits"),
+    ],
+)
+def test_tags_that_change_the_meaning_of_values_are_rejected(kind, tags, reason):
+    with pytest.raises(UndecodableError, match=reason):
+        decode(layout_tiff(samples(kind, "u8")[0], kind, "u8", more=tags.items()), 3)

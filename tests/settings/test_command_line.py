@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from tlcli.cli.main import run
-from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
+from tlcli.settings import (
+    CacheSettings,
+    ComputeSettings,
+    FilterSettings,
+    FinetuneSettings,
+    NetworkSettings,
+    TrainingSettings,
+)
 from tlcli.settings.augmentation import PRESETS, Augmentation
 from tlcli.settings.command_line import finetune_command
 
@@ -19,6 +26,7 @@ DATA = Path("/some folder/of 'mine'")
     [
         FinetuneSettings(data=DATA),
         FinetuneSettings(data=DATA, balance=True, group_by=r"(\d+)_", validation_fraction=0.3),
+        FinetuneSettings(data=DATA, filters=FilterSettings(include=("-a", "*.jpg"), exclude=("*_mask.*", "it's"))),
         FinetuneSettings(
             data=DATA,
             network=NetworkSettings(

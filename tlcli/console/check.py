@@ -73,7 +73,7 @@ def check_summary(terminal: Terminal, result: CheckResult) -> None:
     count = len(result.findings)
     if not count:
         terminal.note(f"No findings in {len(result.dataset.samples):,} images   {result.seconds:.1f} s")
-        terminal.note(f"Next      tlcli finetune {data}")
+        terminal.note(f"Next      tlcli finetune {data}{result.dataset.filters.options()}")
         return
     findings = "1 finding" if count == 1 else f"{count:,} findings"
     where = f"all: {quoted(result.out)}" if result.out else f"all: tlcli check {data} --out findings.csv"

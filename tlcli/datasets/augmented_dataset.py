@@ -49,7 +49,7 @@ def original_path(dataset: Dataset, sample: Sample, digest: bytes) -> str:
     if dataset.in_folders:
         *folders, name = PurePath(os.path.relpath(sample.path, dataset.root)).parts
         label = dataset.classes[sample.label]
-        start = 0 if sample.split is None else 1  # a split may have the name of a class
+        start = 0 if dataset.samples[0].split is None else 1  # a split may have the name of a class
         depth = next(index for index in range(start, len(folders)) if names_class(folders[index], label))
         below = PurePath(*folders[depth + 1 :], name)
     else:

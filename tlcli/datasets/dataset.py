@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from tlcli.datasets.class_folders import open_tree, read_class_folders
 from tlcli.datasets.class_names import unify_class_names
@@ -51,6 +52,8 @@ class Dataset:
     """How DATA was read where that is not obvious, such as the columns of a table, one sentence each."""
     masks: MaskPairs | None = None
     """Images that are masks of others, judging by their names."""
+    filters: FilterSettings = field(default_factory=FilterSettings)
+    """The filters that DATA was read with."""
     in_folders: bool = False
     """Whether folders below `root` name the classes."""
 
@@ -93,7 +96,7 @@ def open_dataset(
     if tree is not None:
         images = read_class_folders(tree, paths, skipped, notes, classes=classes)
     elif is_table(data) and (isinstance(data, Url) or data.is_file()):
-        images = [image for image in read_table(data, columns, notes) if _is_kept(image, data, paths, skipped)]
+        images = read_table(data, columns, notes, _keeps(data, paths, skipped))
     elif is_tar(str(data)):
         images = read_shards(str(data), skipped, paths)
     elif isinstance(data, Url) or data.exists():
@@ -125,15 +128,25 @@ def open_dataset(
         classes=names,
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=tuple(notes),
+        filters=filters or FilterSettings(),
         masks=find_mask_pairs(sample.path for sample in samples),
     )
 
 
-def _is_kept(image: LabeledImage, table: Location, paths: PathFilter, skipped: Counter[str]) -> bool:
-    """Return whether a row of a table is used, by its path relative to the table's folder."""
-    kept = not paths or paths.keeps(os.path.relpath(image.path, table.parent))
-    skipped[EXCLUDED] += not kept
-    return kept
+def _keeps(table: Location, paths: PathFilter, skipped: Counter[str]) -> Callable[[str], bool] | None:
+    """Return a function that tells whether an image of a table is used, by its path relative to the table's folder."""
+    if not paths:
+        return None
+    dropped: set[str] = set()
+
+    def keeps(path: str) -> bool:
+        if paths.keeps(os.path.relpath(path, table.parent)):
+            return True
+        dropped.add(path)
+        skipped[EXCLUDED] = len(dropped)
+        return False
+
+    return keeps
 
 
 def _check_columns(data: Location, columns: ColumnSettings, group_by: str | None, *, is_in_table: bool) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 
 from tlcli.datasets.folder_nodes import Node
 from tlcli.datasets.folder_tree import Tree
-from tlcli.datasets.tables import TABLE_SUFFIXES, read_table
-from tlcli.errors import TlcliError
+from tlcli.datasets.raw_table import RawTable
+from tlcli.datasets.table_columns import choose_columns, choose_image_column
+from tlcli.datasets.tables import TABLE_SUFFIXES, load_table, read_table
+from tlcli.errors import DataError, TlcliError
+from tlcli.settings.columns import ColumnSettings
 from tlcli.storage.files import portable_name
 from tlcli.storage.urls import parse_location
 
@@ -33,15 +37,39 @@ def describe_label_table(tree: Tree, node: Node) -> str:
     ]
     tables.sort(key=lambda path: not any(word in Path(path).stem.lower() for word in ("train", "label", "class")))
     reasons = {}
-    for table in tables[:MAX_TABLES]:
-        shown = portable_name(table)
+    for path in tables[:MAX_TABLES]:
+        shown, options = portable_name(path), ""
         try:
-            images = read_table(parse_location(table))
+            table = load_table(parse_location(path))
+            columns = _guess_columns(table)
+            options = "".join(f" {option} {shlex.quote(name)}" for option, name in columns.given().items())
+            images = read_table(table.path, columns)
         except TlcliError as error:
-            reasons[shown] = error.message
+            reasons[shown] = f" with{options}" * bool(options), error.message
         else:
-            return f"The table {shown} lists {len(images):,} images and their classes. Pass it: {shlex.quote(shown)}."
+            return (
+                f"The table {shown} lists {len(images):,} images and their classes. Pass it: "
+                f"{shlex.quote(shown)}{options}."
+            )
     if not reasons:
         return ""
-    table, reason = next(iter(reasons.items()))
-    return f"{table} may list the classes; pass it instead of the folder, once it can be read. Now: {reason}"
+    shown, (options, reason) = next(iter(reasons.items()))
+    return f"{shown} may list the classes. Pass it instead of the folder{options} once it can be read: {reason}"
+
+
+def _guess_columns(table: RawTable) -> ColumnSettings:
+    """Return the label column if it has no common header, but is the only other one whose values repeat.
+
+    Raises:
+        DataError: The table has no column of images.
+    """
+    image = choose_image_column(table, ColumnSettings())
+    with contextlib.suppress(DataError):
+        choose_columns(table, ColumnSettings())
+        return ColumnSettings()
+    found = []
+    for name in table.names:
+        values = table.column(name)
+        if name != image and 1 < len(set(map(str, values))) <= len(values) / 2:
+            found.append(name)
+    return ColumnSettings(label_column=found[0]) if len(found) == 1 else ColumnSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tlcli.storage.urls import Location
 
@@ -30,3 +31,12 @@ class RawTable:
     """The names that the numbers of a column stand for, by column."""
     describe_row: Callable[[int], str] = number_row
     """Returns the position of the row of an index for messages, such as `row 3 (line 4)`."""
+
+    def in_folder(self, path: str) -> str:
+        """Return a path that is relative to the table's folder, as it is opened; absolute paths stay."""
+        return path if path.startswith("/") else self._folder + path
+
+    @cached_property
+    def _folder(self) -> str:
+        folder = str(self.path.parent)
+        return "" if folder == "." else folder.rstrip("/") + "/"

@@ -24,7 +24,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.storage.files import from_portable_name
 from tlcli.storage.remote import stat_all
 from tlcli.storage.stored import StoredPath
-from tlcli.storage.urls import Location, Url, is_url
+from tlcli.storage.urls import Url, is_url
 
 
 def written_paths(table: RawTable, name: str) -> list[str]:
@@ -53,14 +53,16 @@ def written_paths(table: RawTable, name: str) -> list[str]:
     return [from_portable_name(str(value)) for value in values]
 
 
-def existing_paths(table: RawTable, written: Sequence[str], notes: list[str]) -> list[str]:
-    """Return the path of each image, as `find_images` does.
+def existing_paths(
+    table: RawTable, written: Sequence[str], notes: list[str], is_used: Callable[[str], bool]
+) -> list[str]:
+    """Return the path of each image, as `find_images` does. Images that are not used need not exist.
 
     Raises:
         DataError: A path does not exist, or is not a valid URL.
     """
     paths, missing = find_images(table, written, notes)
-    if missing:
+    if missing := [index for index in missing if is_used(paths[index])]:
         raise _missing_error(table, [written[index] for index in missing], len(paths))
     return paths
 
@@ -89,7 +91,7 @@ def find_images(table: RawTable, written: Sequence[str], notes: list[str]) -> tu
             paths[index] = known[path] or path
             missing += [] if known[path] else [index]
         elif not isinstance(path, StoredPath) and _is_missing(path):
-            found = _written_otherwise(table.path, written[index])
+            found = _written_otherwise(table, written[index])
             paths[index] = found or path
             missing += [] if found else [index]
     if missing and len(missing) == len(paths) and isinstance(table.path, Path):
@@ -103,22 +105,16 @@ def find_images(table: RawTable, written: Sequence[str], notes: list[str]) -> tu
 
 def resolve_path(table: RawTable, index: int, written: str) -> str:
     """Resolve a path: absolute paths and URLs stay, others are relative to the table's folder."""
-    folder = table.path.parent
-    if not is_url(written) and (isinstance(folder, Path) or written.startswith("/")):
+    local = isinstance(table.path, Path)
+    if not is_url(written) and (local or written.startswith("/")):
         while written.startswith("./"):
             written = written[2:].lstrip("/")
-        return resolve_tar_member(_in_folder(table.path, written))
+        return resolve_tar_member(table.in_folder(written))
     try:
-        url = Url(written) if is_url(written) or isinstance(folder, Path) else folder / written
+        url = Url(written) if is_url(written) or local else table.path.parent / written
     except UsageError as error:
         raise DataError(f"{table.path}, {table.describe_row(index)}: {error.message}", path=table.path) from error
     return resolve_tar_member(str(url))
-
-
-def _in_folder(table: Location, written: str) -> str:
-    """Return a path relative to the table's folder; in the working directory, the path itself."""
-    folder = str(table.parent)
-    return written if folder == "." else os.path.join(folder, written)  # noqa: PTH118 - as typed
 
 
 def _is_missing(path: str) -> bool:
@@ -131,13 +127,13 @@ def _is_missing(path: str) -> bool:
         return True
 
 
-def _written_otherwise(table: Location, written: str) -> str | None:
+def _written_otherwise(table: RawTable, written: str) -> str | None:
     """Return the existing path that `written` means in another spelling, if there is one."""
-    if isinstance(table, Url) or is_url(written):
+    if isinstance(table.path, Url) or is_url(written):
         return None
     stripped = written.strip()
     for text in dict.fromkeys((stripped, stripped.replace("\\", "/"))):
-        path = _in_folder(table, text.removeprefix("./"))
+        path = table.in_folder(text.removeprefix("./"))
         if text != written and not _is_missing(path):
             return path
         if not text.isascii() and (found := _in_other_form(path, _composed)):
@@ -209,29 +205,29 @@ def _missing_error(table: RawTable, missing: Sequence[str], total: int) -> DataE
     count = f"{len(missing):,} of the {total:,} paths in it do"
     return DataError(
         f"{table.path}: {count} not exist, such as {', '.join(missing[:3])}. Paths are relative to the table's folder "
-        f"({table.path.parent.absolute()}). {_reason(table.path, missing[0])}",
+        f"({table.path.parent.absolute()}). {_reason(table, missing[0])}",
         path=table.path,
     )
 
 
-def _reason(table: Location, written: str) -> str:
+def _reason(table: RawTable, written: str) -> str:
     """Return what is probably wrong with a path that does not exist, and what to do."""
-    if isinstance(table, Url) or is_url(written):
+    if isinstance(table.path, Url) or is_url(written):
         return "Correct the paths, or move the table."
     path = written.strip().replace("\\", "/")
     if not _is_missing(path):
-        return f"They exist relative to the working directory: move the table there, as ./{table.name}."
+        return f"They exist relative to the working directory: move the table there, as ./{table.path.name}."
     parts = path.split("/")
     for start in range(1, len(parts)):
-        if not _is_missing(_in_folder(table, "/".join(parts[start:]))):
+        if not _is_missing(table.in_folder("/".join(parts[start:]))):
             prefix = written.strip()[: len("/".join(parts[:start])) + 1]
             return f"Remove {prefix!r} at their start: {'/'.join(parts[start:])} exists."
-    if similar := _in_other_form(_in_folder(table, path), _folded):
+    if similar := _in_other_form(table.in_folder(path), _folded):
         return f"{similar} exists: correct the capitals in the table."
     if path.strip("'") != path:
         return "Remove the single quotes around them; only double quotes enclose a value."
     folder, _, name = path.rpartition("/")
-    near = [image for image in _images_near(_in_folder(table, folder) or ".") if name in _keys(image)]
+    near = [image for image in _images_near(table.in_folder(folder) or ".") if name in _keys(image)]
     if len(near) > 1:
         return f"{near[0]} and {near[1]} have this name: write the folders into the paths."
     if near:

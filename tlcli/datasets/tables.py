@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tlcli.datasets.delimited_table import read_delimited
 from tlcli.datasets.headers import header_key
 from tlcli.datasets.json_table import read_json_table
@@ -27,7 +29,10 @@ def is_table(location: Location) -> bool:
 
 
 def read_table(
-    path: Location, columns: ColumnSettings | None = None, notes: list[str] | None = None
+    path: Location,
+    columns: ColumnSettings | None = None,
+    notes: list[str] | None = None,
+    is_used: Callable[[str], bool] | None = None,
 ) -> list[LabeledImage]:
     """Read a table of labeled images. Paths in it are relative to the table's folder.
 
@@ -35,13 +40,14 @@ def read_table(
         path: A file with one of `TABLE_SUFFIXES`.
         columns: The columns to read; None recognizes common headers.
         notes: Receives how the table was read, where that is not obvious.
+        is_used: Returns whether an image is used, by its path; others need not exist, and are left out. None uses all.
 
     Raises:
         DataError: The table cannot be read, lacks a column, has empty, ambiguous, or unknown values, or names missing
             files.
         UsageError: An option names a column that the table lacks.
     """
-    table = _load(path)
+    table = load_table(path)
     notes = [] if notes is None else notes
     chosen = choose_columns(table, columns or ColumnSettings())
     written = written_paths(table, chosen.image)
@@ -51,10 +57,15 @@ def read_table(
     split_names = splits(table, chosen.split, flag) if chosen.split is not None else none
     group_names = groups(table, chosen.group) if chosen.group is not None else none
     notes += filter(None, (", ".join(table.notes), chosen.note()))
-    paths = existing_paths(table, written, notes)
+    used = is_used or bool
+    paths = existing_paths(table, written, notes, used)
     rows = zip(paths, classes, split_names, group_names, strict=True)
     return default_to_train(
-        [LabeledImage(path=path, label=label, split=split, group=group) for path, label, split, group in rows]
+        [
+            LabeledImage(path=path, label=label, split=split, group=group)
+            for path, label, split, group in rows
+            if used(path)
+        ]
     )
 
 
@@ -65,12 +76,13 @@ def read_image_column(path: Location, columns: ColumnSettings) -> list[str]:
         DataError: The table cannot be read, has no column of paths, or a path is empty.
         UsageError: `--image-column` names a column that the table lacks.
     """
-    table = _load(path)
+    table = load_table(path)
     written = written_paths(table, choose_image_column(table, columns))
     return find_images(table, written, [])[0]
 
 
-def _load(path: Location) -> RawTable:
+def load_table(path: Location) -> RawTable:
+    """Read the columns of a table. Raises DataError."""
     content = content_of(path) if isinstance(path, Url) else None
     suffix = path.suffix.lower()
     if suffix == ".parquet":

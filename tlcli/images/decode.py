@@ -15,15 +15,16 @@ from typing import IO
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tlcli.images.color import ColorSpace, Note, check_profile, color_space, gray_levels, to_srgb
+from tlcli.images.corrections import prepare_bmp, prepare_png, without_empty_alpha
 from tlcli.images.intensity import (
     IntensityRange,
     UnknownRangeError,
     has_high_bit_depth,
     to_8_bit,
     value_range,
-    with_black_as_zero,
 )
-from tlcli.images.signatures import SIGNATURE_BYTES, describe_unsupported, is_heic, unsupported_tiff_reason
+from tlcli.images.signatures import SIGNATURE_BYTES, describe_unsupported, is_heic
+from tlcli.images.tiff import known_range, prepare_tiff, with_tiff_values
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "DIB")
 """Formats that Pillow decodes itself. EPS is excluded because Pillow would start Ghostscript for it."""
@@ -88,10 +89,10 @@ def decode(
             _reduce_while_decoding(image, oversampling(size))
         image.load()
         transpose = _upright_transpose(image)  # read after load(), in which Pillow itself makes a TIFF upright
-        positive = with_black_as_zero(image)
-        upright = positive if transpose is None else positive.transpose(transpose)
+        decoded = with_tiff_values(without_empty_alpha(image))
+        upright = decoded if transpose is None else decoded.transpose(transpose)
         if has_high_bit_depth(upright):
-            upright, space = to_8_bit(upright, intensity, gray_levels(space, note)), ColorSpace()
+            upright, space = to_8_bit(upright, intensity or known_range(image), gray_levels(space, note)), ColorSpace()
         return _to_mode(upright, channels, space, note)
 
 
@@ -102,7 +103,7 @@ def measure_intensity(data: bytes) -> IntensityRange | None:
         UndecodableError: The image cannot be decoded; the message is the reason.
     """
     with _open_undecoded(io.BytesIO(data)) as image:
-        return value_range(with_black_as_zero(image)) if has_high_bit_depth(image) else None
+        return value_range(with_tiff_values(image)) if has_high_bit_depth(image) else None
 
 
 def dimensions(file: IO[bytes], note: Note | None = None) -> Size:
@@ -151,7 +152,7 @@ def _open_undecoded(file: IO[bytes]) -> Iterator[Image.Image]:
                     raise UndecodableError(
                         f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}; save it smaller"
                     )
-                if reason := unsupported_tiff_reason(image):
+                if reason := prepare_tiff(image) or prepare_png(image) or prepare_bmp(image, head):
                     raise UndecodableError(reason)
                 yield image
     except UndecodableError:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,16 +28,6 @@ class UnknownRangeError(Exception):
 def has_high_bit_depth(image: Image.Image) -> bool:
     """Return whether an image is gray with more than 8 bits, without decoding it."""
     return image.mode.startswith("I") or image.mode == "F"
-
-
-def with_black_as_zero(image: Image.Image) -> Image.Image:
-    """Invert a 16-bit TIFF whose zero is white (Pillow does so for 8 bits only); return other images unchanged."""
-    white_is_zero = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0
-    if not white_is_zero or not image.mode.startswith("I;16"):
-        return image
-    import numpy as np
-
-    return Image.fromarray(np.invert(np.asarray(image, np.uint16)))
 
 
 def value_range(image: Image.Image) -> IntensityRange:
@@ -66,16 +56,21 @@ def to_8_bit(image: Image.Image, intensity: IntensityRange | None, levels: Seque
         # A 16-bit PPM has mode I.
         if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format == "PPM"):
             raise UnknownRangeError(f"32-bit gray ({image.mode}) has no known range")
-        if levels is None:
+        if levels is None and "transparency" not in image.info:
             return image.convert("I").point(lambda value: value / 257).convert("L")
-        import numpy as np
-
-        return Image.fromarray(np.interp(_values(image) / 257, np.arange(256), levels).round().astype(np.uint8))
+        intensity = (0.0, SIXTEEN_BITS)
+    else:
+        levels = None
     import numpy as np
 
     low, high = intensity
-    scaled = (_values(image) - low) * (255 / (high - low))
-    return Image.fromarray(np.clip(scaled, 0, 255).round().astype(np.uint8))
+    values = _values(image)
+    scaled = np.clip((values - low) * (255 / (high - low)), 0, 255)
+    if levels is not None:
+        scaled = np.interp(scaled, np.arange(256), levels)
+    if "transparency" in image.info:  # one of the values, which becomes white as all that is transparent
+        scaled[values == image.info["transparency"]] = 255
+    return Image.fromarray(scaled.round().astype(np.uint8))
 
 
 def _values(image: Image.Image) -> npt.NDArray[np.float64]:

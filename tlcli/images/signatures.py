@@ -6,7 +6,9 @@ import contextlib
 import warnings
 from typing import IO
 
-from PIL import Image, TiffImagePlugin
+from PIL import TiffImagePlugin
+
+from tlcli.images.tiff import describe_channels
 
 SIGNATURE_BYTES = 1000
 """Bytes at the start of a file that identify it."""
@@ -25,6 +27,7 @@ SIGNATURES = (
     (0, b"\xff\x0a", "a JPEG XL image, which is not supported; save it as PNG or JPEG"),
     (4, b"JXL ", "a JPEG XL image, which is not supported; save it as PNG or JPEG"),
     (4, b"jP  ", "a JPEG 2000 image, which is not supported; save it as PNG or TIFF"),
+    (0, b"MM\0+", "a big-endian BigTIFF, which is not supported; save it as PNG or TIFF"),
     (0, b"\x93NUMPY", "a NumPy array; save it as PNG or TIFF"),
     (0, b"SIMPLE  =", "a FITS file; save it as 16-bit TIFF"),
     (0, b"\x89HDF", "an HDF5 file; save its images as PNG or TIFF"),
@@ -65,24 +68,9 @@ def describe_unsupported(data: bytes, file: IO[bytes]) -> str:
     for beginning, name in TEXT_STARTS:
         if start.startswith(beginning) or (beginning == b"<svg" and beginning in start):
             return name
-    if data[:4] in {b"II*\0", b"MM\0*"}:
+    if data[:4] in {b"II*\0", b"MM\0*", b"II+\0"}:
         return _describe_tiff(data, file)
     return "not an image of a known format"
-
-
-def unsupported_tiff_reason(image: Image.Image) -> str | None:
-    """Return why a TIFF must be rejected, although Pillow would decode a part of it silently; None for other images.
-
-    Pillow drops extra channels of unspecified meaning, and it reads signed 8-bit values as unsigned.
-    """
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return None
-    tags = image.tag_v2
-    if 0 in tags.get(338, ()) and tags.get(277, 1) > len(image.getbands()):
-        return _describe_channels(tags)
-    if 2 in tags.get(339, ()) and 8 in tags.get(258, ()):
-        return "a TIFF with signed 8-bit values, which is not supported; save it with unsigned values"
-    return None
 
 
 def _describe_tiff(data: bytes, file: IO[bytes]) -> str:
@@ -90,16 +78,9 @@ def _describe_tiff(data: bytes, file: IO[bytes]) -> str:
     # On hostile bytes, Pillow raises any exception type, and it warns about truncated tags.
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2] == 43 else 8])
         file.seek(tags.next)
         tags.load(file)
         if 256 in tags and 257 in tags:  # width and height
-            return _describe_channels(tags)
+            return describe_channels(tags)
     return "a truncated or damaged TIFF; copy it again"
-
-
-def _describe_channels(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
-    depths = "/".join(str(depth) for depth in sorted(set(tags.get(258, (1,)))))
-    return (
-        f"a TIFF with {int(tags.get(277, 1))} channels of {depths} bits, which is not supported; save it as RGB or gray"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
@@ -43,9 +44,9 @@ class FilterSettings:
                     raise UsageError(f"{option} is {pattern!r}; expected a pattern such as '*_mask.*' or 'extra/'.")
 
     def options(self) -> str:
-        """Return the options as they are typed, for messages."""
-        words = [f"--include {pattern!r}" for pattern in self.include]
-        return " ".join(words + [f"--exclude {pattern!r}" for pattern in self.exclude])
+        """Return the options as they are typed, each after a blank, to append to a command."""
+        pairs = [*(("--include", pattern) for pattern in self.include), *(("--exclude", text) for text in self.exclude)]
+        return "".join(f" {shlex.quote(f'{option}={pattern}')}" for option, pattern in pairs)
 
 
 FILTER_OPTIONS = OptionGroup(settings=FilterSettings)

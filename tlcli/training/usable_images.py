@@ -112,7 +112,9 @@ def split_usable_images(
     describe_duplicates(duplicates, report)
     describe_failures(dataset, extraction.failures, report)
     if duplicates.extra or extraction.failures:
-        report.note(f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}")
+        report.note(
+            f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}{dataset.filters.options()}"
+        )
     splits = split_dataset(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=seed)
     describe_balance(dataset, splits, report, balanced=balanced)
     return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, splits=splits)
