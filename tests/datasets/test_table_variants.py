@@ -1,7 +1,11 @@
 """Tables as people and programs write them are read right, or refused with the reason and the remedy."""
 
 import json
+import shlex
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -165,6 +169,16 @@ def test_class_names_of_hugging_face(folder, label, expected, message):
             read_table(folder / "t.parquet")
     else:
         assert [image.label for image in read_table(folder / "t.parquet")] == expected
+
+
+def test_the_command_that_writes_images_to_folders(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    pq.write_table(pa.table({"image": [{"bytes": b"1", "path": None}], "Class": ["it's"]}), "t.parquet")
+    with pytest.raises(DataError, match="use the folder t as DATA") as caught:
+        read_table(Path("t.parquet"))
+    _, _, command = caught.value.message.partition("python ")
+    subprocess.run([sys.executable, *shlex.split(command)], check=True)
+    assert Path("t/it's/0.jpg").read_bytes() == b"1"
 
 
 def column(folder, header, values, **columns):
