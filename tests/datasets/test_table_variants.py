@@ -221,6 +221,13 @@ def test_groups(folder, header, values, groups):
     assert column(folder, header, values) == (NONE, groups)
 
 
+@pytest.mark.parametrize(("column", "what"), [("group", "a list"), ("split", "a list")])
+def test_lists_are_no_groups_and_splits(folder, column, what):
+    (folder / "t.jsonl").write_text(json.dumps({"path": "a.jpg", "label": "x", column: ["p"]}))
+    with pytest.raises(DataError, match=f"row 1: the column {column} holds {what}"):
+        read_table(folder / "t.jsonl")
+
+
 @pytest.mark.parametrize("value", [float("nan"), None])
 def test_missing_groups_are_no_group(folder, value):
     pq.write_table(pa.table({"path": FILES, "label": ["x"] * 3, "group": [1.0, value, value]}), folder / "t.parquet")
