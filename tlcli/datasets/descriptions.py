@@ -37,8 +37,8 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
             "validation) and test next to it."
         )
     describe_reading(dataset, report)
-    masks = dataset.masks
-    if masks is not None and look_like_masks(masks.masks):
+    masks = next((pairs for pairs in dataset.masks if look_like_masks(pairs.masks)), None)
+    if masks is not None:
         mask, image = map(portable_name, masks.example)
         report.warn(
             f"{len(masks.masks):,} of {len(dataset.samples):,} images look like masks of others, such as {mask} of "
