@@ -1,13 +1,16 @@
 """Datasets in folders: samples, classes, splits, and groups, and an error for each invalid form."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from tlcli.datasets.augmented_dataset import original_path
 from tlcli.datasets.dataset import open_dataset
+from tlcli.datasets.descriptions import describe_dataset
 from tlcli.errors import DataError, MachineError, UsageError
+from tlcli.settings import ColumnSettings
 from tlcli.settings.filters import FilterSettings
 
 
@@ -44,6 +47,47 @@ def test_one_folder_per_class(tmp_path):
 def test_classes_are_sorted_as_plain_strings(tmp_path):
     touch(tmp_path, *(f"{name}/1.jpg" for name in ["b", "10", "9", "C", "é", "z"]))
     assert open_dataset(tmp_path).classes == ("10", "9", "C", "b", "z", "é")
+
+
+@pytest.mark.parametrize("splits", [("", ""), ("train/", "val/")])
+def test_folders_in_two_unicode_forms_are_one_class(tmp_path, splits):
+    forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    touch(tmp_path, *(f"{split}{form}/{form}.jpg" for split, form in zip(splits, forms, strict=True)))
+    touch(tmp_path, f"{splits[0]}b/1.jpg")
+    for classes in (None, ("b", "é")):
+        dataset = open_dataset(tmp_path, classes=classes)
+        assert dataset.classes == ("b", "é")
+        assert sorted(sample.label for sample in dataset.samples) == [0, 1, 1]
+
+
+def test_folders_whose_names_look_the_same_are_refused(tmp_path):
+    touch(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "val/Cat/2.jpg")
+    with pytest.raises(DataError, match=r"'cat' \(such as .*/train/cat/1\.jpg\) and 'Cat' .* look the same"):
+        open_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"class 'Cat' .* looks like 'cat'"):
+        open_dataset(tmp_path, classes=("cat", "dog"))
+
+
+@pytest.mark.parametrize("name", ["image_column", "label_column", "split_column", "group_column"])
+def test_columns_have_no_effect_on_a_folder(tmp_path, name):
+    touch(tmp_path, "a/1.jpg", "b/1.jpg")
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} has no effect: .* is not a table"):
+        open_dataset(tmp_path, columns=ColumnSettings(**{name: "x"}))
+
+
+def test_group_by_and_a_group_column_exclude_each_other(tmp_path):
+    with pytest.raises(UsageError, match="--group-by and --group-column both define the groups"):
+        open_dataset(tmp_path / "t.csv", group_by="x", columns=ColumnSettings(group_column="g"))
+
+
+def test_the_description_lists_numbers_by_value_and_how_a_table_was_read(tmp_path, report):
+    touch(tmp_path, "1.jpg")
+    (tmp_path / "t.csv").write_text("image;label\n" + "".join(f"1.jpg;{number}\n" for number in (10, 9, 1)))
+    dataset = open_dataset(tmp_path / "t.csv")
+    assert dataset.classes == ("1", "10", "9")
+    describe_dataset(dataset, report)
+    assert report.notes[0].endswith("3 classes: 1 1, 9 1, 10 1")
+    assert report.notes[1:3] == ["  separated by semicolons", "  columns: images from image, classes from label"]
 
 
 @pytest.mark.parametrize("splits", [("", ""), ("train/", "train/"), ("train/", "val/")])

@@ -64,6 +64,8 @@ def test_folders_that_are_splits(tmp_path, names, splits):
         (["car/2021-{01,02}/", "train/2021-{01,02}/"], "car train"),
         (["cat/patient{1,2}/", "dog/patient{3,4}/"], "cat dog"),
         (["cat/images/", "dog/images/"], "cat dog"),
+        (["photos/{trip,home}/", "drawings/"], "drawings photos"),
+        (["with_mask/{in,out}/", "without_mask/"], "with_mask without_mask"),
         (["animals/{cat,dog}/", "things/{car,cup}/"], "animals things"),
     ],
 )
@@ -92,10 +94,13 @@ def test_folders_that_are_classes(tmp_path, names, classes):
         (["pictures/{cat,dog}/"], r"Pass that folder instead: \S*/pictures\.$"),
         (["data/train/{cat,dog}/", "data/test/{cat,dog}/"], r"\(test, train\)\. Pass that folder instead: \S*/data\.$"),
         (["a/b/c/{cat,dog}/"], r"instead: \S*/a/b/c\.$"),
-        (["Dataset/{0,1,2,3}/", "Examples/"], r"beside Examples \(2 images\).*\(0, 1, 2, 3\).*: \S*/Dataset\.$"),
-        (["Dataset/train/{0,1}/", "docs/"], r"instead: \S*/Dataset\.$"),
-        (["flowers/{a,b,c}/{1,2,3,4}.jpg", "logo.jpg", "my_pics/x.jpg"], r"instead: \S*/flowers\.$"),
-        (["images/{a,b}/", "masks/{a,b}/"], r"instead: \S*/images\.$"),
+        (
+            ["Dataset/{0,1,2,3}/", "Examples/"],
+            r"beside Examples \(2 images\).*\(0, 1, 2, 3\).*: \S*/Dataset\. If Dataset is a class",
+        ),
+        (["Dataset/train/{0,1}/", "docs/"], r"instead: \S*/Dataset\. If Dataset is a class"),
+        (["flowers/{a,b,c}/{1,2,3,4}.jpg", "logo.jpg", "my_pics/x.jpg"], r"instead: \S*/flowers\. "),
+        (["images/{a,b}/", "masks/{a,b}/"], r"instead: \S*/images\. "),
         (
             ["part1/{a,b}/", "part2/{a,b}/"],
             r"\(part1, part2\) all have the same subfolders \(a, b\).*pass one of.*/part1",

@@ -18,6 +18,8 @@ NUMBERS = range(4)
         ("cat/{}.jpg", "cat/{}-GT.png", "*-GT.*"),
         ("cat/{}.jpg", "cat/{}_segmentation.png", "*_segmentation.*"),
         ("cat/{}.jpg", "cat/mask_{}.png", "mask_*"),
+        ("cat/{}_image.png", "cat/{}_mask.png", "*_mask.*"),
+        ("masks/data/cat/img/{}.png", "masks/data/cat/gt/{}.png", "gt/"),
         ("cat/{}.jpg", "cat/{}.png", "*.png"),
         ("images/{}.jpg", "masks/{}.png", "masks/"),
         ("cat/images/{}.png", "cat/masks/{}.png", "masks/"),
@@ -26,7 +28,7 @@ NUMBERS = range(4)
     ],
 )
 def test_masks_are_found_by_name(images, masks, exclude):
-    found = find_mask_pairs([form.format(number) for form in (images, masks) for number in NUMBERS])
+    found, *_ = find_mask_pairs([form.format(number) for form in (images, masks) for number in NUMBERS])
     assert found.exclude == exclude
     assert found.pairs == tuple((masks.format(number), images.format(number)) for number in NUMBERS)
 
@@ -43,7 +45,13 @@ def test_masks_are_found_by_name(images, masks, exclude):
     ],
 )
 def test_other_names_are_no_masks(paths):
-    assert find_mask_pairs(paths) is None
+    assert find_mask_pairs(paths) == []
+
+
+def test_either_of_two_suffixes_may_be_that_of_the_masks():
+    paths = [f"cat/{number}{suffix}" for number in NUMBERS for suffix in (".bmp", ".jpg")]
+    assert [pairs.exclude for pairs in find_mask_pairs(paths)] == ["*.jpg", "*.bmp"]
+    assert [pairs.exclude for pairs in find_mask_pairs([*paths, "dog/1.jpg"])] == ["*.bmp"]  # it would drop the dog
 
 
 def draw(path, kind):

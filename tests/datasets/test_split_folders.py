@@ -45,7 +45,7 @@ def test_other_words_in_a_name(name, expected):
     ("name", "matches"),
     [
         *((name, True) for name in ("masks", "GT", "train_mask", "labels_1", "ground-truth", "SegmentationClass")),
-        *((name, False) for name in ("damask", "images", "labelled")),
+        *((name, False) for name in ("damask", "images", "labelled", "with_mask", "without_mask", "face mask")),
     ],
 )
 def test_names_of_folders_of_masks(name, matches):

@@ -1,7 +1,11 @@
 """Tables as people and programs write them are read right, or refused with the reason and the remedy."""
 
 import json
+import shlex
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -167,6 +171,16 @@ def test_class_names_of_hugging_face(folder, label, expected, message):
         assert [image.label for image in read_table(folder / "t.parquet")] == expected
 
 
+def test_the_command_that_writes_images_to_folders(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    pq.write_table(pa.table({"image": [{"bytes": b"1", "path": None}], "Class": ["it's"]}), "t.parquet")
+    with pytest.raises(DataError, match="use the folder t as DATA") as caught:
+        read_table(Path("t.parquet"))
+    _, _, command = caught.value.message.partition("python ")
+    subprocess.run([sys.executable, *shlex.split(command)], check=True)
+    assert Path("t/it's/0.jpg").read_bytes() == b"1"
+
+
 def column(folder, header, values, **columns):
     lines = "".join(f"{path},x,{value}\n" for path, value in zip(FILES, values, strict=True))
     (folder / "t.csv").write_text(f"path,label,{header}\n{lines}")
@@ -205,6 +219,13 @@ def test_splits(folder, header, values, splits):
 )
 def test_groups(folder, header, values, groups):
     assert column(folder, header, values) == (NONE, groups)
+
+
+@pytest.mark.parametrize(("column", "what"), [("group", "a list"), ("split", "a list")])
+def test_lists_are_no_groups_and_splits(folder, column, what):
+    (folder / "t.jsonl").write_text(json.dumps({"path": "a.jpg", "label": "x", column: ["p"]}))
+    with pytest.raises(DataError, match=f"row 1: the column {column} holds {what}"):
+        read_table(folder / "t.jsonl")
 
 
 @pytest.mark.parametrize("value", [float("nan"), None])

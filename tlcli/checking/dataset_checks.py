@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 from tlcli.checking.finding import MASK, MIXED_LEVELS, PROFILE, SIMILAR_NAMES, Finding, pair_finding, sample_finding
 from tlcli.datasets.dataset import Dataset
-from tlcli.datasets.mask_pairs import look_like_masks
+from tlcli.datasets.mask_pairs import confirmed_masks
 
 
 def mask_findings(dataset: Dataset) -> list[Finding]:
     """Return a finding for each image that is the mask of another one, by its name and, of a few, by its pixels."""
-    masks = dataset.masks
-    if masks is None or not look_like_masks(masks):
+    masks = confirmed_masks(dataset.masks)
+    if masks is None:
         return []
     indices = {sample.path: index for index, sample in enumerate(dataset.samples)}
     return [

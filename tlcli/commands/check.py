@@ -111,6 +111,7 @@ class CheckResult:
             "shorter_side": {"smallest": min(shorter), "median": statistics.median(shorter)} if shorter else None,
             "classes": self.counts,
             "skipped": self.dataset.skipped,
+            "notes": list(self.dataset.notes),
             "findings": [finding.to_json() for finding in self.findings],
             "out": self.out,
             "computed": self.computed,

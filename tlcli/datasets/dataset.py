@@ -50,8 +50,8 @@ class Dataset:
     """Number of skipped files and folders by reason."""
     notes: tuple[str, ...] = ()
     """How DATA was read where that is not obvious, such as the columns of a table, one sentence each."""
-    masks: MaskPairs | None = None
-    """Images that are masks of others, judging by their names."""
+    masks: tuple[MaskPairs, ...] = ()
+    """Which images may be masks of others, judging by their names."""
     filters: FilterSettings = field(default_factory=FilterSettings)
     """The filters that DATA was read with."""
     in_folders: bool = False
@@ -129,7 +129,7 @@ def open_dataset(
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=tuple(notes),
         filters=filters or FilterSettings(),
-        masks=find_mask_pairs(sample.path for sample in samples),
+        masks=tuple(find_mask_pairs(sample.path for sample in samples)),
     )
 
 

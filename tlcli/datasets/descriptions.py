@@ -11,7 +11,7 @@ from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.duplicates import Duplicates
 from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.labeled_image import SPLIT_NAMES
-from tlcli.datasets.mask_pairs import look_like_masks
+from tlcli.datasets.mask_pairs import confirmed_masks
 from tlcli.datasets.splits import SMALL_CLASS, SplitDataset
 from tlcli.progress import Reporter
 from tlcli.storage.files import portable_name
@@ -37,8 +37,7 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
             "validation) and test next to it."
         )
     describe_reading(dataset, report)
-    masks = dataset.masks
-    if masks is not None and look_like_masks(masks):
+    if (masks := confirmed_masks(dataset.masks)) is not None:
         mask, image = map(portable_name, masks.pairs[0])
         report.warn(
             f"{len(masks.pairs):,} of {len(dataset.samples):,} images look like masks of others, such as {mask} of "

@@ -42,10 +42,12 @@ from tlcli.datasets.split_folders import (
 from tlcli.errors import DataError
 from tlcli.storage.files import portable_name
 
-_DATA_NAME = re.compile(
-    r"(?:the[\W_]?)?(?:raw[\W_]?)?(?:data(?:[\W_]?sets?)?|images?|imgs?|photos?|pictures?)", re.IGNORECASE
-)
+_DATA_NAME = re.compile(r"(?:the[\W_]?)?(?:raw[\W_]?)?(?:data(?:[\W_]?sets?)?|images?|imgs?)", re.IGNORECASE)
 """Matches names of folders that are no classes when they hold subfolders."""
+
+
+FEW_IMAGES = 20
+"""A folder with fewer images may hold examples beside a folder of class folders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +170,8 @@ def _refuse_wrong_level(root: str, node: Node, folders: Sequence[Node]) -> None:
     for folder in nested:
         inner, beside = folder.with_images(), [other for other in folders if other is not folder]
         per_class = median(node.total for node in inner)
-        few = len(inner) > 2 and all(not other.folders and other.total < per_class / 2 for other in beside)
+        most = min(FEW_IMAGES, per_class / 2)
+        few = len(inner) > 2 and all(not other.folders and other.total < most for other in beside)
         no_classes = all(NO_CLASS.fullmatch(other.name) or MASK_NAME.fullmatch(other.name) for other in beside)
         is_data = len(nested) == 1 and _DATA_NAME.fullmatch(folder.name)
         is_level = (no_classes or few or is_data) and not all(map(is_date, folder.folders))
@@ -184,7 +187,9 @@ class _WrongLevelError(DataError):
         here, path = path_of(root, node), portable_name(path_of(root, meant))
         super().__init__(
             f"{here}: {folder.name}{beside} is not a class, but holds the class folders. They seem to be in {path} "
-            f"({names_of(list(meant.folders))}). Pass that folder instead: {shlex.quote(path)}.",
+            f"({names_of(list(meant.folders))}). Pass that folder instead: {shlex.quote(path)}."
+            + f" If {folder.name} is a class, pass a table with the columns path and label."
+            * bool(beside),
             path=path_of(root, meant),
         )
         self.meant = meant

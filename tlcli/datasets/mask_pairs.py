@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from tlcli.datasets.split_folders import MASK_NAME
 from tlcli.images.loader import ImageLoader
@@ -19,6 +20,7 @@ _WORDS = (
 _CLUES = ("mask", "seg", "gt", "label", "ground", "anno", "matte", "trimap")
 """One of these is part of each word."""
 _AFTER = re.compile(rf"(?P<image>.+?)(?P<mark>[ _.-]?(?:{_WORDS}))(?P<number>[ _.-]?\(?\d+\)?)?", re.IGNORECASE)
+_IMAGE = re.compile(r"(?P<image>.+?)[ _.-]?(?:image|img|rgb|photo|orig|original|raw|input|color)", re.IGNORECASE)
 _BEFORE = re.compile(rf"(?P<mark>(?:{_WORDS})[ _.-])(?P<image>.+)", re.IGNORECASE)
 
 MIN_PAIRS = 3
@@ -26,6 +28,10 @@ CHECKED_IMAGES = 5
 """Number of supposed masks whose pixels are looked at."""
 SIDE = 64
 """Width and height in pixels at which they are looked at."""
+
+
+Pair = tuple[str, str, str]
+"""The pattern that matches a mask, the mask, and its image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,31 +44,40 @@ class MaskPairs:
     """The path of each mask, and that of its image."""
 
 
-def find_mask_pairs(paths: Iterable[str]) -> MaskPairs | None:
-    """Find masks by their names; None if there are fewer than three.
+def find_mask_pairs(paths: Iterable[str]) -> list[MaskPairs]:
+    """Find masks by their names: the alternatives of which one may be right, if there are at least three pairs.
 
     A mask has the name of an image in the same folder and a word such as `_mask` after or before it, or the same name
     in a folder such as `masks`, or the same name with another suffix.
     """
     folders: dict[str, dict[str, str]] = defaultdict(dict)  # stem to path, by folder
-    twice: list[tuple[str, str, str]] = []
+    suffixes: Counter[str] = Counter()
+    twice: list[tuple[str, str]] = []
     for path in paths:
         folder, _, name = path.rpartition("/")
         stem, suffix = os.path.splitext(name)  # noqa: PTH122 - many paths
+        suffixes[suffix] += 1
         other = folders[folder].setdefault(stem, path)
         if other != path:
-            twice.append((f"*{suffix}", path, other))
+            twice.append((path, other))
     suspects = (stems for stems in folders.values() if _may_hold_masks("\n".join(stems).lower()))
-    found = [
-        *(pair for stems in suspects for stem, path in stems.items() if (pair := _in_folder(stem, path, stems))),
-        *_in_mask_folders(folders),
+    found = [*(pair for stems in suspects for pair in _in_folder(stems)), *_in_mask_folders(folders)]
+    both = [
+        [(f"*{os.path.splitext(mask)[1]}", mask, image) for mask, image in pairs]  # noqa: PTH122
+        for pairs in (twice, [(image, mask) for mask, image in twice])
     ]
-    for pairs in (found, twice):
-        pattern, count = Counter(pair[0] for pair in pairs).most_common(1)[0] if pairs else ("", 0)
-        if count >= MIN_PAIRS:
-            chosen = [pair for pair in pairs if pair[0] == pattern]
-            return MaskPairs(exclude=pattern, pairs=tuple(pair[1:] for pair in chosen))
-    return None
+    return [
+        MaskPairs(exclude=pattern, pairs=tuple((mask, image) for _, mask, image in chosen))
+        for pairs in (found, *both)
+        for pattern, chosen in _most_common(pairs)
+        if pairs is found or len(chosen) == suffixes[pattern[1:]]
+    ]
+
+
+def _most_common(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
+    """Return the pattern that most pairs have, with these, if there are enough."""
+    counts = Counter(pattern for pattern, _, _ in pairs).most_common(1)
+    return [(name, [pair for pair in pairs if pair[0] == name]) for name, count in counts if count >= MIN_PAIRS]
 
 
 def _may_hold_masks(text: str) -> bool:
@@ -70,35 +85,48 @@ def _may_hold_masks(text: str) -> bool:
     return any(clue in text for clue in _CLUES)
 
 
-def _in_folder(stem: str, path: str, stems: dict[str, str]) -> tuple[str, str, str] | None:
-    """Return the pattern, the mask, and its image, if a file is the mask of another one in its folder."""
-    if (match := _AFTER.fullmatch(stem)) and match["image"] in stems:
-        return f"*{match['mark']}{'*' if match['number'] else '.*'}", path, stems[match["image"]]
-    if (match := _BEFORE.fullmatch(stem)) and match["image"] in stems:
-        return f"{match['mark']}*", path, stems[match["image"]]
-    return None
+def _plain_stems(stems: dict[str, str]) -> dict[str, str]:
+    """Return the paths of a folder's images by their stems, also without a word such as `_image`."""
+    return {match["image"]: path for stem, path in stems.items() if (match := _IMAGE.fullmatch(stem))} | stems
 
 
-def _in_mask_folders(folders: dict[str, dict[str, str]]) -> Iterator[tuple[str, str, str]]:
+def _in_folder(stems: dict[str, str]) -> Iterator[Pair]:
+    """Yield the pairs of images and masks in one folder."""
+    images = _plain_stems(stems)
+    for stem, path in stems.items():
+        if (match := _AFTER.fullmatch(stem)) and match["image"] in images:
+            yield f"*{match['mark']}{'*' if match['number'] else '.*'}", path, images[match["image"]]
+        elif (match := _BEFORE.fullmatch(stem)) and match["image"] in images:
+            yield f"{match['mark']}*", path, images[match["image"]]
+
+
+def _in_mask_folders(folders: dict[str, dict[str, str]]) -> Iterator[Pair]:
     """Yield the pairs of folders of masks, or below one, that lie beside images of the same names."""
     parts = {folder: folder.split("/") for folder in folders}
+    first, last = (min(parts.values()), max(parts.values())) if parts else ([], [])
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     masked: list[tuple[str, int]] = []
     below: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for folder, names in parts.items():
-        depth = next((depth for depth, name in enumerate(names) if MASK_NAME.fullmatch(name)), None)
+        depth = next((at for at in range(shared, len(names)) if MASK_NAME.fullmatch(names[at])), None)
         if depth is not None:
             masked.append((folder, depth))
-        for end in range(len(names)):
+        for end in range(shared, len(names)):
             below[tuple(names[:end])].append(folder)
     for folder, depth in masked:
         name, masks = parts[folder][depth], folders[folder]
         plain = {stem: (match["image"] if (match := _AFTER.fullmatch(stem)) else stem) for stem in masks}
         for other in below[tuple(parts[folder][:depth])]:
-            images = folders[other]
-            found = [stem for stem in masks if plain[stem] in images] if parts[other][depth] != name else []
+            images = _plain_stems(folders[other]) if parts[other][depth] != name else {}
+            found = [stem for stem in masks if plain[stem] in images]
             if len(found) * 2 > len(masks):
                 yield from ((f"{name}/", masks[stem], images[plain[stem]]) for stem in found)
                 break
+
+
+def confirmed_masks(candidates: Iterable[MaskPairs]) -> MaskPairs | None:
+    """Return the first of several alternatives whose pixels are those of masks; None if there is none."""
+    return next(filter(look_like_masks, candidates), None)
 
 
 def look_like_masks(masks: MaskPairs) -> bool:

@@ -16,6 +16,10 @@ from tlcli.storage.urls import Location
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
+
+BATCH_ROWS = 256
+"""Rows of images to read at once."""
 
 
 def read_parquet(path: Location, content: bytes | None) -> RawTable:
@@ -39,13 +43,13 @@ def read_parquet(path: Location, content: bytes | None) -> RawTable:
     class_names = _class_names(schema)
 
     def column(name: str) -> Sequence[object]:
+        kind = schema.field(name).type
         try:
+            if pa.types.is_struct(kind) and {field.name for field in kind} >= {"bytes", "path"}:
+                return _paths_of_images(path, file, name, class_names)
             values = file.read(columns=[name], use_pandas_metadata=False)[name].to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path}: the column {name} cannot be read: {error}", path=path) from error
-        kind = schema.field(name).type
-        if pa.types.is_struct(kind) and {field.name for field in kind} >= {"bytes", "path"}:
-            return _paths_of_images(path, name, values, schema.names, class_names)
         return [_decoded(value) for value in values] if _is_binary(kind) else values
 
     return RawTable(
@@ -93,16 +97,16 @@ def _class_names(schema: pa.Schema) -> dict[str, Sequence[str]]:
 
 
 def _paths_of_images(
-    path: Location,
-    name: str,
-    values: list[dict[str, object] | None],
-    names: Sequence[str],
-    class_names: dict[str, Sequence[str]],
+    path: Location, file: pq.ParquetFile, name: str, class_names: dict[str, Sequence[str]]
 ) -> list[object]:
     """Return the paths of Hugging Face's images; images whose bytes are in the table itself are refused."""
-    if not any(value and value["bytes"] is not None for value in values):
-        return [value and value["path"] for value in values]
-    raise image_bytes_error(path, name, names, class_names)
+    paths: list[object] = []
+    for batch in file.iter_batches(BATCH_ROWS, columns=[name]):
+        values = batch.column(0).to_pylist()
+        if any(value and value["bytes"] is not None for value in values):
+            raise image_bytes_error(path, name, file.schema_arrow.names, class_names)
+        paths += [value and value["path"] for value in values]
+    return paths
 
 
 def image_bytes_error(
@@ -119,23 +123,19 @@ def image_bytes_error(
     """
     label = next((one for one in (*class_names, *names) if one in class_names or is_label_header(one)), "label")
     file, stem, column, key = (json.dumps(text, ensure_ascii=False) for text in (str(path), path.stem, name, label))
-    lines = ["import json, pathlib, pyarrow.parquet as pq"]
-    folder = f"str(row[{key}])"
+    names_of, folder = "", f"str(row[{key}])"
     if label in class_names:
         features = f'json.loads(pq.read_schema({file}).metadata[b"huggingface"])["info"]["features"]'
-        lines.append(f'names = {features}[{key}]["names"]')
-        folder = f"names[row[{key}]]"
+        names_of, folder = f'names = {features}[{key}]["names"]; ', f"names[row[{key}]]"
     content = f'row[{column}]["bytes"]' if in_object else f"row[{column}]"
-    lines += [
-        f"for number, row in enumerate(pq.read_table({file}).to_pylist()):",
-        f"    folder = pathlib.Path({stem}, {folder})",
-        "    folder.mkdir(parents=True, exist_ok=True)",
-        f'    (folder / f"{{number}}.jpg").write_bytes({content})',
-    ]
-    code = shlex.quote("\n".join(["", *lines, ""]))
+    code = (  # on one line, because messages are
+        f"import json, pathlib, pyarrow.parquet as pq; {names_of}"
+        f"[((folder := pathlib.Path({stem}, {folder})).mkdir(parents=True, exist_ok=True), "
+        f'(folder / f"{{number}}.jpg").write_bytes({content})) '
+        f"for number, row in enumerate(pq.read_table({file}).to_pylist())]"
+    )
     return DataError(
         f"{path} holds the bytes of the images in its column {name}; expected paths of files. Write the images to a "
-        f"folder per class with the command below, then use the folder {shlex.quote(path.stem)} as DATA.\n"
-        f"python -c {code}",
+        f"folder per class, and use the folder {shlex.quote(path.stem)} as DATA: python -c {shlex.quote(code)}",
         path=path,
     )

@@ -25,7 +25,7 @@ _DATE = re.compile(r"(?:19|20)\d\d(?:[-_. ]?\d\d){0,2}")
 _HOLD_OUT = re.compile(r"hold[\W_]*out", re.IGNORECASE)
 
 MASK_NAME = re.compile(
-    r"(?:.*[\W_])?(?:gt|mask|label|annotation|segmentation(?:class|object)?|ground[\W_]?truth|annot|matte|trimap)s?(?:[\W_\d].*)?",
+    r"(?!(?:with|no|not|wear\w*|face|surgical|cloth|(?:in)?correct\w*|improper\w*)[\W_]|without)(?:.*[\W_])?(?:gt|mask|label|annotation|segmentation(?:class|object)?|ground[\W_]?truth|annot|matte|trimap)s?(?:[\W_\d].*)?",
     re.IGNORECASE,
 )
 """Matches names of folders that hold masks or other annotations of images."""

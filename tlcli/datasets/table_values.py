@@ -61,7 +61,7 @@ def groups(table: RawTable, name: str) -> list[str | None]:
     Raises:
         DataError: A group is a list or no text, or two values may be the same group.
     """
-    values = [None if _is_missing(value) or value in NO_GROUP else value for value in table.column(name)]
+    values = [None if names_no_group(value) else value for value in table.column(name)]
     texts = _texts(table, name, values, lambda value: str(value).strip())
     return [texts.get(value) for value in values]
 
@@ -88,6 +88,11 @@ def splits(table: RawTable, name: str, flag: str) -> list[str | None]:
                 path=table.path,
             )
     return [found.get(value) for value in values]
+
+
+def names_no_group(value: object) -> bool:
+    """Return whether a value in a column of groups means that there is none."""
+    return _is_missing(value) or (isinstance(value, str) and value.strip() in NO_GROUP)
 
 
 def are_splits(values: Iterable[object]) -> bool:
@@ -131,7 +136,7 @@ def _advice(flag: str) -> str:
 
 def _is_missing(value: object) -> bool:
     if isinstance(value, str):
-        return value in NOT_A_NUMBER or not value.strip()
+        return value.strip() in NOT_A_NUMBER or not value.strip()
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 

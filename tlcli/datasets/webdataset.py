@@ -1,7 +1,7 @@
 """DATA as WebDataset shards: a sample is the files of a tar that share a key, the path up to the first dot in the name.
 
 One of them is the image. Its class is the text of `.cls`, or the value of `label`, `class`, or `cls` in `.json`, which
-may also have `split` and `group`.
+may also have `split` and `group`, in any capitals.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from tlcli.datasets.headers import header_key
 from tlcli.datasets.image_files import IMAGE_SUFFIXES, other_suffix
 from tlcli.datasets.labeled_image import LabeledImage, default_to_train, split_named
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
+from tlcli.datasets.table_values import names_no_group
 from tlcli.datasets.tars import Tar, TarEntry, open_tars, split_key
 from tlcli.errors import DataError
 
@@ -90,8 +92,9 @@ def _parse_metadata(files: dict[str, bytes]) -> dict[str, str]:
         text = files["cls"].decode().strip() if "cls" in files else ""
     except (ValueError, RecursionError):
         return {}
-    content = found if isinstance(found, dict) else {}
-    metadata = {"split": content.get("split"), "group": content.get("group")}
+    content = {header_key(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+    group = content.get("group")
+    metadata = {"split": content.get("split"), "group": None if names_no_group(group) else group}
     metadata["label"] = text or next((content[key] for key in LABEL_KEYS if key in content), None)
     return {
         key: str(value)

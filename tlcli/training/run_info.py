@@ -84,6 +84,7 @@ def _image_info(dataset: Dataset, classifier: Classifier) -> dict[str, Any]:
             "root": portable_name(absolute(dataset.root)),
             "fingerprint": data_fingerprint(extraction.digests),
             "skipped": dataset.skipped,
+            "notes": list(dataset.notes),
             "failed": [{"path": portable_name(path), "error": reason} for path, reason in failed],
             "duplicates": images.duplicates.to_json(),
         },
