@@ -87,6 +87,7 @@ def test_dialects_give_the_same_rows(folder, name, content):
         ("open-twice.csv", PLAIN.replace(",x", ',"x', 1)[:-2] + 'x"\n', r"line 2: .* contains the rows below it"),
         ("after.csv", PLAIN.replace("a.jpg", '"a.jpg" '), r"line 2: .* after a closing quote"),
         ("twice.csv", "path,label,Label\na.jpg,x,x\n", "two columns called 'label' and 'Label'"),
+        ("twice.csv", "path,label,a,a\na.jpg,x,1,2\n", "two columns called 'a' and 'a'"),
         ("russian.csv", PLAIN.replace("x", "кот").encode("cp1251"), r"not UTF-8 at byte .* iconv -f ENCODING -t UTF-8"),
         ("japanese.csv", PLAIN.replace("x", "ネコ").encode("shift-jis"), "iconv"),
         ("korean.csv", PLAIN.replace("x", "집").encode("euc-kr"), "iconv"),
