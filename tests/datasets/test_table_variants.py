@@ -175,7 +175,7 @@ def test_class_names_of_hugging_face(folder, label, expected, message):
 def test_the_command_that_writes_images_to_folders(folder, monkeypatch):
     monkeypatch.chdir(folder)
     pq.write_table(pa.table({"image": [{"bytes": b"1", "path": None}], "Class": ["it's"]}), "t.parquet")
-    with pytest.raises(DataError, match="use the folder t as DATA") as caught:
+    with pytest.raises(DataError, match="pass the folder t instead") as caught:
         read_table(Path("t.parquet"))
     _, _, command = caught.value.message.partition("python ")
     subprocess.run([sys.executable, *shlex.split(command)], check=True)
