@@ -81,6 +81,7 @@ def test_dialects_give_the_same_rows(folder, name, content):
         ("no-header.csv", PLAIN.partition("\n")[2], r"no header: .* a\.jpg.* sed '1i path,label' "),
         ("title.csv", "My data\n" + PLAIN, "names only one column"),
         ("blanks.csv", PLAIN.replace(",", " "), "separated by a comma, semicolon, tab, or bar"),
+        ("carets.csv", PLAIN.replace(",", "^"), "names only one column"),
         ("short.csv", PLAIN.replace("b.jpg,y", "b.jpg"), r"row 2 \(line 3\) has 1 values; expected 2"),
         ("long.csv", PLAIN.replace("b.jpg,y", "b.jpg,y,z"), r"row 2 \(line 3\) has 3 values; expected 2"),
         ("open.csv", PLAIN.replace("b.jpg", '"b.jpg'), r"line 3: .* unclosed quote"),
@@ -325,5 +326,7 @@ def test_the_image_column_alone(folder):
     (folder / "t.csv").write_text("Image;other\na.jpg;\nmissing.jpg;\nin\\c.jpg;\n")
     found = read_image_column(folder / "t.csv", ColumnSettings())
     assert [path.removeprefix(f"{folder}/") for path in found] == ["a.jpg", "missing.jpg", "in/c.jpg"]
+    (folder / "list.csv").write_text("File Name\na.jpg\n")
+    assert read_image_column(folder / "list.csv", ColumnSettings()) == [f"{folder}/a.jpg"]
     with pytest.raises(UsageError, match="--image-column file"):
         read_image_column(folder / "t.csv", ColumnSettings(image_column="file"))
