@@ -81,12 +81,14 @@ def test_dialects_give_the_same_rows(folder, name, content):
         ("no-header.csv", PLAIN.partition("\n")[2], r"no header: .* a\.jpg.* sed '1i path,label' "),
         ("title.csv", "My data\n" + PLAIN, "names only one column"),
         ("blanks.csv", PLAIN.replace(",", " "), "separated by a comma, semicolon, tab, or bar"),
+        ("carets.csv", PLAIN.replace(",", "^"), "names only one column"),
         ("short.csv", PLAIN.replace("b.jpg,y", "b.jpg"), r"row 2 \(line 3\) has 1 values; expected 2"),
         ("long.csv", PLAIN.replace("b.jpg,y", "b.jpg,y,z"), r"row 2 \(line 3\) has 3 values; expected 2"),
         ("open.csv", PLAIN.replace("b.jpg", '"b.jpg'), r"line 3: .* unclosed quote"),
         ("open-twice.csv", PLAIN.replace(",x", ',"x', 1)[:-2] + 'x"\n', r"line 2: .* contains the rows below it"),
         ("after.csv", PLAIN.replace("a.jpg", '"a.jpg" '), r"line 2: .* after a closing quote"),
         ("twice.csv", "path,label,Label\na.jpg,x,x\n", "two columns called 'label' and 'Label'"),
+        ("twice.csv", "path,label,a,a\na.jpg,x,1,2\n", "two columns called 'a' and 'a'"),
         ("russian.csv", PLAIN.replace("x", "кот").encode("cp1251"), r"not UTF-8 at byte .* iconv -f ENCODING -t UTF-8"),
         ("japanese.csv", PLAIN.replace("x", "ネコ").encode("shift-jis"), "iconv"),
         ("korean.csv", PLAIN.replace("x", "집").encode("euc-kr"), "iconv"),
@@ -174,7 +176,7 @@ def test_class_names_of_hugging_face(folder, label, expected, message):
 def test_the_command_that_writes_images_to_folders(folder, monkeypatch):
     monkeypatch.chdir(folder)
     pq.write_table(pa.table({"image": [{"bytes": b"1", "path": None}], "Class": ["it's"]}), "t.parquet")
-    with pytest.raises(DataError, match="use the folder t as DATA") as caught:
+    with pytest.raises(DataError, match="pass the folder t instead") as caught:
         read_table(Path("t.parquet"))
     _, _, command = caught.value.message.partition("python ")
     subprocess.run([sys.executable, *shlex.split(command)], check=True)
@@ -324,5 +326,7 @@ def test_the_image_column_alone(folder):
     (folder / "t.csv").write_text("Image;other\na.jpg;\nmissing.jpg;\nin\\c.jpg;\n")
     found = read_image_column(folder / "t.csv", ColumnSettings())
     assert [path.removeprefix(f"{folder}/") for path in found] == ["a.jpg", "missing.jpg", "in/c.jpg"]
+    (folder / "list.csv").write_text("File Name\na.jpg\n")
+    assert read_image_column(folder / "list.csv", ColumnSettings()) == [f"{folder}/a.jpg"]
     with pytest.raises(UsageError, match="--image-column file"):
         read_image_column(folder / "t.csv", ColumnSettings(image_column="file"))

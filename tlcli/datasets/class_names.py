@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -17,18 +18,22 @@ from tlcli.errors import DataError
 
 ValueT = TypeVar("ValueT")
 
-INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff\u00ad"
-"""Spaces of no width, marks of direction, and the soft hyphen."""
-WITHOUT_INVISIBLE = str.maketrans("", "", INVISIBLE)
+NO_WIDTH = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+"""Spaces, joiners, and marks of direction that have no width; they have no effect at the ends of a name."""
+INVISIBLE = str.maketrans("", "", "\u200b\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u180e\ufe0e\ufe0f")
+"""Also invisible within a name; joiners are not, since they change letters and emoji."""
 NUMBER = re.compile(r"-?\d{1,18}(\.\d+)?")
 
 
-def unify_class_names(images: Sequence[LabeledImage], known: Sequence[str] | None) -> list[LabeledImage]:
+def unify_class_names(
+    images: Sequence[LabeledImage], known: Sequence[str] | None, notes: list[str]
+) -> list[LabeledImage]:
     """Give the images of a class the same name, however it is written.
 
     Args:
         images: The images as they were read.
         known: The classes of a run, which keep their names; None if the images define the classes.
+        notes: Receives which names are written in several forms.
 
     Raises:
         DataError: Two names look the same.
@@ -43,6 +48,8 @@ def unify_class_names(images: Sequence[LabeledImage], known: Sequence[str] | Non
             if _composed(other.label) != _composed(name):
                 raise _look_alike_error(image, other)
     names = {name: _known_name(image, known or ()) for name, image in first.items()}
+    if several := [name for name, count in Counter(names.values()).items() if count > 1]:
+        notes.append(f"written in several forms, which are one class: {', '.join(several)}")
     if all(old == new for old, new in names.items()):
         return list(images)
     return [replace(image, label=names[image.label]) for image in images]
@@ -69,7 +76,7 @@ def _known_name(image: LabeledImage, known: Sequence[str]) -> str:
 def standard_name(name: str) -> str:
     """Return a name in Unicode's composed form, without blanks and invisible characters around it."""
     text = _composed(name)
-    while (inner := text.strip().strip(INVISIBLE)) != text:
+    while (inner := text.strip().strip(NO_WIDTH)) != text:
         text = inner
     return text or name
 
@@ -80,7 +87,7 @@ def _composed(name: str) -> str:
 
 def _appearance(name: str) -> str:
     """Return a text that is the same for names that look the same."""
-    return " ".join(_composed(name).translate(WITHOUT_INVISIBLE).split()).casefold()
+    return " ".join(standard_name(name).translate(INVISIBLE).split()).casefold()
 
 
 def _look_alike_error(image: LabeledImage, other: LabeledImage) -> DataError:

@@ -113,7 +113,7 @@ def open_dataset(
         )
     if paths:
         paths.check_used(str(data), os.path.relpath(images[0].path, data) if images and tree is not None else None)
-    images = unify_class_names(images, classes)
+    images = unify_class_names(images, classes, notes)
     names = _class_names(data, images, classes)
     index = {name: number for number, name in enumerate(names)}
     samples = tuple(

@@ -11,6 +11,7 @@ import io
 import shlex
 from collections.abc import Iterator
 
+from tlcli.datasets.headers import is_image_header
 from tlcli.datasets.image_files import has_image_suffix
 from tlcli.datasets.raw_table import RawTable, number_row
 from tlcli.datasets.text_encoding import decode_text
@@ -124,7 +125,7 @@ def _find_header(text: str) -> tuple[int, str, int]:
 
 def _check_header(path: Location, names: tuple[str, ...]) -> None:
     """Check that the first row names columns, and is not a title or an image itself."""
-    if len(names) == 1 and len(names[0].split()) > 1:
+    if len(names) == 1 and not is_image_header(names[0]) and not names[0].replace("-", "_").isidentifier():
         raise DataError(
             f"{path}: the first row, {names[0][:60]!r}, names only one column. Expected names separated by a comma, "
             "semicolon, tab, or bar. Remove titles above them, or replace other separators.",

@@ -45,6 +45,11 @@ def header_key(name: str) -> str:
     return re.sub(r"[\s\-]+|(?<=[a-z])(?=[A-Z])", "_", text).casefold()
 
 
+def is_image_header(name: str) -> bool:
+    """Return whether a header is common for paths of images."""
+    return any(header_key(name) in headers for headers in IMAGE_HEADERS)
+
+
 def is_label_header(name: str) -> bool:
     """Return whether a header is common for classes."""
     return any(header_key(name) in headers for headers in LABEL_HEADERS)

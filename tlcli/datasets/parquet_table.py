@@ -121,9 +121,9 @@ def image_bytes_error(
         class_names: The columns of numbers whose names the table knows.
         in_object: Whether the values are objects with the key `bytes`.
     """
-    label = next((one for one in (*class_names, *names) if one in class_names or is_label_header(one)), "label")
+    label = next((one for one in (*class_names, *names) if one in class_names or is_label_header(one)), "")
     file, stem, column, key = (json.dumps(text, ensure_ascii=False) for text in (str(path), path.stem, name, label))
-    names_of, folder = "", f"str(row[{key}])"
+    names_of, folder = "", f"str(row[{key}])" if label else '""'
     if label in class_names:
         features = f'json.loads(pq.read_schema({file}).metadata[b"huggingface"])["info"]["features"]'
         names_of, folder = f'names = {features}[{key}]["names"]; ', f"names[row[{key}]]"
@@ -136,6 +136,6 @@ def image_bytes_error(
     )
     return DataError(
         f"{path} holds the bytes of the images in its column {name}; expected paths of files. Write the images to a "
-        f"folder per class, and use the folder {shlex.quote(path.stem)} as DATA: python -c {shlex.quote(code)}",
+        f"folder per class, and pass the folder {shlex.quote(path.stem)} instead: python -c {shlex.quote(code)}",
         path=path,
     )

@@ -85,12 +85,13 @@ def _check_names(table: RawTable) -> None:
     """Check that the columns differ by more than capitals and blanks; columns without a name are never read."""
     seen: dict[str, str] = {}
     for name in filter(str.strip, table.names):
-        other = seen.setdefault(name.strip().casefold(), name)
-        if other is not name:
+        key = name.strip().casefold()
+        if key in seen:
             raise DataError(
-                f"{table.path} has two columns called {other!r} and {name!r}. Rename or remove one of them.",
+                f"{table.path} has two columns called {seen[key]!r} and {name!r}. Rename or remove one of them.",
                 path=table.path,
             )
+        seen[key] = name
 
 
 def _named(table: RawTable, option: str, name: str | None) -> str | None:

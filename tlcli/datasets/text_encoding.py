@@ -23,7 +23,7 @@ NOT_WESTERN = re.compile(
     | [^\x00-\x7f]{3}                         # three in a row
     | [À-ÖØ-Þ][ß-öø-ÿ]                        # a capital and a small letter, both with accents
     | (?<![A-Za-z])[À-ÖØ-öø-ÿœ]{2}(?![A-Za-z])  # a word of two letters with accents
-    | (?<![A-Za-zÀ-ÿ])’ | –(?![\s\d]) | (?<![\w ])[°²³½€] | [°²³½][°²³½]
+    | (?<![A-Za-zÀ-ÿ])’ | –(?![\s\d]) | (?<![\w ])[°²³½€] | (?<=[A-Za-z])½ | [°²³½][°²³½]
     | “(?![^”]*”) | (?<![“A-Za-z0-9À-ÿ.!? ])” | «(?![^»]*») | (?<![A-Za-z0-9À-ÿ.!? \xa0])»
     """,
     re.VERBOSE,
