@@ -89,8 +89,9 @@ class _Rows:
     def _check_lines(self, row: list[str], line: int) -> None:
         """Check that a value of several lines contains no further rows."""
         for value in row:
-            below = value.splitlines()[1:]
-            if any(text.count(self._separator) >= len(row) - 1 > 0 for text in below):
+            cells = [line.split(self._separator) for line in value.splitlines()[1:]]
+            has_image = any(len(line) >= len(row) > 1 and any(map(has_image_suffix, line)) for line in cells)
+            if has_image or (cells and all(len(line) == len(row) > 1 for line in cells)):
                 raise DataError(
                     f"{self._path}, line {line:,}: the row that starts here contains the rows below it, because of a "
                     'quote. Close the quote, or write quotes within a quoted value twice ("").',
