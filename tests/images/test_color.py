@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tlcli.images.color import DAMAGED_PROFILE, OTHER_PROFILE, find_conversion
-from tlcli.images.decode import UndecodableError, decode
+from tlcli.images.decode import UndecodableError, decode, dimensions
 from tlcli.images.loader import ImageLoader
 from tlcli.images.matrix_profile import SRGB, SRGB_CURVE, gamma, gray_profile, rgb_profile
 from tlcli.images.worker import DecodeOptions
@@ -172,6 +172,23 @@ def test_an_unusable_profile_is_ignored_with_a_note(image, profile, note, form):
     found = array(encode(image, form, icc_profile=profile), note=notes.append)
     np.testing.assert_array_equal(found, array(encode(image, form)))
     assert notes == [note]
+
+
+def test_the_profile_of_a_gray_image_may_be_for_rgb_if_gray_is_that_of_srgb():
+    notes = []
+    found = array(encode(RAMP, icc_profile=PROFILES["Display P3"]), 1, note=notes.append)
+    np.testing.assert_array_equal(found, RAMP)
+    assert notes == []
+
+
+@pytest.mark.parametrize("profile", [None, PROFILES["Adobe RGB"], b"damaged"])
+def test_ignored_profiles_are_found_without_decoding(profile):
+    note = {None: [], b"damaged": [DAMAGED_PROFILE]}.get(profile)
+    for image, expected in ((COLORS, note or []), (RAMP, [OTHER_PROFILE] if note is None else note)):
+        for found in (Image.fromarray(image), Image.fromarray(image).convert("P")):
+            notes = []
+            dimensions(io.BytesIO(encode(found, icc_profile=profile)), notes.append)
+            assert notes == (expected if found.mode != "P" else note or [])
 
 
 def test_a_profile_of_srgb_changes_nothing():

@@ -23,7 +23,7 @@ from PIL import Image
 
 model = timm.create_model({source}, pretrained=True).eval()  # once uploaded: "hf-hub:YOU/NAME"
 transform = timm.data.create_transform(**timm.data.resolve_data_config(model.pretrained_cfg))
-image = Image.open("image.jpg").convert("{mode}")
+image = Image.open("image.jpg").convert("{mode}")  # upright and sRGB: tlcli applies EXIF orientations and ICC profiles
 with torch.inference_mode():
     logits = model(transform(image)[None])[0]
 probabilities = ({scores}).softmax(0)

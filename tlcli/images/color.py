@@ -87,6 +87,8 @@ class Conversion(NamedTuple):
     """Converts RGB and CMYK images to RGB, RGBA images to RGBA."""
     step: int = 0
     """Largest difference between the new levels of neighboring gray levels."""
+    change: int = 0
+    """Largest difference between the new level of a gray level and itself."""
 
 
 def color_space(image: Image.Image, data: bytes, note: Note | None = None) -> ColorSpace:
@@ -118,10 +120,10 @@ def color_space(image: Image.Image, data: bytes, note: Note | None = None) -> Co
 
 def check_profile(image: Image.Image, note: Note) -> None:
     """Call `note` if the profile of an image that is open, but not decoded, will be ignored."""
-    profile: object = image.info.get("icc_profile")
-    if profile is None or image.mode == "1":
+    if "icc_profile" not in image.info or image.mode in {"1", "I", "F", "LAB"}:
         return
-    mode = {"P": "RGB", "PA": "RGBA"}.get(image.mode, "L" if image.mode[0] in "LI" else image.mode)
+    profile: object = image.info["icc_profile"]  # None if it cannot be read
+    mode = "L" if image.mode[0] in "LI" else image.mode if image.mode in PROFILE_SPACES else "RGB"
     problem = find_conversion(profile, mode).problem if isinstance(profile, bytes) and profile else DAMAGED_PROFILE
     if problem is not None:
         note(problem)
@@ -178,7 +180,10 @@ def find_conversion(profile: bytes, mode: str) -> Conversion:
     precision = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.HIGHRESPRECALC
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != PROFILE_SPACES.get(mode):
+        space = source.profile.xcolor_space.strip()
+        if mode == "L" and space == "RGB" and find_conversion(profile, "RGB").change <= 1:
+            return Conversion()  # its gray is that of sRGB, as in Display P3
+        if space != PROFILE_SPACES.get(mode):
             return Conversion(problem=OTHER_PROFILE)
         transform = ImageCms.ImageCmsTransform(
             source,
@@ -195,12 +200,12 @@ def find_conversion(profile: bytes, mode: str) -> Conversion:
     ramp = Image.frombytes("L", (256, 1), bytes(range(256)))
     levels = list(transform.apply(ramp.convert(mode)).convert("L").tobytes())
     step = max(abs(high - low) for low, high in itertools.pairwise(levels))
+    change = max(abs(new - old) for old, new in enumerate(levels))
     if mode == "L":
-        changed = max(abs(new - old) for old, new in enumerate(levels))
-        return Conversion(levels=levels if changed > 1 else None, step=step)
+        return Conversion(levels=levels if change > 1 else None, step=step, change=change)
     probe = _probe().convert(mode)
     changed = max(abs(new - old) for old, new in zip(probe.tobytes(), transform.apply(probe).tobytes(), strict=True))
-    return Conversion(transform=transform if changed > 1 else None, step=step)
+    return Conversion(transform=transform if changed > 1 else None, step=step, change=change)
 
 
 def _probe() -> Image.Image:
