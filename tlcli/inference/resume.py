@@ -36,7 +36,7 @@ def finished_rows(
         location: Where the run is, as the user gave it; for messages.
 
     Raises:
-        ArtifactError: It was written with other inputs or options, as far as rows and the images' times of change show.
+        ArtifactError: It was written with other inputs or options, as far as rows and modification times show.
     """
     try:
         written = out.stat().st_mtime_ns
@@ -66,9 +66,8 @@ def finished_rows(
 
 
 def _modified(path: str) -> int:
-    """Return when an image was last changed or replaced, in nanoseconds since 1970; at most 0 if unknown."""
+    """Return the modification time of an image in nanoseconds since 1970; negative if unknown."""
     try:
-        found = stamp(path)
-        return max(found.modified, found.changed)
+        return stamp(path).modified
     except (OSError, ValueError):
         return UNKNOWN
