@@ -112,7 +112,7 @@ def test_tables_and_lists_may_name_urls(trained, s3, remote_photos, photos, tmp_
     rows = predicted(trained, "@s3://bucket/list.txt")
     assert rows[0]["confidence"] == rows[1]["confidence"]
     s3.pipe_file("bucket/wrong.csv", b"path,label\nphotos/disc/00.jpg,a\nphotos/no.jpg,b\n")
-    with pytest.raises(DataError, match=r"1 of the 2 paths in it do not exist, such as s3://bucket/photos/no.jpg"):
+    with pytest.raises(DataError, match=r"1 of the 2 paths in it do not exist, such as photos/no.jpg"):
         open_dataset(parse_location("s3://bucket/wrong.csv"))
 
 
@@ -164,7 +164,7 @@ def test_invalid_urls_are_reported(service, trained, name, code, message, capfd)
 
 def test_table_with_credentials_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("path,label\nhttps://me:hidden@host/a.jpg,a\n")
-    with pytest.raises(DataError, match="row 1: a URL with https:// contains credentials") as refused:
+    with pytest.raises(DataError, match=r"row 1 .*: a URL with https:// contains credentials") as refused:
         open_dataset(tmp_path / "t.csv")
     assert "hidden" not in str(refused.value)
     with pytest.raises(DataError, match="line 1 of the list"):
