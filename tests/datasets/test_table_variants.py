@@ -308,13 +308,20 @@ def test_images_are_found_by_their_names(folder, names):
     assert notes == ["columns: images from id, classes from label", f"images found by name in {folder}/in"]
 
 
+def test_a_path_without_suffix_is_that_of_the_only_image_of_this_stem(folder):
+    assert rows(folder, "t.csv", "path,label\nin/c,x\na.jpg,y\n") == [("in/c.jpg", "x"), ("a.jpg", "y")]
+    (folder / "in" / "c.png").write_bytes(b"")
+    with pytest.raises(DataError, match="1 of the 2 paths in it do not exist, such as in/c"):
+        rows(folder, "t.csv", "path,label\nin/c,x\na.jpg,y\n")
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [
         (r"C:\\data\\in\\c.jpg".replace("\\\\", "\\"), r"Remove 'C:\\\\data\\\\' at their start: in/c\.jpg exists"),
         ("/kaggle/input/in/c.jpg", "Remove '/kaggle/input/' at their start"),
         ("IN/C.JPG", r"in/c\.jpg exists: correct the capitals"),
-        ("in/c", r"in/c\.jpg exists: write the paths with their folders and suffixes"),
+        ("c.jpg", r"in/c\.jpg exists: write the paths with their folders and suffixes"),
         ("'a.jpg'", "Remove the single quotes"),
         ("nowhere.jpg", "Correct the paths, or move the table"),
     ],

@@ -1,11 +1,12 @@
 """Find the images that a table names. Paths in a table are relative to its folder.
 
-A path that does not exist as written is tried without blanks around it, with slashes for backslashes, and in the other
-Unicode form of its names. If no path of the table exists, the images may be named by their file names or stems only.
+A path that does not exist as written is tried without blanks around it, with slashes for backslashes, in the other
+Unicode form of its names, and with the suffix of the only image of this stem. If no path of the table exists, the images may be named by their file names or stems only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -82,6 +83,7 @@ def find_images(table: RawTable, written: Sequence[str], notes: list[str]) -> tu
         DataError: A path is not a valid URL.
     """
     _names_by_form.cache_clear()
+    _images_by_stem.cache_clear()
     paths = [resolve_path(table, index, path) for index, path in enumerate(written)]
     remote = [path for path in paths if is_url(path) and not isinstance(path, StoredPath)]
     known = dict(zip(remote, stat_all([Url(path) for path in remote]), strict=True)) if remote else {}
@@ -138,6 +140,10 @@ def _written_otherwise(table: RawTable, written: str) -> str | None:
             return path
         if not text.isascii() and (found := _in_other_form(path, _composed)):
             return found
+        if not has_image_suffix(path):
+            folder, name = os.path.split(path)
+            if len(images := _images_by_stem(folder or ".").get(name, [])) == 1:
+                return os.path.join(folder, images[0])  # noqa: PTH118
     return None
 
 
@@ -168,6 +174,17 @@ def _names_by_form(folder: str, form: Callable[[str], str]) -> dict[str, str]:
         return {form(name): name for name in os.listdir(folder)}  # noqa: PTH208
     except OSError:
         return {}
+
+
+@cache
+def _images_by_stem(folder: str) -> dict[str, list[str]]:
+    """Return the names of the images in a folder by their stems."""
+    images: defaultdict[str, list[str]] = defaultdict(list)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208
+            if has_image_suffix(name) and not is_hidden(name):
+                images[os.path.splitext(name)[0]].append(name)  # noqa: PTH122
+    return images
 
 
 def _found_by_name(table: Path, written: Sequence[str]) -> list[str] | None:
