@@ -10,8 +10,8 @@ from tlcli.datasets.augmented_dataset import original_path
 from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.descriptions import describe_dataset
 from tlcli.errors import DataError, MachineError, UsageError
-from tlcli.settings import ColumnSettings
-from tlcli.settings.filters import FilterSettings
+from tlcli.settings import TableColumns
+from tlcli.settings.filters import PathPatterns
 
 
 def touch(root, *names):
@@ -72,12 +72,12 @@ def test_folders_whose_names_look_the_same_are_refused(tmp_path):
 def test_columns_have_no_effect_on_a_folder(tmp_path, name):
     touch(tmp_path, "a/1.jpg", "b/1.jpg")
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} has no effect: .* is not a table"):
-        open_dataset(tmp_path, columns=ColumnSettings(**{name: "x"}))
+        open_dataset(tmp_path, columns=TableColumns(**{name: "x"}))
 
 
 def test_group_by_and_a_group_column_exclude_each_other(tmp_path):
     with pytest.raises(UsageError, match="--group-by and --group-column both define the groups"):
-        open_dataset(tmp_path / "t.csv", group_by="x", columns=ColumnSettings(group_column="g"))
+        open_dataset(tmp_path / "t.csv", group_by="x", columns=TableColumns(group_column="g"))
 
 
 def test_the_description_lists_numbers_by_value_and_how_a_table_was_read(tmp_path, report):
@@ -193,7 +193,7 @@ def test_a_table(tmp_path):
 def test_excluded_images_of_a_table_need_not_exist(tmp_path):
     touch(tmp_path, "in/1.jpg", "2.jpg")
     (tmp_path / "data.csv").write_text("path,label\nin/1.jpg,b\n2.jpg,a\nold/3.jpg,c\nold/4.jpg,c\n")
-    dataset = open_dataset(tmp_path / "data.csv", filters=FilterSettings(exclude=("old",)))
+    dataset = open_dataset(tmp_path / "data.csv", filters=PathPatterns(exclude=("old",)))
     assert dataset.classes == ("a", "b")
     assert dataset.skipped == {"excluded": 2}
 

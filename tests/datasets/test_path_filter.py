@@ -4,7 +4,7 @@ import pytest
 
 from tlcli.datasets.path_filter import PathFilter
 from tlcli.errors import UsageError
-from tlcli.settings.filters import FilterSettings
+from tlcli.settings.filters import PathPatterns
 
 
 @pytest.mark.parametrize(
@@ -31,29 +31,29 @@ from tlcli.settings.filters import FilterSettings
     ],
 )
 def test_patterns(pattern, path, matches):
-    assert PathFilter(FilterSettings(include=(pattern,))).keeps(path) == matches
-    assert PathFilter(FilterSettings(exclude=(pattern,))).keeps(path) != matches
+    assert PathFilter(PathPatterns(include=(pattern,))).keeps(path) == matches
+    assert PathFilter(PathPatterns(exclude=(pattern,))).keeps(path) != matches
 
 
 def test_a_path_must_be_included_and_not_excluded():
-    paths = PathFilter(FilterSettings(include=("cat", "dog"), exclude=("*.gif",)))
+    paths = PathFilter(PathPatterns(include=("cat", "dog"), exclude=("*.gif",)))
     assert [paths.keeps(path) for path in ("cat/1.jpg", "dog/1.gif", "emu/1.jpg")] == [True, False, False]
     assert paths
     assert not PathFilter()
 
 
 def test_every_pattern_that_matches_counts_as_used():
-    paths = PathFilter(FilterSettings(include=("cat",), exclude=("a.jpg", "cat/a.jpg", "b.jpg")))
+    paths = PathFilter(PathPatterns(include=("cat",), exclude=("a.jpg", "cat/a.jpg", "b.jpg")))
     assert not paths.keeps("cat/a.jpg")
     assert paths.unused() == ["--exclude 'b.jpg'"]
 
 
 def test_a_folder_is_dropped_by_exclude_only():
-    paths = PathFilter(FilterSettings(include=("*.jpg",), exclude=("raw/", "*/old")))
+    paths = PathFilter(PathPatterns(include=("*.jpg",), exclude=("raw/", "*/old")))
     assert [paths.drops_folder(path) for path in ("raw", "a/raw", "a/old", "a")] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("pattern", ["", "/", " ", "a[b"])
 def test_invalid_patterns(pattern):
     with pytest.raises(UsageError, match="--exclude"):
-        PathFilter(FilterSettings(exclude=(pattern,)))
+        PathFilter(PathPatterns(exclude=(pattern,)))

@@ -12,8 +12,8 @@ from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, MachineError, UsageError
 from tlcli.images.worker import DecodeOptions, read_image
-from tlcli.settings import ColumnSettings
-from tlcli.settings.filters import FilterSettings
+from tlcli.settings import TableColumns
+from tlcli.settings.filters import PathPatterns
 from tlcli.storage.files import portable_name
 
 ODD = [
@@ -137,13 +137,13 @@ def test_inputs_may_be_file_uris(tmp_path):
 def test_a_table_gives_its_image_column(tmp_path):
     (tmp_path / "photos" / "t.csv").write_text("Image;Class\nb.jpg;x\nin\\c.jpg;\nmissing.jpg;y\n")
     (tmp_path / "t.jsonl").write_text('{"photo": "photos/b.jpg", "file": "x"}\n')
-    by_name = PredictionInputs(("t.jsonl",), io.BytesIO(), columns=ColumnSettings(image_column="Photo"))
+    by_name = PredictionInputs(("t.jsonl",), io.BytesIO(), columns=TableColumns(image_column="Photo"))
     assert list(inputs("photos/t.csv")) == ["photos/b.jpg", "photos/in/c.jpg", "photos/missing.jpg"]
     assert list(by_name) == ["photos/b.jpg"]
     with pytest.raises(DataError, match="2 columns that may hold the images: photo, file"):
         list(inputs("t.jsonl"))
     with pytest.raises(UsageError, match="--image-column has no effect: no INPUT is a table"):
-        PredictionInputs(("photos",), io.BytesIO(), columns=ColumnSettings(image_column="Photo"))
+        PredictionInputs(("photos",), io.BytesIO(), columns=TableColumns(image_column="Photo"))
 
 
 @pytest.mark.parametrize("name", ["missing", "photos/missing.jpg", "@missing.txt"])
@@ -199,7 +199,7 @@ def test_a_folder_is_listed_as_a_dataset_is(tmp_path):
 
 def test_filters_apply_to_paths_below_a_folder_and_to_files_as_typed_or_listed(tmp_path):
     Path("list.txt").write_text("photos/b.jpg\nx_mask.jpg\n")
-    filters = FilterSettings(exclude=("in/", "*_mask.*", "/b.jpg", "missing"))
+    filters = PathPatterns(exclude=("in/", "*_mask.*", "/b.jpg", "missing"))
     found = PredictionInputs(("photos", "photos/in/c.jpg", "photos/b.jpg", "@list.txt"), io.BytesIO(), filters=filters)
     assert list(found) == ["photos/a.PNG", "photos/b.jpg", "photos/b.jpg"]
     assert found.skipped["excluded"] == 5

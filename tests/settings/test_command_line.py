@@ -10,9 +10,9 @@ from tlcli.cli.main import run
 from tlcli.settings import (
     CacheSettings,
     ComputeSettings,
-    FilterSettings,
     FinetuneSettings,
     NetworkSettings,
+    PathPatterns,
     TrainingSettings,
 )
 from tlcli.settings.augmentation import PRESETS, Augmentation
@@ -26,7 +26,7 @@ DATA = Path("/some folder/of 'mine'")
     [
         FinetuneSettings(data=DATA),
         FinetuneSettings(data=DATA, balance=True, group_by=r"(\d+)_", validation_fraction=0.3),
-        FinetuneSettings(data=DATA, filters=FilterSettings(include=("-a", "*.jpg"), exclude=("*_mask.*", "it's"))),
+        FinetuneSettings(data=DATA, filters=PathPatterns(include=("-a", "*.jpg"), exclude=("*_mask.*", "it's"))),
         FinetuneSettings(
             data=DATA,
             network=NetworkSettings(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from tlcli.checking.finding import MASK, MIXED_LEVELS, PROFILE, SIMILAR_NAMES, Finding, pair_finding, sample_finding
 from tlcli.datasets.dataset import Dataset
-from tlcli.datasets.mask_pairs import confirmed_masks
+from tlcli.datasets.folders.mask_pairs import confirmed_masks
 
 
 def mask_findings(dataset: Dataset) -> list[Finding]:

@@ -23,10 +23,10 @@ from tlcli.exporting.comparison import (
 )
 from tlcli.exporting.comparison_images import (
     ComparisonImages,
-    comparison_columns,
     comparison_data,
-    comparison_filters,
     load_comparison_images,
+    recorded_columns,
+    recorded_patterns,
 )
 from tlcli.exporting.int8 import quantize_int8
 from tlcli.exporting.model_card import model_card
@@ -36,7 +36,7 @@ from tlcli.inference.load_network import load_network
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
-from tlcli.settings import ExportSettings
+from tlcli.settings import ExportSettings, PathPatterns
 from tlcli.storage.files import check_new_file, check_outside, portable_name
 from tlcli.storage.folders import exclusive_write
 from tlcli.storage.outputs import Target, published
@@ -145,14 +145,18 @@ def _check_output(path: Path, run: Run, data: Location, settings: ExportSettings
 
 def _load_images(run: Run, data: Location, settings: ExportSettings, report: Reporter) -> ComparisonImages:
     """Load the images to compare on and, with `--int8`, to calibrate with."""
+    filters, columns = settings.filters, settings.columns
+    if settings.data is None:  # the run's training data, which was read with the run's own options
+        filters = recorded_patterns(run) if filters == PathPatterns() else filters
+        columns = columns if columns.given() else recorded_columns(run)
     images = load_comparison_images(
         run,
         data,
         compare=settings.image_count(),
         calibrate=CALIBRATION_IMAGES if settings.int8 else 0,
         workers=settings.worker_count(),
-        filters=comparison_filters(run, settings),
-        columns=comparison_columns(run, settings),
+        filters=filters,
+        columns=columns,
     )
     count = len(images.pixels)
     trained_on = "" if images.held_out == count else f", {count - images.held_out:,} of them training images"

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from tlcli.datasets.class_folders import names_class
 from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.datasets.descriptions import describe_duplicates
 from tlcli.datasets.duplicates import find_duplicates
+from tlcli.datasets.folders.class_folders import names_class
 from tlcli.datasets.image_files import has_image_suffix, is_hidden
 from tlcli.datasets.splits import DEFAULT_VALIDATION_FRACTION, SMALL_CLASS, assign_splits
 from tlcli.errors import DataError

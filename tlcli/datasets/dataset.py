@@ -11,17 +11,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tlcli.datasets.class_folders import open_tree, read_class_folders
 from tlcli.datasets.class_names import unify_class_names
+from tlcli.datasets.folders.class_folders import open_tree, read_class_folders
+from tlcli.datasets.folders.mask_pairs import MaskPairs, find_mask_pairs
 from tlcli.datasets.labeled_image import LabeledImage
-from tlcli.datasets.mask_pairs import MaskPairs, find_mask_pairs
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
-from tlcli.datasets.tables import is_table, read_table
+from tlcli.datasets.tables.read import is_table, read_table
 from tlcli.datasets.tars import expand_shards, is_tar
 from tlcli.datasets.webdataset import read_shards
 from tlcli.errors import DataError, UsageError
-from tlcli.settings.columns import NO_COLUMN, ColumnSettings
-from tlcli.settings.filters import FilterSettings
+from tlcli.settings.columns import NO_COLUMN, TableColumns
+from tlcli.settings.filters import PathPatterns
 from tlcli.storage.urls import Location, Url
 
 
@@ -52,7 +52,7 @@ class Dataset:
     """How DATA was read where that is not obvious, such as the columns of a table, one sentence each."""
     masks: tuple[MaskPairs, ...] = ()
     """Which images may be masks of others, judging by their names."""
-    filters: FilterSettings = field(default_factory=FilterSettings)
+    filters: PathPatterns = field(default_factory=PathPatterns)
     """The filters that DATA was read with."""
     in_folders: bool = False
     """Whether folders below `root` name the classes."""
@@ -67,8 +67,8 @@ def open_dataset(
     *,
     group_by: str | None = None,
     classes: tuple[str, ...] | None = None,
-    filters: FilterSettings | None = None,
-    columns: ColumnSettings | None = None,
+    filters: PathPatterns | None = None,
+    columns: TableColumns | None = None,
 ) -> Dataset:
     """List the labeled images of DATA.
 
@@ -90,7 +90,7 @@ def open_dataset(
     skipped: Counter[str] = Counter()
     notes: list[str] = []
     paths = PathFilter(filters)
-    columns = columns or ColumnSettings()
+    columns = columns or TableColumns()
     tree = open_tree(data)
     _check_columns(data, columns, group_by, is_in_table=tree is None and is_table(data))
     if tree is not None:
@@ -128,7 +128,7 @@ def open_dataset(
         classes=names,
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=tuple(notes),
-        filters=filters or FilterSettings(),
+        filters=filters or PathPatterns(),
         masks=tuple(find_mask_pairs(sample.path for sample in samples)),
     )
 
@@ -149,7 +149,7 @@ def _keeps(table: Location, paths: PathFilter, skipped: Counter[str]) -> Callabl
     return keeps
 
 
-def _check_columns(data: Location, columns: ColumnSettings, group_by: str | None, *, is_in_table: bool) -> None:
+def _check_columns(data: Location, columns: TableColumns, group_by: str | None, *, is_in_table: bool) -> None:
     """Check that options that name columns have an effect."""
     if not is_in_table and (given := list(columns.given())):
         raise UsageError(f"{given[0]} has no effect: {data} is not a table. Remove the option.")

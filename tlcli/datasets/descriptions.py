@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from tlcli.datasets.class_names import reading_order
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.duplicates import Duplicates
+from tlcli.datasets.folders.mask_pairs import confirmed_masks
 from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.labeled_image import SPLIT_NAMES
-from tlcli.datasets.mask_pairs import confirmed_masks
 from tlcli.datasets.splits import SMALL_CLASS, SplitDataset
 from tlcli.progress import Reporter
 from tlcli.storage.files import portable_name

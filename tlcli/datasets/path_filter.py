@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from tlcli.errors import UsageError
-from tlcli.settings.filters import FilterSettings
+from tlcli.settings.filters import PathPatterns
 
 EXCLUDED = "excluded"
 """Reason under which dropped files are counted."""
@@ -24,8 +24,8 @@ class PathFilter:
         UsageError: A pattern is not valid.
     """
 
-    def __init__(self, filters: FilterSettings | None = None) -> None:
-        filters = filters or FilterSettings()
+    def __init__(self, filters: PathPatterns | None = None) -> None:
+        filters = filters or PathPatterns()
         self._include = [_Pattern("--include", text) for text in filters.include]
         self._exclude = [_Pattern("--exclude", text) for text in filters.exclude]
 

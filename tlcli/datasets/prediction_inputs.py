@@ -17,14 +17,14 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO
 
-from tlcli.datasets.folder_tree import ListedTree, LocalTree, Tree, walk
+from tlcli.datasets.folders.tree import ListedTree, LocalTree, Tree, walk
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.datasets.path_spool import read_spool, write_spool
-from tlcli.datasets.tables import is_table, read_image_column
+from tlcli.datasets.tables.read import is_table, read_image_column
 from tlcli.datasets.tars import images_in, is_tar, open_tars, resolve_tar_member
 from tlcli.errors import DataError, UsageError
-from tlcli.settings.columns import ColumnSettings
-from tlcli.settings.filters import FilterSettings
+from tlcli.settings.columns import TableColumns
+from tlcli.settings.filters import PathPatterns
 from tlcli.settings.machines import Shard
 from tlcli.storage.files import from_portable_name, portable_name
 from tlcli.storage.remote import content_of, listing
@@ -53,8 +53,8 @@ class PredictionInputs:
         inputs: tuple[str, ...],
         stdin: IO[bytes],
         shard: Shard | None = None,
-        filters: FilterSettings | None = None,
-        columns: ColumnSettings | None = None,
+        filters: PathPatterns | None = None,
+        columns: TableColumns | None = None,
     ) -> None:
         self.skipped: Counter[str] = Counter()
         self.unlisted: list[str] = []
@@ -65,7 +65,7 @@ class PredictionInputs:
         self._stdin = stdin
         self._shard = shard
         self._filter = PathFilter(filters)
-        self._columns = columns or ColumnSettings()
+        self._columns = columns or TableColumns()
         self._spool: IO[bytes] | None = None
         for name in self._inputs:
             _check_input(name)

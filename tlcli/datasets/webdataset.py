@@ -10,11 +10,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from tlcli.datasets.headers import header_key
 from tlcli.datasets.image_files import IMAGE_SUFFIXES, other_suffix
 from tlcli.datasets.labeled_image import LabeledImage, default_to_train, split_named
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
-from tlcli.datasets.table_values import names_no_group
+from tlcli.datasets.tables.headers import header_key
+from tlcli.datasets.tables.values import names_no_group
 from tlcli.datasets.tars import Tar, TarEntry, open_tars, split_key
 from tlcli.errors import DataError
 

@@ -19,7 +19,7 @@ from tlcli.images.batch import Pixels
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.runs.run import Run
-from tlcli.settings import ColumnSettings, ExportSettings, FilterSettings
+from tlcli.settings import PathPatterns, TableColumns
 from tlcli.storage.files import portable_name
 from tlcli.storage.urls import Location, parse_location
 
@@ -60,20 +60,16 @@ def comparison_data(run: Run, data: Location | None) -> Location:
     )
 
 
-def comparison_filters(run: Run, settings: ExportSettings) -> FilterSettings:
-    """Return the filters of the settings; for the run's training data, by default those that it was trained with."""
-    if settings.data is not None or settings.filters != FilterSettings():
-        return settings.filters
+def recorded_patterns(run: Run) -> PathPatterns:
+    """Return the patterns that chose the files of the run's training data."""
     own = run.info["settings"]
-    return FilterSettings(include=tuple(own.get("include") or ()), exclude=tuple(own.get("exclude") or ()))
+    return PathPatterns(include=tuple(own.get("include") or ()), exclude=tuple(own.get("exclude") or ()))
 
 
-def comparison_columns(run: Run, settings: ExportSettings) -> ColumnSettings:
-    """Return the columns of the settings; for the run's training data, by default those that it was trained with."""
-    if settings.data is not None or settings.columns.given():
-        return settings.columns
+def recorded_columns(run: Run) -> TableColumns:
+    """Return the columns of the run's training data, if it is a table."""
     own = run.info["settings"]
-    return ColumnSettings(**{one.name: own.get(one.name) for one in fields(ColumnSettings)})
+    return TableColumns(**{one.name: own.get(one.name) for one in fields(TableColumns)})
 
 
 def load_comparison_images(
@@ -83,8 +79,8 @@ def load_comparison_images(
     compare: int,
     calibrate: int,
     workers: int,
-    filters: FilterSettings | None = None,
-    columns: ColumnSettings | None = None,
+    filters: PathPatterns | None = None,
+    columns: TableColumns | None = None,
 ) -> ComparisonImages:
     """Choose images of all classes, the same ones each time, and preferably images that the run was not trained on.
 

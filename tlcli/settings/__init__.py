@@ -8,11 +8,11 @@ from tlcli.settings.augment import AugmentSettings
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.cache_features import CacheFeaturesSettings
 from tlcli.settings.check import CheckSettings
-from tlcli.settings.columns import ColumnSettings
+from tlcli.settings.columns import TableColumns
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.evaluate import SPLITS, EvaluateSettings
 from tlcli.settings.export import ExportSettings
-from tlcli.settings.filters import FilterSettings
+from tlcli.settings.filters import PathPatterns
 from tlcli.settings.finetune import TRACKERS, FinetuneSettings
 from tlcli.settings.inspect import InspectSettings
 from tlcli.settings.machines import ClusterSettings, Shard
@@ -31,16 +31,16 @@ __all__ = [
     "CacheSettings",
     "CheckSettings",
     "ClusterSettings",
-    "ColumnSettings",
     "ComputeSettings",
     "EvaluateSettings",
     "ExportSettings",
-    "FilterSettings",
     "FinetuneSettings",
     "InspectSettings",
     "NetworkSettings",
+    "PathPatterns",
     "PredictSettings",
     "Shard",
+    "TableColumns",
     "TrainingSettings",
     "intensity_range",
 ]

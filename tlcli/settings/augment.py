@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, PRESETS, Augmentation
 from tlcli.settings.checks import at_least
-from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
+from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import DATA_ARGUMENT, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
+from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.network import intensity_range
 from tlcli.settings.options import AUGMENTATION, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
@@ -28,7 +28,7 @@ class AugmentSettings:
         default=None,
         metadata=Option(help="Folder of the new dataset.", metavar="DIR", panel=OUTPUT, parse=parse_location),
     )
-    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
+    filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     copies: int = field(
         default=1,
         metadata=Option(help="Augmented copies of each training image.", metavar="K", panel=AUGMENTATION),
@@ -50,7 +50,7 @@ class AugmentSettings:
             help="Seed for the augmentation, the split, and the choice of images in the preview.", panel=AUGMENTATION
         ),
     )
-    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
+    columns: TableColumns = field(default_factory=TableColumns, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(
         default_factory=ComputeSettings,
         metadata=OptionGroup(settings=ComputeSettings, without=UNUSED_FIELDS),

@@ -8,10 +8,10 @@ from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import at_least
-from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
+from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, VIEWS_OPTION
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
+from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.machines import CLUSTER_OPTIONS, SHARD_OPTION, ClusterSettings, Shard, check_machines
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import NETWORK, OUTPUT, Option, OptionGroup
@@ -38,7 +38,7 @@ class CacheFeaturesSettings:
             parse=parse_location,
         ),
     )
-    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
+    filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     augmentation: Augmentation | None = field(default=None, metadata=AUGMENTATION_OPTIONS)
     """Augmentation of the views; needs `views`."""
     views: int | None = field(default=None, metadata=VIEWS_OPTION)
@@ -46,7 +46,7 @@ class CacheFeaturesSettings:
         default_factory=NetworkSettings,
         metadata=OptionGroup(settings=NetworkSettings, instead={"freeze": FREEZE_OPTION}),
     )
-    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
+    columns: TableColumns = field(default_factory=TableColumns, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
     shard: Shard | None = field(default=None, metadata=SHARD_OPTION)
     cluster: ClusterSettings | None = field(default=None, metadata=CLUSTER_OPTIONS)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.cache import CacheSettings
-from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
+from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
+from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import CACHE, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
@@ -37,11 +37,11 @@ class CheckSettings:
             help=f"{GROUP_BY_HELP}, whose images are never used to check each other's labels.", metavar="REGEX"
         ),
     )
-    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
+    filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     network: NetworkSettings = field(
         default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings, without=("freeze",))
     )
-    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
+    columns: TableColumns = field(default_factory=TableColumns, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
     cache: CacheSettings = field(
         default_factory=CacheSettings,

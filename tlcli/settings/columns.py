@@ -12,7 +12,7 @@ NO_COLUMN = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnSettings:
+class TableColumns:
     """Which columns of a table to read. None recognizes common headers, in any capitals."""
 
     image_column: str | None = field(
@@ -62,6 +62,6 @@ class ColumnSettings:
         return {option: value for option, value in zip(options, astuple(self), strict=True) if value is not None}
 
 
-COLUMN_OPTIONS = OptionGroup(settings=ColumnSettings)
-PATH_COLUMN_OPTIONS = OptionGroup(settings=ColumnSettings, without=("label_column", "split_column", "group_column"))
+COLUMN_OPTIONS = OptionGroup(settings=TableColumns)
+PATH_COLUMN_OPTIONS = OptionGroup(settings=TableColumns, without=("label_column", "split_column", "group_column"))
 """For commands that read only the paths of a table."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tlcli.settings.checks import one_of
-from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
+from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import DATA_ARGUMENT, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
+from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.options import Option, OptionGroup
 from tlcli.storage.urls import Location
 
@@ -21,7 +21,7 @@ class EvaluateSettings:
 
     run: Location = field(metadata=RUN_ARGUMENT)
     data: Location = field(metadata=DATA_ARGUMENT)
-    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
+    filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     split: str | None = field(
         default=None,
         metadata=Option(
@@ -30,7 +30,7 @@ class EvaluateSettings:
             unset="test if DATA has one, else the images that the run held out, else all",
         ),
     )
-    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
+    columns: TableColumns = field(default_factory=TableColumns, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(
         default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision",))
     )

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.processes import cores
 from tlcli.settings.checks import at_least, one_of
-from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
+from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import OVERWRITE_OPTION, RUN_ARGUMENT, WORKERS_OPTION
-from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
+from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.options import NETWORK, OUTPUT, Option
 from tlcli.storage.urls import Location, parse_location
 
@@ -66,8 +66,8 @@ class ExportSettings:
             parse=parse_location,
         ),
     )
-    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
-    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
+    filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
+    columns: TableColumns = field(default_factory=TableColumns, metadata=COLUMN_OPTIONS)
     pictures: int | None = field(
         default=None,
         metadata=Option(

@@ -12,7 +12,7 @@ FILES = "Files"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterSettings:
+class PathPatterns:
     """Which files of DATA or INPUT are used, before classes and splits are derived from their paths.
 
     Patterns are those of .gitignore: without a slash, one matches the name of a file or folder at any depth; with a
@@ -49,4 +49,4 @@ class FilterSettings:
         return "".join(f" {shlex.quote(f'{option}={pattern}')}" for option, pattern in pairs)
 
 
-FILTER_OPTIONS = OptionGroup(settings=FilterSettings)
+FILTER_OPTIONS = OptionGroup(settings=PathPatterns)

@@ -8,10 +8,10 @@ from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import one_of
-from tlcli.settings.columns import COLUMN_OPTIONS, NO_COLUMN, ColumnSettings
+from tlcli.settings.columns import COLUMN_OPTIONS, NO_COLUMN, TableColumns
 from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
+from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import OUTPUT, TRAINING, Option, OptionGroup
 from tlcli.settings.training import TrainingSettings
@@ -35,7 +35,7 @@ class FinetuneSettings:
             parse=parse_location,
         ),
     )
-    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
+    filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     balance: bool = field(
         default=False, metadata=Option(help="Weight each class by its inverse frequency.", panel=TRAINING)
     )
@@ -60,7 +60,7 @@ class FinetuneSettings:
     augmentation: Augmentation | None = field(default=None, metadata=AUGMENTATION_OPTIONS)
     """Augmentation of the training images; None uses `default_augmentation`."""
     network: NetworkSettings = field(default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings))
-    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
+    columns: TableColumns = field(default_factory=TableColumns, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
     cache: CacheSettings = field(default_factory=CacheSettings, metadata=OptionGroup(settings=CacheSettings))
     track: tuple[str, ...] = field(

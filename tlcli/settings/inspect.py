@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tlcli.settings.checks import at_least, one_of
-from tlcli.settings.columns import COLUMN_OPTIONS, ColumnSettings
+from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import DATA_ARGUMENT, NETWORK_ARGUMENT, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
+from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.network import FITS, INTENSITY_OPTION, SIZE_OPTION, intensity_range
 from tlcli.settings.options import NETWORK, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
@@ -20,7 +20,7 @@ class InspectSettings:
 
     network: str = field(metadata=NETWORK_ARGUMENT)
     data: Location = field(metadata=DATA_ARGUMENT)
-    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
+    filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     layers: tuple[str, ...] = field(
         default=(),
         metadata=Option(
@@ -63,7 +63,7 @@ class InspectSettings:
         ),
     )
     intensity: str | None = field(default=None, metadata=INTENSITY_OPTION)
-    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=COLUMN_OPTIONS)
+    columns: TableColumns = field(default_factory=TableColumns, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(
         default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision", "engine"))
     )

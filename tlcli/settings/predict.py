@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.checks import at_least
-from tlcli.settings.columns import PATH_COLUMN_OPTIONS, ColumnSettings
+from tlcli.settings.columns import PATH_COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import OVERWRITE_OPTION, RESUME_OPTION, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.filters import FILTER_OPTIONS, FilterSettings
+from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.machines import CLUSTER_OPTIONS, SHARD_OPTION, ClusterSettings, Shard, check_machines
 from tlcli.settings.options import OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
@@ -32,7 +32,7 @@ class PredictSettings:
             positional=True,
         )
     )
-    filters: FilterSettings = field(default_factory=FilterSettings, metadata=FILTER_OPTIONS)
+    filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     out: str | None = field(
         default=None,
         metadata=Option(
@@ -72,7 +72,7 @@ class PredictSettings:
             help="Explain the first N readable images.", metavar="N", panel=WHY_PANEL, unset=str(DEFAULT_EXPLAIN_LIMIT)
         ),
     )
-    columns: ColumnSettings = field(default_factory=ColumnSettings, metadata=PATH_COLUMN_OPTIONS)
+    columns: TableColumns = field(default_factory=TableColumns, metadata=PATH_COLUMN_OPTIONS)
     """Columns of the inputs that are tables."""
     compute: ComputeSettings = field(
         default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision",))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tlcli.datasets.delimited_table import read_delimited
-from tlcli.datasets.headers import header_key
-from tlcli.datasets.json_table import read_json_table
 from tlcli.datasets.labeled_image import LabeledImage, default_to_train
-from tlcli.datasets.parquet_table import read_parquet
-from tlcli.datasets.raw_table import RawTable
-from tlcli.datasets.table_columns import choose_columns, choose_image_column
-from tlcli.datasets.table_paths import existing_paths, find_images, written_paths
-from tlcli.datasets.table_values import groups, labels, splits
+from tlcli.datasets.tables.columns import choose_columns, choose_image_column
+from tlcli.datasets.tables.delimited_table import read_delimited
+from tlcli.datasets.tables.headers import header_key
+from tlcli.datasets.tables.json_table import read_json_table
+from tlcli.datasets.tables.parquet_table import read_parquet
+from tlcli.datasets.tables.paths import existing_paths, find_images, written_paths
+from tlcli.datasets.tables.raw_table import RawTable
+from tlcli.datasets.tables.values import groups, labels, splits
 from tlcli.errors import DataError
-from tlcli.settings.columns import ColumnSettings
+from tlcli.settings.columns import TableColumns
 from tlcli.storage.remote import content_of
 from tlcli.storage.urls import Location, Url
 
@@ -30,7 +30,7 @@ def is_table(location: Location) -> bool:
 
 def read_table(
     path: Location,
-    columns: ColumnSettings | None = None,
+    columns: TableColumns | None = None,
     notes: list[str] | None = None,
     is_used: Callable[[str], bool] | None = None,
 ) -> list[LabeledImage]:
@@ -49,7 +49,7 @@ def read_table(
     """
     table = load_table(path)
     notes = [] if notes is None else notes
-    chosen = choose_columns(table, columns or ColumnSettings())
+    chosen = choose_columns(table, columns or TableColumns())
     written = written_paths(table, chosen.image)
     classes = labels(table, chosen.label)
     flag = header_key(chosen.split or "").removeprefix("is").removeprefix("_")
@@ -69,7 +69,7 @@ def read_table(
     )
 
 
-def read_image_column(path: Location, columns: ColumnSettings) -> list[str]:
+def read_image_column(path: Location, columns: TableColumns) -> list[str]:
     """Return the paths of a table's images. Files that do not exist are reported when they are read.
 
     Raises:

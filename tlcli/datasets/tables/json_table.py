@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tlcli.datasets.raw_table import RawTable
-from tlcli.datasets.text_encoding import decode_text
+from tlcli.datasets.tables.raw_table import RawTable
+from tlcli.datasets.tables.text_encoding import decode_text
 from tlcli.errors import DataError
 from tlcli.storage.urls import Location
 

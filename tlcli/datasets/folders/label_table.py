@@ -6,13 +6,13 @@ import contextlib
 import shlex
 from pathlib import Path
 
-from tlcli.datasets.folder_nodes import Node
-from tlcli.datasets.folder_tree import Tree
-from tlcli.datasets.raw_table import RawTable
-from tlcli.datasets.table_columns import choose_columns, choose_image_column
-from tlcli.datasets.tables import TABLE_SUFFIXES, load_table, read_table
+from tlcli.datasets.folders.nodes import Node
+from tlcli.datasets.folders.tree import Tree
+from tlcli.datasets.tables.columns import choose_columns, choose_image_column
+from tlcli.datasets.tables.raw_table import RawTable
+from tlcli.datasets.tables.read import TABLE_SUFFIXES, load_table, read_table
 from tlcli.errors import DataError, TlcliError
-from tlcli.settings.columns import ColumnSettings
+from tlcli.settings.columns import TableColumns
 from tlcli.storage.files import portable_name
 from tlcli.storage.urls import parse_location
 
@@ -57,19 +57,19 @@ def describe_label_table(tree: Tree, node: Node) -> str:
     return f"{shown} may list the classes. Pass it instead of the folder{options} once it can be read: {reason}"
 
 
-def _guess_columns(table: RawTable) -> ColumnSettings:
+def _guess_columns(table: RawTable) -> TableColumns:
     """Return the label column if it has no common header, but is the only other one whose values repeat.
 
     Raises:
         DataError: The table has no column of images.
     """
-    image = choose_image_column(table, ColumnSettings())
+    image = choose_image_column(table, TableColumns())
     with contextlib.suppress(DataError):
-        choose_columns(table, ColumnSettings())
-        return ColumnSettings()
+        choose_columns(table, TableColumns())
+        return TableColumns()
     found = []
     for name in table.names:
         values = table.column(name)
         if name != image and 1 < len(set(map(str, values))) <= len(values) / 2:
             found.append(name)
-    return ColumnSettings(label_column=found[0]) if len(found) == 1 else ColumnSettings()
+    return TableColumns(label_column=found[0]) if len(found) == 1 else TableColumns()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from tlcli.datasets.split_folders import MASK_NAME
+from tlcli.datasets.folder_names import MASK_NAME
 from tlcli.images.loader import ImageLoader
 from tlcli.images.preprocess import Preprocessing
 from tlcli.images.worker import DecodeOptions

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 
 from tlcli.datasets.dataset import open_dataset
 from tlcli.datasets.descriptions import describe_dataset
-from tlcli.datasets.mask_pairs import MaskPairs, find_mask_pairs, look_like_masks
+from tlcli.datasets.folders.mask_pairs import MaskPairs, find_mask_pairs, look_like_masks
 
 NUMBERS = range(4)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcli.datasets.headers import is_label_header
-from tlcli.datasets.raw_table import RawTable
+from tlcli.datasets.tables.headers import is_label_header
+from tlcli.datasets.tables.raw_table import RawTable
 from tlcli.errors import DataError
 from tlcli.storage.urls import Location
 

@@ -11,10 +11,10 @@ import io
 import shlex
 from collections.abc import Iterator
 
-from tlcli.datasets.headers import is_image_header
 from tlcli.datasets.image_files import has_image_suffix
-from tlcli.datasets.raw_table import RawTable, number_row
-from tlcli.datasets.text_encoding import decode_text
+from tlcli.datasets.tables.headers import is_image_header
+from tlcli.datasets.tables.raw_table import RawTable, number_row
+from tlcli.datasets.tables.text_encoding import decode_text
 from tlcli.errors import DataError
 from tlcli.storage.urls import Location
 

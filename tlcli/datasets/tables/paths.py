@@ -1,7 +1,8 @@
 """Find the images that a table names. Paths in a table are relative to its folder.
 
 A path that does not exist as written is tried without blanks around it, with slashes for backslashes, in the other
-Unicode form of its names, and with the suffix of the only image of this stem. If no path of the table exists, the images may be named by their file names or stems only.
+Unicode form of its names, and with the suffix of the only image of this stem. If no path of the table exists, images
+may be named by their file names or stems only.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from functools import cache
 from pathlib import Path
 
 from tlcli.datasets.image_files import has_image_suffix, is_hidden
-from tlcli.datasets.parquet_table import image_bytes_error
-from tlcli.datasets.raw_table import RawTable
+from tlcli.datasets.tables.parquet_table import image_bytes_error
+from tlcli.datasets.tables.raw_table import RawTable
 from tlcli.datasets.tars import resolve_tar_member
 from tlcli.errors import DataError, UsageError
 from tlcli.storage.files import from_portable_name

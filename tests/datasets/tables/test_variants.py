@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tlcli.datasets.tables import read_image_column, read_table
+from tlcli.datasets.tables.read import read_image_column, read_table
 from tlcli.errors import DataError, UsageError
-from tlcli.settings import ColumnSettings
+from tlcli.settings import TableColumns
 
 FILES = ("a.jpg", "b.jpg", "in/c.jpg")
 PLAIN = "path,label\na.jpg,x\nb.jpg,y\nin/c.jpg,x\n"
@@ -35,7 +35,7 @@ def rows(folder, name, content, notes=None, **columns):
         pq.write_table(pa.table(content), table)
     else:
         table.write_bytes(content if isinstance(content, bytes) else content.encode())
-    found = read_table(table, ColumnSettings(**columns), notes)
+    found = read_table(table, TableColumns(**columns), notes)
     return [(str(image.path).removeprefix(f"{folder}/"), image.label) for image in found]
 
 
@@ -188,7 +188,7 @@ def test_the_command_that_writes_images_to_folders(folder, monkeypatch):
 def column(folder, header, values, **columns):
     lines = "".join(f"{path},x,{value}\n" for path, value in zip(FILES, values, strict=True))
     (folder / "t.csv").write_text(f"path,label,{header}\n{lines}")
-    found = read_table(folder / "t.csv", ColumnSettings(**columns))
+    found = read_table(folder / "t.csv", TableColumns(**columns))
     return [image.split for image in found], [image.group for image in found]
 
 
@@ -333,9 +333,9 @@ def test_paths_that_do_not_exist(folder, path, message):
 
 def test_the_image_column_alone(folder):
     (folder / "t.csv").write_text("Image;other\na.jpg;\nmissing.jpg;\nin\\c.jpg;\n")
-    found = read_image_column(folder / "t.csv", ColumnSettings())
+    found = read_image_column(folder / "t.csv", TableColumns())
     assert [path.removeprefix(f"{folder}/") for path in found] == ["a.jpg", "missing.jpg", "in/c.jpg"]
     (folder / "list.csv").write_text("File Name\na.jpg\n")
-    assert read_image_column(folder / "list.csv", ColumnSettings()) == [f"{folder}/a.jpg"]
+    assert read_image_column(folder / "list.csv", TableColumns()) == [f"{folder}/a.jpg"]
     with pytest.raises(UsageError, match="--image-column file"):
-        read_image_column(folder / "t.csv", ColumnSettings(image_column="file"))
+        read_image_column(folder / "t.csv", TableColumns(image_column="file"))

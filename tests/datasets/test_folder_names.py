@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlcli.datasets.split_folders import MASK_NAME, split_of
+from tlcli.datasets.folder_names import MASK_NAME, split_of
 
 
 @pytest.mark.parametrize(

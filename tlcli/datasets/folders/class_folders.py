@@ -10,14 +10,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tlcli.datasets.class_names import standard_name
-from tlcli.datasets.folder_layout import find_layout
-from tlcli.datasets.folder_nodes import Node, build_nodes, path_of
-from tlcli.datasets.folder_tree import ListedTree, LocalTree, Tree, walk
+from tlcli.datasets.folders.label_table import describe_label_table
+from tlcli.datasets.folders.layout import find_layout
+from tlcli.datasets.folders.nodes import Node, build_nodes, path_of
+from tlcli.datasets.folders.tree import ListedTree, LocalTree, Tree, walk
 from tlcli.datasets.image_files import COMMON_SUFFIXES, describe_skipped
-from tlcli.datasets.label_table import describe_label_table
 from tlcli.datasets.labeled_image import LabeledImage
 from tlcli.datasets.path_filter import PathFilter
-from tlcli.datasets.tables import is_table
+from tlcli.datasets.tables.read import is_table
 from tlcli.datasets.tars import is_tar
 from tlcli.errors import DataError, MachineError
 from tlcli.storage.remote import listing

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from tlcli.datasets.headers import (
+from tlcli.datasets.tables.headers import (
     FLAG_HEADERS,
     GROUP_HEADERS,
     IMAGE_HEADERS,
@@ -18,14 +18,14 @@ from tlcli.datasets.headers import (
     UNCLEAR,
     header_key,
 )
-from tlcli.datasets.raw_table import RawTable
-from tlcli.datasets.table_values import are_flags, are_splits
+from tlcli.datasets.tables.raw_table import RawTable
+from tlcli.datasets.tables.values import are_flags, are_splits
 from tlcli.errors import DataError, UsageError
-from tlcli.settings.columns import NO_COLUMN, ColumnSettings
+from tlcli.settings.columns import NO_COLUMN, TableColumns
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableColumns:
+class ChosenColumns:
     """Names of the columns to read."""
 
     image: str
@@ -41,7 +41,7 @@ class TableColumns:
         return "columns: " + ", ".join(f"{role} from {name}" for role, name in found.items() if name is not None)
 
 
-def choose_columns(table: RawTable, settings: ColumnSettings) -> TableColumns:
+def choose_columns(table: RawTable, wanted: TableColumns) -> ChosenColumns:
     """Choose the columns of a table of labeled images.
 
     Raises:
@@ -49,34 +49,34 @@ def choose_columns(table: RawTable, settings: ColumnSettings) -> TableColumns:
             groups cannot be read as such.
         UsageError: An option names a column that the table lacks, or two options name the same one.
     """
-    image = choose_image_column(table, settings)
-    label = _named(table, "--label-column", settings.label_column) or _recognized(
+    image = choose_image_column(table, wanted)
+    label = _named(table, "--label-column", wanted.label_column) or _recognized(
         table, "classes", LABEL_HEADERS, "--label-column", known=(image,)
     )
-    split = _named(table, "--split-column", settings.split_column)
-    group = _named(table, "--group-column", settings.group_column)
+    split = _named(table, "--split-column", wanted.split_column)
+    group = _named(table, "--group-column", wanted.group_column)
     taken = [image, label, *filter(None, (split, group))]
     if len(set(taken)) < len(taken):
         twice = next(name for name in taken if taken.count(name) > 1)
         raise UsageError(f"the column {twice} of {table.path} is used twice. Name another column for one of them.")
     rest = [name for name in table.names if name not in taken]
-    if settings.group_column is None:
+    if wanted.group_column is None:
         group = _one_of(table, "groups", "--group-column", _with_headers(rest, GROUP_HEADERS))
         if group is not None and are_splits(table.column(group)):
             raise _unclear_error(table, group)
         rest = [name for name in rest if name != group]
-    if settings.split_column is None:
+    if wanted.split_column is None:
         split = _one_of(table, "splits", "--split-column", _split_like(table, rest))
         rest = [name for name in rest if name != split]
-        if settings.group_column is None:
+        if wanted.group_column is None:
             _check_unclear(table, rest)
-    return TableColumns(image=image, label=label, split=split, group=group)
+    return ChosenColumns(image=image, label=label, split=split, group=group)
 
 
-def choose_image_column(table: RawTable, settings: ColumnSettings) -> str:
+def choose_image_column(table: RawTable, wanted: TableColumns) -> str:
     """Choose the column with the paths of the images; see `choose_columns`."""
     _check_names(table)
-    return _named(table, "--image-column", settings.image_column) or _recognized(
+    return _named(table, "--image-column", wanted.image_column) or _recognized(
         table, "images", IMAGE_HEADERS, "--image-column"
     )
 

@@ -27,18 +27,9 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from tlcli.datasets.class_names import standard_name
-from tlcli.datasets.folder_nodes import SHOWN, Node, count_images, names_of, path_of
-from tlcli.datasets.split_folders import (
-    MASK_NAME,
-    NO_CLASS,
-    SplitFolder,
-    are_splits,
-    choose_splits,
-    folded,
-    is_date,
-    split_folders,
-    split_of,
-)
+from tlcli.datasets.folder_names import MASK_NAME, NO_CLASS, is_date, split_of
+from tlcli.datasets.folders.nodes import SHOWN, Node, count_images, names_of, path_of
+from tlcli.datasets.folders.split_folders import SplitFolder, are_splits, choose_splits, folded, split_folders
 from tlcli.errors import DataError
 from tlcli.storage.files import portable_name
 

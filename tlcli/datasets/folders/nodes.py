@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tlcli.datasets.folder_tree import Folder
+from tlcli.datasets.folders.tree import Folder
 from tlcli.storage.files import portable_name
 
 SHOWN = 5

@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tlcli.datasets.class_names import standard_name
-from tlcli.datasets.folder_nodes import SHOWN, Node, names_of
-from tlcli.datasets.labeled_image import SPLIT_NAMES
+from tlcli.datasets.folder_names import MASK_NAME, NO_CLASS, is_date, split_of
+from tlcli.datasets.folders.nodes import SHOWN, Node, names_of
 from tlcli.errors import DataError
-
-_AFFIXES = (
-    "set|sets|data|dataset|datasets|image|images|img|imgs|photo|photos|picture|pictures|pic|pics|seg|split|splits|"
-    "subset|part|folder|dir|file|files|jpg|jpeg|png|cropped|resized"
-)
-_SPLIT = "|".join(sorted([*SPLIT_NAMES, "trainval"], key=len, reverse=True))
-_WORD = re.compile(rf"(?:{_AFFIXES})*?({_SPLIT})(?:{_AFFIXES})*")
-_AFFIX = re.compile(rf"(?:{_AFFIXES})+")
-_LETTERS = re.compile(r"[^\W\d_]+")
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_DATE = re.compile(r"(?:19|20)\d\d(?:[-_. ]?\d\d){0,2}")
-_HOLD_OUT = re.compile(r"hold[\W_]*out", re.IGNORECASE)
-
-MASK_NAME = re.compile(
-    r"(?!(?:with|no|not|wear\w*|face|surgical|cloth|(?:in)?correct\w*|improper\w*)[\W_]|without)(?:.*[\W_])?(?:gt|mask|label|annotation|segmentation(?:class|object)?|ground[\W_]?truth|annot|matte|trimap)s?(?:[\W_\d].*)?",
-    re.IGNORECASE,
-)
-"""Matches names of folders that hold masks or other annotations of images."""
-
-
-NO_CLASS = re.compile(
-    r"(?:un[\W_]?lab+el+ed|unsup(?:ervised)?|extra|examples?|samples?|demos?|docs?|documentation|assets|static|media|"
-    r"fig(?:ure)?s?|screen[\W_]?shots?|readme|logos?|previews?|thumb(?:nail)?s?|notebooks?|scripts?|src|source|code|"
-    r"models?|weights|checkpoints|results?|outputs?|runs|logs|tests?|annotations?|meta(?:data)?|gallery|misc|"
-    r"(?:sample|example|demo|doc|readme|paper)[\W_]?(?:image|img|photo|picture|pic|figure|data)s?)",
-    re.IGNORECASE,
-)
-"""Matches names of folders that are no classes when they lie beside a folder with many subfolders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,25 +33,6 @@ class SplitFolder:
     def named(self) -> str:
         """Return the folder as it is shown: `seg_train/seg_train`."""
         return self.level.below.rstrip("/")
-
-
-def split_of(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return the split that a folder's name means, and the other words in it; None if it means none.
-
-    Digits, and words such as `set`, `data`, or `images`, are ignored.
-    """
-    if MASK_NAME.fullmatch(name):
-        return None
-    splits, rest = [], []
-    for word in _LETTERS.findall(_CAMEL.sub(" ", _HOLD_OUT.sub("holdout", name))):
-        folded = word.casefold()
-        if match := _WORD.fullmatch(folded):
-            splits.append(SPLIT_NAMES.get(match[1], "train"))
-        elif not _AFFIX.fullmatch(folded):
-            rest.append(folded)
-    if sorted(splits) == ["train", "validation"]:  # what is trained on, besides a test set
-        splits = ["train"]
-    return (splits[0], tuple(rest)) if len(splits) == 1 else None
 
 
 def split_folders(folders: Iterable[Node]) -> list[SplitFolder]:
@@ -113,11 +65,6 @@ def look_alike(one: Node, other: Node) -> bool:
     """Return whether two folders have subfolders of the same names, other than dates."""
     common = {folded(name) for name in one.folders} & {folded(name) for name in other.folders}
     return not all(map(is_date, common))
-
-
-def is_date(name: str) -> bool:
-    """Return whether a name is that of a year, a month, or a day."""
-    return bool(_DATE.fullmatch(name))
 
 
 def choose_splits(root: str, candidates: Sequence[SplitFolder]) -> dict[str, SplitFolder]:

@@ -3,10 +3,10 @@
 import os
 from collections import Counter
 
-from tlcli.datasets.folder_tree import LocalTree, walk
+from tlcli.datasets.folders.tree import LocalTree, walk
 from tlcli.datasets.path_filter import PathFilter
 from tlcli.images.worker import DecodeOptions, read_image
-from tlcli.settings.filters import FilterSettings
+from tlcli.settings.filters import PathPatterns
 
 
 def refuse(problem):
@@ -20,7 +20,7 @@ def touch(*paths):
 
 
 def walk_images(root, skipped, on_error=refuse, **filters):
-    for folder in walk(LocalTree(str(root)), PathFilter(FilterSettings(**filters)), skipped, on_error):
+    for folder in walk(LocalTree(str(root)), PathFilter(PathPatterns(**filters)), skipped, on_error):
         yield from folder.images
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import DataError, UsageError
-from tlcli.settings.filters import FilterSettings
+from tlcli.settings.filters import PathPatterns
 
 
 def touch(root, *names):
@@ -128,12 +128,12 @@ def test_what_folders_became_is_told(tmp_path):
 
 def test_excluded_folders_repair_a_dataset(tmp_path):
     touch(tmp_path, "cat/{images,masks}/", "dog/{images,masks}/", "Examples/", "cat/1_mask.png")
-    dataset = open_dataset(tmp_path, filters=FilterSettings(exclude=("masks", "Examples", "*_mask.*")))
+    dataset = open_dataset(tmp_path, filters=PathPatterns(exclude=("masks", "Examples", "*_mask.*")))
     assert [os.path.relpath(sample.path, tmp_path) for sample in dataset.samples] == [
         f"{name}/images/{number}.jpg" for name in ("cat", "dog") for number in (1, 2)
     ]
     assert dataset.skipped == {"excluded": 7}
-    dataset = open_dataset(tmp_path, filters=FilterSettings(include=("*/images/*",)))
+    dataset = open_dataset(tmp_path, filters=PathPatterns(include=("*/images/*",)))
     assert dataset.classes == ("cat", "dog")
     assert dataset.skipped == {"excluded": 7}
 
@@ -141,7 +141,7 @@ def test_excluded_folders_repair_a_dataset(tmp_path):
 def test_a_filter_that_matches_nothing_is_an_error(tmp_path):
     touch(tmp_path, "a/", "b/")
     with pytest.raises(UsageError, match=r"--exclude 'Exampels' matches no file .* such as a/2.jpg"):
-        open_dataset(tmp_path, filters=FilterSettings(exclude=("1.jpg", "Exampels")))
+        open_dataset(tmp_path, filters=PathPatterns(exclude=("1.jpg", "Exampels")))
 
 
 def test_the_classes_of_a_run_are_no_wrong_level(tmp_path):

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from tlcli.datasets.folder_names import split_of
 from tlcli.datasets.labeled_image import split_named
-from tlcli.datasets.raw_table import RawTable
-from tlcli.datasets.split_folders import split_of
+from tlcli.datasets.tables.raw_table import RawTable
 from tlcli.errors import DataError
 from tlcli.settings.columns import NO_COLUMN
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tlcli.datasets.labeled_image import LabeledImage
-from tlcli.datasets.tables import read_table
+from tlcli.datasets.tables.read import read_table
 from tlcli.errors import DataError
 from tlcli.storage.files import portable_name
 
