@@ -172,6 +172,7 @@ def test_a_point_of_the_map_shows_its_image(visit, written, width):
     hover.wait_for(state="hidden")
 
 
+@pytest.mark.slow
 def test_an_image_links_to_its_file(visit, written):
     shown = visit(written)
     for number in range(shown.page.locator("[data-list=correct] button").count()):

@@ -91,6 +91,7 @@ def test_predict_rows(work, finetuned):
         assert row["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_predict_formats_have_the_same_content(work, finetuned, tmp_path):
     import pyarrow.parquet as pq
 

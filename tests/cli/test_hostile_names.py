@@ -119,6 +119,7 @@ def test_paths_in_predictions_can_be_read_as_a_list(world, tmp_path):
     assert len(names) - len(unbroken) == 2
 
 
+@pytest.mark.slow
 def test_every_image_is_explained_within_the_output_folder(world, tmp_path, capfd):
     why, before = tmp_path / "why", digests(world)
     assert run(["predict", str(world / "run"), str(world / "inbox"), "--explain", str(why), "--workers", "1"]) == 3

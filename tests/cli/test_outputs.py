@@ -91,7 +91,7 @@ def test_an_export_that_would_replace_its_table_is_refused(world, monkeypatch, c
     ("command", "name"),
     [
         (["cache-features", "photos", "--cache", "cache", *NETWORK, "--export"], "found.parquet"),
-        (["augment", "photos", "--workers", "1", "--preview"], "found.png"),
+        pytest.param(["augment", "photos", "--workers", "1", "--preview"], "found.png", marks=pytest.mark.slow),
         pytest.param(["augment", "photos", "--workers", "1", "--preview"], "x" * 251 + ".png", marks=pytest.mark.slow),
         pytest.param(["check", "photos", "--cache", "cache", *NETWORK, "--out"], "found.csv", marks=pytest.mark.slow),
         pytest.param(

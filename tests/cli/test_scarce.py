@@ -65,6 +65,7 @@ def test_64_file_descriptors(photos, trained, tmp_path):
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 46
 
 
+@pytest.mark.slow
 def test_more_workers_than_file_descriptors_is_an_error_with_a_remedy(photos, trained, tmp_path):
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -273,6 +273,7 @@ def test_names_that_are_not_utf8(split, tmp_path):
     assert len(open_dataset(tmp_path / "out" / "manifest.csv").samples) == 28
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_listed_and_the_rest_is_written(split, tmp_path, report):
     (split / "train" / "cat" / "broken.jpg").write_bytes(b"no image")
     (split / "val" / "dog" / "empty.jpg").write_bytes(b"")

@@ -97,6 +97,7 @@ def test_a_clean_dataset_has_no_findings(clean, cache):
     assert result.counts == dict.fromkeys(CLASSES, 12)
 
 
+@pytest.mark.slow
 def test_exposures_of_one_motif_suggest_a_group_by(tmp_path, cache, capsys):
     for name in CLASSES:
         for seed in range(4):
@@ -152,6 +153,7 @@ def test_planted_problems_are_found_and_nothing_else(data, cache):
         assert 0.93 <= finding.score <= 1
 
 
+@pytest.mark.slow
 def test_mislabeled_near_duplicates_do_not_confirm_each_other(data, cache):
     for number in range(2):
         save(pattern("dots", 200), data / "train" / "checks" / f"wrong{number}.jpg", quality=90 - 25 * number)
@@ -170,6 +172,7 @@ def test_cached_features_give_the_same_findings(data, cache):
     assert first.findings == again.findings
 
 
+@pytest.mark.slow
 def test_without_splits_there_are_no_leaks_and_no_cache_writes_nothing(data, tmp_path, monkeypatch):
     monkeypatch.setenv("TLCLI_CACHE", str(tmp_path / "cache"))
     shutil.copy(data / "train/dots/00.jpg", data / "train/dots/x.jpg")
@@ -178,6 +181,7 @@ def test_without_splits_there_are_no_leaks_and_no_cache_writes_nothing(data, tmp
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_small_classes_are_reported_and_their_labels_not_checked(data, cache):
     for seed in range(3):
         image = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (80, 96, 3)).astype(np.uint8))
@@ -283,6 +287,7 @@ def test_usage_errors(clean, arguments, message, capfd):
     assert message in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_images_of_one_group_do_not_confirm_each_other(data, cache):
     """Two mislabeled images of one scene are too different to be near duplicates."""
     for number in range(2):

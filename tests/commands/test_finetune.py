@@ -176,6 +176,7 @@ def test_class_without_readable_images_is_an_error(photos, trained, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_balance_predicts_the_common_class_less_often(photos, trained, tmp_path):
     data = tmp_path / "data"
     for folder in photos.iterdir():

@@ -120,6 +120,7 @@ def test_a_damaged_onnx_file_is_refused(photos, tmp_path):
             predicted(run, photos, engine=engine)
 
 
+@pytest.mark.slow
 def test_overwriting_removes_the_onnx_file(photos, tmp_path):
     train(photos, tmp_path, network=LENET)
     run = train(photos, tmp_path, network=LENET, compute={"engine": "torch"}, overwrite=True)

@@ -107,6 +107,7 @@ def test_without_locks_commands_work_and_warn_once(trials, empty, made, images, 
         assert (run_in(folder / "run"), features_in(folder / "cache"), (folder / "rows.csv").read_bytes()) == expected
 
 
+@pytest.mark.slow
 def test_without_locks_two_predictions_never_mix_rows(trials, two_servers, empty, made, inbox):
     """Both append to one journal: the result is correct, or an error now and correct after --resume."""
     predict = ["predict", str(made / "run"), str(inbox), "--out", "{}/rows.csv", "--workers", "1"]

@@ -392,6 +392,7 @@ def test_readers_need_no_lock(tmp_path):
         other.stdin.write("\n")
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_a_cache_to_go_on_with(tmp_path):
     whole, draw, count = FeatureStore(tmp_path / "whole", CONTENT, SHAPE), random.Random(0), 1500
     fill(whole, range(count))

@@ -116,6 +116,7 @@ def test_known_images_have_no_pixels(numbered, small):
     assert images[1].error is None
 
 
+@pytest.mark.slow
 def test_only_known_views_have_no_pixels(numbered, small):
     known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
     options = DecodeOptions(preprocessing=small, augmentation=PRESETS["light"], known=frozenset([(known, 2)]))
@@ -242,6 +243,7 @@ def test_a_killed_decoder_loses_one_image(numbered, largest, small):
     assert [number_of(image) for image in first + rest] == list(range(40))
 
 
+@pytest.mark.slow
 @LINUX
 def test_decoders_killed_at_random_lose_at_most_one_image_each(numbered, small):
     draw, before, killed = random.Random(0), children(), 0

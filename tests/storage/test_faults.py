@@ -63,6 +63,7 @@ def test_transient_faults_change_nothing_and_permanent_ones_cost_a_row(trained, 
     assert attempts.count(disc(6)) == 1, "a missing object is not requested again"
 
 
+@pytest.mark.slow
 def test_whole_objects_are_read_with_retries(s3, faults, short_pauses):
     s3.pipe_file("bucket/big.bin", content := bytes(range(256)) * 12_000)
     faults.throttled["bucket/big.bin"] = 2
@@ -91,6 +92,7 @@ def test_size_limit_is_checked_before_reading(s3, faults, monkeypatch):
     assert "GET" not in dict(faults.requests)
 
 
+@pytest.mark.slow
 def test_download_time_does_not_count_as_decoding_time(remote_photos, faults):
     faults.latency = 1.0
     path = f"s3://{disc(0)}"

@@ -90,7 +90,7 @@ def test_run_is_fetched_once(remote_run, trained, s3, photos, faults, capfd):
     assert "it is not a tlcli run" in capfd.readouterr().err.replace("\n", " ")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_predictions_at_a_url(trained, remote_photos, s3, suffix, capfd, tmp_path):
     out = f"s3://bucket/labels.{suffix}"
     arguments = ["predict", str(trained.run), f"{remote_photos}/disc"]

@@ -173,6 +173,7 @@ def test_a_failure_keeps_the_old_folder_and_leaves_no_other_files(trained, inbox
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inbox", "why"]
 
 
+@pytest.mark.slow
 def test_json_with_a_list_on_standard_input(trained, inbox, tmp_path, capfdbinary, monkeypatch):
     import io
     import sys

@@ -45,6 +45,7 @@ def lenet(photos, tmp_path_factory):
     return tune(photos, tmp_path_factory.mktemp("lenet"), backbone="lenet5", weights="none", freeze="1", seed=0)
 
 
+@pytest.mark.slow
 def test_before_equals_the_backbone_and_frozen_layers_are_shown_once(lenet, photos, tmp_path):
     layers = ("1", "2")
     result, lines = inspect_lines(lenet, photos, tmp_path / "run", layers=layers, units=3)
@@ -148,6 +149,7 @@ def test_the_bundled_backbone_before_and_after(trained, photos, tmp_path):
     assert found["after"] == pytest.approx(found["before"] + 1, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_without_improvement(photos, tmp_path, monkeypatch):
     """The best weights may be the initial ones."""
     monkeypatch.setattr("torch.optim.AdamW.step", lambda *_, **__: None)

@@ -44,6 +44,7 @@ def losses(training_pass, tail, batches=(5, 5, 3)):
     return found
 
 
+@pytest.mark.slow
 def test_a_compiled_tail_trains_the_same_weights(monkeypatch):
     """The graph is captured and differentiated ahead of time; only the code generator for GPUs is left out."""
     graphs = []

@@ -52,9 +52,9 @@ def begin(photos, tmp_path):
         ({"freeze": "1"}, CachedSource),
         ({"freeze": "1", "cached": False}, StreamedSource),
         ({"freeze": "1", "augment": "light"}, StreamedSource),
-        ({"freeze": "1", "augment": "light", "views": 2}, CachedSource),
+        pytest.param({"freeze": "1", "augment": "light", "views": 2}, CachedSource, marks=pytest.mark.slow),
         ({"freeze": "none"}, StreamedSource),
-        ({"freeze": "none", "augment": "light"}, StreamedSource),
+        pytest.param({"freeze": "none", "augment": "light"}, StreamedSource, marks=pytest.mark.slow),
     ],
 )
 def test_batches_come_from_the_cache_if_possible(begin, changes, kind):

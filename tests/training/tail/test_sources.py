@@ -117,6 +117,7 @@ def test_a_share_of_a_batch_without_images(frozen, digests):
     assert features.shape == (0, *frozen.cut.feature_shape)
 
 
+@pytest.mark.slow
 def test_cached_views_are_the_streamed_ones(frozen, digests, stream):
     batches = batches_of(COUNT, 6, seed=2, epoch=0)
     source = CachedSource(frozen.augmented, digests, cycled)
