@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from visits import DESKTOP, PHONE, Visit, colors, ground
 
+pytestmark = pytest.mark.slow  # tests of the tests of pages
+
 
 @pytest.fixture
 def shown(browser, tmp_path):
