@@ -145,6 +145,7 @@ def test_uncompressed_planes_are_decoded(depth, layout):
     ("kind", "tags", "reason"),
     [
         ("CMYK", {332: (3, [2])}, "other inks than CMYK"),
+        ("CMYK", {336: (3, [255, 0])}, "its own ink range"),
         ("RGB", {532: (5, [16, 1, 235, 1] * 3)}, "its own black and white"),
         ("RGB", {258: (3, [8, 8, 16])}, "3 channels of 8/16 bits"),
     ],

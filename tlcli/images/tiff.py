@@ -11,8 +11,8 @@ from PIL import Image, TiffImagePlugin
 TiffImagePlugin.READ_LIBTIFF = True
 
 BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 258, 259, 262, 277, 284
-INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, REFERENCE_BLACK_WHITE = 332, 338, 339, 532
-WHITE_IS_ZERO, RGB = 0, 2
+INK_SET, DOT_RANGE, EXTRA_SAMPLES, SAMPLE_FORMAT, REFERENCE_BLACK_WHITE = 332, 336, 338, 339, 532
+WHITE_IS_ZERO, RGB, CMYK = 0, 2, 5
 CMYK_INKS = 1
 FAX = (2, 3, 4)
 FULL_RANGE = (0, 255) * 3
@@ -54,6 +54,8 @@ def _unsupported_reason(image: TiffImagePlugin.TiffImageFile) -> str | None:
         return "an RGB TIFF with its own black and white (ReferenceBlackWhite), which is not supported; save it as PNG"
     if tags.get(INK_SET, CMYK_INKS) != CMYK_INKS:
         return "a TIFF with other inks than CMYK, which is not supported; save it as RGB"
+    if tags.get(PHOTOMETRIC) == CMYK and tuple(tags.get(DOT_RANGE, ())) not in {(), (0, 255), (0, 65535)}:
+        return "a CMYK TIFF with its own ink range (DotRange), which is not supported; save it as RGB"
     if tags.get(PLANAR) == SEPARATE and image.mode in {"LA", "La", "PA", "LAB"}:
         return f"a planar TIFF with {samples} channels of mode {image.mode}, which is not supported; save it as RGB"
     if SIGNED in tags.get(SAMPLE_FORMAT, ()) and 8 in tags.get(BITS, ()):
