@@ -16,7 +16,8 @@ from tlcli.datasets.folders.class_folders import open_tree, read_class_folders
 from tlcli.datasets.folders.mask_pairs import MaskPairs, find_mask_pairs
 from tlcli.datasets.labeled_image import LabeledImage
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
-from tlcli.datasets.tables.read import is_table, read_table
+from tlcli.datasets.tables.read import read_table
+from tlcli.datasets.tables.suffixes import is_table
 from tlcli.datasets.tars import expand_shards, is_tar
 from tlcli.datasets.webdataset import read_shards
 from tlcli.errors import DataError, UsageError

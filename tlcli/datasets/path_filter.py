@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
 from tlcli.errors import UsageError
 from tlcli.settings.filters import PathPatterns
 
@@ -73,6 +71,8 @@ class _Pattern:
     """A compiled pattern."""
 
     def __init__(self, option: str, text: str) -> None:
+        from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
         self.option, self.text, self.unused = option, text, True
         # A leading ! or # is part of a name here, not a negation or a comment.
         escaped = f"\\{text}" if text.startswith(("!", "#")) else text

@@ -20,7 +20,7 @@ from typing import IO
 from tlcli.datasets.folders.tree import ListedTree, LocalTree, Tree, walk
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.datasets.path_spool import read_spool, write_spool
-from tlcli.datasets.tables.read import is_table, read_image_column
+from tlcli.datasets.tables.suffixes import is_table
 from tlcli.datasets.tars import images_in, is_tar, open_tars, resolve_tar_member
 from tlcli.errors import DataError, UsageError
 from tlcli.settings.columns import TableColumns
@@ -111,6 +111,8 @@ class PredictionInputs:
             elif os.path.isdir(name):  # noqa: PTH112
                 yield from self._in_folder(LocalTree(name))
             elif _is_table(name):
+                from tlcli.datasets.tables.read import read_image_column  # imported late, as most inputs are no tables
+
                 yield from self._kept(read_image_column(parse_location(name), self._columns))
             elif is_tar(name):
                 for shard in open_tars(name):

@@ -17,7 +17,7 @@ from tlcli.datasets.folders.tree import ListedTree, LocalTree, Tree, walk
 from tlcli.datasets.image_files import COMMON_SUFFIXES, describe_skipped
 from tlcli.datasets.labeled_image import LabeledImage
 from tlcli.datasets.path_filter import PathFilter
-from tlcli.datasets.tables.read import is_table
+from tlcli.datasets.tables.suffixes import is_table
 from tlcli.datasets.tars import is_tar
 from tlcli.errors import DataError, MachineError
 from tlcli.storage.remote import listing

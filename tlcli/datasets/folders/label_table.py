@@ -10,7 +10,8 @@ from tlcli.datasets.folders.nodes import Node
 from tlcli.datasets.folders.tree import Tree
 from tlcli.datasets.tables.columns import choose_columns, choose_image_column
 from tlcli.datasets.tables.raw_table import RawTable
-from tlcli.datasets.tables.read import TABLE_SUFFIXES, load_table, read_table
+from tlcli.datasets.tables.read import load_table, read_table
+from tlcli.datasets.tables.suffixes import TABLE_SUFFIXES
 from tlcli.errors import DataError, TlcliError
 from tlcli.settings.columns import TableColumns
 from tlcli.storage.files import portable_name

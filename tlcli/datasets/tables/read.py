@@ -12,20 +12,12 @@ from tlcli.datasets.tables.json_table import read_json_table
 from tlcli.datasets.tables.parquet_table import read_parquet
 from tlcli.datasets.tables.paths import existing_paths, find_images, written_paths
 from tlcli.datasets.tables.raw_table import RawTable
+from tlcli.datasets.tables.suffixes import JSON_SUFFIXES
 from tlcli.datasets.tables.values import groups, labels, splits
 from tlcli.errors import DataError
 from tlcli.settings.columns import TableColumns
 from tlcli.storage.remote import content_of
 from tlcli.storage.urls import Location, Url
-
-DELIMITED_SUFFIXES = (".csv", ".tsv")
-JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
-TABLE_SUFFIXES = (*DELIMITED_SUFFIXES, *JSON_SUFFIXES, ".parquet")
-
-
-def is_table(location: Location) -> bool:
-    """Return whether a location is that of a table, by its suffix."""
-    return location.suffix.lower() in TABLE_SUFFIXES
 
 
 def read_table(
