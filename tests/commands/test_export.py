@@ -21,6 +21,7 @@ from tlcli.cli.main import run as tlcli
 from tlcli.commands import export as command
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
+from tlcli.datasets.dataset import open_dataset
 from tlcli.exporting import comparison, onnx_file, timm_folder
 from tlcli.exporting.comparison_images import load_comparison_images
 from tlcli.exporting.model_card import model_card
@@ -107,7 +108,7 @@ def gray(photos, tmp_path_factory):
 def expected(run, data, count=7):
     """Return the pixels of some images, and the probabilities that the run predicts."""
     run = load_run(run)
-    images = load_comparison_images(run, data, compare=count, calibrate=0, workers=1)
+    images = load_comparison_images(run, open_dataset(data, classes=run.classes), compare=count, calibrate=0, workers=1)
     predictor = Predictor(run, device="cpu", workers=1)
     return images.pixels, predictor.probabilities(predictor.model.run(images.pixels))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.backbones.build import Backbone
+from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import UsageError
 from tlcli.exporting import onnx_file, timm_folder, torch_program
 from tlcli.exporting.calibrated_network import CalibratedNetwork, export_metadata
@@ -151,12 +152,10 @@ def _load_images(run: Run, data: Location, settings: ExportSettings, report: Rep
         columns = columns if columns.given() else recorded_columns(run)
     images = load_comparison_images(
         run,
-        data,
+        open_dataset(data, classes=run.classes, filters=filters, columns=columns),
         compare=settings.image_count(),
         calibrate=CALIBRATION_IMAGES if settings.int8 else 0,
         workers=settings.worker_count(),
-        filters=filters,
-        columns=columns,
     )
     count = len(images.pixels)
     trained_on = "" if images.held_out == count else f", {count - images.held_out:,} of them training images"

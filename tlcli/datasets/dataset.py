@@ -100,18 +100,8 @@ def open_dataset(
         images = read_table(data, columns, notes, _keeps(data, paths, skipped))
     elif is_tar(str(data)):
         images = read_shards(str(data), skipped, paths)
-    elif isinstance(data, Url) or data.exists():
-        raise DataError(
-            f"{data} is not a folder, a table, or a tar. Pass a folder with one subfolder per class, a .csv, .tsv, "
-            ".jsonl, or .parquet table with the columns path and label (save a spreadsheet as CSV), or WebDataset "
-            "shards.",
-            path=data,
-        )
     else:
-        raise DataError(
-            f"{data} does not exist. Pass a folder with one subfolder of images per class, a table, or tar shards.",
-            path=data,
-        )
+        raise _unknown_form(data)
     if paths:
         paths.check_used(str(data), os.path.relpath(images[0].path, data) if images and tree is not None else None)
     images = unify_class_names(images, classes, notes)
@@ -156,6 +146,20 @@ def _check_columns(data: Location, columns: TableColumns, group_by: str | None, 
         raise UsageError(f"{given[0]} has no effect: {data} is not a table. Remove the option.")
     if group_by is not None and columns.group_column not in {None, NO_COLUMN}:
         raise UsageError("--group-by and --group-column both define the groups. Remove one of them.")
+
+
+def _unknown_form(data: Location) -> DataError:
+    if isinstance(data, Url) or data.exists():
+        return DataError(
+            f"{data} is not a folder, a table, or a tar. Pass a folder with one subfolder per class, a .csv, .tsv, "
+            ".jsonl, or .parquet table with the columns path and label (save a spreadsheet as CSV), or WebDataset "
+            "shards.",
+            path=data,
+        )
+    return DataError(
+        f"{data} does not exist. Pass a folder with one subfolder of images per class, a table, or tar shards.",
+        path=data,
+    )
 
 
 def data_exists(data: Location) -> bool:

@@ -13,7 +13,7 @@ from itertools import chain, islice, zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.datasets.dataset import Sample, data_exists, open_dataset
+from tlcli.datasets.dataset import Dataset, Sample, data_exists
 from tlcli.errors import DataError, UsageError, first_reasons
 from tlcli.images.batch import Pixels
 from tlcli.images.loader import ImageLoader
@@ -73,31 +73,21 @@ def recorded_columns(run: Run) -> TableColumns:
 
 
 def load_comparison_images(
-    run: Run,
-    data: Location,
-    *,
-    compare: int,
-    calibrate: int,
-    workers: int,
-    filters: PathPatterns | None = None,
-    columns: TableColumns | None = None,
+    run: Run, dataset: Dataset, *, compare: int, calibrate: int, workers: int
 ) -> ComparisonImages:
     """Choose images of all classes, the same ones each time, and preferably images that the run was not trained on.
 
     Args:
         run: The run that was exported.
-        data: Location of the dataset to choose from.
+        dataset: The labeled images to choose from.
         compare: Number of images to compare on; fewer if DATA has fewer.
         calibrate: Number of images to calibrate with; fewer if DATA has fewer.
         workers: Number of worker processes.
-        filters: Drops files of DATA; None keeps all.
-        columns: The columns of a table to read; None recognizes common headers.
 
     Raises:
-        DataError: DATA is unusable, none of its images can be read, or images to calibrate with were requested and
-            the run was trained on none of them.
+        DataError: None of the images can be read, or images to calibrate with were requested and the run was trained
+            on none of them.
     """
-    dataset = open_dataset(data, classes=run.classes, filters=filters, columns=columns)
     samples = _interleaved(dataset.samples)
     splits = run.splits()
     some_held_out = any(split in {"validation", "test"} for split in splits.values())
@@ -123,14 +113,15 @@ def load_comparison_images(
                 break
     if not unseen and not seen and not calibration:
         raise DataError(
-            f"none of the images in {data} can be used, and the export needs some to compare: {first_reasons(reasons)}",
-            path=data,
+            f"none of the images in {dataset.root} can be used, and the export needs some to compare: "
+            f"{first_reasons(reasons)}",
+            path=dataset.root,
         )
     if calibrate and not calibration:
         raise DataError(
-            f"--int8 needs images that the run was trained on, and {data} contains none. Pass the training images with "
-            "--data DIR, or omit --int8.",
-            path=data,
+            f"--int8 needs images that the run was trained on, and {dataset.root} contains none. Pass the training "
+            "images with --data DIR, or omit --int8.",
+            path=dataset.root,
         )
     chosen = list(islice(chain(unseen, seen, calibration), compare))
     return ComparisonImages(
