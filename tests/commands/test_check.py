@@ -13,8 +13,8 @@ from PIL import Image, ImageEnhance
 from tlcli.cli.main import run
 from tlcli.commands.check import check
 from tlcli.datasets.dataset import open_dataset
-from tlcli.errors import DataError, UsageError
-from tlcli.settings import CacheSettings, CheckSettings, NetworkSettings
+from tlcli.errors import DataError, MachineError, UsageError
+from tlcli.settings import CacheSettings, CheckSettings, ComputeSettings, NetworkSettings
 
 CLASSES = ("checks", "dots", "stripes")
 
@@ -294,3 +294,14 @@ def test_images_of_one_group_do_not_confirm_each_other(data, cache):
         save(pattern("dots", 400 + number), data / "train" / "checks" / f"scene7_{number}.jpg")
     result = checked(data, cache, group_by=r"scene\d+")
     assert {Path(finding.path).name for finding in result.of_kind("suspect")[:2]} == {"scene7_0.jpg", "scene7_1.jpg"}
+
+
+def test_a_missing_device_fails_before_weights_are_loaded(clean, cache):
+    settings = CheckSettings(
+        data=clean,
+        network=NetworkSettings(weights="missing.safetensors"),
+        cache=CacheSettings(directory=cache),
+        compute=ComputeSettings(device="cuda:99"),
+    )
+    with pytest.raises(MachineError, match="--device cuda:99"):
+        check(settings)

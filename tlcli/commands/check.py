@@ -206,11 +206,13 @@ def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Featur
         report=report,
     )
     wanted, compute = settings.network, settings.compute
+    # Before the weights are loaded, so that a missing device fails at once.
+    choice = choose_engine(compute.device, compute.precision, compute.engine, images=len(dataset.samples))
     network = place_backbone(
         load_backbone(
             wanted.backbone, wanted.weights, classes=len(dataset.classes), size=wanted.size, seed=wanted.seed
         ),
-        choose_engine(compute.device, compute.precision, compute.engine, images=len(dataset.samples)),
+        choice,
         fit=wanted.fit,
         intensity=intensity,
         cache=FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
