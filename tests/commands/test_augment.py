@@ -17,7 +17,7 @@ from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import ArtifactError, DataError, MachineError, UsageError
 from tlcli.images.worker import DecodeOptions, read_image
 from tlcli.progress import Silent
-from tlcli.settings import AugmentSettings, ComputeSettings
+from tlcli.settings import AugmentSettings, ComputeSettings, PathPatterns, TableColumns
 from tlcli.settings.augmentation import PRESETS, Augmentation
 from tlcli.storage.locks import lock_output
 
@@ -232,6 +232,32 @@ def test_resuming_with_other_settings_or_images_is_rejected(split, tmp_path, dra
     (tmp_path / "other" / "file").touch()
     with pytest.raises(ArtifactError, match=r"augment\.json is missing"):
         augmented(split, tmp_path / "other", resume=True)
+
+
+@pytest.mark.slow
+def test_resuming_with_other_columns_or_filters_is_rejected(draw, tmp_path):
+    lines = ["path,label,kind"]
+    for number in range(24):
+        name = draw(tmp_path / f"{number}.png", number, size=(30, 20), format="PNG").name
+        lines.append(f"{name},{'cat' if number % 2 else 'dog'},{'old' if number % 2 else 'new'}")
+    data = tmp_path / "table.csv"
+    data.write_text("\n".join(lines))
+    kind, unfiltered = TableColumns(label_column="kind"), PathPatterns()
+    exclude = PathPatterns(exclude=("23.png",))
+    augmented(data, tmp_path / "plain")
+    augmented(data, tmp_path / "chosen", columns=kind, filters=exclude)
+    for out, changes, expected in [
+        ("plain", {"columns": kind}, "different settings: label_column was None and is 'kind'"),
+        ("plain", {"filters": exclude}, "exclude was None and is"),
+        ("chosen", {"filters": exclude}, "label_column was 'kind' and is None"),
+        ("chosen", {"columns": kind, "filters": unfiltered}, "exclude was .* and is None"),
+    ]:
+        (tmp_path / out / "manifest.csv").unlink(missing_ok=True)
+        before = tree(tmp_path / out)
+        with pytest.raises(ArtifactError, match=expected):
+            augmented(data, tmp_path / out, resume=True, **changes)
+        assert tree(tmp_path / out) == before
+    assert augmented(data, tmp_path / "chosen", columns=kind, filters=exclude, resume=True)["written"] > 23
 
 
 @pytest.mark.parametrize("label", ["../../evil", "a/b", "..", ".", ".hidden", "/absolute", "x" * 256])

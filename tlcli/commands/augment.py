@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,9 @@ def _check_out(out: Path, settings: AugmentSettings) -> None:
         raise UsageError(f"--out {out} is not empty. Choose another folder, or pass --resume to continue.")
     found, current = read_sealed(out / SIGNATURE_FILE, SIGNATURE_DESCRIPTION, form=FORMAT), _signature(settings)
     changed = [
-        f"{name} was {found.get(name)!r} and is {current[name]!r}"
-        for name in current
-        if current[name] != found.get(name)
+        f"{name} was {found.get(name)!r} and is {current.get(name)!r}"
+        for name in dict.fromkeys([*current, *found])
+        if name != "images" and current.get(name) != found.get(name)
     ]
     if changed:
         raise ArtifactError(
@@ -194,6 +195,7 @@ def _signature(settings: AugmentSettings) -> dict[str, Any]:
             ("intensity", settings.intensity),
             ("include", list(settings.filters.include)),
             ("exclude", list(settings.filters.exclude)),
+            *asdict(settings.columns).items(),
         )
         if value
     }
