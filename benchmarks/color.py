@@ -14,24 +14,14 @@ from itertools import islice
 from pathlib import Path
 from unittest import mock
 
-from measure import machine, table
+from measure import NETWORK, machine, table
 from PIL import Image, ImageCms
 
 from tlcli.images import decode as decoding
 from tlcli.images.color import ColorSpace
 from tlcli.images.matrix_profile import SRGB_CURVE, rgb_profile
-from tlcli.images.preprocess import Preprocessing, fit_image, oversampling
+from tlcli.images.preprocess import fit_image, oversampling
 
-NETWORK = Preprocessing(
-    height=224,
-    width=224,
-    channels=3,
-    fit="crop",
-    crop_fraction=0.875,
-    interpolation="bicubic",
-    mean=(0.5,) * 3,
-    std=(0.5,) * 3,
-)
 P3 = rgb_profile((0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06), SRGB_CURVE)
 PROFILES = {"none": b"", "sRGB": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "Display P3": P3}
 ROUNDS = 9

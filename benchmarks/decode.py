@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import machine, table
+from measure import NETWORK, machine, table
 from PIL import Image
 
 from tlcli.backbones.cut import cut_at
@@ -26,19 +26,9 @@ from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import open_dataset
 from tlcli.engines.torch_engine import TorchRunner
 from tlcli.images.decode import decode
-from tlcli.images.preprocess import Preprocessing, fit_image, oversampling
+from tlcli.images.preprocess import fit_image, oversampling
 from tlcli.training.head.l2_selection import select_holdout
 
-NETWORK = Preprocessing(
-    height=224,
-    width=224,
-    channels=3,
-    fit="crop",
-    crop_fraction=0.875,
-    interpolation="bicubic",
-    mean=(0.5,) * 3,
-    std=(0.5,) * 3,
-)
 SHEETS, SHEET, ROUNDS = 12, (3024, 4032), 5
 SMALL = 50
 """Input size, in pixels, that is small enough for photographs 400 pixels wide to be decoded at half their size."""

@@ -1,4 +1,4 @@
-"""Helpers of the benchmarks: timing of alternating processes, medians, tables, and a description of the machine."""
+"""Helpers of the benchmarks: alternating timing, medians, tables, a common preprocessing, and the machine."""
 
 import os
 import platform
@@ -11,7 +11,20 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tlcli.images.preprocess import Preprocessing
+
 TLCLI = [sys.executable, "-m", "tlcli"]
+NETWORK = Preprocessing(
+    height=224,
+    width=224,
+    channels=3,
+    fit="crop",
+    crop_fraction=0.875,
+    interpolation="bicubic",
+    mean=(0.5,) * 3,
+    std=(0.5,) * 3,
+)
+"""The usual preprocessing of a network at 224 pixels."""
 
 
 def machine(*packages):
