@@ -1,6 +1,6 @@
 """Errors that a user can cause or fix, and the exit code of each. Torch-free.
 
-A message says what was found, where, what was expected, and what to do. Any exception that is not a `TlcliError` is a
+A message states what was found, where, what was expected, and what to do. Any exception that is not a `TlcliError` is a
 bug in tlcli and keeps its traceback.
 """
 
@@ -39,7 +39,7 @@ def first_reasons(reasons: Iterable[tuple[str, str]]) -> str:
 
 
 def replace_path_in_error(error: BaseException, path: str, name: str) -> None:
-    """Replace the staging path `path` by `name`, which it stands for, in an error and its notes."""
+    """Replace the staging path `path` with `name`, which it stands for, in an error and its notes."""
     if isinstance(error, TlcliError):
         error.message = error.message.replace(path, name)
         error.path = None if error.path is None else error.path.replace(path, name)

@@ -33,7 +33,7 @@ _most_cores: int | None = None
 
 
 def limit_cores(count: int) -> None:
-    """Make `cores` return at most `count`, in a process that shares its machine with others of its kind."""
+    """Make `cores` return at most `count`, in a process that shares its machine with other such processes."""
     global _most_cores  # noqa: PLW0603 - cores are a property of the process
     _most_cores = count
 

@@ -220,7 +220,7 @@ def test_gray_images_unusual_names_and_a_prior(gray, tmp_path, monkeypatch, caps
         np.testing.assert_allclose(found.detach(), shares[:count], atol=1e-4)
 
     assert tlcli(["export", str(gray), "--format", "timm"]) == 2
-    assert "timm does not know" in capsys.readouterr().err
+    assert "timm does not provide" in capsys.readouterr().err
 
 
 def test_the_model_card_escapes_names(gray):

@@ -15,7 +15,8 @@ def unified(*names, known=None):
     images = [LabeledImage(path=f"{number}.jpg", label=name) for number, name in enumerate(names)]
     notes = []
     labels = [image.label for image in unify_class_names(images, known, notes)]
-    assert notes == (["written in several forms, which are one class: café"] if {NFC, NFD} <= set(names) else [])
+    expected = "class names written in several forms, each read as one class: café"
+    assert notes == ([expected] if {NFC, NFD} <= set(names) else [])
     return labels
 
 

@@ -5,7 +5,7 @@ padding p before it changes these to jump * s, low - jump * p and high + jump * 
 guide to convolution arithmetic for deep learning"; Araujo, Norris & Sim 2019, "Computing receptive fields of
 convolutional neural networks"). Where branches meet, the field is their union. After an operation that mixes all
 positions (global pooling, squeeze-and-excitation, attention, including windowed attention, a linear layer after
-flattening, and any operation that this module does not know), the field is the whole image. Flattening itself mixes
+flattening, and any operation that is not recognized here), the field is the whole image. Flattening itself mixes
 nothing.
 """
 

@@ -36,7 +36,7 @@ def checkable(
 ) -> NDArray[np.bool_]:
     """Select the images whose class has at least `least` images in the other folds.
 
-    The head that predicts an image is trained on the other folds, so it knows too little about other classes.
+    The head that predicts an image is trained on the other folds, and unreliable for classes with few images there.
 
     Args:
         labels: int [N], class indices.

@@ -1,4 +1,4 @@
-"""Suggest a `--group-by` for near duplicates whose names tell that they belong together, such as bursts."""
+"""Suggest a `--group-by` for near duplicates whose names share a pattern, such as the images of a burst."""
 
 from __future__ import annotations
 

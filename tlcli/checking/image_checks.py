@@ -23,7 +23,7 @@ IMBALANCE_RATIO = 100
 
 @dataclass(frozen=True)
 class Headers:
-    """What the headers of images tell, by sample index."""
+    """What was read from the headers of images, by sample index."""
 
     sizes: dict[int, Size] = field(default_factory=dict)
     """Width and height in pixels."""

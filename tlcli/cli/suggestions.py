@@ -1,4 +1,4 @@
-"""Suggest the option that was meant by one that does not exist."""
+"""Suggest the option that was probably meant by an unknown one."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def suggest(wrong: str, options: Collection[str], arguments: Sequence[str] = ())
 
 
 def _letters(option: str) -> str:
-    """Return an option's name without dashes, underscores, capitals, and value."""
+    """Return an option's name in lowercase, without dashes, underscores, and value."""
     return re.sub(r"[-_]", "", option.partition("=")[0]).lower()

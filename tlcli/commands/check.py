@@ -68,7 +68,7 @@ class CheckResult:
     groups: int
     """Groups of near duplicates."""
     group_by: str | None
-    """A `--group-by` that reproduces these groups; None if their names do not tell them, or images have groups."""
+    """A `--group-by` that reproduces these groups; None if no pattern does, or the images have groups."""
     counts: dict[str, int]
     """Usable training images by class."""
     sizes: tuple[Size, ...]

@@ -64,7 +64,7 @@ RUN = Target(
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedRun:
-    """A run that was begun, and what it is trained on."""
+    """A run that was started, and what it is trained on."""
 
     settings: FinetuneSettings
     """With the run's location."""
@@ -119,7 +119,7 @@ def _begin(
     writing: contextlib.ExitStack,
     report: Reporter,
 ) -> OpenedRun | dict[str, Any]:
-    """Check the output, open DATA, and begin the run, which closing `writing` and then `publishing` completes.
+    """Check the output, open DATA, and start the run. Closing `writing` and then `publishing` completes it.
 
     Returns:
         The run; the result of `finetune` if the run is already finished.

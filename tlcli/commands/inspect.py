@@ -26,7 +26,7 @@ from tlcli.storage.urls import Location
 
 @dataclass(frozen=True, kw_only=True)
 class InspectedLayer:
-    """A layer and the units shown of it."""
+    """A layer, and which of its units are shown."""
 
     number: int
     name: str

@@ -38,7 +38,7 @@ HEADINGS = {
     UNREADABLE: ("Unreadable", "skipped in training. Repair or remove them"),
     LEAK: ("Leaks", "an image in two splits makes results too optimistic. Keep only one copy"),
     CONFLICT: ("Conflicting labels", "the same image in two classes. Keep the correct one"),
-    MASK: ("Masks?", "masks are trained on like images. Leave them out with the --exclude shown"),
+    MASK: ("Masks?", "masks would be trained on as images. Leave them out with the --exclude shown"),
     SUSPECT: ("Wrong labels?", "another class was predicted. Review each one, and move those that are wrong"),
     DUPLICATE: ("Duplicates", "identical files. Keep one of each"),
     NEAR_DUPLICATE: ("Near duplicates", "re-encoded, resized, cropped or mirrored copies. Keep one of each"),

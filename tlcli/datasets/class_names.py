@@ -1,7 +1,7 @@
 """Names of classes: one form of names that are written differently, names that look the same, and numbers.
 
-A class is known by its name in Unicode's composed form (NFC) without blanks around it. Two classes whose names differ
-only in capitals, blanks, or invisible characters are most likely one, so they are refused.
+A class is identified by its name in Unicode's composed form (NFC) without surrounding spaces. Two classes whose names
+differ only in case, spaces, or invisible characters are most likely one, so they are refused.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def unify_class_names(
                 raise _look_alike_error(image, other)
     names = {name: _known_name(image, known or ()) for name, image in first.items()}
     if several := [name for name, count in Counter(names.values()).items() if count > 1]:
-        notes.append(f"written in several forms, which are one class: {', '.join(several)}")
+        notes.append(f"class names written in several forms, each read as one class: {', '.join(several)}")
     if all(old == new for old, new in names.items()):
         return list(images)
     return [replace(image, label=names[image.label]) for image in images]
 
 
 def _known_name(image: LabeledImage, known: Sequence[str]) -> str:
-    """Return the known name of an image's class; its own one, in standard form, if none is known."""
+    """Return the known name of an image's class; its own name in standard form if there is none."""
     name = standard_name(image.label)
     if image.label in known or name in known:
         return image.label if image.label in known else name
@@ -67,14 +67,14 @@ def _known_name(image: LabeledImage, known: Sequence[str]) -> str:
         if _appearance(other) == _appearance(name):
             raise DataError(
                 f"class {image.label!r} of {image.path} is not one of the {len(known)} classes of the run, but looks "
-                f"like {other!r}: they differ only in capitals or blanks. Rename it to {other!r}.",
+                f"like {other!r}: they differ only in case or spaces. Rename it to {other!r}.",
                 path=image.path,
             )
     return name
 
 
 def standard_name(name: str) -> str:
-    """Return a name in Unicode's composed form, without blanks and invisible characters around it."""
+    """Return a name in Unicode's composed form, without surrounding spaces and invisible characters."""
     text = _composed(name)
     while (inner := text.strip().strip(NO_WIDTH)) != text:
         text = inner
@@ -93,7 +93,7 @@ def _appearance(name: str) -> str:
 def _look_alike_error(image: LabeledImage, other: LabeledImage) -> DataError:
     return DataError(
         f"the classes {other.label!r} (such as {other.path}) and {image.label!r} (such as {image.path}) look the same: "
-        "they differ only in capitals, blanks, or invisible characters. Give both the same name; if they are "
+        "they differ only in case, spaces, or invisible characters. Give both the same name; if they are "
         "different classes, rename one of them.",
         path=image.path,
     )

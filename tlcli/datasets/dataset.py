@@ -52,7 +52,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     """How DATA was read where that is not obvious, such as the columns of a table, one sentence each."""
     masks: tuple[MaskPairs, ...] = ()
-    """Which images may be masks of others, judging by their names."""
+    """Which images may be masks of others, by their names."""
     filters: PathPatterns = field(default_factory=PathPatterns)
     """The filters that DATA was read with."""
     in_folders: bool = False
@@ -125,7 +125,7 @@ def open_dataset(
 
 
 def _keeps(table: Location, paths: PathFilter, skipped: Counter[str]) -> Callable[[str], bool] | None:
-    """Return a function that tells whether an image of a table is used, by its path relative to the table's folder."""
+    """Return a predicate for whether an image of a table is used, by its path relative to the table's folder."""
     if not paths:
         return None
     dropped: set[str] = set()

@@ -1,4 +1,4 @@
-"""What the names of folders mean: splits, masks, dates, and other things that are no classes."""
+"""Recognize names of folders that are not classes: splits, masks, dates, and others."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ NO_CLASS = re.compile(
     r"(?:sample|example|demo|doc|readme|paper)[\W_]?(?:image|img|photo|picture|pic|figure|data)s?)",
     re.IGNORECASE,
 )
-"""Matches names of folders that are no classes when they lie beside a folder with many subfolders."""
+"""Matches names of folders that are not classes if they are beside a folder with many subfolders."""
 
 
 def split_of(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return the split that a folder's name means, and the other words in it; None if it means none.
+    """Return the split that a folder's name stands for, and the other words in it; None if it names no split.
 
     Digits, and words such as `set`, `data`, or `images`, are ignored.
     """
@@ -49,7 +49,7 @@ def split_of(name: str) -> tuple[str, tuple[str, ...]] | None:
             splits.append(SPLIT_NAMES.get(match[1], "train"))
         elif not _AFFIX.fullmatch(folded):
             rest.append(folded)
-    if sorted(splits) == ["train", "validation"]:  # what is trained on, besides a test set
+    if sorted(splits) == ["train", "validation"]:  # images to train on, apart from a test set
         splits = ["train"]
     return (splits[0], tuple(rest)) if len(splits) == 1 else None
 

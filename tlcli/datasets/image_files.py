@@ -1,4 +1,4 @@
-"""Decide by name which files are images, and which are left-overs of other programs, without opening them."""
+"""Decide by name which files are images, and which are leftovers of other programs, without opening them."""
 
 from __future__ import annotations
 

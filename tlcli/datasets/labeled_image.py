@@ -15,7 +15,7 @@ SPLIT_NAMES = {name: split for split, names in SPLIT_SYNONYMS.items() for name i
 
 
 def split_named(text: str) -> str | None:
-    """Return the split that a text names, in any capitals and with blanks around it; None if it names none."""
+    """Return the split that a text names, ignoring case and surrounding spaces; None if it names none."""
     return SPLIT_NAMES.get(text.strip().casefold())
 
 

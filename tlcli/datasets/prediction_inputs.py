@@ -111,7 +111,7 @@ class PredictionInputs:
             elif os.path.isdir(name):  # noqa: PTH112
                 yield from self._in_folder(LocalTree(name))
             elif _is_table(name):
-                from tlcli.datasets.tables.read import read_image_column  # imported late, as most inputs are no tables
+                from tlcli.datasets.tables.read import read_image_column  # imported late: most inputs are not tables
 
                 yield from self._kept(read_image_column(parse_location(name), self._columns))
             elif is_tar(name):

@@ -36,7 +36,7 @@ def check_timm_support(run: Run) -> None:
     """
     if run.config.get("architecture") in NON_TIMM:
         raise UsageError(
-            f"{run.info['backbone']} is tlcli's own network, which timm does not know. Use --format onnx or torch."
+            f"{run.info['backbone']} is tlcli's own network, which timm does not provide. Use --format onnx or torch."
         )
 
 

@@ -59,7 +59,7 @@ def find_missing(paths: Sequence[str], store: FeatureStore, memo: Memo, *, verif
     Args:
         paths: The images to look up.
         store: Where their features are kept.
-        memo: Knows the digests of unchanged files.
+        memo: Holds the digests of unchanged files.
         verify: Ignore the memo, so that every file is read again.
     """
     digests = [None if verify else memo.digest(path) for path in paths]

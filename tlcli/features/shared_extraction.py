@@ -1,4 +1,4 @@
-"""Extraction by one process, or by several of one training: those that see the same cache directory share the work."""
+"""Extraction by one process, or by all processes of a training; those with the same cache directory share the work."""
 
 from __future__ import annotations
 

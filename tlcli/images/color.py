@@ -1,4 +1,4 @@
-"""Convert images to sRGB, the color space of pretrained networks, from what a file says about its colors. Torch-free.
+"""Convert images to sRGB, the color space of pretrained networks, by the color information in a file. Torch-free.
 
 An embedded ICC profile is converted by LittleCMS, relative colorimetric with black point compensation. Colors that a
 file describes by numbers (PNG's cICP, gAMA, and cHRM, and nclx in AVIF and HEIC) become a profile first. HDR is
@@ -77,7 +77,7 @@ class ColorSpace(NamedTuple):
 
 
 class Conversion(NamedTuple):
-    """How to convert an image to sRGB; without any of the fields, it stays as it is."""
+    """How to convert an image to sRGB; without any of the fields, it is unchanged."""
 
     problem: str | None = None
     """Why the profile is ignored."""
@@ -100,7 +100,7 @@ def color_space(image: Image.Image, data: bytes, note: Note | None = None) -> Co
         note: Called if the file contains an unreadable profile.
 
     Raises:
-        UnsupportedColorError: The image is HDR, or in a color space that tlcli does not know.
+        UnsupportedColorError: The image is HDR, or in an unsupported color space.
     """
     tiles = str(image.tile[:1]) if isinstance(image, ImageFile.ImageFile) else ""
     deep = image.mode in {"RGB", "RGBA", "LA", "CMYK"} and ";16" in tiles
@@ -159,7 +159,7 @@ def to_srgb(image: Image.Image, space: ColorSpace, note: Note | None = None) -> 
 
 
 def gray_levels(space: ColorSpace, note: Note | None = None) -> list[int] | None:
-    """Return the sRGB level of each gray level; None if they stay as they are.
+    """Return the sRGB level of each gray level; None if they are unchanged.
 
     Args:
         space: The color space of a gray image.
@@ -176,7 +176,7 @@ def find_conversion(profile: bytes, mode: str) -> Conversion:
     """Return how to convert an image of this mode; cached, because most images have the same few profiles."""
     from PIL import ImageCms
 
-    # LittleCMS approximates gray curves coarsely (a linear one by up to 9 levels), unless told otherwise.
+    # By default, LittleCMS approximates gray curves coarsely: a linear one is off by up to 9 levels.
     precision = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.HIGHRESPRECALC
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -229,7 +229,7 @@ def _profile_of_codes(primaries: int, curve: int, full_range: bool, *, gray: boo
 def _profile_of_png(image: Image.Image) -> bytes | None:
     """Return the profile that a PNG's gAMA and cHRM describe; None is sRGB."""
     exponent: float = image.info["gamma"]
-    if not 0.01 <= exponent <= 100:  # as libpng, ignore nonsense
+    if not 0.01 <= exponent <= 100:  # like libpng, ignore invalid values
         return None
     curve = SRGB_CURVE if abs(exponent * 2.2 - 1) < GAMMA_TOLERANCE else gamma(1 / exponent)
     try:

@@ -37,7 +37,7 @@ def rgb_profile(chromaticities: Chromaticities, curve: Curve) -> bytes:
 
     xy = np.array(chromaticities).reshape(4, 2)
     if not (np.isfinite(xy).all() and (xy[:, 1] > 0).all()):
-        raise ValueError("the chromaticities are no colors")
+        raise ValueError("the chromaticities do not define a color space")
     white, *primaries = np.stack([xy[:, 0] / xy[:, 1], np.ones(4), (1 - xy.sum(axis=1)) / xy[:, 1]], axis=1)
     try:
         matrix = np.stack(primaries, axis=1)
@@ -46,7 +46,7 @@ def rgb_profile(chromaticities: Chromaticities, curve: Curve) -> bytes:
         gain = np.diag((bradford @ np.array(D50)) / (bradford @ white))
         red, green, blue = (np.linalg.inv(bradford) @ gain @ bradford @ matrix).T
     except np.linalg.LinAlgError as error:
-        raise ValueError("the chromaticities are no colors") from error
+        raise ValueError("the chromaticities do not define a color space") from error
     columns = {b"rXYZ": red, b"gXYZ": green, b"bXYZ": blue}
     tags = {name: b"XYZ \0\0\0\0" + _fixed(*map(float, column)) for name, column in columns.items()}
     return _profile(b"RGB ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(curve)))
@@ -63,7 +63,7 @@ def _fixed(*values: float) -> bytes:
     try:
         return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
     except (struct.error, OverflowError) as error:
-        raise ValueError("the chromaticities are no colors") from error
+        raise ValueError("the chromaticities do not define a color space") from error
 
 
 def _curve(curve: Curve) -> bytes:

@@ -1,4 +1,4 @@
-"""TIFFs: let Pillow decode every layout as written, and reject those of which it would make another image. Torch-free.
+"""TIFFs: make Pillow decode every layout as written, and reject those that it would decode incorrectly. Torch-free.
 
 tests/images/test_tiff.py compares all combinations of layout, sample type, and compression with the values written.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from PIL import Image, TiffImagePlugin
 
-# libtiff knows every layout; Pillow's own reader of uncompressed files mixes up planes of 16 bits and inverted planes.
+# libtiff supports every layout; Pillow's own reader of uncompressed files mixes up 16-bit and inverted planes.
 TiffImagePlugin.READ_LIBTIFF = True
 
 BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 258, 259, 262, 277, 284
@@ -49,7 +49,7 @@ def _unsupported_reason(image: TiffImagePlugin.TiffImageFile) -> str | None:
     if tags.get(PHOTOMETRIC) == RGB and samples > 3 and not extra:  # Pillow takes the fourth for transparency
         return describe_channels(tags)
     if PHOTOMETRIC not in tags and tags.get(COMPRESSION) not in FAX:
-        return "a TIFF that does not say whether zero is black or white (PhotometricInterpretation); save it again"
+        return "a TIFF that does not define whether zero is black or white (PhotometricInterpretation); save it again"
     if tags.get(PHOTOMETRIC) == RGB and tuple(tags.get(REFERENCE_BLACK_WHITE, FULL_RANGE)) != FULL_RANGE:
         return "an RGB TIFF with its own black and white (ReferenceBlackWhite), which is not supported; save it as PNG"
     if tags.get(INK_SET, CMYK_INKS) != CMYK_INKS:
@@ -66,7 +66,7 @@ def _unsupported_reason(image: TiffImagePlugin.TiffImageFile) -> str | None:
 
 
 def with_tiff_values(image: Image.Image) -> Image.Image:
-    """Return a decoded gray image of more than 8 bits with the values that the file means; others unchanged.
+    """Return a decoded gray image of more than 8 bits with the values that the file defines; others unchanged.
 
     Pillow inverts TIFFs whose zero is white only for 8 bits, and reads unsigned 32-bit values as signed ones.
     """

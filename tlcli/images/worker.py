@@ -133,7 +133,7 @@ def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage
 
 
 def _pixels(data: bytes, options: DecodeOptions, view: int, digest: bytes, note: Note) -> bytes | None:
-    """Return the pixels or PNG file that the options ask for. Raises UndecodableError."""
+    """Return the pixels or PNG file that the options request. Raises UndecodableError."""
     if options.preprocessing is None and not options.png:
         return None
     preprocessing = options.preprocessing

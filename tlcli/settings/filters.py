@@ -16,7 +16,7 @@ class PathPatterns:
     """Which files of DATA or INPUT are used, before classes and splits are derived from their paths.
 
     Patterns are those of .gitignore: without a slash, one matches the name of a file or folder at any depth; with a
-    slash, the path below DATA or INPUT. `**` matches any number of folders. A folder that matches stands for all its
+    slash, the path below DATA or INPUT. `**` matches any number of folders. A folder that matches includes all its
     files.
     """
 
@@ -44,7 +44,7 @@ class PathPatterns:
                     raise UsageError(f"{option} is {pattern!r}; expected a pattern such as '*_mask.*' or 'extra/'.")
 
     def options(self) -> str:
-        """Return the options as they are typed, each after a blank, to append to a command."""
+        """Return the options as they are typed, each after a space, to append to a command."""
         pairs = [*(("--include", pattern) for pattern in self.include), *(("--exclude", text) for text in self.exclude)]
         return "".join(f" {shlex.quote(f'{option}={pattern}')}" for option, pattern in pairs)
 

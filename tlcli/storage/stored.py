@@ -49,7 +49,7 @@ class StoredPath(str):
 
 
 class Stamp(NamedTuple):
-    """What the file system says about an image. While all of it stays the same, so do the bytes.
+    """Metadata of an image from the file system. If all of it is unchanged, so are the bytes.
 
     Size and modification time alone would miss a file replaced by `mv`, `cp -p`, `rsync -t`, or a restored backup. For
     a `StoredPath`, only `size` and `modified` (its version) are known.

@@ -94,7 +94,7 @@ def test_dialects_give_the_same_rows(folder, name, content):
         ("russian.csv", PLAIN.replace("x", "кот").encode("cp1251"), r"not UTF-8 at byte .* iconv -f ENCODING -t UTF-8"),
         ("japanese.csv", PLAIN.replace("x", "ネコ").encode("shift-jis"), "iconv"),
         ("korean.csv", PLAIN.replace("x", "집").encode("euc-kr"), "iconv"),
-        ("keys.jsonl", '{"path": "a.jpg", "label": "x", "label": "y"}\n', "the key 'label' comes twice"),
+        ("keys.jsonl", '{"path": "a.jpg", "label": "x", "label": "y"}\n', "the key 'label' occurs twice"),
         ("columns.json", json.dumps({"path": {"0": "a.jpg"}, "label": {"0": "x"}}), r'orient="records", lines=True'),
         ("pretty.json", json.dumps({"images": [], "annotations": []}, indent=1), "over several lines, with images"),
         ("hf.parquet", {"image": [{"bytes": b"", "path": "a.jpg"}], "label": [1]}, r'str\(row\["label"\]\)'),
@@ -320,7 +320,7 @@ def test_a_path_without_suffix_is_that_of_the_only_image_of_this_stem(folder):
     [
         (r"C:\\data\\in\\c.jpg".replace("\\\\", "\\"), r"Remove 'C:\\\\data\\\\' at their start: in/c\.jpg exists"),
         ("/kaggle/input/in/c.jpg", "Remove '/kaggle/input/' at their start"),
-        ("IN/C.JPG", r"in/c\.jpg exists: correct the capitals"),
+        ("IN/C.JPG", r"in/c\.jpg exists: correct the case"),
         ("c.jpg", r"in/c\.jpg exists: write the paths with their folders and suffixes"),
         ("'a.jpg'", "Remove the single quotes"),
         ("nowhere.jpg", "Correct the paths, or move the table"),

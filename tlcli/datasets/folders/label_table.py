@@ -1,4 +1,4 @@
-"""Find the table that gives the classes of images that no folder tells, to name it in a message."""
+"""Find a table with the classes of images that are not in class folders, to name it in a message."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ The first rule that applies decides. F are the folders in DATA that have images 
 | DATA holds | it is read as |
 |---|---|
 | only folders named like classes of the run (`evaluate`) | classes |
-| two folders named like different splits, with subfolders | splits; other folders are named and not used |
+| two folders named like different splits, with subfolders | splits; other folders are listed but not used |
 | a folder named like train, with subfolders, and nothing else in F, or only folders named like splits, `unlabeled`, \
 `examples`, ..., or with the same subfolders | splits |
 | such a folder and one other folder, which has only images | refused: ambiguous |
@@ -34,7 +34,7 @@ from tlcli.errors import DataError
 from tlcli.storage.files import portable_name
 
 _DATA_NAME = re.compile(r"(?:the[\W_]?)?(?:raw[\W_]?)?(?:data(?:[\W_]?sets?)?|images?|imgs?)", re.IGNORECASE)
-"""Matches names of folders that are no classes when they hold subfolders."""
+"""Matches names of folders that are not classes if they have subfolders."""
 
 
 FEW_IMAGES = 20
@@ -43,7 +43,7 @@ FEW_IMAGES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where the class folders are, and what to tell about it."""
+    """Where the class folders are, and notes about them."""
 
     levels: list[tuple[str | None, Node]]
     """Folders that hold class folders, each with its split; one without a split if DATA has none."""
@@ -62,7 +62,7 @@ def find_layout(root: str, node: Node, classes: Collection[str] | None, find_tab
         find_table: Returns a sentence about a table of labels beside the folders, empty if there is none.
 
     Raises:
-        DataError: The folders cannot be read, or not without a doubt.
+        DataError: The class folders are missing, elsewhere, or ambiguous.
     """
     folders, here = node.with_images(), path_of(root, node)
     known = set(map(standard_name, classes or ()))
@@ -115,7 +115,7 @@ def _as_classes(node: Node, folders: Sequence[Node]) -> Layout:
 
 
 def _merged(levels: Sequence[Node]) -> list[str]:
-    """Return a note about the classes that have subfolders, whose images are theirs."""
+    """Return a note about classes with subfolders, which are merged into them."""
     merged = {
         folder.below.rstrip("/"): len(folder.with_images())
         for level in levels
@@ -139,7 +139,7 @@ def _flat_splits(root: str, folders: Sequence[Node], table: str) -> str:
     train = next((folder for folder in folders if (split_of(folder.name) or ("",))[0] == "train"), folders[0])
     expected = f"Expected {root}/{train.name}/<class>/*.jpg, or a table with the columns path and label."
     return (
-        f"{root} holds images directly in folders named like splits ({names}), so no folder tells their class. "
+        f"{root} holds images directly in folders named like splits ({names}), so their classes are unknown. "
         f"{table or expected}"
     )
 
@@ -148,7 +148,7 @@ def _refuse_wrong_level(root: str, node: Node, folders: Sequence[Node]) -> None:
     """Refuse folders that are not classes, because the classes are deeper.
 
     Raises:
-        DataError: So it is, with the path that was probably meant.
+        DataError: A folder is not a class; the message has the path that was probably meant.
     """
     if len(folders) == 1:
         if (meant := _meant(root, folders[0])) is not None:
@@ -202,7 +202,7 @@ def _refuse_repeated_classes(root: str, level: Node) -> None:
     """Refuse a folder beside class folders that holds the same class folders again, such as a copy or a split.
 
     Raises:
-        DataError: There is one.
+        DataError: There is such a folder.
     """
     names = {folded(name) for name in level.folders}
     for folder in level.with_images():
@@ -211,7 +211,7 @@ def _refuse_repeated_classes(root: str, level: Node) -> None:
         if len(repeated) > 1 and len(repeated) * 2 >= len(inner) and not folder.images:
             pattern = shlex.quote(f"/{folder.below}")
             raise DataError(
-                f"{path_of(root, folder)} is not a class, but holds folders of the same names as beside it "
+                f"{path_of(root, folder)} is not a class, but holds folders with the same names as those beside it "
                 f"({names_of(repeated)}). Leave it out with --exclude {pattern}, or move it out of "
                 f"{path_of(root, level)}.",
                 path=path_of(root, folder),

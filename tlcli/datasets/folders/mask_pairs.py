@@ -25,9 +25,9 @@ _BEFORE = re.compile(rf"(?P<mark>(?:{_WORDS})[ _.-])(?P<image>.+)", re.IGNORECAS
 
 MIN_PAIRS = 3
 CHECKED_IMAGES = 5
-"""Number of supposed masks whose pixels are looked at."""
+"""Number of supposed masks whose pixels are examined."""
 SIDE = 64
-"""Width and height in pixels at which they are looked at."""
+"""Width and height in pixels to which they are resized."""
 
 
 Pair = tuple[str, str, str]
@@ -36,7 +36,7 @@ Pair = tuple[str, str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPairs:
-    """Images that are masks of others, judging by their names."""
+    """Images that are masks of others, by their names."""
 
     exclude: str
     """The pattern that matches the masks."""
@@ -45,7 +45,7 @@ class MaskPairs:
 
 
 def find_mask_pairs(paths: Iterable[str]) -> list[MaskPairs]:
-    """Find masks by their names: the alternatives of which one may be right, if there are at least three pairs.
+    """Find masks by their names: alternatives, one of which may be right, of at least three pairs each.
 
     A mask has the name of an image in the same folder and a word such as `_mask` after or before it, or the same name
     in a folder such as `masks`, or the same name with another suffix.
@@ -101,7 +101,7 @@ def _in_folder(stems: dict[str, str]) -> Iterator[Pair]:
 
 
 def _in_mask_folders(folders: dict[str, dict[str, str]]) -> Iterator[Pair]:
-    """Yield the pairs of folders of masks, or below one, that lie beside images of the same names."""
+    """Yield the pairs of masks in or below a folder of masks and images of the same names beside it."""
     parts = {folder: folder.split("/") for folder in folders}
     first, last = (min(parts.values()), max(parts.values())) if parts else ([], [])
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))

@@ -1,4 +1,4 @@
-"""Which folders are splits, judging by their names and by what they hold: `Training`, `seg_test`, `cifar_val`, ..."""
+"""Decide which folders are splits by their names and contents: `Training`, `seg_test`, `cifar_val`, ..."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SplitFolder:
     split: str
     """`train`, `validation`, or `test`."""
     rest: tuple[str, ...]
-    """What its name says besides the split, such as the name of the dataset."""
+    """The other words of its name, such as the name of the dataset."""
 
     @property
     def has_classes(self) -> bool:
@@ -36,7 +36,7 @@ class SplitFolder:
 
 
 def split_folders(folders: Iterable[Node]) -> list[SplitFolder]:
-    """Return those folders whose names are those of splits."""
+    """Return the folders whose names are those of splits."""
     return [
         SplitFolder(node=node, level=_class_level(node, found[0]), split=found[0], rest=found[1])
         for node in folders
@@ -68,7 +68,7 @@ def look_alike(one: Node, other: Node) -> bool:
 
 
 def choose_splits(root: str, candidates: Sequence[SplitFolder]) -> dict[str, SplitFolder]:
-    """Return one folder with class folders for each split, in order; those with other words only if need be.
+    """Return one folder with class folders for each split, in order; those with other words only if necessary.
 
     Raises:
         DataError: There are two folders for one split.

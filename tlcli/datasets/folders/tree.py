@@ -47,7 +47,7 @@ class Tree(Protocol):
         Args:
             below: Path of the folder below the root, ending with a slash.
             linked: Whether it is a link.
-            is_walked: Returns whether a path below the root is walked, judging by its names.
+            is_walked: Returns whether a path below the root is walked, by its names.
         """
 
 

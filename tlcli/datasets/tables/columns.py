@@ -34,7 +34,7 @@ class ChosenColumns:
     group: str | None
 
     def note(self) -> str | None:
-        """Return which columns are read, unless all have the names of the documentation."""
+        """Return which columns are read; None if all have the documented names."""
         found = {"images": self.image, "classes": self.label, "splits": self.split, "groups": self.group}
         if set(found.values()) <= {"path", "label", "split", "group", None}:
             return None
@@ -82,7 +82,7 @@ def choose_image_column(table: RawTable, wanted: TableColumns) -> str:
 
 
 def _check_names(table: RawTable) -> None:
-    """Check that the columns differ by more than capitals and blanks; columns without a name are never read."""
+    """Check that the columns differ by more than case and spaces; columns without a name are never read."""
     seen: dict[str, str] = {}
     for name in filter(str.strip, table.names):
         key = name.strip().casefold()

@@ -77,7 +77,7 @@ class _Rows:
                 problem = 'has an unclosed quote. Close it, or write quotes within a quoted value twice ("")'
             elif "expected after" in str(error):
                 problem = (
-                    "has text or blanks after a closing quote. Remove them, or write quotes within a quoted value "
+                    "has text or spaces after a closing quote. Remove them, or write quotes within a quoted value "
                     'twice ("")'
                 )
             else:
@@ -125,7 +125,7 @@ def _find_header(text: str) -> tuple[int, str, int]:
 
 
 def _check_header(path: Location, names: tuple[str, ...]) -> None:
-    """Check that the first row names columns, and is not a title or an image itself."""
+    """Check that the first row has the names of columns, and is not a title or an image."""
     if len(names) == 1 and not is_image_header(names[0]) and not names[0].replace("-", "_").isidentifier():
         raise DataError(
             f"{path}: the first row, {names[0][:60]!r}, names only one column. Expected names separated by a comma, "

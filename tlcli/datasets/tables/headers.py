@@ -1,6 +1,6 @@
 """Common headers of tables, by what their columns hold.
 
-Headers are compared in lowercase, without blanks around them, and with `_` for blanks and hyphens.
+Headers are compared in lowercase, without surrounding spaces, and with `_` for spaces and hyphens.
 """
 
 from __future__ import annotations

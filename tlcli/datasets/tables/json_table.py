@@ -18,7 +18,7 @@ def read_json_table(path: Location, content: bytes) -> RawTable:
     """Read JSON Lines, or an array of objects. Values keep the types of JSON.
 
     Raises:
-        DataError: The encoding is unknown, or this is no JSON of this form.
+        DataError: The encoding is unknown, or the content is not JSON of this form.
     """
     text, encoding = decode_text(content, path)
     try:
@@ -73,7 +73,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} comes twice")
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
     return record
 
 

@@ -118,7 +118,7 @@ def image_bytes_error(
         path: The table.
         name: The column.
         names: All columns.
-        class_names: The columns of numbers whose names the table knows.
+        class_names: Names that the numbers of a column stand for, by column.
         in_object: Whether the values are objects with the key `bytes`.
     """
     label = next((one for one in (*class_names, *names) if one in class_names or is_label_header(one)), "")

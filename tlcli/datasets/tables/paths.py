@@ -1,6 +1,6 @@
 """Find the images that a table names. Paths in a table are relative to its folder.
 
-A path that does not exist as written is tried without blanks around it, with slashes for backslashes, in the other
+A path that does not exist as written is tried without surrounding spaces, with slashes for backslashes, in the other
 Unicode form of its names, and with the suffix of the only image of this stem. If no path of the table exists, images
 may be named by their file names or stems only.
 """
@@ -33,7 +33,7 @@ def written_paths(table: RawTable, name: str) -> list[str]:
     """Return the path of each row as it is written in the table.
 
     Raises:
-        DataError: A path is missing, or is not a text.
+        DataError: A path is missing, or is not text.
     """
     values = table.column(name)
     if not all(type(value) is str and value for value in values):
@@ -75,7 +75,7 @@ def find_images(table: RawTable, written: Sequence[str], notes: list[str]) -> tu
     Args:
         table: The table.
         written: The path of each row.
-        notes: Receives how images were found that are not where the table says.
+        notes: Receives a note if images were found elsewhere than at the paths in the table.
 
     Returns:
         The paths, with size and version if they are at a URL, and the indices of those that do not exist.
@@ -107,7 +107,7 @@ def find_images(table: RawTable, written: Sequence[str], notes: list[str]) -> tu
 
 
 def resolve_path(table: RawTable, index: int, written: str) -> str:
-    """Resolve a path: absolute paths and URLs stay, others are relative to the table's folder."""
+    """Resolve a path: absolute paths and URLs are unchanged, others are relative to the table's folder."""
     local = isinstance(table.path, Path)
     if not is_url(written) and (local or written.startswith("/")):
         while written.startswith("./"):
@@ -131,7 +131,7 @@ def _is_missing(path: str) -> bool:
 
 
 def _written_otherwise(table: RawTable, written: str) -> str | None:
-    """Return the existing path that `written` means in another spelling, if there is one."""
+    """Return the existing path of which `written` is another spelling, if there is one."""
     if isinstance(table.path, Url) or is_url(written):
         return None
     stripped = written.strip()
@@ -191,7 +191,8 @@ def _images_by_stem(folder: str) -> dict[str, list[str]]:
 def _found_by_name(table: Path, written: Sequence[str]) -> list[str] | None:
     """Return the images whose file names or stems are `written`, in the table's folder or one folder below it.
 
-    None unless each of them names exactly one image.
+    Returns:
+        None unless each of them names exactly one image.
     """
     images: defaultdict[str, list[str]] = defaultdict(list)
     for path in _images_near(str(table.parent)):
@@ -241,7 +242,7 @@ def _reason(table: RawTable, written: str) -> str:
             prefix = written.strip()[: len("/".join(parts[:start])) + 1]
             return f"Remove {prefix!r} at their start: {'/'.join(parts[start:])} exists."
     if similar := _in_other_form(table.in_folder(path), _folded):
-        return f"{similar} exists: correct the capitals in the table."
+        return f"{similar} exists: correct the case in the table."
     if path.strip("'") != path:
         return "Remove the single quotes around them; only double quotes enclose a value."
     folder, _, name = path.rpartition("/")

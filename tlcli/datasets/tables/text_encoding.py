@@ -10,7 +10,7 @@ from tlcli.storage.urls import Location
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig", None),
-    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),  # before UTF-16, whose mark is its start
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),  # before UTF-16, whose mark is a prefix of it
     (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
@@ -28,7 +28,7 @@ NOT_WESTERN = re.compile(
     """,
     re.VERBOSE,
 )
-"""What Western European text hardly has in Windows-1252, but text in other encodings has when it is decoded so."""
+"""Matches what is rare in Western European text, but common in text of another encoding decoded as Windows-1252."""
 
 
 def decode_text(content: bytes, path: Location) -> tuple[str, str | None]:

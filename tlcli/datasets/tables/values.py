@@ -36,7 +36,7 @@ def labels(table: RawTable, name: str) -> list[str]:
     """Return the class of each row.
 
     Raises:
-        DataError: A class is missing, a list, or no text, or two values may be the same class.
+        DataError: A class is missing, a list, or not text, or two values may be the same class.
     """
     values = table.column(name)
     names = table.class_names.get(name)
@@ -59,7 +59,7 @@ def groups(table: RawTable, name: str) -> list[str | None]:
     """Return the group of each row; None where it is missing.
 
     Raises:
-        DataError: A group is a list or no text, or two values may be the same group.
+        DataError: A group is a list or not text, or two values may be the same group.
     """
     values = [None if names_no_group(value) else value for value in table.column(name)]
     texts = _texts(table, name, values, lambda value: str(value).strip())
@@ -141,7 +141,7 @@ def _is_missing(value: object) -> bool:
 
 
 def _find(values: Sequence[object], wanted: Callable[[object], bool]) -> list[int]:
-    """Return the indices of the values that are wanted."""
+    """Return the indices of the values for which `wanted` is true."""
     try:
         different = {value for value in set(values) if wanted(value)}
     except TypeError:  # lists cannot be in a set
@@ -152,7 +152,7 @@ def _find(values: Sequence[object], wanted: Callable[[object], bool]) -> list[in
 def _different(table: RawTable, name: str, values: Sequence[Any]) -> dict[Any, None]:
     """Return the different values that are not missing, in order; lists, objects, and bytes are refused."""
     kinds = {type(value) for value in values} - {type(None)}
-    for kind, what in ((list, "a list"), (dict, "an object"), (bytes, "no UTF-8 text")):
+    for kind, what in ((list, "a list"), (dict, "an object"), (bytes, "bytes that are not UTF-8")):
         if kind in kinds:
             value = next(value for value in values if isinstance(value, kind))
             raise _refused(table, name, value, what, "Write one text or number per row.")
@@ -160,14 +160,14 @@ def _different(table: RawTable, name: str, values: Sequence[Any]) -> dict[Any, N
         examples = ", ".join(_quote(next(one for one in values if type(one) is kind)) for kind in kinds)
         raise DataError(
             f"{table.path}: the column {name} mixes types ({examples}), so values such as 1, 1.0, and true may mean "
-            "the same. Write all of them as text.",
+            "the same thing. Write all of them as text.",
             path=table.path,
         )
     return dict.fromkeys(value for value in values if value is not None)
 
 
 def _texts(table: RawTable, name: str, values: Sequence[Any], text_of: Callable[[Any], str]) -> dict[Any, str]:
-    """Return the text of each different value; values that may mean the same are refused."""
+    """Return the text of each different value; values that may mean the same thing are refused."""
     texts = {value: text_of(value) for value in _different(table, name, values)}
     seen: dict[str, Any] = {}
     for value, text in texts.items():
@@ -179,7 +179,7 @@ def _texts(table: RawTable, name: str, values: Sequence[Any], text_of: Callable[
             rows = [table.describe_row(values.index(one)) for one in (other, value)]
             raise DataError(
                 f"{table.path}: the column {name} has {_quote(other)} in {rows[0]} and {_quote(value)} in {rows[1]}, "
-                "which may mean the same. Write all values in one form.",
+                "which may mean the same thing. Write all values in one form.",
                 path=table.path,
             )
     return texts
@@ -204,7 +204,7 @@ def _refused(table: RawTable, name: str, value: object, what: str, remedy: str) 
     values = table.column(name)
     row = table.describe_row(next(index for index, other in enumerate(values) if other == value))
     return DataError(
-        f"{table.path}, {row}: the column {name} holds {what}, {_quote(value)}; expected a text or a number. {remedy}",
+        f"{table.path}, {row}: the column {name} holds {what}, {_quote(value)}; expected text or a number. {remedy}",
         path=table.path,
     )
 
