@@ -2,7 +2,7 @@
 
 usage: python benchmarks/busy.py [DATA] [ROUNDS]      (default: sample_data/pictures, 3 rounds)
 "Head" and "map" are called from Python, without the environment variables of the `tlcli` command. Each core has a
-neighbor, so twice the time is fair, and more than three times is a defect.
+neighbor, so a fair share means twice the time; more than three times is a defect.
 """
 
 import contextlib

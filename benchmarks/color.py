@@ -1,8 +1,8 @@
 """Measure what the conversion to sRGB costs while JPEGs are decoded and resized to 224 pixels.
 
 usage: python benchmarks/color.py DATA [IMAGES]      (default: 300)
-Uses one core. The same files are decoded without a profile, with one of sRGB, and with one of Display P3; each as now,
-and with profiles ignored.
+Uses one core. The same files are decoded without a profile, with one of sRGB, and with one of Display P3; each with
+profiles converted, and with profiles ignored.
 """
 
 import functools

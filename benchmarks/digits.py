@@ -1,6 +1,6 @@
 """Train LeNet-5 from scratch on scikit-learn's handwritten digits (8x8), and test it.
 
-Tests on a random fifth, and on the last 360, which other people wrote.
+Tests on a random fifth, and on the last 360, by other writers.
 
 usage: python benchmarks/digits.py [SEED]
        python benchmarks/digits.py --write FOLDER     (only writes the images, a fifth each for test and validation)

@@ -37,7 +37,7 @@ def test_masks_are_found_with_their_images(tmp_path):
     assert "*_mask.*" in found[0].detail
 
 
-def test_images_named_like_masks_are_no_findings(tmp_path):
+def test_images_named_like_masks_are_not_findings(tmp_path):
     for name in "ab":
         for number in range(4):
             save(tmp_path / name / f"{number}.png", noise(number))

@@ -45,7 +45,7 @@ def burst(form, groups=4, size=3):
         [f"train/t{n}_0.jpg={n}" for n in range(4)] + [f"test/t{n}_1.jpg={n}" for n in range(4)],
     ],
 )
-def test_names_that_tell_the_groups_give_a_pattern(names):
+def test_names_with_a_pattern_give_a_suggestion(names):
     pattern = suggestion(names)
     found = {}
     for name in names:
@@ -65,7 +65,7 @@ def test_names_that_tell_the_groups_give_a_pattern(names):
         [f"cat/{name}.jpg={number % 4}" for number, name in enumerate("qwertzuiopas")],
     ],
 )
-def test_names_that_do_not_tell_them_give_none(names):
+def test_names_without_a_pattern_give_none(names):
     assert suggestion(names) is None
 
 

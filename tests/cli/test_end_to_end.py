@@ -52,7 +52,7 @@ def test_finetune_for_people(work, finetuned):
         assert expected in output
     assert "photos/disc/broken.jpg: not an image of a known format" in output
     assert "details: tlcli check photos" in output
-    assert "\x1b" not in output, "no escape codes if stderr is no terminal"
+    assert "\x1b" not in output, "no escape codes if stderr is not a terminal"
     assert (work / "runs" / "photos" / "run.json").exists()
 
 

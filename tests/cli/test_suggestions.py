@@ -1,4 +1,4 @@
-"""Unknown options suggest the one that was meant."""
+"""The message about an unknown option suggests the one that was probably meant."""
 
 import pytest
 import typer

@@ -233,7 +233,7 @@ def test_local_cluster_listens_only_on_the_loopback_address(cluster):
     assert set(listening) <= LOOPBACK
 
 
-def test_without_ray_the_error_says_what_to_install(trained, photos, tmp_path, monkeypatch):
+def test_without_ray_the_error_names_the_package_to_install(trained, photos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MachineError, match=r"pip install 'tlcli\[ray\]'"):
         predict_on_cluster(trained, str(photos), out=str(tmp_path / "parts"))

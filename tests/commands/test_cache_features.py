@@ -33,7 +33,7 @@ def data(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("tlcli.features.memo.RACY_TICK", 0)
     shutil.copytree(photos, tmp_path / "photos")
     for path in (tmp_path / "photos").rglob("*.jpg"):
-        os.utime(path, (1e9, 1e9))  # long ago, so that the digest memo trusts it
+        os.utime(path, (1e9, 1e9))  # long ago, so that the digest memo uses it
     return tmp_path / "photos"
 
 
@@ -55,10 +55,10 @@ def test_only_missing_features_are_computed(data, tmp_path):
     edited = data / "disc" / "03.jpg"
     status = edited.stat()
     content = bytearray(edited.read_bytes())
-    content[15] ^= 1  # the resolution in the JFIF header: another file, the same image
+    content[15] ^= 1  # the resolution in the JFIF header: another file with the same image
     edited.write_bytes(content)
     os.utime(edited, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert cache_of(data, cache)["computed"] == 1, "only the time of change tells"
+    assert cache_of(data, cache)["computed"] == 1, "only the time of change differs"
     assert cache_of(data, cache, verify=True)["computed"] == 0
 
     data.rename(tmp_path / "moved")

@@ -396,5 +396,5 @@ def test_timm_transforms_agree_with_ours(fit, trained, tmp_path):
     image = Image.open(ROOT / IMAGE).convert("RGB").resize((400, 300))
     how: Preprocessing = run.preprocessing
     mine = normalized(np.array(fit_image(image, how))[None], {"preprocessing": how.to_json()})[0]
-    # In units of which images span two; timm crops whole pixels of the resized image, we halves too.
+    # In units of which images span two; timm crops whole pixels of the resized image, tlcli also half pixels.
     assert np.abs(transform(image).numpy() - mine).mean() < (0.1 if fit == "crop" else 0.03)

@@ -1,4 +1,4 @@
-"""Which files are images by their names, which are left-overs of other programs, and how both are counted."""
+"""Which files are images by their names, which are leftovers of other programs, and how both are counted."""
 
 import io
 

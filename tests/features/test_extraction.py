@@ -1,4 +1,4 @@
-"""Images into the store, with the mean color for a network: each computed once, no row with another's label."""
+"""Extraction into the store, with the mean color as the network: each image once, and no row mixed up."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ def settle_down(path):
 
 @pytest.fixture
 def photos(tmp_path, draw, monkeypatch):
-    """Paths of twelve images in two folders, which are remembered although they were just made."""
+    """Paths of twelve images in two folders, old enough to be remembered."""
     monkeypatch.setattr("tlcli.features.memo.RACY_TICK", 0)
     names = [f"photos/{'cat' if number % 2 else 'dog'}/{number}.png" for number in range(12)]
     return [settle_down(draw(tmp_path / name, number)) for number, name in enumerate(names)]
@@ -45,7 +45,7 @@ def photos(tmp_path, draw, monkeypatch):
 
 @pytest.fixture
 def run(tmp_path, small, report):
-    """One run of the tool: open the cache, look, compute what is missing. Gives the extraction and the store."""
+    """Open the cache, look up, and compute what is missing, as a command does; return the extraction and the store."""
 
     def once(paths, *, verify=False, prefix=mean_color, batch_size=4, workers=2, root=tmp_path / "cache"):
         store, memo = FeatureStore(root, {"backbone": "mean color"}, SHAPE, report), Memo(root, report)
@@ -68,7 +68,7 @@ def run(tmp_path, small, report):
 
 @pytest.fixture
 def right(small):
-    """Whether each image's row is its own mean color."""
+    """Return whether each image's row is its own mean color."""
 
     def check(paths, extraction, store):
         good = [index for index in range(len(paths)) if index not in extraction.failures]
@@ -140,7 +140,7 @@ def test_an_edit_that_keeps_size_and_time_is_found(photos, run, right, tmp_path,
     assert run([*photos, path])[0].digests[-1] == other
     extraction, store = run([*photos, path], verify=True)
     assert right([*photos, path], extraction, store)
-    extraction, store = run([*photos, path])  # remembered rightly from now on
+    extraction, store = run([*photos, path])  # remembered correctly from now on
     assert right([*photos, path], extraction, store)
 
 

@@ -1,4 +1,4 @@
-"""What makes a feature another feature."""
+"""Which changes of a network and its input change the fingerprint."""
 
 import json
 import string

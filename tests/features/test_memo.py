@@ -246,7 +246,7 @@ def test_merging_keeps_what_another_process_wrote_meanwhile(root, tmp_path, repo
         memo = Memo(root, report)
         remember(memo, write(tmp_path / f"{number}.jpg"))
         memo.save()
-    one, two = Memo(root, report), Memo(root, report)  # both will merge, each knowing nothing of the other
+    one, two = Memo(root, report), Memo(root, report)  # both will merge, each unaware of the other
     for memo, name in ((one, "one.jpg"), (two, "two.jpg")):
         remember(memo, write(tmp_path / name, name.encode()))
         memo.save()

@@ -32,7 +32,7 @@ def digest(number):
 
 
 def feature(key, shape=SHAPE, view=0):
-    """What the pretended network gives for an image: known from its digest, exact in half precision."""
+    """Return the feature of an image in these tests: derived from its digest, exact in half precision."""
     generator = np.random.default_rng([*key, view])
     return generator.integers(-500, 500, shape).astype(np.float32) / 4
 
@@ -44,7 +44,7 @@ def fill(store, numbers, view=0):
 
 
 def check(store, numbers, view=0):
-    """That `numbers` are there, each with its own feature, in any order and repeated."""
+    """Check that `numbers` are stored, each with its own feature, in any order and repeated."""
     asked = [*numbers, *numbers[:3]]
     random.Random(0).shuffle(asked)
     keys = [digest(number) for number in asked]
@@ -59,7 +59,7 @@ def check(store, numbers, view=0):
 @pytest.mark.parametrize("shape", [SHAPE, MAP, (7, 2)])
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_rows_never_mix(tmp_path, monkeypatch, shape, on_disk):
-    monkeypatch.setattr(module, "FLUSH_BYTES", 300)  # several parts a session
+    monkeypatch.setattr(module, "FLUSH_BYTES", 300)  # several parts per session
     root = tmp_path if on_disk else None
     store, draw = FeatureStore(root, CONTENT, shape), random.Random(0)
     for session in range(3):
@@ -78,7 +78,7 @@ def test_rows_never_mix(tmp_path, monkeypatch, shape, on_disk):
     assert on_disk == any(tmp_path.iterdir())
 
 
-def test_nothing_asked_for_is_nothing():
+def test_no_features_are_an_empty_array():
     assert FeatureStore(None, CONTENT, MAP).gather([]).shape == (0, *MAP)
 
 
@@ -109,7 +109,7 @@ def test_a_feature_that_was_just_computed_equals_the_one_from_disk(tmp_path):
 def test_maps_and_tokens_that_overflow_float16_are_kept_in_float32(tmp_path, shape, on_disk):
     store = FeatureStore(tmp_path if on_disk else None, CONTENT, shape)
     values = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
-    # 65,504 is float16's largest; what lies between it and 65,520 would be rounded down to it.
+    # 65,504 is float16's largest; values between it and 65,520 would be rounded down to it.
     for row, (place, value) in enumerate([(0, 65_504), (3, -65_504), (5, 65_510), (7, -1e6), (2, 3e38)]):
         values[row].reshape(-1)[place] = value
     with store.writing():
@@ -176,7 +176,7 @@ def test_views_are_kept_apart(tmp_path, monkeypatch, shape):
 
 
 def test_a_large_cache_is_mapped_and_not_read_into_memory(tmp_path):
-    """Anonymous memory, which the system can't take back, while all of 200 MB is looked at in random order."""
+    """Anonymous memory, which the system cannot reclaim, while 200 MB are read in random order."""
     store, count = FeatureStore(tmp_path, CONTENT, (64, 50, 50)), 640
     value = np.ones(store.shape, np.float32)
     with store.writing():
@@ -189,7 +189,7 @@ def test_a_large_cache_is_mapped_and_not_read_into_memory(tmp_path):
         check=True,
     )
     before, after = map(int, done.stdout.split())
-    assert after - before < 60_000  # kilobytes; a batch of 32 in float32 is 20 MB, one that was just let go another
+    assert after - before < 60_000  # kilobytes; a batch of 32 in float32 is 20 MB, one that was just released another
 
 
 def test_parts_are_arrow_files_without_paths_and_labels(tmp_path):
@@ -373,7 +373,7 @@ def test_waiting_for_another_writer_is_reported(tmp_path, report):
         class Patient(type(report)):
             def warn(self, text):
                 super().warn(text)
-                other.stdin.write("\n")  # the other goes on, and lets go of the lock
+                other.stdin.write("\n")  # the other one continues, and releases the lock
 
         patient = Patient()
         store = FeatureStore(tmp_path, CONTENT, SHAPE, patient)
@@ -409,7 +409,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_cache_to_go_on_with(tmp_path):
         assert there == list(range(len(there)))
         assert len(there) > added - 10  # what it had not yet flushed
         check(store, there)
-        fill(store, range(len(there), count))  # the dead hold no lock
+        fill(store, range(len(there), count))  # dead processes hold no lock
         again = FeatureStore(root, CONTENT, SHAPE)
         keys = [digest(number) for number in range(count)]
         np.testing.assert_array_equal(again.gather(keys), whole.gather(keys))
@@ -482,7 +482,7 @@ def test_the_announced_size_is_about_the_written_size(tmp_path):
 
 
 def test_writers_that_share_write_at_the_same_time_and_keep_others_out(tmp_path):
-    """As shards do, which a job array starts together on one cache."""
+    """As shards that a job array starts together on one cache do."""
     one, two = (FeatureStore(tmp_path, CONTENT, SHAPE, shared_writers=True) for _ in range(2))
     with one.writing(), two.writing():
         left = one.directory / ".part-other.tmp"  # what the other one is writing just now

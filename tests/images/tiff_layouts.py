@@ -1,4 +1,4 @@
-"""Write TIFFs of any layout, with the pixels that they mean."""
+"""Write TIFFs of any layout, with the pixels that they represent."""
 
 import functools
 import itertools
@@ -73,7 +73,7 @@ def layouts(depth):
 
 
 def samples(kind, depth):
-    """Return the samples [H, W, S] of a kind, and the colors [H, W, 3] in [0, 1] that they mean."""
+    """Return the samples [H, W, S] of a kind, and the colors [H, W, 3] in [0, 1] that they represent."""
     photometric, count, extra = KINDS[kind]
     top = {"u": 2 ** int(depth[1:]) - 1, "i": 2 ** (int(depth[1:]) - 1) - 1, "f": 1}[depth[0]]
 

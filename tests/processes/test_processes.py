@@ -113,7 +113,7 @@ def test_processes_meet_despite_stale_keys_in_the_store():
     threads = [threading.Thread(target=meet, args=(rank,)) for rank in (0, 1)]
     threads[0].start()
     threads[0].join(0.2)
-    assert not met, "a process must not go on with ended ones"
+    assert not met, "a process must not continue with ended ones"
     threads[1].start()
     for thread in threads:
         thread.join(20)

@@ -1,4 +1,4 @@
-"""Which folders are splits and which are classes: read right, or refused with what was probably meant."""
+"""Which folders are splits and which are classes: read correctly, or refused with what was probably meant."""
 
 import os
 
@@ -117,7 +117,7 @@ def test_folders_that_are_refused(tmp_path, names, message):
         open_dataset(touch(tmp_path, *names))
 
 
-def test_what_folders_became_is_told(tmp_path):
+def test_how_folders_are_read_is_noted(tmp_path):
     touch(tmp_path, "Training/Training/{a,b}/", "Training/Training/a/in/", "Testing/{a,b}/", "extra/")
     assert open_dataset(tmp_path).notes == (
         "splits: Training/Training -> train, Testing -> test",
@@ -171,7 +171,7 @@ def test_the_columns_of_a_table_beside_images_are_guessed(tmp_path):
         open_dataset(tmp_path)
 
 
-def test_a_folder_without_images_says_what_it_holds(tmp_path):
+def test_the_message_about_a_folder_without_images_lists_its_files(tmp_path):
     touch(tmp_path, "a/1.tga", "b/2.tga")
     with pytest.raises(DataError, match=r"no class folders with images.*Skipped: not images: \.tga 2\."):
         open_dataset(tmp_path)

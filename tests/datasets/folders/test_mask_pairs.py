@@ -44,7 +44,7 @@ def test_masks_are_found_by_name(images, masks, exclude):
         [f"cat/{number}{end}.jpg" for number in NUMBERS for end in ("", "_flipped")],
     ],
 )
-def test_other_names_are_no_masks(paths):
+def test_other_names_are_not_masks(paths):
     assert find_mask_pairs(paths) == []
 
 

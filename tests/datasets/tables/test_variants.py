@@ -1,4 +1,4 @@
-"""Tables as people and programs write them are read right, or refused with the reason and the remedy."""
+"""Tables as people and programs write them are read correctly, or refused with the reason and the remedy."""
 
 import json
 import shlex

@@ -60,7 +60,7 @@ def test_parts_not_seen_by_the_network_are_dark_and_without_heat():
     dark = np.array([100, 150, 200]) * DIMMED
     assert np.abs(pixels[:, :149] - dark).max() <= 1
     assert np.abs(pixels[:, 251:] - dark).max() <= 1
-    assert (pixels[10:90, 160:240].mean((0, 1)) - [100, 150, 200])[0] > 30, "warm where the network looked"
+    assert (pixels[10:90, 160:240].mean((0, 1)) - [100, 150, 200])[0] > 30, "warm where the evidence is"
     assert not placement((800, 200), preprocessing("squash")).leaves_out
 
 

@@ -1,4 +1,4 @@
-"""L2 and temperature are chosen where the head has not looked."""
+"""L2 and temperature are chosen on images that the head was not fitted on."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_out_of_fold_logits_come_from_a_head_that_had_not_seen_the_row(monkeypat
     x, y = blobs(61)
     folds = torch.arange(61) % 5
     seen = folds != 2
-    x[~seen] *= 7  # would shift mean, deviation and weights if the head knew
+    x[~seen] *= 7  # would shift mean, deviation and weights if they leaked into the fit
     chosen = select_folds((x, y), folds.numpy(), classes=3)
     to_all_frequencies = (torch.bincount(y) / torch.bincount(y[seen]))[y[seen]]
     weights = to_all_frequencies / to_all_frequencies.mean()

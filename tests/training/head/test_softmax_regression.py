@@ -23,7 +23,7 @@ def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu
 
 
 def blobs(rows: int, features: int, classes: int, *, spread: float = 1.0, seed: int = 0):
-    """Correlated features around one center a class, on unlike scales and offsets; labels in random order."""
+    """Correlated features around one center per class, on different scales and offsets; labels in random order."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(rows) % classes
     labels = labels[torch.randperm(rows, generator=generator)]
@@ -200,7 +200,7 @@ def test_logits_are_an_affine_map_of_raw_features():
 
 
 class Mapped:
-    """Rows that are handed out a few at a time, as from a disk."""
+    """Rows that are read a few at a time, as from a disk."""
 
     def __init__(self, features):
         self._features, self.shape, self.reads = features.numpy(), tuple(features.shape), 0

@@ -1,4 +1,4 @@
-"""Checkpoints survive what happens to files, and fit only what they were made from."""
+"""Checkpoints survive damage to files, and are accepted only by the training that wrote them."""
 
 import pickle
 from pathlib import Path

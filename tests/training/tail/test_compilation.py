@@ -1,4 +1,4 @@
-"""Compiled training: when it is chosen, that it trains the same weights, and what happens where it can't be."""
+"""Compiled training: when it is chosen, that it trains the same weights, and what happens if it fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def network():
 
 
 def losses(training_pass, tail, batches=(5, 5, 3)):
-    """Losses of a few steps, the last of a smaller batch."""
+    """Return the losses of a few steps, the last one with a smaller batch."""
     optimizer = torch.optim.SGD(tail.parameters(), lr=0.1)
     generator, found = torch.Generator().manual_seed(1), []
     for size in batches:

@@ -20,7 +20,7 @@ def tail_share(costs, layer):
         ([97, 1, 1, 1], [0]),
         ([7], [0]),
         ([25, 25, 25, 25], [3, 2, 0]),
-        ([40, 40, 0, 20, 0], [3, 1, 0]),  # layers that cost nothing are no depth of their own
+        ([40, 40, 0, 20, 0], [3, 1, 0]),  # layers without cost are not depths of their own
     ],
 )
 def test_depths_are_where_the_tail_first_reaches_each_share(costs, expected):

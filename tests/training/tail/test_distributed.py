@@ -1,4 +1,4 @@
-"""A network whose BatchNorms ask other processes: another one than that which is saved, with the same numbers in it."""
+"""Synchronized BatchNorms are in a copy of the network that shares all tensors with the one that is saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_synchronized_norms_share_all_tensors_with_the_network_that_is_saved():
     kinds = [type(module) for module in network]
     shared = _synchronized(network)
     assert [type(module).__name__ for module in shared] == ["Conv2d", "SyncBatchNorm", "Conv2d", "SyncBatchNormAct"]
-    assert [type(module) for module in network] == kinds, "what is saved, and predicts, is as it was"
+    assert [type(module) for module in network] == kinds, "the network that is saved, and predicts, is unchanged"
     before = network[1].running_mean.clone()
     images = torch.randn(6, 3, 9, 9) + 1
     shared.train()(images).sum().backward()  # of one process, for which no other is asked

@@ -36,7 +36,7 @@ TRAIN, VALIDATION, CLASSES = 14, 9, 3
 
 
 class Network(nn.Module):
-    """Convolutions, norms and dropout: whatever has a state of its own."""
+    """Convolutions, norms and dropout: the kinds of layers that have state."""
 
     def __init__(self, dropout=0.5):
         super().__init__()
@@ -84,7 +84,7 @@ def images(count, seed):
 def make_trainer(
     *, recipe=RECIPE, train=TRAIN, spoil=None, network=None, log_prior=None, init=0, options=None, **changes
 ):
-    """A trainer of a fresh network, and the source that it learns from."""
+    """A trainer of a new network, and the source of its batches."""
     with torch.random.fork_rng():
         torch.manual_seed(init)
         network = network or Network()
@@ -178,7 +178,7 @@ def test_it_learns():
 
 
 def test_the_loss_is_smoothed_cross_entropy():
-    """The first step's loss, before anything was learnt, by hand."""
+    """The loss of the first step, before any update, computed by hand."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(108, CLASSES))
     network.pretrained_cfg = {"classifier": "1"}
     start = copy.deepcopy(network)
@@ -219,7 +219,7 @@ def test_batches_are_split_with_the_same_result_if_memory_runs_out():
 
 
 def test_gradients_are_clipped():
-    """A clip of next to nothing: AdamW's own epsilon then swallows the gradient, and nothing moves."""
+    """With a tiny maximum norm, AdamW's epsilon exceeds the gradients, and weights hardly change."""
     recipe = with_recipe(epochs=1, weight_decay=0.0, clip=1e-12)
     clipped, network = make_trainer(recipe=recipe)
     before = state_of(network)
@@ -285,7 +285,7 @@ def test_fixed_statistics_stay_while_the_norms_weights_learn():
 
 
 def ruin(network, after):
-    """Inputs as they are, but the head is destroyed in the epochs after one."""
+    """Yields unchanged inputs, but destroys the head in the epochs after one."""
 
     def spoil(inputs, epoch, _):
         if epoch > after:
@@ -332,7 +332,7 @@ def test_patience_stops():
 
 
 def not_a_number(epoch, step, value=float("nan")):
-    """Inputs that make the loss no number, in one step."""
+    """Inputs that make the loss NaN in one step."""
     return lambda inputs, at, index: inputs * value if (at, index) == (epoch, step) else inputs
 
 
@@ -361,7 +361,7 @@ def test_an_immediate_nan_loss_leaves_the_start():
 
 
 def test_a_nan_gradient_stops_training():
-    """sqrt at 0: the loss is a number, its slope isn't."""
+    """sqrt at 0: the loss is finite, but its gradient is not."""
 
     class Root(nn.Module):
         def __init__(self):
@@ -423,7 +423,7 @@ def test_another_seed_gives_other_weights():
 
 
 def test_dropout_is_alive_and_seeded():
-    """With one batch an epoch and no shuffle to tell, other seeds still drop others."""
+    """Even if each epoch is one batch, so that the order does not matter, other seeds drop other activations."""
     changes = {"batch_size": TRAIN, "epochs": 1}
     losses = {
         dropout: [

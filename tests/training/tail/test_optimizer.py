@@ -11,7 +11,7 @@ from tlcli.training.tail.optimizer import make_optimizer, schedule, set_learning
 
 @pytest.fixture(scope="module")
 def lite():
-    """The default network with random weights, for what its parameters are called."""
+    """The default network with random weights, for the names of its parameters."""
     return load_backbone("tf_efficientnet_lite0", "none", classes=3, size=32)
 
 
@@ -30,7 +30,7 @@ def test_weights_decay_but_biases_and_norms_do_not(lite):
 
 
 def test_parameters_that_the_network_exempts_do_not_decay():
-    """Position embeddings have two dimensions and more, but are no weights."""
+    """Position embeddings have two or more dimensions, but are not weights."""
     network = nn.Linear(3, 2)
     network.position = nn.Parameter(torch.zeros(1, 4, 3))
     network.pretrained_cfg = {"classifier": "head"}

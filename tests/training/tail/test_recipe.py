@@ -12,7 +12,7 @@ def test_few_images_are_seen_more_often_until_the_steps_suffice(images):
     times = epoch_stretch(images, None)
     steps = EPOCHS * math.ceil(images / BATCH_SIZE)
     assert 1 <= times <= MAX_STRETCH
-    assert times == 1 or steps * times <= MIN_STEPS + 1e-6, "no more than it takes"
+    assert times == 1 or steps * times <= MIN_STEPS + 1e-6, "no more than needed"
     assert times == MAX_STRETCH or steps * times >= MIN_STEPS - 1e-6, "and no less"
 
 

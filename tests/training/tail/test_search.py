@@ -200,7 +200,7 @@ def test_auto_augments_only_long_tails_by_default(photos, tmp_path, asked, first
 
 @pytest.mark.slow
 def test_a_nan_loss_leaves_the_best_weights(photos, tmp_path):
-    """A network without norms, and a learning rate at which it bursts."""
+    """A network without norms, and a learning rate at which it diverges."""
     settings = settings_for(photos, tmp_path, freeze="none", backbone="test_nfnet", epochs=12, learning_rate=10.0)
     settings = replace(settings, network=replace(settings.network, size=32))
     classifier = train(settings, tmp_path / "run")

@@ -57,7 +57,7 @@ def frozen(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digests(frozen, paths):
-    """Of the images, whose features are in the cache from here."""
+    """Return the digests of the images, after caching their features."""
     extraction = frozen.extract(paths)
     frozen.extract_views(paths, extraction.digests, range(1, VIEWS + 1))
     return extraction.digests
@@ -81,7 +81,7 @@ def images_of(paths, digests):
 
 @pytest.fixture
 def stream(frozen, paths, digests, report):
-    """What a source that decodes images gives for some batches, in each epoch."""
+    """Return the batches of a source that decodes images, by epoch."""
 
     def load(batches, view_of=plain, *, epochs=(0,), workers=2, given=frozen, files=paths):
         options = given.decode_options(augmented=view_of is not plain)
@@ -131,7 +131,7 @@ def test_cached_views_are_the_streamed_ones(frozen, digests, stream):
 
 @pytest.mark.parametrize("batch_size", [2, 7, 16])
 def test_the_batch_size_does_not_change_features(paths, digests, tmp_path, stream, batch_size):
-    """Although training steps and the prefix share the option."""
+    """Training steps and the prefix share the option."""
     other = open_frozen(tmp_path, batch_size=batch_size)
     other.extract(paths)
     batches = batches_of(COUNT, batch_size, seed=3, epoch=0)
@@ -198,7 +198,7 @@ def test_an_image_that_became_another_is_left_out(files, stream, report):
 
 
 def test_every_batch_arrives_even_if_nothing_is_left_of_it(files, stream):
-    """Steps are counted by batches: a training that goes on must find its place."""
+    """Steps are counted by batches: a resumed training must continue at the right one."""
     for path in files[3:6]:
         Path(path).unlink()
     loaded = stream([[0, 1, 2], [3, 4, 5], [6, 7, 8]], files=files)[0]
