@@ -120,7 +120,7 @@ def test_evaluate_warns_if_test_images_were_trained_on(trained, photos, tmp_path
     assert run(["evaluate", str(trained.run), str(tmp_path / "data"), "--json"]) == 0
     output = capsys.readouterr()
     assert json.loads(output.out)["split"] == "test"
-    assert "45 of these 45 test images were trained on" in output.err
+    assert "the run was trained on 45 of these 45 test images" in output.err
 
 
 @pytest.mark.parametrize("name", ["", "@"])

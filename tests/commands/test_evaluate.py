@@ -55,7 +55,7 @@ def test_warns_about_a_subset_of_the_training_images(photos, trained, tmp_path):
     added.write_bytes((photos / "disc" / "00.jpg").read_bytes() + b"another file")
     report = Warnings()
     evaluate(EvaluateSettings(run=trained.run, data=tmp_path / "part"), report)
-    assert any(text.startswith("12 of these 13 images were trained on") for text in report.messages)
+    assert any(text.startswith("the run was trained on 12 of these 13 images") for text in report.messages)
 
 
 @pytest.mark.slow

@@ -156,10 +156,10 @@ def test_remote_shards_equal_local_images(trained, s3, photos, faults):
 def test_invalid_urls_are_reported(service, trained, name, code, message, capfd):
     for arguments in (["predict", str(trained.run), name], ["finetune", name]):
         assert run([*arguments, "--json"]) == code
-        said = capfd.readouterr()
-        error = json.loads(said.out)["error"]
+        output = capfd.readouterr()
+        error = json.loads(output.out)["error"]
         assert message in error["message"]
-        assert "hidden" not in said.out + said.err
+        assert "hidden" not in output.out + output.err
 
 
 def test_table_with_credentials_is_refused(tmp_path):

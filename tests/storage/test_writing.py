@@ -41,9 +41,9 @@ def rows_of(content):
 def test_run_is_written_read_and_replaced(s3, remote_photos, trained, home, faults, capfd):
     train = ["finetune", remote_photos, "--size", "64", "--out", "s3://bucket/runs/a", "--cache", str(trained.cache)]
     assert run([*train, "--json"]) == 0
-    said = json.loads(capfd.readouterr().out)
-    assert said["run"] == "s3://bucket/runs/a"
-    assert {path.removeprefix("bucket/runs/a/") for path in s3.find("bucket/runs/a")} == {"run.json", *said["files"]}
+    result = json.loads(capfd.readouterr().out)
+    assert result["run"] == "s3://bucket/runs/a"
+    assert {path.removeprefix("bucket/runs/a/") for path in s3.find("bucket/runs/a")} == {"run.json", *result["files"]}
     puts = [key for method, key in faults.requests if method == "PUT"]
     assert puts[-1] == "bucket/runs/a/run.json"
     assert str(home) not in s3.cat("bucket/runs/a/run.json").decode()
@@ -111,9 +111,9 @@ def test_failed_upload_can_be_resumed(trained, remote_photos, s3, faults, capfd)
     arguments = ["predict", str(trained.run), f"{remote_photos}/disc", "--out", "s3://bucket/kept.csv"]
     faults.written["bucket/kept.csv"] = 5
     assert run(arguments) == 5
-    said = capfd.readouterr().err.replace("\n", " ")
-    assert "s3://bucket/kept.csv cannot be reached" in said
-    assert "--resume" in said
+    messages = capfd.readouterr().err.replace("\n", " ")
+    assert "s3://bucket/kept.csv cannot be reached" in messages
+    assert "--resume" in messages
     assert len(staged_files()) == 1
     faults.requests.clear()
     assert run([*arguments, "--resume"]) == 0

@@ -94,14 +94,14 @@ def read_mlflow(folder):
 
 def read_wandb(file):
     """The records of an offline file, by type, as `wandb leet inspect` reads them."""
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)],
         capture_output=True,
         text=True,
         check=True,
     )
     records = {}
-    for line in said.stdout.splitlines():
+    for line in done.stdout.splitlines():
         record = json.loads(line)
         records.setdefault(record["type"], []).append(record.get(record["type"]))
     return records

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @app.command(epilog="Example: tlcli inspect tf_efficientnet_lite0 photos --layer 5 --layer conv_head --units 16")
 @takes(InspectSettings)
 def inspect(settings: InspectSettings, terminal: Terminal) -> None:
-    """Show the image patches that activate a network's units most, and the pixels that do it.
+    """Show the image patches that activate a network's units most, and the pixels that contribute.
 
     For a run that trained layers, show the same units before and after training.
 

@@ -82,7 +82,7 @@ class FeatureAnswer:
 
 
 class FeatureWorker:
-    """Computes features, with a network and worker processes that stay.
+    """Computes features, with a network and decoder processes that are kept between tasks.
 
     Args:
         spec: How to load the network.

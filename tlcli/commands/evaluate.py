@@ -69,7 +69,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
         )
     if trained_on and split in {"validation", "test"}:
         report.warn(
-            f"{trained_on:,} of these {len(samples):,} {split} images were trained on, so the metrics are too "
+            f"the run was trained on {trained_on:,} of these {len(samples):,} {split} images, so the metrics are too "
             "optimistic."
         )
     return {
@@ -108,8 +108,8 @@ def _choose_split(
         )
     if trained_on := run_splits.count("train"):
         report.warn(
-            f"{trained_on:,} of these {len(run_splits):,} images were trained on, so the metrics are too optimistic. "
-            "For metrics on held-out images, see validation in run.json."
+            f"the run was trained on {trained_on:,} of these {len(run_splits):,} images, so the metrics are too "
+            "optimistic. For metrics on held-out images, see validation in run.json."
         )
     return "all", dataset.samples
 

@@ -1,7 +1,7 @@
 """DATA as WebDataset shards: a sample is the files of a tar that share a key, the path up to the first dot in the name.
 
 One of them is the image. Its class is the text of `.cls`, or the value of `label`, `class`, or `cls` in `.json`, which
-may also have `split` and `group`, in any case.
+may also have `split` and `group`, regardless of case.
 """
 
 from __future__ import annotations

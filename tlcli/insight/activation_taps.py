@@ -1,4 +1,4 @@
-"""Choose the layers to look into, and locate their units and spatial positions.
+"""Choose the layers to inspect, and locate their units and spatial positions.
 
 A unit is a channel of a map [C, H, W] (or [H, W, C]), a dimension of tokens [T, D], or an entry of a vector [D]. If a
 layer ends in pooling or flattening to a vector, its units are those of the maps before it.
@@ -26,7 +26,7 @@ from tlcli.insight.receptive_boxes import ReceptiveBoxes
 BEFORE, AFTER = "before", "after"
 
 DEFAULT_LAYERS = 5
-"""Layers to look into if none are given."""
+"""Layers to inspect if none are given."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ NO_COLUMN = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class TableColumns:
-    """Which columns of a table to read. None recognizes common headers, in any case."""
+    """Which columns of a table to read. None recognizes common headers, regardless of case."""
 
     image_column: str | None = field(
         default=None,

@@ -534,10 +534,10 @@ def test_all_validation_images_must_be_readable():
     from tlcli.errors import DataError
 
     validation_inputs, _ = images(VALIDATION, 2)
-    for lost, said in (
+    for lost, message in (
         ({3}, f"1 of {VALIDATION} validation images changed or vanished"),
         (set(range(VALIDATION)), f"all {VALIDATION} images to evaluate on changed or vanished"),
     ):
         trainer, _ = make_trainer(validation=Losing(validation_inputs, lost))
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             fit(trainer)
