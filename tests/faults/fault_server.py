@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import importlib
 import json
@@ -19,7 +20,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import torch
+import typer
 
 import tlcli.cli.main as cli
 from tlcli.commands import export
@@ -87,6 +90,14 @@ def cache_onnx_files(folder: Path):
     export._export_file = cached
 
 
+def build_once(folder: Path):
+    """Build the command line in this process, and compile the page of a report only once."""
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(cli.app)
+    compiled = jinja2.FileSystemBytecodeCache(str(folder))
+    jinja2.Environment.__init__ = functools.partialmethod(jinja2.Environment.__init__, bytecode_cache=compiled)
+
+
 def speed_up(exports: Path):
     loader._DecoderProcess = InlineDecoder
     store.FLUSH_BYTES = 2000
@@ -94,6 +105,7 @@ def speed_up(exports: Path):
     checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9
     cache_onnx_engines(exports)
     cache_onnx_files(exports)
+    build_once(exports)
 
 
 def run_request(library: ctypes.CDLL, request: dict[str, Any]):

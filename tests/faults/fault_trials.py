@@ -15,7 +15,7 @@ import select
 import shutil
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -240,20 +240,51 @@ def unsafe_renames(trace: Sequence[Operation]) -> list[str]:
 def faults_of(trace: Sequence[Operation], *, everything: bool) -> list[tuple[int, int]]:
     """Return fault and operation of each trial.
 
-    SIGKILL comes before each operation and halfway through each write. Each operation also fails with an error, which
-    alternates between ENOSPC and EIO; with `everything`, each operation gets both.
+    With `everything`, SIGKILL comes before each operation and halfway through each write, and each operation fails
+    with ENOSPC and with EIO. Otherwise trials that repeat another one are left out:
+
+    - SIGKILL after a sync leaves the same files as SIGKILL before it.
+    - Errors alternate between ENOSPC and EIO.
+    - The first file that is published in a folder gets all faults. Each later one, which the same code writes, gets
+      one SIGKILL and one error, at the next step in turn.
     """
-    trials = []
+    steps = {} if everything else later_publications(trace)
+    trials, choices = [], defaultdict(list)
     for number, operation in enumerate(trace):
-        trials.append((KILL, number))
+        kills = [(KILL, number)] if everything or not number or trace[number - 1].name != "sync" else []
         if operation.name == "write" and operation.bytes > 1:
-            trials.append((TEAR, number))
-        no_room = operation.name not in {"unlink", "rmdir", "truncate"}  # these free space
-        if no_room and (everything or number % 2):
-            trials.append((FULL, number))
-        if everything or not no_room or not number % 2:
-            trials.append((BROKEN, number))
-    return trials
+            kills.append((TEAR, number))
+        errors = [(FULL, number), (BROKEN, number)]
+        if operation.name in {"unlink", "rmdir", "truncate"}:  # these free space
+            errors = errors[1:]
+        if not everything:
+            errors = [errors[(number + 1) % len(errors)]]
+        for kind, found in (("kill", kills), ("error", errors)):
+            (choices[kind, *steps[number]] if number in steps else trials).extend(found)
+    for (_, _, turn), found in choices.items():
+        trials.append(found[turn % len(found)])
+    return sorted(trials, key=lambda trial: trial[1])
+
+
+def later_publications(trace: Sequence[Operation]) -> dict[int, tuple[str, int]]:
+    """Find the operations that publish a file in a folder in which another file was published before.
+
+    Returns:
+        Folder and turn (1 for the second file of the folder) by the number of the operation.
+    """
+    turns: Counter[str] = Counter()
+    found = {}
+    for start, operation in enumerate(trace):
+        if operation.name != "create" or not operation.path.endswith(".tmp"):
+            continue
+        folder = os.path.dirname(operation.path)  # noqa: PTH120
+        steps = [number for number in range(start, len(trace)) if trace[number].path == operation.path]
+        rest = range(steps[-1], len(trace))
+        steps += [number for number in rest if (trace[number].name, trace[number].path) == ("sync", folder)][:1]
+        if turns[folder]:
+            found |= dict.fromkeys(steps, (folder, turns[folder]))
+        turns[folder] += 1
+    return found
 
 
 def part_of(trials: Sequence[Any], part: str | int) -> Sequence[Any]:

@@ -1,7 +1,7 @@
-"""Kill the commands that write files, or fail their disk, at every write, sync, rename and removal.
+"""Kill the commands that write files, or fail their disk, at every kind of write, sync, rename and removal.
 
 There must be no traceback and no lost data, and the next command must end as if nothing had happened.
-With `TLCLI_FAULTS=all`, ENOSPC and EIO are both tried at each operation; otherwise they alternate.
+With `TLCLI_FAULTS=all`, all faults are tried at every operation; otherwise those that `faults_of` chooses.
 """
 
 from __future__ import annotations

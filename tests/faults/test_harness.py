@@ -30,10 +30,43 @@ def test_unsafe_renames_are_found():
     assert len(unsafe_renames(late)) == 1
 
 
-def test_every_operation_is_killed_and_fails_and_every_write_is_torn():
-    for everything in (False, True):
-        found = faults_of(WRITTEN, everything=everything)
-        assert {number for kind, number in found if kind == KILL} == set(range(5))
-        assert [number for kind, number in found if kind == TEAR] == [1]
-        assert {number for kind, number in found if kind in {FULL, BROKEN}} == set(range(5))
-        assert len(found) == (16 if everything else 11)
+def kinds_at(trials, number):
+    return [kind for kind, at in trials if at == number]
+
+
+def test_with_everything_each_operation_is_killed_and_fails_twice_and_every_write_is_torn():
+    found = faults_of(WRITTEN, everything=True)
+    assert [kinds_at(found, number) for number in range(5)] == [
+        [KILL, FULL, BROKEN],
+        [KILL, TEAR, FULL, BROKEN],
+        [KILL, FULL, BROKEN],
+        [KILL, FULL, BROKEN],
+        [KILL, FULL, BROKEN],
+    ]
+
+
+def test_each_operation_fails_and_each_state_on_disk_is_tried():
+    found = faults_of(WRITTEN, everything=False)
+    assert [kinds_at(found, number) for number in range(5)] == [
+        [KILL, BROKEN],
+        [KILL, TEAR, FULL],
+        [KILL, BROKEN],
+        [FULL],  # nothing changed since the sync began
+        [KILL, BROKEN],
+    ]
+
+
+def test_later_files_of_a_folder_get_one_kill_and_one_error_in_turn():
+    many = [
+        Operation(name, size, path.replace("x", f"x{number}"), other.replace("x", f"x{number}"))
+        for number in range(30)
+        for name, size, path, other in WRITTEN
+    ]
+    found = faults_of(many, everything=False)
+    assert [one for one in found if one[1] < 5] == faults_of(WRITTEN, everything=False)
+    assert len(found) == 10 + 29 * 2
+    later = {(kind, number % 5) for kind, number in found if number >= 5}
+    steps = {(KILL, 1), (TEAR, 1), (KILL, 2), (KILL, 4)}
+    assert later == steps | {(kind, step) for kind in (FULL, BROKEN) for step in range(5)}
+    elsewhere = [operation._replace(path=operation.path.replace("/a", "/b")) for operation in WRITTEN]
+    assert len(faults_of([*WRITTEN, *elsewhere], everything=False)) == 2 * 10 - 1  # the second starts after a sync
