@@ -52,10 +52,10 @@ KINDS = [
 EVERY_LAYER = [
     ("lenet5", None),
     ("torchvision/alexnet", 64),
-    ("resnet18", 64),
+    ("test_resnet", 64),
     ("tf_efficientnet_lite0", 64),
-    ("convnext_atto", 64),
-    ("vit_tiny_patch16_224", 64),
+    ("test_convnext", 64),
+    ("test_vit", 64),
 ]
 DROP_RATES = [
     ("vit_tiny_patch16_224", 64, "drop_rate"),
@@ -72,6 +72,8 @@ DROP_RATES = [
     ("densenet121", 64, "drop_rate"),
     ("resnet18", 64, "drop_path_rate"),
 ]
+ARGUMENTS = {"vgg11": {"mlp_ratio": 0.05}}
+"""Arguments that leave out most of the hundred million weights after the maps of a plain network."""
 CLASSES = 3
 QUICK = {
     "lenet5",
@@ -94,7 +96,10 @@ def parameters(rows):
 
 def load(name, size=None, weights="none"):
     """Load a network with random weights and random BatchNorm statistics."""
-    backbone = load_backbone(name, weights, classes=CLASSES, size=size)
+    if name in ARGUMENTS:
+        backbone = build_backbone(name, pretrained_config(name), classes=CLASSES, size=size, arguments=ARGUMENTS[name])
+    else:
+        backbone = load_backbone(name, weights, classes=CLASSES, size=size)
     generator = torch.Generator().manual_seed(1)
     for module in backbone.model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -148,7 +153,7 @@ def check_training(backbone, cut, inputs, features):
     """Train for two steps, calling train() on every module before each."""
     prefix, tail = ({key: value.clone() for key, value in part.state_dict().items()} for part in (cut.prefix, cut.tail))
     backbone.model.zero_grad()  # of the tail of another cut
-    optimizer = torch.optim.AdamW(cut.tail.parameters(), lr=1e-4)
+    optimizer = torch.optim.SGD(cut.tail.parameters(), lr=1e-6)
     for _ in range(2):
         for module in (cut.prefix, cut.tail, backbone.model):
             module.train()
@@ -179,8 +184,7 @@ def test_a_cut_equals_the_whole_network_and_trains_only_the_tail(name, size):
     backbone = load(name, size)
     keys = list(backbone.model.state_dict())
     of = layer_count(backbone)
-    # Plain networks have a hundred million weights after their maps: two cuts are enough.
-    for freeze in spread_layers(of) if name != "vgg11" else [str(of // 2), "all"]:
+    for freeze in spread_layers(of):
         cut = check_cut(backbone, freeze)
         assert cut.layer == (of if freeze == "all" else int(freeze))
     assert len(cut.feature_shape) == 1
@@ -221,9 +225,13 @@ def test_a_rebuilt_backbone_loads_the_weights_strictly(name):
     [parameters(EVERY_LAYER)[0], *(pytest.param(*row, id=row[0], marks=pytest.mark.slow) for row in EVERY_LAYER[1:])],
 )
 def test_a_cut_after_every_layer(name, size):
+    """Networks of `KINDS` were cut at some layers above."""
     backbone = load(name, size)
-    for number in range(1, layer_count(backbone) + 1):
-        assert check_cut(backbone, str(number)).layer == number
+    of = layer_count(backbone)
+    done = spread_layers(of) if (name, size) in KINDS else ()
+    for number in range(1, of + 1):
+        if str(number) not in done:
+            assert check_cut(backbone, str(number)).layer == number
 
 
 def test_freeze_none_has_the_identity_as_prefix():
