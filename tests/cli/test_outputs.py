@@ -29,6 +29,15 @@ def world(photos, tmp_path):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def small_run(photos, tmp_path_factory):
+    """A run whose network is exported in a second."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    command = ["finetune", str(photos), "--out", str(folder), *NETWORK, "--engine", "torch", "--no-cache", "--quiet"]
+    assert run(command) == 0
+    return folder
+
+
 def contents(folder):
     return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
 
@@ -99,12 +108,12 @@ def test_an_export_that_would_replace_its_table_is_refused(world, monkeypatch, c
         ),
     ],
 )
-def test_temporary_files_of_killed_writers_are_removed(command, name, world, trained, monkeypatch, capsys):
+def test_temporary_files_of_killed_writers_are_removed(command, name, world, small_run, monkeypatch, capsys):
     """But not while another process writes the file."""
     monkeypatch.chdir(world)
     (world / "cache").mkdir()
     before = set(world.iterdir())
-    command = [*(word.replace("RUN", str(trained.run)) for word in command), name]
+    command = [*(word.replace("RUN", str(small_run)) for word in command), name]
     killed = atomic_write(world / name)
     killed.__enter__()
     with lock_output(world / name, Silent()):

@@ -54,38 +54,40 @@ def assert_works(done):
     assert "Traceback" not in done.stderr
 
 
+def few_descriptors():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+@pytest.mark.slow
+def test_all_limits_at_once(photos, tmp_path):
+    """64 file descriptors, one core, and as root 1 MB of shared memory and temporary files on another file system."""
+
+    def limit():
+        few_descriptors()
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    mounts = f"mount -t tmpfs -o size=1m none /dev/shm && mount -t tmpfs -o size=4m none '{elsewhere}'"
+    environment = os.environ | {"TMPDIR": str(elsewhere)}
+    assert_works(train(photos, tmp_path, before=mounts if MOUNTS else "", limits=limit, environment=environment))
+
+
 @pytest.mark.slow
 def test_64_file_descriptors(photos, trained, tmp_path):
-    def few():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-
-    assert_works(train(photos, tmp_path, limits=few))
-    done = call("predict", trained.run, photos, "--out", tmp_path / "rows.csv", "--workers", 16, limits=few)
+    done = call("predict", trained.run, photos, "--out", tmp_path / "rows.csv", "--workers", 16, limits=few_descriptors)
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 46
 
 
 @pytest.mark.slow
 def test_more_workers_than_file_descriptors_is_an_error_with_a_remedy(photos, trained, tmp_path):
-    def few():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-
-    done = call("predict", trained.run, photos, "--out", tmp_path / "rows.csv", "--workers", 60, limits=few)
+    many = ["--out", tmp_path / "rows.csv", "--workers", 60]
+    done = call("predict", trained.run, photos, *many, limits=few_descriptors)
     assert done.returncode in {0, 5}, done.stderr
     assert "Traceback" not in done.stderr
     if done.returncode == 5:
         assert "use fewer --workers" in done.stderr
-
-
-@pytest.mark.slow
-@needs_mounts
-def test_little_shared_memory(photos, tmp_path):
-    assert_works(train(photos, tmp_path, before="mount -t tmpfs -o size=1m none /dev/shm"))
-
-
-@pytest.mark.slow
-def test_one_core(photos, tmp_path):
-    assert_works(train(photos, tmp_path, limits=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})))
 
 
 @pytest.mark.slow
@@ -134,15 +136,6 @@ def test_read_only_run_and_cache(photos, trained, tmp_path):
     done = call(*command[:-2], tmp_path / "other", "--size", 80, before=lock)
     assert done.returncode == 5, done.stderr
     assert "--cache DIR" in done.stderr or "read-only" in done.stderr
-
-
-@pytest.mark.slow
-@needs_mounts
-def test_temporary_directory_on_another_file_system(photos, tmp_path):
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    mount = f"mount -t tmpfs -o size=4m none '{elsewhere}'"
-    assert_works(train(photos, tmp_path, before=mount, environment=os.environ | {"TMPDIR": str(elsewhere)}))
 
 
 def test_no_temporary_directory(photos, trained, tmp_path):

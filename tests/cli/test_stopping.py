@@ -169,8 +169,9 @@ def test_no_signal_is_lost_while_exporting(kind):
 @pytest.mark.parametrize("moment", [0.4, 2.0, 4.0])
 def test_interrupted_at_any_time_of_a_short_command(photos, tmp_path, moment):
     """During the start of Python, the import of torch, the export of the network, and the fit of the head."""
-    out = ["--out", tmp_path / "run", "--cache", tmp_path / "cache"]
-    process = start("finetune", photos, "--size", 64, *out)
+    network = ["--backbone", "test_efficientnet", "--weights", "none", "--size", 64]
+    command = ["finetune", photos, *network, "--out", tmp_path / "run", "--cache", tmp_path / "cache"]
+    process = start(*command)
     time.sleep(moment)
     os.killpg(process.pid, signal.SIGINT)
     code, output = ended(process)
@@ -179,7 +180,5 @@ def test_interrupted_at_any_time_of_a_short_command(photos, tmp_path, moment):
     if code == 128 + signal.SIGINT:
         assert "stopped. Features computed so far are cached" in output
         assert "Traceback" not in output
-    again = subprocess.run(
-        [*TLCLI, "finetune", str(photos), "--size", "64", *map(str, out), "--overwrite", "--quiet"], check=False
-    )
+    again = subprocess.run([*TLCLI, *map(str, command), "--overwrite", "--quiet"], check=False)
     assert again.returncode == 0

@@ -252,7 +252,7 @@ def test_a_trained_tail_with_a_prior(photos, tmp_path):
 def test_an_exported_transformer_accepts_any_batch_size(photos, tmp_path):
     from tlcli.settings import ExportSettings
 
-    run = train(photos, tmp_path, backbone="vit_tiny_patch16_224", weights="none", size=32)
+    run = train(photos, tmp_path, backbone="test_vit", weights="none", size=32)
     settings = ExportSettings(run=run, form="onnx", out=tmp_path / "x.onnx", with_preprocessing=True, workers=1)
     assert command.export(settings).comparison.agreement == 1
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx")

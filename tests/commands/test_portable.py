@@ -62,10 +62,14 @@ def predicted(run, photos, **compute):
     [
         ({"size": 64}, False),
         pytest.param({"size": 64, "freeze": "blocks.3"}, False, marks=pytest.mark.slow),
-        pytest.param({"size": 64, "freeze": "blocks.5"}, True, marks=pytest.mark.slow),
+        pytest.param(
+            {"backbone": "test_efficientnet", "weights": "none", "size": 64, "freeze": "blocks.2"},
+            True,
+            marks=pytest.mark.slow,
+        ),
         (LENET | {"freeze": "none"}, False),
         pytest.param(
-            {"backbone": "vit_tiny_patch16_224", "weights": "none", "size": 32, "freeze": "3"},
+            {"backbone": "test_vit", "weights": "none", "size": 32, "freeze": "3"},
             False,
             marks=pytest.mark.slow,
         ),
