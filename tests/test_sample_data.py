@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tlcli.commands.finetune import finetune
-from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
+from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings
 
 SAMPLES = Path(__file__).parents[1] / "sample_data"
 
@@ -31,6 +31,7 @@ def test_pretrained_features_are_clearly_better_than_random_ones(tmp_path):
             data=SAMPLES / "pictures",
             out=tmp_path / weights,
             network=NetworkSettings(weights=weights),
+            compute=ComputeSettings(engine="torch"),  # without exporting both networks, which takes longer
             cache=CacheSettings(enabled=False),
         )
         accuracy[weights] = finetune(settings)["validation"]["accuracy"]
