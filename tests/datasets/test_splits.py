@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlcli.datasets.dataset import Dataset, Sample
-from tlcli.datasets.splits import FOLDS, SMALL_CLASS, assign_folds, assign_splits, group_keys, hold_out, split_dataset
+from tlcli.datasets.splits import (
+    SMALL_CLASS,
+    assign_folds,
+    assign_splits,
+    fold_count,
+    fold_method,
+    group_keys,
+    hold_out,
+    split_dataset,
+)
 from tlcli.errors import DataError
 
 fractions = st.floats(0.05, 0.95)
@@ -120,8 +129,30 @@ def test_identical_images_merge_their_groups():
 
 def test_folds_have_similar_sizes():
     counts = Counter(assign_folds([digest(i).hex() for i in range(5000)], seed=0))
-    assert sorted(counts) == list(range(FOLDS))
+    assert sorted(counts) == list(range(5))
     assert all(abs(count - 1000) < 120 for count in counts.values())
+
+
+@pytest.mark.parametrize(
+    ("images", "groups", "method"),
+    [
+        (30, 30, "leave-one-out"),
+        (100, 100, "leave-one-out"),
+        (101, 101, "20-fold"),
+        (101, 20, "leave-one-out"),
+        (300, 300, "20-fold"),
+        (1000, 900, "10-fold"),
+        (1501, 1501, "5-fold"),
+        (3000, 3, "leave-one-out"),
+    ],
+)
+def test_fewer_images_have_more_folds(images, groups, method):
+    keys = [str(number % groups) for number in range(images)]
+    folds = assign_folds(keys, seed=0)
+    assert fold_method(keys) == method
+    assert 0 <= min(folds) <= max(folds) < fold_count(keys)
+    if method == "leave-one-out":
+        assert len({(key, fold) for key, fold in zip(keys, folds, strict=True)}) == len(set(folds)) == groups
 
 
 # split_dataset

@@ -13,14 +13,14 @@ from tlcli.checking.confident_learning import checkable, find_suspects
 from tlcli.checking.copies import Copies
 from tlcli.checking.finding import SUSPECT, Finding, sample_finding
 from tlcli.datasets.dataset import Dataset, Sample
-from tlcli.datasets.splits import FOLDS, assign_folds, group_keys
+from tlcli.datasets.splits import assign_folds, group_keys
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.progress import Reporter
 from tlcli.training.head.fit import IN_MEMORY, StoredRows
 from tlcli.training.head.l2_selection import L2S, select_folds
 
-MIN_TRAINING = FOLDS - 1
+MIN_TRAINING = 4
 """Images of a class that a head must have been trained on before images of that class are checked."""
 
 
@@ -46,7 +46,7 @@ def check_labels(
     seed: int,
     report: Reporter,
 ) -> LabelCheck:
-    """Check the label of each usable image, in any split, by 5-fold cross-validation.
+    """Check the label of each usable image, in any split, by cross-validation.
 
     Args:
         extractor: Its plain store holds the features.

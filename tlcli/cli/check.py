@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def check(settings: CheckSettings, terminal: Terminal) -> None:
     """Find problems in a dataset: unreadable images, duplicates, leaks between splits, wrong labels. Changes nothing.
 
-    Labels are compared with out-of-fold predictions (five folds). The exit code is 3 if there are findings.
+    Labels are compared with out-of-fold predictions. The exit code is 3 if there are findings.
     """
     from tlcli.commands.check import check as run
     from tlcli.console.check import check_summary

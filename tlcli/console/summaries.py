@@ -43,7 +43,7 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     else:
         _tail(terminal, info)
     terminal.note("")
-    _accuracy(terminal, "Accuracy", validation, "out-of-fold" if validation["method"] == "5-fold" else "validation")
+    _accuracy(terminal, "Accuracy", validation, "validation" if validation["method"] == "holdout" else "out-of-fold")
     if test is not None:
         _accuracy(terminal, "Test", test, "test")
     evaluated = test or validation
@@ -69,9 +69,9 @@ def _head(terminal: Terminal, info: dict[str, Any]) -> None:
     terminal.note(
         f"          {head['parameters']:,} parameters, L2 {head['l2']:.2g}, "
         + (
-            f"5-fold, refitted on all {info['images']['train']:,}"
-            if validation["method"] == "5-fold"
-            else f"chosen on {validation['images']:,} held-out images"
+            f"chosen on {validation['images']:,} held-out images"
+            if validation["method"] == "holdout"
+            else f"{validation['method']}, refitted on all {info['images']['train']:,}"
         )
     )
 

@@ -14,8 +14,12 @@ from tlcli.storage.files import portable_name
 SMALL_CLASS = 10
 """No images are held out of classes with fewer images than this."""
 
-FOLDS = 5
-"""Number of folds of cross-validation."""
+LEAVE_ONE_OUT = 100
+"""Number of images up to which each is held out alone: with few images, those of a fold would be missed."""
+FOLDS = ((LEAVE_ONE_OUT, LEAVE_ONE_OUT), (500, 20), (1500, 10))
+"""Largest numbers of images, and the numbers of folds for them."""
+FEWEST_FOLDS = 5
+"""Number of folds for more images."""
 
 DEFAULT_VALIDATION_FRACTION = 0.2
 """Fraction of the training images to hold out if some must be held out and the user did not choose a fraction."""
@@ -65,9 +69,25 @@ def hold_out(samples: Sequence[Sample], keys: Sequence[str], *, seed: int, fract
     return [key not in kept and uniform_hash(seed, key) < fraction for key in keys]
 
 
+def fold_count(keys: Sequence[str]) -> int:
+    """Return the number of folds for images with these keys: fewer for more images, and at most one for each key."""
+    folds = next((folds for images, folds in FOLDS if len(keys) <= images), FEWEST_FOLDS)
+    return min(folds, len(set(keys)))
+
+
+def fold_method(keys: Sequence[str]) -> str:
+    """Return `leave-one-out` if each key has a fold of its own, else for example `5-fold`."""
+    count = fold_count(keys)
+    return "leave-one-out" if count == len(set(keys)) else f"{count}-fold"
+
+
 def assign_folds(keys: Sequence[str], *, seed: int) -> list[int]:
-    """Return a fold in 0..FOLDS - 1 for each key, from the same hash as `hold_out`."""
-    return [int(uniform_hash(seed, key) * FOLDS) for key in keys]
+    """Return a fold in 0..`fold_count` - 1 for each key: its own, or one from the same hash as `hold_out`."""
+    count, distinct = fold_count(keys), sorted(set(keys))
+    if count == len(distinct):
+        number = {key: fold for fold, key in enumerate(distinct)}
+        return [number[key] for key in keys]
+    return [int(uniform_hash(seed, key) * count) for key in keys]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +176,7 @@ def _check(dataset: Dataset, splits: SplitDataset, failed: Mapping[int, str]) ->
     if not splits.cross_validated and not splits.indices("validation"):
         raise DataError(
             f"no image of {dataset.root} was held out for validation: classes with fewer than {SMALL_CLASS} images "
-            "stay in train. Use a larger --validation-fraction, or remove the option to use five folds.",
+            "stay in train. Use a larger --validation-fraction, or remove the option to use cross-validation.",
             path=dataset.root,
         )
 

@@ -110,7 +110,7 @@ def _metrics(info: dict[str, Any], split: str) -> str:
     """Return the section on one split: accuracy, and a table of the classes."""
     found = info[split]
     low, high = found["interval"]
-    is_out_of_fold = found.get("method") == "5-fold"
+    is_out_of_fold = found.get("method", "holdout") != "holdout"
     how = ", out-of-fold: each was predicted by a head that was not fitted on it" if is_out_of_fold else ""
     lines = [
         f"## {split.capitalize()}: {found['images']:,} images{how}\n",

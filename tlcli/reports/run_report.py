@@ -19,12 +19,6 @@ from tlcli.training.classifier import Classifier, Evaluation
 MAX_IMAGES = 4000
 """Images with a thumbnail, at most."""
 
-METHODS = {
-    "holdout": "held out",
-    "5-fold": "out-of-fold predictions of 5-fold cross-validation",
-}
-"""Descriptions of validation methods."""
-
 
 def run_report(
     info: dict[str, Any], classifier: Classifier, *, name: str, command: str, workers: int, report: Reporter
@@ -87,7 +81,11 @@ def select_images(evaluations: list[Evaluation], limit: int = MAX_IMAGES) -> lis
 
 def _title(name: str, evaluation: Evaluation) -> str:
     method = evaluation.metrics.get("method")
-    return name if method is None else f"{name}, {METHODS[method]}"
+    if method is None:
+        return name
+    return f"{name}, " + (
+        "held out" if method == "holdout" else f"out-of-fold predictions of {method} cross-validation"
+    )
 
 
 def _report_image(split: int, evaluation: Evaluation, row: int, classifier: Classifier, root: str) -> ReportImage:

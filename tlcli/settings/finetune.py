@@ -45,7 +45,7 @@ class FinetuneSettings:
             help="Fraction of the images to hold out for validation.",
             metavar="F",
             panel=TRAINING,
-            unset="five folds, unless DATA has a validation split",
+            unset="cross-validation, unless DATA has a validation split",
         ),
     )
     group_by: str | None = field(

@@ -76,7 +76,7 @@ def held_out_fraction(dataset: Dataset, asked: float | None, *, trains_tail: boo
     Args:
         dataset: DATA, which may have validation images of its own.
         asked: The user's `--validation-fraction`.
-        trains_tail: Whether later layers are trained. Five folds would then require training five tails.
+        trains_tail: Whether later layers are trained. Each fold would then require training a tail.
 
     Returns:
         A fraction in (0, 1); None if DATA has validation images, or folds are used.

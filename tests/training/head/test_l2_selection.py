@@ -77,6 +77,38 @@ def test_out_of_fold_logits_come_from_a_head_that_had_not_seen_the_row(monkeypat
     assert np.array_equal(chosen.logits[~seen.numpy()], head.logits(x[~seen]).numpy())
 
 
+def test_leave_one_out_equals_a_fit_without_each_row(monkeypatch):
+    monkeypatch.setattr(l2_selection, "L2S", (1.0,))
+    x, y = blobs(12)
+    chosen = select_folds((x, y), np.arange(12), classes=3)
+    assert chosen.method == "12-fold"
+    for row in range(12):
+        rest = torch.arange(12) != row
+        weights = (torch.bincount(y) / torch.bincount(y[rest]))[y[rest]]
+        (head,) = fit_path(x[rest], y[rest], classes=3, l2s=[1.0], sample_weights=weights / weights.mean())
+        assert chosen.logits[row] == pytest.approx(head.logits(x[row : row + 1])[0].numpy(), abs=1e-5)
+
+
+def test_few_images_are_no_worse_than_the_nearest_class_mean():
+    """Features of unlike variance, of which most are noise, as those of a backbone are for a few classes."""
+    rng = np.random.default_rng(0)
+    scales = rng.lognormal(sigma=1, size=200)
+    centers = 0.35 * scales * rng.normal(size=(10, 200))
+
+    def sample(per_class):
+        labels = np.repeat(np.arange(10), per_class)
+        x = centers[labels] + scales * rng.normal(size=(len(labels), 200))
+        return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(labels)
+
+    for per_class in (3, 5, 10):
+        (x, y), (tx, ty) = sample(per_class), sample(100)
+        means = torch.stack([x[y == label].mean(dim=0) for label in range(10)])
+        nearest = (torch.cdist(tx, means).argmin(dim=1) == ty).float().mean()
+        chosen = select_folds((x, y), np.arange(len(y)), classes=10)
+        accuracy = (chosen.head.logits(tx).argmax(dim=1) == ty).float().mean()
+        assert accuracy >= nearest - 0.005
+
+
 @pytest.mark.parametrize("balance", [False, True])
 def test_folds_refit_on_every_row(balance):
     x, y = blobs(80)

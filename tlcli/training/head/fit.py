@@ -12,14 +12,14 @@ import torch
 
 from tlcli import processes
 from tlcli.backbones.heads import set_head
-from tlcli.datasets.splits import assign_folds, group_keys
+from tlcli.datasets.splits import assign_folds, fold_method, group_keys
 from tlcli.errors import DataError
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.head.l2_selection import L2S, FittedHead, select_folds, select_holdout
 from tlcli.training.usable_images import UsableImages, require_unchanged
 
 IN_MEMORY = 2**27
-"""Number of values (0.5 GB) above which features stay on disk: cross-validation needs five rotated copies in memory."""
+"""Number of values (0.5 GB) above which features stay on disk: cross-validation needs a rotated copy for each fold."""
 
 
 class StoredRows:
@@ -110,15 +110,17 @@ def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balan
     labels = torch.from_numpy(np.tile(images.labels(train), views + 1))
     with network.report.task("Head", len(L2S), "fits") as advance:
         if images.splits.cross_validated:
-            fitted = select_folds(
+            keys = _keys(images, train)
+            selected = select_folds(
                 (features, labels),
-                np.tile(_folds(images, train, seed), views + 1),
+                np.tile(assign_folds(keys, seed=seed), views + 1),
                 classes=images.classes,
                 evaluated=len(train),
                 balance=balance,
                 device=network.head_device,
                 progress=advance,
             )
+            fitted = replace(selected, method=fold_method(keys))
         else:
             validation = images.rows("validation")
             fitted = select_holdout(
@@ -137,12 +139,12 @@ def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balan
     return fitted
 
 
-def _folds(images: UsableImages, train: Sequence[int], seed: int) -> list[int]:
-    """Return the fold of each training image."""
+def _keys(images: UsableImages, train: Sequence[int]) -> list[str]:
+    """Return a key for each training image; images with the same key must be in one fold."""
     keys = group_keys([images.splits.samples[row] for row in train], images.digests(train))
     if len(set(keys)) < 2:
         raise DataError(
             f"all images of {images.dataset.root} are copies of one image, or in one group of --group-by, so none can "
             "be held out to evaluate the others. Add other images, or use another --group-by."
         )
-    return assign_folds(keys, seed=seed)
+    return keys

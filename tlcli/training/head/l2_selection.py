@@ -13,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlcli.datasets.splits import FOLDS
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.progress import Advance
 from tlcli.training.head.softmax_regression import SoftmaxHead, balanced_weights, fit_paths
 from tlcli.training.head.standardization import Rows, read_blocks
 
-L2S = tuple(10 ** (half_decades / 2) for half_decades in range(1, -9, -1))
-"""3.2 to 1e-4, strong to weak. Best on clothing photographs: 3 with 5 or 10 images a class, 1 with 30, 0.1 with 300."""
+L2S = tuple(10 ** (half_decades / 2) for half_decades in range(3, -9, -1))
+"""32 to 1e-4, strong to weak."""
 NEAR_TIE = 0.005
 """A weaker L2 must lower the loss by more than this fraction."""
 L2_PATIENCE = 2
@@ -38,14 +37,14 @@ class FittedHead:
     l2: float
     temperature: float
     method: str
-    """"holdout" or "5-fold"."""
+    """"holdout", "leave-one-out", or the number of folds, such as "5-fold"."""
     sweep: list[dict[str, float]]
     """One entry for each L2 tried: l2, temperature, loss at that temperature, accuracy."""
     log_prior: NDArray[np.float64] | None
     """[k], for `probabilities`, if classes were balanced; else None."""
     logits: NDArray[np.float32]
     """[M, k], not divided by the temperature: of the validation images (holdout), or of every image by the head of
-    the fold that held it out (5-fold; M = N or `evaluated`)."""
+    the fold that held it out (M = N or `evaluated`)."""
     test_logits: NDArray[np.float32] | None = None
     """The same for test images; None if there are none."""
 
@@ -99,19 +98,19 @@ def select_folds(
     device: str = "cpu",
     progress: Advance | None = None,
 ) -> FittedHead:
-    """Select by five-fold cross-validation, then fit on all images.
+    """Select by cross-validation, then fit on all images.
 
     A fold's head has no information about the images it is evaluated on, not even their mean. Its training rows are
     weighted back to the class frequencies of all rows; otherwise each class would be slightly rarer in the folds where
     it is evaluated. A class without rows in a fold's training part cannot be evaluated there: its rows count in
     `logits`, but not in the selection.
 
-    The final fit takes the selected L2 unchanged: the objective is a mean, and a fifth more rows would require a
-    change far smaller than the steps of the sweep.
+    The final fit takes the selected L2 unchanged: the objective is a mean, and at most a fifth more rows would require
+    a change far smaller than the steps of the sweep.
 
     Args:
         train: Features and labels, N >= 1.
-        folds: int [N], 0 to 4; a fold may be empty, or hold everything.
+        folds: int [N]; a fold may hold everything.
         classes: Number of classes k.
         evaluated: Number M of rows, the first ones, to evaluate; the others (their views) are only fitted on. None
             evaluates all.
@@ -139,7 +138,7 @@ def select_folds(
     choice = _sweep(out_of_fold_logits(), labels[:count].numpy(), which, log_prior, progress)
     all_weights = balanced_weights(labels, classes) if balance else torch.ones(len(labels))
     ((head,),) = fit_paths(features, labels, [all_weights], classes=classes, l2s=[choice.l2], device=device)
-    return choice.fitted(head, f"{FOLDS}-fold")
+    return choice.fitted(head, f"{len(np.unique(folds))}-fold")
 
 
 def _fold_weightings(
@@ -148,17 +147,17 @@ def _fold_weightings(
     """Weight the rows for the fit of each fold.
 
     Returns:
-        For each non-empty fold, the rows that it holds out, bool [N]; for each, the weights of the rows in its fit,
-        float32 [N], 0 for held-out rows; and the rows, bool [N], whose class the head of their fold knows.
+        For each fold that leaves other rows, the rows that it holds out, bool [N]; for each, the weights of the rows in
+        its fit, float32 [N], 0 for held-out rows; and the rows, bool [N], whose class the head of their fold knows.
     """
     counts = torch.bincount(labels, minlength=classes)
     held_out: list[Tensor] = []
     weightings: list[Tensor] = []
     seen = np.zeros(len(labels), dtype=bool)
-    for fold in range(FOLDS):
+    for fold in np.unique(folds):
         out = torch.from_numpy(folds == fold)
         rest = labels[~out]
-        if not out.any() or len(rest) == 0:
+        if len(rest) == 0:
             continue
         rest_counts = torch.bincount(rest, minlength=classes)
         weights = balanced_weights(rest, classes) if balance else (counts / rest_counts)[rest]

@@ -5,7 +5,7 @@ everything is class-major, [k, N] and [k, r + 1]; see `standardization`.
 
 What makes it fast without giving up the exact minimum:
 
-- Features are standardized and rotated once into the eigenvectors of their covariance, where the
+- Features are scaled and rotated once into the eigenvectors of their covariance within classes, where the
   Hessian is nearly diagonal: it is bounded by a Kronecker product of a [k, k] matrix and the
   covariance (Boehning 1992, "Multinomial logistic regression algorithm"). With fewer images than
   features, the rotation also drops directions in which images do not vary.
@@ -40,7 +40,8 @@ from tlcli.training.head.threads import map_fits, one_thread_each
 BIAS_L2 = 1e-6
 """Negligible, but without it the bias of a class without rows would diverge to minus infinity."""
 TOLERANCE = 3e-6
-"""A fit ends when its objective is within this fraction of the minimum, as estimated by the preconditioner."""
+"""A fit ends when its objective is within this fraction of the minimum, as estimated by the preconditioner.
+With a strong L2, the minimum is close to the entropy of the class frequencies; then, the difference counts."""
 MAX_STEPS = 1000
 MEMORY = 10
 TOGETHER_BYTES = 2**32
@@ -93,8 +94,9 @@ def fit_paths(
 ) -> Iterator[list[SoftmaxHead]]:
     """Fit one head for each L2, lazily, each starting from the previous one, for several weightings at once.
 
-    Minimizes `mean(weight * cross-entropy) + l2 / 2 * ||W||^2` over weights W on standardized features
-    (mean and standard deviation of the rows with a weight; a constant feature gets weight 0) and a free bias.
+    Minimizes `mean(weight * cross-entropy) + l2 / 2 * trace(W P W^T)` over weights W on scaled features and a bias.
+    P mixes the identity and the covariance within classes; see `standardization`. Means, scales, and P are those of the
+    rows with a weight; a constant feature gets weight 0.
 
     Args:
         features: float32 [N, D], N >= 1, in memory, or streamed rows.
@@ -115,9 +117,9 @@ def fit_paths(
         seen = [weights > 0 for weights in weightings]
         matrix: FeatureMatrix
         if isinstance(features, Tensor):
-            matrix, together = MatrixInMemory(features, seen, device, at_a_time), 1
+            matrix, together = MatrixInMemory(features, labels, seen, device, at_a_time), 1
         else:
-            matrix = StreamedMatrix(features, seen, device)
+            matrix = StreamedMatrix(features, labels, seen, device)
             together = max(1, TOGETHER_BYTES // (ARRAYS * 4 * classes * len(labels)))
         problems = []
         for design, weights, mask in zip(matrix.designs, weightings, seen, strict=True):
@@ -175,8 +177,10 @@ class _Problem:
 
     def minimize(self, coefficients: Tensor, l2: float) -> Fit:
         """Run preconditioned L-BFGS from `coefficients` [k, r + 1] to the minimum for this L2."""
-        ridge = torch.full_like(self.design.variances, l2)
+        ridge = l2 * self.design.penalties
         ridge[-1] = BIAS_L2
+        frequency = torch.bincount(self.labels, self.shares, minlength=self.classes)
+        entropy = float(-torch.special.xlogy(frequency, frequency).sum())
 
         logits = yield Product(coefficients)
         probability = torch.softmax(logits, dim=0)
@@ -186,7 +190,8 @@ class _Problem:
             curvature = (probability * (1 - probability)) @ self.shares
             preconditioner = 1 / (curvature[:, None] * self.design.variances + ridge)
             gap = float((preconditioner * gradient.square()).sum()) / 2
-            if gap <= TOLERANCE * max(self._objective(coefficients, logits, ridge), 1e-3):
+            objective = self._objective(coefficients, logits, ridge)
+            if gap <= TOLERANCE * max(min(objective, entropy - objective), 1e-3):
                 break
             direction = -_solve(history, preconditioner, gradient)
             towards = yield Product(direction)
