@@ -61,7 +61,12 @@ class InMemoryLoader:
 
 def usable_images(digests):
     """All images, in train."""
-    split = SplitDataset(samples=tuple(samples), digests=tuple(digests), cross_validated=False)
+    split = SplitDataset(
+        samples=tuple(samples),
+        digests=tuple(digests),
+        keys=tuple(digest.hex() for digest in digests),
+        cross_validated=False,
+    )
     return UsableImages(dataset=None, extraction=Extraction(digests=list(digests)), duplicates=None, splits=split)
 
 

@@ -35,7 +35,12 @@ def test_a_warning_names_images_in_two_classes(report):
 
 def splits(sizes, *, cross_validated):
     samples = [Sample(path="", label=label, split="train") for label, size in enumerate(sizes) for _ in range(size)]
-    return SplitDataset(samples=tuple(samples), digests=(b"",) * len(samples), cross_validated=cross_validated)
+    return SplitDataset(
+        samples=tuple(samples),
+        digests=(b"",) * len(samples),
+        keys=("",) * len(samples),
+        cross_validated=cross_validated,
+    )
 
 
 def dataset(*classes):

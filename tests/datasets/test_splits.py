@@ -20,6 +20,7 @@ from tlcli.datasets.splits import (
     group_keys,
     hold_out,
     split_dataset,
+    uniform_hash,
 )
 from tlcli.errors import DataError
 
@@ -71,8 +72,14 @@ def test_unrelated_images_are_split_independently(images):
 def test_adding_images_does_not_move_others(data, seed, fraction):
     samples, digests = data.draw(collections(duplicates=False, least=50, most=70))
     count = data.draw(st.integers(30, 50))
-    # Start with large classes, because a class that reaches SMALL_CLASS images is split from then on.
-    large = [label for label, n in Counter(sample.label for sample in samples[:count]).items() if n >= SMALL_CLASS]
+    # Start with large classes, because a class that reaches SMALL_CLASS images is split from then on, of which some
+    # images are not held out: one of them always stays in train.
+    keys = group_keys(samples[:count], digests[:count])
+    trained = {
+        sample.label for sample, key in zip(samples[:count], keys, strict=True) if uniform_hash(seed, key) >= fraction
+    }
+    counts = Counter(sample.label for sample in samples[:count])
+    large = [label for label in trained if counts[label] >= SMALL_CLASS]
     kept = [index for index, sample in enumerate(samples) if sample.label in large]
     samples, digests = [samples[index] for index in kept], [digests[index] for index in kept]
     before = sum(index < count for index in kept)
@@ -119,6 +126,41 @@ def test_another_seed_gives_another_split():
 def test_the_split_of_a_group_depends_on_its_name_only():
     one = [Sample(path="", label=0, group=f"patient {i}") for i in range(200)]
     assert held_out(one, [digest(i) for i in range(200)]) == held_out(one, [digest(-i) for i in range(200)])
+
+
+def test_similar_images_stay_together_and_adding_others_moves_none():
+    samples, digests = [Sample(path="", label=index % 2) for index in range(300)], [digest(i) for i in range(300)]
+    similar = [list(range(start, start + 6)) for start in range(0, 120, 6)]
+    before = assign_splits(samples, digests, fraction=0.3, seed=1, similar=similar)
+    for group in similar:
+        assert len({before[index].split for index in group}) == 1
+    assert {sample.split for sample in before} == {"train", "validation"}
+    more = [*samples, *(Sample(path="", label=0) for _ in range(40))]
+    more_digests = [*digests, *(digest(-i) for i in range(1, 41))]
+    after = assign_splits(more, more_digests, fraction=0.3, seed=1, similar=[*similar, [300, 301, 302]])
+    assert [sample.split for sample in after[:300]] == [sample.split for sample in before]
+
+
+def test_similar_images_are_named_by_their_group_or_else_by_their_smallest_digest():
+    samples = [
+        Sample(path=name, label=0, group=group) for name, group in zip("abcd", (None, None, "p", None), strict=True)
+    ]
+    digests = [digest(number) for number in range(4)]
+    assert group_keys(samples, digests, [[3, 1]]) == [
+        digests[0].hex(),
+        min(digests[1], digests[3]).hex(),
+        "p",
+        min(digests[1], digests[3]).hex(),
+    ]
+    assert group_keys(samples, digests, [[3, 1], [1, 2]]) == [digests[0].hex(), "p", "p", "p"]
+
+
+def test_a_class_with_one_group_stays_in_train():
+    samples = [Sample(path="", label=index // 40) for index in range(80)]
+    digests = [digest(index) for index in range(80)]
+    for seed in range(20):
+        found = assign_splits(samples, digests, fraction=0.5, seed=seed, similar=[range(40)])
+        assert {sample.split for sample in found[:40]} == {"train"}
 
 
 def test_identical_images_merge_their_groups():

@@ -25,6 +25,11 @@ class Copies:
     groups: tuple[tuple[int, ...], ...]
     """Connected components of `links`, of two or more images each."""
 
+    @property
+    def sample_groups(self) -> list[list[int]]:
+        """The sample indices of the images of each group."""
+        return [[index for image in group for index in self.files[image]] for group in self.groups]
+
 
 def files_by_digest(digests: Sequence[bytes | None]) -> tuple[tuple[int, ...], ...]:
     """Return the indices of the files of each digest, in order of first appearance; None is skipped."""

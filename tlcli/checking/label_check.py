@@ -12,12 +12,13 @@ import torch
 from tlcli.checking.confident_learning import checkable, find_suspects
 from tlcli.checking.copies import Copies
 from tlcli.checking.finding import SUSPECT, Finding, sample_finding
-from tlcli.datasets.dataset import Dataset, Sample
+from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.splits import assign_folds, group_keys
 from tlcli.features.extractor import FeatureExtractor
+from tlcli.features.similar_images import find_similar_images
+from tlcli.features.stored_rows import IN_MEMORY, StoredRows
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.progress import Reporter
-from tlcli.training.head.fit import IN_MEMORY, StoredRows
 from tlcli.training.head.l2_selection import L2S, select_folds
 
 MIN_TRAINING = 4
@@ -53,7 +54,8 @@ def check_labels(
         dataset: The dataset whose labels are checked.
         usable: Indices of N samples.
         digests: Digests of their files.
-        copies: Duplicates of each other go into one fold; otherwise, wrong labels of copies would confirm each other.
+        copies: Duplicates of each other go into one fold, and so do similar images; otherwise, wrong labels of copies
+            would confirm each other.
         seed: Seed of the folds.
         report: Receives the progress of the fits.
 
@@ -61,14 +63,17 @@ def check_labels(
         DataError: a feature is not finite.
     """
     samples = [dataset.samples[index] for index in usable]
-    keys = _fold_keys(samples, usable, digests, copies)
-    fold_numbers = np.array(assign_folds(keys, seed=seed), np.int64)
     labels = np.array([sample.label for sample in samples], np.int64)
+    rows = StoredRows(extractor, digests, 0)
+    similar = find_similar_images(rows.read, labels, device=extractor.network.head_device)
+    place = {index: number for number, index in enumerate(usable)}
+    groups = [[place[index] for index in group] for group in copies.sample_groups]
+    keys = group_keys(samples, digests, [*groups, *similar.groups(np.ones(len(samples), dtype=bool))])
+    fold_numbers = np.array(assign_folds(keys, seed=seed), np.int64)
     classes = len(dataset.classes)
     checked = checkable(labels, fold_numbers, classes=classes, least=MIN_TRAINING)
     if not checked.any():
         return LabelCheck(findings=(), checked=0, accuracy=None)
-    rows = StoredRows(extractor, digests, 0)
     features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
     with report.task("Labels", len(L2S), "fits") as advance:
         selection = select_folds(
@@ -89,20 +94,3 @@ def check_labels(
         findings.append(replace(finding, other_label=dataset.classes[suggested]))
     right = scores.argmax(axis=1) == labels
     return LabelCheck(findings=tuple(findings), checked=int(checked.sum()), accuracy=float(right[checked].mean()))
-
-
-def _fold_keys(samples: Sequence[Sample], usable: Sequence[int], digests: Sequence[bytes], copies: Copies) -> list[str]:
-    """Return the keys that `group_keys` assigns, merged so that near duplicates share one."""
-    keys = group_keys(samples, digests)
-    row = {index: number for number, index in enumerate(usable)}
-    parents = {key: key for key in keys}
-
-    def root(key: str) -> str:
-        while parents[key] != key:
-            key = parents[key]
-        return key
-
-    for group in copies.groups:
-        names = sorted({root(keys[row[index]]) for image in group for index in copies.files[image]})
-        parents |= dict.fromkeys(names, names[0])
-    return [root(key) for key in keys]

@@ -22,11 +22,11 @@ import numpy.typing as npt
 
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.features.neighbors import nearest_pairs
+from tlcli.features.stored_rows import StoredRows
 from tlcli.images.loader import ImageLoader
 from tlcli.images.thumbnail_match import THUMBNAIL, crop_patterns, pattern_similarity, whole_pattern
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
-from tlcli.training.head.fit import StoredRows
 
 MIN_COSINE = 0.85
 """Minimum cosine between the features of a candidate pair."""

@@ -33,7 +33,6 @@ from tlcli.checking.finding import (
     Finding,
     write_findings,
 )
-from tlcli.checking.group_pattern import suggest_group_by
 from tlcli.checking.image_checks import (
     balance_findings,
     class_counts,
@@ -45,6 +44,7 @@ from tlcli.checking.label_check import LabelCheck, check_labels
 from tlcli.checking.near_duplicates import near_duplicates
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset
+from tlcli.datasets.group_pattern import suggest_group_by
 from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.engines.choice import choose_engine
 from tlcli.features.backbone import place_backbone
@@ -184,7 +184,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
         findings=tuple(findings),
         labels=labels,
         groups=len(copies.groups),
-        group_by=suggest_group_by(dataset, copies),
+        group_by=suggest_group_by(dataset, copies.sample_groups),
         counts=counts,
         sizes=tuple(sizes.values()),
         side=side,

@@ -20,7 +20,7 @@ from tlcli.engines.choice import choose_engine, uses_cuda
 from tlcli.features.backbone import LoadedBackbone, place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction
-from tlcli.features.extractor import describe_cut, freeze_at
+from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images.intensity import IntensityRange
 from tlcli.processes import ProcessRank
@@ -28,8 +28,8 @@ from tlcli.progress import Reporter, Silent
 from tlcli.reports.run_report import run_report
 from tlcli.runs.directory import (
     CHECKPOINTS,
-    FILES,
     RUN_FILE,
+    RUN_OUTPUT,
     check_run_output,
     free_name,
     new_run,
@@ -44,7 +44,7 @@ from tlcli.settings.command_line import finetune_command
 from tlcli.settings.finetune import check_head_options, check_split_options
 from tlcli.settings.recorded import settings_to_json
 from tlcli.storage.files import check_outside
-from tlcli.storage.outputs import Target, published
+from tlcli.storage.outputs import published
 from tlcli.tracking.tracking import Tracking
 from tlcli.training.classifier import Classifier
 from tlcli.training.head.train import train_head
@@ -56,10 +56,6 @@ from tlcli.training.tail.recipe import TailOptions
 from tlcli.training.tail.search import OnLines
 from tlcli.training.tail.train import TailStart, fit_start, head_extractor, train_tail
 from tlcli.training.usable_images import UsableImages, held_out_fraction, read_images, split_usable_images
-
-RUN = Target(
-    option="--out", last=RUN_FILE, foreign=lambda names: next((name for name in names if name not in FILES), None)
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,14 +131,15 @@ def _begin(
     settings = replace(settings, out=location, overwrite=intent.overwrite, resume=intent.resume)
     check_outside("--out", location, settings.data, "DATA")
     out = publishing.enter_context(
-        published(location, RUN, report, overwrite=settings.overwrite, resume=settings.resume)
+        published(location, RUN_OUTPUT, report, overwrite=settings.overwrite, resume=settings.resume)
     )
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     recorded = settings_to_json(settings)
+    unfinished = None
     if settings.resume:
         recover_run(out)
-    unfinished = unfinished_run(out) if settings.resume else None
+        unfinished = unfinished_run(out)
     if unfinished is not None:
         refuse_other(unfinished / CHECKPOINTS, recorded)
     elif settings.resume and (out / RUN_FILE).exists():
@@ -151,7 +148,7 @@ def _begin(
         return {"run": str(location)} | finished_info(out, recorded, location)
     check_run_output(out, overwrite=settings.overwrite or settings.resume)
     dataset = open_dataset(
-        settings.data, group_by=settings.group_by, filters=settings.filters, columns=settings.columns
+        settings.data, group_by=settings.group_pattern, filters=settings.filters, columns=settings.columns
     )
     if dataset.has_split("validation"):
         check_split_options(settings)
@@ -173,9 +170,8 @@ def _begin(
 
 def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> Classifier:
     """Load the backbone, freeze the requested layers, and train the rest. All processes get the same classifier."""
-    settings, dataset = opened.settings, opened.dataset
+    settings, dataset, network = opened.settings, opened.dataset, _open_network(opened, report)
     freeze, workers = settings.network.freeze, settings.compute.worker_count()
-    network = _open_network(opened, report)
     if freeze == "auto":
         report.note(network.describe("freezing depth chosen by validation loss"))
         return _train_tail(opened, network, on_lines)
@@ -194,7 +190,7 @@ def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> 
         seed=settings.network.seed,
     )
     extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = _split(opened, extraction, report, trains_tail=False)
+    images = _split(opened, extraction, extractor, network, trains_tail=False)
     return train_head(extractor, images, views=views, balance=settings.balance, seed=settings.network.seed)
 
 
@@ -228,7 +224,7 @@ def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -
         extraction = read_images(dataset, network, workers)
     else:
         extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = _split(opened, extraction, network.report, trains_tail=True)
+    images = _split(opened, extraction, extractor, network, trains_tail=True)
     if extractor is None:
         start = TailStart(network=network, images=images, head=None)
     else:
@@ -240,15 +236,23 @@ def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -
     return train_tail(start, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
 
 
-def _split(opened: OpenedRun, extraction: Extraction, report: Reporter, *, trains_tail: bool) -> UsableImages:
-    settings, dataset = opened.settings, opened.dataset
+def _split(
+    opened: OpenedRun,
+    extraction: Extraction,
+    extractor: FeatureExtractor | None,
+    network: LoadedBackbone,
+    *,
+    trains_tail: bool,
+) -> UsableImages:
+    settings = opened.settings
     return split_usable_images(
-        dataset,
+        opened.dataset,
         extraction,
-        fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=trains_tail),
+        extractor if settings.groups_similar_images else None,
+        fraction=held_out_fraction(opened.dataset, settings.validation_fraction, trains_tail=trains_tail),
         seed=settings.network.seed,
         balanced=settings.balance,
-        report=report,
+        report=network.report,
     )
 
 

@@ -13,6 +13,7 @@ from tlcli.console.evaluation import calibration, confusion_table
 from tlcli.console.terminal import Terminal, printable
 from tlcli.datasets.class_names import in_reading_order
 from tlcli.datasets.image_files import describe_skipped
+from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies
 from tlcli.storage.files import megabytes
 
 SHOWN_CLASSES = 30
@@ -43,9 +44,14 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     else:
         _tail(terminal, info)
     terminal.note("")
-    _accuracy(terminal, "Accuracy", validation, "validation" if validation["method"] == "holdout" else "out-of-fold")
+    _accuracy(terminal, "Accuracy", validation, describe_method(validation))
+    for line in describe_groups(validation):
+        terminal.note(f"          {line}")
     if test is not None:
         _accuracy(terminal, "Test", test, "test")
+    for name, metrics in (("validation", validation), ("test", test)):
+        if metrics and (warning := describe_near_copies(metrics)):
+            terminal.warn(f"{name}: {warning}")
     evaluated = test or validation
     per_class_table(terminal, evaluated)
     confusion_line(terminal, evaluated, info["classes"])

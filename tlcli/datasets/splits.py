@@ -31,12 +31,17 @@ def uniform_hash(seed: int, key: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def group_keys(samples: Sequence[Sample], digests: Sequence[bytes]) -> list[str]:
+def group_keys(samples: Sequence[Sample], digests: Sequence[bytes], similar: Iterable[Iterable[int]] = ()) -> list[str]:
     """Return a key for each sample; samples with the same key must stay together.
 
-    Images of one group stay together, and so do byte-identical images, whatever their groups. The key is the name of
-    the group, or the digest if there is none. If identical images join several groups, the first name in sort order is
-    the key.
+    Images of one group stay together, and so do byte-identical images and `similar` ones, whatever their groups. The
+    key is the name of the group, or the smallest digest if there is none. If images join several groups, the first
+    name in sort order is the key.
+
+    Args:
+        samples: The images, some of which may have a `group`.
+        digests: Digests of their files.
+        similar: Groups of images that belong together, as positions in `samples`.
     """
     parent: dict[str, str] = {}
 
@@ -48,24 +53,32 @@ def group_keys(samples: Sequence[Sample], digests: Sequence[bytes]) -> list[str]
         return key
 
     # Nodes are "d<digest>" and "g<group>". The sort key prefers groups, so a component with a group is named by one.
-    nodes = []
-    for sample, digest in zip(samples, digests, strict=True):
-        image = f"d{digest.hex()}"
-        nodes.append(image)
+    def join(one: str, other: str) -> None:
+        low, high = sorted((find(one), find(other)), key=lambda key: (key[0] != "g", key))
+        parent[high] = low
+
+    nodes = [f"d{digest.hex()}" for digest in digests]
+    for node, sample in zip(nodes, samples, strict=True):
         if sample.group is not None:
-            first, second = find(image), find(f"g{sample.group}")
-            low, high = sorted((first, second), key=lambda key: (key[0] != "g", key))
-            parent[high] = low
+            join(node, f"g{sample.group}")
+    for first, *others in similar:
+        for other in others:
+            join(nodes[first], nodes[other])
     return [find(node)[1:] for node in nodes]
 
 
 def hold_out(samples: Sequence[Sample], keys: Sequence[str], *, seed: int, fraction: float) -> list[bool]:
     """Return whether each sample is held out for validation: whether the hash of its key is below the fraction.
 
-    Classes with fewer than `SMALL_CLASS` images stay in train, together with all samples that share a key with them.
+    Classes with fewer than `SMALL_CLASS` images stay in train, together with all samples that share a key with them,
+    and so does one key of each class: that with the largest hash.
     """
     counts = Counter(sample.label for sample in samples)
     kept = {key for sample, key in zip(samples, keys, strict=True) if counts[sample.label] < SMALL_CLASS}
+    last: dict[int, str] = {}
+    for sample, key in zip(samples, keys, strict=True):
+        last[sample.label] = max(last.get(sample.label, key), key, key=lambda key: (uniform_hash(seed, key), key))
+    kept |= set(last.values())
     return [key not in kept and uniform_hash(seed, key) < fraction for key in keys]
 
 
@@ -96,6 +109,8 @@ class SplitDataset:
 
     samples: tuple[Sample, ...]
     digests: tuple[bytes, ...]
+    keys: tuple[str, ...]
+    """From `group_keys`, for the images of which some may be held out."""
     cross_validated: bool
     """True if nothing is held out, so the training images are evaluated by folds."""
 
@@ -111,6 +126,7 @@ def split_dataset(
     *,
     fraction: float | None,
     seed: int,
+    similar: Iterable[Iterable[int]] = (),
 ) -> SplitDataset:
     """Assign a split to each usable image: the split of DATA, or a new one if DATA has none.
 
@@ -120,21 +136,22 @@ def split_dataset(
         failed: Why samples cannot be used, by index.
         fraction: Fraction of train to hold out; None if DATA has validation images or folds are used.
         seed: Seed of the split.
+        similar: Groups of images that belong together, as positions in `dataset.samples`.
 
     Raises:
         DataError: A class has no usable training image, or no image was held out.
     """
     read = [index for index, digest in enumerate(digests) if digest is not None]
-    samples = assign_splits(
-        [dataset.samples[index] for index in read],
-        [digests[index] or b"" for index in read],
-        fraction=fraction,
-        seed=seed,
-    )
-    kept = [(sample, digests[index] or b"") for sample, index in zip(samples, read, strict=True) if index not in failed]
+    found = [digests[index] or b"" for index in read]
+    place = {index: number for number, index in enumerate(read)}
+    samples = [dataset.samples[index] for index in read]
+    keys = group_keys(samples, found, [[place[index] for index in group] for group in similar])
+    samples = _assign(samples, keys, fraction=fraction, seed=seed)
+    kept = [number for number, index in enumerate(read) if index not in failed]
     splits = SplitDataset(
-        samples=tuple(sample for sample, _ in kept),
-        digests=tuple(digest for _, digest in kept),
+        samples=tuple(samples[number] for number in kept),
+        digests=tuple(found[number] for number in kept),
+        keys=tuple(keys[number] for number in kept),
         cross_validated=fraction is None and not dataset.has_split("validation"),
     )
     _check(dataset, splits, failed)
@@ -142,17 +159,27 @@ def split_dataset(
 
 
 def assign_splits(
-    samples: Sequence[Sample], digests: Sequence[bytes], *, fraction: float | None, seed: int
+    samples: Sequence[Sample],
+    digests: Sequence[bytes],
+    *,
+    fraction: float | None,
+    seed: int,
+    similar: Iterable[Iterable[int]] = (),
 ) -> list[Sample]:
     """Return the samples, each with a split; a `fraction` of train is moved to validation unless it is None."""
+    return _assign(samples, group_keys(samples, digests, similar), fraction=fraction, seed=seed)
+
+
+def _assign(samples: Sequence[Sample], keys: Sequence[str], *, fraction: float | None, seed: int) -> list[Sample]:
     assigned = [replace(sample, split=sample.split or "train") for sample in samples]
     if fraction is None:
         return assigned
     train = [index for index, sample in enumerate(assigned) if sample.split == "train"]
-    members = [assigned[index] for index in train]
-    keys = group_keys(members, [digests[index] for index in train])
-    for index, held_out in zip(train, hold_out(members, keys, seed=seed, fraction=fraction), strict=True):
-        if held_out:
+    held_out = hold_out(
+        [assigned[index] for index in train], [keys[index] for index in train], seed=seed, fraction=fraction
+    )
+    for index, held in zip(train, held_out, strict=True):
+        if held:
             assigned[index] = replace(assigned[index], split="validation")
     return assigned
 

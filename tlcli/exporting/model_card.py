@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from tlcli.datasets.class_names import in_reading_order, reading_order
+from tlcli.inference.held_out import describe_method
 from tlcli.runs.run import Run
 
 MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]#|~])")
@@ -110,10 +111,9 @@ def _metrics(info: dict[str, Any], split: str) -> str:
     """Return the section on one split: accuracy, and a table of the classes."""
     found = info[split]
     low, high = found["interval"]
-    is_out_of_fold = found.get("method", "holdout") != "holdout"
-    how = ", out-of-fold: each was predicted by a head that was not fitted on it" if is_out_of_fold else ""
+    how = describe_method(found)
     lines = [
-        f"## {split.capitalize()}: {found['images']:,} images{how}\n",
+        f"## {split.capitalize()}: {found['images']:,} images{', ' * bool(how)}{how}\n",
         f"Accuracy {_percent(found['accuracy'])} (95 % interval {_percent(low)} to {_percent(high)}), "
         f"macro F1 {found['macro_f1']:.3f}, log loss {found['loss']:.3f}, calibration error {found['ece']:.3f}.\n",
         "| class | images | precision | recall |",

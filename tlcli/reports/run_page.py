@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from tlcli.datasets.class_names import in_reading_order, reading_order
+from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies
 from tlcli.reports.overview import Overview
 
 MATRIX_CLASSES = 30
@@ -55,7 +56,6 @@ class EvaluatedSplit:
     """A split that the run was evaluated on: test or validation."""
 
     name: str
-    title: str
     metrics: dict[str, Any]
     """The metrics from `Metrics.result`, with the metrics before temperature scaling under `uncalibrated`."""
 
@@ -117,6 +117,12 @@ def _describe_freeze(freeze: dict[str, Any]) -> str:
     )
 
 
+def _not_again(split: EvaluatedSplit) -> str:
+    """Return how the images were held out, unless the name of the split is all there is to it."""
+    method = describe_method(split.metrics)
+    return "" if method == split.name.lower() else method
+
+
 def _split_context(split: EvaluatedSplit) -> dict[str, Any]:
     """Return the template's values for a split: its metrics, the classes in its matrix, and the top confusions."""
     confusion = np.array(split.metrics["confusion"])
@@ -138,7 +144,8 @@ def _split_context(split: EvaluatedSplit) -> dict[str, Any]:
     ]
     return {
         "name": split.name,
-        "title": split.title,
+        "title": ", ".join(filter(None, [split.name, _not_again(split)])),
+        "notes": [*describe_groups(split.metrics), *filter(None, [describe_near_copies(split.metrics)])],
         "metrics": split.metrics | {"per_class": in_reading_order(split.metrics["per_class"])},
         "wrong": int(wrong.sum()),
         "shown": [index for index in order if index in confused],

@@ -40,10 +40,7 @@ def run_report(
     return run_page(
         info,
         name=name,
-        splits=[
-            EvaluatedSplit(name=split, title=_title(split, evaluation), metrics=evaluation.metrics)
-            for split, evaluation in evaluations
-        ],
+        splits=[EvaluatedSplit(name=split, metrics=evaluation.metrics) for split, evaluation in evaluations],
         gallery=ReportGallery(
             images=[_report_image(split, evaluations[split][1], row, classifier, root) for split, row in selected],
             overview=_overview(classifier, [(evaluations[split][1], row) for split, row in selected], workers, report),
@@ -77,15 +74,6 @@ def select_images(evaluations: list[Evaluation], limit: int = MAX_IMAGES) -> lis
     remaining = limit - len(errors) - len(unsure)
     sample = rest[np.linspace(0, len(rest) - 1, min(remaining, len(rest))).astype(np.int64)]
     return [pairs[index] for index in sorted({*errors.tolist(), *unsure.tolist(), *sample.tolist()})]
-
-
-def _title(name: str, evaluation: Evaluation) -> str:
-    method = evaluation.metrics.get("method")
-    if method is None:
-        return name
-    return f"{name}, " + (
-        "held out" if method == "holdout" else f"out-of-fold predictions of {method} cross-validation"
-    )
 
 
 def _report_image(split: int, evaluation: Evaluation, row: int, classifier: Classifier, root: str) -> ReportImage:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tlcli.errors import READ_ONLY_ERRNOS, MachineError, UsageError
 from tlcli.progress import Reporter, Silent
 from tlcli.storage.locks import lock_output
+from tlcli.storage.outputs import Target
 from tlcli.storage.publish import (
     TEMPORARY_SUFFIX,
     os_errors_name,
@@ -47,6 +48,10 @@ FILES = (
     "report.html",
 )
 """All files of a run. A directory that contains anything else is never deleted."""
+RUN_OUTPUT = Target(
+    option="--out", last=RUN_FILE, foreign=lambda names: next((name for name in names if name not in FILES), None)
+)
+"""How a run is published at a URL."""
 UNFINISHED = ".unfinished"
 """Marks the directory of a run that is being written."""
 CHECKPOINTS = "checkpoint"

@@ -17,6 +17,7 @@ from tlcli.settings.options import OUTPUT, TRAINING, Option, OptionGroup
 from tlcli.settings.training import TrainingSettings
 from tlcli.storage.urls import Location, parse_location
 
+NO_GROUPS = "none"
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
@@ -51,7 +52,10 @@ class FinetuneSettings:
     group_by: str | None = field(
         default=None,
         metadata=Option(
-            help=f"{GROUP_BY_HELP}, which is never divided between splits.", metavar="REGEX", panel=TRAINING
+            help=f"{GROUP_BY_HELP}, which is never divided between splits or folds. Images that look alike form groups "
+            "as well, unless this is none.",
+            metavar="REGEX|none",
+            panel=TRAINING,
         ),
     )
     training: TrainingSettings = field(
@@ -73,6 +77,16 @@ class FinetuneSettings:
     )
     resume: bool = field(default=False, metadata=RESUME_OPTION)
     overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
+
+    @property
+    def group_pattern(self) -> str | None:
+        """The regular expression that names groups; None if there is none."""
+        return None if self.group_by == NO_GROUPS else self.group_by
+
+    @property
+    def groups_similar_images(self) -> bool:
+        """Whether images that look alike form groups."""
+        return self.group_by != NO_GROUPS
 
     def __post_init__(self) -> None:
         fraction = self.validation_fraction
@@ -124,7 +138,7 @@ def check_split_options(settings: FinetuneSettings) -> None:
     """
     for flag, given in (
         ("--validation-fraction", settings.validation_fraction is not None),
-        ("--group-by", settings.group_by is not None),
+        ("--group-by", settings.group_pattern is not None),
         ("--group-column", settings.columns.group_column not in {None, NO_COLUMN}),
     ):
         if given:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tlcli.datasets.group_pattern import suggest_group_by
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.inference.calibration import calibrated_probabilities
+from tlcli.inference.held_out import LARGE_DIFFERENCE
 from tlcli.inference.metrics import Metrics, Reliability
 from tlcli.storage.files import portable_name
 from tlcli.training.usable_images import UsableImages
@@ -68,6 +70,7 @@ def evaluate_rows(
     calibration: Calibration,
     *,
     method: str | None = None,
+    single_image_accuracy: float | None = None,
 ) -> Evaluation:
     """Compute the metrics and predictions of some images from their logits.
 
@@ -76,7 +79,9 @@ def evaluate_rows(
         rows: Indices of the N samples to evaluate.
         logits: float32 [N, k], not divided by the temperature.
         calibration: Temperature and class prior, applied to the logits.
-        method: How the images were held out, such as `5-fold`; added to the metrics.
+        method: How the images were held out, such as `5-fold`; added to the metrics, with the groups that were kept
+            together.
+        single_image_accuracy: Accuracy if groups had been divided between folds; None if it is unknown.
     """
     samples = [images.splits.samples[row] for row in rows]
     classes = images.dataset.classes
@@ -99,6 +104,35 @@ def evaluate_rows(
         for sample, label, row in zip(samples, predicted.tolist(), calibrated, strict=True)
     ]
     figures = metrics.result() | {"uncalibrated": uncalibrated.result()}
-    return Evaluation(
-        metrics=figures | ({"method": method} if method else {}), rows=predictions, images=list(rows), logits=logits
-    )
+    figures["near_copies"] = _near_copies(images, rows, predicted == labels)
+    if method:
+        groups = None if images.dataset.has_split("validation") else _groups(images, figures, single_image_accuracy)
+        figures |= {"method": method, "groups": groups}
+    return Evaluation(metrics=figures, rows=predictions, images=list(rows), logits=logits)
+
+
+def _near_copies(images: UsableImages, rows: Sequence[int], correct: npt.NDArray[np.bool_]) -> dict[str, Any] | None:
+    """Return the number of images that are near copies of training images, and the accuracy without them."""
+    copies = np.array([row in images.near_copies for row in rows], dtype=bool)
+    if not copies.any():
+        return None
+    return {
+        "images": int(copies.sum()),
+        "accuracy_without": None if copies.all() else float(correct[~copies].mean()),
+    }
+
+
+def _groups(
+    images: UsableImages, metrics: dict[str, Any], single_image_accuracy: float | None
+) -> dict[str, Any] | None:
+    """Return the groups of similar images that folds and splits keep together; None if they were not looked for."""
+    if images.similar is None:
+        return None
+    large = single_image_accuracy is not None and single_image_accuracy - metrics["accuracy"] >= LARGE_DIFFERENCE
+    return {
+        "groups": len(images.similar),
+        "largest": max(map(len, images.similar), default=1),
+        "images": sum(map(len, images.similar)),
+        "single_image_accuracy": single_image_accuracy,
+        "group_by": suggest_group_by(images.dataset, images.similar) if large else None,
+    }

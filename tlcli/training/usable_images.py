@@ -19,6 +19,9 @@ from tlcli.datasets.splits import DEFAULT_VALIDATION_FRACTION, SplitDataset, spl
 from tlcli.errors import DataError
 from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extraction import Extraction
+from tlcli.features.extractor import FeatureExtractor
+from tlcli.features.similar_images import find_similar_images
+from tlcli.features.stored_rows import StoredRows
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
@@ -33,6 +36,11 @@ class UsableImages:
     extraction: Extraction
     duplicates: Duplicates
     splits: SplitDataset
+    similar: list[list[int]] | None = None
+    """Groups of training images that belong together by their features, as positions in `dataset.samples`; None if
+    similar images are not kept together."""
+    near_copies: frozenset[int] = frozenset()
+    """Rows of the validation and test images of DATA that are nearly the same as a training image."""
     lost: dict[str, str] = field(default_factory=dict)
     """Why an image, by its path, could not be read again during the run. Grows while images are streamed."""
 
@@ -89,6 +97,7 @@ def held_out_fraction(dataset: Dataset, asked: float | None, *, trains_tail: boo
 def split_usable_images(
     dataset: Dataset,
     extraction: Extraction,
+    extractor: FeatureExtractor | None,
     *,
     fraction: float | None,
     seed: int,
@@ -100,6 +109,8 @@ def split_usable_images(
     Args:
         dataset: The labeled images to divide.
         extraction: Digest of each image, or why it cannot be used.
+        extractor: Has the features by which similar images are kept together; None keeps only copies and groups
+            together.
         fraction: Share of train to hold out, from `held_out_fraction`.
         seed: Seed of the split.
         balanced: Whether classes are weighted by inverse frequency, so that an imbalance needs no warning.
@@ -115,9 +126,46 @@ def split_usable_images(
         report.note(
             f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}{dataset.filters.options()}"
         )
-    splits = split_dataset(dataset, extraction.digests, extraction.failures, fraction=fraction, seed=seed)
+    similar, near_copies = _similar_images(dataset, extraction, extractor)
+    splits = split_dataset(
+        dataset, extraction.digests, extraction.failures, fraction=fraction, seed=seed, similar=similar or ()
+    )
     describe_balance(dataset, splits, report, balanced=balanced)
-    return UsableImages(dataset=dataset, extraction=extraction, duplicates=duplicates, splits=splits)
+    return UsableImages(
+        dataset=dataset,
+        extraction=extraction,
+        duplicates=duplicates,
+        splits=splits,
+        similar=similar,
+        near_copies=near_copies,
+    )
+
+
+def _similar_images(
+    dataset: Dataset, extraction: Extraction, extractor: FeatureExtractor | None
+) -> tuple[list[list[int]] | None, frozenset[int]]:
+    """Return the groups of similar training images, as sample indices, and the near copies of training images, as rows.
+
+    Under torchrun, the first process finds them: rounding may differ between devices.
+    """
+    usable = [
+        index
+        for index, digest in enumerate(extraction.digests)
+        if digest is not None and index not in extraction.failures
+    ]
+    if extractor is None or not usable:
+        return None, frozenset()
+
+    def find() -> tuple[list[list[int]], frozenset[int]]:
+        samples = [dataset.samples[index] for index in usable]
+        rows = StoredRows(extractor, [extraction.digests[index] or b"" for index in usable], 0)
+        labels = np.array([sample.label for sample in samples], np.int64)
+        train = np.array([sample.split in {None, "train"} for sample in samples])
+        similar = find_similar_images(rows.read, labels, device=extractor.network.head_device)
+        groups = [[usable[row] for row in group] for group in similar.groups(train)]
+        return groups, frozenset(similar.near_copies(train).tolist())
+
+    return processes.from_first(find)
 
 
 def read_images(dataset: Dataset, network: LoadedBackbone, workers: int) -> Extraction:

@@ -40,7 +40,7 @@ def begin(photos, tmp_path):
         extractor = freeze_at(network, freeze, workers=1, augmentation=PRESETS[augment] if augment else None)
         dataset = open_dataset(data)
         extraction = extractor.extract([sample.path for sample in dataset.samples])
-        images = split_usable_images(dataset, extraction, fraction=0.2, seed=0, balanced=False, report=Silent())
+        images = split_usable_images(dataset, extraction, None, fraction=0.2, seed=0, balanced=False, report=Silent())
         return TailData(extractor=extractor, images=images, batch_size=32, views=views)
 
     return begin_run

@@ -74,7 +74,9 @@ def cycled(epoch):
 def images_of(paths, digests):
     """Usable images with these files."""
     samples = tuple(Sample(path=path, label=0, split="train", group=None) for path in paths)
-    split = SplitDataset(samples=samples, digests=tuple(digests), cross_validated=False)
+    split = SplitDataset(
+        samples=samples, digests=tuple(digests), keys=tuple(digest.hex() for digest in digests), cross_validated=False
+    )
     extraction = Extraction(digests=list(digests))
     return UsableImages(dataset=None, extraction=extraction, duplicates=None, splits=split)
 

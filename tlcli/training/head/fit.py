@@ -7,50 +7,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from tlcli import processes
 from tlcli.backbones.heads import set_head
-from tlcli.datasets.splits import assign_folds, fold_method, group_keys
+from tlcli.datasets.splits import assign_folds, fold_method
 from tlcli.errors import DataError
 from tlcli.features.extractor import FeatureExtractor
-from tlcli.training.head.l2_selection import L2S, FittedHead, select_folds, select_holdout
+from tlcli.features.stored_rows import IN_MEMORY, StoredRows
+from tlcli.training.head.l2_selection import (
+    L2S,
+    FittedHead,
+    FoldOptions,
+    out_of_fold_accuracy,
+    select_folds,
+    select_holdout,
+)
 from tlcli.training.usable_images import UsableImages, require_unchanged
-
-IN_MEMORY = 2**27
-"""Number of values (0.5 GB) above which features stay on disk: cross-validation needs a rotated copy for each fold."""
-
-
-class StoredRows:
-    """Features of images, read on demand: the plain features first, then those of each view.
-
-    Args:
-        extractor: Its stores hold the features.
-        digests: Digests of the images.
-        views: Number of augmented views of each image.
-    """
-
-    def __init__(self, extractor: FeatureExtractor, digests: Sequence[bytes], views: int) -> None:
-        plain, augmented = extractor.plain, extractor.augmented
-        self._places = [(plain, plain.places((digest, 0) for digest in digests))]
-        if augmented is not None:
-            self._places += [
-                (augmented, augmented.places((digest, view) for digest in digests)) for view in range(1, views + 1)
-            ]
-        self._images = len(digests)
-        self.shape = (len(self._places) * len(digests), *plain.shape)
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Read rows `start` to `stop`: float32 [stop - start, D]."""
-        found = []
-        while start < stop:
-            view, at = divmod(start, self._images)
-            end = min(self._images, at + stop - start)
-            store, places = self._places[view]
-            found.append(store.read(places[at:end]))
-            start += end - at
-        return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def cache_views(extractor: FeatureExtractor, images: UsableImages, views: int) -> float:
@@ -110,17 +83,20 @@ def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balan
     labels = torch.from_numpy(np.tile(images.labels(train), views + 1))
     with network.report.task("Head", len(L2S), "fits") as advance:
         if images.splits.cross_validated:
+            how: FoldOptions = {
+                "classes": images.classes,
+                "evaluated": len(train),
+                "balance": balance,
+                "device": network.head_device,
+            }
             keys = _keys(images, train)
-            selected = select_folds(
-                (features, labels),
-                np.tile(assign_folds(keys, seed=seed), views + 1),
-                classes=images.classes,
-                evaluated=len(train),
-                balance=balance,
-                device=network.head_device,
-                progress=advance,
-            )
-            fitted = replace(selected, method=fold_method(keys))
+            folds = np.tile(assign_folds(keys, seed=seed), views + 1)
+            fitted = select_folds((features, labels), folds, **how, progress=advance)
+            single = None
+            if images.similar:
+                folds = np.tile(assign_folds([digest.hex() for digest in digests], seed=seed), views + 1)
+                single = out_of_fold_accuracy((features, labels), folds, l2=fitted.l2, **how)
+            fitted = replace(fitted, method=fold_method(keys), single_image_accuracy=single)
         else:
             validation = images.rows("validation")
             fitted = select_holdout(
@@ -141,10 +117,10 @@ def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balan
 
 def _keys(images: UsableImages, train: Sequence[int]) -> list[str]:
     """Return a key for each training image; images with the same key must be in one fold."""
-    keys = group_keys([images.splits.samples[row] for row in train], images.digests(train))
+    keys = [images.splits.keys[row] for row in train]
     if len(set(keys)) < 2:
         raise DataError(
-            f"all images of {images.dataset.root} are copies of one image, or in one group of --group-by, so none can "
-            "be held out to evaluate the others. Add other images, or use another --group-by."
+            f"all images of {images.dataset.root} are copies of one image, or in one group, so none can be held out to "
+            "evaluate the others. Add other images, or use another --group-by."
         )
     return keys

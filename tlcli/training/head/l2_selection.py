@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -47,6 +48,17 @@ class FittedHead:
     the fold that held it out (M = N or `evaluated`)."""
     test_logits: NDArray[np.float32] | None = None
     """The same for test images; None if there are none."""
+    single_image_accuracy: float | None = None
+    """Accuracy in folds that divide groups of similar images; None if there are no groups or no folds."""
+
+
+class FoldOptions(TypedDict):
+    """How the heads of folds are fitted and evaluated; see `select_folds`."""
+
+    classes: int
+    evaluated: int
+    balance: bool
+    device: str
 
 
 def select_holdout(
@@ -139,6 +151,27 @@ def select_folds(
     all_weights = balanced_weights(labels, classes) if balance else torch.ones(len(labels))
     ((head,),) = fit_paths(features, labels, [all_weights], classes=classes, l2s=[choice.l2], device=device)
     return choice.fitted(head, f"{len(np.unique(folds))}-fold")
+
+
+def out_of_fold_accuracy(
+    train: LabeledFeatures,
+    folds: NDArray[np.integer],
+    *,
+    l2: float,
+    classes: int,
+    evaluated: int,
+    balance: bool = False,
+    device: str = "cpu",
+) -> float:
+    """Return the share of images that are predicted correctly by the heads of their folds, all fitted with one L2.
+
+    The arguments are those of `select_folds`; there must be two folds or more.
+    """
+    features, labels = train
+    held_out, weightings, _ = _fold_weightings(labels, folds, classes=classes, balance=balance)
+    (heads,) = fit_paths(features, labels, weightings, classes=classes, l2s=[l2], device=device)
+    logits = _out_of_fold(features, heads, [out[:evaluated] for out in held_out], evaluated)
+    return float((logits.argmax(axis=1) == labels[:evaluated].numpy()).mean())
 
 
 def _fold_weightings(

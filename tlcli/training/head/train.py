@@ -34,7 +34,14 @@ def train_head(
     return Classifier(
         extractor=extractor,
         images=images,
-        validation=evaluate_rows(images, held_out, fitted.logits, calibration, method=fitted.method),
+        validation=evaluate_rows(
+            images,
+            held_out,
+            fitted.logits,
+            calibration,
+            method=fitted.method,
+            single_image_accuracy=fitted.single_image_accuracy,
+        ),
         test=None if fitted.test_logits is None else evaluate_rows(images, test, fitted.test_logits, calibration),
         calibration=calibration,
         l2=fitted.l2,

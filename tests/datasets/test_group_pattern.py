@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tlcli.checking.copies import Copies
-from tlcli.checking.group_pattern import suggest_group_by
 from tlcli.datasets.dataset import Dataset, Sample
+from tlcli.datasets.group_pattern import suggest_group_by
 
 
 def suggestion(names, *, group=None):
@@ -16,8 +15,7 @@ def suggestion(names, *, group=None):
     samples = tuple(Sample(path=f"data/{path}", label=0, split=None, group=group) for path in paths)
     dataset = Dataset(root=Path("data"), classes=("a",), samples=samples, skipped={})
     groups = [[index for index, one in enumerate(numbers) if one == number] for number in sorted({*numbers} - {""})]
-    copies = Copies(files=tuple((index,) for index in range(len(paths))), links={}, groups=tuple(map(tuple, groups)))
-    return suggest_group_by(dataset, copies)
+    return suggest_group_by(dataset, groups)
 
 
 def burst(form, groups=4, size=3):

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tlcli.checking.copies import Copies
 from tlcli.datasets.dataset import Dataset
 
 ENDINGS = (
@@ -29,12 +28,12 @@ MIN_SIMILAR = 0.5
 MOST_WORDS = 12
 
 
-def suggest_group_by(dataset: Dataset, copies: Copies) -> str | None:
+def suggest_group_by(dataset: Dataset, groups: Sequence[Sequence[int]]) -> str | None:
     """Return the regular expression for `--group-by` that reproduces the groups of near duplicates best.
 
     Args:
         dataset: Its images, and DATA, below which the pattern is searched.
-        copies: The near duplicates among them.
+        groups: Groups of images that belong together, as positions in `dataset.samples`.
 
     Returns:
         None if the images have groups already, or no pattern joins nearly all near duplicates and few other images.
@@ -43,7 +42,6 @@ def suggest_group_by(dataset: Dataset, copies: Copies) -> str | None:
         return None
     root = os.path.dirname(dataset.root) if os.path.isfile(dataset.root) else dataset.root  # noqa: PTH113, PTH120
     paths = [os.path.relpath(sample.path, root) for sample in dataset.samples]
-    groups = [[index for image in group for index in copies.files[image]] for group in copies.groups]
     if len(groups) < MIN_GROUPS:
         return None
     rated = [(_rating(pattern, paths, groups), pattern) for pattern in _candidates(paths, groups)]

@@ -1,0 +1,223 @@
+"""Find images that belong together, such as the frames of a burst, by the features that training uses anyway.
+
+Two images of one class are linked if their features are much more alike than those of either image and the images
+around it. Features are standardized, and the mean of their class is subtracted, so what is compared is what sets an
+image apart from its class. The similarity of an image to its 30th nearest neighbor is its background, which is
+subtracted as well (Conneau et al. 2018, "Word translation without parallel data", call this cross-domain similarity
+local scaling). Otherwise, classes of similar objects, such as white shoes, would become giant groups.
+
+Unrelated images have few links. If links are frequent, as in bursts, images without a link are likely to be frames as
+well, so a smaller gap suffices. For the choice of the constants, see benchmarks/RESULTS.md.
+
+Shapes: N images, D features, k classes, n images of a class, d <= D dimensions after projection, M links.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from tlcli.features.neighbors import BLOCK, Read
+
+MIN_GAP = 0.5
+"""Similarity above the background of both images that links them."""
+MIN_GAP_IN_BURSTS = 0.4
+"""The same if more than `MANY` of all images have a link."""
+MANY = 0.25
+NEAR_COPY = 0.8
+"""Similarity that links two images whatever their background, such as the frames of a long video."""
+BACKGROUND_RANK = 30
+SHRINKAGE = 2
+"""Class means count as if they included this many images at the mean of all images."""
+MIN_STD = 0.05
+"""Fraction of the mean standard deviation that is added to each, so that constant features are not amplified."""
+PROJECTED = 256
+"""Features are projected to this many dimensions at random, which changes a similarity by about 0.04 (Johnson &
+Lindenstrauss 1984)."""
+MAX_CHANCE = 0.2
+"""Root mean square similarity of images of different classes above which features have too few dimensions to recognize
+an image. It is 0.08 to 0.12 for EfficientNet-Lite0, and 0.3 to 0.4 for an untrained LeNet-5."""
+CELL = 1024
+"""Classes with more than four times as many images are divided into cells of about this size."""
+LARGEST_SHARE = 0.5
+"""Share of the images above which a group is divided at its weakest links: little could be held out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarImages:
+    """Links between images that belong together."""
+
+    pairs: npt.NDArray[np.int64]
+    """[M, 2], indices of images."""
+    gaps: npt.NDArray[np.float32]
+    """[M], similarity above the background."""
+    similarities: npt.NDArray[np.float32]
+    """[M], cosines."""
+    bursts: bool
+    """Whether many images have a link."""
+
+    def groups(self, among: npt.NDArray[np.bool_]) -> list[list[int]]:
+        """Return the groups of two or more images, connected by links.
+
+        Args:
+            among: bool [N], the images to group.
+        """
+        links = among[self.pairs].all(axis=1)
+        pairs, gaps = self.pairs[links], self.gaps[links]
+        largest = max(2.0, LARGEST_SHARE * among.sum())
+        while True:
+            component = _components(len(among), pairs)
+            too_large = np.bincount(component) > largest
+            if not too_large.any():
+                break
+            within = too_large[component[pairs[:, 0]]]
+            kept = ~within | (gaps > np.median(gaps[within]))
+            pairs, gaps = pairs[kept], gaps[kept]
+        linked = np.unique(pairs)
+        order = linked[np.argsort(component[linked], kind="stable")]
+        starts = np.flatnonzero(np.diff(component[order])) + 1
+        return [group.tolist() for group in np.split(order, starts) if len(group)]
+
+    def near_copies(self, train: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Return the images outside of train that are nearly the same as a training image: in bursts, its frames.
+
+        Args:
+            train: bool [N], the training images.
+        """
+        certain = self.similarities > NEAR_COPY
+        if self.bursts:
+            certain |= self.gaps > MIN_GAP
+        pairs = self.pairs[certain]
+        crossing = pairs[train[pairs].sum(axis=1) == 1]
+        return np.unique(crossing[~train[crossing]])
+
+
+_NONE = SimilarImages(
+    pairs=np.zeros((0, 2), np.int64), gaps=np.zeros(0, np.float32), similarities=np.zeros(0, np.float32), bursts=False
+)
+
+
+def find_similar_images(read: Read, labels: npt.NDArray[np.integer], *, device: str = "cpu") -> SimilarImages:
+    """Link images of one class that belong together.
+
+    Args:
+        read: Reads features; called several times for the same images.
+        labels: int [N], the classes.
+        device: The device to compute on: `cpu` or a CUDA device.
+    """
+    count = len(labels)
+    if not count:
+        return _NONE
+    residuals = _class_residuals(read, labels, device)
+    if _chance_similarity(residuals, labels) > MAX_CHANCE:
+        return _NONE
+    background = np.zeros(count, np.float32)
+    candidates: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        for cell in _cells(residuals[torch.from_numpy(members)]):
+            rows = members[cell]
+            for start in range(0, len(rows), BLOCK):
+                own = rows[start : start + BLOCK]
+                pairs, similarities, levels = _nearest(residuals, own, rows)
+                background[own] = np.maximum(background[own], levels)
+                candidates.append((pairs, similarities))
+    pairs = np.concatenate([_NONE.pairs, *(pairs for pairs, _ in candidates)])
+    similarities = np.concatenate([_NONE.similarities, *(some for _, some in candidates)])
+    pairs, first = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
+    similarities = similarities[first]
+    gaps = similarities - background[pairs].mean(axis=1)
+    linked = (gaps > MIN_GAP) | (similarities > NEAR_COPY)
+    bursts = len(np.unique(pairs[linked])) > MANY * count
+    if bursts:
+        linked |= gaps > MIN_GAP_IN_BURSTS
+    return SimilarImages(pairs=pairs[linked], gaps=gaps[linked], similarities=similarities[linked], bursts=bursts)
+
+
+def _class_residuals(read: Read, labels: npt.NDArray[np.integer], device: str) -> Tensor:
+    """Return what sets each image apart from its class: float32 [N, d], of length 1, on the device."""
+    count, classes = len(labels), int(labels.max()) + 1
+    label = torch.from_numpy(labels.astype(np.int64))
+    dimensions = read(0, 1).shape[1]
+    sums, squares = torch.zeros(classes, dimensions).double(), torch.zeros(dimensions).double()
+    for start in range(0, count, BLOCK):
+        block = torch.from_numpy(read(start, min(start + BLOCK, count))).double()
+        sums.index_add_(0, label[start : start + BLOCK], block)
+        squares += block.square().sum(dim=0)
+    counts = torch.bincount(label, minlength=classes)[:, None].double()
+    mean = sums.sum(dim=0) / count
+    centers = (sums + SHRINKAGE * mean) / (counts + SHRINKAGE)
+    variance = (squares - (2 * centers * sums - counts * centers.square()).sum(dim=0)).clamp_min(0) / count
+    std = variance.sqrt()
+    scale = (1 / (std + MIN_STD * std.mean()).clamp_min(1e-30)).float().to(device)
+    centers = centers.float().to(device)
+    width = min(PROJECTED, len(mean))
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(len(mean), width, generator=generator)).Q.to(device)
+    residuals = torch.empty(count, width, device=device)
+    for start in range(0, count, BLOCK):
+        block = torch.from_numpy(read(start, min(start + BLOCK, count))).to(device)
+        apart = (block - centers[label[start : start + BLOCK].to(device)]) * scale
+        residuals[start : start + BLOCK] = torch.nn.functional.normalize(apart @ axes, dim=1)
+    return residuals
+
+
+def _chance_similarity(residuals: Tensor, labels: npt.NDArray[np.integer]) -> float:
+    """Return the root mean square similarity of images of different classes; 0 if there is one class."""
+    within, pairs = torch.zeros((), device=residuals.device), 0
+    total = (residuals.T @ residuals).square().sum()
+    for label in np.unique(labels):
+        members = residuals[torch.from_numpy(labels == label)]
+        within += (members.T @ members).square().sum()
+        pairs += len(members) ** 2
+    mean_square = float((total - within).clamp_min(0)) / max(1, len(labels) ** 2 - pairs)
+    return math.sqrt(mean_square)
+
+
+def _cells(residuals: Tensor) -> Iterator[npt.NDArray[np.int64]]:
+    """Divide the residuals [n, d] of a class into overlapping cells: each image is in those of its two nearest centers.
+
+    This makes the cost proportional to n, and loses links between images without a common cell.
+    """
+    count = len(residuals)
+    if count <= 4 * CELL:
+        yield np.arange(count)
+        return
+    centers = residuals[:: CELL // 2].T
+    nearest = (
+        torch.cat([(block @ centers).topk(2, dim=1).indices for block in torch.split(residuals, BLOCK)]).cpu().numpy()
+    )
+    for center in range(centers.shape[1]):
+        yield np.flatnonzero((nearest == center).any(axis=1))
+
+
+def _nearest(
+    residuals: Tensor, own: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Find the nearest neighbors of some images among others, which include them.
+
+    Returns:
+        Pairs that may be linked, int64 [M, 2]; their similarities; and the background of each image of `own`.
+    """
+    similarities = residuals[torch.from_numpy(own)] @ residuals[torch.from_numpy(others)].T
+    most = min(BACKGROUND_RANK + 1, len(others))
+    values, columns = (found.cpu().numpy() for found in similarities.topk(most, dim=1))
+    background = np.maximum(values[:, -1], 0) if most > BACKGROUND_RANK else np.zeros(len(own), np.float32)
+    neighbors = others[columns]
+    possible = (values > MIN_GAP_IN_BURSTS) & (neighbors != own[:, None])
+    row, column = np.nonzero(possible)
+    return np.stack([own[row], neighbors[row, column]], axis=1), values[row, column], background
+
+
+def _components(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    component: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return component

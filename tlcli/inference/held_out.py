@@ -1,0 +1,56 @@
+"""Describe in words how evaluated images were held out, from the metrics of a run. Torch-free."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+LARGE_DIFFERENCE = 0.03
+"""Difference of two accuracies that needs an explanation."""
+TOGETHER = ", similar images kept together"
+
+
+def describe_method(metrics: dict[str, Any]) -> str:
+    """Return how the images were held out, such as `out of fold, similar images kept together`.
+
+    Args:
+        metrics: `validation` of `run.json`; `test` gives an empty string.
+    """
+    method, groups = metrics.get("method"), metrics.get("groups")
+    if method is None:
+        return ""
+    if method == "holdout":
+        return "validation" if groups is None else f"held out{TOGETHER}"
+    return "out of fold" if groups is None else f"out of fold{TOGETHER}"
+
+
+def describe_groups(metrics: dict[str, Any]) -> list[str]:
+    """Return sentences on the groups of similar images, and on what folds of single images would have given."""
+    groups = metrics.get("groups")
+    if not groups or not groups["groups"]:
+        return []
+    count, single = groups["groups"], groups["single_image_accuracy"]
+    one = count == 1
+    line = f"{count:,} group{'' if one else 's'} of similar images (largest {groups['largest']:,}) "
+    line += "is kept together" if one else "are kept together"
+    if single is None:
+        return [f"{line}."]
+    lines = [f"{line}; single images would have given {100 * single:.1f} %."]
+    if single - metrics["accuracy"] >= LARGE_DIFFERENCE:
+        lines.append(
+            "Most of the difference is memory: folds of single images are evaluated on near copies of training images. "
+            f"On new objects, expect {100 * metrics['accuracy']:.1f} %."
+        )
+    if groups["group_by"]:
+        lines.append(f"File names suggest the groups of --group-by {shlex.quote(groups['group_by'])}.")
+    return lines
+
+
+def describe_near_copies(metrics: dict[str, Any]) -> str | None:
+    """Return a warning if images that DATA holds out are near copies of training images."""
+    found = metrics.get("near_copies")
+    if not found:
+        return None
+    without = found["accuracy_without"]
+    images = f"{found['images']:,} of {metrics['images']:,} images are near copies of training images"
+    return f"{images}. Accuracy without them: {'-' if without is None else f'{100 * without:.1f} %'}"
