@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -257,21 +257,17 @@ def _split(
 
 
 def _tail_options(settings: FinetuneSettings) -> TailOptions:
-    network, training = settings.network, settings.training
+    network = settings.network
     return TailOptions(
         freeze=network.freeze,
         pretrained=network.weights != "none",
-        epochs=training.epochs,
-        learning_rate=training.learning_rate,
-        weight_decay=training.weight_decay,
-        patience=training.patience,
         batch_size=settings.compute.batch_size,
         precision=settings.compute.precision,
         augmentation=settings.augmentation,
         default_augmentation=default_augmentation(network.freeze, network.weights),
-        views=training.views,
         balance=settings.balance,
         seed=network.seed,
+        **asdict(settings.training),
     )
 
 

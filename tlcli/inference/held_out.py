@@ -38,8 +38,8 @@ def describe_groups(metrics: dict[str, Any]) -> list[str]:
     lines = [f"{line}; single images would have given {100 * single:.1f} %."]
     if single - metrics["accuracy"] >= LARGE_DIFFERENCE:
         lines.append(
-            "Most of the difference is memory: folds of single images are evaluated on near copies of training images. "
-            f"On new objects, expect {100 * metrics['accuracy']:.1f} %."
+            "Folds of single images are evaluated on near copies of training images, which overstates the accuracy on "
+            "new objects."
         )
     if groups["group_by"]:
         lines.append(f"File names suggest the groups of --group-by {shlex.quote(groups['group_by'])}.")
