@@ -217,7 +217,7 @@ def _open_network(opened: OpenedRun, report: Reporter) -> LoadedBackbone:
 def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -> Classifier:
     """Fit the exact head as a start, then train later layers."""
     settings, dataset = opened.settings, opened.dataset
-    workers, options = settings.compute.worker_count(), _tail_options(settings)
+    workers, options = settings.compute.worker_count(), _tail_options(settings, dataset)
     first_weights = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
     extractor = head_extractor(network, options, workers)
     if extractor is None:
@@ -256,7 +256,7 @@ def _split(
     )
 
 
-def _tail_options(settings: FinetuneSettings) -> TailOptions:
+def _tail_options(settings: FinetuneSettings, dataset: Dataset) -> TailOptions:
     network = settings.network
     return TailOptions(
         freeze=network.freeze,
@@ -266,6 +266,7 @@ def _tail_options(settings: FinetuneSettings) -> TailOptions:
         augmentation=settings.augmentation,
         default_augmentation=default_augmentation(network.freeze, network.weights),
         balance=settings.balance,
+        refit=settings.validation_fraction is None and not dataset.has_split("validation"),
         seed=network.seed,
         **asdict(settings.training),
     )

@@ -6,7 +6,7 @@ import hashlib
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,13 @@ class UsableImages:
     def readable(self, split: str) -> list[int]:
         """Return the rows of a split whose images were not lost."""
         return [row for row in self.rows(split) if self.splits.samples[row].path not in self.lost]
+
+    def all_in_train(self) -> UsableImages:
+        """Return the same images with the held-out ones in train, for the last fit on all of them."""
+        samples = tuple(
+            replace(sample, split="train") if sample.split == "validation" else sample for sample in self.splits.samples
+        )
+        return replace(self, splits=replace(self.splits, samples=samples, cross_validated=True))
 
     def labels(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
         """Return the class indices of some rows: int64 [len(rows)]."""

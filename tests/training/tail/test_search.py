@@ -117,13 +117,31 @@ def test_every_tried_depth_is_recorded(searched):
     json.dumps(classifier.training)
 
 
-def test_the_depth_with_the_lowest_validation_loss_is_kept(searched):
-    classifier, _ = searched
-    tried = classifier.training["tried"]
-    best = min(range(len(tried)), key=lambda index: tried[index]["loss"])
-    assert classifier.training["best"] == best
-    kept = tried[best]
+def test_a_search_that_keeps_the_head_gives_the_same_as_freezing_all_layers(searched, tmp_path):
+    classifier, settings = searched
+    assert classifier.training["best"] == 0
+    frozen = train(
+        replace(
+            settings,
+            network=replace(settings.network, freeze="all"),
+            training=TrainingSettings(),
+            compute=ComputeSettings(workers=1),
+        ),
+        tmp_path,
+    )
+    for name, tensor in weights_of(frozen).items():
+        assert torch.equal(tensor, weights_of(classifier)[name]), name
+    assert classifier.validation.metrics == frozen.validation.metrics
+    assert classifier.calibration.temperature == frozen.calibration.temperature
+    assert classifier.images.rows("validation") == []
+
+
+def test_a_search_on_the_users_fraction_leaves_those_images_out(photos, tmp_path):
+    settings = replace(settings_for(photos, tmp_path, epochs=1), validation_fraction=0.3)
+    classifier = train(settings, tmp_path / "run")
+    kept = classifier.training["tried"][classifier.training["best"]]
     assert classifier.extractor.cut.layer == kept["layer"]
+    assert classifier.validation.metrics["method"] == "holdout"
     assert classifier.validation.metrics["accuracy"] == pytest.approx(kept["accuracy"])
     assert classifier.validation.metrics["loss"] == pytest.approx(kept["loss"], abs=1e-5)
 

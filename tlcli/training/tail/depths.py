@@ -88,8 +88,13 @@ class Gain:
 
     @property
     def significant(self) -> bool:
-        """Whether the gain exceeds one standard error."""
+        """Whether the gain exceeds one standard error: enough to continue from this tail."""
         return self.mean > self.error
+
+    @property
+    def certain(self) -> bool:
+        """Whether the gain exceeds two standard errors: enough to prefer a tail to the exact head."""
+        return self.mean > 2 * self.error
 
 
 def paired_gain(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Gain:

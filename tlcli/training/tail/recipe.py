@@ -55,6 +55,8 @@ class TailOptions:
     """Augmented views of each image to cache; None streams a new view in every epoch."""
     balance: bool
     """Weight classes by their inverse frequency."""
+    refit: bool
+    """Train on the held-out images as well in the end."""
     seed: int
 
 

@@ -26,35 +26,48 @@ class SearchProgress:
     lines: list[dict[str, Any]] = field(default_factory=list)
     """One for each epoch of the finished depths."""
     best: int = -1
-    """Index in `tried` of the lowest validation loss."""
+    """Index in `tried` of the depth to keep."""
+    best_losses: list[float] = field(default_factory=list)
+    """[M], on the validation images, of that depth."""
     losses: list[float] = field(default_factory=list)
-    """[M], on the validation images, of the last depth with a significant gain."""
+    """[M], of the last depth with a significant gain."""
     without_gain: int = 0
     """Depths in a row without a significant gain."""
 
     def add(self, row: dict[str, Any], result: ValidationResult) -> bool:
         """Add a depth to the table.
 
+        A deeper one is kept only if it is better beyond chance, so that ties go to the smaller change: by one standard
+        error of the paired difference of losses if layers before the head were trained already, by two and without a
+        lower accuracy if the head alone was best.
+
         Args:
             row: What was trained, without validation figures.
             result: Logits, losses, and accuracy on the validation images.
 
         Returns:
-            Whether it has the lowest validation loss so far.
+            Whether it is the depth to keep so far.
         """
         gain = paired_gain(np.array(self.losses), result.losses) if self.tried else None
         accuracy, loss = result.accuracy, result.loss
         error = float(np.sqrt(accuracy * (1 - accuracy) / len(result.losses)))
         gained = {"gain": gain.mean, "gain_error": gain.error} if gain else {"gain": None, "gain_error": None}
-        is_best = not self.tried or loss < self.tried[self.best]["loss"]
+        is_best = not self.tried or self._is_better(result)
         if is_best:
-            self.best = len(self.tried)
+            self.best, self.best_losses = len(self.tried), result.losses.tolist()
         self.tried.append(row | {"accuracy": accuracy, "error": error, "loss": loss} | gained)
         if gain is None or gain.significant:
             self.losses, self.without_gain = result.losses.tolist(), 0
         else:
             self.without_gain += 1
-        return bool(is_best)
+        return is_best
+
+    def _is_better(self, result: ValidationResult) -> bool:
+        best = self.tried[self.best]
+        gain = paired_gain(np.array(self.best_losses), result.losses)
+        if best["epochs"]:
+            return gain.significant
+        return gain.certain and result.accuracy >= best["accuracy"]
 
 
 def lines_at(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

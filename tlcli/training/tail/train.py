@@ -6,7 +6,7 @@ Probing before fine-tuning follows Kumar et al. 2022, "Fine-tuning can distort p
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tlcli.backbones.heads import set_head
 from tlcli.errors import UsageError
@@ -15,10 +15,11 @@ from tlcli.features.extractor import FeatureExtractor, freeze_at
 from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
 from tlcli.training.head.fit import fit_head
 from tlcli.training.head.l2_selection import FittedHead
+from tlcli.training.head.train import train_head
 from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.fit import predict_logits_of_rows
 from tlcli.training.tail.recipe import BATCH_SIZE, TailOptions
-from tlcli.training.tail.search import DepthSearch, OnLines, feature_batch_size
+from tlcli.training.tail.search import DepthSearch, OnLines, SearchResult, feature_batch_size
 from tlcli.training.tail.sources import TailData
 from tlcli.training.usable_images import UsableImages
 
@@ -84,6 +85,8 @@ def train_tail(
     images = start.images
     search = DepthSearch(start.network, images, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
     result = search.run(start.head.logits if start.head else None)
+    if options.refit and result.extractor.cut.layer == result.extractor.cut.of:
+        return _refit_head(result, images, options)
     started = time.monotonic()
     calibration = Calibration(result.validation.temperature, result.log_prior)
     validation, test = images.rows("validation"), images.rows("test")
@@ -108,4 +111,18 @@ def train_tail(
         stopped=result.stopped,
         feature_seconds=images.extraction.seconds + result.feature_seconds,
         training_seconds=result.seconds + time.monotonic() - started,
+    )
+
+
+def _refit_head(result: SearchResult, images: UsableImages, options: TailOptions) -> Classifier:
+    """Fit the head on all images, as `--freeze all` does, after a search that kept the head alone."""
+    extractor = result.extractor
+    fitted = train_head(extractor, images.all_in_train(), views=0, balance=options.balance, seed=options.seed)
+    return replace(
+        fitted,
+        lines=result.lines,
+        training=result.training,
+        stopped=result.stopped,
+        feature_seconds=fitted.feature_seconds + result.feature_seconds,
+        training_seconds=fitted.training_seconds + result.seconds,
     )

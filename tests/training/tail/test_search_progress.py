@@ -1,0 +1,75 @@
+"""A depth is kept only if it is better beyond chance: ties go to the smaller change."""
+
+import numpy as np
+import pytest
+
+from tlcli.training.tail.search_progress import SearchProgress
+from tlcli.training.tail.validation import ValidationResult
+
+HEAD = {"freeze": "all", "epochs": 0}
+TAIL = {"freeze": "5", "epochs": 4}
+
+
+def result(gain, *, spread=0.5, accuracy=0.9, images=100):
+    """Losses that are lower than 1 by `gain` on average, with a standard error of `spread / sqrt(images - 1)`."""
+    deviations = spread * np.where(np.arange(images) % 2, 1.0, -1.0)
+    return ValidationResult(
+        logits=np.zeros((images, 2), np.float32), temperature=1.0, losses=1 - gain + deviations, accuracy=accuracy
+    )
+
+
+def kept(*candidates):
+    """Return the index of the depth that is kept of some rows and results."""
+    progress = SearchProgress()
+    for row, found in candidates:
+        progress.add(row, found)
+    return progress.best
+
+
+BASE = result(0.0, spread=0.0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "accuracy", "best"),
+    [
+        (-0.1, 0.95, 0),
+        (0.04, 0.95, 0),  # less than one standard error, 0.05
+        (0.08, 0.95, 0),  # less than two
+        (0.12, 0.95, 1),
+        (0.12, 0.90, 1),
+        (0.12, 0.89, 0),  # a lower loss, but a lower accuracy
+    ],
+)
+def test_a_tail_must_be_clearly_better_than_the_head(gain, accuracy, best):
+    assert kept((HEAD, BASE), (TAIL, result(gain, accuracy=accuracy))) == best
+
+
+def test_a_deeper_tail_must_be_better_than_a_short_one_by_one_standard_error():
+    first = result(0.5, spread=0.0, accuracy=0.95)
+    assert kept((HEAD, BASE), (TAIL, first), (TAIL, result(0.54))) == 1
+    assert kept((HEAD, BASE), (TAIL, first), (TAIL, result(0.56))) == 2
+
+
+def test_a_tail_that_is_not_kept_can_still_lead_to_one_that_is():
+    assert kept((HEAD, BASE), (TAIL, result(0.08)), (TAIL, result(0.2))) == 2
+
+
+def test_the_difference_is_paired():
+    """Losses that vary a lot between images, but hardly between two networks."""
+    hard = np.linspace(0, 3, 50)
+    before, after = (
+        ValidationResult(logits=np.zeros((50, 2), np.float32), temperature=1.0, losses=losses, accuracy=0.9)
+        for losses in (hard, hard - 0.02 * np.ones(50) + 0.01 * np.sin(np.arange(50)))
+    )
+    assert kept((HEAD, before), (TAIL, after)) == 1
+
+
+def test_progress_survives_json():
+    import json
+    from dataclasses import asdict
+
+    progress = SearchProgress()
+    progress.add(HEAD, BASE)
+    again = SearchProgress(**json.loads(json.dumps(asdict(progress))))
+    assert again.add(TAIL, result(0.12)) == progress.add(TAIL, result(0.12)) is True
+    assert again == progress
