@@ -112,6 +112,11 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
             style="green" if number == training["best"] else "",
         )
     terminal.console.print(table)
+    if epochs := training.get("refit_epochs"):
+        images = info["images"]["train"] + info["images"]["validation"]
+        terminal.note(
+            f"  evaluated like this, then trained for {epochs} more epoch{'s' * (epochs > 1)} on all {images:,} images"
+        )
 
 
 def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], split: str) -> None:

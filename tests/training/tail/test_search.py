@@ -23,6 +23,7 @@ from tlcli.settings.augmentation import FROM_SCRATCH_AUGMENTATION, Augmentation
 from tlcli.settings.network import DEFAULT_BACKBONE
 from tlcli.training.tail import checkpoints
 from tlcli.training.tail.depths import AUGMENTED_FROM, candidate_depths
+from tlcli.training.tail.search_progress import SearchProgress
 
 
 class Stop(Exception):
@@ -152,14 +153,41 @@ def test_the_budget_is_kept(searched):
     assert spent <= settings.training.epochs * 1.05
 
 
+@pytest.fixture
+def always_kept(monkeypatch):
+    """Keep each tail with a lower loss, however small the difference."""
+    monkeypatch.setattr(SearchProgress, "_is_better", lambda self, result: result.loss < self.tried[self.best]["loss"])
+
+
+def test_a_kept_tail_is_trained_on_all_images_in_the_end(photos, tmp_path, always_kept):
+    settings = settings_for(photos, tmp_path, epochs=4)
+    classifier = train(settings, tmp_path / "run")
+    kept = classifier.training["tried"][classifier.training["best"]]
+    assert kept["epochs"]
+    assert classifier.training["refit_epochs"] == max(1, round(kept["epochs"] / 4))
+    refit = classifier.lines[-classifier.training["refit_epochs"] :]
+    images = len(classifier.images.rows("train")) + len(classifier.images.rows("validation"))
+    assert {line["layer"] for line in refit} == {kept["layer"]}
+    assert all(line["pictures"] == images and line["validation_loss"] is None for line in refit)
+    assert classifier.validation.metrics["loss"] == pytest.approx(kept["loss"], abs=1e-5), "of the weights before"
+    held_out = train(replace(settings, validation_fraction=0.2), tmp_path / "run")
+    assert held_out.training["refit_epochs"] == 0
+    assert any(not torch.equal(tensor, weights_of(held_out)[name]) for name, tensor in weights_of(classifier).items())
+
+
 @pytest.mark.slow
-def test_an_interrupted_search_ends_like_an_uninterrupted_one(searched, tmp_path, monkeypatch):
-    """Stopped again and again, within a depth and between depths."""
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_an_interrupted_search_ends_like_an_uninterrupted_one(photos, tmp_path, monkeypatch, request, is_kept):
+    """Stopped again and again, within a depth, between depths, and in the last training on all images."""
+    if is_kept:
+        request.getfixturevalue("always_kept")
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     monkeypatch.setattr(checkpoints, "SHARE", 1e9)
-    whole, settings = searched
+    settings = settings_for(photos, tmp_path, epochs=4)
+    whole = train(settings, tmp_path / "whole")
+    epochs = len(whole.lines)
     stopped = 0
-    for after in (0, 1, 0, 2):
+    for after in (0, 1, 0, *((epochs - 4,) if is_kept else (2,))):
         settings = replace(settings, resume=True)
         try:
             train(settings, tmp_path / "run", Stopping(after))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class SaveState(Protocol):
 class FittedTail:
     """A trained tail; its best weights are in the network."""
 
-    validation: ValidationResult
+    validation: ValidationResult | None
+    """None without validation images."""
     lines: list[dict[str, Any]]
     """One for each epoch."""
     best_epoch: int
@@ -66,7 +68,7 @@ def fit_tail(
     on_epoch: Callable[[list[dict[str, Any]]], None],
     resume_from: Saved | None = None,
 ) -> FittedTail:
-    """Train the tail of a cut network, and leave its best weights in the network.
+    """Train the tail of a cut network, and leave its best weights in the network; without validation images, the last.
 
     Args:
         data: The images to train and validate on, and the cut network.
@@ -86,7 +88,8 @@ def fit_tail(
     started = time.monotonic()
     if extractor.cacheable:  # in one go, with the test images, which are evaluated at the end
         data.cache([*([] if extractor.augmented else train), *validation, *images.rows("test")], [0])
-    with data.open(train, augmented=True) as train_source, data.open(validation) as validation_source:
+    held_out = data.open(validation) if validation else contextlib.nullcontext()
+    with data.open(train, augmented=True) as train_source, held_out as validation_source:
         ready = time.monotonic()
         training_data = TrainingData(
             train=train_source,
@@ -135,7 +138,7 @@ def _make_trainer(extractor: FeatureExtractor, recipe: Recipe, data: TrainingDat
 
 def _run_trainer(
     trainer: TailTrainer, save: SaveState, on_epoch: Callable[[dict[str, Any]], None], report: Reporter
-) -> tuple[ValidationResult, str | None]:
+) -> tuple[ValidationResult | None, str | None]:
     """Train to the end; if a signal stops the training, save its state first."""
     try:
         with report.task("Train", trainer.steps_left(), "steps") as advance:
@@ -176,11 +179,11 @@ def predict_logits_of_rows(data: TailData, rows: Sequence[int]) -> tuple[list[in
 
 def _report_epoch(line: dict[str, Any], recipe: Recipe, data: TailData) -> None:
     """Report an epoch in one line, with advice if the loop had to wait for images."""
-    report, waited = data.extractor.network.report, line["waited"]
+    report, waited, loss = data.extractor.network.report, line["waited"], line["validation_loss"]
+    validated = "" if loss is None else f"validation {100 * line['validation_accuracy']:.1f} %, loss {loss:.3f}  "
     report.note(
-        f"  epoch {line['epoch']:>2}/{recipe.epochs}  loss {line['train_loss']:.3f}  validation "
-        f"{100 * line['validation_accuracy']:.1f} %, loss {line['validation_loss']:.3f}  "
-        f"{line['seconds']:.1f} s" + (f", {100 * waited:.0f} % of it waiting for images" if waited >= 0.005 else "")
+        f"  epoch {line['epoch']:>2}/{recipe.epochs}  loss {line['train_loss']:.3f}  {validated}{line['seconds']:.1f} s"
+        + (f", {100 * waited:.0f} % of it waiting for images" if waited >= 0.005 else "")
     )
     if waited > WAITED and line["epoch"] == 1:
         report.warn(f"training waited for images {100 * waited:.0f} % of the time. {_waiting_advice(data)}")

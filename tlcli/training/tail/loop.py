@@ -1,5 +1,7 @@
 """The training loop of a tail: epochs over features (or images), keeping the weights with the lowest validation loss.
 
+Without validation images, the last weights are kept.
+
 A step depends on nothing but the seed and its number, so that a training resumed from a saved state continues as if it
 had never been interrupted.
 
@@ -62,7 +64,8 @@ class TrainingData:
     train: Source
     labels: Tensor
     """int64 [N]."""
-    validation: Source
+    validation: Source | None
+    """None without validation images."""
     validation_labels: NDArray[np.integer]
     """int64 [M]."""
     log_prior: NDArray[np.float64] | None
@@ -124,7 +127,7 @@ class TailTrainer:
         save: Callable[[], None],
         on_step: Callable[[int], None],
         on_epoch: Callable[[dict[str, Any]], None],
-    ) -> tuple[ValidationResult, str | None]:
+    ) -> tuple[ValidationResult | None, str | None]:
         """Train to the end, and leave the best weights in the tail.
 
         Args:
@@ -133,16 +136,16 @@ class TailTrainer:
             on_epoch: Called with the line of each epoch.
 
         Returns:
-            The validation result of the best weights, and where the loss became NaN or infinite (None if it never
-            did).
+            The validation result of the best weights (None without validation images), and where the loss became NaN
+            or infinite (None if it never did).
 
         Raises:
             ArtifactError: the network gives NaN or infinite logits before any training.
         """
-        if not self._best:
+        if self._data.validation is not None and not self._best:
             self._keep_if_best(self.evaluate(), -1)
-        if not self._best:
-            raise ArtifactError("the network gives NaN or infinite logits before any training. Check its weights.")
+            if not self._best:
+                raise ArtifactError("the network gives NaN or infinite logits before any training. Check its weights.")
         self.resumable = True
         stopped = None
         try:
@@ -153,7 +156,8 @@ class TailTrainer:
                 save()
         except _NotFinite as error:
             stopped = str(error)
-        self._restore(self._best)
+        if self._best:
+            self._restore(self._best)
         return self.evaluate(), stopped
 
     def _stale(self) -> bool:
@@ -190,14 +194,14 @@ class TailTrainer:
         with defer_interrupts():
             self._end_epoch(result, rate_at(before_it + len(batches) - 1))
 
-    def _end_epoch(self, result: ValidationResult, rate: float) -> None:
+    def _end_epoch(self, result: ValidationResult | None, rate: float) -> None:
         state = self.state
         state.lines.append(
             {
                 "epoch": state.epoch + 1,
                 "train_loss": state.loss / max(1, state.images),
-                "validation_loss": result.loss,
-                "validation_accuracy": result.accuracy,
+                "validation_loss": result and result.loss,
+                "validation_accuracy": result and result.accuracy,
                 "learning_rate": rate,
                 "pictures": state.images,
                 "seconds": round(state.seconds, 3),
@@ -226,14 +230,16 @@ class TailTrainer:
         self.state.loss += value * images
         self.state.images += images
 
-    def evaluate(self) -> ValidationResult:
-        """Evaluate the tail's current weights on the validation images, as prediction does.
+    def evaluate(self) -> ValidationResult | None:
+        """Evaluate the tail's current weights on the validation images, as prediction does; None if there are none.
 
         Raises:
             DataError: some images cannot be read any more. Epochs validated on different images cannot be compared.
         """
-        labels = self._data.validation_labels
-        rows, logits = predict_together(self._tail, self._data.validation, len(labels), self._device)
+        labels, source = self._data.validation_labels, self._data.validation
+        if source is None:
+            return None
+        rows, logits = predict_together(self._tail, source, len(labels), self._device)
         if lost := len(labels) - len(rows):
             raise DataError(
                 f"{lost:,} of {len(labels):,} validation images changed or vanished since the run began. Put them back "
@@ -241,8 +247,8 @@ class TailTrainer:
             )
         return validate_together(logits, labels, self._data.log_prior)
 
-    def _keep_if_best(self, result: ValidationResult, epoch: int) -> None:
-        if result.loss < self.state.best_loss:
+    def _keep_if_best(self, result: ValidationResult | None, epoch: int) -> None:
+        if result is not None and result.loss < self.state.best_loss:
             self.state.best_loss, self.state.best_epoch = result.loss, epoch
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in self._tail.state_dict().items()}
 

@@ -20,6 +20,8 @@ BUDGET = 6
 """Default budget of `--freeze auto`, in epochs of the whole network."""
 EPOCHS_EACH = 4
 """Maximum for each depth of `--freeze auto`. More epochs overfit short tails, and shallower cuts start from these."""
+REFIT_SHARE = 0.25
+"""Epochs for which the kept depth of `--freeze auto` is trained on all images, as a share of its epochs before."""
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
 LEARNING_RATE_FROM_SCRATCH = 2e-3

@@ -30,12 +30,13 @@ from tlcli.training.tail.recipe import (
     EPOCHS,
     EPOCHS_EACH,
     EPOCHS_FROM_SCRATCH,
+    REFIT_SHARE,
     Recipe,
     TailOptions,
     epoch_stretch,
     make_recipe,
 )
-from tlcli.training.tail.search_progress import SearchProgress, lines_at
+from tlcli.training.tail.search_progress import SearchProgress, lines_at, tried_row
 from tlcli.training.tail.sources import TailData
 from tlcli.training.tail.validation import ValidationResult, validate
 from tlcli.training.usable_images import UsableImages
@@ -95,6 +96,7 @@ class DepthSearch:
         self._best: dict[str, torch.Tensor] = {}
         """The weights of the best depth, and its logits on the validation images."""
         self._recipe: Recipe | None = None
+        self._refit_epochs = 0
         self._feature_seconds = self._seconds = 0.0
 
     def run(self, head_logits: npt.NDArray[np.float32] | None) -> SearchResult:
@@ -124,6 +126,8 @@ class DepthSearch:
                 break
             stopped = self._train(candidates[progress.depth], epochs, saved)
             saved = None
+        if self._auto and self._options.refit and progress.tried[progress.best]["epochs"] and not stopped:
+            stopped = self._refit(saved)
         return self._result(stopped)
 
     def _resume(self) -> Saved | None:
@@ -155,6 +159,31 @@ class DepthSearch:
 
     def _train(self, candidate: CandidateDepth, epochs: int, saved: Saved | None) -> str | None:
         """Train at one depth and record it; return where the loss became NaN or infinite, if it did."""
+        extractor, fitted = self._fit(candidate, epochs, saved, self._images)
+        assert fitted.validation is not None
+        self._progress.depth += 1
+        self._progress.spent += fitted.share * len(fitted.lines)
+        self._record(tried_row(candidate.freeze, extractor, fitted, self._options.views), fitted.validation)
+        return fitted.stopped
+
+    def _refit(self, saved: Saved | None) -> str | None:
+        """Train the kept tail on, on all images; return where the loss became NaN or infinite, if it did."""
+        kept = self._progress.tried[self._progress.best]
+        weights = {name: tensor for name, tensor in self._best.items() if name != "logits"}
+        self._network.backbone.model.load_state_dict(weights, strict=True)
+        epochs = max(1, round(REFIT_SHARE * kept["epochs"]))
+        self._network.report.note("  the kept depth is trained on all images, the held-out ones included")
+        _, fitted = self._fit(
+            CandidateDepth(freeze=kept["freeze"], share=kept["share"]), epochs, saved, self._images.all_in_train()
+        )
+        self._best |= self._copied_weights()
+        self._refit_epochs = len(fitted.lines)
+        return fitted.stopped
+
+    def _fit(
+        self, candidate: CandidateDepth, epochs: int, saved: Saved | None, images: UsableImages
+    ) -> tuple[FeatureExtractor, FittedTail]:
+        """Train at one depth on the training images of `images`."""
         options, network, progress = self._options, self._network, self._progress
         extractor = freeze_at(
             network,
@@ -177,7 +206,7 @@ class DepthSearch:
             f"{recipe.precision}, augmentation: {augmentation.describe() if augmentation else 'none'}"
         )
         fitted = fit_tail(
-            TailData(extractor=extractor, images=self._images, batch_size=recipe.batch_size, views=options.views),
+            TailData(extractor=extractor, images=images, batch_size=recipe.batch_size, views=options.views),
             recipe,
             balance=options.balance,
             save=self._save,
@@ -187,11 +216,8 @@ class DepthSearch:
         self._network = extractor.network_as_run
         self._feature_seconds += fitted.feature_seconds
         self._seconds += fitted.seconds
-        progress.depth += 1
-        progress.spent += fitted.share * len(fitted.lines)
         progress.lines += lines_at(cut.layer, fitted.lines)
-        self._record(self._row(candidate, extractor, fitted), fitted.validation)
-        return fitted.stopped
+        return extractor, fitted
 
     def _save(self, trainer: TailTrainer, *, now: bool = False) -> None:
         if self._checkpoints is None:
@@ -213,44 +239,19 @@ class DepthSearch:
             return None
         return options.default_augmentation if options.default_augmentation.enabled else None
 
-    def _row(self, candidate: CandidateDepth, extractor: FeatureExtractor, fitted: FittedTail) -> dict[str, Any]:
-        augmentation = extractor.augmentation
-        return {
-            "freeze": candidate.freeze,
-            "layer": extractor.cut.layer,
-            "name": extractor.cut.name,
-            "parameters": fitted.parameters,
-            "share": round(fitted.share, 4),
-            "epochs": len(fitted.lines),
-            "best_epoch": fitted.best_epoch,
-            "seconds": round(fitted.seconds, 1),
-            "augmentation": augmentation.to_json() if augmentation else None,
-            "views": self._options.views,
-        }
-
     def _record_head(self, logits: npt.NDArray[np.float32]) -> None:
         """Add the exact head as the first depth."""
-        cut = freeze_at(self._network, "all", workers=self._workers).cut
-        row = {
-            "freeze": "all",
-            "layer": cut.layer,
-            "name": cut.name,
-            "parameters": sum(parameter.numel() for parameter in cut.tail.parameters()),
-            "share": 0.0,
-            "epochs": 0,
-            "best_epoch": 0,
-            "seconds": 0.0,
-            "augmentation": None,
-            "views": None,
-        }
-        self._record(row, validate(logits, self._labels, self._log_prior))
+        extractor = freeze_at(self._network, "all", workers=self._workers)
+        self._record(tried_row("all", extractor, None, None), validate(logits, self._labels, self._log_prior))
 
     def _record(self, row: dict[str, Any], result: ValidationResult) -> None:
         """Add a depth to the table, and keep its weights if it is the best so far."""
         if self._progress.add(row, result):
-            state = self._network.backbone.model.state_dict()
-            self._best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-            self._best["logits"] = torch.from_numpy(result.logits)
+            self._best = self._copied_weights() | {"logits": torch.from_numpy(result.logits)}
+
+    def _copied_weights(self) -> dict[str, torch.Tensor]:
+        state = self._network.backbone.model.state_dict()
+        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
     def _result(self, stopped: str | None) -> SearchResult:
         progress = self._progress
@@ -270,6 +271,7 @@ class DepthSearch:
             training={
                 "tried": progress.tried,
                 "best": progress.best,
+                "refit_epochs": self._refit_epochs,
                 "stopped": stopped,
                 "recipe": asdict(self._recipe) if self._recipe else {},
             },

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.tail.depths import paired_gain
+from tlcli.training.tail.fit import FittedTail
 from tlcli.training.tail.validation import ValidationResult
 
 
@@ -70,9 +72,34 @@ class SearchProgress:
         return gain.certain and result.accuracy >= best["accuracy"]
 
 
+def tried_row(freeze: str, extractor: FeatureExtractor, fitted: FittedTail | None, views: int | None) -> dict[str, Any]:
+    """Return what was trained at a depth, for `SearchProgress.tried`.
+
+    Args:
+        freeze: Value of `--freeze`.
+        extractor: The network, cut at that depth.
+        fitted: Its trained tail; None for the exact head.
+        views: Number of cached augmented views of each image.
+    """
+    cut, augmentation = extractor.cut, extractor.augmentation
+    return {
+        "freeze": freeze,
+        "layer": cut.layer,
+        "name": cut.name,
+        "parameters": fitted.parameters if fitted else sum(parameter.numel() for parameter in cut.tail.parameters()),
+        "share": round(fitted.share, 4) if fitted else 0.0,
+        "epochs": len(fitted.lines) if fitted else 0,
+        "best_epoch": fitted.best_epoch if fitted else 0,
+        "seconds": round(fitted.seconds, 1) if fitted else 0.0,
+        "augmentation": augmentation.to_json() if augmentation else None,
+        "views": views,
+    }
+
+
 def lines_at(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return lines of `metrics.jsonl`, with None for values that JSON cannot express."""
     return [
-        {"layer": layer} | {name: value if np.isfinite(value) else None for name, value in line.items()}
+        {"layer": layer}
+        | {name: value if value is not None and np.isfinite(value) else None for name, value in line.items()}
         for line in lines
     ]
