@@ -115,7 +115,8 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
     if epochs := training.get("refit_epochs"):
         images = info["images"]["train"] + info["images"]["validation"]
         terminal.note(
-            f"  evaluated like this, then trained for {epochs} more epoch{'s' * (epochs > 1)} on all {images:,} images"
+            f"  then trained for {epochs} more epoch{'s' * (epochs > 1)} on all {images:,} images; the accuracy is from "
+            "before that"
         )
 
 
