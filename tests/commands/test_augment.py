@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,12 @@ from tlcli.settings.augmentation import PRESETS, Augmentation
 from tlcli.storage.locks import lock_output
 
 ONE_WORKER = ComputeSettings(workers=1)
+
+
+@pytest.fixture(autouse=True)
+def cache(shared_folder, monkeypatch):
+    """Similar images are found by features, which all tests share."""
+    monkeypatch.setenv("TLCLI_CACHE", str(shared_folder("augment-cache", lambda folder: None)))
 
 
 def augmented(data, out, report=None, **changes):
@@ -130,7 +137,7 @@ def test_images_are_held_out_if_there_are_no_validation_images(photos, tmp_path,
 @pytest.mark.slow
 def test_copies_groups_and_small_classes_stay_together(table, tmp_path):
     data = table(["cat"] * 30 + ["dog"] * 30 + ["owl"] * 3, groups=[number // 6 for number in range(63)])
-    augmented(data, tmp_path / "out")
+    augmented(data, tmp_path / "out", group_by="none")
     sides = {}
     for row in manifest(tmp_path / "out"):
         group = int(Path(row["source"]).stem) // 6
@@ -139,6 +146,83 @@ def test_copies_groups_and_small_classes_stay_together(table, tmp_path):
     assert all(len(side) == 1 for side in sides.values())
     assert {"train"} in sides.values()
     assert {"validation"} in sides.values()
+
+
+@pytest.fixture(scope="module")
+def bursts(photos, tmp_path_factory):
+    """Two classes of twelve objects each, with four frames of each object."""
+    root = tmp_path_factory.mktemp("bursts") / "bursts"
+    generator = np.random.default_rng(0)
+    for label in ("disc", "stripes"):
+        (root / label).mkdir(parents=True)
+        for name, path in zip("abcdefghijkl", sorted((photos / label).iterdir()), strict=False):
+            scene = np.asarray(Image.open(path).resize((104, 84)))
+            for frame in range(4):
+                top, left = generator.integers(0, 4, 2)
+                pixels = scene[top : top + 80, left : left + 100] + generator.normal(0, 4, (80, 100, 3))
+                image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+                image.save(root / label / f"{name}-{frame}.jpg", quality=92)
+    return root
+
+
+def sides(out):
+    """Return the splits that have frames of each object."""
+    found = {}
+    for row in manifest(out):
+        path = Path(row["source"])
+        found.setdefault((path.parent.name, path.stem[0]), set()).add(row["split"])
+    return found
+
+
+@pytest.mark.slow
+def test_bursts_stay_together(bursts, tmp_path, report):
+    augmented(bursts, tmp_path / "out", report)
+    assert any(
+        re.fullmatch(r"  \d\d groups of similar images \(largest \d+\) are kept together", n) for n in report.notes
+    )
+    together = sides(tmp_path / "out")
+    assert {frozenset(splits) for splits in together.values()} == {frozenset({"train"}), frozenset({"validation"})}
+    groups = {}
+    for row in manifest(tmp_path / "out"):
+        groups.setdefault((row["label"], Path(row["source"]).name[0]), set()).add(row["group"])
+    assert {len(names) for names in groups.values()} == {1}
+    made = open_dataset(tmp_path / "out" / "manifest.csv")
+    assert {sample.group for sample in made.samples} == set().union(*groups.values())
+
+
+@pytest.mark.slow
+def test_bursts_are_divided_if_similar_images_form_no_groups(bursts, tmp_path, monkeypatch):
+    monkeypatch.setenv("TLCLI_CACHE", str(tmp_path / "cache"))
+    augmented(bursts, tmp_path / "out", group_by="none")
+    assert {"train", "validation"} in sides(tmp_path / "out").values()
+    assert not (tmp_path / "cache").exists(), "nothing is computed"
+    for changes, message in [({}, "group_by was 'none' and is None"), ({"group_by": "disc"}, "and is 'disc'")]:
+        with pytest.raises(ArtifactError, match=message):
+            augmented(bursts, tmp_path / "out", resume=True, **changes)
+    assert augmented(bursts, tmp_path / "out", resume=True, group_by="none")["was_finished"]
+
+
+@pytest.mark.slow
+def test_groups_by_name_join_similar_images(bursts, tmp_path):
+    augmented(bursts, tmp_path / "out", group_by=r"/([a-c])-")
+    joined = {}
+    for row in manifest(tmp_path / "out"):
+        joined.setdefault(Path(row["source"]).stem[0], set()).add((row["group"], row["split"]))
+    for name in "abc":
+        ((group, _),) = joined[name]
+        assert group == name, "objects of both classes"
+    assert not {group for group, _ in joined["d"]} & set("abc")
+
+
+def test_groups_need_images_to_hold_out(split, tmp_path, monkeypatch):
+    monkeypatch.setenv("TLCLI_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UsageError, match=r"--group-by has no effect: .* has its own validation images"):
+        augmented(split, tmp_path / "out", group_by="cat")
+    with pytest.raises(UsageError, match="--group-by has no effect without --out"):
+        AugmentSettings(data=split, preview=tmp_path / "look.png", group_by="none")
+    augmented(split, tmp_path / "out")
+    augmented(split.parent / "split" / "train", None, preview=tmp_path / "look.png")
+    assert not (tmp_path / "cache").exists(), "nothing is computed"
 
 
 @pytest.mark.slow
@@ -244,8 +328,8 @@ def test_resuming_with_other_columns_or_filters_is_rejected(draw, tmp_path):
     data.write_text("\n".join(lines))
     kind, unfiltered = TableColumns(label_column="kind"), PathPatterns()
     exclude = PathPatterns(exclude=("23.png",))
-    augmented(data, tmp_path / "plain")
-    augmented(data, tmp_path / "chosen", columns=kind, filters=exclude)
+    augmented(data, tmp_path / "plain", group_by="none")
+    augmented(data, tmp_path / "chosen", columns=kind, filters=exclude, group_by="none")
     for out, changes, expected in [
         ("plain", {"columns": kind}, "different settings: label_column was None and is 'kind'"),
         ("plain", {"filters": exclude}, "exclude was None and is"),
@@ -255,9 +339,10 @@ def test_resuming_with_other_columns_or_filters_is_rejected(draw, tmp_path):
         (tmp_path / out / "manifest.csv").unlink(missing_ok=True)
         before = tree(tmp_path / out)
         with pytest.raises(ArtifactError, match=expected):
-            augmented(data, tmp_path / out, resume=True, **changes)
+            augmented(data, tmp_path / out, resume=True, group_by="none", **changes)
         assert tree(tmp_path / out) == before
-    assert augmented(data, tmp_path / "chosen", columns=kind, filters=exclude, resume=True)["written"] > 23
+    again = augmented(data, tmp_path / "chosen", columns=kind, filters=exclude, resume=True, group_by="none")
+    assert again["written"] > 23
 
 
 @pytest.mark.parametrize("label", ["../../evil", "a/b", "..", ".", ".hidden", "/absolute", "x" * 256])
@@ -279,7 +364,7 @@ def test_unusual_classes_and_names_from_a_table_are_kept(table, tmp_path):
     data = table(labels, names=names)
     with data.open("a") as file:
         file.write(f'\n"{names[0]}","{labels[0]}",')  # a repeated row
-    augmented(data, tmp_path / "out", copies=2)
+    augmented(data, tmp_path / "out", copies=2, group_by="none")
     made = open_dataset(tmp_path / "out")
     assert made.classes == tuple(sorted(set(labels)))
     sources = Counter(row["source"] for row in manifest(tmp_path / "out") if row["split"] == "train")

@@ -14,6 +14,7 @@ from tlcli.cli.main import run
 from tlcli.commands.check import check
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import DataError, MachineError, UsageError
+from tlcli.features.similar_samples import find_similar_samples
 from tlcli.settings import CacheSettings, CheckSettings, ComputeSettings, NetworkSettings
 
 CLASSES = ("checks", "dots", "stripes")
@@ -294,6 +295,20 @@ def test_images_of_one_group_do_not_confirm_each_other(data, cache):
         save(pattern("dots", 400 + number), data / "train" / "checks" / f"scene7_{number}.jpg")
     result = checked(data, cache, group_by=r"scene\d+")
     assert {Path(finding.path).name for finding in result.of_kind("suspect")[:2]} == {"scene7_0.jpg", "scene7_1.jpg"}
+
+
+def test_without_groups_no_similar_images_are_looked_for(clean, cache, monkeypatch):
+    searched = []
+
+    def find(*arguments):
+        searched.append(arguments)
+        return find_similar_samples(*arguments)
+
+    monkeypatch.setattr("tlcli.commands.check.find_similar_samples", find)
+    checked(clean, cache)
+    assert len(searched) == 1
+    assert not checked(clean, cache, group_by="none").findings, "none is no pattern to search for in paths"
+    assert len(searched) == 1
 
 
 def test_a_missing_device_fails_before_weights_are_loaded(clean, cache):

@@ -10,12 +10,10 @@ import numpy as np
 import torch
 
 from tlcli.checking.confident_learning import checkable, find_suspects
-from tlcli.checking.copies import Copies
 from tlcli.checking.finding import SUSPECT, Finding, sample_finding
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.splits import assign_folds, group_keys
 from tlcli.features.extractor import FeatureExtractor
-from tlcli.features.similar_images import find_similar_images
 from tlcli.features.stored_rows import IN_MEMORY, StoredRows
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.progress import Reporter
@@ -42,7 +40,7 @@ def check_labels(
     dataset: Dataset,
     usable: Sequence[int],
     digests: Sequence[bytes],
-    copies: Copies,
+    groups: Sequence[Sequence[int]],
     *,
     seed: int,
     report: Reporter,
@@ -54,8 +52,8 @@ def check_labels(
         dataset: The dataset whose labels are checked.
         usable: Indices of N samples.
         digests: Digests of their files.
-        copies: Duplicates of each other go into one fold, and so do similar images; otherwise, wrong labels of copies
-            would confirm each other.
+        groups: Indices of usable samples that go into one fold, such as copies of each other: otherwise, wrong labels
+            of copies would confirm each other.
         seed: Seed of the folds.
         report: Receives the progress of the fits.
 
@@ -65,10 +63,8 @@ def check_labels(
     samples = [dataset.samples[index] for index in usable]
     labels = np.array([sample.label for sample in samples], np.int64)
     rows = StoredRows(extractor, digests, 0)
-    similar = find_similar_images(rows.read, labels, device=extractor.network.head_device)
     place = {index: number for number, index in enumerate(usable)}
-    groups = [[place[index] for index in group] for group in copies.sample_groups]
-    keys = group_keys(samples, digests, [*groups, *similar.groups(np.ones(len(samples), dtype=bool))])
+    keys = group_keys(samples, digests, [[place[index] for index in group] for group in groups])
     fold_numbers = np.array(assign_folds(keys, seed=seed), np.int64)
     classes = len(dataset.classes)
     checked = checkable(labels, fold_numbers, classes=classes, least=MIN_TRAINING)

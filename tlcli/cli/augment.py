@@ -18,7 +18,7 @@ def augment(settings: AugmentSettings, terminal: Terminal) -> None:
     """Write a larger dataset: all original images, and augmented copies of the training images.
 
     Without augmentation options, --augment light applies: mirror, crop 0.5, color shift 10. Only training images are
-    copied; if DATA has no validation split, a fifth of the images is held out first.
+    copied; if DATA has no validation split, a fifth of the images is held out first, and similar images stay together.
     """
     from tlcli.commands.augment import augment as run
     from tlcli.console.summaries import augment_summary

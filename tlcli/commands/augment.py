@@ -7,17 +7,18 @@ import csv
 import hashlib
 import io
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tlcli.datasets.augment_signature import SIGNATURE_FILE, check_out, check_signature, record_signature, signature_of
 from tlcli.datasets.augmented_dataset import AugmentedImage, check_class_folder_names, plan_augmented_dataset
 from tlcli.datasets.dataset import Dataset, open_dataset
-from tlcli.datasets.descriptions import describe_dataset, describe_failures
-from tlcli.errors import ArtifactError, UsageError
+from tlcli.datasets.descriptions import count_groups, describe_dataset, describe_failures
+from tlcli.errors import UsageError
 from tlcli.images.augment import draw_parameters
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import MAX_BYTES, DecodeOptions
@@ -25,29 +26,14 @@ from tlcli.inference.row_files import write_csv
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.contact_sheet import contact_sheet
 from tlcli.settings import SPLITS, AugmentSettings, intensity_range
-from tlcli.storage.files import (
-    canonical_json,
-    check_new_file,
-    check_outside,
-    portable_name,
-    read_sealed,
-    sealed,
-    write_json,
-)
+from tlcli.settings.grouping import NO_GROUPS, check_split_options, group_pattern
+from tlcli.storage.files import check_new_file, check_outside, portable_name
 from tlcli.storage.folders import exclusive_write
 from tlcli.storage.locks import lock_output
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.publish import atomic_write, remove_temporary_files
 from tlcli.storage.reading import UnreadableError, open_image_file
 from tlcli.storage.urls import lies_in
-
-SIGNATURE_FILE = "augment.json"
-"""Written first: the settings and images that the dataset is made from."""
-
-FORMAT = 1
-"""Version of `augment.json`."""
-
-SIGNATURE_DESCRIPTION = "a dataset that tlcli augment started to write"
 
 MANIFEST = "manifest.csv"
 """Written last: one row per image. A dataset without it is incomplete."""
@@ -61,7 +47,7 @@ OUTPUT_DATASET = Target(
     wanted={SIGNATURE_FILE, MANIFEST}.__contains__,
 )
 
-ROW_COLUMNS = ("path", "label", "split", "source", "digest", "view", "parameters")
+ROW_COLUMNS = ("path", "label", "split", "source", "digest", "view", "parameters", "group")
 
 
 def augment(settings: AugmentSettings, report: Reporter | None = None) -> dict[str, Any]:
@@ -99,8 +85,10 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
     if preview is not None:
         check_new_file("--preview", preview, replace=settings.overwrite or settings.resume)
     if out is not None:
-        _check_out(out, settings)
-    dataset = open_dataset(settings.data, filters=settings.filters, columns=settings.columns)
+        check_out(out, settings)
+    dataset = open_dataset(
+        settings.data, group_by=group_pattern(settings.group_by), filters=settings.filters, columns=settings.columns
+    )
     if preview is not None:  # a table may name images anywhere
         images = (sample.path for sample in dataset.samples)
         check_new_file("--preview", preview, replace=True, inputs=images)
@@ -122,10 +110,11 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
             seed=settings.seed,
             workers=settings.compute.worker_count(),
             report=report,
+            similar=_similar_images(dataset, settings, report),
         )
-        signature = _signature(settings) | _images_signature(outputs)
+        signature = signature_of(settings, outputs)
         if (out / MANIFEST).exists():
-            _check_signature(out, signature, settings)
+            check_signature(out, signature, settings)
             result["was_finished"] = True
         else:
             failures |= _write_dataset(out, outputs, signature, settings, report)
@@ -157,63 +146,24 @@ def _lock_unfinished(out: Path | None, report: Reporter) -> contextlib.AbstractC
     return lock_output(out, report)
 
 
-def _check_out(out: Path, settings: AugmentSettings) -> None:
-    """Reject an output that cannot be written, before anything is computed."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; expected a new or empty folder.")
-    if not out.is_dir() or all(
-        path.name.endswith(".tmp") for path in out.glob("*")
-    ):  # left by a process that was killed at its start
-        return
-    if not settings.resume:
-        raise UsageError(f"--out {out} is not empty. Choose another folder, or pass --resume to continue.")
-    found, current = read_sealed(out / SIGNATURE_FILE, SIGNATURE_DESCRIPTION, form=FORMAT), _signature(settings)
-    changed = [
-        f"{name} was {found.get(name)!r} and is {current.get(name)!r}"
-        for name in dict.fromkeys([*current, *found])
-        if name != "images" and current.get(name) != found.get(name)
-    ]
-    if changed:
-        raise ArtifactError(
-            f"{out} was started with different settings: {'; '.join(changed)}. Repeat the command with the original "
-            "settings, or choose another --out.",
-            path=out,
-        )
+def _similar_images(dataset: Dataset, settings: AugmentSettings, report: Reporter) -> list[list[int]]:
+    """Return the groups of images that look alike, as sample indices, if images have to be held out."""
+    if dataset.has_split("validation"):
+        check_split_options(settings.data, settings.group_by, settings.columns)
+        return []
+    if settings.group_by == NO_GROUPS:
+        return []
+    from tlcli.features.similar_samples import group_training_images  # imports torch
 
-
-def _signature(settings: AugmentSettings) -> dict[str, Any]:
-    """Return all settings that determine what is written."""
-    return {
-        "format": FORMAT,
-        "data": portable_name(str(settings.data.absolute())),
-        "copies": settings.copies,
-        "seed": settings.seed,
-        "augmentation": settings.augmentation.to_json(),
-    } | {
-        name: value
-        for name, value in (
-            ("intensity", settings.intensity),
-            ("include", list(settings.filters.include)),
-            ("exclude", list(settings.filters.exclude)),
-            *asdict(settings.columns).items(),
-        )
-        if value
-    }
-
-
-def _images_signature(outputs: Sequence[AugmentedImage]) -> dict[str, Any]:
-    """Return a digest of the images that are written."""
-    listing = [(output.path, output.digest.hex(), output.view) for output in outputs]
-    return {"images": hashlib.sha256(canonical_json(listing)).hexdigest()}
-
-
-def _check_signature(out: Path, signature: dict[str, Any], settings: AugmentSettings) -> None:
-    """Reject resuming with different images."""
-    if read_sealed(out / SIGNATURE_FILE, SIGNATURE_DESCRIPTION, form=FORMAT) != signature:
-        raise ArtifactError(
-            f"{out} was started with different images: {settings.data} has changed since. Choose another --out.",
-            path=out,
-        )
+    groups = group_training_images(
+        dataset,
+        intensity=intensity_range(settings.intensity),
+        workers=settings.compute.worker_count(),
+        report=report,
+    )
+    if groups:
+        report.note(f"  {count_groups(len(groups), max(map(len, groups)))}")
+    return groups
 
 
 def _write_dataset(
@@ -221,10 +171,7 @@ def _write_dataset(
 ) -> dict[int, str]:
     """Write the images that are missing in `out`; return the reason for each sample that failed, by its index."""
     out.mkdir(parents=True, exist_ok=True)
-    if (out / SIGNATURE_FILE).exists():
-        _check_signature(out, signature, settings)
-    else:
-        write_json(out / SIGNATURE_FILE, sealed(signature))
+    record_signature(out, signature, settings)
     remove_temporary_files(out, recursive=True)
     return _write_images(out, outputs, settings, report)
 
@@ -282,6 +229,7 @@ def _write_manifest(out: Path, dataset: Dataset, outputs: Sequence[AugmentedImag
             output.digest.hex(),
             output.view,
             json.dumps(parameters.to_json()) if output.view else "",
+            os.fsencode(output.sample.group or "").decode("utf8", "backslashreplace"),
         ]
 
     rows = (row(output) for output in outputs if (out / output.path).exists())

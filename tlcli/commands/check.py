@@ -5,9 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tlcli.backbones.zoo import load_backbone
 from tlcli.checking.copies import Copies, connected_components, copy_findings, files_by_digest
@@ -50,9 +53,11 @@ from tlcli.engines.choice import choose_engine
 from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
+from tlcli.features.similar_samples import find_similar_samples
 from tlcli.images.decode import Size
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CheckSettings
+from tlcli.settings.grouping import NO_GROUPS, group_pattern
 from tlcli.storage.files import check_new_file
 from tlcli.storage.outputs import Target, check_writable, published_if
 
@@ -141,7 +146,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
         check_new_file("--out", out, replace=settings.overwrite, inputs=[settings.data])
         check_writable(out)
     dataset = open_dataset(
-        settings.data, group_by=settings.group_by, filters=settings.filters, columns=settings.columns
+        settings.data, group_by=group_pattern(settings.group_by), filters=settings.filters, columns=settings.columns
     )
     describe_dataset(dataset, report)
     extractor = _open(settings, dataset, report)
@@ -154,12 +159,14 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
     usable = list(sizes)
     digests = [digest if index in sizes else None for index, digest in enumerate(extraction.digests)]
     copies = _copies(extractor, paths, digests, settings, report)
+    usable_digests = [digests[index] or b"" for index in usable]
+    similar = [] if settings.group_by == NO_GROUPS else _similar(extractor, dataset, usable, usable_digests)
     labels = check_labels(
         extractor,
         dataset,
         usable,
-        [digests[index] or b"" for index in usable],
-        copies,
+        usable_digests,
+        [*copies.sample_groups, *similar],
         seed=settings.network.seed,
         report=report,
     )
@@ -246,3 +253,11 @@ def _copies(
         report,
     )
     return Copies(files=files, links=links, groups=connected_components(links))
+
+
+def _similar(
+    extractor: FeatureExtractor, dataset: Dataset, usable: Sequence[int], digests: Sequence[bytes]
+) -> list[list[int]]:
+    """Return the groups of images that look alike, in any split, as sample indices."""
+    similar = find_similar_samples(extractor, [dataset.samples[index] for index in usable], digests)
+    return [[usable[row] for row in group] for group in similar.groups(np.ones(len(usable), np.bool_))]

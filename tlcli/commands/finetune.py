@@ -41,7 +41,8 @@ from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.augmentation import default_augmentation
 from tlcli.settings.command_line import finetune_command
-from tlcli.settings.finetune import check_head_options, check_split_options
+from tlcli.settings.finetune import check_head_options
+from tlcli.settings.grouping import NO_GROUPS, check_split_options, group_pattern
 from tlcli.settings.recorded import settings_to_json
 from tlcli.storage.files import check_outside
 from tlcli.storage.outputs import published
@@ -148,10 +149,10 @@ def _begin(
         return {"run": str(location)} | finished_info(out, recorded, location)
     check_run_output(out, overwrite=settings.overwrite or settings.resume)
     dataset = open_dataset(
-        settings.data, group_by=settings.group_pattern, filters=settings.filters, columns=settings.columns
+        settings.data, group_by=group_pattern(settings.group_by), filters=settings.filters, columns=settings.columns
     )
     if dataset.has_split("validation"):
-        check_split_options(settings)
+        check_split_options(settings.data, settings.group_by, settings.columns, settings.validation_fraction)
     describe_dataset(dataset, report)
     directory = writing.enter_context(
         new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=place.job)
@@ -248,7 +249,7 @@ def _split(
     return split_usable_images(
         opened.dataset,
         extraction,
-        extractor if settings.groups_similar_images else None,
+        None if settings.group_by == NO_GROUPS else extractor,
         fraction=held_out_fraction(opened.dataset, settings.validation_fraction, trains_tail=trains_tail),
         seed=settings.network.seed,
         balanced=settings.balance,

@@ -96,7 +96,13 @@ class AugmentedImage:
 
 
 def plan_augmented_dataset(
-    dataset: Dataset, *, copies: int, seed: int, workers: int, report: Reporter
+    dataset: Dataset,
+    *,
+    copies: int,
+    seed: int,
+    workers: int,
+    report: Reporter,
+    similar: Sequence[Sequence[int]] = (),
 ) -> tuple[list[AugmentedImage], dict[int, str]]:
     """Plan the images to write.
 
@@ -108,9 +114,10 @@ def plan_augmented_dataset(
         seed: Seed of the split, if validation images have to be held out.
         workers: Number of decoder processes.
         report: Receives progress, notes and warnings.
+        similar: Groups of images that belong together, as positions in `dataset.samples`.
 
     Returns:
-        The images to write, and the reason for each sample that cannot be read, by its index.
+        The images to write, each with a group, and the reason for each sample that cannot be read, by its index.
 
     Raises:
         DataError: A class has no training image left, or no validation images can be held out.
@@ -123,7 +130,7 @@ def plan_augmented_dataset(
         images = [image for image in loader.load(paths) if advance(1) is None]
     describe_duplicates(find_duplicates(dataset.samples, [image.digest for image in images]), report)
     digests = {index: image.digest for index, image in enumerate(images) if image.digest is not None}
-    samples = _split(dataset, digests, seed, report)
+    samples = _split(dataset, digests, similar, seed=seed, report=report)
     evaluation_digests = {digests[index] for index, sample in samples.items() if sample.split != "train"}
     outputs: dict[str, AugmentedImage] = {}
     for index, sample in samples.items():
@@ -145,14 +152,22 @@ def plan_augmented_dataset(
     return list(outputs.values()), {index: image.error for index, image in enumerate(images) if image.error is not None}
 
 
-def _split(dataset: Dataset, digests: Mapping[int, bytes], seed: int, report: Reporter) -> dict[int, Sample]:
-    """Return the readable samples, each with a split; a part of train is held out if DATA has no validation images.
+def _split(
+    dataset: Dataset, digests: Mapping[int, bytes], similar: Sequence[Sequence[int]], *, seed: int, report: Reporter
+) -> dict[int, Sample]:
+    """Return the readable samples, each with a split and a group.
 
+    A part of train is held out if DATA has no validation images.
     Without this, splitting the new dataset later would put copies of one image on both sides.
     """
     fraction = None if dataset.has_split("validation") else DEFAULT_VALIDATION_FRACTION
+    place = {index: number for number, index in enumerate(digests)}
     samples = assign_splits(
-        [dataset.samples[index] for index in digests], list(digests.values()), fraction=fraction, seed=seed
+        [dataset.samples[index] for index in digests],
+        list(digests.values()),
+        fraction=fraction,
+        seed=seed,
+        similar=[found for group in similar if (found := [place[index] for index in group if index in place])],
     )
     trained = {sample.label for sample in samples if sample.split == "train"}
     if missing := [name for label, name in enumerate(dataset.classes) if label not in trained]:
@@ -166,7 +181,8 @@ def _split(dataset: Dataset, digests: Mapping[int, bytes], seed: int, report: Re
     if not held_out:
         raise DataError(
             f"{dataset.root} has no validation images, and none could be held out: classes with fewer than "
-            f"{SMALL_CLASS} images stay in train. Put images of each class into a folder named val next to train.",
+            f"{SMALL_CLASS} images stay in train{', and so does one group of each class' * bool(similar)}. Put images "
+            f"of each class into a folder named val next to train{', or pass --group-by none' * bool(similar)}.",
             path=dataset.root,
         )
     report.note(

@@ -95,3 +95,9 @@ def describe_balance(dataset: Dataset, splits: SplitDataset, report: Reporter, *
             f"the largest class has {most / least:.0f} times as many images as the smallest; --balance gives all "
             "classes the same weight."
         )
+
+
+def count_groups(groups: int, largest: int) -> str:
+    """Describe how many groups of similar images stay together, and the number of images in the largest one."""
+    what = "group of similar images" if groups == 1 else "groups of similar images"
+    return f"{groups:,} {what} (largest {largest:,}) {'is' if groups == 1 else 'are'} kept together"

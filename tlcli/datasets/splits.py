@@ -166,8 +166,13 @@ def assign_splits(
     seed: int,
     similar: Iterable[Iterable[int]] = (),
 ) -> list[Sample]:
-    """Return the samples, each with a split; a `fraction` of train is moved to validation unless it is None."""
-    return _assign(samples, group_keys(samples, digests, similar), fraction=fraction, seed=seed)
+    """Return the samples, each with a split; a `fraction` of train is moved to validation unless it is None.
+
+    The group of each sample becomes its key from `group_keys`.
+    """
+    keys = group_keys(samples, digests, similar)
+    named = [replace(sample, group=key) for sample, key in zip(samples, keys, strict=True)]
+    return _assign(named, keys, fraction=fraction, seed=seed)
 
 
 def _assign(samples: Sequence[Sample], keys: Sequence[str], *, fraction: float | None, seed: int) -> list[Sample]:

@@ -275,7 +275,7 @@ def _writable(directory: Path) -> Iterator[None]:
         if error.errno not in READ_ONLY_ERRNOS:
             raise
         raise MachineError(
-            f"the cache {directory} cannot be written: {error.strerror}. Choose another with --cache DIR, or use "
-            "--no-cache.",
+            f"the cache {directory} cannot be written: {error.strerror}. Choose another with --cache DIR or "
+            "TLCLI_CACHE, or use --no-cache.",
             path=directory,
         ) from error

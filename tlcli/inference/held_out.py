@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from tlcli.datasets.descriptions import count_groups
+
 LARGE_DIFFERENCE = 0.03
 """Difference of two accuracies that needs an explanation."""
 TOGETHER = ", similar images kept together"
@@ -29,10 +31,8 @@ def describe_groups(metrics: dict[str, Any]) -> list[str]:
     groups = metrics.get("groups")
     if not groups or not groups["groups"]:
         return []
-    count, single = groups["groups"], groups["single_image_accuracy"]
-    one = count == 1
-    line = f"{count:,} group{'' if one else 's'} of similar images (largest {groups['largest']:,}) "
-    line += "is kept together" if one else "are kept together"
+    single = groups["single_image_accuracy"]
+    line = count_groups(groups["groups"], groups["largest"])
     if single is None:
         return [f"{line}."]
     lines = [f"{line}; single images would have given {100 * single:.1f} %."]

@@ -11,12 +11,13 @@ from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import DATA_ARGUMENT, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
+from tlcli.settings.grouping import GROUP_BY_OPTION
 from tlcli.settings.network import intensity_range
 from tlcli.settings.options import AUGMENTATION, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
 
 UNUSED_FIELDS = ("device", "precision", "engine", "batch_size")
-"""Fields of the compute settings that have no effect, because no network runs."""
+"""Fields of the compute settings without an option: a network runs only to find similar images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class AugmentSettings:
         metadata=Option(help="Folder of the new dataset.", metavar="DIR", panel=OUTPUT, parse=parse_location),
     )
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
+    group_by: str | None = field(default=None, metadata=GROUP_BY_OPTION)
     copies: int = field(
         default=1,
         metadata=Option(help="Augmented copies of each training image.", metavar="K", panel=AUGMENTATION),
@@ -79,8 +81,9 @@ class AugmentSettings:
                 "these augmentation options leave images unchanged. Give --augment light or strong, or an amount such "
                 "as --rotate 10."
             )
-        if self.resume and self.out is None:
-            raise UsageError("--resume has no effect without --out DIR.")
+        for flag, given in (("--resume", self.resume), ("--group-by", self.group_by is not None)):
+            if given and self.out is None:
+                raise UsageError(f"{flag} has no effect without --out DIR.")
         if self.overwrite and self.preview is None:
             raise UsageError("--overwrite has no effect without --preview FILE.png: a dataset is never replaced.")
         if self.preview is not None and self.preview.suffix.lower() != ".png":

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
-from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION
+from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
+from tlcli.settings.grouping import GROUP_BY_OPTION
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import CACHE, OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
@@ -31,12 +32,7 @@ class CheckSettings:
             parse=parse_location,
         ),
     )
-    group_by: str | None = field(
-        default=None,
-        metadata=Option(
-            help=f"{GROUP_BY_HELP}, whose images are never used to check each other's labels.", metavar="REGEX"
-        ),
-    )
+    group_by: str | None = field(default=None, metadata=GROUP_BY_OPTION)
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     network: NetworkSettings = field(
         default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings, without=("freeze",))

@@ -19,7 +19,6 @@ RUN_ARGUMENT = Option(
 NETWORK_ARGUMENT = Option(
     help="A backbone's name, or the directory of a run.", metavar="RUN_OR_BACKBONE", positional=True
 )
-GROUP_BY_HELP = "Regular expression to search in paths. Images with the same capture (such as a patient) form a group"
 WORKERS_OPTION = Option(help="Number of decoder processes.", metavar="N", panel=HARDWARE, unset="one per core")
 VIEWS_OPTION = Option(
     help="Cache K augmented views of each training image instead of augmenting anew in every epoch.",

@@ -8,16 +8,16 @@ from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import one_of
-from tlcli.settings.columns import COLUMN_OPTIONS, NO_COLUMN, TableColumns
-from tlcli.settings.common_options import DATA_ARGUMENT, GROUP_BY_HELP, OVERWRITE_OPTION, RESUME_OPTION
+from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
+from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
+from tlcli.settings.grouping import GROUP_BY_OPTION
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import OUTPUT, TRAINING, Option, OptionGroup
 from tlcli.settings.training import TrainingSettings
 from tlcli.storage.urls import Location, parse_location
 
-NO_GROUPS = "none"
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
@@ -49,15 +49,7 @@ class FinetuneSettings:
             unset="cross-validation, unless DATA has a validation split",
         ),
     )
-    group_by: str | None = field(
-        default=None,
-        metadata=Option(
-            help=f"{GROUP_BY_HELP}, which is never divided between splits or folds. Images that look alike form groups "
-            "as well, unless this is none.",
-            metavar="REGEX|none",
-            panel=TRAINING,
-        ),
-    )
+    group_by: str | None = field(default=None, metadata=Option(**GROUP_BY_OPTION, panel=TRAINING))
     training: TrainingSettings = field(
         default_factory=TrainingSettings, metadata=OptionGroup(settings=TrainingSettings)
     )
@@ -77,16 +69,6 @@ class FinetuneSettings:
     )
     resume: bool = field(default=False, metadata=RESUME_OPTION)
     overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
-
-    @property
-    def group_pattern(self) -> str | None:
-        """The regular expression that names groups; None if there is none."""
-        return None if self.group_by == NO_GROUPS else self.group_by
-
-    @property
-    def groups_similar_images(self) -> bool:
-        """Whether images that look alike form groups."""
-        return self.group_by != NO_GROUPS
 
     def __post_init__(self) -> None:
         fraction = self.validation_fraction
@@ -128,18 +110,3 @@ def check_head_options(settings: FinetuneSettings) -> None:
                 f"{option} has no effect with --freeze all: the softmax head is fitted to its optimum. Remove it, "
                 "or train layers before the head as well, with --freeze auto."
             )
-
-
-def check_split_options(settings: FinetuneSettings) -> None:
-    """Check that no option divides DATA that has its own validation images.
-
-    Raises:
-        UsageError: an option has no effect.
-    """
-    for flag, given in (
-        ("--validation-fraction", settings.validation_fraction is not None),
-        ("--group-by", settings.group_pattern is not None),
-        ("--group-column", settings.columns.group_column not in {None, NO_COLUMN}),
-    ):
-        if given:
-            raise UsageError(f"{flag} has no effect: {settings.data} has its own validation images. Leave it out.")

@@ -150,4 +150,6 @@ def default_cache() -> Path:
     try:
         return (Path(base) if base else Path.home() / ".cache") / "tlcli" / "features"
     except RuntimeError as error:
-        raise MachineError("there is no home directory for the cache. Pass a directory with --cache DIR.") from error
+        raise MachineError(
+            "there is no home directory for the cache. Set one with --cache DIR or TLCLI_CACHE."
+        ) from error

@@ -20,8 +20,7 @@ from tlcli.errors import DataError
 from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import FeatureExtractor
-from tlcli.features.similar_images import find_similar_images
-from tlcli.features.stored_rows import StoredRows
+from tlcli.features.similar_samples import find_similar_samples, in_train
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
@@ -165,10 +164,8 @@ def _similar_images(
 
     def find() -> tuple[list[list[int]], frozenset[int]]:
         samples = [dataset.samples[index] for index in usable]
-        rows = StoredRows(extractor, [extraction.digests[index] or b"" for index in usable], 0)
-        labels = np.array([sample.label for sample in samples], np.int64)
-        train = np.array([sample.split in {None, "train"} for sample in samples])
-        similar = find_similar_images(rows.read, labels, device=extractor.network.head_device)
+        train = in_train(samples)
+        similar = find_similar_samples(extractor, samples, [extraction.digests[index] or b"" for index in usable])
         groups = [[usable[row] for row in group] for group in similar.groups(train)]
         return groups, frozenset(similar.near_copies(train).tolist())
 
