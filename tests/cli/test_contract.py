@@ -48,7 +48,7 @@ OPTIONS = {
         "--workers",
         "--overwrite",
     },
-    "augment": AUGMENTATION | {"--out", "--copies", "--seed", "--workers", "--resume", "--preview"},
+    "augment": AUGMENTATION | {"--out", "--copies", "--group-by", "--seed", "--workers", "--resume", "--preview"},
     "inspect": {
         "--layer",
         "--units",
