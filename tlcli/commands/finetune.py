@@ -83,8 +83,7 @@ def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict
 
     Raises:
         UsageError: the settings contradict each other or DATA.
-        DataError: DATA is missing or unusable, or the loss became NaN or infinite (the run then holds the best weights
-            before that).
+        DataError: DATA is missing or unusable, or the loss became NaN or infinite (the run keeps the best weights).
         ArtifactError: weights, cache, checkpoint or run are damaged, or the unfinished run has other settings.
         MachineError: the disk is full, permission is denied, there is no such device, the weights cannot be downloaded,
             or a tracker's library is not installed.

@@ -115,8 +115,8 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
     if epochs := training.get("refit_epochs"):
         images = info["images"]["train"] + info["images"]["validation"]
         terminal.note(
-            f"  then trained for {epochs} more epoch{'s' * (epochs > 1)} on all {images:,} images; the accuracy is from "
-            "before that"
+            f"  then trained for {epochs} more epoch{'s' * (epochs > 1)} on all {images:,} images; the accuracy is "
+            "from before that"
         )
 
 
