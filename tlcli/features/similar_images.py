@@ -14,7 +14,6 @@ Shapes: N images, D features, k classes, n images of a class, d <= D dimensions 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,19 +28,22 @@ from tlcli.features.neighbors import BLOCK, Read
 
 MIN_GAP = 0.5
 """Similarity above the background of both images that links them."""
-MIN_GAP_IN_BURSTS = 0.4
+MIN_GAP_IN_BURSTS = 0.35
 """The same if more than `MANY` of all images have a link."""
-MANY = 0.25
+MANY = 0.1
 NEAR_COPY = 0.8
 """Similarity that links two images whatever their background, such as the frames of a long video."""
 BACKGROUND_RANK = 30
+MIN_BACKGROUND = 0.1
+"""The least background to subtract unless there are bursts: in small classes, the 30th nearest neighbor is far."""
 SHRINKAGE = 2
 """Class means count as if they included this many images at the mean of all images."""
 MIN_STD = 0.05
 """Fraction of the mean standard deviation that is added to each, so that constant features are not amplified."""
+WHOLE = 20_000
 PROJECTED = 256
-"""Features are projected to this many dimensions at random, which changes a similarity by about 0.04 (Johnson &
-Lindenstrauss 1984)."""
+"""Features of more than `WHOLE` images are projected to `PROJECTED` dimensions at random, which changes a similarity by
+about 0.06 (Johnson & Lindenstrauss 1984)."""
 MAX_CHANCE = 0.2
 """Root mean square similarity of images of different classes above which features have too few dimensions to recognize
 an image. It is 0.08 to 0.12 for EfficientNet-Lite0, and 0.3 to 0.4 for an untrained LeNet-5."""
@@ -120,22 +122,17 @@ def find_similar_images(read: Read, labels: npt.NDArray[np.integer], *, device: 
     if _chance_similarity(residuals, labels) > MAX_CHANCE:
         return _NONE
     background = np.zeros(count, np.float32)
-    candidates: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        for cell in _cells(residuals[torch.from_numpy(members)]):
-            rows = members[cell]
-            for start in range(0, len(rows), BLOCK):
-                own = rows[start : start + BLOCK]
-                pairs, similarities, levels = _nearest(residuals, own, rows)
-                background[own] = np.maximum(background[own], levels)
-                candidates.append((pairs, similarities))
-    pairs = np.concatenate([_NONE.pairs, *(pairs for pairs, _ in candidates)])
-    similarities = np.concatenate([_NONE.similarities, *(some for _, some in candidates)])
-    pairs, first = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
-    similarities = similarities[first]
+    candidates = [(np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    for cell in _cells(residuals, labels):
+        keys, values, background_in_cell = _nearest(residuals, labels, cell)
+        background[cell] = np.maximum(background[cell], background_in_cell)
+        candidates.append((keys, values))
+    keys, first = np.unique(np.concatenate([keys for keys, _ in candidates]), return_index=True)
+    similarities = np.concatenate([values for _, values in candidates])[first]
+    pairs = np.stack(np.divmod(keys, count), axis=1)
     gaps = similarities - background[pairs].mean(axis=1)
-    linked = (gaps > MIN_GAP) | (similarities > NEAR_COPY)
+    certain = similarities - np.maximum(background, MIN_BACKGROUND)[pairs].mean(axis=1) > MIN_GAP
+    linked = certain | (similarities > NEAR_COPY)
     bursts = len(np.unique(pairs[linked])) > MANY * count
     if bursts:
         linked |= gaps > MIN_GAP_IN_BURSTS
@@ -159,62 +156,82 @@ def _class_residuals(read: Read, labels: npt.NDArray[np.integer], device: str) -
     std = variance.sqrt()
     scale = (1 / (std + MIN_STD * std.mean()).clamp_min(1e-30)).float().to(device)
     centers = centers.float().to(device)
-    width = min(PROJECTED, len(mean))
-    generator = torch.Generator().manual_seed(0)
-    axes = torch.linalg.qr(torch.randn(len(mean), width, generator=generator)).Q.to(device)
-    residuals = torch.empty(count, width, device=device)
+    axes = _projection(len(mean)).to(device) if count > WHOLE and len(mean) > PROJECTED else None
+    residuals = torch.empty(count, len(mean) if axes is None else PROJECTED, device=device)
     for start in range(0, count, BLOCK):
         block = torch.from_numpy(read(start, min(start + BLOCK, count))).to(device)
         apart = (block - centers[label[start : start + BLOCK].to(device)]) * scale
-        residuals[start : start + BLOCK] = torch.nn.functional.normalize(apart @ axes, dim=1)
+        residuals[start : start + BLOCK] = torch.nn.functional.normalize(apart if axes is None else apart @ axes, dim=1)
     return residuals
 
 
+def _projection(dimensions: int) -> Tensor:
+    """Return random orthonormal axes: float32 [D, PROJECTED]."""
+    generator = torch.Generator().manual_seed(0)
+    axes: Tensor = torch.linalg.qr(torch.randn(dimensions, PROJECTED, generator=generator)).Q
+    return axes
+
+
 def _chance_similarity(residuals: Tensor, labels: npt.NDArray[np.integer]) -> float:
-    """Return the root mean square similarity of images of different classes; 0 if there is one class."""
-    within, pairs = torch.zeros((), device=residuals.device), 0
-    total = (residuals.T @ residuals).square().sum()
-    for label in np.unique(labels):
-        members = residuals[torch.from_numpy(labels == label)]
-        within += (members.T @ members).square().sum()
-        pairs += len(members) ** 2
-    mean_square = float((total - within).clamp_min(0)) / max(1, len(labels) ** 2 - pairs)
-    return math.sqrt(mean_square)
+    """Return the root mean square similarity of images of different classes, of a sample; 0 if there is one class."""
+    sample = np.linspace(0, len(labels) - 1, min(CELL, len(labels))).astype(np.int64)
+    rows, classes = residuals[torch.from_numpy(sample)], torch.from_numpy(labels[sample]).to(residuals.device)
+    similarities = (rows @ rows.T)[classes[:, None] != classes]
+    return float(similarities.square().mean().sqrt()) if len(similarities) else 0.0
 
 
-def _cells(residuals: Tensor) -> Iterator[npt.NDArray[np.int64]]:
-    """Divide the residuals [n, d] of a class into overlapping cells: each image is in those of its two nearest centers.
+def _cells(residuals: Tensor, labels: npt.NDArray[np.integer]) -> Iterator[npt.NDArray[np.int64]]:
+    """Divide the images into cells within which all are compared: several small classes, a class, or a part of one.
 
-    This makes the cost proportional to n, and loses links between images without a common cell.
+    Large classes are divided into overlapping cells: each image is in those of its two nearest centers. This makes the
+    cost proportional to N, and loses links between images without a common cell.
     """
-    count = len(residuals)
-    if count <= 4 * CELL:
-        yield np.arange(count)
-        return
-    centers = residuals[:: CELL // 2].T
-    nearest = (
-        torch.cat([(block @ centers).topk(2, dim=1).indices for block in torch.split(residuals, BLOCK)]).cpu().numpy()
-    )
-    for center in range(centers.shape[1]):
-        yield np.flatnonzero((nearest == center).any(axis=1))
+    order = np.argsort(labels, kind="stable")
+    small: list[npt.NDArray[np.int64]] = []
+    for members in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        if len(members) > 4 * CELL:
+            yield from _cells_of_class(residuals, members)
+            continue
+        if sum(map(len, small)) + len(members) > CELL and small:
+            yield np.concatenate(small)
+            small = []
+        small.append(members)
+    if small:
+        yield np.concatenate(small)
+
+
+def _cells_of_class(residuals: Tensor, members: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    rows = torch.from_numpy(members)
+    centers = residuals[rows[:: CELL // 2]].T
+    nearest = torch.cat([(residuals[some] @ centers).topk(2, dim=1).indices for some in torch.split(rows, BLOCK)])
+    by_center = torch.argsort(nearest.flatten(), stable=True).cpu().numpy()
+    sizes = torch.bincount(nearest.flatten(), minlength=centers.shape[1]).cumsum(dim=0)[:-1].cpu().numpy()
+    yield from np.split(members[by_center // 2], sizes)
 
 
 def _nearest(
-    residuals: Tensor, own: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+    residuals: Tensor, labels: npt.NDArray[np.integer], cell: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Find the nearest neighbors of some images among others, which include them.
+    """Find the nearest neighbors of the images of a cell within their classes.
 
     Returns:
-        Pairs that may be linked, int64 [M, 2]; their similarities; and the background of each image of `own`.
+        Pairs that may be linked, as int64 [M], lower index * N + higher index; their similarities; and the background
+        of each image of the cell.
     """
-    similarities = residuals[torch.from_numpy(own)] @ residuals[torch.from_numpy(others)].T
-    most = min(BACKGROUND_RANK + 1, len(others))
-    values, columns = (found.cpu().numpy() for found in similarities.topk(most, dim=1))
-    background = np.maximum(values[:, -1], 0) if most > BACKGROUND_RANK else np.zeros(len(own), np.float32)
-    neighbors = others[columns]
-    possible = (values > MIN_GAP_IN_BURSTS) & (neighbors != own[:, None])
-    row, column = np.nonzero(possible)
-    return np.stack([own[row], neighbors[row, column]], axis=1), values[row, column], background
+    others = residuals[torch.from_numpy(cell)]
+    classes = torch.from_numpy(labels[cell]).to(others.device)
+    most = min(BACKGROUND_RANK + 1, len(cell))
+    found = []
+    for rows, own in zip(torch.split(others, BLOCK), torch.split(classes, BLOCK), strict=True):
+        similarities = (rows @ others.T).masked_fill_(own[:, None] != classes, -torch.inf)
+        found.append(similarities.topk(most, dim=1))
+    values = torch.cat([top.values for top in found]).cpu().numpy()
+    neighbors = cell[torch.cat([top.indices for top in found]).cpu().numpy()]
+    background = values[:, -1] if most > BACKGROUND_RANK else np.zeros(len(cell), np.float32)
+    row, column = np.nonzero((values > MIN_GAP_IN_BURSTS) & (neighbors != cell[:, None]))
+    ends = np.sort(np.stack([cell[row], neighbors[row, column]]), axis=0)
+    keys, first = np.unique(ends[0] * len(labels) + ends[1], return_index=True)
+    return keys, values[row, column][first], background
 
 
 def _components(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
