@@ -34,7 +34,7 @@ MANY = 0.1
 NEAR_COPY = 0.8
 """Similarity that links two images whatever their background, such as the frames of a long video."""
 BACKGROUND_RANK = 30
-MIN_BACKGROUND = 0.1
+MIN_BACKGROUND = 0.05
 """The least background to subtract unless there are bursts: in small classes, the 30th nearest neighbor is far."""
 SHRINKAGE = 2
 """Class means count as if they included this many images at the mean of all images."""
