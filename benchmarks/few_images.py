@@ -15,7 +15,7 @@ from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.metrics import Reliability
 from tlcli.training.head.l2_selection import select_folds
 
-PER_CLASS, SUBSETS = (3, 5, 10, 20), 3
+PER_CLASS, SUBSETS = (3, 5, 10, 20), 10
 
 
 def subset(labels, pool, per_class, seed):
@@ -32,9 +32,9 @@ def nearest_mean(features, labels, others):
 
 
 def measure(features, labels, rows, test):
-    """Accuracies: of the head on test, its reported one, and of the other methods on test; then the ECE on test."""
+    """Accuracies: of the head on test, averaged over its classes, the reported one, of the others; ECE on test."""
     x, y = features[rows], labels[rows]
-    folds = np.array(assign_folds([str(row) for row in rows], seed=0))
+    folds = np.array(assign_folds([str(row) for row in rows], y.tolist(), seed=0))
     chosen = select_folds((torch.from_numpy(x), torch.from_numpy(y)), folds, classes=len(np.unique(labels)))
     logits = chosen.head.logits(torch.from_numpy(features[test])).numpy()
     probabilities = calibrated_probabilities(logits, chosen.temperature)
@@ -43,7 +43,15 @@ def measure(features, labels, rows, test):
     discriminant = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x, y)
     others = nearest_mean(x, y, features[test]), discriminant.decision_function(features[test])
     accuracies = [(scores.argmax(axis=1) == labels[test]).mean() for scores in (logits, *others)]
-    return accuracies[0], (chosen.logits.argmax(axis=1) == y).mean(), *accuracies[1:], reliability.result()["ece"]
+    right = logits.argmax(axis=1) == labels[test]
+    per_class = np.mean([right[labels[test] == label].mean() for label in np.unique(labels[test])])
+    return (
+        accuracies[0],
+        per_class,
+        (chosen.logits.argmax(axis=1) == y).mean(),
+        *accuracies[1:],
+        reliability.result()["ece"],
+    )
 
 
 def main(path):
@@ -53,7 +61,8 @@ def main(path):
     split = np.array(table["split"].to_pylist())
     pool, test = np.flatnonzero(split != "test"), np.flatnonzero(split == "test")
     print(
-        "| images per class | test accuracy | reported | nearest mean | shrunk LDA | ECE |\n|---|---|---|---|---|---|"
+        "| images per class | test accuracy | mean over classes | reported | nearest mean | shrunk LDA | ECE |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for per_class in PER_CLASS:
         found = np.array(

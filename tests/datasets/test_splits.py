@@ -50,12 +50,13 @@ def held_out(samples, digests, *, seed=0, fraction=0.2):
 def test_identical_images_and_groups_stay_together(images, seed, fraction):
     samples, digests = images
     out = held_out(samples, digests, seed=seed, fraction=fraction)
-    fold = assign_folds(group_keys(samples, digests), seed=seed)
+    labels = [sample.label for sample in samples]
+    fold = np.array(assign_folds(group_keys(samples, digests), labels, seed=seed)).T
     for i, one in enumerate(samples):
         for j, two in enumerate(samples[:i]):
             if digests[i] == digests[j] or (one.group is not None and one.group == two.group):
                 assert out[i] == out[j]
-                assert fold[i] == fold[j]
+                assert (fold[i] == fold[j]).all()
 
 
 @given(collections())
@@ -170,31 +171,41 @@ def test_identical_images_merge_their_groups():
 
 
 def test_folds_have_similar_sizes():
-    counts = Counter(assign_folds([digest(i).hex() for i in range(5000)], seed=0))
+    (folds,) = assign_folds([digest(i).hex() for i in range(5000)], [0] * 5000, seed=0)
+    counts = Counter(folds)
     assert sorted(counts) == list(range(5))
     assert all(abs(count - 1000) < 120 for count in counts.values())
 
 
 @pytest.mark.parametrize(
-    ("images", "groups", "method"),
+    ("images", "groups", "classes", "method"),
     [
-        (30, 30, "leave-one-out"),
-        (100, 100, "leave-one-out"),
-        (101, 101, "20-fold"),
-        (101, 20, "leave-one-out"),
-        (300, 300, "20-fold"),
-        (1000, 900, "10-fold"),
-        (1501, 1501, "5-fold"),
-        (3000, 3, "leave-one-out"),
+        (2, 2, 2, "leave-one-out"),
+        (30, 30, 10, "10 x 3-fold"),
+        (30, 30, 1, "20-fold"),
+        (100, 100, 10, "3 x 10-fold"),
+        (100, 20, 10, "15 x 2-fold"),
+        (100, 4, 10, "leave-one-out"),
+        (300, 300, 10, "20-fold"),
+        (1000, 900, 10, "10-fold"),
+        (1501, 1501, 10, "5-fold"),
+        (3000, 3, 10, "leave-one-out"),
     ],
 )
-def test_fewer_images_have_more_folds(images, groups, method):
+def test_fewer_images_have_more_folds_of_which_each_holds_out_as_many_of_each_class(images, groups, classes, method):
     keys = [str(number % groups) for number in range(images)]
-    folds = assign_folds(keys, seed=0)
-    assert fold_method(keys) == method
-    assert 0 <= min(folds) <= max(folds) < fold_count(keys)
+    labels = [number % classes for number in range(images)]
+    divisions = assign_folds(keys, labels, seed=0)
+    assert fold_method(keys, labels) == method
+    assert len({tuple(folds) for folds in divisions}) == len(divisions)
+    assert all(set(folds) == set(range(fold_count(keys, labels))) for folds in divisions)
     if method == "leave-one-out":
-        assert len({(key, fold) for key, fold in zip(keys, folds, strict=True)}) == len(set(folds)) == groups
+        (folds,) = divisions
+        assert len(set(zip(keys, folds, strict=True))) == len(set(folds)) == groups
+    if images == groups:
+        for counts in (Counter(zip(labels, folds, strict=True)) for folds in divisions):
+            sizes = [[counts[label, fold] for fold in set(divisions[0])] for label in set(labels)]
+            assert all(max(size) - min(size) <= 1 for size in sizes)
 
 
 # split_dataset

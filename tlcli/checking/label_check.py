@@ -65,16 +65,16 @@ def check_labels(
     rows = StoredRows(extractor, digests, 0)
     place = {index: number for number, index in enumerate(usable)}
     keys = group_keys(samples, digests, [[place[index] for index in group] for group in groups])
-    fold_numbers = np.array(assign_folds(keys, seed=seed), np.int64)
+    divisions = np.array(assign_folds(keys, labels.tolist(), seed=seed), np.int64)
     classes = len(dataset.classes)
-    checked = checkable(labels, fold_numbers, classes=classes, least=MIN_TRAINING)
+    checked = np.all([checkable(labels, folds, classes=classes, least=MIN_TRAINING) for folds in divisions], axis=0)
     if not checked.any():
         return LabelCheck(findings=(), checked=0, accuracy=None)
     features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
     with report.task("Labels", len(L2S), "fits") as advance:
         selection = select_folds(
             (features, torch.from_numpy(labels)),
-            fold_numbers,
+            divisions,
             classes=classes,
             device=extractor.network.head_device,
             progress=advance,

@@ -14,12 +14,14 @@ from tlcli.storage.files import portable_name
 SMALL_CLASS = 10
 """No images are held out of classes with fewer images than this."""
 
-LEAVE_ONE_OUT = 100
-"""Number of images up to which each is held out alone: with few images, those of a fold would be missed."""
-FOLDS = ((LEAVE_ONE_OUT, LEAVE_ONE_OUT), (500, 20), (1500, 10))
-"""Largest numbers of images, and the numbers of folds for them."""
+FOLDS = ((500, 20), (1500, 10))
+"""Largest numbers of images, and the largest numbers of folds for them."""
 FEWEST_FOLDS = 5
 """Number of folds for more images."""
+FEW_IMAGES, HELD_OUT_FOLDS = 500, 30
+"""Up to so many images, each fold has an image or more of each class, unless groups have several classes, and images
+are divided anew until about so many folds were held out. Leaving one out would put its class at a disadvantage: only
+that class would lose an image."""
 
 DEFAULT_VALIDATION_FRACTION = 0.2
 """Fraction of the training images to hold out if some must be held out and the user did not choose a fraction."""
@@ -82,25 +84,51 @@ def hold_out(samples: Sequence[Sample], keys: Sequence[str], *, seed: int, fract
     return [key not in kept and uniform_hash(seed, key) < fraction for key in keys]
 
 
-def fold_count(keys: Sequence[str]) -> int:
-    """Return the number of folds for images with these keys: fewer for more images, and at most one for each key."""
-    folds = next((folds for images, folds in FOLDS if len(keys) <= images), FEWEST_FOLDS)
-    return min(folds, len(set(keys)))
+def fold_count(keys: Sequence[str], labels: Sequence[int]) -> int:
+    """Return the number of folds for images with these keys and labels; there are at most as many as keys."""
+    count, distinct = next((folds for images, folds in FOLDS if len(keys) <= images), FEWEST_FOLDS), len(set(keys))
+    if 0 < len(keys) <= FEW_IMAGES and len(set(zip(keys, labels, strict=True))) == distinct:
+        count = max(2, min(count, round(distinct / len(set(labels)))))
+    return min(count, distinct)
 
 
-def fold_method(keys: Sequence[str]) -> str:
-    """Return `leave-one-out` if each key has a fold of its own, else for example `5-fold`."""
-    count = fold_count(keys)
-    return "leave-one-out" if count == len(set(keys)) else f"{count}-fold"
+def fold_method(keys: Sequence[str], labels: Sequence[int]) -> str:
+    """Return `leave-one-out` if each key has a fold of its own, else for example `5-fold` or `10 x 5-fold`."""
+    count, divisions = fold_count(keys, labels), _divisions(keys, labels)
+    if count == len(set(keys)):
+        return "leave-one-out"
+    return f"{count}-fold" if divisions == 1 else f"{divisions} x {count}-fold"
 
 
-def assign_folds(keys: Sequence[str], *, seed: int) -> list[int]:
-    """Return a fold in 0..`fold_count` - 1 for each key: its own, or one from the same hash as `hold_out`."""
-    count, distinct = fold_count(keys), sorted(set(keys))
-    if count == len(distinct):
-        number = {key: fold for fold, key in enumerate(distinct)}
-        return [number[key] for key in keys]
-    return [int(uniform_hash(seed, key) * count) for key in keys]
+def _divisions(keys: Sequence[str], labels: Sequence[int]) -> int:
+    """Return how often images are divided into folds."""
+    count = fold_count(keys, labels)
+    return HELD_OUT_FOLDS // count if len(keys) <= FEW_IMAGES and 0 < count < len(set(keys)) else 1
+
+
+def assign_folds(keys: Sequence[str], labels: Sequence[int], *, seed: int) -> list[list[int]]:
+    """Divide images into folds, one or several times.
+
+    The keys of a class are dealt to the folds in the order of their hashes, so each fold has about as many of them.
+
+    Args:
+        keys: A key for each image; images with the same key are in one fold.
+        labels: The class of each image.
+        seed: Seed of the hashes.
+
+    Returns:
+        For each division, a fold in 0..`fold_count` - 1 for each image.
+    """
+    count = fold_count(keys, labels)
+    label_of: dict[str, int] = {}
+    for key, label in zip(keys, labels, strict=True):
+        label_of[key] = min(label, label_of.get(key, label))
+    divisions = []
+    for division in range(_divisions(keys, labels)):
+        order = sorted(label_of, key=lambda key: (label_of[key], uniform_hash(seed, f"{division}:{key}"), key))
+        fold = {key: number % count for number, key in enumerate(order)}
+        divisions.append([fold[key] for key in keys])
+    return divisions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,14 +89,15 @@ def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balan
                 "balance": balance,
                 "device": network.head_device,
             }
-            keys = _keys(images, train)
-            folds = np.tile(assign_folds(keys, seed=seed), views + 1)
+            keys, known = _keys(images, train), images.labels(train).tolist()
+            folds = np.tile(assign_folds(keys, known, seed=seed), views + 1)
             fitted = select_folds((features, labels), folds, **how, progress=advance)
             single = None
             if images.similar:
-                folds = np.tile(assign_folds([digest.hex() for digest in digests], seed=seed), views + 1)
+                single_keys = [digest.hex() for digest in digests]
+                folds = np.tile(assign_folds(single_keys, known, seed=seed), views + 1)
                 single = out_of_fold_accuracy((features, labels), folds, l2=fitted.l2, **how)
-            fitted = replace(fitted, method=fold_method(keys), single_image_accuracy=single)
+            fitted = replace(fitted, method=fold_method(keys, known), single_image_accuracy=single)
         else:
             validation = images.rows("validation")
             fitted = select_holdout(

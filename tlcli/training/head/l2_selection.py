@@ -38,14 +38,14 @@ class FittedHead:
     l2: float
     temperature: float
     method: str
-    """"holdout", "leave-one-out", or the number of folds, such as "5-fold"."""
+    """"holdout", "leave-one-out", or the number of folds and of divisions into folds: "5-fold", "10 x 5-fold"."""
     sweep: list[dict[str, float]]
     """One entry for each L2 tried: l2, temperature, loss at that temperature, accuracy."""
     log_prior: NDArray[np.float64] | None
     """[k], for `probabilities`, if classes were balanced; else None."""
     logits: NDArray[np.float32]
     """[M, k], not divided by the temperature: of the validation images (holdout), or of every image by the head of
-    the fold that held it out (M = N or `evaluated`)."""
+    the fold that held it out (M = N or `evaluated`), averaged over the divisions into folds."""
     test_logits: NDArray[np.float32] | None = None
     """The same for test images; None if there are none."""
     single_image_accuracy: float | None = None
@@ -117,12 +117,15 @@ def select_folds(
     it is evaluated. A class without rows in a fold's training part cannot be evaluated there: its rows count in
     `logits`, but not in the selection.
 
+    If the images are divided into folds several times, the logits of an image are averaged over the heads that were
+    fitted without it. With few images, this makes up for the images that each of these heads lacks.
+
     The final fit takes the selected L2 unchanged: the objective is a mean, and at most a fifth more rows would require
     a change far smaller than the steps of the sweep.
 
     Args:
         train: Features and labels, N >= 1.
-        folds: int [N]; a fold may hold everything.
+        folds: int [N], or [R, N] for R divisions into folds; a fold may hold everything.
         classes: Number of classes k.
         evaluated: Number M of rows, the first ones, to evaluate; the others (their views) are only fitted on. None
             evaluates all.
@@ -177,18 +180,19 @@ def out_of_fold_accuracy(
 def _fold_weightings(
     labels: Tensor, folds: NDArray[np.integer], *, classes: int, balance: bool
 ) -> tuple[list[Tensor], list[Tensor], NDArray[np.bool_]]:
-    """Weight the rows for the fit of each fold.
+    """Weight the rows for the fit of each fold; the arguments are those of `select_folds`.
 
     Returns:
         For each fold that leaves other rows, the rows that it holds out, bool [N]; for each, the weights of the rows in
-        its fit, float32 [N], 0 for held-out rows; and the rows, bool [N], whose class the head of their fold knows.
+        its fit, float32 [N], 0 for held-out rows; and the rows, bool [N], whose class all heads without them know.
     """
     counts = torch.bincount(labels, minlength=classes)
     held_out: list[Tensor] = []
     weightings: list[Tensor] = []
-    seen = np.zeros(len(labels), dtype=bool)
-    for fold in np.unique(folds):
-        out = torch.from_numpy(folds == fold)
+    seen, unknown = np.zeros((2, len(labels)), dtype=bool)
+    for out in (
+        torch.from_numpy(division == fold) for division in np.atleast_2d(folds) for fold in np.unique(division)
+    ):
         rest = labels[~out]
         if len(rest) == 0:
             continue
@@ -196,14 +200,15 @@ def _fold_weightings(
         weights = balanced_weights(rest, classes) if balance else (counts / rest_counts)[rest]
         weightings.append(torch.zeros(len(labels)).masked_scatter_(~out, weights / weights.mean()))
         held_out.append(out)
-        seen |= (out & (rest_counts[labels] > 0)).numpy()
-    return held_out, weightings, seen
+        seen |= out.numpy()
+        unknown |= (out & (rest_counts[labels] == 0)).numpy()
+    return held_out, weightings, seen & ~unknown
 
 
 def _out_of_fold(
     features: Tensor | Rows, heads: Sequence[SoftmaxHead], held_out: Sequence[Tensor], count: int
 ) -> NDArray[np.float32]:
-    """Return the logits [M, k] of the first M rows, each by the head of the fold that held it out; 0 if none did.
+    """Return the mean logits [M, k] of the first M rows by the heads of the folds that held them out; 0 if none did.
 
     Args:
         features: float32 [N, D].
@@ -216,8 +221,8 @@ def _out_of_fold(
     for at, block in blocks:
         for out, head in zip(held_out, heads, strict=True):
             mine = out[at]
-            logits[at][mine] = head.logits(block[: len(mine)][mine])
-    return logits.numpy()
+            logits[at][mine] += head.logits(block[: len(mine)][mine])
+    return logits.div_(torch.stack(list(held_out)).sum(dim=0).clamp_min(1)[:, None]).numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
