@@ -114,10 +114,8 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
     terminal.console.print(table)
     if epochs := training.get("refit_epochs"):
         images = info["images"]["train"] + info["images"]["validation"]
-        terminal.note(
-            f"  then trained for {epochs} more epoch{'s' * (epochs > 1)} on all {images:,} images; the accuracy is "
-            "from before that"
-        )
+        more = f"{epochs} more epoch{'s' * (epochs > 1)}"
+        terminal.note(f"  then trained for {more} on all {images:,} images; the accuracy is from before that")
 
 
 def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], split: str) -> None:
