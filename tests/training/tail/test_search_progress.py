@@ -34,7 +34,8 @@ BASE = result(0.0, spread=0.0)
     [
         (-0.1, 0.95, 0),
         (0.04, 0.95, 0),  # less than one standard error, 0.05
-        (0.08, 0.95, 0),  # less than two
+        (0.08, 0.95, 0),  # less than 1.645
+        (0.09, 0.95, 1),
         (0.12, 0.95, 1),
         (0.12, 0.90, 1),
         (0.12, 0.89, 0),  # a lower loss, but a lower accuracy

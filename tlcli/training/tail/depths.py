@@ -19,6 +19,8 @@ SHARES = (0.1, 0.25, 0.5)
 AUGMENTED_FROM = 0.5
 """Tails with at least this share of the multiply-adds train on augmented images. Shorter ones learn as much from
 cached plain features (see benchmarks/README.md), in a fraction of the time."""
+Z_95 = 1.645
+"""The 95 % quantile of the standard normal distribution."""
 DEPTH_PATIENCE = 2
 """The search ends after this many depths in a row without improvement."""
 
@@ -93,8 +95,8 @@ class Gain:
 
     @property
     def certain(self) -> bool:
-        """Whether the gain exceeds two standard errors: enough to prefer a tail to the exact head."""
-        return self.mean > 2 * self.error
+        """Whether the gain is more than chance (one-sided test, 5 %): enough to prefer a tail to the exact head."""
+        return self.mean > Z_95 * self.error
 
 
 def paired_gain(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Gain:

@@ -39,9 +39,9 @@ class SearchProgress:
     def add(self, row: dict[str, Any], result: ValidationResult) -> bool:
         """Add a depth to the table.
 
-        A deeper one is kept only if it is better beyond chance, so that ties go to the smaller change: by one standard
-        error of the paired difference of losses if layers before the head were trained already, by two and without a
-        lower accuracy if the head alone was best.
+        A deeper one is kept only if it is better beyond chance, so that ties go to the smaller change: by 1.645 standard
+        errors of the paired difference of losses and without a lower accuracy if the head alone was best, by one standard
+        error if layers before the head are trained anyway.
 
         Args:
             row: What was trained, without validation figures.
