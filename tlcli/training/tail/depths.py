@@ -19,8 +19,6 @@ SHARES = (0.1, 0.25, 0.5)
 AUGMENTED_FROM = 0.5
 """Tails with at least this share of the multiply-adds train on augmented images. Shorter ones learn as much from
 cached plain features (see benchmarks/README.md), in a fraction of the time."""
-Z_95 = 1.645
-"""The 95 % quantile of the standard normal distribution."""
 DEPTH_PATIENCE = 2
 """The search ends after this many depths in a row without improvement."""
 
@@ -81,26 +79,21 @@ def depths(costs: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """How much lower the losses of one tail are than another's, on the same images."""
+    """How much lower the losses (or the numbers of errors) of one tail are than another's, on the same images."""
 
     mean: float
-    """Mean reduction of the loss in nats per image; positive is better."""
+    """Mean reduction per image; positive is better."""
     error: float
     """Standard error of the paired difference."""
 
     @property
     def significant(self) -> bool:
-        """Whether the gain exceeds one standard error: enough to continue from this tail."""
-        return self.mean > self.error
-
-    @property
-    def certain(self) -> bool:
-        """Whether the gain is more than chance (one-sided test, 5 %): enough to prefer a tail to the exact head."""
-        return self.mean > Z_95 * self.error
+        """Whether the gain exceeds one standard error, by more than rounding."""
+        return self.mean > self.error * (1 + 1e-9)
 
 
 def paired_gain(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Gain:
-    """Compare losses float [M] on the same images, M >= 1."""
+    """Compare losses or errors float [M] on the same images, M >= 1."""
     difference = before - after
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
     return Gain(mean=float(difference.mean()), error=float(error))

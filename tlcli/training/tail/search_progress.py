@@ -31,6 +31,8 @@ class SearchProgress:
     """Index in `tried` of the depth to keep."""
     best_losses: list[float] = field(default_factory=list)
     """[M], on the validation images, of that depth."""
+    best_errors: list[float] = field(default_factory=list)
+    """[M], 1 for each image that it predicts incorrectly, else 0."""
     losses: list[float] = field(default_factory=list)
     """[M], of the last depth with a significant gain."""
     without_gain: int = 0
@@ -39,9 +41,9 @@ class SearchProgress:
     def add(self, row: dict[str, Any], result: ValidationResult) -> bool:
         """Add a depth to the table.
 
-        A deeper one is kept only if it is better beyond chance, so that ties go to the smaller change: by 1.645 standard
-        errors of the paired difference of losses and without a lower accuracy if the head alone was best, by one standard
-        error if layers before the head are trained anyway.
+        A deeper one is kept only if it is better beyond chance, so that ties go to the smaller change: if the loss is
+        lower by one standard error of the paired difference and, if the head alone was best, the accuracy is higher by
+        one as well.
 
         Args:
             row: What was trained, without validation figures.
@@ -57,6 +59,7 @@ class SearchProgress:
         is_best = not self.tried or self._is_better(result)
         if is_best:
             self.best, self.best_losses = len(self.tried), result.losses.tolist()
+            self.best_errors = (~result.correct).astype(float).tolist()
         self.tried.append(row | {"accuracy": accuracy, "error": error, "loss": loss} | gained)
         if gain is None or gain.significant:
             self.losses, self.without_gain = result.losses.tolist(), 0
@@ -65,11 +68,10 @@ class SearchProgress:
         return is_best
 
     def _is_better(self, result: ValidationResult) -> bool:
-        best = self.tried[self.best]
-        gain = paired_gain(np.array(self.best_losses), result.losses)
-        if best["epochs"]:
-            return gain.significant
-        return gain.certain and result.accuracy >= best["accuracy"]
+        if not paired_gain(np.array(self.best_losses), result.losses).significant:
+            return False
+        errors = paired_gain(np.array(self.best_errors), (~result.correct).astype(np.float64))
+        return errors.significant or self.tried[self.best]["epochs"] > 0
 
 
 def tried_row(freeze: str, extractor: FeatureExtractor, fitted: FittedTail | None, views: int | None) -> dict[str, Any]:

@@ -28,7 +28,13 @@ class ValidationResult:
     temperature: float
     losses: NDArray[np.float64]
     """[M], negative log-likelihoods at that temperature, in nats."""
-    accuracy: float
+    correct: NDArray[np.bool_]
+    """[M], whether each prediction is correct."""
+
+    @property
+    def accuracy(self) -> float:
+        """The share of correct predictions."""
+        return float(self.correct.mean())
 
     @property
     def loss(self) -> float:
@@ -47,14 +53,15 @@ def validate(
         log_prior: [k], added to the logits if classes were balanced.
     """
     if not np.isfinite(logits).all():
-        return ValidationResult(logits=logits, temperature=1.0, losses=np.full(len(labels), np.inf), accuracy=0.0)
+        wrong = np.zeros(len(labels), dtype=bool)
+        return ValidationResult(logits=logits, temperature=1.0, losses=np.full(len(labels), np.inf), correct=wrong)
     temperature = fit_temperature(logits, labels, log_prior)
     likelihoods = calibrated_probabilities(logits, temperature, log_prior)[np.arange(len(labels)), labels]
     return ValidationResult(
         logits=logits,
         temperature=temperature,
         losses=-np.log(np.maximum(likelihoods.astype(np.float64), 1e-12)),
-        accuracy=float((logits.argmax(axis=1) == labels).mean()),
+        correct=logits.argmax(axis=1) == labels,
     )
 
 
