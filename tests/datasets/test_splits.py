@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.datasets.splits import (
+    FEW_IMAGES,
     SMALL_CLASS,
     assign_folds,
     assign_splits,
@@ -177,6 +178,13 @@ def test_folds_have_similar_sizes():
     assert all(abs(count - 1000) < 120 for count in counts.values())
 
 
+def test_adding_images_moves_no_others_to_another_fold():
+    keys = [digest(number).hex() for number in range(900)]
+    (before,) = assign_folds(keys[:700], [0] * 700, seed=3)
+    (after,) = assign_folds(keys[::-1], [0] * 900, seed=3)
+    assert after[::-1][:700] == before
+
+
 @pytest.mark.parametrize(
     ("images", "groups", "classes", "method"),
     [
@@ -202,7 +210,7 @@ def test_fewer_images_have_more_folds_of_which_each_holds_out_as_many_of_each_cl
     if method == "leave-one-out":
         (folds,) = divisions
         assert len(set(zip(keys, folds, strict=True))) == len(set(folds)) == groups
-    if images == groups:
+    if images == groups <= FEW_IMAGES:
         for counts in (Counter(zip(labels, folds, strict=True)) for folds in divisions):
             sizes = [[counts[label, fold] for fold in set(divisions[0])] for label in set(labels)]
             assert all(max(size) - min(size) <= 1 for size in sizes)

@@ -109,7 +109,8 @@ def _divisions(keys: Sequence[str], labels: Sequence[int]) -> int:
 def assign_folds(keys: Sequence[str], labels: Sequence[int], *, seed: int) -> list[list[int]]:
     """Divide images into folds, one or several times.
 
-    The keys of a class are dealt to the folds in the order of their hashes, so each fold has about as many of them.
+    The hash of a key decides, so adding images moves no others. Only of few images, the keys of a class are dealt to
+    the folds in the order of their hashes, so that each fold has about as many of them.
 
     Args:
         keys: A key for each image; images with the same key are in one fold.
@@ -120,6 +121,8 @@ def assign_folds(keys: Sequence[str], labels: Sequence[int], *, seed: int) -> li
         For each division, a fold in 0..`fold_count` - 1 for each image.
     """
     count = fold_count(keys, labels)
+    if len(keys) > FEW_IMAGES and count < len(set(keys)):
+        return [[int(uniform_hash(seed, key) * count) for key in keys]]
     label_of: dict[str, int] = {}
     for key, label in zip(keys, labels, strict=True):
         label_of[key] = min(label, label_of.get(key, label))
