@@ -102,7 +102,7 @@ def test_both_networks_share_the_frozen_layers_in_one_pass(photos, lenet):
 def test_weights_that_changed_since_are_not_shown_as_before(photos, tmp_path, report):
     file = tmp_path / "weights.pth"
     torch.save(load_backbone("lenet5", "none", seed=3).model.state_dict(), file)
-    run = tune(photos, tmp_path, backbone="lenet5", weights=str(file), freeze="1")
+    run = tune(photos, tmp_path, epochs=20, backbone="lenet5", weights=str(file), freeze="1")
 
     def remark():
         return load_inspected_network(str(run), device="cpu").remark
