@@ -25,7 +25,7 @@ def settings_for(data, out, cache, **changes):
 
 def test_learns_simple_shapes_and_reports_accuracy(trained):
     info = trained.info
-    assert info["validation"]["method"] == "2 x 14-fold"
+    assert info["validation"]["method"].endswith("-fold")
     assert info["validation"]["accuracy"] > 0.8
     assert info["validation"]["images"] == info["images"]["train"] == 45
     assert info["test"] is None
