@@ -84,7 +84,7 @@ def train_tail(
     """
     images = start.images
     search = DepthSearch(start.network, images, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
-    result = search.run(start.head.logits if start.head else None)
+    result = search.run(start.head.logits / start.head.temperature if start.head else None)  # as `fit_start` scales it
     if options.refit and result.extractor.cut.layer == result.extractor.cut.of:
         return _refit_head(result, images, options)
     started = time.monotonic()
