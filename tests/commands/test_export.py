@@ -145,7 +145,7 @@ def test_reports_the_difference_from_the_run(form, exports):
     [
         ("onnx", {"tlcli", "torch", "timm"}, 1e-4),
         ("torch", {"tlcli", "timm"}, 1e-4),
-        ("timm", {"tlcli"}, 0.03),  # which resizes all of the image, and by whole pixels
+        ("timm", {"tlcli"}, 0.1),  # which resizes all of the image, and by whole pixels
     ],
 )
 def test_the_examples_run_without_tlcli(form, refused, tolerance, exports, place, trained):

@@ -94,6 +94,6 @@ def check_space(root: Path, needed: int) -> None:
     if free < needed:
         raise MachineError(
             f"the features need {megabytes(needed)} in {root}, but {megabytes(free)} are free there. Make room "
-            "(tlcli cache prune), choose another --cache DIR (or TLCLI_CACHE), or use --no-cache.",
+            "(tlcli cache prune), use another --cache (or TLCLI_CACHE), or --no-cache.",
             path=root,
         )
