@@ -98,9 +98,7 @@ def fit_tail(
             validation_labels=images.labels(validation),
             log_prior=train_log_prior(images) if balance else None,
         )
-        trainer = _make_trainer(extractor, recipe, training_data)
-        if resume_from is not None:
-            trainer.load(*resume_from)
+        trainer = _make_trainer(extractor, recipe, training_data, resume_from)
 
         def finish_epoch(line: dict[str, Any]) -> None:
             _report_epoch(line, recipe, data)
@@ -122,10 +120,12 @@ def fit_tail(
     )
 
 
-def _make_trainer(extractor: FeatureExtractor, recipe: Recipe, data: TrainingData) -> TailTrainer:
+def _make_trainer(
+    extractor: FeatureExtractor, recipe: Recipe, data: TrainingData, resume_from: Saved | None
+) -> TailTrainer:
     network, cut = extractor.network, extractor.cut
     work = recipe.epochs * len(data.labels) * multiply_adds(cut.tail, cut.feature_shape)
-    return TailTrainer(
+    trainer = TailTrainer(
         network.backbone.model,
         cut.tail,
         data,
@@ -134,6 +134,9 @@ def _make_trainer(extractor: FeatureExtractor, recipe: Recipe, data: TrainingDat
         compiled=pick_compiled(network.device, work),
         warn=network.report.warn,
     )
+    if resume_from is not None:
+        trainer.load(*resume_from)
+    return trainer
 
 
 def _run_trainer(
