@@ -291,7 +291,7 @@ def _write(opened: OpenedRun, classifier: Classifier, started: float, size: int,
         info=info,
         epochs=classifier.lines,
         predictions=[row for part in (classifier.validation, classifier.test) if part for row in part.rows],
-        splits=splits_by_digest(images.splits, images.extraction.digests),
+        splits=splits_by_digest(classifier.splits, images.extraction.digests),
         report=run_report(
             info, classifier, name=opened.out.name, command=finetune_command(settings), workers=workers, report=report
         ),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.datasets.group_pattern import suggest_group_by
+from tlcli.datasets.splits import SplitDataset
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.held_out import LARGE_DIFFERENCE
@@ -61,6 +62,12 @@ class Classifier:
     """Where the loss became NaN or infinite; None if it never did."""
     feature_seconds: float
     training_seconds: float
+
+    @property
+    def splits(self) -> SplitDataset:
+        """The splits as the final weights have seen them: nothing is held out after a last training on all images."""
+        refitted = self.training is not None and self.training["refit_epochs"] > 0
+        return (self.images.all_in_train() if refitted else self.images).splits
 
 
 def evaluate_rows(

@@ -170,7 +170,9 @@ def test_a_kept_tail_is_trained_on_all_images_in_the_end(photos, tmp_path, alway
     assert {line["layer"] for line in refit} == {kept["layer"]}
     assert all(line["pictures"] == images and line["validation_loss"] is None for line in refit)
     assert classifier.validation.metrics["loss"] == pytest.approx(kept["loss"], abs=1e-5), "of the weights before"
+    assert classifier.splits.indices("validation") == [], "evaluate must not call images held out that were trained on"
     held_out = train(replace(settings, validation_fraction=0.2), tmp_path / "run")
+    assert held_out.splits.indices("validation") == held_out.images.rows("validation")
     assert held_out.training["refit_epochs"] == 0
     assert any(not torch.equal(tensor, weights_of(held_out)[name]) for name, tensor in weights_of(classifier).items())
 
