@@ -54,8 +54,9 @@ from tlcli.training.run_info import run_info
 from tlcli.training.tail.checkpoints import refuse_other
 from tlcli.training.tail.distributed import open_checkpoints
 from tlcli.training.tail.recipe import TailOptions
-from tlcli.training.tail.search import OnLines
-from tlcli.training.tail.train import TailStart, fit_start, head_extractor, train_tail
+from tlcli.training.tail.search_progress import OnLines
+from tlcli.training.tail.start import fit_start, head_extractor
+from tlcli.training.tail.train import train_tail
 from tlcli.training.usable_images import UsableImages, held_out_fraction, read_images, split_usable_images
 
 
@@ -136,16 +137,14 @@ def _begin(
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
     recorded = settings_to_json(settings)
-    unfinished = None
     if settings.resume:
         recover_run(out)
-        unfinished = unfinished_run(out)
-    if unfinished is not None:
-        refuse_other(unfinished / CHECKPOINTS, recorded)
-    elif settings.resume and (out / RUN_FILE).exists():
-        if settings.track:
-            report.warn(f"nothing was sent to {', '.join(settings.track)}, since the run was already finished.")
-        return {"run": str(location)} | finished_info(out, recorded, location)
+        if unfinished := unfinished_run(out):
+            refuse_other(unfinished / CHECKPOINTS, recorded)
+        elif (out / RUN_FILE).exists():
+            if settings.track:
+                report.warn(f"nothing was sent to {', '.join(settings.track)}, since the run was already finished.")
+            return {"run": str(location)} | finished_info(out, recorded, location)
     check_run_output(out, overwrite=settings.overwrite or settings.resume)
     dataset = open_dataset(
         settings.data, group_by=group_pattern(settings.group_by), filters=settings.filters, columns=settings.columns
@@ -157,11 +156,12 @@ def _begin(
         new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=place.job)
     )
     tracking.start(location, recorded, directory / CHECKPOINTS, resume=settings.resume)
+    network, fraction = settings.network, settings.validation_fraction
     intensity = resolve_intensity(
-        settings.network.intensity,
+        network.intensity,
         dataset,
-        fraction=held_out_fraction(dataset, settings.validation_fraction, trains_tail=settings.network.freeze != "all"),
-        seed=settings.network.seed,
+        fraction=held_out_fraction(dataset, fraction, freeze=network.freeze, pretrained=network.pretrained),
+        seed=network.seed,
         workers=settings.compute.worker_count(),
         report=report,
     )
@@ -190,8 +190,9 @@ def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> 
         seed=settings.network.seed,
     )
     extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = _split(opened, extraction, extractor, network, trains_tail=False)
-    return train_head(extractor, images, views=views, balance=settings.balance, seed=settings.network.seed)
+    images = _split(opened, extraction, extractor, network, freeze="all")
+    seed, refit = settings.network.seed, settings.refit
+    return train_head(extractor, images, views=views, balance=settings.balance, seed=seed, refit=refit)
 
 
 def _open_network(opened: OpenedRun, report: Reporter) -> LoadedBackbone:
@@ -219,16 +220,13 @@ def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -
     settings, dataset = opened.settings, opened.dataset
     workers, options = settings.compute.worker_count(), _tail_options(settings, dataset)
     first_weights = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
-    extractor = head_extractor(network, options, workers)
+    extractor, paths = head_extractor(network, options, workers), [sample.path for sample in dataset.samples]
     if extractor is None:
         extraction = read_images(dataset, network, workers)
     else:
-        extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = _split(opened, extraction, extractor, network, trains_tail=True)
-    if extractor is None:
-        start = TailStart(network=network, images=images, head=None)
-    else:
-        start = fit_start(extractor, images, options)
+        extraction = extractor.extract(paths, verify=settings.cache.verify)
+    images = _split(opened, extraction, extractor, network, freeze=options.freeze)
+    start = fit_start(network, extractor, images, options)
     origin = settings_to_json(settings) | {"first weights": first_weights}
     checkpoints = open_checkpoints(
         opened.directory, start.network, images, precision=options.precision, origin=origin, resume=settings.resume
@@ -242,14 +240,14 @@ def _split(
     extractor: FeatureExtractor | None,
     network: LoadedBackbone,
     *,
-    trains_tail: bool,
+    freeze: str,
 ) -> UsableImages:
-    settings = opened.settings
+    settings, fraction = opened.settings, opened.settings.validation_fraction
     return split_usable_images(
         opened.dataset,
         extraction,
         None if settings.group_by == NO_GROUPS else extractor,
-        fraction=held_out_fraction(opened.dataset, settings.validation_fraction, trains_tail=trains_tail),
+        fraction=held_out_fraction(opened.dataset, fraction, freeze=freeze, pretrained=settings.network.pretrained),
         seed=settings.network.seed,
         balanced=settings.balance,
         report=network.report,
@@ -258,15 +256,17 @@ def _split(
 
 def _tail_options(settings: FinetuneSettings, dataset: Dataset) -> TailOptions:
     network = settings.network
+    chosen_validation = settings.validation_fraction is not None or dataset.has_split("validation")
     return TailOptions(
         freeze=network.freeze,
-        pretrained=network.weights != "none",
+        pretrained=network.pretrained,
         batch_size=settings.compute.batch_size,
         precision=settings.compute.precision,
         augmentation=settings.augmentation,
         default_augmentation=default_augmentation(network.freeze, network.weights),
         balance=settings.balance,
-        refit=settings.validation_fraction is None and not dataset.has_split("validation"),
+        chosen_validation=chosen_validation,
+        refit=settings.refit or (network.freeze == "auto" and not chosen_validation),
         seed=network.seed,
         **asdict(settings.training),
     )

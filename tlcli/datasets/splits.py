@@ -107,10 +107,7 @@ def _divisions(keys: Sequence[str], labels: Sequence[int]) -> int:
 
 
 def assign_folds(keys: Sequence[str], labels: Sequence[int], *, seed: int) -> list[list[int]]:
-    """Divide images into folds, one or several times.
-
-    The hash of a key decides, so adding images moves no others. Only of few images, the keys of a class are dealt to
-    the folds in the order of their hashes, so that each fold has about as many of them.
+    """Divide images into folds, one or several times; `divide` says how.
 
     Args:
         keys: A key for each image; images with the same key are in one fold.
@@ -121,17 +118,33 @@ def assign_folds(keys: Sequence[str], labels: Sequence[int], *, seed: int) -> li
         For each division, a fold in 0..`fold_count` - 1 for each image.
     """
     count = fold_count(keys, labels)
+    return [divide(keys, labels, count, seed=seed, division=number) for number in range(_divisions(keys, labels))]
+
+
+def divide(keys: Sequence[str], labels: Sequence[int], count: int, *, seed: int, division: int = 0) -> list[int]:
+    """Divide images into folds.
+
+    The hash of a key decides, so adding images moves no others. Only of few images, the keys of a class are dealt to
+    the folds in the order of their hashes, so that each fold has about as many of them.
+
+    Args:
+        keys: A key for each image; images with the same key are in one fold.
+        labels: The class of each image.
+        count: Number of folds.
+        seed: Seed of the hashes.
+        division: Number of the division, if images are divided several times.
+
+    Returns:
+        A fold in 0..`count` - 1 for each image.
+    """
     if len(keys) > FEW_IMAGES and count < len(set(keys)):
-        return [[int(uniform_hash(seed, key) * count) for key in keys]]
+        return [int(uniform_hash(seed, key) * count) for key in keys]
     label_of: dict[str, int] = {}
     for key, label in zip(keys, labels, strict=True):
         label_of[key] = min(label, label_of.get(key, label))
-    divisions = []
-    for division in range(_divisions(keys, labels)):
-        order = sorted(label_of, key=lambda key: (label_of[key], uniform_hash(seed, f"{division}:{key}"), key))
-        fold = {key: number % count for number, key in enumerate(order)}
-        divisions.append([fold[key] for key in keys])
-    return divisions
+    order = sorted(label_of, key=lambda key: (label_of[key], uniform_hash(seed, f"{division}:{key}"), key))
+    fold = {key: number % count for number, key in enumerate(order)}
+    return [fold[key] for key in keys]
 
 
 @dataclass(frozen=True, kw_only=True)

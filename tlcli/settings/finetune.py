@@ -49,6 +49,12 @@ class FinetuneSettings:
             unset="cross-validation, unless DATA has a validation split",
         ),
     )
+    refit: bool = field(
+        default=False,
+        metadata=Option(
+            help="Train on the validation images as well in the end, after the evaluation on them.", panel=TRAINING
+        ),
+    )
     group_by: str | None = field(default=None, metadata=Option(**GROUP_BY_OPTION, panel=TRAINING))
     training: TrainingSettings = field(
         default_factory=TrainingSettings, metadata=OptionGroup(settings=TrainingSettings)

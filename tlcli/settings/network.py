@@ -96,3 +96,8 @@ class NetworkSettings:
             raise UsageError("--freeze is empty; expected all, none, auto, or the number or name of a layer.")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed is {self.seed}; expected 0 to {2**32 - 1}.")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from weights that were trained before."""
+        return self.weights != "none"

@@ -62,12 +62,13 @@ class Classifier:
     """Where the loss became NaN or infinite; None if it never did."""
     feature_seconds: float
     training_seconds: float
+    refitted: bool = False
+    """Whether the weights were trained on the validation images as well, after the evaluation on them."""
 
     @property
     def splits(self) -> SplitDataset:
         """The splits as the final weights have seen them: nothing is held out after a last training on all images."""
-        refitted = self.training is not None and self.training["refit_epochs"] > 0
-        return (self.images.all_in_train() if refitted else self.images).splits
+        return (self.images.all_in_train() if self.refitted else self.images).splits
 
 
 def evaluate_rows(

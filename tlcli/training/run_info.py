@@ -64,6 +64,7 @@ def _network_info(classifier: Classifier, processes: int) -> dict[str, Any]:
         "cache": extractor.plain.fingerprint,
         "feature_shape": list(cut.feature_shape),
         "head": {"parameters": sum(parameter.numel() for parameter in head.parameters()), "l2": classifier.l2},
+        "refitted": classifier.refitted,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from tlcli import processes
 from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.descriptions import describe_balance, describe_duplicates, describe_failures
 from tlcli.datasets.duplicates import Duplicates, find_duplicates
-from tlcli.datasets.splits import DEFAULT_VALIDATION_FRACTION, SplitDataset, split_dataset
+from tlcli.datasets.splits import DEFAULT_VALIDATION_FRACTION, SplitDataset, divide, split_dataset
 from tlcli.errors import DataError
 from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extraction import Extraction
@@ -25,6 +25,9 @@ from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.progress import Reporter
 from tlcli.storage.files import canonical_json, portable_name
+
+FOLDS_UP_TO = 1000
+"""Number of training images up to which `--freeze auto` compares depths on folds. A fifth of more images is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,28 @@ class UsableImages:
         )
         return replace(self, splits=replace(self.splits, samples=samples, cross_validated=True))
 
+    def folds(self, count: int, *, seed: int) -> list[UsableImages]:
+        """Divide train into folds, keeping groups together: return the same images once for each fold, held out.
+
+        A class is not held out from a fold without other images of it. Folds that would hold out nothing are left out.
+        """
+        train = self.rows("train")
+        keys, labels = [self.splits.keys[row] for row in train], self.labels(train)
+        fold_of = np.array(divide(keys, labels.tolist(), count, seed=seed))
+        found = []
+        for fold in range(count):
+            held_out = (fold_of == fold) & np.isin(labels, labels[fold_of != fold])
+            if held_out.any():
+                found.append(self._hold_out({row for row, out in zip(train, held_out, strict=True) if out}))
+        return found
+
+    def _hold_out(self, rows: Container[int]) -> UsableImages:
+        samples = tuple(
+            replace(sample, split="validation") if row in rows else sample
+            for row, sample in enumerate(self.splits.samples)
+        )
+        return replace(self, splits=replace(self.splits, samples=samples, cross_validated=False))
+
     def labels(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
         """Return the class indices of some rows: int64 [len(rows)]."""
         return np.array([self.splits.samples[row].label for row in rows], np.int64)
@@ -84,20 +109,26 @@ class UsableImages:
         return hashlib.sha256(canonical_json(rows)).hexdigest()[:16]
 
 
-def held_out_fraction(dataset: Dataset, asked: float | None, *, trains_tail: bool) -> float | None:
+def held_out_fraction(dataset: Dataset, requested: float | None, *, freeze: str, pretrained: bool) -> float | None:
     """Return the share of train to hold out for validation.
+
+    Folds evaluate every training image, but each requires training a tail. They are used where nothing but the head is
+    trained, and where depths are compared on few images. Weights of folds can be averaged only if all start from the
+    same pretrained ones.
 
     Args:
         dataset: DATA, which may have validation images of its own.
-        asked: The user's `--validation-fraction`.
-        trains_tail: Whether later layers are trained. Each fold would then require training a tail.
+        requested: The user's `--validation-fraction`.
+        freeze: Value of `--freeze`.
+        pretrained: Whether the network starts from pretrained weights.
 
     Returns:
         A fraction in (0, 1); None if DATA has validation images, or folds are used.
     """
-    if asked is None and trains_tail and not dataset.has_split("validation"):
-        return DEFAULT_VALIDATION_FRACTION
-    return asked
+    if requested is not None or freeze == "all" or dataset.has_split("validation"):
+        return requested
+    train = sum(sample.split in {None, "train"} for sample in dataset.samples)
+    return None if freeze == "auto" and pretrained and train <= FOLDS_UP_TO else DEFAULT_VALIDATION_FRACTION
 
 
 def split_usable_images(

@@ -7,8 +7,9 @@ import torch
 from tlcli.datasets.splits import assign_folds
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.training.head import l2_selection, standardization
+from tlcli.training.head.class_weights import balanced_weights
 from tlcli.training.head.l2_selection import L2S, out_of_fold_accuracy, select_folds, select_holdout
-from tlcli.training.head.softmax_regression import balanced_weights, fit_paths
+from tlcli.training.head.softmax_regression import fit_paths
 
 
 def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu"):

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from tlcli.errors import DataError
 from tlcli.training.head import softmax_regression, standardization
-from tlcli.training.head.softmax_regression import SoftmaxHead, balanced_weights, fit_paths
+from tlcli.training.head.class_weights import balanced_weights
+from tlcli.training.head.softmax_regression import SoftmaxHead, fit_paths
 from tlcli.training.head.standardization import SCALE_SHRINKAGE, WITHIN_WEIGHT
 
 
@@ -274,7 +275,7 @@ def test_fits_that_are_streamed_together_share_each_pass(monkeypatch):
     list(fit_paths(alone, y, [torch.ones(150)], classes=4, l2s=[0.1]))
     heads = list(fit_paths(together, y, [torch.ones(150)] * 3, classes=4, l2s=[0.1]))
     assert together.reads == alone.reads
-    monkeypatch.setattr(softmax_regression, "TOGETHER_BYTES", 1)
+    monkeypatch.setattr(softmax_regression, "STREAMED_VALUES", 1)
     one_by_one = list(fit_paths(Mapped(x), y, [torch.ones(150)] * 3, classes=4, l2s=[0.1]))
     for one, other in zip(heads[0], one_by_one[0], strict=True):
         torch.testing.assert_close(one.weight, other.weight)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tlcli.progress import Silent
-from tlcli.training.head.l2_selection import class_log_prior
+from tlcli.training.head.class_weights import class_log_prior
 from tlcli.training.tail.batches import batches_of
 from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.loop import TailTrainer, TrainingData, TrainingState

@@ -15,10 +15,13 @@ from tlcli.datasets.splits import assign_folds, fold_method
 from tlcli.errors import DataError
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.features.stored_rows import IN_MEMORY, StoredRows
+from tlcli.progress import Advance
+from tlcli.training.head.folds import LabeledFeatures
 from tlcli.training.head.l2_selection import (
     L2S,
     FittedHead,
-    FoldOptions,
+    HeadOptions,
+    fit_once,
     out_of_fold_accuracy,
     select_folds,
     select_holdout,
@@ -45,6 +48,7 @@ def fit_head(
     views: int = 0,
     balance: bool,
     seed: int,
+    folds: Sequence[int] | None = None,
     test: Sequence[int] = (),
 ) -> FittedHead:
     """Fit the head on train and `views` cached views of it, and put it into the network.
@@ -57,6 +61,8 @@ def fit_head(
         views: Number of cached augmented views of each training image.
         balance: Weight classes by their inverse frequency.
         seed: Seed for assigning images to folds.
+        folds: Fold of each training image, -1 if it is never held out; None assigns folds, or selects on validation
+            images if there are some.
         test: Rows of the images whose logits to return as `test_logits`.
 
     Raises:
@@ -64,56 +70,107 @@ def fit_head(
     """
 
     def fit_and_test() -> FittedHead:
-        fitted = _fit(extractor, images, views=views, balance=balance, seed=seed)
-        if not test:
-            return fitted
-        features = torch.from_numpy(extractor.plain.gather(images.digests(test)))
-        return replace(fitted, test_logits=fitted.head.logits(features).numpy())
+        fitted = _fit(extractor, images, views=views, balance=balance, seed=seed, folds=folds)
+        return _with_test_logits(fitted, extractor, images, test)
 
-    fitted = processes.from_first(fit_and_test)
+    return _set(processes.from_first(fit_and_test), extractor)
+
+
+def refit_head(
+    extractor: FeatureExtractor,
+    images: UsableImages,
+    fitted: FittedHead,
+    *,
+    views: int,
+    balance: bool,
+    test: Sequence[int] = (),
+) -> FittedHead:
+    """Fit the head with the L2 of `fitted` on the images of train and their views, and put it into the network.
+
+    The other arguments are those of `fit_head`.
+    """
+
+    def fit_and_test() -> FittedHead:
+        how: HeadOptions = {"classes": images.classes, "balance": balance, "device": extractor.network.head_device}
+        head = fit_once(_train_rows(extractor, images, views), l2=fitted.l2, **how)
+        return _with_test_logits(replace(fitted, head=head), extractor, images, test)
+
+    return _set(processes.from_first(fit_and_test), extractor)
+
+
+def _with_test_logits(
+    fitted: FittedHead, extractor: FeatureExtractor, images: UsableImages, test: Sequence[int]
+) -> FittedHead:
+    if not test:
+        return fitted
+    features = torch.from_numpy(extractor.plain.gather(images.digests(test)))
+    return replace(fitted, test_logits=fitted.head.logits(features).numpy())
+
+
+def _set(fitted: FittedHead, extractor: FeatureExtractor) -> FittedHead:
     set_head(extractor.network.backbone.model, fitted.head.weight, fitted.head.bias)
     return fitted
 
 
-def _fit(extractor: FeatureExtractor, images: UsableImages, *, views: int, balance: bool, seed: int) -> FittedHead:
+def _fit(
+    extractor: FeatureExtractor,
+    images: UsableImages,
+    *,
+    views: int,
+    balance: bool,
+    seed: int,
+    folds: Sequence[int] | None,
+) -> FittedHead:
     network, train = extractor.network, images.rows("train")
-    digests = images.digests(train)
-    rows = StoredRows(extractor, digests, views)
-    features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
-    labels = torch.from_numpy(np.tile(images.labels(train), views + 1))
+    rows = _train_rows(extractor, images, views)
+    how: HeadOptions = {"classes": images.classes, "balance": balance, "device": network.head_device}
     with network.report.task("Head", len(L2S), "fits") as advance:
-        if images.splits.cross_validated:
-            how: FoldOptions = {
-                "classes": images.classes,
-                "evaluated": len(train),
-                "balance": balance,
-                "device": network.head_device,
-            }
-            keys, known = _keys(images, train), images.labels(train).tolist()
-            folds = np.tile(assign_folds(keys, known, seed=seed), views + 1)
-            fitted = select_folds((features, labels), folds, **how, progress=advance)
-            single = None
-            if images.similar:
-                single_keys = [digest.hex() for digest in digests]
-                folds = np.tile(assign_folds(single_keys, known, seed=seed), views + 1)
-                single = out_of_fold_accuracy((features, labels), folds, l2=fitted.l2, **how)
-            fitted = replace(fitted, method=fold_method(keys, known), single_image_accuracy=single)
+        if folds is not None:
+            fitted = select_folds(rows, np.tile(folds, views + 1), evaluated=len(train), **how, progress=advance)
+        elif images.splits.cross_validated:
+            fitted = _cross_validated(rows, images, train, seed=seed, how=how, progress=advance)
         else:
             validation = images.rows("validation")
+            validation_features = torch.from_numpy(extractor.plain.gather(images.digests(validation)))
             fitted = select_holdout(
-                (features, labels),
-                (
-                    torch.from_numpy(extractor.plain.gather(images.digests(validation))),
-                    torch.from_numpy(images.labels(validation)),
-                ),
-                classes=images.classes,
-                balance=balance,
-                device=network.head_device,
+                rows,
+                (validation_features, torch.from_numpy(images.labels(validation))),
+                **how,
                 progress=advance,
             )
     for entry in fitted.sweep:
         network.report.detail("  " + ", ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     return fitted
+
+
+def _train_rows(extractor: FeatureExtractor, images: UsableImages, views: int) -> LabeledFeatures:
+    """Return the features and labels of the training images and their views, in memory if they fit."""
+    train = images.rows("train")
+    rows = StoredRows(extractor, images.digests(train), views)
+    features = torch.from_numpy(rows.read(0, rows.shape[0])) if math.prod(rows.shape) <= IN_MEMORY else rows
+    return features, torch.from_numpy(np.tile(images.labels(train), views + 1))
+
+
+def _cross_validated(
+    rows: LabeledFeatures,
+    images: UsableImages,
+    train: Sequence[int],
+    *,
+    seed: int,
+    how: HeadOptions,
+    progress: Advance,
+) -> FittedHead:
+    """Select by folds that keep groups together, and measure what folds of single images would have given."""
+    keys, known = _keys(images, train), images.labels(train).tolist()
+    copies = len(rows[1]) // len(train)
+    folds = np.tile(assign_folds(keys, known, seed=seed), copies)
+    fitted = select_folds(rows, folds, evaluated=len(train), **how, progress=progress)
+    single = None
+    if images.similar:
+        single_keys = [digest.hex() for digest in images.digests(train)]
+        folds = np.tile(assign_folds(single_keys, known, seed=seed), copies)
+        single = out_of_fold_accuracy(rows, folds, l2=fitted.l2, evaluated=len(train), **how)
+    return replace(fitted, method=fold_method(keys, known), single_image_accuracy=single)
 
 
 def _keys(images: UsableImages, train: Sequence[int]) -> list[str]:

@@ -6,7 +6,7 @@ Shapes: N images, D features, k classes, M evaluated images.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.progress import Advance
-from tlcli.training.head.softmax_regression import SoftmaxHead, balanced_weights, fit_paths
-from tlcli.training.head.standardization import Rows, read_blocks
+from tlcli.training.head.class_weights import balanced_weights, class_log_prior
+from tlcli.training.head.folds import LabeledFeatures, fold_weightings, out_of_fold_logits
+from tlcli.training.head.softmax_regression import SoftmaxHead, fit_paths
 
 L2S = tuple(10 ** (half_decades / 2) for half_decades in range(3, -9, -1))
 """32 to 1e-4, strong to weak."""
@@ -25,9 +26,6 @@ NEAR_TIE = 0.005
 """A weaker L2 must lower the loss by more than this fraction."""
 L2_PATIENCE = 2
 """The sweep ends after this many L2 in a row without improvement: the loss has one minimum, and weak L2 are slow."""
-
-LabeledFeatures = tuple[Tensor | Rows, Tensor]
-"""Features float32 [N, D], in memory or streamed row by row, and labels int64 [N]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +41,8 @@ class FittedHead:
     """One entry for each L2 tried: l2, temperature, loss at that temperature, accuracy."""
     log_prior: NDArray[np.float64] | None
     """[k], for `probabilities`, if classes were balanced; else None."""
+    fold_heads: Sequence[SoftmaxHead] = ()
+    """The heads of the folds with that L2, in the order of the folds; none with "holdout"."""
     logits: NDArray[np.float32]
     """[M, k], not divided by the temperature: of the validation images (holdout), or of every image by the head of
     the fold that held it out (M = N or `evaluated`), averaged over the divisions into folds."""
@@ -52,11 +52,10 @@ class FittedHead:
     """Accuracy in folds that divide groups of similar images; None if there are no groups or no folds."""
 
 
-class FoldOptions(TypedDict):
-    """How the heads of folds are fitted and evaluated; see `select_folds`."""
+class HeadOptions(TypedDict):
+    """How heads are fitted; see `select_folds`."""
 
     classes: int
-    evaluated: int
     balance: bool
     device: str
 
@@ -86,18 +85,16 @@ def select_holdout(
     """
     train_features, train_labels = train
     validation_features, validation_labels = validation
-    heads: list[SoftmaxHead] = []
 
-    def validation_logits() -> Iterator[NDArray[np.float32]]:
+    def tries() -> Iterator[_Try]:
         weights = balanced_weights(train_labels, classes) if balance else torch.ones(len(train_labels))
-        for (head,) in fit_paths(train_features, train_labels, [weights], classes=classes, l2s=L2S, device=device):
-            heads.append(head)
-            yield head.logits(validation_features).numpy()
+        for heads in fit_paths(train_features, train_labels, [weights], classes=classes, l2s=L2S, device=device):
+            yield heads[0].logits(validation_features).numpy(), heads
 
     everyone = np.ones(len(validation_labels), dtype=bool)
     log_prior = class_log_prior(train_labels, classes) if balance else None
-    choice = _sweep(validation_logits(), validation_labels.numpy(), everyone, log_prior, progress)
-    return choice.fitted(heads[L2S.index(choice.l2)], "holdout")
+    choice = _sweep(tries(), validation_labels.numpy(), everyone, log_prior, progress)
+    return choice.fitted(choice.heads[0], "holdout")
 
 
 def select_folds(
@@ -113,9 +110,9 @@ def select_folds(
     """Select by cross-validation, then fit on all images.
 
     A fold's head has no information about the images it is evaluated on, not even their mean. Its training rows are
-    weighted back to the class frequencies of all rows; otherwise each class would be slightly rarer in the folds where
-    it is evaluated. A class without rows in a fold's training part cannot be evaluated there: its rows count in
-    `logits`, but not in the selection.
+    weighted back to the class frequencies of all rows; otherwise a class would be rarer where it is evaluated. A class
+    without rows in a fold's training part cannot be evaluated there: its rows count in `logits`, but not in the
+    selection.
 
     If the images are divided into folds several times, the logits of an image are averaged over the heads that were
     fitted without it. With few images, this makes up for the images that each of these heads lacks.
@@ -125,7 +122,7 @@ def select_folds(
 
     Args:
         train: Features and labels, N >= 1.
-        folds: int [N], or [R, N] for R divisions into folds; a fold may hold everything.
+        folds: int [N], or [R, N] for R divisions into folds. A fold may hold everything; -1 is never held out.
         classes: Number of classes k.
         evaluated: Number M of rows, the first ones, to evaluate; the others (their views) are only fitted on. None
             evaluates all.
@@ -139,21 +136,30 @@ def select_folds(
     """
     features, labels = train
     count = len(labels) if evaluated is None else evaluated
-    held_out, weightings, seen = _fold_weightings(labels, folds, classes=classes, balance=balance)
+    held_out, weightings, seen = fold_weightings(labels, folds, classes=classes, balance=balance)
     held_out, seen = [out[:count] for out in held_out], seen[:count]
 
-    def out_of_fold_logits() -> Iterator[NDArray[np.float32]]:
+    def tries() -> Iterator[_Try]:
         if not weightings:  # nothing can be held out
-            yield from (np.zeros((count, classes), np.float32) for _ in L2S)
+            yield from ((np.zeros((count, classes), np.float32), []) for _ in L2S)
         for heads in fit_paths(features, labels, weightings, classes=classes, l2s=L2S, device=device):
-            yield _out_of_fold(features, heads, held_out, count)
+            yield out_of_fold_logits(features, heads, held_out, count), heads
 
     which = seen if seen.any() else np.ones(count, dtype=bool)
     log_prior = class_log_prior(labels, classes) if balance else None
-    choice = _sweep(out_of_fold_logits(), labels[:count].numpy(), which, log_prior, progress)
-    all_weights = balanced_weights(labels, classes) if balance else torch.ones(len(labels))
-    ((head,),) = fit_paths(features, labels, [all_weights], classes=classes, l2s=[choice.l2], device=device)
-    return choice.fitted(head, f"{len(np.unique(folds))}-fold")
+    choice = _sweep(tries(), labels[:count].numpy(), which, log_prior, progress)
+    head = fit_once(train, l2=choice.l2, classes=classes, balance=balance, device=device)
+    return replace(choice.fitted(head, f"{len(np.unique(folds))}-fold"), fold_heads=choice.heads)
+
+
+def fit_once(
+    train: LabeledFeatures, *, l2: float, classes: int, balance: bool = False, device: str = "cpu"
+) -> SoftmaxHead:
+    """Fit a head with one L2 on all rows; the arguments are those of `select_folds`."""
+    features, labels = train
+    weights = balanced_weights(labels, classes) if balance else torch.ones(len(labels))
+    ((head,),) = fit_paths(features, labels, [weights], classes=classes, l2s=[l2], device=device)
+    return head
 
 
 def out_of_fold_accuracy(
@@ -171,58 +177,10 @@ def out_of_fold_accuracy(
     The arguments are those of `select_folds`; there must be two folds or more.
     """
     features, labels = train
-    held_out, weightings, _ = _fold_weightings(labels, folds, classes=classes, balance=balance)
+    held_out, weightings, _ = fold_weightings(labels, folds, classes=classes, balance=balance)
     (heads,) = fit_paths(features, labels, weightings, classes=classes, l2s=[l2], device=device)
-    logits = _out_of_fold(features, heads, [out[:evaluated] for out in held_out], evaluated)
+    logits = out_of_fold_logits(features, heads, [out[:evaluated] for out in held_out], evaluated)
     return float((logits.argmax(axis=1) == labels[:evaluated].numpy()).mean())
-
-
-def _fold_weightings(
-    labels: Tensor, folds: NDArray[np.integer], *, classes: int, balance: bool
-) -> tuple[list[Tensor], list[Tensor], NDArray[np.bool_]]:
-    """Weight the rows for the fit of each fold; the arguments are those of `select_folds`.
-
-    Returns:
-        For each fold that leaves other rows, the rows that it holds out, bool [N]; for each, the weights of the rows in
-        its fit, float32 [N], 0 for held-out rows; and the rows, bool [N], whose class all heads without them know.
-    """
-    counts = torch.bincount(labels, minlength=classes)
-    held_out: list[Tensor] = []
-    weightings: list[Tensor] = []
-    seen, unknown = np.zeros((2, len(labels)), dtype=bool)
-    for out in (
-        torch.from_numpy(division == fold) for division in np.atleast_2d(folds) for fold in np.unique(division)
-    ):
-        rest = labels[~out]
-        if len(rest) == 0:
-            continue
-        rest_counts = torch.bincount(rest, minlength=classes)
-        weights = balanced_weights(rest, classes) if balance else (counts / rest_counts)[rest]
-        weightings.append(torch.zeros(len(labels)).masked_scatter_(~out, weights / weights.mean()))
-        held_out.append(out)
-        seen |= out.numpy()
-        unknown |= (out & (rest_counts[labels] == 0)).numpy()
-    return held_out, weightings, seen & ~unknown
-
-
-def _out_of_fold(
-    features: Tensor | Rows, heads: Sequence[SoftmaxHead], held_out: Sequence[Tensor], count: int
-) -> NDArray[np.float32]:
-    """Return the mean logits [M, k] of the first M rows by the heads of the folds that held them out; 0 if none did.
-
-    Args:
-        features: float32 [N, D].
-        heads: The heads of the folds.
-        held_out: bool [M] for each head, its held-out rows.
-        count: Number M of rows, the first ones, to compute logits of.
-    """
-    logits = torch.zeros(count, len(heads[0].bias))
-    blocks = [(slice(None), features[:count])] if isinstance(features, Tensor) else read_blocks(features)
-    for at, block in blocks:
-        for out, head in zip(held_out, heads, strict=True):
-            mine = out[at]
-            logits[at][mine] += head.logits(block[: len(mine)][mine])
-    return logits.div_(torch.stack(list(held_out)).sum(dim=0).clamp_min(1)[:, None]).numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +191,7 @@ class _Choice:
     temperature: float
     log_prior: NDArray[np.float64] | None
     logits: NDArray[np.float32]
+    heads: list[SoftmaxHead]
     sweep: list[dict[str, float]]
 
     def fitted(self, head: SoftmaxHead, method: str) -> FittedHead:
@@ -247,8 +206,12 @@ class _Choice:
         )
 
 
+_Try = tuple[NDArray[np.float32], list[SoftmaxHead]]
+"""Logits [M, k] with one L2, and the heads that gave them."""
+
+
 def _sweep(
-    tries: Iterator[NDArray[np.float32]],
+    tries: Iterator[_Try],
     labels: NDArray[np.integer],
     counted: NDArray[np.bool_],
     log_prior: NDArray[np.float64] | None,
@@ -260,7 +223,7 @@ def _sweep(
     need none has no advantage. (On the clothing photographs the plain loss selects 0.03, this one 0.1.)
 
     Args:
-        tries: Logits [M, k] for each of `L2S`, computed lazily.
+        tries: One for each of `L2S`, computed lazily.
         labels: int [M], class indices.
         counted: bool [M], the rows that count in the selection.
         log_prior: float [k] if classes were balanced.
@@ -270,7 +233,7 @@ def _sweep(
     best, worse = float("inf"), 0
     sweep: list[dict[str, float]] = []
     truth = labels[counted]
-    for l2, logits in zip(L2S, tries, strict=False):
+    for l2, (logits, heads) in zip(L2S, tries, strict=False):
         scores = logits[counted]
         temperature = fit_temperature(scores, truth, log_prior)
         likelihood = calibrated_probabilities(scores, temperature, log_prior)[np.arange(len(truth)), truth]
@@ -280,7 +243,9 @@ def _sweep(
         if progress:
             progress(1)
         if choice is None or loss < best * (1 - NEAR_TIE):
-            choice = _Choice(l2=l2, temperature=temperature, log_prior=log_prior, logits=logits, sweep=sweep)
+            choice = _Choice(
+                l2=l2, temperature=temperature, log_prior=log_prior, logits=logits, heads=heads, sweep=sweep
+            )
             best, worse = loss, 0
         else:
             worse += 1
@@ -290,10 +255,3 @@ def _sweep(
         progress(len(L2S) - len(sweep))
     assert choice is not None  # L2S is not empty
     return choice
-
-
-def class_log_prior(labels: Tensor, classes: int) -> NDArray[np.float64]:
-    """Return the logarithms of the class frequencies: float [k]. A class without rows counts as half an image."""
-    counts = np.bincount(labels.numpy(), minlength=classes).astype(np.float64)
-    log_prior: NDArray[np.float64] = np.log(np.maximum(counts, 0.5) / len(labels))
-    return log_prior

@@ -1,7 +1,7 @@
 """Softmax regression on all features at once: the exact fit of the head of a frozen backbone.
 
-Shapes: N images, D features, k classes, r <= D coordinates after rotation. Inside this file
-everything is class-major, [k, N] and [k, r + 1]; see `standardization`.
+Shapes: N images, D features, k classes, r <= D coordinates after rotation, F fits. Inside this file
+everything is class-major, [F, k, N] and [F, k, r + 1]; see `standardization`.
 
 What makes it fast without giving up the exact minimum:
 
@@ -12,14 +12,17 @@ What makes it fast without giving up the exact minimum:
 - L-BFGS (Nocedal 1980) starts every step from the inverse of that diagonal; logits are linear in the
   weights, so a line search costs no product with the features.
 - A path of L2 values goes from strong to weak, each fit starting from the one before.
-- Features that do not fit into memory are streamed; several fits (the folds of a cross-validation) share every pass.
+- The fits of a cross-validation's folds take their steps together, so that many small ones cost little more than one.
+  Features that do not fit into memory are streamed, and these fits share every pass.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -27,12 +30,8 @@ from torch import Tensor
 from tlcli.training.head.standardization import (
     FeatureMatrix,
     MatrixInMemory,
-    Product,
-    Request,
     Rows,
-    StandardizedRows,
     StreamedMatrix,
-    TransposedProduct,
     read_blocks,
 )
 from tlcli.training.head.threads import map_fits, one_thread_each
@@ -44,10 +43,11 @@ TOLERANCE = 3e-6
 With a strong L2, the minimum is close to the entropy of the class frequencies; then, the difference counts."""
 MAX_STEPS = 1000
 MEMORY = 10
-TOGETHER_BYTES = 2**32
-"""Memory for fits of streamed rows that share passes. A single fit may exceed it."""
-ARRAYS = 7
-"""Number of float32 [k, N] arrays that a fit holds at a time."""
+CACHED_VALUES = 2**18
+"""Number of logits of all fits that take their steps together: few enough for a processor's cache."""
+STREAMED_VALUES = 2**32 // 28
+"""The same if features are streamed: a fit holds 7 arrays of so many float32 at a time, 4 GiB. A single fit may exceed
+it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +67,6 @@ class SoftmaxHead:
     def logits_of(self, rows: Rows) -> Tensor:
         """Return the logits of streamed rows: float32 [N, k]."""
         return torch.cat([self.logits(block) for _, block in read_blocks(rows)])
-
-
-def balanced_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weight every image by the inverse frequency of its class.
-
-    Args:
-        labels: int64 [N].
-        classes: Number of classes. Classes without images are ignored.
-
-    Returns:
-        float32 [N] with mean 1; the weights of each class present add up to the same sum.
-    """
-    counts = torch.bincount(labels, minlength=classes)
-    return (len(labels) / (counts > 0).sum() / counts[labels]).to(torch.float32)
 
 
 def fit_paths(
@@ -117,168 +103,216 @@ def fit_paths(
         seen = [weights > 0 for weights in weightings]
         matrix: FeatureMatrix
         if isinstance(features, Tensor):
-            matrix, together = MatrixInMemory(features, labels, seen, device, at_a_time), 1
+            matrix, values = MatrixInMemory(features, labels, seen, device, at_a_time), CACHED_VALUES
         else:
-            matrix = StreamedMatrix(features, labels, seen, device)
-            together = max(1, TOGETHER_BYTES // (ARRAYS * 4 * classes * len(labels)))
-        problems = []
-        for design, weights, mask in zip(matrix.designs, weightings, seen, strict=True):
-            rows = slice(None) if design.members is None else design.members
-            problems.append(_Problem(design, labels[rows].to(device), (weights[rows] / mask.sum()).to(device), classes))
-        coefficients = [problem.start() for problem in problems]
-    groups = [range(len(problems))[start : start + together] for start in range(0, len(problems), together)]
-    for l2 in l2s:
-        fits = [
-            {number: problems[number].minimize(coefficients[number], l2) for number in numbers} for numbers in groups
+            matrix, values = StreamedMatrix(features, labels, seen, device), STREAMED_VALUES
+        together = max(1, values // (classes * len(labels)))
+        together = min(together, math.ceil(len(seen) / at_a_time))
+        batches = [
+            _Fits.of(range(len(seen))[start : start + together], matrix, labels, weightings, classes)
+            for start in range(0, len(seen), together)
         ]
+        minima = [fits.start() for fits in batches]
+    for l2 in l2s:
         with one_thread_each(features.shape, device) as at_a_time:
-            for minima in map_fits(lambda some: _minimize(some, matrix), fits, at_a_time):
-                for number, found in minima.items():
-                    coefficients[number] = found
-            folded = [problem.design.fold_back(found) for problem, found in zip(problems, coefficients, strict=True)]
+            tasks = list(zip(batches, minima, strict=True))
+            minima = map_fits(lambda task: _minimize(task[0], matrix, task[1], l2), tasks, at_a_time)  # noqa: B023
+            folded = [
+                matrix.designs[number].fold_back(found)
+                for fits, found_together in zip(batches, minima, strict=True)
+                for number, found in zip(fits.numbers, found_together, strict=True)
+            ]
         yield [SoftmaxHead(weight=weight, bias=bias) for weight, bias in folded]
 
 
-Fit = Generator[Request, Tensor, Tensor]
-"""A coroutine that yields requests for products with the rows, and returns the minimum."""
+@dataclass(frozen=True, kw_only=True)
+class _Fits:
+    """Rows, labels and weights of F fits that take their steps together: everything but the L2."""
 
-
-def _minimize(fits: dict[int, Fit], matrix: FeatureMatrix) -> dict[int, Tensor]:
-    """Run several fits to their minima, answering their requests together."""
-    requests = {number: next(fit) for number, fit in fits.items()}
-    found = {}
-    while requests:
-        for number, answer in zip(list(requests), matrix.answer(list(requests.items())), strict=True):
-            try:
-                requests[number] = fits[number].send(answer)
-            except StopIteration as done:
-                found[number] = done.value
-                del requests[number]
-    return found
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """Rows, labels and weights of a fit: everything but the L2."""
-
-    design: StandardizedRows
+    numbers: list[int]
+    """Of their designs in the matrix."""
     labels: Tensor
-    """int64 [N]"""
+    """int64 [F, N]; fits with fewer rows than others have rows without weight in the end."""
     shares: Tensor
-    """float32 [N], the weight of each row in the mean"""
+    """float32 [F, N], the weight of each row in the mean."""
+    variances: Tensor
+    """float32 [F, r + 1]."""
+    penalties: Tensor
+    """float32 [F, r + 1]."""
     classes: int
 
+    @classmethod
+    def of(
+        cls,
+        numbers: Sequence[int],
+        matrix: FeatureMatrix,
+        labels: Tensor,
+        weightings: Sequence[Tensor],
+        classes: int,
+    ) -> _Fits:
+        """Collect the fits with these numbers."""
+        designs = [matrix.designs[number] for number in numbers]
+        fits = torch.zeros(len(numbers), matrix.height, dtype=torch.int64), torch.zeros(len(numbers), matrix.height)
+        for own_labels, own_shares, number, design in zip(*fits, numbers, designs, strict=True):
+            rows, weights = slice(None) if design.members is None else design.members, weightings[number]
+            own_labels[: len(labels[rows])] = labels[rows]
+            own_shares[: len(labels[rows])] = weights[rows] / (weights > 0).sum()
+        device = designs[0].variances.device
+        return cls(
+            numbers=list(numbers),
+            labels=fits[0].to(device),
+            shares=fits[1].to(device),
+            variances=torch.stack([design.variances for design in designs]),
+            penalties=torch.stack([design.penalties for design in designs]),
+            classes=classes,
+        )
+
+    def keep(self, kept: Tensor) -> _Fits:
+        """Return some of the fits, given by bool [F]."""
+        return _Fits(
+            numbers=list(compress(self.numbers, kept.tolist())),
+            labels=self.labels[kept],
+            shares=self.shares[kept],
+            variances=self.variances[kept],
+            penalties=self.penalties[kept],
+            classes=self.classes,
+        )
+
+    def frequencies(self) -> Tensor:
+        """Return the share of each class: [F, k]."""
+        shares = self.shares.new_zeros(len(self.numbers), self.classes)
+        return shares.scatter_add_(1, self.labels, self.shares)
+
     def start(self) -> Tensor:
-        """Return the minimum for an infinite L2: biases at the log class frequencies, weights at 0."""
-        frequency = torch.bincount(self.labels, self.shares, minlength=self.classes).float().clamp_min(1e-5)
-        coefficients = torch.zeros(self.classes, len(self.design.variances), device=frequency.device)
-        coefficients[:, -1] = frequency.log() - frequency.log().mean()
+        """Return the minima for an infinite L2, [F, k, r + 1]: biases at the log class frequencies, weights at 0."""
+        logs = self.frequencies().clamp_min(1e-5).log()
+        coefficients = logs.new_zeros(*logs.shape, self.variances.shape[1])
+        coefficients[:, :, -1] = logs - logs.mean(dim=1, keepdim=True)
         return coefficients
 
-    def minimize(self, coefficients: Tensor, l2: float) -> Fit:
-        """Run preconditioned L-BFGS from `coefficients` [k, r + 1] to the minimum for this L2."""
-        ridge = l2 * self.design.penalties
-        ridge[-1] = BIAS_L2
-        frequency = torch.bincount(self.labels, self.shares, minlength=self.classes)
-        entropy = float(-torch.special.xlogy(frequency, frequency).sum())
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the weighted means over the rows: [F, k, N] to [F, k]."""
+        return torch.bmm(values, self.shares[:, :, None])[:, :, 0]
 
-        logits = yield Product(coefficients)
-        probability = torch.softmax(logits, dim=0)
-        gradient = (yield TransposedProduct(self._residuals(probability))) + ridge * coefficients
-        history: deque[tuple[Tensor, Tensor]] = deque(maxlen=MEMORY)
-        for _ in range(MAX_STEPS):
-            curvature = (probability * (1 - probability)) @ self.shares
-            preconditioner = 1 / (curvature[:, None] * self.design.variances + ridge)
-            gap = float((preconditioner * gradient.square()).sum()) / 2
-            objective = self._objective(coefficients, logits, ridge)
-            if gap <= TOLERANCE * max(min(objective, entropy - objective), 1e-3):
+    def of_targets(self, values: Tensor) -> Tensor:
+        """Return the weighted mean of the value of each image's own class: [F, k, N] to [F]."""
+        return self.mean(values.gather(1, self.labels[:, None]))[:, 0]
+
+    def residuals(self, probability: Tensor) -> Tensor:
+        """Return weighted probabilities minus weighted targets: [F, k, N]."""
+        residuals = probability * self.shares[:, None]
+        return residuals.scatter_add_(1, self.labels[:, None], -self.shares[:, None])
+
+
+def _minimize(fits: _Fits, matrix: FeatureMatrix, coefficients: Tensor, l2: float) -> Tensor:
+    """Run preconditioned L-BFGS from `coefficients` [F, k, r + 1] to the minima for this L2.
+
+    Fits take their steps together, each with its own length, until their own end.
+    """
+    minima, left = torch.empty_like(coefficients), torch.arange(len(coefficients), device=coefficients.device)
+    ridge = l2 * fits.penalties[:, None]
+    ridge[:, :, -1] = BIAS_L2
+    frequencies = fits.frequencies()
+    entropy = -torch.special.xlogy(frequencies, frequencies).sum(dim=1)
+
+    logits = matrix.products(fits.numbers, coefficients)
+    probability = torch.softmax(logits, dim=1)
+    gradient = matrix.pullbacks(fits.numbers, fits.residuals(probability)) + ridge * coefficients
+    history: deque[tuple[Tensor, Tensor]] = deque(maxlen=MEMORY)
+    stuck = torch.zeros_like(left, dtype=torch.bool)
+    for steps in range(MAX_STEPS + 1):
+        curvature = fits.mean(probability * (1 - probability))
+        preconditioner = 1 / (curvature[:, :, None] * fits.variances[:, None] + ridge)
+        gap = _sums(preconditioner * gradient.square()) / 2
+        cross_entropy = fits.mean(logits.logsumexp(dim=1, keepdim=True))[:, 0] - fits.of_targets(logits)
+        objective = cross_entropy + _sums(ridge * coefficients.square()) / 2
+        near = gap <= TOLERANCE * torch.minimum(objective, entropy - objective).clamp_min(1e-3)
+        going = ~(near | stuck) if steps < MAX_STEPS else torch.zeros_like(stuck)
+        if not going.all():
+            minima[left[~going]] = coefficients[~going]
+            if not going.any():
                 break
-            direction = -_solve(history, preconditioner, gradient)
-            towards = yield Product(direction)
-            on_targets = self._of_targets(towards) @ self.shares
-            length, probability = _line_search(
-                logits,
-                towards,
-                self.shares,
-                slope=float((ridge * coefficients * direction).sum() - on_targets),
-                bend=float((ridge * direction.square()).sum()),
-                fall=float((gradient * direction).sum()),
+            fits = fits.keep(going)
+            history = deque([(step[going], change[going]) for step, change in history], MEMORY)
+            left, entropy, ridge, coefficients, logits, gradient, preconditioner = (
+                part[going] for part in (left, entropy, ridge, coefficients, logits, gradient, preconditioner)
             )
-            step = length * direction
-            coefficients, logits = coefficients + step, logits.add_(towards, alpha=length)
-            previous = gradient
-            gradient = (yield TransposedProduct(self._residuals(probability))) + ridge * coefficients
-            change = gradient - previous
-            if (
-                not float((step * change).sum()) > 0
-            ):  # the curvature is lost in rounding: no further progress is possible
-                break
-            history.append((step, change))
-        # At the minimum, coefficients sum to 0 over classes: a common shift changes no probability, but costs ridge.
-        return coefficients - coefficients.mean(dim=0)
+        direction = -_solve(history, preconditioner, gradient)
+        towards = matrix.products(fits.numbers, direction)
+        lengths, probability = _line_search(
+            fits,
+            logits,
+            towards,
+            slope=_sums(ridge * coefficients * direction) - fits.of_targets(towards),
+            bend=_sums(ridge * direction.square()),
+            fall=_sums(gradient * direction),
+        )
+        step = lengths[:, None, None] * direction
+        coefficients, logits = coefficients + step, logits.addcmul_(towards, lengths[:, None, None])
+        previous = gradient
+        gradient = matrix.pullbacks(fits.numbers, fits.residuals(probability)) + ridge * coefficients
+        history.append((step, gradient - previous))
+        stuck = ~(_sums(step * (gradient - previous)) > 0)  # the curvature is lost in rounding
+    # At the minimum, coefficients sum to 0 over classes: a common shift changes no probability, but costs ridge.
+    return minima - minima.mean(dim=1, keepdim=True)
 
-    def _of_targets(self, values: Tensor) -> Tensor:
-        """Return the value of each image's own class: [k, N] to [N]."""
-        return values.gather(0, self.labels[None])[0]
 
-    def _residuals(self, probability: Tensor) -> Tensor:
-        """Return weighted probabilities minus weighted targets: [k, N]."""
-        residuals = probability * self.shares
-        return residuals.scatter_add_(0, self.labels[None], -self.shares[None])
-
-    def _objective(self, coefficients: Tensor, logits: Tensor, ridge: Tensor) -> float:
-        cross_entropy = (logits.logsumexp(dim=0) - self._of_targets(logits)) @ self.shares
-        return float(cross_entropy + (ridge * coefficients.square()).sum() / 2)
+def _sums(values: Tensor) -> Tensor:
+    """Return the sum for each fit: [F, ...] to [F]."""
+    return values.flatten(start_dim=1).sum(dim=1)
 
 
 def _line_search(
-    logits: Tensor, towards: Tensor, shares: Tensor, *, slope: float, bend: float, fall: float
-) -> tuple[float, Tensor]:
-    """Find a step length by Newton's method on the slope of the objective, kept inside the bracket of its zero.
+    fits: _Fits, logits: Tensor, towards: Tensor, *, slope: Tensor, bend: Tensor, fall: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Find step lengths by Newton's method on the slopes of the objectives, kept inside the brackets of their zeros.
 
     Args:
-        logits: [k, N], at the start of the line.
-        towards: [k, N], the change of the logits per unit of length.
-        shares: [N], weights of the rows.
-        slope: Slope of the linear and quadratic terms of the objective at the start.
-        bend: Curvature of the quadratic terms, constant along the line.
-        fall: Slope of the whole objective at the start; negative.
+        fits: F fits.
+        logits: [F, k, N], at the start of the lines.
+        towards: [F, k, N], the change of the logits per unit of length.
+        slope: [F], slopes of the linear and quadratic terms of the objectives at the start.
+        bend: [F], curvatures of the quadratic terms, constant along the lines.
+        fall: [F], slopes of the whole objectives at the start; negative.
 
     Returns:
-        A length at which the slope has fallen to a tenth, and the probabilities [k, N] there.
+        Lengths [F] at which the slopes have fallen to a tenth, and the probabilities [F, k, N] there.
     """
-    length, low, high = 1.0, 0.0, float("inf")
+    lengths, low, high = torch.ones_like(fall), torch.zeros_like(fall), torch.full_like(fall, float("inf"))
     for _ in range(30):
-        probability = torch.softmax(logits + length * towards, dim=0)
+        probability = torch.softmax(torch.addcmul(logits, towards, lengths[:, None, None]), dim=1)
         moment = probability * towards
-        mean = moment.sum(dim=0)
-        here = float(mean @ shares) + slope + length * bend
-        if abs(here) <= 0.1 * abs(fall):
+        mean = moment.sum(dim=1, keepdim=True)
+        here = fits.mean(mean)[:, 0] + slope + lengths * bend
+        going = here.abs() > 0.1 * fall.abs()
+        if not going.any():
             break
-        low, high = (length, high) if here < 0 else (low, length)
-        length -= here / (float(((moment * towards).sum(dim=0) - mean.square()) @ shares) + bend)
-        if not low < length < high:
-            length = (low + high) / 2 if high < float("inf") else 2 * low
-    return length, probability
+        low, high = torch.where(here < 0, lengths, low), torch.where(here < 0, high, lengths)
+        spread = fits.mean((moment * towards).sum(dim=1, keepdim=True) - mean.square())[:, 0]
+        newton = lengths - here / (spread + bend)
+        middle = torch.where(high < float("inf"), (low + high) / 2, 2 * low)
+        newton = torch.where((low < newton) & (newton < high), newton, middle)
+        lengths = torch.where(going, newton, lengths)
+    return lengths, probability
 
 
 def _solve(history: deque[tuple[Tensor, Tensor]], preconditioner: Tensor, gradient: Tensor) -> Tensor:
-    """Run the two-loop recursion of L-BFGS: return approximately the inverse Hessian times `gradient`.
+    """Run the two-loop recursion of L-BFGS: return approximately the inverse Hessians times `gradient`.
 
     Args:
-        history: The last steps and the gradient changes they caused, each [k, r + 1], oldest first.
-        preconditioner: [k, r + 1], an initial estimate of the inverse of the Hessian's diagonal.
-        gradient: [k, r + 1].
+        history: The last steps and the gradient changes they caused, each [F, k, r + 1], oldest first.
+        preconditioner: [F, k, r + 1], initial estimates of the inverses of the Hessians' diagonals.
+        gradient: [F, k, r + 1].
     """
     result = gradient.clone()
     pulls = []
     for step, change in reversed(history):
-        pulls.append((step * result).sum() / (step * change).sum())
+        pulls.append((_sums(step * result) / _sums(step * change))[:, None, None])
         result -= pulls[-1] * change
     result *= preconditioner
     if history:
         step, change = history[-1]
-        result *= (step * change).sum() / (preconditioner * change.square()).sum()
+        result *= (_sums(step * change) / _sums(preconditioner * change.square()))[:, None, None]
     for (step, change), pull in zip(history, reversed(pulls), strict=True):
-        result += (pull - (change * result).sum() / (step * change).sum()) * step
+        result += (pull - (_sums(change * result) / _sums(step * change))[:, None, None]) * step
     return result

@@ -44,29 +44,13 @@ class Rows(Protocol):
         """Read rows `start` to `stop`: float32 [stop - start, D]."""
 
 
-@dataclass(frozen=True)
-class Product:
-    """A request for coefficients [k, r + 1] times the rows: [k, N]."""
-
-    coefficients: Tensor
-
-
-@dataclass(frozen=True)
-class TransposedProduct:
-    """A request for residuals [k, N] times the transposed rows: [k, r + 1]."""
-
-    residuals: Tensor
-
-
-Request = Product | TransposedProduct
-
-
 @dataclass(frozen=True, kw_only=True)
 class StandardizedRows:
     """Some rows, centered, scaled by their own statistics, rotated, with a last column of ones."""
 
     members: Tensor | None
-    """bool [N], the rows that take part in products; None for all, some of which may have weight 0."""
+    """bool [N], the rows that take part in products, before rows of zeros up to the largest set; None for all, some of
+    which may have weight 0."""
     variances: Tensor
     """float32 [r + 1], approximate mean squares of the columns."""
     penalties: Tensor
@@ -77,11 +61,11 @@ class StandardizedRows:
     scale: Tensor
     """float64 [D], on the CPU; infinite for a constant feature, so that its weight is 0."""
     rotation: Tensor
-    """float32 [D, r] with orthonormal columns."""
+    """float32 [D, r] with orthonormal columns; fewer if these rows have fewer coordinates than those of another set."""
 
     def fold_back(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """Convert coefficients [k, r + 1] to weights [k, D] and bias [k] on raw features: float32, on the CPU."""
-        weight = (coefficients[:, :-1] @ self.rotation.T).cpu().double() / self.scale
+        weight = (coefficients[:, : self.rotation.shape[1]] @ self.rotation.T).cpu().double() / self.scale
         bias = coefficients[:, -1].cpu().double() - weight @ self.mean
         return weight.float(), bias.float()
 
@@ -93,8 +77,15 @@ class FeatureMatrix(Protocol):
     def designs(self) -> Sequence[StandardizedRows]:
         """One for each set of rows, in order."""
 
-    def answer(self, requests: Sequence[tuple[int, Request]]) -> list[Tensor]:
-        """Answer requests, each for the set of rows with the given number."""
+    @property
+    def height(self) -> int:
+        """Number of rows N of the largest set."""
+
+    def products(self, numbers: Sequence[int], coefficients: Tensor) -> Tensor:
+        """Multiply coefficients [F, k, r + 1] by the sets of rows with the given numbers: [F, k, N]."""
+
+    def pullbacks(self, numbers: Sequence[int], residuals: Tensor) -> Tensor:
+        """Multiply residuals [F, k, N] by the transposed sets of rows with the given numbers: [F, k, r + 1]."""
 
 
 class MatrixInMemory:
@@ -114,21 +105,39 @@ class MatrixInMemory:
     def __init__(
         self, features: Tensor, labels: Tensor, masks: Sequence[Tensor], device: str, at_a_time: int = 1
     ) -> None:
-        made = map_fits(lambda mask: _rotated(features, labels, mask, device), masks, at_a_time)
+        shape = max(int(mask.sum()) for mask in masks), features.shape[1]
+        made = map_fits(lambda mask: _rotated(features, labels, mask, shape, device), masks, at_a_time)
         self.designs = [design for design, _ in made]
         self._rows = [rows for _, rows in made]
+        self.height = shape[0]
 
-    def answer(self, requests: Sequence[tuple[int, Request]]) -> list[Tensor]:
-        """Answer requests, each for the set of rows with the given number."""
-        return [
-            request.coefficients @ self._rows[number].T
-            if isinstance(request, Product)
-            else request.residuals @ self._rows[number]
-            for number, request in requests
-        ]
+    def products(self, numbers: Sequence[int], coefficients: Tensor) -> Tensor:
+        """Multiply coefficients [F, k, r + 1] by the sets of rows with the given numbers: [F, k, N]."""
+        made = coefficients.new_empty(*coefficients.shape[:2], self.height)
+        for into, number, some in zip(made, numbers, coefficients, strict=True):
+            torch.mm(some, self._rows[number].T, out=into)
+        return made
+
+    def pullbacks(self, numbers: Sequence[int], residuals: Tensor) -> Tensor:
+        """Multiply residuals [F, k, N] by the transposed sets of rows with the given numbers: [F, k, r + 1]."""
+        made = residuals.new_empty(*residuals.shape[:2], self._rows[0].shape[1])
+        for into, number, some in zip(made, numbers, residuals, strict=True):
+            torch.mm(some, self._rows[number], out=into)
+        return made
 
 
-def _rotated(features: Tensor, labels: Tensor, members: Tensor, device: str) -> tuple[StandardizedRows, Tensor]:
+def _rotated(
+    features: Tensor, labels: Tensor, members: Tensor, shape: tuple[int, int], device: str
+) -> tuple[StandardizedRows, Tensor]:
+    """Scale and rotate the rows of `members`, and fill them up with zeros.
+
+    Args:
+        features: float32 [N, D].
+        labels: int64 [N].
+        members: bool [N].
+        shape: Number of rows and of features of the largest set; there are as many coordinates as the smaller one.
+        device: Where to compute.
+    """
     if not members.all():
         features, labels = features[members], labels[members]
     mean = features.mean(dim=0, dtype=torch.float64).float()
@@ -136,15 +145,22 @@ def _rotated(features: Tensor, labels: Tensor, members: Tensor, device: str) -> 
     norms = torch.linalg.vector_norm(centered, dim=0, dtype=torch.float64)
     scale = _scale(mean, norms.div_(math.sqrt(len(features))))
     scaled = centered.div_(scale.float()).to(device)
-    basis = torch.linalg.qr(scaled.T).Q if features.shape[0] < features.shape[1] else None
-    axes, variances, penalties = _axes(scaled if basis is None else scaled @ basis, labels, features.shape[1])
-    rotation = axes if basis is None else basis @ axes
-    rotated = scaled @ rotation
-    rows = torch.cat([rotated, rotated.new_ones(len(rotated), 1)], dim=1)
+    if features.shape[0] < features.shape[1]:
+        basis, triangle = torch.linalg.qr(scaled.T)
+        axes, variances, penalties = _axes(triangle.T, labels, features.shape[1])
+        rotation, rotated = basis @ axes, triangle.T @ axes
+    else:
+        axes, variances, penalties = _axes(scaled, labels, features.shape[1])
+        rotation, rotated = axes, scaled @ axes
+    count, rank = rotated.shape
+    rows = rotated.new_zeros(shape[0], min(shape) + 1)
+    rows[:count, :rank] = rotated
+    rows[:count, -1] = 1
+    lacking = min(shape) - rank
     design = StandardizedRows(
         members=members,
-        variances=variances,
-        penalties=penalties,
+        variances=torch.cat([variances[:-1], variances.new_zeros(lacking), variances[-1:]]),
+        penalties=torch.cat([penalties[:-1], penalties.new_ones(lacking), penalties[-1:]]),
         mean=mean.double(),
         scale=scale,
         rotation=rotation,
@@ -169,7 +185,7 @@ class StreamedMatrix:
     """
 
     def __init__(self, rows: Rows, labels: Tensor, masks: Sequence[Tensor], device: str) -> None:
-        self._rows, self._device = rows, device
+        self._rows, self._device, self.height = rows, device, rows.shape[0]
         means, scales = self._means_and_scales(masks)
         self._mean, self._scale = means.pop().float(), scales.pop().float()
         self._gains = [(self._scale.double() / scale).nan_to_num(0.0).float().to(device) for scale in scales]
@@ -192,33 +208,33 @@ class StreamedMatrix:
                 )
             )
 
-    def answer(self, requests: Sequence[tuple[int, Request]]) -> list[Tensor]:
-        """Answer requests, each for the set of rows with the given number, in one pass over the features."""
-        count, width = self._rows.shape
-        products = [(number, request.coefficients) for number, request in requests if isinstance(request, Product)]
-        pulls = [request.residuals for _, request in requests if isinstance(request, TransposedProduct)]
-        slopes = [coefficients[:, :-1] @ self.designs[number].rotation.T for number, coefficients in products]
+    def products(self, numbers: Sequence[int], coefficients: Tensor) -> Tensor:
+        """Multiply coefficients [F, k, r + 1] by the sets of rows with the given numbers: [F, k, N]; in one pass."""
+        slopes = [some[:, :-1] @ self.designs[n].rotation.T for n, some in zip(numbers, coefficients, strict=True)]
+        weights = [slope * self._gains[number] for number, slope in zip(numbers, slopes, strict=True)]
         shifts = [
-            coefficients[:, -1] + slope @ self._offsets[number]
-            for (number, coefficients), slope in zip(products, slopes, strict=True)
+            some[:, -1] + slope @ self._offsets[number]
+            for number, some, slope in zip(numbers, coefficients, slopes, strict=True)
         ]
-        weights = [slope * self._gains[number] for (number, _), slope in zip(products, slopes, strict=True)]
-        made = [torch.empty(len(slope), count, device=self._device) for slope in slopes]
-        pulled = [torch.zeros(len(residuals), width, device=self._device).double() for residuals in pulls]
+        made = coefficients.new_empty(*coefficients.shape[:2], self.height)
         for at, block in self._blocks():
             for into, weight, shift in zip(made, weights, shifts, strict=True):
                 torch.addmm(shift[:, None], weight, block.T, out=into[:, at])
-            for into, residuals in zip(pulled, pulls, strict=True):
-                into.add_(residuals[:, at] @ block)
-        answers, products_made, pulls_made = [], iter(made), iter(pulled)
-        for number, request in requests:
-            if isinstance(request, Product):
-                answers.append(next(products_made))
-                continue
-            total = request.residuals.sum(dim=1, keepdim=True)
-            slope = next(pulls_made).float() * self._gains[number] + total * self._offsets[number]
-            answers.append(torch.cat([slope @ self.designs[number].rotation, total], dim=1))
-        return answers
+        return made
+
+    def pullbacks(self, numbers: Sequence[int], residuals: Tensor) -> Tensor:
+        """Multiply residuals [F, k, N] by the transposed sets of rows: [F, k, r + 1]; in one pass."""
+        pulled = residuals.new_zeros(*residuals.shape[:2], self._rows.shape[1], dtype=torch.float64)
+        for at, block in self._blocks():
+            for into, some in zip(pulled, residuals, strict=True):
+                into.add_(some[:, at] @ block)
+        totals = residuals.sum(dim=2, keepdim=True)
+        slopes = [
+            slope.float() * self._gains[number] + total * self._offsets[number]
+            for number, slope, total in zip(numbers, pulled, totals, strict=True)
+        ]
+        rotated = [slope @ self.designs[number].rotation for number, slope in zip(numbers, slopes, strict=True)]
+        return torch.cat([torch.stack(rotated), totals], dim=2)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield the positions of some rows, and the scaled rows float32 [n, D]."""

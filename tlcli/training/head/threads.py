@@ -20,6 +20,8 @@ R = TypeVar("R")
 
 SMALL_VALUES = 2**24
 """Number of features times rows (13,107 rows of 1,280) up to which each fit uses one thread (benchmarks/busy.py)."""
+TINY_VALUES = 2**17
+"""The same (102 rows of 1,280) up to which one thread runs all fits: others would wait for Python's interpreter lock."""
 
 
 @contextlib.contextmanager
@@ -31,7 +33,7 @@ def one_thread_each(shape: Sequence[int], device: str) -> Iterator[int]:
         device: `cpu` or a CUDA device.
 
     Yields:
-        How many fits to run at a time: the number of threads that torch used before, or 1.
+        How many threads to share the fits among: the number of threads that torch used before, or 1.
     """
     threads = torch.get_num_threads()
     if device != "cpu" or math.prod(shape) > SMALL_VALUES:
@@ -39,7 +41,7 @@ def one_thread_each(shape: Sequence[int], device: str) -> Iterator[int]:
         return
     torch.set_num_threads(1)  # for new threads too
     try:
-        yield threads
+        yield threads if math.prod(shape) > TINY_VALUES else 1
     finally:
         torch.set_num_threads(threads)
 

@@ -6,12 +6,12 @@ import time
 
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
-from tlcli.training.head.fit import cache_views, fit_head
+from tlcli.training.head.fit import cache_views, fit_head, refit_head
 from tlcli.training.usable_images import UsableImages
 
 
 def train_head(
-    extractor: FeatureExtractor, images: UsableImages, *, views: int, balance: bool, seed: int
+    extractor: FeatureExtractor, images: UsableImages, *, views: int, balance: bool, seed: int, refit: bool = False
 ) -> Classifier:
     """Fit and evaluate the head on the stored features of its images. Every process gets the same classifier.
 
@@ -21,6 +21,7 @@ def train_head(
         views: Number of augmented views of each training image to fit on as well.
         balance: Weight classes by their inverse frequency.
         seed: Seed for assigning images to folds.
+        refit: Fit on the validation images as well in the end, with the L2 chosen on them.
 
     Raises:
         DataError: images changed during training, or none can be held out.
@@ -30,6 +31,11 @@ def train_head(
     view_seconds = cache_views(extractor, images, views) if views else 0.0
     held_out, test = images.rows("train" if images.splits.cross_validated else "validation"), images.rows("test")
     fitted = fit_head(extractor, images, views=views, balance=balance, seed=seed, test=test)
+    refit = refit and not images.splits.cross_validated
+    if refit:
+        everything = images.all_in_train()
+        view_seconds += cache_views(extractor, everything, views) if views else 0.0
+        fitted = refit_head(extractor, everything, fitted, views=views, balance=balance, test=test)
     calibration = Calibration(fitted.temperature, fitted.log_prior)
     return Classifier(
         extractor=extractor,
@@ -47,6 +53,7 @@ def train_head(
         l2=fitted.l2,
         lines=fitted.sweep,
         training=None,
+        refitted=refit,
         stopped=None,
         feature_seconds=images.extraction.seconds + view_seconds,
         training_seconds=time.monotonic() - started - view_seconds,

@@ -15,7 +15,7 @@ import torch
 from tlcli.backbones.multiply_adds import multiply_adds
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.progress import Reporter
-from tlcli.training.head.l2_selection import class_log_prior
+from tlcli.training.head.class_weights import class_log_prior
 from tlcli.training.tail.compilation import pick_compiled
 from tlcli.training.tail.distributed import predict_together, share_lost
 from tlcli.training.tail.loop import TailTrainer, TrainingData, TrainingState
@@ -67,6 +67,7 @@ def fit_tail(
     save: SaveState,
     on_epoch: Callable[[list[dict[str, Any]]], None],
     resume_from: Saved | None = None,
+    verbose: bool = True,
 ) -> FittedTail:
     """Train the tail of a cut network, and leave its best weights in the network; without validation images, the last.
 
@@ -77,6 +78,7 @@ def fit_tail(
         save: Called after every step.
         on_epoch: Called after each epoch with the lines of all epochs so far.
         resume_from: State and tensors of a checkpoint; None starts from the network's weights.
+        verbose: Report each epoch; otherwise only with `--verbose`.
 
     Raises:
         DataError: images changed or vanished during training.
@@ -101,7 +103,7 @@ def fit_tail(
         trainer = _make_trainer(extractor, recipe, training_data, resume_from)
 
         def finish_epoch(line: dict[str, Any]) -> None:
-            _report_epoch(line, recipe, data)
+            _report_epoch(line, recipe, data, verbose=verbose)
             on_epoch(trainer.state.lines)
 
         result, stopped = _run_trainer(trainer, save, finish_epoch, report)
@@ -180,11 +182,11 @@ def predict_logits_of_rows(data: TailData, rows: Sequence[int]) -> tuple[list[in
     return [rows[index] for index in found], logits
 
 
-def _report_epoch(line: dict[str, Any], recipe: Recipe, data: TailData) -> None:
+def _report_epoch(line: dict[str, Any], recipe: Recipe, data: TailData, *, verbose: bool) -> None:
     """Report an epoch in one line, with advice if the loop had to wait for images."""
     report, waited, loss = data.extractor.network.report, line["waited"], line["validation_loss"]
     validated = "" if loss is None else f"validation {100 * line['validation_accuracy']:.1f} %, loss {loss:.3f}  "
-    report.note(
+    (report.note if verbose else report.detail)(
         f"  epoch {line['epoch']:>2}/{recipe.epochs}  loss {line['train_loss']:.3f}  {validated}{line['seconds']:.1f} s"
         + (f", {100 * waited:.0f} % of it waiting for images" if waited >= 0.005 else "")
     )

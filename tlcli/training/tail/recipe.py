@@ -57,8 +57,10 @@ class TailOptions:
     """Augmented views of each image to cache; None streams a new view in every epoch."""
     balance: bool
     """Weight classes by their inverse frequency."""
+    chosen_validation: bool
+    """Whether the user or DATA says which images to validate on."""
     refit: bool
-    """Train on the held-out images as well in the end."""
+    """Train on the validation images as well in the end."""
     seed: int
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
 from tlcli.settings.augmentation import Augmentation
 from tlcli.training.tail.checkpoints import Checkpoints
@@ -36,40 +36,18 @@ from tlcli.training.tail.recipe import (
     epoch_stretch,
     make_recipe,
 )
-from tlcli.training.tail.search_progress import SearchProgress, lines_at, tried_row
+from tlcli.training.tail.search_progress import OnLines, SearchProgress, SearchResult, lines_at, tried_row
 from tlcli.training.tail.sources import TailData
+from tlcli.training.tail.start import TailStart, Weights, copied_weights, feature_batch_size, mean_weights
 from tlcli.training.tail.validation import ValidationResult, validate
 from tlcli.training.usable_images import UsableImages
-
-OnLines = Callable[[Sequence[dict[str, Any]]], None]
-"""Called with all lines of `metrics.jsonl` so far."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchResult:
-    """The best depth; its weights are in the network."""
-
-    extractor: FeatureExtractor
-    """The network, cut at the best depth."""
-    validation: ValidationResult
-    lines: list[dict[str, Any]]
-    """One for each epoch of all depths."""
-    training: dict[str, Any]
-    """Depths tried, the best one, where training stopped, and the recipe, for `run.json`."""
-    log_prior: npt.NDArray[np.float64] | None
-    """[k] if classes were balanced."""
-    stopped: str | None
-    """Where the loss became NaN or infinite; None if it never did."""
-    feature_seconds: float
-    seconds: float
 
 
 class DepthSearch:
     """Trains at the depth of the options; with `auto` at several, until two in a row bring no significant gain.
 
     Args:
-        network: The network, with the head that training starts from.
-        images: The images to train and validate on.
+        start: Network, images and weights to start from.
         options: What the user chose, such as `freeze` and the epochs.
         workers: Number of decoder processes.
         checkpoints: Where the state is saved, and what to resume from; None in all processes but the first.
@@ -78,33 +56,32 @@ class DepthSearch:
 
     def __init__(
         self,
-        network: LoadedBackbone,
-        images: UsableImages,
+        start: TailStart,
         options: TailOptions,
         *,
         workers: int,
         checkpoints: Checkpoints | None,
         on_lines: OnLines,
     ) -> None:
-        self._network, self._images, self._options, self._workers = network, images, options, workers
+        self._start, self._network, self._options, self._workers = start, start.network, options, workers
         self._checkpoints, self._on_lines = checkpoints, on_lines
         self._auto = options.freeze == "auto"
-        self._stretch = epoch_stretch(len(images.rows("train")), options.batch_size)
-        self._labels = images.labels(images.rows("validation"))
-        self._log_prior = train_log_prior(images) if options.balance else None
+        self._stretch = epoch_stretch(len(start.images.rows("train")), options.batch_size)
+        self._labels = start.images.labels(start.held_out)
+        self._log_prior = train_log_prior(start.images) if options.balance else None
         self._progress = SearchProgress()
-        self._best: dict[str, torch.Tensor] = {}
+        self._weights = list(start.weights)
+        """For each division of the images, the weights of the last depth that was trained there."""
+        self._logits: list[npt.NDArray[np.float32]] = []
+        """Logits at the current depth on the validation images of the divisions that are done."""
+        self._best: Weights = {}
         """The weights of the best depth, and its logits on the validation images."""
         self._recipe: Recipe | None = None
         self._refit_epochs = 0
         self._feature_seconds = self._seconds = 0.0
 
-    def run(self, head_logits: npt.NDArray[np.float32] | None) -> SearchResult:
+    def run(self) -> SearchResult:
         """Train, and leave the best weights in the network.
-
-        Args:
-            head_logits: [M, k] of the validation images with everything but the head frozen; None if that was not
-                tried.
 
         Raises:
             UsageError: the network cannot be cut there.
@@ -115,8 +92,8 @@ class DepthSearch:
         saved = self._resume()
         progress = self._progress
         self._on_lines(progress.lines)
-        if saved is None and head_logits is not None and self._auto:
-            self._record_head(head_logits)
+        if saved is None and self._start.head_logits is not None and self._auto:
+            self._record_head(self._start.head_logits)
         budget = self._options.epochs or round(BUDGET * self._stretch)
         stopped = None
         while progress.depth < len(candidates) and progress.without_gain < DEPTH_PATIENCE and not stopped:
@@ -126,7 +103,8 @@ class DepthSearch:
                 break
             stopped = self._train(candidates[progress.depth], epochs, saved)
             saved = None
-        if self._auto and self._options.refit and progress.tried[progress.best]["epochs"] and not stopped:
+        crossed, kept = self._start.images.splits.cross_validated, progress.tried[progress.best]
+        if self._options.refit and not crossed and kept["epochs"] and not stopped:
             stopped = self._refit(saved)
         return self._result(stopped)
 
@@ -137,11 +115,16 @@ class DepthSearch:
             return None
         content, tensors = found
         self._progress = SearchProgress(**content["progress"])
-        self._best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
         state = TrainingState(**content["state"])
         self._network.report.note(f"Resuming from a checkpoint: epoch {state.epoch + 1}, step {state.step}")
-        trainer = {name.removeprefix("trainer."): t for name, t in tensors.items() if name.startswith("trainer.")}
-        return state, trainer
+        parts: defaultdict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self._best = parts["best"]
+        self._weights = [parts[f"fold{number}"] or start for number, start in enumerate(self._weights)]
+        self._logits = [parts["logits"][str(number)].numpy() for number in range(self._progress.division)]
+        return state, parts["trainer"]
 
     def _epochs(self, candidates: Sequence[CandidateDepth], budget: int) -> int:
         """Return the number of epochs for the current candidate."""
@@ -159,24 +142,42 @@ class DepthSearch:
 
     def _train(self, candidate: CandidateDepth, epochs: int, saved: Saved | None) -> str | None:
         """Train at one depth and record it; return where the loss became NaN or infinite, if it did."""
-        extractor, fitted = self._fit(candidate, epochs, saved, self._images)
+        progress, divisions, stopped = self._progress, self._start.divisions, None
+        for number in range(progress.division, len(divisions)):
+            progress.division = number
+            self._load(self._weights[number])
+            extractor, fitted = self._fit(candidate, epochs, saved, divisions[number])
+            assert fitted.validation is not None
+            saved, stopped = None, stopped or fitted.stopped
+            self._weights[number] = copied_weights(self._network)
+            self._logits.append(fitted.validation.logits)
+            progress.seconds += fitted.seconds
+            if len(divisions) > 1:
+                self._report_fold(number, fitted)
+        result = validate(np.concatenate(self._logits), self._labels, self._log_prior)
+        self._record(tried_row(candidate.freeze, extractor, fitted, self._options.views, progress.seconds), result)
+        progress.depth += 1
+        progress.spent += fitted.share * len(fitted.lines)
+        progress.division, progress.seconds, self._logits = 0, 0.0, []
+        return stopped
+
+    def _report_fold(self, number: int, fitted: FittedTail) -> None:
         assert fitted.validation is not None
-        self._progress.depth += 1
-        self._progress.spent += fitted.share * len(fitted.lines)
-        self._record(tried_row(candidate.freeze, extractor, fitted, self._options.views), fitted.validation)
-        return fitted.stopped
+        self._network.report.note(
+            f"  fold {number + 1}/{len(self._start.divisions)}  validation {100 * fitted.validation.accuracy:.1f} %, "
+            f"loss {fitted.validation.loss:.3f}  {fitted.seconds:.1f} s"
+        )
 
     def _refit(self, saved: Saved | None) -> str | None:
         """Train the kept tail on, on all images; return where the loss became NaN or infinite, if it did."""
         kept = self._progress.tried[self._progress.best]
-        weights = {name: tensor for name, tensor in self._best.items() if name != "logits"}
-        self._network.backbone.model.load_state_dict(weights, strict=True)
+        self._load({name: tensor for name, tensor in self._best.items() if name != "logits"})
         epochs = max(1, round(REFIT_SHARE * kept["epochs"]))
         self._network.report.note("  the kept depth is trained on all images, the held-out ones included")
         _, fitted = self._fit(
-            CandidateDepth(freeze=kept["freeze"], share=kept["share"]), epochs, saved, self._images.all_in_train()
+            CandidateDepth(freeze=kept["freeze"], share=kept["share"]), epochs, saved, self._start.images.all_in_train()
         )
-        self._best |= self._copied_weights()
+        self._best |= copied_weights(self._network)
         self._refit_epochs = len(fitted.lines)
         return fitted.stopped
 
@@ -185,6 +186,7 @@ class DepthSearch:
     ) -> tuple[FeatureExtractor, FittedTail]:
         """Train at one depth on the training images of `images`."""
         options, network, progress = self._options, self._network, self._progress
+        fold = progress.division + 1 if self._start.images.splits.cross_validated else None
         extractor = freeze_at(
             network,
             candidate.freeze,
@@ -201,22 +203,24 @@ class DepthSearch:
             first_epoch=len(progress.lines),  # so that no depth sees the views of another one again
         )
         cut, augmentation = extractor.cut, extractor.augmentation
-        network.report.note(
-            f"Training  {describe_cut(cut)}, {epochs} epochs, {recipe.batch_size} images per step, "
-            f"{recipe.precision}, augmentation: {augmentation.describe() if augmentation else 'none'}"
-        )
+        if progress.division == 0:
+            network.report.note(
+                f"Training  {describe_cut(cut)}, {epochs} epochs, {recipe.batch_size} images per step, "
+                f"{recipe.precision}, augmentation: {augmentation.describe() if augmentation else 'none'}"
+            )
         fitted = fit_tail(
             TailData(extractor=extractor, images=images, batch_size=recipe.batch_size, views=options.views),
             recipe,
             balance=options.balance,
             save=self._save,
-            on_epoch=lambda lines: self._on_lines([*progress.lines, *lines_at(cut.layer, lines)]),
+            on_epoch=lambda lines: self._on_lines([*progress.lines, *lines_at(cut.layer, fold, lines)]),
+            verbose=fold is None,
             resume_from=saved,
         )
         self._network = extractor.network_as_run
         self._feature_seconds += fitted.feature_seconds
         self._seconds += fitted.seconds
-        progress.lines += lines_at(cut.layer, fitted.lines)
+        progress.lines += lines_at(cut.layer, fold, fitted.lines)
         return extractor, fitted
 
     def _save(self, trainer: TailTrainer, *, now: bool = False) -> None:
@@ -226,7 +230,14 @@ class DepthSearch:
             lambda: (
                 {"progress": asdict(self._progress), "state": asdict(trainer.state)},
                 {f"trainer.{name}": tensor for name, tensor in trainer.tensors().items()}
-                | {f"best.{name}": tensor for name, tensor in self._best.items()},
+                | {f"best.{name}": tensor for name, tensor in self._best.items()}
+                | {f"logits.{number}": torch.from_numpy(logits) for number, logits in enumerate(self._logits)}
+                | {
+                    f"fold{number}.{name}": tensor
+                    for number, weights in enumerate(self._weights)
+                    if number != self._progress.division  # the trainer has those
+                    for name, tensor in weights.items()
+                },
             ),
             now=now,
         )
@@ -242,22 +253,21 @@ class DepthSearch:
     def _record_head(self, logits: npt.NDArray[np.float32]) -> None:
         """Add the exact head as the first depth."""
         extractor = freeze_at(self._network, "all", workers=self._workers)
-        self._record(tried_row("all", extractor, None, None), validate(logits, self._labels, self._log_prior))
+        self._record(tried_row("all", extractor, None, None, 0.0), validate(logits, self._labels, self._log_prior))
 
     def _record(self, row: dict[str, Any], result: ValidationResult) -> None:
         """Add a depth to the table, and keep its weights if it is the best so far."""
         if self._progress.add(row, result):
-            self._best = self._copied_weights() | {"logits": torch.from_numpy(result.logits)}
+            self._best = mean_weights(self._weights) | {"logits": torch.from_numpy(result.logits)}
 
-    def _copied_weights(self) -> dict[str, torch.Tensor]:
-        state = self._network.backbone.model.state_dict()
-        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+    def _load(self, weights: Weights) -> None:
+        self._network.backbone.model.load_state_dict(weights, strict=True)
 
     def _result(self, stopped: str | None) -> SearchResult:
         progress = self._progress
         best = progress.tried[progress.best]
         logits = self._best.pop("logits").numpy()
-        self._network.backbone.model.load_state_dict(self._best, strict=True)
+        self._load(self._best)
         extractor = freeze_at(
             self._network,
             best["freeze"],
@@ -271,6 +281,7 @@ class DepthSearch:
             training={
                 "tried": progress.tried,
                 "best": progress.best,
+                "folds": len(self._start.divisions) if self._start.images.splits.cross_validated else None,
                 "refit_epochs": self._refit_epochs,
                 "stopped": stopped,
                 "recipe": asdict(self._recipe) if self._recipe else {},
@@ -280,12 +291,3 @@ class DepthSearch:
             feature_seconds=self._feature_seconds,
             seconds=self._seconds,
         )
-
-
-def feature_batch_size(network: LoadedBackbone, batch_size: int | None) -> int | None:
-    """Return the batch size of the prefix while a tail is trained; None picks it by device.
-
-    On a CPU the user's batch size is that of training steps only: a larger batch may take another kernel, which rounds
-    differently, and features must be the same with and without a cache.
-    """
-    return None if network.device.type == "cpu" else batch_size

@@ -1,17 +1,21 @@
-"""The progress of the search for a depth: the depths tried, and which of them is the best."""
+"""The progress and the result of the search for a depth: the depths tried, and which of them is the best."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.tail.depths import paired_gain
 from tlcli.training.tail.fit import FittedTail
 from tlcli.training.tail.validation import ValidationResult
+
+OnLines = Callable[[Sequence[dict[str, Any]]], None]
+"""Called with all lines of `metrics.jsonl` so far."""
 
 
 @dataclass(kw_only=True)
@@ -20,6 +24,10 @@ class SearchProgress:
 
     depth: int = 0
     """Index of the current candidate."""
+    division: int = 0
+    """Index of the division of the images that the current candidate is trained on: its fold, if there are folds."""
+    seconds: float = 0.0
+    """Duration of the current candidate's training on the divisions that are done."""
     spent: float = 0.0
     """Budget used so far, in epochs of the whole network."""
     tried: list[dict[str, Any]] = field(default_factory=list)
@@ -74,14 +82,36 @@ class SearchProgress:
         return errors.significant or self.tried[self.best]["epochs"] > 0
 
 
-def tried_row(freeze: str, extractor: FeatureExtractor, fitted: FittedTail | None, views: int | None) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """The best depth; its weights are in the network."""
+
+    extractor: FeatureExtractor
+    """The network, cut at the best depth."""
+    validation: ValidationResult
+    lines: list[dict[str, Any]]
+    """One for each epoch of all depths."""
+    training: dict[str, Any]
+    """Depths tried, the best one, where training stopped, and the recipe, for `run.json`."""
+    log_prior: npt.NDArray[np.float64] | None
+    """[k] if classes were balanced."""
+    stopped: str | None
+    """Where the loss became NaN or infinite; None if it never did."""
+    feature_seconds: float
+    seconds: float
+
+
+def tried_row(
+    freeze: str, extractor: FeatureExtractor, fitted: FittedTail | None, views: int | None, seconds: float
+) -> dict[str, Any]:
     """Return what was trained at a depth, for `SearchProgress.tried`.
 
     Args:
         freeze: Value of `--freeze`.
         extractor: The network, cut at that depth.
-        fitted: Its trained tail; None for the exact head.
+        fitted: Its trained tail, of the last fold if there are several; None for the exact head.
         views: Number of cached augmented views of each image.
+        seconds: Duration of the training, in all folds.
     """
     cut, augmentation = extractor.cut, extractor.augmentation
     return {
@@ -92,16 +122,16 @@ def tried_row(freeze: str, extractor: FeatureExtractor, fitted: FittedTail | Non
         "share": round(fitted.share, 4) if fitted else 0.0,
         "epochs": len(fitted.lines) if fitted else 0,
         "best_epoch": fitted.best_epoch if fitted else 0,
-        "seconds": round(fitted.seconds, 1) if fitted else 0.0,
+        "seconds": round(seconds, 1),
         "augmentation": augmentation.to_json() if augmentation else None,
         "views": views,
     }
 
 
-def lines_at(layer: int, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return lines of `metrics.jsonl`, with None for values that JSON cannot express."""
+def lines_at(layer: int, fold: int | None, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return lines of `metrics.jsonl`, with None for values that JSON cannot express, and without folds."""
     return [
-        {"layer": layer}
+        {"layer": layer, "fold": fold}
         | {name: value if value is not None and np.isfinite(value) else None for name, value in line.items()}
         for line in lines
     ]

@@ -1,63 +1,21 @@
-"""Train later layers: start from the exact head, search the depth, evaluate the best tail.
-
-Probing before fine-tuning follows Kumar et al. 2022, "Fine-tuning can distort pretrained features".
-"""
+"""Train later layers: search the depth from a start, and evaluate the best tail."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from tlcli.backbones.heads import set_head
-from tlcli.errors import UsageError
-from tlcli.features.backbone import LoadedBackbone
-from tlcli.features.extractor import FeatureExtractor, freeze_at
+from tlcli.features.extractor import freeze_at
 from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
-from tlcli.training.head.fit import fit_head
-from tlcli.training.head.l2_selection import FittedHead
 from tlcli.training.head.train import train_head
 from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.fit import predict_logits_of_rows
 from tlcli.training.tail.recipe import BATCH_SIZE, TailOptions
-from tlcli.training.tail.search import DepthSearch, OnLines, SearchResult, feature_batch_size
+from tlcli.training.tail.search import DepthSearch
+from tlcli.training.tail.search_progress import OnLines, SearchResult
 from tlcli.training.tail.sources import TailData
+from tlcli.training.tail.start import TailStart
 from tlcli.training.usable_images import UsableImages
-
-
-@dataclass(frozen=True, kw_only=True)
-class TailStart:
-    """What the training of a tail starts from."""
-
-    network: LoadedBackbone
-    images: UsableImages
-    head: FittedHead | None
-    """The exact head, which is in the network; None if training starts from a random one."""
-
-
-def head_extractor(network: LoadedBackbone, options: TailOptions, workers: int) -> FeatureExtractor | None:
-    """Return the extractor of the features before the head, if an exact head is a useful start.
-
-    Return None if it is not: with random weights, or if the input of the network's head is not a vector.
-    """
-    if not options.pretrained and options.freeze != "auto":
-        return None
-    try:
-        return freeze_at(network, "all", workers=workers, batch_size=feature_batch_size(network, options.batch_size))
-    except UsageError as error:
-        network.report.detail(f"  {error.message}")
-        return None
-
-
-def fit_start(extractor: FeatureExtractor, images: UsableImages, options: TailOptions) -> TailStart:
-    """Fit the exact head, and put it into the network at its calibrated scale.
-
-    Without the temperature, the first epochs would be spent on shrinking the logits.
-    """
-    fitted = fit_head(extractor, images, balance=options.balance, seed=options.seed)
-    network = extractor.network_as_run
-    head, temperature = fitted.head, fitted.temperature
-    set_head(network.backbone.model, head.weight / temperature, head.bias / temperature)
-    return TailStart(network=network, images=images, head=fitted)
 
 
 def train_tail(
@@ -83,13 +41,17 @@ def train_tail(
         MachineError: not enough disk space or memory.
     """
     images = start.images
-    search = DepthSearch(start.network, images, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
-    result = search.run(start.head.logits / start.head.temperature if start.head else None)  # as `fit_start` scales it
+    if not start.divisions:
+        start.network.report.note("  no image can be held out to compare depths, so the head alone is trained")
+        head = freeze_at(start.network, "all", workers=workers)
+        return train_head(head, images, views=0, balance=options.balance, seed=options.seed)
+    search = DepthSearch(start, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
+    result = search.run()
     if options.refit and result.extractor.cut.layer == result.extractor.cut.of:
         return _refit_head(result, images, options)
     started = time.monotonic()
     calibration = Calibration(result.validation.temperature, result.log_prior)
-    validation, test = images.rows("validation"), images.rows("test")
+    test = images.rows("test")
     data = TailData(
         extractor=result.extractor,
         images=images,
@@ -102,22 +64,24 @@ def train_tail(
     return Classifier(
         extractor=result.extractor,
         images=images,
-        validation=evaluate_rows(images, validation, result.validation.logits, calibration, method="holdout"),
+        validation=evaluate_rows(images, start.held_out, result.validation.logits, calibration, method=start.method),
         test=None if test_logits is None else evaluate_rows(images, test, test_logits, calibration),
         calibration=calibration,
         l2=start.head.l2 if start.head else None,
         lines=result.lines,
         training=result.training,
         stopped=result.stopped,
+        refitted=result.training["refit_epochs"] > 0,
         feature_seconds=images.extraction.seconds + result.feature_seconds,
         training_seconds=result.seconds + time.monotonic() - started,
     )
 
 
 def _refit_head(result: SearchResult, images: UsableImages, options: TailOptions) -> Classifier:
-    """Fit the head on all images, as `--freeze all` does, after a search that kept the head alone."""
+    """Fit the head as `--freeze all` does, on all images, after a search that kept the head alone."""
     extractor = result.extractor
-    fitted = train_head(extractor, images.all_in_train(), views=0, balance=options.balance, seed=options.seed)
+    images = images if options.chosen_validation else images.all_in_train()
+    fitted = train_head(extractor, images, views=0, balance=options.balance, seed=options.seed, refit=True)
     return replace(
         fitted,
         lines=result.lines,
