@@ -12,8 +12,8 @@ demo: $(VENV)/.installed
 	$(BIN)/tlcli evaluate $(RUN) sample_data/pictures
 	$(BIN)/tlcli predict $(RUN) sample_data/to_predict --top 2
 
-# Two worker processes; an idle one takes over tests of the other.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+# Two worker processes with one thread each; an idle one takes over tests of the other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: $(VENV)/.tested
 	$(PYTEST) -m "not slow"

@@ -71,15 +71,14 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
 
 def _head(terminal: Terminal, info: dict[str, Any]) -> None:
     """Print what was trained if all layers before the head were frozen."""
-    head, validation = info["head"], info["validation"]
-    terminal.note(
-        f"          {head['parameters']:,} parameters, L2 {head['l2']:.2g}, "
-        + (
-            f"chosen on {validation['images']:,} held-out images"
-            if validation["method"] == "holdout"
-            else f"{validation['method']}, refitted on all {info['images']['train']:,}"
-        )
-    )
+    head, validation, images = info["head"], info["validation"], info["images"]
+    if validation["method"] == "holdout":
+        how = f"chosen on {validation['images']:,} held-out images"
+        if info.get("refitted"):
+            how += f", refitted on all {images['train'] + images['validation']:,}"
+    else:
+        how = f"{validation['method']}, refitted on all {images['train']:,}"
+    terminal.note(f"          {head['parameters']:,} parameters, L2 {head['l2']:.2g}, {how}")
 
 
 def _tail(terminal: Terminal, info: dict[str, Any]) -> None:
@@ -112,6 +111,9 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
             style="green" if number == training["best"] else "",
         )
     terminal.console.print(table)
+    folds, kept = training.get("folds"), training["tried"][training["best"]]
+    if folds and kept["epochs"]:
+        terminal.note(f"  in each of {folds} folds; the network has the mean of their weights")
     if epochs := training.get("refit_epochs"):
         images = info["images"]["train"] + info["images"]["validation"]
         more = f"{epochs} more epoch{'s' * (epochs > 1)}"

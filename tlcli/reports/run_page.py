@@ -214,7 +214,9 @@ def _epoch_curves(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
             {
                 "x": x,
                 "depth": depth,
-                "title": f"frozen up to layer {line['layer']}, epoch {line['epoch']}",
+                "title": f"frozen up to layer {line['layer']}, "
+                + (f"fold {line['fold']}, " if line.get("fold") else "")
+                + f"epoch {line['epoch']}",
                 "train": line["train_loss"],
                 "loss": line["validation_loss"],
                 "accuracy": line["validation_accuracy"],

@@ -116,11 +116,14 @@ def copied_weights(network: LoadedBackbone) -> Weights:
 
 
 def mean_weights(weights: Sequence[Weights]) -> Weights:
-    """Average the weights of trainings that started from the same ones (Wortsman et al. 2022, "Model soups")."""
+    """Average the weights of trainings that started from the same ones (Wortsman et al. 2022, "Model soups").
+
+    Weights that all have in common keep every bit, so that the features of frozen layers are still those in the cache.
+    """
     first, *others = weights
-    return {
-        name: torch.stack([tensor, *(other[name] for other in others)]).mean(dim=0)
-        if others and tensor.is_floating_point()
-        else tensor
-        for name, tensor in first.items()
-    }
+    return {name: _mean([tensor, *(other[name] for other in others)]) for name, tensor in first.items()}
+
+
+def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    same = all(torch.equal(tensors[0], other) for other in tensors[1:])
+    return tensors[0] if same or not tensors[0].is_floating_point() else torch.stack(list(tensors)).mean(dim=0)
