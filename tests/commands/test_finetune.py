@@ -16,6 +16,7 @@ from tlcli.commands.finetune import finetune
 from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.runs.run import load_run
 from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
+from tlcli.training.head import l2_selection
 
 
 def settings_for(data, out, cache, **changes):
@@ -115,6 +116,23 @@ def test_finetune_evaluate_and_predict_agree(photos, trained, tmp_path):
     assert evaluated["split"] == "validation"
     assert evaluated["confusion"] == info["validation"]["confusion"]
     assert evaluated["loss"] == pytest.approx(info["validation"]["loss"], abs=1e-5)
+
+
+def test_refit_trains_the_head_on_the_validation_images_as_well(photos, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(l2_selection, "L2S", (0.1,))
+
+    def run(name, **changes):
+        info = finetune(settings_for(photos, tmp_path / name, trained.cache, **changes))
+        return info, load_run(tmp_path / name).weights()["classifier.weight"]
+
+    held_out, without = run("held-out", validation_fraction=0.4)
+    refitted, weight = run("refitted", validation_fraction=0.4, refit=True)
+    _, of_all = run("all")
+    assert refitted["validation"] == held_out["validation"], "measured before the images were trained on"
+    assert (refitted["refitted"], held_out["refitted"]) == (True, False)
+    torch.testing.assert_close(weight, of_all)
+    assert not torch.allclose(weight, without, atol=1e-3)
+    assert set(load_run(tmp_path / "refitted").splits().values()) == {"train"}
 
 
 def test_splits_of_the_dataset_are_kept(photos, trained, tmp_path):

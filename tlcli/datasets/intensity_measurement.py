@@ -13,12 +13,12 @@ from tlcli.settings import intensity_range
 
 
 def resolve_intensity(
-    asked: str | None, dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter
+    requested: str | None, dataset: Dataset, *, fraction: float | None, seed: int, workers: int, report: Reporter
 ) -> IntensityRange | None:
     """Return the values that become black and white in gray images with more than 8 bits.
 
     Args:
-        asked: Value of `--intensity`: `LO,HI`, `auto` (measure it), or None for the 16-bit range.
+        requested: Value of `--intensity`: `LO,HI`, `auto` (measure it), or None for the 16-bit range.
         dataset: The images to measure if the range is `auto`.
         fraction: Fraction of train that will be held out; None holds nothing out.
         seed: Seed of the split.
@@ -29,8 +29,8 @@ def resolve_intensity(
         UsageError: The range is to be measured, and no training image is gray with more than 8 bits.
         DataError: All these images have a single value.
     """
-    if asked != "auto":
-        return intensity_range(asked)
+    if requested != "auto":
+        return intensity_range(requested)
     return _measure(dataset, fraction=fraction, seed=seed, workers=workers, report=report)
 
 

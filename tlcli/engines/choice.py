@@ -26,7 +26,7 @@ class EngineChoice:
     """`fp32`, `bf16` or `fp16`."""
     engine: str
     """`torch` or `onnx`."""
-    asked: str
+    requested: str
     """The user's `--engine`. Only with `auto` may torch replace ONNX Runtime."""
 
 
@@ -50,7 +50,7 @@ def choose_engine(device: str, precision: str, engine: str, *, images: int | Non
         device=picked,
         precision=precision,
         engine=pick_engine(engine, picked, precision, images) if frozen else "torch",
-        asked=engine,
+        requested=engine,
     )
 
 

@@ -25,7 +25,7 @@ class LoadedBackbone:
     """Precision of frozen prefixes: `fp32`, `bf16` or `fp16`."""
     engine: str
     """Engine that runs frozen prefixes: `torch` or `onnx`."""
-    engine_asked: str
+    engine_requested: str
     """The user's `--engine`. Only with `auto` may torch replace ONNX Runtime."""
     cache: FeatureCache
     report: Reporter
@@ -70,7 +70,7 @@ def place_backbone(
         device=choice.device,
         precision=choice.precision,
         engine=choice.engine,
-        engine_asked=choice.asked,
+        engine_requested=choice.requested,
         cache=cache,
         report=report,
     )

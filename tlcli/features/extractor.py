@@ -66,7 +66,7 @@ class FeatureExtractor:
                 self.cut.prefix,
                 network.preprocessing,
                 exported=self.exported if self.cut.layer and network.engine == "onnx" else None,
-                required=network.engine_asked == "onnx",
+                required=network.engine_requested == "onnx",
                 device=network.device,
                 precision=network.precision,
                 report=network.report,

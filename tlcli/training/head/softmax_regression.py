@@ -87,7 +87,7 @@ def fit_paths(
     Args:
         features: float32 [N, D], N >= 1, in memory, or streamed rows.
         labels: int64 [N]; classes without a row are allowed.
-        weightings: float32 [N] for each fit: 0 for rows that it must not see; the mean of the others is 1.
+        weightings: float32 [N] for each fit: 0 for rows it is not fitted on; the mean of the others is 1.
         classes: Number of classes k.
         l2s: Positive penalties; fastest from strong to weak.
         device: `cpu` or a CUDA device.

@@ -21,7 +21,7 @@ R = TypeVar("R")
 SMALL_VALUES = 2**24
 """Number of features times rows (13,107 rows of 1,280) up to which each fit uses one thread (benchmarks/busy.py)."""
 TINY_VALUES = 2**17
-"""The same (102 rows of 1,280) up to which one thread runs all fits: others would wait for Python's interpreter lock."""
+"""The same (102 rows of 1,280) up to which one thread runs all fits: others would wait for the interpreter lock."""
 
 
 @contextlib.contextmanager

@@ -125,13 +125,13 @@ def _read_origin(directory: Path) -> dict[str, Any]:
     return origin
 
 
-def _compare(was: dict[str, Any], asked: dict[str, Any], run: Path) -> None:
+def _compare(was: dict[str, Any], requested: dict[str, Any], run: Path) -> None:
     changed = [
-        f"{'images' if name == IMAGES else name} was {was.get(name)!r} and is {asked.get(name)!r}"
-        for name in sorted(was.keys() | asked.keys())
-        if was.get(name) != asked.get(name)
+        f"{'images' if name == IMAGES else name} was {was.get(name)!r} and is {requested.get(name)!r}"
+        for name in sorted(was.keys() | requested.keys())
+        if was.get(name) != requested.get(name)
     ]
-    if [name for name in was if was[name] != asked.get(name)] == [IMAGES]:
+    if [name for name in was if was[name] != requested.get(name)] == [IMAGES]:
         raise ArtifactError(
             f"{run} was started with different images: some were added, removed, edited or relabeled since. Start "
             "again with --overwrite.",

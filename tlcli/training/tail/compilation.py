@@ -17,7 +17,7 @@ compiling takes one. An estimate, not measured on a GPU."""
 
 
 def pick_compiled(device: torch.device, multiply_adds: float) -> bool:
-    """Return whether to compile a training of so many multiply-adds in its forward passes: on CUDA, if it is long.
+    """Return whether to compile a tail for training, given the multiply-adds of all forward passes: on CUDA, if many.
 
     Never on a CPU, where it needs a C++ compiler, and convolutions use the same library either way.
     """

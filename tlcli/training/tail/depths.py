@@ -43,7 +43,7 @@ def candidate_depths(network: LoadedBackbone, freeze: str) -> list[CandidateDept
     costs = multiply_adds_by_module(network.backbone, [row.name for row in traced.layers])
     whole = max(1, sum(costs))
     layers = [layer for layer in depths(costs) if not layer or _can_cut(network, layer)]
-    # Layers whose cost could not be counted must not look free.
+    # Layers whose cost could not be counted still cost something.
     shares = [max(0.01, sum(costs[layer:]) / whole) if layer else 1.0 for layer in layers]
     return [
         CandidateDepth(freeze=str(layer or "none"), share=share) for layer, share in zip(layers, shares, strict=True)

@@ -158,7 +158,7 @@ def validate_together(
 
 
 def share_lost(images: UsableImages, report: Reporter) -> None:
-    """Tell every process which images the others could not read again. Each has reported its own."""
+    """Exchange the images that could not be read again. Each process has reported its own."""
     reported = set(images.lost)
     for others in processes.gather(dict(images.lost)):
         images.lost.update(others)

@@ -95,18 +95,17 @@ class DepthSearch:
         if saved is None and self._start.head_logits is not None and self._auto:
             self._record_head(self._start.head_logits)
         budget = self._options.epochs or round(BUDGET * self._stretch)
-        stopped = None
-        while progress.depth < len(candidates) and progress.without_gain < DEPTH_PATIENCE and not stopped:
+        while progress.depth < len(candidates) and progress.without_gain < DEPTH_PATIENCE and not progress.stopped:
             epochs = self._epochs(candidates, budget)
             if epochs == 0:
                 self._network.report.note(f"  the budget of {budget} full epochs is used up")
                 break
-            stopped = self._train(candidates[progress.depth], epochs, saved)
+            self._train(candidates[progress.depth], epochs, saved)
             saved = None
         crossed, kept = self._start.images.splits.cross_validated, progress.tried[progress.best]
-        if self._options.refit and not crossed and kept["epochs"] and not stopped:
-            stopped = self._refit(saved)
-        return self._result(stopped)
+        if self._options.refit and not crossed and kept["epochs"] and not progress.stopped:
+            self._refit(saved)
+        return self._result()
 
     def _resume(self) -> Saved | None:
         """Take the search's progress from the last checkpoint; return the state of the depth it was at."""
@@ -140,36 +139,32 @@ class DepthSearch:
             most=round(EPOCHS_EACH * self._stretch),
         )
 
-    def _train(self, candidate: CandidateDepth, epochs: int, saved: Saved | None) -> str | None:
-        """Train at one depth and record it; return where the loss became NaN or infinite, if it did."""
-        progress, divisions, stopped = self._progress, self._start.divisions, None
+    def _train(self, candidate: CandidateDepth, epochs: int, saved: Saved | None) -> None:
+        """Train at one depth, on each division of the images, and record it."""
+        progress, divisions = self._progress, self._start.divisions
         for number in range(progress.division, len(divisions)):
             progress.division = number
             self._load(self._weights[number])
             extractor, fitted = self._fit(candidate, epochs, saved, divisions[number])
-            assert fitted.validation is not None
-            saved, stopped = None, stopped or fitted.stopped
+            found = fitted.validation
+            assert found is not None
+            saved, progress.stopped = None, progress.stopped or fitted.stopped
             self._weights[number] = copied_weights(self._network)
-            self._logits.append(fitted.validation.logits)
+            self._logits.append(found.logits)
             progress.seconds += fitted.seconds
             if len(divisions) > 1:
-                self._report_fold(number, fitted)
+                self._network.report.note(
+                    f"  fold {number + 1}/{len(divisions)}  validation {100 * found.accuracy:.1f} %, "
+                    f"loss {found.loss:.3f}  {fitted.seconds:.1f} s"
+                )
         result = validate(np.concatenate(self._logits), self._labels, self._log_prior)
         self._record(tried_row(candidate.freeze, extractor, fitted, self._options.views, progress.seconds), result)
         progress.depth += 1
         progress.spent += fitted.share * len(fitted.lines)
         progress.division, progress.seconds, self._logits = 0, 0.0, []
-        return stopped
 
-    def _report_fold(self, number: int, fitted: FittedTail) -> None:
-        assert fitted.validation is not None
-        self._network.report.note(
-            f"  fold {number + 1}/{len(self._start.divisions)}  validation {100 * fitted.validation.accuracy:.1f} %, "
-            f"loss {fitted.validation.loss:.3f}  {fitted.seconds:.1f} s"
-        )
-
-    def _refit(self, saved: Saved | None) -> str | None:
-        """Train the kept tail on, on all images; return where the loss became NaN or infinite, if it did."""
+    def _refit(self, saved: Saved | None) -> None:
+        """Train the kept tail on, on all images."""
         kept = self._progress.tried[self._progress.best]
         self._load({name: tensor for name, tensor in self._best.items() if name != "logits"})
         epochs = max(1, round(REFIT_SHARE * kept["epochs"]))
@@ -179,7 +174,7 @@ class DepthSearch:
         )
         self._best |= copied_weights(self._network)
         self._refit_epochs = len(fitted.lines)
-        return fitted.stopped
+        self._progress.stopped = fitted.stopped
 
     def _fit(
         self, candidate: CandidateDepth, epochs: int, saved: Saved | None, images: UsableImages
@@ -263,7 +258,7 @@ class DepthSearch:
     def _load(self, weights: Weights) -> None:
         self._network.backbone.model.load_state_dict(weights, strict=True)
 
-    def _result(self, stopped: str | None) -> SearchResult:
+    def _result(self) -> SearchResult:
         progress = self._progress
         best = progress.tried[progress.best]
         logits = self._best.pop("logits").numpy()
@@ -283,11 +278,11 @@ class DepthSearch:
                 "best": progress.best,
                 "folds": len(self._start.divisions) if self._start.images.splits.cross_validated else None,
                 "refit_epochs": self._refit_epochs,
-                "stopped": stopped,
+                "stopped": progress.stopped,
                 "recipe": asdict(self._recipe) if self._recipe else {},
             },
             log_prior=self._log_prior,
-            stopped=stopped,
+            stopped=progress.stopped,
             feature_seconds=self._feature_seconds,
             seconds=self._seconds,
         )

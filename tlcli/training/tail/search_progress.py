@@ -43,6 +43,8 @@ class SearchProgress:
     """[M], 1 for each image that it predicts incorrectly, else 0."""
     losses: list[float] = field(default_factory=list)
     """[M], of the last depth with a significant gain."""
+    stopped: str | None = None
+    """Where the loss became NaN or infinite, which ends the search after that depth; None if it never did."""
     without_gain: int = 0
     """Depths in a row without a significant gain."""
 
