@@ -18,6 +18,8 @@ MAX_STRETCH = 5.0
 EPOCHS_FROM_SCRATCH = 40
 BUDGET = 6
 """Default budget of `--freeze auto`, in epochs of the whole network."""
+FOLDS_BUDGET = 9
+"""The same if depths are compared on folds, each of which is trained."""
 EPOCHS_EACH = 4
 """Maximum for each depth of `--freeze auto`. More epochs overfit short tails, and shallower cuts start from these."""
 REFIT_SHARE = 0.25

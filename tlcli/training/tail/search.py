@@ -30,6 +30,7 @@ from tlcli.training.tail.recipe import (
     EPOCHS,
     EPOCHS_EACH,
     EPOCHS_FROM_SCRATCH,
+    FOLDS_BUDGET,
     REFIT_SHARE,
     Recipe,
     TailOptions,
@@ -66,7 +67,10 @@ class DepthSearch:
         self._start, self._network, self._options, self._workers = start, start.network, options, workers
         self._checkpoints, self._on_lines = checkpoints, on_lines
         self._auto = options.freeze == "auto"
-        self._stretch = epoch_stretch(len(start.images.rows("train")), options.batch_size)
+        train = len(start.images.rows("train"))
+        self._stretch = epoch_stretch(train, options.batch_size)
+        self._passes = sum(len(images.rows("train")) for images in start.divisions) / train
+        """Epochs over all training images that one epoch on each division amounts to."""
         self._labels = start.images.labels(start.held_out)
         self._log_prior = train_log_prior(start.images) if options.balance else None
         self._progress = SearchProgress()
@@ -94,7 +98,8 @@ class DepthSearch:
         self._on_lines(progress.lines)
         if saved is None and self._start.head_logits is not None and self._auto:
             self._record_head(self._start.head_logits)
-        budget = self._options.epochs or round(BUDGET * self._stretch)
+        default = FOLDS_BUDGET if self._start.images.splits.cross_validated else BUDGET
+        budget = self._options.epochs or round(default * self._stretch)
         while progress.depth < len(candidates) and progress.without_gain < DEPTH_PATIENCE and not progress.stopped:
             epochs = self._epochs(candidates, budget)
             if epochs == 0:
@@ -132,7 +137,7 @@ class DepthSearch:
             usual = round(EPOCHS * self._stretch) if options.pretrained else EPOCHS_FROM_SCRATCH
             return options.epochs or usual
         return epochs_within_budget(
-            candidates[progress.depth].share,
+            candidates[progress.depth].share * self._passes,
             candidates=len(candidates),
             budget=budget,
             spent=progress.spent,
@@ -160,7 +165,7 @@ class DepthSearch:
         result = validate(np.concatenate(self._logits), self._labels, self._log_prior)
         self._record(tried_row(candidate.freeze, extractor, fitted, self._options.views, progress.seconds), result)
         progress.depth += 1
-        progress.spent += fitted.share * len(fitted.lines)
+        progress.spent += fitted.share * len(fitted.lines) * self._passes
         progress.division, progress.seconds, self._logits = 0, 0.0, []
 
     def _refit(self, saved: Saved | None) -> None:
