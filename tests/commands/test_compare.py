@@ -155,6 +155,15 @@ def test_test_images_come_first(tested, split, name, images):
     assert (with_data.split, numbers(with_data)) == (name, numbers(result))
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_held_out_copies_of_training_images_are_left_out(tested, tmp_path, report, split):
+    shutil.copytree(tested / "data", tmp_path / "data")
+    shutil.copy(tmp_path / "data/train/disc/00.jpg", tmp_path / "data" / split / "disc/copy.jpg")
+    train(tmp_path / "data", tmp_path / "run")
+    assert compared(tmp_path / "run", tmp_path / "run", report, split="all").metrics["images"] == 24
+    assert any("left out 1 held-out image with an identical copy in training" in text for text in report.notes)
+
+
 def test_images_with_another_label_are_left_out(tested, tmp_path, report):
     shutil.copytree(tested / "data", tmp_path / "data")
     for number in ("11", "12"):
@@ -162,7 +171,7 @@ def test_images_with_another_label_are_left_out(tested, tmp_path, report):
         (tmp_path / "data/test/disc" / name).rename(tmp_path / "data/test/square" / f"was-disc-{name}")
     train(tmp_path / "data", tmp_path / "run")
     assert compared(tested / "run0", tmp_path / "run", report).metrics["images"] == 10
-    assert any(text.startswith("2 images have different labels in the two runs") for text in report.warnings)
+    assert any("different labels for 2 of 24 common images" in text for text in report.warnings)
 
 
 def test_different_classes_are_an_error(trained, photos, tmp_path):

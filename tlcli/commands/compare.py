@@ -171,8 +171,8 @@ def _stored_pairs(settings: CompareSettings, a: Run, b: Run, report: Reporter) -
     relabeled = sum(row_a.label != row_b.label for row_a, row_b in common)
     if relabeled:
         report.warn(
-            f"{relabeled:,} images have different labels in the two runs and are left out. Pass DATA to compare on its "
-            "labels."
+            f"the two runs have different labels for {relabeled:,} of {len(common):,} common images, which are left "
+            "out. Pass DATA to compare on its labels."
         )
     known = [pair for pair in common if pair[0].label == pair[1].label]
     split = settings.split or ("test" if any(_are_in(pair, "test") for pair in known) else "all")

@@ -38,6 +38,8 @@ class StoredPrediction:
 def stored_predictions(run: Run, *, workers: int, report: Reporter) -> dict[bytes, StoredPrediction]:
     """Return the stored predictions of a run by the digest of the image; of identical copies, the first.
 
+    Held-out images with an identical copy among the training images are left out.
+
     Runs of tlcli 0.2 and earlier store no digests. Their images are read again, and left out if they are gone or have
     changed.
 
@@ -53,11 +55,20 @@ def stored_predictions(run: Run, *, workers: int, report: Reporter) -> dict[byte
     rows = [
         StoredPrediction(**row | {"path": _current_path(run, row["path"])}) for row in table.select(COLUMNS).to_pylist()
     ]
+    splits = run.splits()
+    # Without validation images of its own, the run predicted them out of fold, or was trained on them afterwards.
+    held_out = {"test", "validation"} if "validation" in splits.values() else {"test"}
     digests = table["digest"].to_pylist() if "digest" in table.column_names else _digests(run, rows, workers, report)
     found: dict[bytes, StoredPrediction] = {}
+    copies = 0
     for digest, row in zip(digests, rows, strict=True):
-        if digest is not None:
+        if row.split in held_out and splits.get(digest or b"") == "train":
+            copies += 1
+        elif digest is not None:
             found.setdefault(digest, row)
+    if copies:
+        images = "image" if copies == 1 else "images"
+        report.note(f"{run.directory}: left out {copies:,} held-out {images} with an identical copy in training.")
     return found
 
 
