@@ -14,6 +14,10 @@ from .commands.check import (
     CheckResult as CheckResult,
     check as check,
 )
+from .commands.compare import (
+    CompareResult as CompareResult,
+    compare as compare,
+)
 from .commands.evaluate import evaluate as evaluate
 from .commands.export import (
     ExportResult as ExportResult,
@@ -44,6 +48,7 @@ from .settings import (
     CacheFeaturesSettings as CacheFeaturesSettings,
     CacheSettings as CacheSettings,
     CheckSettings as CheckSettings,
+    CompareSettings as CompareSettings,
     TableColumns as TableColumns,
     ComputeSettings as ComputeSettings,
     EvaluateSettings as EvaluateSettings,

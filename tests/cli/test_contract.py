@@ -19,7 +19,7 @@ NETWORK = {"--backbone", "--weights", "--freeze", "--size", "--fit", "--seed"}
 HARDWARE = {"--device", "--engine", "--batch-size", "--workers"}
 EVERYWHERE = {"--json", "--quiet", "--verbose"}
 FILTERS = {"--include", "--exclude"}
-READING = ("finetune", "cache-features", "check", "predict", "evaluate", "export", "augment", "inspect")
+READING = ("finetune", "cache-features", "check", "predict", "evaluate", "compare", "export", "augment", "inspect")
 AUGMENTATION = {"--augment", "--rotate", "--mirror", "--flip-vertical", "--crop", "--noise", "--color-shift"}
 OPTIONS = {
     "finetune": NETWORK
@@ -38,6 +38,7 @@ OPTIONS = {
     | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"}
     | {"--explain", "--explain-limit", "--shard", "--cluster", "--part-size", "--cores"},
     "evaluate": {"--split", "--device"},
+    "compare": HARDWARE | {"--split", "--out", "--overwrite"},
     "export": {
         "--format",
         "--out",
@@ -138,6 +139,13 @@ def test_help_imports_nothing_heavy(arguments):
         (["predict", "nowhere", "x.jpg", "--cluster", "auto"], 2, "--cluster needs --out DIR"),
         (["predict", "nowhere", "x.jpg", "--cluster", "", "--out", "x"], 2, "--cluster is empty"),
         (["evaluate", "nowhere", "x", "--split", "holdout"], 2, "--split is 'holdout'"),
+        (["compare", "nowhere"], 2, "Missing argument 'RUN_B'"),
+        (["compare", "nowhere", "x"], 4, "nowhere is not a directory"),
+        (["compare", "nowhere", "x", "--split", "holdout"], 2, "--split is 'holdout'"),
+        (["compare", "nowhere", "x", "--split", "train"], 2, "--split train needs DATA"),
+        (["compare", "nowhere", "x", "--device", "cpu"], 2, "would have no effect without DATA"),
+        (["compare", "nowhere", "x", "--out", "x.csv"], 2, "ending in .html"),
+        (["compare", "nowhere", "x", "--overwrite"], 2, "--overwrite has no effect without --out"),
         (["export", "nowhere"], 2, "--format"),
         (["export", "nowhere", "--format", "coreml"], 2, "--format is 'coreml'"),
         (["export", "nowhere", "--format", "onnx"], 4, "nowhere is not a directory"),

@@ -9,6 +9,7 @@ WEIGHTS = {"head.weight": torch.arange(6.0).reshape(2, 3).t(), "steps": torch.te
 PREDICTIONS = [
     {
         "path": "photos/a\n.jpg",
+        "digest": bytes(range(32)),
         "label": "cat",
         "split": "test",
         "predicted": "dog",

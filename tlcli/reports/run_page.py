@@ -5,16 +5,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from tlcli.datasets.class_names import in_reading_order, reading_order
 from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies
 from tlcli.reports.overview import Overview
+from tlcli.reports.page import page_environment, read_asset
+from tlcli.runs.run import describe_freeze
 
 MATRIX_CLASSES = 30
 """Classes in the confusion matrix, at most."""
@@ -79,41 +78,23 @@ def run_page(
         lines: The lines of `metrics.jsonl`.
         command: The command that reproduces the run.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tlcli", "reports"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f}\u00a0%"
-    environment.filters["thousands"] = "{:,}".format
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return environment.get_template("run.html").render(
-        info=info,
-        name=name,
-        frozen=_describe_freeze(info["freeze"]),
-        splits=[_split_context(split) for split in splits],
-        settings=_settings(info),
-        mapped_vectors=gallery.mapped_vectors,
-        command=command,
-        content=_script_data(info, splits, gallery, lines),
-        sheet=base64.b64encode(gallery.overview.sheet.content).decode(),
-        style=_asset("run.css"),
-        script=_asset("run.js"),
-        chart=_asset("assets/chart.umd.min.js"),
-    )
-
-
-def _asset(name: str) -> Markup:
-    """Read a packaged file for inclusion in the page, without its reference to a source map."""
-    text = files("tlcli.reports").joinpath(name).read_text("utf8")
-    return Markup(text.partition("//# sourceMappingURL")[0])
-
-
-def _describe_freeze(freeze: dict[str, Any]) -> str:
-    if freeze["layer"] == freeze["of"]:
-        return "frozen up to the head"
     return (
-        f"frozen up to layer {freeze['layer']} of {freeze['of']} ({freeze['name']})"
-        if freeze["layer"]
-        else "nothing frozen"
+        page_environment()
+        .get_template("run.html")
+        .render(
+            info=info,
+            name=name,
+            frozen=describe_freeze(info["freeze"]),
+            splits=[_split_context(split) for split in splits],
+            settings=_settings(info),
+            mapped_vectors=gallery.mapped_vectors,
+            command=command,
+            content=_script_data(info, splits, gallery, lines),
+            sheet=base64.b64encode(gallery.overview.sheet.content).decode(),
+            style=read_asset("run.css"),
+            script=read_asset("run.js"),
+            chart=read_asset("assets/chart.umd.min.js"),
+        )
     )
 
 

@@ -35,6 +35,7 @@ RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 SPLITS_FILE = "splits.parquet"
+PREDICTIONS_FILE = "predictions.parquet"
 ONNX_FILE = "model.onnx"
 """The complete network, from pixels to logits, for prediction without torch. Not in every run."""
 FILES = (
@@ -43,8 +44,8 @@ FILES = (
     CONFIG_FILE,
     SPLITS_FILE,
     ONNX_FILE,
+    PREDICTIONS_FILE,
     "metrics.jsonl",
-    "predictions.parquet",
     "report.html",
 )
 """All files of a run. A directory that contains anything else is never deleted."""

@@ -198,6 +198,15 @@ def _download_run(url: Url, content: bytes, directory: Path) -> None:
             raise ArtifactError(f"{error.message} The run is incomplete.", path=error.path) from error
 
 
+def describe_freeze(freeze: dict[str, Any]) -> str:
+    """Return in words up to where a network is frozen, from `freeze` of `run.json`."""
+    if freeze["layer"] == freeze["of"]:
+        return "frozen up to the head"
+    if not freeze["layer"]:
+        return "nothing frozen"
+    return f"frozen up to layer {freeze['layer']} of {freeze['of']} ({freeze['name']})"
+
+
 def _missing_message(path: Path) -> str:
     return f"{path} is missing. Restore it, or train again with --overwrite."
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlcli.runs.directory import CONFIG_FILE, ONNX_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE
+from tlcli.runs.directory import CONFIG_FILE, ONNX_FILE, PREDICTIONS_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE
 from tlcli.runs.run import FORMAT
 from tlcli.storage.files import as_json, sealed, write_json
 from tlcli.storage.publish import atomic_write
@@ -32,7 +32,7 @@ class RunContent:
     epochs: Sequence[dict[str, Any]]
     """Lines of `metrics.jsonl`."""
     predictions: Sequence[dict[str, Any]]
-    """Rows of `predictions.parquet`: path, label, split, predicted, confidence, probabilities."""
+    """Rows of `predictions.parquet`: path, digest, label, split, predicted, confidence, probabilities."""
     splits: dict[bytes, str]
     """Rows of `splits.parquet`: the split of each image, by digest."""
     report: str
@@ -60,7 +60,7 @@ def write_run(directory: Path, content: RunContent) -> dict[str, Any]:
     write(WEIGHTS_FILE, save({name: tensor.detach().cpu().contiguous() for name, tensor in content.weights.items()}))
     write(CONFIG_FILE, as_json(content.config))
     write("metrics.jsonl", b"".join(json.dumps(line).encode() + b"\n" for line in content.epochs))
-    write("predictions.parquet", _predictions_parquet(content.predictions))
+    write(PREDICTIONS_FILE, _predictions_parquet(content.predictions))
     write(SPLITS_FILE, _splits_parquet(content.splits))
     write("report.html", content.report.encode("utf8", "backslashreplace"))
     if content.onnx is not None:
@@ -73,8 +73,9 @@ def write_run(directory: Path, content: RunContent) -> dict[str, Any]:
 def _predictions_parquet(rows: Sequence[dict[str, Any]]) -> bytes:
     import pyarrow as pa
 
-    texts = {name: pa.string() for name in ("path", "label", "split", "predicted")}
-    schema = pa.schema(texts | {"confidence": pa.float32(), "probabilities": pa.list_(pa.float32())})
+    types = {"path": pa.string(), "digest": pa.binary(32)}
+    types |= {name: pa.string() for name in ("label", "split", "predicted")}
+    schema = pa.schema(types | {"confidence": pa.float32(), "probabilities": pa.list_(pa.float32())})
     return _parquet(pa.Table.from_pylist(list(rows), schema))
 
 

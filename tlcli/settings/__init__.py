@@ -9,6 +9,7 @@ from tlcli.settings.cache import CacheSettings
 from tlcli.settings.cache_features import CacheFeaturesSettings
 from tlcli.settings.check import CheckSettings
 from tlcli.settings.columns import TableColumns
+from tlcli.settings.compare import CompareSettings
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.evaluate import SPLITS, EvaluateSettings
 from tlcli.settings.export import ExportSettings
@@ -31,6 +32,7 @@ __all__ = [
     "CacheSettings",
     "CheckSettings",
     "ClusterSettings",
+    "CompareSettings",
     "ComputeSettings",
     "EvaluateSettings",
     "ExportSettings",

@@ -103,13 +103,16 @@ def evaluate_rows(
     predictions = [
         {
             "path": portable_name(sample.path),
+            "digest": digest,
             "label": classes[sample.label],
             "split": "test" if sample.split == "test" else "validation",
             "predicted": classes[label],
             "confidence": float(row[label]),
             "probabilities": row.tolist(),
         }
-        for sample, label, row in zip(samples, predicted.tolist(), calibrated, strict=True)
+        for sample, digest, label, row in zip(
+            samples, images.digests(rows), predicted.tolist(), calibrated, strict=True
+        )
     ]
     figures = metrics.result() | {"uncalibrated": uncalibrated.result()}
     figures["near_copies"] = _near_copies(images, rows, predicted == labels)
