@@ -37,12 +37,15 @@ CONFIG_FILE = "config.json"
 SPLITS_FILE = "splits.parquet"
 ONNX_FILE = "model.onnx"
 """The complete network, from pixels to logits, for prediction without torch. Not in every run."""
+NOVELTY_FILE = "novelty.safetensors"
+"""What tells known from unknown images. Not in every run, and in none of version 0.1 or 0.2."""
 FILES = (
     RUN_FILE,
     WEIGHTS_FILE,
     CONFIG_FILE,
     SPLITS_FILE,
     ONNX_FILE,
+    NOVELTY_FILE,
     "metrics.jsonl",
     "predictions.parquet",
     "report.html",

@@ -76,6 +76,8 @@ class DepthSearch:
         """Logits at the current depth on the validation images of the divisions that are done."""
         self._best: Weights = {}
         """The weights of the best depth, and its logits on the validation images."""
+        self._evaluated: Weights | None = None
+        """The weights of the best depth before the last training on all images; None without one."""
         self._recipe: Recipe | None = None
         self._refit_epochs = 0
         self._feature_seconds = self._seconds = 0.0
@@ -166,7 +168,8 @@ class DepthSearch:
     def _refit(self, saved: Saved | None) -> None:
         """Train the kept tail on, on all images."""
         kept = self._progress.tried[self._progress.best]
-        self._load({name: tensor for name, tensor in self._best.items() if name != "logits"})
+        self._evaluated = {name: tensor for name, tensor in self._best.items() if name != "logits"}
+        self._load(self._evaluated)
         epochs = max(1, round(REFIT_SHARE * kept["epochs"]))
         self._network.report.note("  the kept depth is trained on all images, the held-out ones included")
         _, fitted = self._fit(
@@ -283,6 +286,7 @@ class DepthSearch:
             },
             log_prior=self._log_prior,
             stopped=progress.stopped,
+            evaluated=self._evaluated,
             feature_seconds=self._feature_seconds,
             seconds=self._seconds,
         )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.tail.depths import paired_gain
 from tlcli.training.tail.fit import FittedTail
+from tlcli.training.tail.start import Weights
 from tlcli.training.tail.validation import ValidationResult
 
 OnLines = Callable[[Sequence[dict[str, Any]]], None]
@@ -99,6 +100,8 @@ class SearchResult:
     """[k] if classes were balanced."""
     stopped: str | None
     """Where the loss became NaN or infinite; None if it never did."""
+    evaluated: Weights | None
+    """The weights that `validation` evaluated, if training continued on all images; None if they are in the network."""
     feature_seconds: float
     seconds: float
 
