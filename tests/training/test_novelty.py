@@ -99,5 +99,5 @@ def test_rows_of_held_out_images():
     assert rows.known == [15, 17, 18, 19], "near copies of training images are typical for no new image"
     assert np.array_equal(rows.logits, logits[[0, 2, 3, 4]])
     assert sorted(novelty_rows(images, range(15, 20), logits, refitted=True).bank) == list(range(20))
-    kept = rows.only({1, 2, 17})
+    kept = rows.only({1, 2, 17}, {1, 2, 17})
     assert (sorted(kept.bank), kept.known, kept.logits.tolist()) == ([1, 2], [17], [logits[2].tolist()])

@@ -15,7 +15,7 @@ import torch
 
 from tlcli import processes
 from tlcli.features.extractor import FeatureExtractor
-from tlcli.inference.novelty import FeatureBank, Floats, Novelty, combine, embed, energies
+from tlcli.inference.novelty import FeatureBank, Floats, Novelty, Scores, combine, embed, energies
 from tlcli.training.usable_images import UsableImages
 
 BANK = 10_000
@@ -48,12 +48,12 @@ class NoveltyRows:
         """All of these rows, each once."""
         return sorted({*self.bank, *self.known})
 
-    def only(self, rows: Container[int]) -> NoveltyRows:
-        """Return these rows without those that are not in `rows`."""
-        kept = [number for number, row in enumerate(self.known) if row in rows]
+    def only(self, bank: Container[int], known: Container[int]) -> NoveltyRows:
+        """Return the rows of the bank that are in `bank`, and the known ones that are in `known`."""
+        kept = [number for number, row in enumerate(self.known) if row in known]
         return replace(
             self,
-            bank=[row for row in self.bank if row in rows],
+            bank=[row for row in self.bank if row in bank],
             known=[self.known[number] for number in kept],
             logits=self.logits[kept],
         )
@@ -115,43 +115,54 @@ def _even(rows: Sequence[int], labels: Sequence[int], digests: Sequence[bytes]) 
     return [row for _, row in ranked[:BANK]]
 
 
-def fit_novelty(rows: NoveltyRows, features: Floats, final: Floats | None = None) -> Novelty | None:
+def fit_novelty(rows: NoveltyRows, features: Floats) -> Novelty | None:
     """Fit the novelty of images to the features and logits of known images.
 
     Args:
         rows: The images.
         features: float32 [N, D], of `rows.all`, by the network that gave the logits.
-        final: float32 [N, D], of `rows.all`, by the final network if it was trained on the held-out images as well.
-            Distances of these images would be too short with it.
 
     Returns:
         None if no known image has training images to be compared with, or all of them have the same score.
     """
-    place = {row: number for number, row in enumerate(rows.all)}
-    bank, known = ([place[row] for row in chosen] for chosen in (rows.bank, rows.known))
-    same = _groups(rows.known, rows.groups), _groups(rows.bank, rows.groups)
-    found = _bank(features[bank])
-    distance = found.distances(features[known], same)
-    usable = np.isfinite(distance)
-    energy = energies(rows.logits)
+    return novelty_from(rows, known_distances(rows, features), features)
+
+
+def known_distances(rows: NoveltyRows, features: Floats) -> Scores:
+    """Return the distances of the known images to the bank: float64 [S]; infinite if too little is left to compare.
+
+    Args:
+        rows: The images.
+        features: float32 [N, D], of `rows.all`, by a network of which at most the head was trained on known images.
+    """
+    if not rows.bank or not rows.known:
+        return np.full(len(rows.known), np.inf)
+    groups = _groups(rows.known, rows.groups), _groups(rows.bank, rows.groups)
+    return _bank(rows, features).distances(features[np.searchsorted(rows.all, rows.known)], groups)
+
+
+def novelty_from(rows: NoveltyRows, distances: Scores, features: Floats) -> Novelty | None:
+    """Return the novelty with known scores from `distances` [S], and a bank of `features` [N, D]; see `fit_novelty`."""
+    usable = np.isfinite(distances)
     if not usable.any():
         return None
-    scale = np.array([distance[usable].std(), energy[usable].std()])
+    distance, energy = distances[usable], energies(rows.logits)[usable]
+    scale = np.array([distance.std(), energy.std()])
     if not (scale > 0).all():
         return None
-    scores = np.sort(combine(distance[usable], energy[usable], scale))
-    return Novelty(bank=found if final is None else _bank(final[bank]), scale=scale, known=scores)
+    return Novelty(bank=_bank(rows, features), scale=scale, known=np.sort(combine(distance, energy, scale)))
 
 
 def _groups(rows: Sequence[int], groups: dict[int, int]) -> npt.NDArray[np.int64]:
     return np.array([groups[row] for row in rows], np.int64)
 
 
-def _bank(features: Floats) -> FeatureBank:
-    """Return a bank of all features float32 [M, D], projected onto their principal directions if there are many.
+def _bank(rows: NoveltyRows, features: Floats) -> FeatureBank:
+    """Return the bank of `rows.bank`, projected onto principal directions if there are many images.
 
     The directions are found by a randomized subspace iteration (Halko et al. 2011).
     """
+    features = features[np.searchsorted(rows.all, rows.bank)]
     center: Floats = (CENTERED * features.mean(axis=0, dtype=np.float64)).astype(np.float32)
     if features.shape[1] <= DIRECTIONS or len(features) < IMAGES_PER_DIRECTION * DIRECTIONS:
         return FeatureBank(center=center, directions=None, vectors=_half(embed(features, center, None)))

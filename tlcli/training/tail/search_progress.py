@@ -100,8 +100,10 @@ class SearchResult:
     """[k] if classes were balanced."""
     stopped: str | None
     """Where the loss became NaN or infinite; None if it never did."""
-    evaluated: Weights | None
-    """The weights that `validation` evaluated, if training continued on all images; None if they are in the network."""
+    evaluated: list[Weights]
+    """The weights that `validation` evaluated, one for each division of the images. Empty if they are those of the
+    network, or if training was resumed after the best depth.
+    """
     feature_seconds: float
     seconds: float
 

@@ -72,7 +72,7 @@ def train_tail(
         lines=result.lines,
         training=result.training,
         stopped=result.stopped,
-        novelty=fit_tail_novelty(data, result, start.held_out),
+        novelty=fit_tail_novelty(data, result, start),
         refitted=result.training["refit_epochs"] > 0,
         feature_seconds=images.extraction.seconds + result.feature_seconds,
         training_seconds=result.seconds + time.monotonic() - started,
