@@ -35,7 +35,7 @@ OPTIONS = {
     | HARDWARE
     | {"--precision", "--out", "--overwrite", "--group-by", "--cache", "--no-cache", "--verify"},
     "predict": HARDWARE
-    | {"--out", "--top", "--probabilities", "--min-confidence", "--resume", "--overwrite"}
+    | {"--out", "--top", "--probabilities", "--min-confidence", "--unknown-rate", "--resume", "--overwrite"}
     | {"--explain", "--explain-limit", "--shard", "--cluster", "--part-size", "--cores"},
     "evaluate": {"--split", "--device"},
     "compare": HARDWARE | {"--split", "--out", "--overwrite"},
@@ -123,6 +123,11 @@ def test_help_imports_nothing_heavy(arguments):
         (["predict", "nowhere", "x.jpg"], 4, "nowhere is not a directory"),
         (["predict", "nowhere", "x.jpg", "--resume"], 2, "--resume has no effect without --out"),
         (["predict", "nowhere", "x.jpg", "--min-confidence", "7"], 2, "--min-confidence is 7"),
+        (
+            ["predict", "nowhere", "x.jpg", "--unknown-rate", "1"],
+            2,
+            "--unknown-rate is 1.0; expected 0 or more, and less",
+        ),
         (["finetune", "nowhere", "--exclude", ""], 2, "--exclude is ''"),
         (["predict", "nowhere", "x.jpg", "--include", "/"], 2, "--include is '/'"),
         (["predict", "nowhere", "x.jpg", "--shard", "0/4"], 2, "--shard is '0/4'; expected I/N with I from 1 to N"),

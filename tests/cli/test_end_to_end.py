@@ -73,7 +73,7 @@ def test_predict_rows(work, finetuned):
     assert done.returncode == 3
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert list(rows[0]) == [
-        *("path", "label", "confidence", "status", "error", "label_2", "confidence_2"),
+        *("path", "label", "confidence", "status", "error", "novelty", "label_2", "confidence_2"),
         *("p:disc", "p:square", "p:stripes"),
     ]
     assert [row["path"] for row in rows] == sorted(
@@ -88,7 +88,7 @@ def test_predict_rows(work, finetuned):
         shares = [float(row[f"p:{name}"]) for name in ("disc", "square", "stripes")]
         assert sum(shares) == pytest.approx(1, abs=1e-5)
         assert float(row["confidence"]) == max(shares)
-        assert row["status"] == "ok"
+        assert row["status"] == ("unknown" if float(row["novelty"]) > 0.99 else "ok")
 
 
 @pytest.mark.slow
@@ -107,10 +107,11 @@ def test_predict_formats_have_the_same_content(work, finetuned, tmp_path):
     assert len(table) == len(lines) == 46
     for row, line in zip(table, lines, strict=True):
         assert row == {name: "" if value is None else str(value) for name, value in line.items()}
-    assert {line["status"] for line in lines} <= {"ok", "review", "failed"}
+    assert {line["status"] for line in lines} <= {"ok", "review", "unknown", "failed"}
     for line in lines:
         if line["status"] != "failed":
-            assert (line["status"] == "review") == (line["confidence"] < 0.9)
+            assert (line["status"] == "unknown") == (line["novelty"] > 0.99)
+            assert (line["status"] == "ok") == (line["confidence"] >= 0.9 and line["novelty"] <= 0.99)
 
 
 def test_predict_refuses_to_overwrite(work, finetuned, tmp_path):

@@ -116,7 +116,7 @@ def test_rows_equal_those_of_one_process_although_a_worker_dies(cluster, trained
     expected = pq.read_table("whole.parquet")
     assert pq.read_table("parts").equals(expected), "readers of a folder read the parts in order, and no other files"
     assert [pq.read_metadata(part_path(Path("parts"), number)).num_rows for number in range(6)] == [4] * 5 + [3]
-    for field in ("images", "labels", "review", "failed", "failures"):
+    for field in ("images", "labels", "review", "unknown", "failed", "failures"):
         assert getattr(result, field) == getattr(whole, field)
     assert capfd.readouterr() == ("", ""), "Ray prints nothing"
 

@@ -110,7 +110,7 @@ def expected(run, data, count=7):
     run = load_run(run)
     images = load_comparison_images(run, open_dataset(data, classes=run.classes), compare=count, calibrate=0, workers=1)
     predictor = Predictor(run, device="cpu", workers=1)
-    return images.pixels, predictor.probabilities(predictor.model.run(images.pixels))
+    return images.pixels, predictor.probabilities(predictor.model.run(images.pixels).logits)
 
 
 def normalized(pixels, about):

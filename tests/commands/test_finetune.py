@@ -82,7 +82,7 @@ def test_timm_loads_the_run(photos, trained):
     with torch.inference_mode():
         expected = torch.softmax(model(images) / run.temperature, dim=1)
     predictor = Predictor(run)
-    found = predictor.probabilities(predictor.model.run(pixels))
+    found = predictor.probabilities(predictor.model.run(pixels).logits)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 

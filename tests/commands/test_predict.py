@@ -62,6 +62,7 @@ def test_resume_after_an_interruption_gives_the_same_file(trained, inbox, tmp_pa
     predict(PredictSettings(run=trained.run, inputs=(str(inbox),), out=str(whole)))
     settings = {"run": trained.run, "inputs": (str(inbox),), "out": str(out), "resume": True}
     monkeypatch.setattr("tlcli.inference.rows.ROWS_PER_BATCH", 4)
+    monkeypatch.setattr("tlcli.inference.predictor.COMPARED_TOGETHER", 4)
     original, calls = Predictor.probabilities, []
 
     def interrupted(self, pixels):

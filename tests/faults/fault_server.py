@@ -33,7 +33,7 @@ from tlcli.features import store
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images import loader
 from tlcli.images.worker import DecodedImage, read_image
-from tlcli.inference import rows
+from tlcli.inference import predictor, rows
 from tlcli.training.tail import checkpoints
 
 TIME_LIMIT = 120
@@ -101,7 +101,7 @@ def build_once(folder: Path):
 def speed_up(exports: Path):
     loader._DecoderProcess = InlineDecoder
     store.FLUSH_BYTES = 2000
-    rows.ROWS_PER_BATCH = 2
+    rows.ROWS_PER_BATCH = predictor.COMPARED_TOGETHER = 2
     checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9
     cache_onnx_engines(exports)
     cache_onnx_files(exports)

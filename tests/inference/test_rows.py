@@ -1,9 +1,41 @@
 """The rows of predict."""
 
-from tlcli.inference.rows import row_columns
+import pytest
+
+from tlcli.inference.rows import RowOptions, is_unknown, row_columns, row_status
+
+
+def options(**changes):
+    usual = {"top": 1, "probabilities": False, "min_confidence": None, "novelty": False, "unknown_rate": 0.01}
+    return RowOptions(**usual | changes)
+
+
+def columns(*, top=1, probabilities=False, novelty=False):
+    return row_columns(["cat", "dog"], top=top, probabilities=probabilities, novelty=novelty)
 
 
 def test_columns():
-    assert row_columns(["cat", "dog"], top=1, probabilities=False) == ["path", "label", "confidence", "status", "error"]
-    assert row_columns(["cat", "dog"], top=2, probabilities=True)[5:] == ["label_2", "confidence_2", "p:cat", "p:dog"]
-    assert row_columns(["cat", "dog"], top=9, probabilities=False)[5:] == ["label_2", "confidence_2"]
+    assert columns() == ["path", "label", "confidence", "status", "error"]
+    assert columns(top=2, probabilities=True)[5:] == ["label_2", "confidence_2", "p:cat", "p:dog"]
+    assert columns(top=9)[5:] == ["label_2", "confidence_2"]
+    assert columns(top=2, novelty=True)[5:] == ["novelty", "label_2", "confidence_2"]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "novelty", "status"),
+    [
+        (0.95, None, "ok"),
+        (0.95, 0.98, "ok"),
+        (0.5, 0.98, "review"),
+        (0.5, None, "review"),
+        (0.95, 0.991, "unknown"),
+        (0.5, 0.991, "unknown"),
+    ],
+)
+def test_status(confidence, novelty, status):
+    assert row_status(confidence, novelty, options(min_confidence=0.9, novelty=True)) == status
+
+
+def test_no_novelty_is_unknown_at_rate_0():
+    assert not is_unknown(1.0, 0)
+    assert is_unknown(1.0, 0.000001)

@@ -30,6 +30,7 @@ def test_batches_are_split_when_memory_runs_out(trained, report):
         OutOfMemoryAbove(network._tail, 2),
         OutOfMemoryAbove(network._prefix._prefix, 4),
     )
-    np.testing.assert_allclose(network.run(pixels), whole, atol=1e-5)
+    for found, expected in zip(network.run(pixels), whole, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
     sizes = [int(warning.split("continuing with ")[1].split()[0]) for warning in report.warnings]
     assert sizes == [4, 4, 1], "once for the prefix, twice for the tail"

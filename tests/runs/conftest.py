@@ -62,6 +62,7 @@ def write():
             splits={bytes(32): "train", bytes([1] * 32): "validation"},
             report="<html>é \udce9</html>",
             onnx=b"pixels to logits",
+            novelty=None,
         )
         return write_run(directory, content)
 

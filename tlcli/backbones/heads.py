@@ -108,32 +108,48 @@ class MeanOfHeads(nn.Module):
         return torch.stack(logits).mean(0) if len(logits) > 1 else logits[0]
 
 
-class HeadInput(nn.Module):
-    """Runs the whole network and returns the input of its head; a prefix for networks that cannot be traced.
+class _ObservedHead(nn.Module):
+    """A network, or its tail, that can return the input of its head beside its output.
 
     Args:
-        model: The network whose head is observed.
-        heads: Its heads, whose inputs are averaged.
+        model: Any input to logits [B, k].
+        heads: The heads of this network, whose inputs are averaged.
     """
 
     def __init__(self, model: nn.Module, heads: Sequence[Head]) -> None:
         super().__init__()
         self.model = model
-        self._local = threading.local()  # several threads may run batches at once
+        # By thread, since several may run batches at once. A `threading.local` could not be copied to another device.
+        self._recorded: dict[int, list[Tensor]] = {}
         for head in heads:
             head.register_forward_pre_hook(self._record)
 
     def _record(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if (recorded := getattr(self._local, "inputs", None)) is not None:
+        if (recorded := self._recorded.get(threading.get_ident())) is not None:
             recorded.append(inputs[0])
+
+    def _run(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        thread = threading.get_ident()
+        recorded = self._recorded[thread] = []
+        try:
+            output: Tensor = self.model(values)
+        finally:
+            del self._recorded[thread]
+        vectors = [value.flatten(1) if value.shape[2:].numel() == 1 else value for value in recorded]
+        return output, torch.stack(vectors).mean(0) if len(vectors) > 1 else vectors[0]
+
+
+class HeadInput(_ObservedHead):
+    """Runs the whole network and returns the input of its head; a prefix for networks that cannot be traced."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute features [B, D] of images [B, C, H, W]."""
-        self._local.inputs = []
-        try:
-            self.model(images)
-            recorded: list[Tensor] = self._local.inputs
-        finally:
-            self._local.inputs = None
-        vectors = [value.flatten(1) if value.shape[2:].numel() == 1 else value for value in recorded]
-        return torch.stack(vectors).mean(0) if len(vectors) > 1 else vectors[0]
+        return self._run(images)[1]
+
+
+class WithHeadInput(_ObservedHead):
+    """Runs a network, or its tail, and returns its logits and the input of its head."""
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits [B, k], and features [B, D] (not flattened if they are no vectors)."""
+        return self._run(values)

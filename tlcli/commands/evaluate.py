@@ -15,9 +15,10 @@ from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.inference.metrics import Metrics
 from tlcli.inference.predictor import Predictor
+from tlcli.inference.rows import is_unknown
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
-from tlcli.settings import SPLITS, EvaluateSettings
+from tlcli.settings import DEFAULT_UNKNOWN_RATE, SPLITS, EvaluateSettings
 from tlcli.storage.files import portable_name
 
 
@@ -52,7 +53,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
     )
     metrics = Metrics(run.classes)
     failures: list[dict[str, str]] = []
-    run_splits, trained_on = run.splits(), 0
+    run_splits, trained_on, unknown = run.splits(), 0, 0
     with report.task("Evaluate", len(samples)) as advance:
         predictions = predictor.stream(sample.path for sample in samples)
         for sample, prediction in zip(samples, predictions, strict=True):
@@ -60,6 +61,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
                 failures.append({"path": portable_name(sample.path), "error": prediction.error or ""})
             else:
                 metrics.update(prediction.probabilities[None], np.array([sample.label]), np.array([prediction.label]))
+                unknown += is_unknown(prediction.novelty, DEFAULT_UNKNOWN_RATE)
                 trained_on += run_splits.get(prediction.digest or b"") == "train"
             advance(1)
     if len(failures) == len(samples):
@@ -77,6 +79,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
         "split": split,
         "classes": list(run.classes),
         **metrics.result(),
+        "unknown": {"images": unknown, "rate": DEFAULT_UNKNOWN_RATE} if run.has_novelty else None,
         "failed": len(failures),
         "failures": failures,
         "seconds": round(time.monotonic() - started, 3),

@@ -181,18 +181,13 @@ def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> 
         return _train_tail(opened, network, on_lines)
     check_head_options(settings)  # `freeze` may also name the last layer
     views = settings.training.views or 0
+    seed, augmentation = settings.network.seed, settings.augmentation if views else None
     extractor = freeze_at(
-        network,
-        "all",
-        workers=workers,
-        batch_size=settings.compute.batch_size,
-        augmentation=settings.augmentation if views else None,
-        seed=settings.network.seed,
+        network, "all", workers=workers, batch_size=settings.compute.batch_size, augmentation=augmentation, seed=seed
     )
     extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
     images = _split(opened, extraction, extractor, network, freeze="all")
-    seed, refit = settings.network.seed, settings.refit
-    return train_head(extractor, images, views=views, balance=settings.balance, seed=seed, refit=refit)
+    return train_head(extractor, images, views=views, balance=settings.balance, seed=seed, refit=settings.refit)
 
 
 def _open_network(opened: OpenedRun, report: Reporter) -> LoadedBackbone:
@@ -296,5 +291,6 @@ def _write(opened: OpenedRun, classifier: Classifier, started: float, size: int,
             info, classifier, name=opened.out.name, command=finetune_command(settings), workers=workers, report=report
         ),
         onnx=onnx,
+        novelty=classifier.novelty.to_bytes() if classifier.novelty else None,
     )
     return write_run(opened.directory, content)

@@ -14,6 +14,7 @@ from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, UsageError
 from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain_folder
 from tlcli.inference.journal import journal_path
+from tlcli.inference.novelty import NO_NOVELTY
 from tlcli.inference.output import check_output, open_output
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.result import PredictResult
@@ -22,7 +23,7 @@ from tlcli.inference.row_files import PredictionRow
 from tlcli.inference.rows import RowOptions, predict_rows, row_columns
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
-from tlcli.settings import DEFAULT_EXPLAIN_LIMIT, PredictSettings
+from tlcli.settings import DEFAULT_EXPLAIN_LIMIT, DEFAULT_UNKNOWN_RATE, PredictSettings
 from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.urls import Url, parse_location
@@ -132,21 +133,38 @@ def _prepare(
         raise DataError(f"no images in {', '.join(settings.inputs)} (skipped: {found}).", path=settings.inputs[0])
     if settings.shard is not None:
         report.note(f"Shard     {settings.shard}: {images:,} of {inputs.total:,} images")
-    options = RowOptions(top=settings.top, probabilities=settings.probabilities, min_confidence=settings.min_confidence)
+    options = _row_options(run, settings, report)
     job = _Job(
         settings=settings,
         run=run,
         inputs=inputs,
         images=images,
         options=options,
-        columns=row_columns(run.classes, top=options.top, probabilities=options.probabilities),
-        signature=_signature(run, settings, listing),
+        columns=row_columns(run.classes, top=options.top, probabilities=options.probabilities, novelty=options.novelty),
+        signature=_signature(run, settings, options, listing),
         report=report,
     )
     return job, result
 
 
-def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, Any]:
+def _row_options(run: Run, settings: PredictSettings, report: Reporter) -> RowOptions:
+    """Return what the rows contain, and report if the run cannot tell unknown images."""
+    if not run.has_novelty:
+        if settings.unknown_rate:
+            raise UsageError(
+                f"--unknown-rate has no effect: {settings.run} {NO_NOVELTY}. Train again, or remove the option."
+            )
+        report.note(f"Unknown   images are not recognized: the run {NO_NOVELTY}")
+    return RowOptions(
+        top=settings.top,
+        probabilities=settings.probabilities,
+        min_confidence=settings.min_confidence,
+        novelty=run.has_novelty,
+        unknown_rate=DEFAULT_UNKNOWN_RATE if settings.unknown_rate is None else settings.unknown_rate,
+    )
+
+
+def _signature(run: Run, settings: PredictSettings, options: RowOptions, listing: str) -> dict[str, Any]:
     """Return everything that determines the rows; `listing` is the hash of the images' paths."""
     return {
         "run": run.info["sha256"],
@@ -155,7 +173,7 @@ def _signature(run: Run, settings: PredictSettings, listing: str) -> dict[str, A
         "min_confidence": settings.min_confidence,
         "inputs": listing,
         "shard": None if settings.shard is None else str(settings.shard),
-    }
+    } | ({"unknown_rate": options.unknown_rate} if options.novelty else {})
 
 
 def _predict_on_cluster(job: _Job, result: PredictResult) -> None:
@@ -193,9 +211,7 @@ def _reuse_finished(job: _Job, out: Path, explain: Path | None, result: PredictR
     """Count the rows of a finished output instead of predicting them again, and explain them if asked."""
     explainer, explained = _open_explainer(job, out, explain)
     result.was_finished = True
-    rows = finished_rows(
-        out, job.columns, job.inputs, min_confidence=job.options.min_confidence, run=job.run, location=job.settings.run
-    )
+    rows = finished_rows(out, job.columns, job.inputs, options=job.options, run=job.run, location=job.settings.run)
     for path, row in rows:
         _count(path, row, result, explained)
     job.report.note(f"{job.settings.out} is already finished.")

@@ -56,6 +56,10 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     per_class_table(terminal, evaluated)
     confusion_line(terminal, evaluated, info["classes"])
     trust_line(terminal, evaluated)
+    if "novelty" in info and info["novelty"] is None:  # not in a run of an older version
+        terminal.note(
+            "Unknown   images unlike the training images cannot be recognized: too few images, or no feature vector"
+        )
     run = quoted(info["run"])
     terminal.note(f"Run       {run}     report: {quoted(info['run'] + '/report.html')}")
     if info.get("was_finished"):
@@ -194,6 +198,11 @@ def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     confusion_table(terminal, result["confusion"], result["classes"])
     confusion_line(terminal, result, result["classes"])
     calibration(terminal, result)
+    if unknown := result.get("unknown"):
+        terminal.note(
+            f"Unknown   {unknown['images']:,} of {result['images']:,} images look unlike the training images "
+            f"(expected of images of the known kind: about {percent(unknown['rate'])})"
+        )
     top5 = f", top-5 {percent(result['top5_accuracy'])}" if len(result["classes"]) > 5 else ""  # else always 100 %
     terminal.note(f"Loss      {result['loss']:.3f}{top5}     {terminal.elapsed():.1f} s")
 
@@ -203,7 +212,7 @@ def predict_summary(terminal: Terminal, result: dict[str, Any], failures: list[t
     parts = [f"{name} {count:,}" for name, count in list(result["labels"].items())[:10]]
     if len(result["labels"]) > 10:
         parts.append(f"... {len(result['labels']) - 10} more classes")
-    parts += [f"{name} {result[name]:,}" for name in ("review", "failed") if result[name]]
+    parts += [f"{name} {result[name]:,}" for name in ("review", "unknown", "failed") if result[name]]
     images = "1 image" if result["images"] == 1 else f"{result['images']:,} images"
     terminal.note(f"{images}   {'   '.join(parts)}   {terminal.elapsed():.1f} s")
     for path, reason in failures:

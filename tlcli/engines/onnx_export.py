@@ -10,7 +10,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,10 @@ class WithNormalization(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute the output of the network for pixels uint8 [B, H, W, C]."""
-        features: Tensor = self.prefix(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
-        return features
+        output: Tensor | tuple[Tensor, ...] = self.prefix(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+        return output
 
 
 def load_or_export_onnx(
@@ -93,15 +93,16 @@ def load_or_export_onnx(
     return model
 
 
-def export_onnx(network: nn.Module, preprocessing: Preprocessing) -> bytes:
+def export_onnx(network: nn.Module, preprocessing: Preprocessing, outputs: Sequence[str] = ("features",)) -> bytes:
     """Export a network to ONNX, and compare it with the original on random pixels.
 
     Args:
-        network: float32 [B, C, H, W], normalized, to float32 [B, ...]. It stays on its device.
+        network: float32 [B, C, H, W], normalized, to float32 [B, ...], or to a tuple of these. It stays on its device.
         preprocessing: How images enter the network.
+        outputs: Names of the outputs.
 
     Returns:
-        The ONNX file's bytes: pixels uint8 [1, H, W, C] to float32 [1, ...].
+        The ONNX file's bytes: pixels uint8 [1, H, W, C] to float32 [1, ...], one for each of `outputs`.
 
     Raises:
         ExportError: The network cannot be exported, or its export gives different results.
@@ -112,7 +113,7 @@ def export_onnx(network: nn.Module, preprocessing: Preprocessing) -> bytes:
     if any(tensor.device.type != "cpu" for tensor in network.state_dict().values()):
         whole = copy.deepcopy(whole).cpu()
     pixels = np.random.default_rng(0).integers(0, 256, (2, *preprocessing.shape), np.uint8)
-    model = _export(whole, torch.from_numpy(pixels[:1]))
+    model = _export(whole, torch.from_numpy(pixels[:1]), outputs)
     try:
         session = OnnxSession(model)
     except UnloadableError as error:
@@ -130,31 +131,31 @@ def append_head(prefix: bytes, weight: npt.NDArray[np.float32], bias: npt.NDArra
         bias: float32 [k].
 
     Returns:
-        The ONNX file's bytes: pixels uint8 [1, H, W, C] to logits float32 [1, k].
+        The ONNX file's bytes: pixels uint8 [1, H, W, C] to logits float32 [1, k] and features float32 [1, D].
     """
     import onnx
     from onnx import helper, numpy_helper
 
     model = onnx.load_from_string(prefix)
     graph = model.graph
-    (features,) = graph.output
+    (features,) = (copy.deepcopy(value) for value in graph.output)
     graph.initializer.extend(
         [numpy_helper.from_array(weight, "head.weight"), numpy_helper.from_array(bias, "head.bias")]
     )
     graph.node.append(helper.make_node("Gemm", [features.name, "head.weight", "head.bias"], ["logits"], transB=1))
     logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, len(bias)])
     del graph.output[:]
-    graph.output.append(logits)
+    graph.output.extend([logits, features])
     content: bytes = model.SerializeToString()
     return content
 
 
-def _export(network: nn.Module, pixels: Tensor) -> bytes:
+def _export(network: nn.Module, pixels: Tensor, outputs: Sequence[str]) -> bytes:
     """Export for batches of one image: with a variable batch size, the export takes twice as long."""
 
     def run_exporter() -> bytes:
         program: Any = torch.onnx.export(
-            network, (pixels,), input_names=["pixels"], output_names=["features"], dynamo=True, verbose=False
+            network, (pixels,), input_names=["pixels"], output_names=list(outputs), dynamo=True, verbose=False
         )
         file = io.BytesIO()
         program.save(file)
@@ -186,8 +187,11 @@ def silence_exporters() -> Iterator[None]:
 @torch.inference_mode()
 def _check(network: nn.Module, session: OnnxSession, pixels: npt.NDArray[np.uint8]) -> None:
     """Raise an `ExportError` if the outputs of ONNX Runtime and torch differ by more than `TOLERANCE`."""
-    expected = network(torch.from_numpy(pixels)).flatten(1)
-    error = torch.from_numpy(session.run(pixels)).flatten(1) - expected
-    worst = (error.norm(dim=1) / expected.norm(dim=1).clamp_min(1e-12)).max().item()
-    if not worst <= TOLERANCE:
-        raise ExportError(f"the network's output in ONNX Runtime differs from torch by {100 * worst:.2g} %")
+    expected = network(torch.from_numpy(pixels))
+    for found, wanted in zip(
+        session.outputs(pixels), expected if isinstance(expected, tuple) else (expected,), strict=True
+    ):
+        error = (torch.from_numpy(found) - wanted).flatten(1)
+        worst = (error.norm(dim=1) / wanted.flatten(1).norm(dim=1).clamp_min(1e-12)).max().item()
+        if not worst <= TOLERANCE:
+            raise ExportError(f"the network's output in ONNX Runtime differs from torch by {100 * worst:.2g} %")

@@ -55,7 +55,7 @@ class OnnxSession:
     """An exported network that takes one image at a time: larger batches no longer fit into a core's cache.
 
     Args:
-        model: The ONNX file's bytes: pixels uint8 [1, H, W, C] to float32 [1, ...].
+        model: The ONNX file's bytes: pixels uint8 [1, H, W, C] to one or more outputs float32 [1, ...].
 
     Raises:
         UnloadableError: ONNX Runtime cannot load it.
@@ -65,13 +65,22 @@ class OnnxSession:
         self._session = open_session(model, threads=1)  # `map` uses one thread per core
 
     def run(self, pixels: Pixels) -> Values:
-        """Compute the output float32 [B, ...] for pixels uint8 [B, H, W, C], B >= 1.
+        """Compute the first output, float32 [B, ...], for pixels uint8 [B, H, W, C], B >= 1.
+
+        Raises:
+            MemoryError: Memory ran out.
+        """
+        return self.outputs(pixels)[0]
+
+    def outputs(self, pixels: Pixels) -> list[Values]:
+        """Compute all outputs, each float32 [B, ...], for pixels uint8 [B, H, W, C], B >= 1.
 
         Raises:
             MemoryError: Memory ran out.
         """
         try:
-            return np.concatenate([self._session.run(None, {"pixels": image[None]})[0] for image in pixels])
+            images = [self._session.run(None, {"pixels": image[None]}) for image in pixels]
+            return [np.concatenate(values) for values in zip(*images, strict=True)]
         except Exception as error:
             if out_of_memory(error):  # ONNX Runtime has no exception type for this
                 raise MemoryError(str(error)) from error

@@ -85,7 +85,7 @@ def compare_with_run(
     """
     size = predictor.model.batch_size
     batches = [images.pixels[start : start + size] for start in range(0, len(images.pixels), size)]
-    logits = np.concatenate(list(predictor.model.map(batches)))
+    logits = np.concatenate([outputs.logits for outputs in predictor.model.map(batches)])
     probabilities = predictor.probabilities(logits)
     outputs = []
     for batch in _odd_batches(images.pixels):

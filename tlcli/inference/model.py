@@ -1,6 +1,7 @@
 """Choose what runs a run's network: ONNX Runtime if the run has an ONNX file and the CPU is used, otherwise torch.
 
-Importing this module does not import torch. Shapes: B images of H x W pixels with C channels in a batch, k classes.
+Importing this module does not import torch. Shapes: B images of H x W pixels with C channels in a batch, k classes, D
+features.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ import ctypes
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from tlcli.engines.onnx_session import OnnxSession, UnloadableError
+from tlcli.engines.threads import map_in_threads
 from tlcli.errors import UsageError
 from tlcli.images.batch import Pixels
+from tlcli.inference.network_outputs import Outputs
+from tlcli.processes import cores
 from tlcli.progress import Reporter
 from tlcli.runs.directory import ONNX_FILE
 from tlcli.runs.run import Run
@@ -24,36 +25,50 @@ ONNX_BATCH_SIZE = 4
 GPU_DRIVERS = ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll")
 """Driver libraries of the GPUs that torch calls CUDA devices."""
 
-Logits = npt.NDArray[np.float32]
-
 
 class Model(Protocol):
-    """A run's network: pixels uint8 [B, H, W, C] to logits float32 [B, k]."""
+    """A run's network: pixels uint8 [B, H, W, C] to logits, and to the features before the head."""
 
     batch_size: int
     name: str
     """Device, precision, and engine, for messages."""
 
-    def run(self, pixels: Pixels) -> Logits:
-        """Return the logits of a batch."""
+    def run(self, pixels: Pixels) -> Outputs:
+        """Return the outputs of a batch."""
 
-    def map(self, batches: Iterable[Pixels]) -> Iterator[Logits]:
+    def map(self, batches: Iterable[Pixels]) -> Iterator[Outputs]:
         """Call `run` on each batch in the background, and yield the results in order."""
 
 
-class OnnxModel(OnnxSession):
-    """A run's network in ONNX Runtime.
+class OnnxModel:
+    """A run's network in ONNX Runtime; see `Model`.
 
     Args:
-        content: The bytes of the ONNX file.
+        content: The bytes of the ONNX file. Those of version 0.1 and 0.2 return logits only.
         batch_size: Images per batch; None means `ONNX_BATCH_SIZE`.
+
+    Raises:
+        UnloadableError: ONNX Runtime cannot load it.
     """
 
     name = "cpu, fp32, ONNX Runtime"
 
     def __init__(self, content: bytes, batch_size: int | None) -> None:
-        super().__init__(content)
+        self._session = OnnxSession(content)
         self.batch_size = batch_size or ONNX_BATCH_SIZE
+
+    def run(self, pixels: Pixels) -> Outputs:
+        """Convert pixels uint8 [B, H, W, C], B >= 1, to the outputs.
+
+        Raises:
+            MemoryError: Memory ran out.
+        """
+        logits, *features = self._session.outputs(pixels)
+        return Outputs(logits, features[0] if features else None)
+
+    def map(self, batches: Iterable[Pixels]) -> Iterator[Outputs]:
+        """Call `run` on each batch in the background, and yield the results in order."""
+        return map_in_threads(self.run, batches, cores())
 
 
 def open_model(run: Run, *, device: str, engine: str, batch_size: int | None, report: Reporter) -> Model:

@@ -1,27 +1,31 @@
 """Images to calibrated probabilities. Torch-free if the run has an ONNX file.
 
-Shapes: B images in a batch, k classes.
+Shapes: B images in a batch, k classes, D features.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.images.batch import Pixels, stack_images
+from tlcli.images.batch import Floats, Pixels, stack_images
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodedImage, DecodeOptions
 from tlcli.inference.calibration import calibrated_probabilities
-from tlcli.inference.model import Logits, open_model
+from tlcli.inference.model import open_model
+from tlcli.inference.network_outputs import Outputs
+from tlcli.inference.novelty import COMPARED_TOGETHER, load_novelty
 from tlcli.processes import cores
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run
+
+_Batch = list[tuple[str, DecodedImage]]
 
 
 class Prediction(NamedTuple):
@@ -36,6 +40,9 @@ class Prediction(NamedTuple):
     """[k], calibrated; None if the image failed."""
     error: str | None
     """Why the image failed; None if it did not."""
+    novelty: float | None = None
+    """How untypical the image is of the training images, in [0, 1]; None if the run cannot tell, or the image failed.
+    """
 
 
 def ranked(label: int, probabilities: npt.NDArray[np.float32]) -> list[int]:
@@ -81,13 +88,15 @@ class Predictor:
         report = self._report = report or Silent()
         self.run = run
         self._workers = workers or cores()
+        self.novelty = load_novelty(run)
+        """Tells how untypical an image is; None if the run cannot."""
         self.model = open_model(run, device=device, engine=engine, batch_size=batch_size, report=report)
         report.detail(
             f"  {run.info['backbone']} on {self.model.name}, {self._workers} worker processes, "
             f"batch size {self.model.batch_size}, temperature {run.temperature:.3f}"
         )
 
-    def probabilities(self, logits: Logits) -> npt.NDArray[np.float32]:
+    def probabilities(self, logits: Floats) -> npt.NDArray[np.float32]:
         """Convert logits [B, k] to calibrated probabilities [B, k]."""
         return calibrated_probabilities(logits, self.run.temperature, self.run.log_prior)
 
@@ -104,11 +113,13 @@ class Predictor:
             loader: From `open_loader`, and left open; None opens one for this call.
         """
         with contextlib.nullcontext(loader) if loader else self.open_loader() as opened:
-            yield from chain.from_iterable(self._predict(opened, paths))
+            for batches in self._together(self._run(opened, paths)):
+                yield from self._predictions(batches)
 
-    def _predict(self, loader: ImageLoader, paths: Iterator[str]) -> Iterator[list[Prediction]]:
+    def _run(self, loader: ImageLoader, paths: Iterator[str]) -> Iterator[tuple[_Batch, Outputs | None]]:
+        """Yield batches of images, each with the outputs for those that could be read; None if there are none."""
         requested: deque[str] = deque()
-        waiting: deque[list[tuple[str, DecodedImage]]] = deque()
+        waiting: deque[_Batch] = deque()
 
         def requested_paths() -> Iterator[str]:
             for path in paths:
@@ -123,20 +134,42 @@ class Predictor:
                 if good:  # otherwise, these images are yielded before the next batch
                     yield stack_images(good, self.run.preprocessing.shape)
 
-        for logits in self.model.map(batches()):
+        for outputs in self.model.map(batches()):
             while not any(image.pixels for _, image in waiting[0]):
-                yield self._predictions(waiting.popleft(), None)
-            yield self._predictions(waiting.popleft(), logits)
+                yield waiting.popleft(), None
+            yield waiting.popleft(), outputs
         while waiting:
-            yield self._predictions(waiting.popleft(), None)
+            yield waiting.popleft(), None
 
-    def _predictions(self, batch: Sequence[tuple[str, DecodedImage]], logits: Logits | None) -> list[Prediction]:
-        """Return the predictions of a batch; `logits` has one row for each image that could be read."""
-        readable = (
-            iter(()) if logits is None else zip(logits.argmax(axis=1).tolist(), self.probabilities(logits), strict=True)
-        )
+    def _together(
+        self, batches: Iterable[tuple[_Batch, Outputs | None]]
+    ) -> Iterator[list[tuple[_Batch, Outputs | None]]]:
+        """Collect batches until they have `COMPARED_TOGETHER` images, if images are compared with anything."""
+        enough = 1 if self.novelty is None else COMPARED_TOGETHER
+        collected: list[tuple[_Batch, Outputs | None]] = []
+        for pair in batches:
+            collected.append(pair)
+            if sum(len(batch) for batch, _ in collected) >= enough:
+                yield collected
+                collected = []
+        if collected:
+            yield collected
+
+    def _predictions(self, batches: Sequence[tuple[_Batch, Outputs | None]]) -> list[Prediction]:
+        """Return the predictions of some batches; outputs have one row for each image that could be read."""
+        found = [outputs for _, outputs in batches if outputs is not None]
+        readable = self._results(found) if found else iter(())
         predictions = []
-        for path, image in batch:
-            label, shares = next(readable) if image.pixels else (None, None)
-            predictions.append(Prediction(path, image.digest, label, shares, image.error))
+        for path, image in chain.from_iterable(batch for batch, _ in batches):
+            label, shares, novelty = next(readable) if image.pixels else (None, None, None)
+            predictions.append(Prediction(path, image.digest, label, shares, image.error, novelty))
         return predictions
+
+    def _results(self, found: Sequence[Outputs]) -> Iterator[tuple[int, Floats, float | None]]:
+        """Return label, probabilities, and novelty of each image."""
+        logits = np.concatenate([outputs.logits for outputs in found])
+        novelties: list[float] | list[None] = [None] * len(logits)
+        if self.novelty is not None:
+            features = [outputs.features for outputs in found if outputs.features is not None]
+            novelties = self.novelty(np.concatenate(features), logits).tolist()
+        return zip(logits.argmax(axis=1).tolist(), self.probabilities(logits), novelties, strict=True)

@@ -36,6 +36,7 @@ class PredictResult(RowCounts):
             "images": self.images,
             "failed": self.failed,
             "review": self.review,
+            "unknown": self.unknown,
             "labels": dict(self.labels.most_common()),
             "skipped": self.skipped,
             "unlisted": self.unlisted,

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from tlcli.errors import ArtifactError
 from tlcli.inference.row_files import PredictionRow, read_rows
-from tlcli.inference.rows import row_status
+from tlcli.inference.rows import RowOptions, row_status
 from tlcli.runs.run import Run
 from tlcli.storage.files import portable_name
 from tlcli.storage.stored import UNKNOWN, stamp
@@ -21,7 +22,7 @@ def finished_rows(
     names: Sequence[str],
     inputs: Iterable[str],
     *,
-    min_confidence: float | None,
+    options: RowOptions,
     run: Run,
     location: Location,
 ) -> Iterator[tuple[str, PredictionRow]]:
@@ -31,7 +32,7 @@ def finished_rows(
         out: The output to resume.
         names: The column names that it should have.
         inputs: Paths of the images that its rows should be about.
-        min_confidence: The `--min-confidence` that it should have been written with.
+        options: The options that it should have been written with.
         run: The run that should have predicted it.
         location: Where the run is, as the user gave it; for messages.
 
@@ -51,18 +52,25 @@ def finished_rows(
                 raise ValueError(f"it has {row['path']} in place of {path}")
             if _modified(path) > written:
                 raise ValueError(f"{row['path']} was changed later")
-            confidence = None if row["status"] == "failed" else float(row["confidence"])
-            if confidence is not None and row["status"] != row_status(confidence, min_confidence):
+            numbers = _numbers(row)
+            confidence = numbers["confidence"]
+            if confidence is not None and row["status"] != row_status(confidence, numbers.get("novelty"), options):
                 raise ValueError(f"{row['path']} has status {row['status']}")
             if confidence is not None and row["label"] not in run.classes:
                 raise ValueError(f"its label {row['label']!r} is not a class of the run")
-            yield path, list((row | {"confidence": confidence}).values())
+            yield path, list((row | numbers).values())
     except (ValueError, OSError) as error:  # raised above, or because the file is not a table at all
         raise ArtifactError(
             f"{out} was written with other inputs or options ({error}). Choose another --out, or replace it with "
             "--overwrite.",
             path=out,
         ) from error
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, float | None]:
+    """Return the confidence and the novelty of a row, which are text in CSV; None if its image failed."""
+    names = row.keys() & {"confidence", "novelty"}
+    return {name: None if row["status"] == "failed" else float(row[name]) for name in names}
 
 
 def _modified(path: str) -> int:

@@ -56,7 +56,7 @@ def write_parquet(file: IO[bytes], names: Sequence[str], rows: Iterable[Predicti
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    numbers = {name for name in names if name.startswith(("confidence", "p:"))}
+    numbers = {name for name in names if name == "novelty" or name.startswith(("confidence", "p:"))}
     schema = pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in names])
     with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
         batch: list[PredictionRow] = []

@@ -21,7 +21,7 @@ MOST_FAILURES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class RowOptions:
-    """Which columns a row has, and when its status is `review`."""
+    """Which columns a row has, and when its status is `review` or `unknown`."""
 
     top: int
     """Number of classes per image, the most probable ones; at least 1."""
@@ -29,11 +29,17 @@ class RowOptions:
     """Whether a row has the probabilities of all classes."""
     min_confidence: float | None
     """The status is `review` below this confidence; None is never."""
+    novelty: bool
+    """Whether a row has the novelty; only if the run can tell it."""
+    unknown_rate: float
+    """The status is `unknown` above a novelty of 1 minus this rate; 0 is never."""
 
 
-def row_columns(classes: Sequence[str], *, top: int, probabilities: bool) -> list[str]:
-    """Return the column names: path, label, confidence, status, error, and those of `--top` and `--probabilities`."""
+def row_columns(classes: Sequence[str], *, top: int, probabilities: bool, novelty: bool = False) -> list[str]:
+    """Return the column names: path, label, confidence, status, error, novelty, and those of the other options."""
     names = ["path", "label", "confidence", "status", "error"]
+    if novelty:
+        names.append("novelty")
     for rank in range(2, min(top, len(classes)) + 1):
         names += [f"label_{rank}", f"confidence_{rank}"]
     return names + [f"p:{name}" for name in classes] if probabilities else names
@@ -60,20 +66,31 @@ def _row(prediction: Prediction, classes: Sequence[str], options: RowOptions) ->
     ranks = min(options.top, len(classes))
     shares = prediction.probabilities
     if shares is None:
-        width = 2 * (ranks - 1) + (len(classes) if options.probabilities else 0)
+        width = options.novelty + 2 * (ranks - 1) + (len(classes) if options.probabilities else 0)
         return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
     assert prediction.label is not None, "an image with probabilities has a label"
     best = [(classes[label], round(float(shares[label]), 6)) for label in ranked(prediction.label, shares)[:ranks]]
-    status = row_status(best[0][1], options.min_confidence)
+    status = row_status(best[0][1], prediction.novelty, options)
     row: PredictionRow = [portable_name(prediction.path), *best[0], status, None]
+    row += [prediction.novelty] * options.novelty
     row += [value for pair in best[1:] for value in pair]
     return row + [round(float(value), 6) for value in shares] if options.probabilities else row
 
 
-def row_status(confidence: float, min_confidence: float | None) -> str:
-    """Return `ok`, or `review` if the confidence is below `--min-confidence`."""
-    needs_review = min_confidence is not None and confidence < min_confidence
+def row_status(confidence: float, novelty: float | None, options: RowOptions) -> str:
+    """Return `unknown` for an untypical image, `review` if the confidence is below `--min-confidence`, or `ok`.
+
+    An image can be both; its confidence then means little.
+    """
+    if is_unknown(novelty, options.unknown_rate):
+        return "unknown"
+    needs_review = options.min_confidence is not None and confidence < options.min_confidence
     return "review" if needs_review else "ok"
+
+
+def is_unknown(novelty: float | None, rate: float) -> bool:
+    """Return whether a novelty is above 1 minus the rate at which known images may be flagged."""
+    return novelty is not None and novelty > 1 - rate
 
 
 @dataclass(kw_only=True)
@@ -84,6 +101,7 @@ class RowCounts:
     labels: Counter[str] = field(default_factory=Counter)
     """Images with status `ok`, by label."""
     review: int = 0
+    unknown: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Path and reason of the first few failures."""
     failed: int = 0
@@ -98,6 +116,8 @@ class RowCounts:
                 self.failures.append((path, error))
         elif status == "review":
             self.review += 1
+        elif status == "unknown":
+            self.unknown += 1
         else:
             self.labels[label] += 1
 
@@ -106,5 +126,6 @@ class RowCounts:
         self.images += other.images
         self.labels += other.labels
         self.review += other.review
+        self.unknown += other.unknown
         self.failures = (self.failures + other.failures)[:MOST_FAILURES]
         self.failed += other.failed

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from tlcli.backbones.cut import cut_at
+from tlcli.backbones.heads import WithHeadInput, head_modules
 from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.choice import pick_batch_size, pick_device
 from tlcli.engines.opening import open_runner
@@ -19,6 +21,7 @@ from tlcli.engines.runner import pad_batch
 from tlcli.engines.torch_engine import map_in_torch_threads
 from tlcli.features.rounding import round_as_stored
 from tlcli.inference.load_network import load_network
+from tlcli.inference.network_outputs import Outputs
 from tlcli.progress import Reporter
 from tlcli.runs.run import Run
 
@@ -56,19 +59,26 @@ class TorchModel:
         )
         self.name = f"{self._device}, {self._prefix.precision}, torch"
         self._splitter = BatchSplitter(self._device, report.warn)
-        self._tail = cut.tail.to(self._device).to(memory_format=torch.channels_last).eval()
+        self._has_features = run.has_novelty
+        tail = WithHeadInput(cut.tail, head_modules(backbone.model)) if self._has_features else cut.tail
+        self._tail = tail.to(self._device).to(memory_format=torch.channels_last).eval()
         self._rounded = cut.layer > 0  # the input of a network without frozen layers is never stored
 
     @torch.inference_mode()
-    def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Convert pixels uint8 [B, H, W, C] to logits float32 [B, k]."""
+    def run(self, pixels: npt.NDArray[np.uint8]) -> Outputs:
+        """Convert pixels uint8 [B, H, W, C] to logits float32 [B, k], and to features if the run can tell novelty."""
         count = len(pixels)
         features = self._prefix.features(pad_batch(pixels, self.batch_size) if self._device.type == "cpu" else pixels)
         if self._rounded:  # as in the cache, so that predictions do not depend on whether features were cached
             features = round_as_stored(features)
-        parts = self._splitter.run(lambda part: self._tail(features[part]).float().cpu().numpy(), len(features))
-        return np.concatenate(parts)[:count]
+        parts = self._splitter.run(lambda part: self._run_tail(features[part]), len(features))
+        logits, *others = (np.concatenate(values)[:count] for values in zip(*parts, strict=True))
+        return Outputs(logits, others[0] if others else None)
 
-    def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
+    def _run_tail(self, features: Tensor) -> list[npt.NDArray[np.float32]]:
+        outputs = self._tail(features) if self._has_features else [self._tail(features)]
+        return [output.float().cpu().numpy() for output in outputs]
+
+    def map(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[Outputs]:
         """Call `run` on each batch in the background, and yield the results in order."""
         return map_in_torch_threads(self.run, batches, self._device)

@@ -38,6 +38,8 @@ SPLITS_FILE = "splits.parquet"
 PREDICTIONS_FILE = "predictions.parquet"
 ONNX_FILE = "model.onnx"
 """The complete network, from pixels to logits, for prediction without torch. Not in every run."""
+NOVELTY_FILE = "novelty.safetensors"
+"""What tells known from unknown images. Not in every run, and in none of version 0.1 or 0.2."""
 FILES = (
     RUN_FILE,
     WEIGHTS_FILE,
@@ -45,6 +47,7 @@ FILES = (
     SPLITS_FILE,
     ONNX_FILE,
     PREDICTIONS_FILE,
+    NOVELTY_FILE,
     "metrics.jsonl",
     "report.html",
 )

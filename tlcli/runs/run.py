@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tlcli.errors import ArtifactError, DataError, replace_path_in_error
 from tlcli.images.preprocess import Preprocessing
-from tlcli.runs.directory import CONFIG_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover_run
+from tlcli.runs.directory import CONFIG_FILE, NOVELTY_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE, recover_run
 from tlcli.runs.schema import check_info
 from tlcli.storage.files import is_sealed, read_json, sha256_file
 from tlcli.storage.publish import publish_directory
@@ -68,6 +68,11 @@ class Run:
     def layer(self) -> int:
         """Number of the last frozen layer; 0 if none is frozen."""
         return int(self.info["freeze"]["layer"])
+
+    @property
+    def has_novelty(self) -> bool:
+        """Whether the run can tell how untypical an image is."""
+        return NOVELTY_FILE in self.info["files"]
 
     def content(self, name: str) -> bytes:
         """Read one of the run's files, and verify it again: the run may have been overwritten since it was loaded.

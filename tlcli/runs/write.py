@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlcli.runs.directory import CONFIG_FILE, ONNX_FILE, PREDICTIONS_FILE, RUN_FILE, SPLITS_FILE, WEIGHTS_FILE
+from tlcli.runs.directory import (
+    CONFIG_FILE,
+    NOVELTY_FILE,
+    ONNX_FILE,
+    PREDICTIONS_FILE,
+    RUN_FILE,
+    SPLITS_FILE,
+    WEIGHTS_FILE,
+)
 from tlcli.runs.run import FORMAT
 from tlcli.storage.files import as_json, sealed, write_json
 from tlcli.storage.publish import atomic_write
@@ -39,6 +47,8 @@ class RunContent:
     """`report.html`."""
     onnx: bytes | None
     """`model.onnx`; None writes no such file."""
+    novelty: bytes | None
+    """`novelty.safetensors`; None writes no such file."""
 
 
 def write_run(directory: Path, content: RunContent) -> dict[str, Any]:
@@ -65,6 +75,8 @@ def write_run(directory: Path, content: RunContent) -> dict[str, Any]:
     write("report.html", content.report.encode("utf8", "backslashreplace"))
     if content.onnx is not None:
         write(ONNX_FILE, content.onnx)
+    if content.novelty is not None:
+        write(NOVELTY_FILE, content.novelty)
     info = sealed({"format": FORMAT} | content.info | {"files": digests})
     write_json(directory / RUN_FILE, info)
     return info

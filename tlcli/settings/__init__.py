@@ -18,12 +18,13 @@ from tlcli.settings.finetune import TRACKERS, FinetuneSettings
 from tlcli.settings.inspect import InspectSettings
 from tlcli.settings.machines import ClusterSettings, Shard
 from tlcli.settings.network import DEFAULT_BACKBONE, FITS, NetworkSettings, intensity_range
-from tlcli.settings.predict import DEFAULT_EXPLAIN_LIMIT, PredictSettings
+from tlcli.settings.predict import DEFAULT_EXPLAIN_LIMIT, DEFAULT_UNKNOWN_RATE, PredictSettings
 from tlcli.settings.training import TrainingSettings
 
 __all__ = [
     "DEFAULT_BACKBONE",
     "DEFAULT_EXPLAIN_LIMIT",
+    "DEFAULT_UNKNOWN_RATE",
     "FITS",
     "SPLITS",
     "TRACKERS",

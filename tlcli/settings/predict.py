@@ -15,6 +15,7 @@ from tlcli.settings.options import OUTPUT, Option, OptionGroup
 from tlcli.storage.urls import Location, parse_location
 
 DEFAULT_EXPLAIN_LIMIT = 50
+DEFAULT_UNKNOWN_RATE = 0.01
 
 ROWS_PANEL = "Rows"
 WHY_PANEL = "Why"
@@ -57,6 +58,16 @@ class PredictSettings:
             panel=ROWS_PANEL,
         ),
     )
+    unknown_rate: float | None = field(
+        default=None,
+        metadata=Option(
+            help="Set the status of images unlike the training images to unknown, so that about this share, in [0, 1), "
+            "of images of the known kind is flagged; 0 flags none.",
+            metavar="R",
+            panel=ROWS_PANEL,
+            unset=f"{DEFAULT_UNKNOWN_RATE}, if the run can tell",
+        ),
+    )
     explain: Location | None = field(
         default=None,
         metadata=Option(
@@ -87,6 +98,8 @@ class PredictSettings:
         at_least("--top", self.top, 1)
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise UsageError(f"--min-confidence is {self.min_confidence}; expected 0 to 1.")
+        if self.unknown_rate is not None and not 0 <= self.unknown_rate < 1:
+            raise UsageError(f"--unknown-rate is {self.unknown_rate}; expected 0 or more, and less than 1.")
         if not self.inputs:
             raise UsageError(
                 "INPUT is missing: give images, folders, tables, @list.txt, or - for a list on standard input."

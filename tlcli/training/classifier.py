@@ -15,6 +15,7 @@ from tlcli.features.extractor import FeatureExtractor
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.held_out import LARGE_DIFFERENCE
 from tlcli.inference.metrics import Metrics, Reliability
+from tlcli.inference.novelty import Novelty
 from tlcli.storage.files import portable_name
 from tlcli.training.usable_images import UsableImages
 
@@ -62,6 +63,8 @@ class Classifier:
     """Where the loss became NaN or infinite; None if it never did."""
     feature_seconds: float
     training_seconds: float
+    novelty: Novelty | None
+    """Tells known from unknown images; None if that is impossible."""
     refitted: bool = False
     """Whether the weights were trained on the validation images as well, after the evaluation on them."""
 

@@ -112,7 +112,7 @@ class Explainer:
         labels = [self._run.classes.index(row.label) for row, _, _ in unchanged]
         probabilities = np.concatenate(
             [
-                predictor.probabilities(predictor.model.run(pixels[start : start + predictor.model.batch_size]))
+                predictor.probabilities(predictor.model.run(pixels[start : start + predictor.model.batch_size]).logits)
                 for start in range(0, len(pixels), predictor.model.batch_size)
             ]
         )

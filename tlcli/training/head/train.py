@@ -7,6 +7,7 @@ import time
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
 from tlcli.training.head.fit import cache_views, fit_head, refit_head
+from tlcli.training.novelty import fit_head_novelty
 from tlcli.training.usable_images import UsableImages
 
 
@@ -53,6 +54,7 @@ def train_head(
         l2=fitted.l2,
         lines=fitted.sweep,
         training=None,
+        novelty=fit_head_novelty(extractor, images, held_out, fitted.logits, refitted=refit),
         refitted=refit,
         stopped=None,
         feature_seconds=images.extraction.seconds + view_seconds,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from tlcli.backbones.multiply_adds import multiply_adds
 from tlcli.features.extractor import FeatureExtractor
@@ -175,11 +176,16 @@ def predict_logits_of_rows(data: TailData, rows: Sequence[int]) -> tuple[list[in
     Raises:
         DataError: none can be read.
     """
+    return run_on_rows(data.extractor.cut.tail, data, rows)
+
+
+def run_on_rows(tail: nn.Module, data: TailData, rows: Sequence[int]) -> tuple[list[int], npt.NDArray[np.float32]]:
+    """Run a tail, or a part of it, on the plain images of some rows; see `predict_logits_of_rows`."""
     extractor = data.extractor
     with data.open(rows) as source:
-        found, logits = predict_together(extractor.cut.tail, source, len(rows), extractor.network.device)
+        found, outputs = predict_together(tail, source, len(rows), extractor.network.device)
     share_lost(data.images, extractor.network.report)
-    return [rows[index] for index in found], logits
+    return [rows[index] for index in found], outputs
 
 
 def _report_epoch(line: dict[str, Any], recipe: Recipe, data: TailData, *, verbose: bool) -> None:

@@ -80,6 +80,8 @@ class DepthSearch:
         """Logits at the current depth on the validation images of the divisions that are done."""
         self._best: Weights = {}
         """The weights of the best depth, and its logits on the validation images."""
+        self._evaluated: list[Weights] = []
+        """See `SearchResult`."""
         self._recipe: Recipe | None = None
         self._refit_epochs = 0
         self._feature_seconds = self._seconds = 0.0
@@ -171,7 +173,8 @@ class DepthSearch:
     def _refit(self, saved: Saved | None) -> None:
         """Train the kept tail on, on all images."""
         kept = self._progress.tried[self._progress.best]
-        self._load({name: tensor for name, tensor in self._best.items() if name != "logits"})
+        self._evaluated = [{name: tensor for name, tensor in self._best.items() if name != "logits"}]
+        self._load(self._evaluated[0])
         epochs = max(1, round(REFIT_SHARE * kept["epochs"]))
         self._network.report.note("  the kept depth is trained on all images, the held-out ones included")
         _, fitted = self._fit(
@@ -259,6 +262,7 @@ class DepthSearch:
         """Add a depth to the table, and keep its weights if it is the best so far."""
         if self._progress.add(row, result):
             self._best = mean_weights(self._weights) | {"logits": torch.from_numpy(result.logits)}
+            self._evaluated = list(self._weights) if len(self._weights) > 1 else []
 
     def _load(self, weights: Weights) -> None:
         self._network.backbone.model.load_state_dict(weights, strict=True)
@@ -288,6 +292,7 @@ class DepthSearch:
             },
             log_prior=self._log_prior,
             stopped=progress.stopped,
+            evaluated=self._evaluated,
             feature_seconds=self._feature_seconds,
             seconds=self._seconds,
         )

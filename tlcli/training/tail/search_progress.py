@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.tail.depths import paired_gain
 from tlcli.training.tail.fit import FittedTail
+from tlcli.training.tail.start import Weights
 from tlcli.training.tail.validation import ValidationResult
 
 OnLines = Callable[[Sequence[dict[str, Any]]], None]
@@ -99,6 +100,10 @@ class SearchResult:
     """[k] if classes were balanced."""
     stopped: str | None
     """Where the loss became NaN or infinite; None if it never did."""
+    evaluated: list[Weights]
+    """The weights that `validation` evaluated, one for each division of the images. Empty if they are those of the
+    network, or if training was resumed after the best depth.
+    """
     feature_seconds: float
     seconds: float
 

@@ -10,6 +10,7 @@ from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
 from tlcli.training.head.train import train_head
 from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.fit import predict_logits_of_rows
+from tlcli.training.tail.novelty import fit_tail_novelty
 from tlcli.training.tail.recipe import BATCH_SIZE, TailOptions
 from tlcli.training.tail.search import DepthSearch
 from tlcli.training.tail.search_progress import OnLines, SearchResult
@@ -71,6 +72,7 @@ def train_tail(
         lines=result.lines,
         training=result.training,
         stopped=result.stopped,
+        novelty=fit_tail_novelty(data, result, start),
         refitted=result.training["refit_epochs"] > 0,
         feature_seconds=images.extraction.seconds + result.feature_seconds,
         training_seconds=result.seconds + time.monotonic() - started,
