@@ -13,7 +13,7 @@ from tlcli.errors import DataError
 from tlcli.training.head import softmax_regression, standardization
 from tlcli.training.head.class_weights import balanced_weights
 from tlcli.training.head.softmax_regression import SoftmaxHead, fit_paths
-from tlcli.training.head.standardization import SCALE_SHRINKAGE, WITHIN_WEIGHT
+from tlcli.training.head.statistics import SCALE_SHRINKAGE, WITHIN_WEIGHT
 
 
 def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu"):

@@ -18,19 +18,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tlcli.errors import DataError
+from tlcli.training.head.statistics import axes_of, scale_of
 from tlcli.training.head.threads import map_fits
 
 BLOCK = 4096
 """Rows read at a time."""
 SAMPLE = 32_768
 """Rows from which the rotation and the penalties of streamed features are computed."""
-SCALE_SHRINKAGE = 0.5
-"""Weight of the median variance in the variance that scales a feature. With few images, variances are noise; with many,
-features that vary most are still worth more than others."""
-WITHIN_WEIGHT = 0.07
-"""Weight of the covariance within classes in the penalty. With a strong L2, 0 gives the nearest class mean, and 1 would
-give linear discriminant analysis; this is close to the better one on photographs, signs, and digits."""
 
 
 class Rows(Protocol):
@@ -143,14 +137,14 @@ def _rotated(
     mean = features.mean(dim=0, dtype=torch.float64).float()
     centered = features - mean
     norms = torch.linalg.vector_norm(centered, dim=0, dtype=torch.float64)
-    scale = _scale(mean, norms.div_(math.sqrt(len(features))))
+    scale = scale_of(mean, norms.div_(math.sqrt(len(features))))
     scaled = centered.div_(scale.float()).to(device)
     if features.shape[0] < features.shape[1]:
         basis, triangle = torch.linalg.qr(scaled.T)
-        axes, variances, penalties = _axes(triangle.T, labels, features.shape[1])
+        axes, variances, penalties = axes_of(triangle.T, labels, features.shape[1])
         rotation, rotated = basis @ axes, triangle.T @ axes
     else:
-        axes, variances, penalties = _axes(scaled, labels, features.shape[1])
+        axes, variances, penalties = axes_of(scaled, labels, features.shape[1])
         rotation, rotated = axes, scaled @ axes
     count, rank = rotated.shape
     rows = rotated.new_zeros(shape[0], min(shape) + 1)
@@ -201,7 +195,7 @@ class StreamedMatrix:
         self.designs = []
         for mask, mean, scale, gain, offset in zip(masks, means, scales, self._gains, self._offsets, strict=True):
             own = sample[mask[sampled].to(device)].mul_(gain).add_(offset)
-            axes, variances, penalties = _axes(own, labels[sampled & mask], rows.shape[1])
+            axes, variances, penalties = axes_of(own, labels[sampled & mask], rows.shape[1])
             self.designs.append(
                 StandardizedRows(
                     members=None, variances=variances, penalties=penalties, mean=mean, scale=scale, rotation=axes
@@ -252,7 +246,7 @@ class StreamedMatrix:
         counts = members.sum(dim=1, keepdim=True)
         means = sums / counts
         stds = (squares / counts - means.square()).clamp_min(0).sqrt()
-        return list(means), [_scale(mean, std) for mean, std in zip(means, stds, strict=True)]
+        return list(means), [scale_of(mean, std) for mean, std in zip(means, stds, strict=True)]
 
 
 def read_blocks(rows: Rows) -> Iterator[tuple[slice, Tensor]]:
@@ -260,53 +254,3 @@ def read_blocks(rows: Rows) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, rows.shape[0], BLOCK):
         at = slice(start, min(start + BLOCK, rows.shape[0]))
         yield at, torch.from_numpy(rows.read(at.start, at.stop))
-
-
-def _scale(mean: Tensor, std: Tensor) -> Tensor:
-    """Return what to divide centered features by, float64 [D]; infinity for a constant feature.
-
-    Variances are shrunk to their median (Opgen-Rhein & Strimmer 2007), by a fixed weight. The scaled features
-    have variance 1 on average.
-
-    Raises:
-        DataError: a feature is NaN or infinite.
-    """
-    if not torch.isfinite(std).all():
-        raise DataError(
-            f"{int((~torch.isfinite(std)).sum())} of {len(std)} features hold NaN or infinity, so no head can be "
-            "fitted. Check the weights of the backbone, or use --precision fp32."
-        )
-    # A feature that float32 cannot tell from a constant would be noise scaled up to variance 1.
-    varying = std > 1e-6 * mean.abs() + 1e-30
-    scale = torch.full_like(std, float("inf"), dtype=torch.float64)
-    variances = std[varying].double().square()
-    if len(variances):
-        shrunk = torch.lerp(variances, variances.median(), SCALE_SHRINKAGE)
-        scale[varying] = (shrunk * (variances / shrunk).mean()).sqrt()
-    return scale
-
-
-def _axes(rows: Tensor, labels: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the coordinates to optimize in: the eigenvectors of the covariance within classes.
-
-    Args:
-        rows: float32 [N, r], centered.
-        labels: int64 [N].
-        width: Number of features D; rows have no covariance within classes in the other D - r directions.
-
-    Returns:
-        Axes as columns [r, r], and variances and penalties of the coordinates and of the ones, float32 [r + 1].
-    """
-    labels = labels.to(rows.device)
-    counts = torch.bincount(labels)
-    sums = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, labels, rows)
-    scatter = rows.T @ rows
-    within, axes = torch.linalg.eigh(scatter - sums.T @ (sums / counts.clamp_min(1)[:, None]))
-    variances = ((scatter @ axes) * axes).sum(dim=0) / len(rows)
-    within = within.clamp_min(0)
-    average = within.sum() / width
-    penalties = torch.ones_like(within)
-    if len(rows) > int((counts > 0).sum()) and average > 0:  # else, no class varies
-        penalties = torch.lerp(penalties, within / average, WITHIN_WEIGHT)
-    one, zero = rows.new_ones(1), rows.new_zeros(1)
-    return axes, torch.cat([variances, one]), torch.cat([penalties, zero])

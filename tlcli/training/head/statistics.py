@@ -1,0 +1,68 @@
+"""The scale of features, and the coordinates in which a head is fitted, from statistics of its rows.
+
+Shapes: N images, D features, r <= D coordinates.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tlcli.errors import DataError
+
+SCALE_SHRINKAGE = 0.5
+"""Weight of the median variance in the variance that scales a feature. With few images, variances are noise; with many,
+features that vary most are still worth more than others."""
+WITHIN_WEIGHT = 0.07
+"""Weight of the covariance within classes in the penalty. With a strong L2, 0 gives the nearest class mean, and 1 would
+give linear discriminant analysis; this is close to the better one on photographs, signs, and digits."""
+
+
+def scale_of(mean: Tensor, std: Tensor) -> Tensor:
+    """Return what to divide centered features by, float64 [D]; infinity for a constant feature.
+
+    Variances are shrunk to their median (Opgen-Rhein & Strimmer 2007), by a fixed weight. The scaled features
+    have variance 1 on average.
+
+    Raises:
+        DataError: a feature is NaN or infinite.
+    """
+    if not torch.isfinite(std).all():
+        raise DataError(
+            f"{int((~torch.isfinite(std)).sum())} of {len(std)} features hold NaN or infinity, so no head can be "
+            "fitted. Check the weights of the backbone, or use --precision fp32."
+        )
+    # A feature that float32 cannot tell from a constant would be noise scaled up to variance 1.
+    varying = std > 1e-6 * mean.abs() + 1e-30
+    scale = torch.full_like(std, float("inf"), dtype=torch.float64)
+    variances = std[varying].double().square()
+    if len(variances):
+        shrunk = torch.lerp(variances, variances.median(), SCALE_SHRINKAGE)
+        scale[varying] = (shrunk * (variances / shrunk).mean()).sqrt()
+    return scale
+
+
+def axes_of(rows: Tensor, labels: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the coordinates to optimize in: the eigenvectors of the covariance within classes.
+
+    Args:
+        rows: float32 [N, r], centered.
+        labels: int64 [N].
+        width: Number of features D; rows have no covariance within classes in the other D - r directions.
+
+    Returns:
+        Axes as columns [r, r], and variances and penalties of the coordinates and of the ones, float32 [r + 1].
+    """
+    labels = labels.to(rows.device)
+    counts = torch.bincount(labels)
+    sums = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, labels, rows)
+    scatter = rows.T @ rows
+    within, axes = torch.linalg.eigh(scatter - sums.T @ (sums / counts.clamp_min(1)[:, None]))
+    variances = ((scatter @ axes) * axes).sum(dim=0) / len(rows)
+    within = within.clamp_min(0)
+    average = within.sum() / width
+    penalties = torch.ones_like(within)
+    if len(rows) > int((counts > 0).sum()) and average > 0:  # else, no class varies
+        penalties = torch.lerp(penalties, within / average, WITHIN_WEIGHT)
+    one, zero = rows.new_ones(1), rows.new_zeros(1)
+    return axes, torch.cat([variances, one]), torch.cat([penalties, zero])
