@@ -100,8 +100,8 @@ class DepthSearch:
         self._on_lines(progress.lines)
         if saved is None and self._start.head_logits is not None and self._auto:
             self._record_head(self._start.head_logits)
-        default = FOLDS_BUDGET if self._start.images.splits.cross_validated else BUDGET
-        budget = self._options.epochs or round(default * self._stretch)
+        crossed = self._start.images.splits.cross_validated
+        budget = self._options.epochs or round((FOLDS_BUDGET if crossed else BUDGET) * self._stretch)
         while progress.depth < len(candidates) and progress.without_gain < DEPTH_PATIENCE and not progress.stopped:
             epochs = self._epochs(candidates, budget)
             if epochs == 0:
@@ -109,7 +109,7 @@ class DepthSearch:
                 break
             self._train(candidates[progress.depth], epochs, saved)
             saved = None
-        crossed, kept = self._start.images.splits.cross_validated, progress.tried[progress.best]
+        kept = progress.tried[progress.best]
         if self._options.refit and not crossed and kept["epochs"] and not progress.stopped:
             self._refit(saved)
         return self._result()
@@ -129,6 +129,7 @@ class DepthSearch:
             parts[part][rest] = tensor
         self._best = parts["best"]
         self._weights = [parts[f"fold{number}"] or start for number, start in enumerate(self._weights)]
+        self._evaluated = [parts[name] for n in range(len(self._weights)) if (name := f"evaluated{n}") in parts]
         self._logits = [parts["logits"][str(number)].numpy() for number in range(self._progress.division)]
         return state, parts["trainer"]
 
@@ -229,17 +230,19 @@ class DepthSearch:
     def _save(self, trainer: TailTrainer, *, now: bool = False) -> None:
         if self._checkpoints is None:
             return
+        weights = [*self._weights]
+        weights[self._progress.division] = {}  # the trainer has those
+        logits = {str(number): torch.from_numpy(logits) for number, logits in enumerate(self._logits)}
+        parts = {"best": self._best, "logits": logits}
+        parts |= {f"fold{number}": part for number, part in enumerate(weights)}
+        parts |= {f"evaluated{number}": part for number, part in enumerate(self._evaluated)}
         self._checkpoints.save_if_due(
             lambda: (
                 {"progress": asdict(self._progress), "state": asdict(trainer.state)},
-                {f"trainer.{name}": tensor for name, tensor in trainer.tensors().items()}
-                | {f"best.{name}": tensor for name, tensor in self._best.items()}
-                | {f"logits.{number}": torch.from_numpy(logits) for number, logits in enumerate(self._logits)}
-                | {
-                    f"fold{number}.{name}": tensor
-                    for number, weights in enumerate(self._weights)
-                    if number != self._progress.division  # the trainer has those
-                    for name, tensor in weights.items()
+                {
+                    f"{part}.{name}": tensor
+                    for part, tensors in (parts | {"trainer": trainer.tensors()}).items()
+                    for name, tensor in tensors.items()
                 },
             ),
             now=now,

@@ -101,9 +101,7 @@ class SearchResult:
     stopped: str | None
     """Where the loss became NaN or infinite; None if it never did."""
     evaluated: list[Weights]
-    """The weights that `validation` evaluated, one for each division of the images. Empty if they are those of the
-    network, or if training was resumed after the best depth.
-    """
+    """The weights that `validation` evaluated, one for each division of the images; empty if the network has them."""
     feature_seconds: float
     seconds: float
 
