@@ -81,7 +81,6 @@ class DepthSearch:
         self._best: Weights = {}
         """The weights of the best depth, and its logits on the validation images."""
         self._evaluated: list[Weights] = []
-        """See `SearchResult`."""
         self._recipe: Recipe | None = None
         self._refit_epochs = 0
         self._feature_seconds = self._seconds = 0.0
