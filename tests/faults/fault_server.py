@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,11 @@ def cache_onnx_engines(folder: Path):
     """Export each network to ONNX only once: that takes seconds and writes no files."""
     export = onnx_export._export
 
-    def cached(network: torch.nn.Module, pixels: torch.Tensor) -> bytes:
-        path = folder / f"{hashlib.sha256(weights_digest(network).encode()).hexdigest()}.onnx"
+    def cached(network: torch.nn.Module, pixels: torch.Tensor, outputs: Sequence[str]) -> bytes:
+        key = hashlib.sha256(f"{weights_digest(network)} {outputs}".encode()).hexdigest()
+        path = folder / f"{key}.onnx"
         if not path.exists():
-            write_whole(path, export(network, pixels))
+            write_whole(path, export(network, pixels, outputs))
         return path.read_bytes()
 
     onnx_export._export = cached
