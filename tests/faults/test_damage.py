@@ -63,7 +63,7 @@ def assert_refused(outcome, path):
 @pytest.mark.parametrize("part", PARTS)
 def test_damaged_run_is_refused_by_every_command_that_reads_it(trials, made, images, inbox, part):
     names = [f"run/{path.name}" for path in sorted((made / "run").iterdir())]
-    assert len(names) == 8
+    assert len(names) == 9
     commands = [
         ["predict", "{}/run", str(inbox), "--workers", "1"],
         ["layers", "{}/run"],
