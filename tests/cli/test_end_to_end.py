@@ -56,6 +56,7 @@ def test_finetune_for_people(work, finetuned):
     assert (work / "runs" / "photos" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_finetune_for_machines(work, finetuned):
     done = call("finetune", "photos", "--size", 64, "--json", cwd=work, TLCLI_CACHE=str(work / "cache"))
     info = json.loads(done.stdout)

@@ -214,6 +214,7 @@ def test_groups_by_name_join_similar_images(bursts, tmp_path):
     assert not {group for group, _ in joined["d"]} & set("abc")
 
 
+@pytest.mark.slow
 def test_groups_need_images_to_hold_out(split, tmp_path, monkeypatch):
     monkeypatch.setenv("TLCLI_CACHE", str(tmp_path / "cache"))
     with pytest.raises(UsageError, match=r"--group-by has no effect: .* has its own validation images"):

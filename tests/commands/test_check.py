@@ -258,6 +258,7 @@ def test_the_command_with_json(data, cache, capfd):
     assert some["findings"][0]["path"] == f"{data}/test/dots/leak.jpg"
 
 
+@pytest.mark.slow
 def test_the_command_without_json(data, cache, capfd):
     arguments = ["check", str(data), "--size", "64", "--cache", str(cache)]
     assert run(arguments) == 0

@@ -69,29 +69,30 @@ def train(photos, folder, *, balance=False, epochs=None, **network):
     return folder / "run"
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with the image of docs/export.md, for the exports."""
-    root = tmp_path_factory.mktemp("exports")
-    (root / IMAGE).parent.mkdir(parents=True)
-    shutil.copy(ROOT / IMAGE, root / IMAGE)
-    return root
-
-
-@pytest.fixture(scope="module")
-def exports(place, trained):
-    """Export in all three formats, and return the results by format; torch with preprocessing, as in docs/export.md."""
+@pytest.fixture(scope="session")
+def place(shared_folder, trained):
+    """A folder with exports in all three formats, and the image of docs/export.md. Not to be changed."""
     from tlcli.settings import ExportSettings
 
-    asked = {"onnx": "street.onnx", "torch": "street.pt2", "timm": "street-timm"}
-    return {
-        form: command.export(
-            ExportSettings(
-                run=trained.run, form=form, out=place / name, with_preprocessing=form == "torch", workers=1, pictures=20
+    def export_all(folder):
+        root = folder / "exports"
+        (root / IMAGE).parent.mkdir(parents=True)
+        shutil.copy(ROOT / IMAGE, root / IMAGE)
+        results = {}
+        for form, name in {"onnx": "street.onnx", "torch": "street.pt2", "timm": "street-timm"}.items():
+            settings = ExportSettings(
+                run=trained.run, form=form, out=root / name, with_preprocessing=form == "torch", workers=1, pictures=20
             )
-        ).to_json()
-        for form, name in asked.items()
-    }
+            results[form] = command.export(settings).to_json()
+        (folder / "results.json").write_text(json.dumps(results))
+
+    return shared_folder("exports", export_all) / "exports"
+
+
+@pytest.fixture
+def exports(place):
+    """The results of the exports by format; that for torch has the preprocessing, as in docs/export.md."""
+    return json.loads((place.parent / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -245,6 +245,7 @@ def test_resume_of_a_finished_run_changes_nothing_and_refuses_other_settings(pho
         finetune(settings_for(photos, run, trained.cache))
 
 
+@pytest.mark.slow
 def test_overwrite_keeps_the_old_run_until_the_new_one_is_complete(photos, trained, tmp_path, monkeypatch):
     run = tmp_path / "run"
     finetune(settings_for(photos, run, trained.cache))

@@ -113,6 +113,7 @@ def test_evaluate_counts_what_predict_flags(run, photos):
     assert found["unknown"] == {"images": statuses.count("unknown"), "rate": 0.01}
 
 
+@pytest.mark.slow
 def test_cached_equals_uncached(photos, tmp_path):
     for name, cache in (("with", tmp_path / "cache"), ("without", None)):
         tune(photos, tmp_path / name, cache=cache)

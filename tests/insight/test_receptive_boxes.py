@@ -63,6 +63,7 @@ def test_boxes_of_the_first_layer_match_manual_values():
     assert tap.boxes.box(1, 3) == (22, 6, 41, 25)
 
 
+@pytest.mark.slow
 def test_attention_sees_the_whole_input():
     backbone = load_backbone("vit_tiny_patch16_224", "none", classes=2, size=64)
     first, last = choose_taps(backbone, ("1", "blocks.11"))

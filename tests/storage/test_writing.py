@@ -38,6 +38,7 @@ def rows_of(content):
     return list(csv.DictReader(io.StringIO(content.decode())))
 
 
+@pytest.mark.slow
 def test_run_is_written_read_and_replaced(s3, remote_photos, trained, home, faults, capfd):
     train = ["finetune", remote_photos, "--size", "64", "--out", "s3://bucket/runs/a", "--cache", str(trained.cache)]
     assert run([*train, "--json"]) == 0
