@@ -162,6 +162,7 @@ def test_mislabeled_near_duplicates_do_not_confirm_each_other(data, cache):
     assert found(result, data)["suspect"] == {("train/checks/wrong0.jpg",), ("train/checks/wrong1.jpg",)}
 
 
+@pytest.mark.slow
 def test_cached_features_give_the_same_findings(data, cache):
     save(pattern("dots", 300), data / "train" / "checks" / "wrong.jpg")
     save(pattern("stripes", 301, size=(20, 20)), data / "train" / "stripes" / "small.jpg")

@@ -182,6 +182,7 @@ def test_different_classes_are_an_error(trained, photos, tmp_path):
         compared(trained.run, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_no_common_images_are_an_error(trained, fresh, tmp_path):
     train(fresh, tmp_path / "run")
     with pytest.raises(DataError, match=r"no held-out images in common: .* tlcli compare .* DATA"):

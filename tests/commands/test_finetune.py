@@ -175,6 +175,7 @@ def test_failed_images_are_listed_and_left_out(photos, trained, tmp_path):
     assert info["images"]["train"] == 45
 
 
+@pytest.mark.slow
 def test_duplicates_in_two_classes_are_listed(photos, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photos, data)

@@ -288,6 +288,7 @@ def test_every_layer_of_plain_networks(network, fields, photos, tmp_path):
             assert (x1 - x0, y1 - y0) == (side, side)
 
 
+@pytest.mark.slow
 def test_attention_layers_show_whole_images(photos, tmp_path):
     result = inspect(
         InspectSettings(

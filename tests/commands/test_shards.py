@@ -110,6 +110,7 @@ def features(data, cache, **changes):
     return cache_features(settings)
 
 
+@pytest.mark.slow
 def test_features_of_shards_equal_those_of_a_single_process(photos, tmp_path):
     """They are bit-identical, whatever the batches, and their caches can be merged by copying."""
     whole = features(photos, tmp_path / "whole", export=tmp_path / "whole.parquet")

@@ -12,6 +12,7 @@ def test_default_layers_are_spread_from_first_to_last():
     assert taps[-1].layout.map_size == (7, 7)  # the maps before pooling
 
 
+@pytest.mark.slow
 def test_tokens_become_maps_in_reading_order():
     backbone = load_backbone("vit_tiny_patch16_224", "none", classes=2, size=64)
     tap = choose_taps(backbone, ("blocks.3",))[0]

@@ -12,7 +12,8 @@ from tlcli.settings.augmentation import PRESETS
 from tlcli.training.head import fit, standardization
 
 
-@pytest.mark.parametrize("fraction", [None, pytest.param(0.4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fraction", [None, 0.4])
 def test_features_on_disk_give_the_head_of_features_in_memory(photos, tmp_path, monkeypatch, fraction):
     monkeypatch.setattr(standardization, "BLOCK", 20)  # so that blocks lie across the end of a view
     weights, infos = {}, {}
