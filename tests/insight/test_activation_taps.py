@@ -1,5 +1,6 @@
 """Taps select the right layers and arrange their units as maps."""
 
+import pytest
 import torch
 
 from tlcli.backbones.zoo import load_backbone
