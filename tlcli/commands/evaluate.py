@@ -65,10 +65,7 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
                 trained_on += run_splits.get(prediction.digest or b"") == "train"
             advance(1)
     if len(failures) == len(samples):
-        reasons = first_reasons((failure["path"], failure["error"]) for failure in failures)
-        raise DataError(
-            f"none of the {len(samples):,} images of {settings.data} can be used: {reasons}", path=settings.data
-        )
+        raise _unusable(settings, failures)
     if trained_on and split in {"validation", "test"}:
         report.warn(
             f"the run was trained on {trained_on:,} of these {len(samples):,} {split} images, so the metrics are too "
@@ -84,6 +81,13 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
         "failures": failures,
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _unusable(settings: EvaluateSettings, failures: Sequence[dict[str, str]]) -> DataError:
+    reasons = first_reasons((failure["path"], failure["error"]) for failure in failures)
+    return DataError(
+        f"none of the {len(failures):,} images of {settings.data} can be used: {reasons}", path=settings.data
+    )
 
 
 def _choose_split(

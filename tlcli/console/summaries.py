@@ -117,7 +117,7 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
     terminal.console.print(table)
     folds, kept = training.get("folds"), training["tried"][training["best"]]
     if folds and kept["epochs"]:
-        terminal.note(f"  in each of {folds} folds; the network has the mean of their weights")
+        terminal.note(f"  measured out of fold; the kept depth has the mean weights of its {folds} folds")
     if epochs := training.get("refit_epochs"):
         images = info["images"]["train"] + info["images"]["validation"]
         more = f"{epochs} more epoch{'s' * (epochs > 1)}"

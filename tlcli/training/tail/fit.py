@@ -85,8 +85,7 @@ def fit_tail(
         DataError: images changed or vanished during training.
         MachineError: not enough disk space or memory.
     """
-    extractor, images = data.extractor, data.images
-    cut, report = extractor.cut, extractor.network.report
+    extractor, images, report = data.extractor, data.images, data.extractor.network.report
     train, validation = images.rows("train"), images.rows("validation")
     started = time.monotonic()
     if extractor.cacheable:  # in one go, with the test images, which are evaluated at the end
@@ -116,7 +115,7 @@ def fit_tail(
         lines=trainer.state.lines,
         best_epoch=trainer.state.best_epoch + 1,
         stopped=stopped,
-        parameters=sum(parameter.numel() for parameter in cut.tail.parameters() if parameter.requires_grad),
+        parameters=sum(weight.numel() for weight in extractor.cut.tail.parameters() if weight.requires_grad),
         share=tail_share(extractor),
         feature_seconds=ready - started,
         seconds=time.monotonic() - ready,

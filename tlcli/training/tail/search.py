@@ -227,25 +227,20 @@ class DepthSearch:
         return extractor, fitted
 
     def _save(self, trainer: TailTrainer, *, now: bool = False) -> None:
-        if self._checkpoints is None:
-            return
+        if self._checkpoints is not None:
+            self._checkpoints.save_if_due(lambda: self._content(trainer), now=now)
+
+    def _content(self, trainer: TailTrainer) -> tuple[dict[str, Any], Weights]:
+        """Return what a checkpoint contains, as JSON and as tensors."""
         weights = [*self._weights]
         weights[self._progress.division] = {}  # the trainer has those
         logits = {str(number): torch.from_numpy(logits) for number, logits in enumerate(self._logits)}
         parts = {"best": self._best, "logits": logits}
         parts |= {f"fold{number}": part for number, part in enumerate(weights)}
         parts |= {f"evaluated{number}": part for number, part in enumerate(self._evaluated)}
-        self._checkpoints.save_if_due(
-            lambda: (
-                {"progress": asdict(self._progress), "state": asdict(trainer.state)},
-                {
-                    f"{part}.{name}": tensor
-                    for part, tensors in (parts | {"trainer": trainer.tensors()}).items()
-                    for name, tensor in tensors.items()
-                },
-            ),
-            now=now,
-        )
+        parts["trainer"] = trainer.tensors()
+        tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        return {"progress": asdict(self._progress), "state": asdict(trainer.state)}, tensors
 
     def _augmentation(self, candidate: CandidateDepth) -> Augmentation | None:
         options = self._options
