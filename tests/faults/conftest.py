@@ -37,7 +37,7 @@ def library(tmp_path_factory) -> Path:
 def start_server(library, shared_folder, tmp_path_factory) -> Iterator[Callable[[], Server]]:
     """Start servers, which are closed at the end."""
     servers = []
-    exports = shared_folder("exports", lambda _: None)
+    exports = shared_folder("fault-exports", lambda _: None)
 
     def start() -> Server:
         servers.append(Server(library, tmp_path_factory.mktemp("server"), exports))
