@@ -90,3 +90,13 @@ def print_ratios(taken, *, base, unit="s"):
         for name, values in taken.items()
     ]
     print(table(["", "median", "runs", f"times {base}"], rows))
+
+
+def read_features(path):
+    """Return features float32 [N, D], labels and splits of a file of `tlcli cache-features DATA --export FILE`."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    found = pq.read_table(path)
+    features = np.asarray(found["feature"].combine_chunks().flatten()).reshape(len(found), -1).astype(np.float32)
+    return features, np.array(found["label"].to_pylist()), np.array(found["split"].to_pylist())

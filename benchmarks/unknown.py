@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
-from measure import NETWORK, machine, table
+from measure import NETWORK, machine, read_features, table
 from sklearn.metrics import roc_auc_score
 
 from tlcli.backbones.cut import cut_at
@@ -28,13 +27,6 @@ from tlcli.training.novelty import NoveltyRows, fit_novelty
 
 MAXIMUM, FOLDS, SEED = 1200, 5, 0
 """Images of each OTHER file, and folds."""
-
-
-def load(path):
-    """Return features float32 [N, D], labels and splits of an exported file."""
-    found = pq.read_table(path)
-    features = np.asarray(found["feature"].combine_chunks().flatten()).reshape(len(found), -1).astype(np.float32)
-    return features, np.array(found["label"].to_pylist()), np.array(found["split"].to_pylist())
 
 
 def standardized(scores):
@@ -137,9 +129,9 @@ def auroc(known, unknown):
 
 
 def compare(path, other_paths):
-    features, names, splits = load(path)
+    features, names, splits = read_features(path)
     labels, train = np.unique(names, return_inverse=True)[1], splits == "train"
-    others = [load(other)[0][:MAXIMUM] for other in other_paths]
+    others = [read_features(other)[0][:MAXIMUM] for other in other_paths]
     scores = methods(features[train], labels[train], [features[~train], *others])
     left_out = {name: [] for name in scores}
     for label in range(labels.max() + 1):

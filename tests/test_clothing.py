@@ -18,7 +18,7 @@ pytestmark = [
 def test_engines_agree_on_photographs(tmp_path, measured):
     """Features have a cosine similarity of 0.9999, and all 372 images get the same label."""
     features, labels = {}, {}
-    done, _ = measured("finetune", CLOTHING / "test", "--out", tmp_path / "run", TLCLI_CACHE=str(tmp_path / "cache"))
+    done, _ = measured("finetune", CLOTHING / "test", "--out", tmp_path / "run", TLCLI_CACHE=str(tmp_path / "onnx"))
     assert done.returncode == 0, done.stderr.decode()
     for engine in ("torch", "onnx"):
         arguments = ["--engine", engine, "--out", tmp_path / f"{engine}.parquet"]

@@ -15,6 +15,7 @@ from tlcli.settings import (
     TrainingSettings,
 )
 
+pytestmark = pytest.mark.slow
 WIDTHS = pytest.mark.parametrize("width", [PHONE, DESKTOP])
 SCHEMES = pytest.mark.parametrize("dark", [False, True])
 NETWORKS = {

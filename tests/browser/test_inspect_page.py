@@ -10,6 +10,7 @@ from visits import DESKTOP, PAPER, PHONE, TRAPS, colors, ground
 from tlcli.commands.inspect import inspect
 from tlcli.settings import ComputeSettings, InspectSettings
 
+pytestmark = pytest.mark.slow
 WIDTHS = pytest.mark.parametrize("width", [PHONE, DESKTOP])
 SIZES = {TRAPS["disc"]: 96, TRAPS["square"]: 96, TRAPS["stripes"]: 1536}
 """Width in pixels of the images of each class."""

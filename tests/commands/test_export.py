@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -69,30 +70,35 @@ def train(photos, folder, *, balance=False, epochs=None, **network):
     return folder / "run"
 
 
+class Exported(NamedTuple):
+    """An export of the trained run. Not to be changed."""
+
+    folder: Path
+    """With the export, and the image of docs/export.md."""
+    result: dict
+
+
 @pytest.fixture(scope="session")
-def place(shared_folder, trained):
-    """A folder with exports in all three formats, and the image of docs/export.md. Not to be changed."""
+def export_as(shared_folder, trained):
+    """Export the trained run as `export_as("onnx")`; that for torch has the preprocessing, as in docs/export.md."""
     from tlcli.settings import ExportSettings
 
-    def export_all(folder):
-        root = folder / "exports"
-        (root / IMAGE).parent.mkdir(parents=True)
-        shutil.copy(ROOT / IMAGE, root / IMAGE)
-        results = {}
-        for form, name in {"onnx": "street.onnx", "torch": "street.pt2", "timm": "street-timm"}.items():
+    names = {"onnx": "street.onnx", "torch": "street.pt2", "timm": "street-timm"}
+
+    def export(form):
+        def write(folder):
+            (folder / IMAGE).parent.mkdir(parents=True)
+            shutil.copy(ROOT / IMAGE, folder / IMAGE)
+            out, whole = folder / names[form], form == "torch"
             settings = ExportSettings(
-                run=trained.run, form=form, out=root / name, with_preprocessing=form == "torch", workers=1, pictures=20
+                run=trained.run, form=form, out=out, with_preprocessing=whole, workers=1, pictures=20
             )
-            results[form] = command.export(settings).to_json()
-        (folder / "results.json").write_text(json.dumps(results))
+            (folder / "result.json").write_text(json.dumps(command.export(settings).to_json()))
 
-    return shared_folder("exports", export_all) / "exports"
+        folder = shared_folder(f"export-{form}", write)
+        return Exported(folder, json.loads((folder / "result.json").read_text()))
 
-
-@pytest.fixture
-def exports(place):
-    """The results of the exports by format; that for torch has the preprocessing, as in docs/export.md."""
-    return json.loads((place.parent / "results.json").read_text())
+    return export
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +134,9 @@ def lines_of(form):
     return re.search(rf"<!-- export: {form} -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
 
 
-@pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
-def test_reports_the_difference_from_the_run(form, exports):
-    found = exports[form]
+@pytest.mark.parametrize("form", ["onnx", *(pytest.param(form, marks=pytest.mark.slow) for form in ("torch", "timm"))])
+def test_reports_the_difference_from_the_run(form, export_as):
+    found = export_as(form).result
     assert {"out", "format", "max_difference", "agreement"} <= found.keys()
     assert found["format"] == form
     assert found["images"] == 20
@@ -149,7 +155,8 @@ def test_reports_the_difference_from_the_run(form, exports):
         ("timm", {"tlcli"}, 0.1),  # which resizes all of the image, and by whole pixels
     ],
 )
-def test_the_examples_run_without_tlcli(form, refused, tolerance, exports, place, trained):
+def test_the_examples_run_without_tlcli(form, refused, tolerance, export_as, trained):
+    place = export_as(form).folder
     lines = lines_of(form)
     assert len([line for line in lines.splitlines() if line]) == 10
     done = subprocess.run(
@@ -166,7 +173,9 @@ def test_the_examples_run_without_tlcli(form, refused, tolerance, exports, place
     assert float(confidence) == pytest.approx(row["confidence"], abs=tolerance)
 
 
-def test_the_model_card_has_working_code_and_metrics(exports, place, trained):
+@pytest.mark.slow
+def test_the_model_card_has_working_code_and_metrics(export_as, trained):
+    place = export_as("timm").folder
     card = (place / "street-timm" / "README.md").read_text()
     assert f"Accuracy {100 * trained.info['validation']['accuracy']:.1f} %" in card
     assert "| Images, train | 45 |" in card
@@ -178,8 +187,8 @@ def test_the_model_card_has_working_code_and_metrics(exports, place, trained):
     assert done.stdout.split()[0] in trained.info["classes"]
 
 
-def test_onnx_accepts_any_batch_size(exports, trained, photos):
-    session = onnxruntime.InferenceSession(exports["onnx"]["out"])
+def test_onnx_accepts_any_batch_size(export_as, trained, photos):
+    session = onnxruntime.InferenceSession(export_as("onnx").result["out"])
     about = about_onnx(session)
     assert about["classes"] == trained.info["classes"]
     assert about["preprocessing"] == load_run(trained.run).info["preprocessing"]
@@ -192,8 +201,11 @@ def test_onnx_accepts_any_batch_size(exports, trained, photos):
     assert session.get_inputs()[0].shape == ["batch", 3, 64, 64]
 
 
-def test_exports_contain_no_local_paths(exports, place):
-    for file in (path for path in place.rglob("*") if path.is_file() and path.suffix != ".jpg"):
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "torch", "timm"])
+def test_exports_contain_no_local_paths(form, export_as):
+    out = Path(export_as(form).result["out"])
+    for file in (path for path in (out, *out.rglob("*")) if path.is_file()):
         content = file.read_bytes()
         for source in (timm.__file__, torch.__file__, command.__file__):
             assert str(Path(source).parent).encode() not in content, file

@@ -60,7 +60,7 @@ def predicted(run, photos, **compute):
 @pytest.mark.parametrize(
     ("network", "balance"),
     [
-        ({"size": 64}, False),
+        (None, False),
         pytest.param({"size": 64, "freeze": "blocks.3"}, False, marks=pytest.mark.slow),
         pytest.param(
             {"backbone": "test_efficientnet", "weights": "none", "size": 64, "freeze": "blocks.2"},
@@ -75,8 +75,8 @@ def predicted(run, photos, **compute):
         ),
     ],
 )
-def test_predictions_agree_with_and_without_torch(photos, tmp_path, network, balance):
-    run = train(photos, tmp_path, network=network, balance=balance)
+def test_predictions_agree_with_and_without_torch(photos, trained, tmp_path, network, balance):
+    run = train(photos, tmp_path, network=network, balance=balance) if network else trained.run
     assert "model.onnx" in load_run(run).info["files"]
     (onnx, labels), (torch, same) = predicted(run, photos), predicted(run, photos, engine="torch")
     np.testing.assert_allclose(onnx, torch, atol=1e-3)  # where a map is rounded to fp16, the last bit may differ

@@ -18,5 +18,5 @@ def test_top5_is_shown_only_if_it_can_be_wrong(classes, shown):
     metrics.update(np.full((1, classes), 1 / classes), np.array([0]), np.array([0]))
     terminal, file = Terminal(), io.StringIO()
     terminal.console = Console(file=file, width=120)
-    evaluate_summary(terminal, metrics.result() | {"classes": names, "failures": [], "split": "test"})
+    evaluate_summary(terminal, metrics.result() | {"classes": names, "failures": [], "split": "test", "slices": None})
     assert ("top-5" in file.getvalue()) is shown

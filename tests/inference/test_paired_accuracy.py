@@ -78,7 +78,10 @@ def test_exchanging_the_runs_changes_the_sign():
     assert images_needed(3, 11, 200) == images_needed(11, 3, 200)
 
 
-@pytest.mark.parametrize(("only_a", "only_b", "images"), [(10, 18, 372), (20, 30, 372), (100, 130, 3000)])
+SLOW = pytest.param(100, 130, 3000, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "images"), [(10, 18, 372), (20, 30, 372), SLOW])
 def test_the_number_of_images_gives_the_promised_power(only_a, only_b, images):
     truth = only_a / images, only_b / images
     needed = images_needed(only_a, only_b, images)

@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tlcli.inference.row_files import write_csv, write_rows
-from tlcli.inference.rows import row_columns
 
-NAMES = row_columns(["cat", "dog"], top=2, probabilities=True)
+NAMES = ["path", "label", "confidence", "status", "error", "label_2", "confidence_2", "p:cat", "p:dog"]
 ROWS = [
     ["a.jpg", "cat", 0.1 + 0.2, "ok", None, "dog", 1 / 3, 2 / 3, 1e-9],
     ['new\nline, "quoted" \'n é🚗.jpg', "dog", 0.5, "review", None, "cat", 0.5, 0.5, 0.5],

@@ -10,6 +10,7 @@ PREDICTIONS = [
     {
         "path": "photos/a\n.jpg",
         "digest": bytes(range(32)),
+        "group": "00",
         "label": "cat",
         "split": "test",
         "predicted": "dog",

@@ -129,6 +129,7 @@ def test_nothing_is_sent_over_the_network_and_standard_output_has_only_results(h
     load_run(folder / "runs/here")  # refuses files that trackers might have added
 
 
+@pytest.mark.slow
 def test_tensorboard_has_curves_settings_and_metrics(head):
     folder, _ = head
     run = load_run(folder / "runs/here")
@@ -140,6 +141,7 @@ def test_tensorboard_has_curves_settings_and_metrics(head):
     assert all(f"here/{name}" in text for name in ARTIFACTS)
 
 
+@pytest.mark.slow
 def test_mlflow_has_curves_settings_metrics_and_files(head):
     folder, _ = head
     run = load_run(folder / "runs/here")
@@ -153,6 +155,7 @@ def test_mlflow_has_curves_settings_metrics_and_files(head):
     assert all(sha256_file(artifacts / name) == sha256_file(run.directory / name) for name in ARTIFACTS)
 
 
+@pytest.mark.slow
 def test_wandb_has_curves_settings_metrics_and_files(head):
     folder, _ = head
     run = load_run(folder / "runs/here")
@@ -249,6 +252,13 @@ def test_unreachable_server_gives_a_warning_without_its_password(here, photos, t
     assert about_mlflow.startswith("mlflow failed and was disabled; training continues.")
     assert "secret" not in about_mlflow
     assert "wandb login" in about_wandb
+
+
+def test_curves_of_layers_are_those_of_the_run(here, photos):
+    finetune(tail_settings(photos, track=("tensorboard",)))
+    curves, settings, _ = read_tensorboard(here, "tail")
+    assert points_of(here / "runs/tail").items() <= curves.items()
+    assert settings["backbone"] == "lenet5"
 
 
 class Failing:

@@ -12,6 +12,7 @@ from tlcli.cluster.part_folder import check_part_folder
 from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import DataError, UsageError
+from tlcli.inference.decisions import decide
 from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain_folder
 from tlcli.inference.journal import journal_path
 from tlcli.inference.novelty import NO_NOVELTY
@@ -133,47 +134,48 @@ def _prepare(
         raise DataError(f"no images in {', '.join(settings.inputs)} (skipped: {found}).", path=settings.inputs[0])
     if settings.shard is not None:
         report.note(f"Shard     {settings.shard}: {images:,} of {inputs.total:,} images")
-    options = _row_options(run, settings, report)
+    options, result.decisions = _row_options(run, settings, report)
     job = _Job(
         settings=settings,
         run=run,
         inputs=inputs,
         images=images,
         options=options,
-        columns=row_columns(run.classes, top=options.top, probabilities=options.probabilities, novelty=options.novelty),
+        columns=row_columns(run.classes, options),
         signature=_signature(run, settings, options, listing),
         report=report,
     )
     return job, result
 
 
-def _row_options(run: Run, settings: PredictSettings, report: Reporter) -> RowOptions:
-    """Return what the rows contain, and report if the run cannot tell unknown images."""
+def _row_options(run: Run, settings: PredictSettings, report: Reporter) -> tuple[RowOptions, dict[str, Any]]:
+    """Return what the rows contain, and what they promise; report it, or that the run cannot tell unknown images."""
+    targets = settings.target_precisions
+    targets.check_names("--target-precision", run.classes)
+    given = {name: target for name in run.classes if (target := targets.of(name)) is not None}
+    decisions = decide(run, given, settings.sets, report)
     if not run.has_novelty:
         if settings.unknown_rate:
             raise UsageError(
                 f"--unknown-rate has no effect: {settings.run} {NO_NOVELTY}. Train again, or remove the option."
             )
         report.note(f"Unknown   images are not recognized: the run {NO_NOVELTY}")
-    return RowOptions(
+    options = RowOptions(
         top=settings.top,
         probabilities=settings.probabilities,
         min_confidence=settings.min_confidence,
         novelty=run.has_novelty,
         unknown_rate=DEFAULT_UNKNOWN_RATE if settings.unknown_rate is None else settings.unknown_rate,
+        thresholds=decisions.thresholds,
+        set_limit=decisions.set_limit,
     )
+    return options, decisions.metrics
 
 
 def _signature(run: Run, settings: PredictSettings, options: RowOptions, listing: str) -> dict[str, Any]:
     """Return everything that determines the rows; `listing` is the hash of the images' paths."""
-    return {
-        "run": run.info["sha256"],
-        "top": settings.top,
-        "probabilities": settings.probabilities,
-        "min_confidence": settings.min_confidence,
-        "inputs": listing,
-        "shard": None if settings.shard is None else str(settings.shard),
-    } | ({"unknown_rate": options.unknown_rate} if options.novelty else {})
+    shard = None if settings.shard is None else str(settings.shard)
+    return {"run": run.info["sha256"], "inputs": listing, "shard": shard} | options.signature()
 
 
 def _predict_on_cluster(job: _Job, result: PredictResult) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,8 @@ MAX_NAME_WIDTH = 24
 """Cells of a class name at the start of its row."""
 MAX_CLASSES = 30
 """Classes shown."""
+MAX_SLICES = 20
+"""Slices shown."""
 CORRECT_COLORS = ((222, 238, 250), (24, 100, 171))
 ERROR_COLORS = ((255, 236, 217), (217, 72, 15))
 """Background colors from few to all images of a row. Text on them is black or white, legible on any terminal."""
@@ -165,3 +168,32 @@ def _verdict(metrics: dict[str, Any]) -> str:
     if abs(excess) < metrics["ece"] / 2:
         return "overconfident for some images and underconfident for others"
     return "mostly overconfident" if excess > 0 else "mostly underconfident"
+
+
+def slices_table(terminal: Terminal, result: dict[str, Any]) -> None:
+    """Print the accuracy of each slice; of many, those with the smallest p-values."""
+    slices = result["slices"]
+    if slices is None:
+        return
+    what = f" ({result['measure']})" if result["measure"] else ""
+    terminal.note(f"Slices    by {printable(result['by'])}{what}")
+    shown = slices
+    if len(slices) > MAX_SLICES:
+        shown = sorted(slices, key=lambda row: row["p_value"])[:MAX_SLICES]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("  slice")
+    for heading in ("images", "accuracy", "95 % interval", "p, corrected", ""):
+        table.add_column(heading, justify="right")
+    for row in shown:
+        low, high = row["interval"]
+        table.add_row(
+            Text(f"  {printable(row['name'])}"),
+            f"{row['images']:,}",
+            f"{100 * row['accuracy']:.1f} %",
+            f"{100 * low:.1f} to {100 * high:.1f}",
+            f"{row['adjusted_p_value']:.2g}",
+            Text("worse", style="bold red") if row["worse"] else "",
+        )
+    terminal.console.print(table)
+    if len(slices) > len(shown):
+        terminal.note(f"  ... and {len(slices) - len(shown):,} more slices, in --json")

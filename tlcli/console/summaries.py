@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tlcli.console.evaluation import calibration, confusion_table
+from tlcli.console.evaluation import calibration, confusion_table, slices_table
 from tlcli.console.terminal import Terminal, printable
 from tlcli.datasets.class_names import in_reading_order
 from tlcli.datasets.image_files import describe_skipped
@@ -203,6 +203,7 @@ def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:
             f"Unknown   {unknown['images']:,} of {result['images']:,} images look unlike the training images "
             f"(expected of images of the known kind: about {percent(unknown['rate'])})"
         )
+    slices_table(terminal, result)
     top5 = f", top-5 {percent(result['top5_accuracy'])}" if len(result["classes"]) > 5 else ""  # else always 100 %
     terminal.note(f"Loss      {result['loss']:.3f}{top5}     {terminal.elapsed():.1f} s")
 

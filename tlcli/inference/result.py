@@ -27,6 +27,8 @@ class PredictResult(RowCounts):
     """Which part of the images was predicted, as `I/N`; None for all."""
     was_finished: bool = False
     """With `resume`: there was nothing left to do."""
+    decisions: dict[str, Any] = field(default_factory=dict)
+    """What `--target-precision` and `--sets` promise; see `Decisions.metrics`."""
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -37,6 +39,8 @@ class PredictResult(RowCounts):
             "failed": self.failed,
             "review": self.review,
             "unknown": self.unknown,
+            "precision": self.decisions.get("precision"),
+            "sets": self.decisions.get("sets"),
             "labels": dict(self.labels.most_common()),
             "skipped": self.skipped,
             "unlisted": self.unlisted,

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.errors import ArtifactError
+from tlcli.inference.prediction_sets import join_labels
 from tlcli.inference.row_files import PredictionRow, read_rows
 from tlcli.inference.rows import RowOptions, row_status
+from tlcli.runs.held_out_predictions import DECIMALS
 from tlcli.runs.run import Run
 from tlcli.storage.files import portable_name
 from tlcli.storage.stored import UNKNOWN, stamp
@@ -54,10 +56,8 @@ def finished_rows(
                 raise ValueError(f"{row['path']} was changed later")
             numbers = _numbers(row)
             confidence = numbers["confidence"]
-            if confidence is not None and row["status"] != row_status(confidence, numbers.get("novelty"), options):
-                raise ValueError(f"{row['path']} has status {row['status']}")
-            if confidence is not None and row["label"] not in run.classes:
-                raise ValueError(f"its label {row['label']!r} is not a class of the run")
+            if confidence is not None:
+                _check_decisions(row, confidence, numbers.get("novelty"), options, run.classes)
             yield path, list((row | numbers).values())
     except (ValueError, OSError) as error:  # raised above, or because the file is not a table at all
         raise ArtifactError(
@@ -65,6 +65,20 @@ def finished_rows(
             "--overwrite.",
             path=out,
         ) from error
+
+
+def _check_decisions(
+    row: dict[str, Any], confidence: float, novelty: float | None, options: RowOptions, classes: Sequence[str]
+) -> None:
+    """Raise a ValueError if the label, the status, or the set cannot be due to this run and these options."""
+    if row["label"] not in classes:
+        raise ValueError(f"its label {row['label']!r} is not a class of the run")
+    if row["status"] != row_status(row["label"], confidence, novelty, options):
+        raise ValueError(f"{row['path']} has status {row['status']}")
+    if options.set_limit is not None and abs(confidence - options.set_limit) > 10**-DECIMALS:
+        expected = confidence > options.set_limit or len(classes) == 1
+        if expected != (row["set"] == join_labels([row["label"]])):
+            raise ValueError(f"{row['path']} has the set {row['set']}")
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, float | None]:

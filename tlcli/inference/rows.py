@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from tlcli.images.loader import ImageLoader
+from tlcli.inference.prediction_sets import join_labels, prediction_set
 from tlcli.inference.predictor import Prediction, Predictor, ranked
 from tlcli.inference.row_files import PredictionRow
 from tlcli.storage.files import portable_name
@@ -33,16 +35,41 @@ class RowOptions:
     """Whether a row has the novelty; only if the run can tell it."""
     unknown_rate: float
     """The status is `unknown` above a novelty of 1 minus this rate; 0 is never."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """By label, the confidence below which the status is `review`, in addition to `min_confidence`."""
+    set_limit: float | None = None
+    """The limit of `prediction_set`; None is a row without a set."""
+
+    def lowest_confidence(self, label: str) -> float:
+        """Return the lowest confidence with which an image with this label needs no review."""
+        return max(self.min_confidence or 0.0, self.thresholds.get(label, 0.0))
+
+    def signature(self) -> dict[str, Any]:
+        """Return all that determines the rows, ready for JSON; what is not used does not appear."""
+        signature: dict[str, Any] = {
+            "top": self.top,
+            "probabilities": self.probabilities,
+            "min_confidence": self.min_confidence,
+        }
+        if self.novelty:
+            signature["unknown_rate"] = self.unknown_rate
+        if self.thresholds:
+            signature["thresholds"] = {name: min(value, 2.0) for name, value in self.thresholds.items()}  # not infinite
+        if self.set_limit is not None:
+            signature["set_limit"] = self.set_limit
+        return signature
 
 
-def row_columns(classes: Sequence[str], *, top: int, probabilities: bool, novelty: bool = False) -> list[str]:
-    """Return the column names: path, label, confidence, status, error, novelty, and those of the other options."""
+def row_columns(classes: Sequence[str], options: RowOptions) -> list[str]:
+    """Return the column names: path, label, confidence, status, error, and those that the options add."""
     names = ["path", "label", "confidence", "status", "error"]
-    if novelty:
+    if options.novelty:
         names.append("novelty")
-    for rank in range(2, min(top, len(classes)) + 1):
+    if options.set_limit is not None:
+        names.append("set")
+    for rank in range(2, min(options.top, len(classes)) + 1):
         names += [f"label_{rank}", f"confidence_{rank}"]
-    return names + [f"p:{name}" for name in classes] if probabilities else names
+    return names + [f"p:{name}" for name in classes] if options.probabilities else names
 
 
 def predict_rows(
@@ -66,26 +93,28 @@ def _row(prediction: Prediction, classes: Sequence[str], options: RowOptions) ->
     ranks = min(options.top, len(classes))
     shares = prediction.probabilities
     if shares is None:
-        width = options.novelty + 2 * (ranks - 1) + (len(classes) if options.probabilities else 0)
-        return [portable_name(prediction.path), None, None, "failed", prediction.error, *[None] * width]
+        start = [portable_name(prediction.path), None, None, "failed", prediction.error]
+        return start + [None] * (len(row_columns(classes, options)) - len(start))
     assert prediction.label is not None, "an image with probabilities has a label"
     best = [(classes[label], round(float(shares[label]), 6)) for label in ranked(prediction.label, shares)[:ranks]]
-    status = row_status(best[0][1], prediction.novelty, options)
+    status = row_status(*best[0], prediction.novelty, options)
     row: PredictionRow = [portable_name(prediction.path), *best[0], status, None]
     row += [prediction.novelty] * options.novelty
+    if options.set_limit is not None:
+        chosen = prediction_set(prediction.label, shares, options.set_limit)
+        row.append(join_labels([classes[label] for label in chosen]))
     row += [value for pair in best[1:] for value in pair]
     return row + [round(float(value), 6) for value in shares] if options.probabilities else row
 
 
-def row_status(confidence: float, novelty: float | None, options: RowOptions) -> str:
-    """Return `unknown` for an untypical image, `review` if the confidence is below `--min-confidence`, or `ok`.
+def row_status(label: str, confidence: float, novelty: float | None, options: RowOptions) -> str:
+    """Return `unknown` for an untypical image, `review` if the confidence is too low for this label, or `ok`.
 
     An image can be both; its confidence then means little.
     """
     if is_unknown(novelty, options.unknown_rate):
         return "unknown"
-    needs_review = options.min_confidence is not None and confidence < options.min_confidence
-    return "review" if needs_review else "ok"
+    return "review" if confidence < options.lowest_confidence(label) else "ok"
 
 
 def is_unknown(novelty: float | None, rate: float) -> bool:

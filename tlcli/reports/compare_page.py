@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-import os
-from pathlib import Path
 from typing import Any
 
 from tlcli.datasets.class_names import in_reading_order
 from tlcli.images.intensity import IntensityRange
 from tlcli.inference.paired_comparison import ComparedRun, PairedImage, describe_result
 from tlcli.progress import Reporter
-from tlcli.reports.page import page_environment, read_asset
-from tlcli.reports.sprite_sheet import SpriteSheet, draw_sprite_sheet
+from tlcli.reports.page import file_address, page_environment, read_asset
+from tlcli.reports.sprite_sheet import draw_sprite_sheet
 from tlcli.storage.files import portable_name
 
 SHOWN = 500
@@ -46,7 +44,7 @@ def compare_page(
     with report.task("Page", len(paths)) as advance:
         sheet = draw_sprite_sheet(paths, intensity=intensity, workers=workers, advance=advance)
     figures = [
-        _figure(image, _thumbnail_style(number, len(paths), sheet))
+        _figure(image, sheet.style(number, len(paths)))
         for number, image in enumerate(image for images in shown for image in images)
     ]
     return (
@@ -73,20 +71,9 @@ def _figure(image: PairedImage, style: str) -> dict[str, Any]:
     wrong, right = (0, 1) if is_a_wrong else (1, 0)
     return {
         "path": portable_name(image.path),
-        "address": Path(os.path.abspath(image.path)).as_uri() if os.path.isfile(image.path) else None,  # noqa: PTH100, PTH113
+        "address": file_address(image.path),
         "label": image.label,
         "wrong": image.predicted[wrong],
         "confidence": (image.confidence[right], image.confidence[wrong]),
         "style": style,
     }
-
-
-def _thumbnail_style(number: int, count: int, sheet: SpriteSheet) -> str:
-    """Return the CSS that shows one of `count` thumbnails as a background of any size."""
-    rows = max(1, -(-count // sheet.columns))
-
-    def position(index: int, of: int) -> float:
-        return 100 * index / (of - 1) if of > 1 else 0
-
-    x, y = position(number % sheet.columns, sheet.columns), position(number // sheet.columns, rows)
-    return f"background-size: {100 * sheet.columns}% {100 * rows}%; background-position: {x:.4f}% {y:.4f}%"

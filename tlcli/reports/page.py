@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
+from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
@@ -18,6 +20,11 @@ def page_environment() -> jinja2.Environment:
     environment.filters["thousands"] = "{:,}".format
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
+
+
+def file_address(path: str) -> str | None:
+    """Return the address of a file for a link, or None if there is no such file here."""
+    return Path(os.path.abspath(path)).as_uri() if os.path.isfile(path) else None  # noqa: PTH100, PTH113
 
 
 def read_asset(name: str) -> Markup:

@@ -40,6 +40,16 @@ class SpriteSheet:
     columns: int
     """Thumbnails per row."""
 
+    def style(self, number: int, count: int) -> str:
+        """Return the CSS that shows one of `count` thumbnails as a background of any size."""
+        rows = max(1, -(-count // self.columns))
+
+        def position(index: int, of: int) -> float:
+            return 100 * index / (of - 1) if of > 1 else 0
+
+        x, y = position(number % self.columns, self.columns), position(number // self.columns, rows)
+        return f"background-size: {100 * self.columns}% {100 * rows}%; background-position: {x:.4f}% {y:.4f}%"
+
 
 def sprite_layout(count: int) -> tuple[int, int]:
     """Return the side of a thumbnail in pixels and the number of columns for `count` thumbnails."""

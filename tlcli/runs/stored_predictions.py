@@ -51,7 +51,7 @@ def stored_predictions(run: Run, *, workers: int, report: Reporter) -> dict[byte
     Raises:
         ArtifactError: The predictions are missing, damaged, or not from tlcli.
     """
-    table = _read(run)
+    table = read_predictions(run)
     rows = [
         StoredPrediction(**row | {"path": _current_path(run, row["path"])}) for row in table.select(COLUMNS).to_pylist()
     ]
@@ -72,7 +72,12 @@ def stored_predictions(run: Run, *, workers: int, report: Reporter) -> dict[byte
     return found
 
 
-def _read(run: Run) -> Any:  # noqa: ANN401 - pyarrow has no types
+def read_predictions(run: Run, *more: str) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Read `predictions.parquet` as an Arrow table, which has at least `COLUMNS` and the columns `more`.
+
+    Raises:
+        ArtifactError: The predictions are missing, damaged, or not from tlcli.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -83,8 +88,9 @@ def _read(run: Run) -> Any:  # noqa: ANN401 - pyarrow has no types
         table = pq.read_table(io.BytesIO(run.content(PREDICTIONS_FILE)))
     except pa.ArrowException as error:
         raise ArtifactError(f"{path} is not a readable Parquet file: {error}. Train again.", path=path) from error
-    if missing := [name for name in COLUMNS if name not in table.column_names]:
-        raise ArtifactError(f"{path} has no column {missing[0]}; expected {', '.join(COLUMNS)}.", path=path)
+    expected = (*COLUMNS, *more)
+    if missing := [name for name in expected if name not in table.column_names]:
+        raise ArtifactError(f"{path} has no column {missing[0]}; expected {', '.join(expected)}.", path=path)
     return table
 
 

@@ -40,7 +40,7 @@ class RunContent:
     epochs: Sequence[dict[str, Any]]
     """Lines of `metrics.jsonl`."""
     predictions: Sequence[dict[str, Any]]
-    """Rows of `predictions.parquet`: path, digest, label, split, predicted, confidence, probabilities."""
+    """Rows of `predictions.parquet`: path, digest, group, label, split, predicted, confidence, probabilities."""
     splits: dict[bytes, str]
     """Rows of `splits.parquet`: the split of each image, by digest."""
     report: str
@@ -86,7 +86,7 @@ def _predictions_parquet(rows: Sequence[dict[str, Any]]) -> bytes:
     import pyarrow as pa
 
     types = {"path": pa.string(), "digest": pa.binary(32)}
-    types |= {name: pa.string() for name in ("label", "split", "predicted")}
+    types |= {name: pa.string() for name in ("group", "label", "split", "predicted")}
     schema = pa.schema(types | {"confidence": pa.float32(), "probabilities": pa.list_(pa.float32())})
     return _parquet(pa.Table.from_pylist(list(rows), schema))
 

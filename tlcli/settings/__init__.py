@@ -11,7 +11,7 @@ from tlcli.settings.check import CheckSettings
 from tlcli.settings.columns import TableColumns
 from tlcli.settings.compare import CompareSettings
 from tlcli.settings.compute import ComputeSettings
-from tlcli.settings.evaluate import SPLITS, EvaluateSettings
+from tlcli.settings.evaluate import MEASURES, SPLITS, EvaluateSettings
 from tlcli.settings.export import ExportSettings
 from tlcli.settings.filters import PathPatterns
 from tlcli.settings.finetune import TRACKERS, FinetuneSettings
@@ -26,6 +26,7 @@ __all__ = [
     "DEFAULT_EXPLAIN_LIMIT",
     "DEFAULT_UNKNOWN_RATE",
     "FITS",
+    "MEASURES",
     "SPLITS",
     "TRACKERS",
     "AugmentSettings",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.checks import at_least
+from tlcli.settings.class_values import ClassValues, parse_class_values
 from tlcli.settings.columns import PATH_COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import OVERWRITE_OPTION, RESUME_OPTION, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
@@ -58,6 +59,23 @@ class PredictSettings:
             panel=ROWS_PANEL,
         ),
     )
+    target_precision: tuple[str, ...] = field(
+        default=(),
+        metadata=Option(
+            help="Set the status to review for as few rows as needed so that at least this share, in (0, 1), of the "
+            "others with each label is right; CLASS=P is for one class. May be repeated.",
+            metavar="P|CLASS=P",
+            panel=ROWS_PANEL,
+        ),
+    )
+    sets: float | None = field(
+        default=None,
+        metadata=Option(
+            help="Add a column set with the classes that contain the true one with this probability, in (0, 1).",
+            metavar="COVERAGE",
+            panel=ROWS_PANEL,
+        ),
+    )
     unknown_rate: float | None = field(
         default=None,
         metadata=Option(
@@ -94,8 +112,14 @@ class PredictSettings:
     resume: bool = field(default=False, metadata=RESUME_OPTION)
     overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
+    @property
+    def target_precisions(self) -> ClassValues:
+        """The values of `target_precision`."""
+        return parse_class_values("--target-precision", self.target_precision, expected="a precision such as 0.98")
+
     def __post_init__(self) -> None:
         at_least("--top", self.top, 1)
+        self._check_promises()
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise UsageError(f"--min-confidence is {self.min_confidence}; expected 0 to 1.")
         if self.unknown_rate is not None and not 0 <= self.unknown_rate < 1:
@@ -121,3 +145,12 @@ class PredictSettings:
             raise UsageError("--cluster needs --out DIR, a folder for the parts.")
         if self.cluster is not None and self.explain is not None:
             raise UsageError("--explain has no effect with --cluster. Explain some images in a separate command.")
+
+    def _check_promises(self) -> None:
+        targets = self.target_precisions
+        for name, value in {"": targets.others, **targets.classes}.items():
+            if value is not None and not 0 < value < 1:
+                option = f"--target-precision {name}=" if name else "--target-precision "
+                raise UsageError(f"{option}{value:g}: expected more than 0 and less than 1.")
+        if self.sets is not None and not 0 < self.sets < 1:
+            raise UsageError(f"--sets is {self.sets:g}; expected more than 0 and less than 1.")

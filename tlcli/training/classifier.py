@@ -107,14 +107,15 @@ def evaluate_rows(
         {
             "path": portable_name(sample.path),
             "digest": digest,
+            "group": images.splits.keys[place],
             "label": classes[sample.label],
             "split": "test" if sample.split == "test" else "validation",
             "predicted": classes[label],
             "confidence": float(row[label]),
             "probabilities": row.tolist(),
         }
-        for sample, digest, label, row in zip(
-            samples, images.digests(rows), predicted.tolist(), calibrated, strict=True
+        for place, sample, digest, label, row in zip(
+            rows, samples, images.digests(rows), predicted.tolist(), calibrated, strict=True
         )
     ]
     figures = metrics.result() | {"uncalibrated": uncalibrated.result()}
