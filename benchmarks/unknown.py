@@ -93,7 +93,7 @@ def tlcli(train, logits, sets, bank=None):
     fitted = fit_novelty(
         NoveltyRows(bank=rows if bank is None else bank, known=rows, logits=logits[0], groups=dict(enumerate(rows))),
         train,
-    )
+    ).novelty
     # Out of fold, known images have the novelties 0, 1 / (N + 1), ... by construction.
     return [np.arange(count) / (count + 1), *(fitted(*pair) for pair in zip(sets[1:], logits[1:], strict=True))]
 

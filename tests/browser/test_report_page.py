@@ -120,14 +120,39 @@ def test_sorting(visit, written):
     assert recalls == sorted(recalls, reverse=True)
 
 
+CHARTS = (
+    "Reliability diagram",
+    "Precision against automation",
+    "Histogram of known images",
+    "Map of the images' features",
+)
+
+
 @SCHEMES
 def test_charts_are_drawn(visit, written, dark):
     shown = visit(written, dark=dark)
-    for name in ("Reliability diagram", "Map of the images' features", re.compile("Learning curves|L2 sweep")):
+    for name in (*CHARTS, re.compile("Learning curves|L2 sweep")):
         chart = shown.page.get_by_role("img", name=name)
         drawn = Image.open(io.BytesIO(chart.screenshot())).convert("RGB")
         assert colors(drawn) > 30
         assert ground(drawn) < 50 if dark else ground(drawn) > 230
+
+
+def test_decisions_are_described(visit, written):
+    shown = visit(written)
+    precision = shown.page.locator("#precision tbody tr")
+    assert [row.split()[0] for row in precision.all_text_contents()] == ["90.0", "95.0", "98.0", "99.0"]
+    sets = shown.page.locator("#sets tbody tr")
+    assert 0 < sets.count() <= 3
+    assert sets.first.locator("td").count() == 4, "there are test images"
+    atypical = shown.page.locator("#unknown figure, #unknown button")
+    novelties = [
+        float(text.split()[-1]) for text in shown.page.locator("#unknown small:last-child").all_text_contents()
+    ]
+    assert 0 < len(novelties) == atypical.count() <= 16
+    assert novelties == sorted(novelties, reverse=True)
+    atypical.first.click()
+    expect(shown.page.locator("#image")).to_be_visible()
 
 
 def test_highlighting_a_class_on_the_map(visit, written):

@@ -211,6 +211,27 @@ def test_balance_predicts_the_common_class_less_often(photos, trained, tmp_path)
     assert not torch.equal(*weights)
 
 
+def test_class_weights_favor_a_class(photos, trained, tmp_path):
+    data = tmp_path / "data"
+    for folder in photos.iterdir():
+        (data / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[:8]:
+            shutil.copy(path, data / folder.name)
+    weighted = settings_for(data, tmp_path / "run", trained.cache, class_weight=("disc=1e6",))
+    info = finetune(weighted)
+    assert info["settings"]["class_weight"] == ["disc=1e6"]
+    assert info["log_prior"] == pytest.approx([-np.log(1e6), 0, 0])
+    assert np.array(info["validation"]["confusion"]).sum(axis=0)[0] > 8, "disc is predicted more often than it occurs"
+    for value, message in [
+        ("disk=2", "no such class; found disc, square, stripes"),
+        ("3", "expected CLASS=W"),
+        ("disc=0", "above 0"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            finetune(settings_for(data, tmp_path / "other", trained.cache, class_weight=(value,)))
+    assert not (tmp_path / "other").exists()
+
+
 def test_group_by_keeps_groups_together(tmp_path, trained, photos):
     data = tmp_path / "data"
     for folder in photos.iterdir():

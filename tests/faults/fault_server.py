@@ -87,7 +87,8 @@ def cache_onnx_files(folder: Path):
         if not path.exists():
             write_whole(path, make(run, backbone, settings, calibration, report)[0])
         content = path.read_bytes()
-        return content, onnx_file.load_onnx(content, NetworkInput(preprocessing=run.preprocessing, takes_pixels=False))
+        network_input = NetworkInput(preprocessing=run.preprocessing, takes_pixels=False)
+        return content, onnx_file.load_onnx(content, network_input, ("logits", "probabilities"))
 
     export._export_file = cached
 

@@ -54,7 +54,7 @@ def test_known_images_are_flagged_as_often_as_promised(count):
     for seed in range(2 if count == 2500 else 20):
         generator = np.random.default_rng(seed)
         features, logits = draw(generator, count)
-        fitted = fit_novelty(rows_for(logits), features)
+        fitted = fit_novelty(rows_for(logits), features).novelty
         flagged.append((fitted(*draw(generator, 1000)) > 0.95).mean())
         unknown.append((fitted(*draw(generator, 1000, known=False)) > 0.95).mean())
     assert 0.02 < np.mean(flagged) < 0.08
@@ -68,7 +68,7 @@ def test_copies_in_a_group_do_not_make_new_images_unknown():
     copies = np.repeat(features, 7, axis=0) + generator.normal(0, 0.01, (700, FEATURES)).astype(np.float32)
     new = draw(generator, 1000)
     shares = {
-        name: (fit_novelty(rows_for(np.repeat(logits, 7, axis=0), groups), copies)(*new) > 0.95).mean()
+        name: (fit_novelty(rows_for(np.repeat(logits, 7, axis=0), groups), copies).novelty(*new) > 0.95).mean()
         for name, groups in (("grouped", np.repeat(np.arange(100), 7).tolist()), ("single", None))
     }
     assert shares["grouped"] < 0.1

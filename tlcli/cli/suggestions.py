@@ -9,9 +9,10 @@ from collections.abc import Collection, Sequence
 NAMES_ELSEWHERE = {
     "--augment": "aug augmentation augmentations augs",
     "--backbone": "a arch architecture base-model m model model-name net network pretrained-model",
-    "--balance": "balanced class-balance class-weight class-weights weighted",
+    "--balance": "balanced class-balance",
     "--batch-size": "b batch bs mini-batch per-device-batch-size",
     "--cache": "cache-dir cache-folder",
+    "--class-weight": "class-weights weighted weights-per-class",
     "--color-shift": "color color-jitter jitter",
     "--device cpu": "cpu no-cuda no-gpu",
     "--device cuda": "cuda gpu gpus use-gpu",

@@ -34,6 +34,7 @@ from tlcli.exporting.model_card import model_card
 from tlcli.exporting.network_input import NetworkInput
 from tlcli.images.batch import Pixels
 from tlcli.inference.load_network import load_network
+from tlcli.inference.novelty import NO_NOVELTY, load_novelty
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
@@ -75,6 +76,7 @@ class ExportResult:
             "format": self.form,
             "max_difference": comparison.max_difference,
             "agreement": comparison.agreement,
+            "novelty_difference": comparison.novelty_difference,
             "tolerance": {"max_difference": self.limits.difference, "agreement": self.limits.agreement},
             "images": comparison.images,
             "held_out": comparison.held_out,
@@ -137,6 +139,8 @@ def _check_output(path: Path, run: Run, data: Location, settings: ExportSettings
     """Check that the output can be written, before anything is computed."""
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--out {path}: there is no folder {path.parent}. Create it first.")
+    if settings.with_novelty and not run.has_novelty:
+        raise UsageError(f"--with-novelty has no effect: {settings.run} {NO_NOVELTY}. Train again, or omit the option.")
     if settings.form == "timm":
         timm_folder.check_timm_support(run)
         timm_folder.timm_folder(path).check(replace=settings.overwrite)
@@ -186,18 +190,19 @@ def _export_file(
     """
     network_input = NetworkInput(preprocessing=run.preprocessing, takes_pixels=settings.with_preprocessing)
     report.note(f"Export    the network, {'for ONNX' if settings.form == 'onnx' else 'with torch.export'}")
-    network = CalibratedNetwork(backbone, run, takes_pixels=settings.with_preprocessing)
+    novelty = load_novelty(run) if settings.with_novelty else None
+    network = CalibratedNetwork(backbone, run, takes_pixels=settings.with_preprocessing, novelty=novelty)
     program = torch_program.export_program(network, network_input)
     metadata = export_metadata(run, network_input)
     if settings.form == "torch":
         content = torch_program.serialize_program(program, metadata)
         return content, torch_program.load_program(content, network_input)
-    model = onnx_file.build_onnx_model(program, network_input)
+    model = onnx_file.build_onnx_model(program, network_input, network.outputs)
     if settings.int8:
         report.note(f"Quantize  to 8 bits, calibrated on {len(calibration):,} training images")
         model = quantize_int8(model, network_input, calibration)
     content = onnx_file.serialize_onnx(model, metadata)
-    return content, onnx_file.load_onnx(content, network_input)
+    return content, onnx_file.load_onnx(content, network_input, network.outputs)
 
 
 def _export_timm(

@@ -48,6 +48,7 @@ from tlcli.storage.files import check_outside
 from tlcli.storage.outputs import published
 from tlcli.tracking.tracking import Tracking
 from tlcli.training.classifier import Classifier
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.train import train_head
 from tlcli.training.onnx_model import classifier_as_onnx
 from tlcli.training.run_info import run_info
@@ -72,6 +73,7 @@ class OpenedRun:
     """Where the run is written."""
     dataset: Dataset
     intensity: IntensityRange | None
+    weighting: ClassWeighting
 
 
 def finetune(settings: FinetuneSettings, report: Reporter | None = None) -> dict[str, Any]:
@@ -151,6 +153,7 @@ def _begin(
     )
     if dataset.has_split("validation"):
         check_split_options(settings.data, settings.group_by, settings.columns, settings.validation_fraction)
+    weighting = ClassWeighting(balance=settings.balance, factors=settings.class_weights.factors(dataset.classes))
     describe_dataset(dataset, report)
     directory = writing.enter_context(
         new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=place.job)
@@ -165,7 +168,9 @@ def _begin(
         workers=settings.compute.worker_count(),
         report=report,
     )
-    return OpenedRun(settings=settings, out=out, directory=directory, dataset=dataset, intensity=intensity)
+    return OpenedRun(
+        settings=settings, out=out, directory=directory, dataset=dataset, intensity=intensity, weighting=weighting
+    )
 
 
 def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> Classifier:
@@ -187,7 +192,7 @@ def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> 
     )
     extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
     images = _split(opened, extraction, extractor, network, freeze="all")
-    return train_head(extractor, images, views=views, balance=settings.balance, seed=seed, refit=settings.refit)
+    return train_head(extractor, images, views=views, weighting=opened.weighting, seed=seed, refit=settings.refit)
 
 
 def _open_network(opened: OpenedRun, report: Reporter) -> LoadedBackbone:
@@ -213,7 +218,7 @@ def _open_network(opened: OpenedRun, report: Reporter) -> LoadedBackbone:
 def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -> Classifier:
     """Fit the exact head as a start, then train later layers."""
     settings, dataset = opened.settings, opened.dataset
-    workers, options = settings.compute.worker_count(), _tail_options(settings, dataset)
+    workers, options = settings.compute.worker_count(), _tail_options(opened)
     first_weights = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
     extractor, paths = head_extractor(network, options, workers), [sample.path for sample in dataset.samples]
     if extractor is None:
@@ -249,9 +254,9 @@ def _split(
     )
 
 
-def _tail_options(settings: FinetuneSettings, dataset: Dataset) -> TailOptions:
-    network = settings.network
-    chosen_validation = settings.validation_fraction is not None or dataset.has_split("validation")
+def _tail_options(opened: OpenedRun) -> TailOptions:
+    settings, network = opened.settings, opened.settings.network
+    chosen_validation = settings.validation_fraction is not None or opened.dataset.has_split("validation")
     return TailOptions(
         freeze=network.freeze,
         pretrained=network.pretrained,
@@ -259,7 +264,7 @@ def _tail_options(settings: FinetuneSettings, dataset: Dataset) -> TailOptions:
         precision=settings.compute.precision,
         augmentation=settings.augmentation,
         default_augmentation=default_augmentation(network.freeze, network.weights),
-        balance=settings.balance,
+        weighting=opened.weighting,
         chosen_validation=chosen_validation,
         refit=settings.refit or (network.freeze == "auto" and not chosen_validation),
         seed=network.seed,
@@ -274,11 +279,9 @@ def _write(opened: OpenedRun, classifier: Classifier, started: float, size: int,
     onnx = classifier_as_onnx(classifier)
     finished = time.monotonic()
     info = run_info(settings_to_json(settings), opened.dataset, classifier, processes=size)
-    info["seconds"] = {
-        "total": round(finished - started, 3),
-        "features": round(classifier.feature_seconds, 3),
-        "training": round(classifier.training_seconds + finished - exporting, 3),
-    }
+    seconds = {"total": finished - started, "features": classifier.feature_seconds}
+    seconds["training"] = classifier.training_seconds + finished - exporting
+    info["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     backbone = classifier.extractor.network.backbone
     content = RunContent(
         weights=backbone.model.state_dict(),
@@ -291,6 +294,6 @@ def _write(opened: OpenedRun, classifier: Classifier, started: float, size: int,
             info, classifier, name=opened.out.name, command=finetune_command(settings), workers=workers, report=report
         ),
         onnx=onnx,
-        novelty=classifier.novelty.to_bytes() if classifier.novelty else None,
+        novelty=classifier.novelty.novelty.to_bytes() if classifier.novelty else None,
     )
     return write_run(opened.directory, content)

@@ -150,10 +150,7 @@ def _prepare(
 
 def _row_options(run: Run, settings: PredictSettings, report: Reporter) -> tuple[RowOptions, dict[str, Any]]:
     """Return what the rows contain, and what they promise; report it, or that the run cannot tell unknown images."""
-    targets = settings.target_precisions
-    targets.check_names("--target-precision", run.classes)
-    given = {name: target for name in run.classes if (target := targets.of(name)) is not None}
-    decisions = decide(run, given, settings.sets, report)
+    decisions = decide(run, settings.target_precisions.of(run.classes), settings.sets, report)
     if not run.has_novelty:
         if settings.unknown_rate:
             raise UsageError(

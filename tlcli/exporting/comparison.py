@@ -5,7 +5,7 @@ Shapes: N images of H x W pixels with C channels, B of them in a batch, k classe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +15,7 @@ from tlcli.errors import ArtifactError
 from tlcli.exporting.comparison_images import ComparisonImages
 from tlcli.exporting.library_errors import library_errors
 from tlcli.images.batch import Floats, Pixels
+from tlcli.inference.network_outputs import Outputs
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Advance
 from tlcli.runs.run import Run
@@ -28,8 +29,12 @@ BF16_TOLERANCE = 0.05
 INT8_AGREEMENT = 0.9
 """Smallest share of images for which an int8 network must predict the same class; its probabilities are not limited."""
 
-ExportedNetwork = Callable[[Pixels], tuple[Floats, Floats]]
-"""Pixels uint8 [B, H, W, C] to logits and probabilities, both float32 [B, k]."""
+NOVELTY_TOLERANCE, NOVELTY_RANKS = 0.01, 2
+"""Largest difference of the novelty, and in ranks among the known images if these are few: the images compared may be
+known ones, whose ranks rounding decides."""
+
+ExportedNetwork = Callable[[Pixels], tuple[Floats, ...]]
+"""Pixels uint8 [B, H, W, C] to logits and probabilities, both float32 [B, k], and perhaps the novelty, float32 [B]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,10 @@ class Comparison:
     """Largest difference of a probability, over all images and classes."""
     agreement: float
     """Share of images with the same predicted class."""
+    novelty_difference: float | None
+    """Largest difference of the novelty; None if the export does not compute it."""
+    novelty_limit: float
+    """The largest difference that is accepted."""
     accuracy_before: float
     """Accuracy of the run on these images."""
     accuracy_after: float
@@ -85,23 +94,39 @@ def compare_with_run(
     """
     size = predictor.model.batch_size
     batches = [images.pixels[start : start + size] for start in range(0, len(images.pixels), size)]
-    logits = np.concatenate([outputs.logits for outputs in predictor.model.map(batches)])
+    of_run = list(predictor.model.map(batches))
+    logits = np.concatenate([outputs.logits for outputs in of_run])
     probabilities = predictor.probabilities(logits)
     outputs = []
     for batch in _odd_batches(images.pixels):
         with library_errors(f"the export cannot process a batch of {len(batch)} images", "Try another --format."):
             outputs.append(exported(batch))
         advance(len(batch))
-    exported_logits, exported_probabilities = (np.concatenate(values) for values in zip(*outputs, strict=True))
+    exported_logits, exported_probabilities, *novelty = (
+        np.concatenate(values) for values in zip(*outputs, strict=True)
+    )
     predicted, exported_predicted = logits.argmax(1), exported_logits.argmax(1)
     return Comparison(
         images=len(logits),
         held_out=images.held_out,
         max_difference=float(np.abs(exported_probabilities - probabilities).max()),
         agreement=float((predicted == exported_predicted).mean()),
+        novelty_difference=_novelty_difference(predictor, of_run, logits, novelty[0]) if novelty else None,
+        novelty_limit=_novelty_limit(predictor),
         accuracy_before=float((predicted == images.labels).mean()),
         accuracy_after=float((exported_predicted == images.labels).mean()),
     )
+
+
+def _novelty_difference(predictor: Predictor, of_run: Sequence[Outputs], logits: Floats, novelty: Floats) -> float:
+    assert predictor.novelty is not None, "only a run with novelty is exported with it"
+    features = np.concatenate([outputs.features for outputs in of_run if outputs.features is not None])
+    return float(np.abs(predictor.novelty(features, logits) - novelty).max())
+
+
+def _novelty_limit(predictor: Predictor) -> float:
+    known = 0 if predictor.novelty is None else len(predictor.novelty.known)
+    return max(NOVELTY_TOLERANCE, NOVELTY_RANKS / (known + 1))
 
 
 def _odd_batches(pixels: Pixels) -> Iterator[Pixels]:
@@ -123,6 +148,12 @@ def check_comparison(comparison: Comparison, tolerance: Tolerance) -> None:
     limit = 1.0 if tolerance.difference is None else tolerance.difference
     if not comparison.max_difference <= limit:  # also if it is NaN
         raise ArtifactError(f"{summary}; at most {limit:g} is accepted. Nothing was written.")
+    found = comparison.novelty_difference
+    if found is not None and not found <= comparison.novelty_limit:
+        raise ArtifactError(
+            f"On {comparison.images} images, the novelty differs from the run by up to {found:.2g}; at most "
+            f"{comparison.novelty_limit:.2g} is accepted. Nothing was written."
+        )
     if not comparison.agreement >= tolerance.agreement:
         raise ArtifactError(
             f"{summary}; at least {100 * tolerance.agreement:.0f} % is required. Nothing was written. Omit --int8: "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,8 +26,6 @@ from tlcli.interrupts import run_in_thread
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-OUTPUTS = ("logits", "probabilities")
-
 
 def check_onnx_size(network: nn.Module) -> None:
     """Check that a network fits into one ONNX file.
@@ -42,8 +41,8 @@ def check_onnx_size(network: nn.Module) -> None:
         )
 
 
-def build_onnx_model(program: ExportedProgram, network_input: NetworkInput) -> ModelProto:
-    """Convert an exported program to an ONNX model: its input [B, ...] to logits and probabilities, float32 [B, k].
+def build_onnx_model(program: ExportedProgram, network_input: NetworkInput, outputs: Sequence[str]) -> ModelProto:
+    """Convert an exported program to an ONNX model: its input [B, ...] to the outputs of `CalibratedNetwork`.
 
     Raises:
         ArtifactError: torch cannot convert it.
@@ -52,7 +51,7 @@ def build_onnx_model(program: ExportedProgram, network_input: NetworkInput) -> M
 
     def export() -> bytes:
         onnx_program: Any = torch.onnx.export(
-            program, input_names=[network_input.name], output_names=list(OUTPUTS), dynamo=True, verbose=False
+            program, input_names=[network_input.name], output_names=list(outputs), dynamo=True, verbose=False
         )
         file = io.BytesIO()
         onnx_program.save(file)
@@ -78,7 +77,7 @@ def serialize_onnx(model: ModelProto, metadata: dict[str, object]) -> bytes:
     return content
 
 
-def load_onnx(content: bytes, network_input: NetworkInput) -> ExportedNetwork:
+def load_onnx(content: bytes, network_input: NetworkInput, outputs: Sequence[str]) -> ExportedNetwork:
     """Load an ONNX file in ONNX Runtime, ready to run.
 
     Raises:
@@ -87,8 +86,7 @@ def load_onnx(content: bytes, network_input: NetworkInput) -> ExportedNetwork:
     with library_errors("ONNX Runtime cannot load the exported network", "Try --format torch or timm."):
         session = open_session(content, threads=0)
 
-    def run(pixels: Pixels) -> tuple[Floats, Floats]:
-        logits, probabilities = session.run(list(OUTPUTS), {network_input.name: network_input.prepare(pixels)})
-        return logits, probabilities
+    def run(pixels: Pixels) -> tuple[Floats, ...]:
+        return tuple(session.run(list(outputs), {network_input.name: network_input.prepare(pixels)}))
 
     return run

@@ -69,8 +69,8 @@ def calibrated_probabilities(
     Args:
         logits: float [N, k].
         temperature: From `fit_temperature`.
-        log_prior: float [k], for a head that was fitted with balanced class weights: the log frequencies of the
-            classes, which convert its scores to probabilities at these frequencies. None adds nothing.
+        log_prior: float [k], for a head that was fitted with class weights: what converts its scores to probabilities
+            at the frequencies of the classes, such as the logarithms of these. None adds nothing.
     """
     scores = logits.astype(np.float64) / temperature
     if log_prior is not None:

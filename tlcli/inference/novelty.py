@@ -49,6 +49,11 @@ class FeatureBank:
     vectors: Floats
     """[M, P], features as `embed` gives them."""
 
+    @property
+    def nearest(self) -> int:
+        """How many vectors the distance is averaged over."""
+        return max(1, min(NEIGHBORS, len(self.vectors) // NEIGHBORS))
+
     def distances(self, features: Floats, groups: tuple[Groups, Groups] | None = None) -> Scores:
         """Return the mean cosine distance to the nearest vectors: float64 [N].
 
@@ -57,7 +62,7 @@ class FeatureBank:
             groups: Group numbers, int64 [N] and [M]: an image is not compared with its own group. Its distance is
                 infinite if too few vectors are left.
         """
-        nearest = max(1, min(NEIGHBORS, len(self.vectors) // NEIGHBORS))
+        nearest = self.nearest
         found = np.empty(len(features), np.float64)
         for start in range(0, len(features), COMPARED_TOGETHER):
             rows = slice(start, start + COMPARED_TOGETHER)
@@ -93,6 +98,14 @@ class Novelty:
         """
         return self.of_scores(combine(self.bank.distances(features), energies(logits), self.scale))
 
+    @property
+    def tail_excess(self) -> float:
+        """By how much the largest known scores exceed the others on average."""
+        count = len(self.known)
+        tail = max(1, round(TAIL * count))
+        threshold = self.known[max(0, count - tail - 1)]
+        return max(float((self.known[-tail:] - threshold).mean()), 1e-12)
+
     def of_scores(self, scores: Scores) -> Scores:
         """Return the novelty of scores: the share of known images with smaller ones; float64 [N].
 
@@ -101,11 +114,8 @@ class Novelty:
         """
         count = len(self.known)
         share = np.searchsorted(self.known, scores, side="left") / (count + 1)
-        tail = max(1, round(TAIL * count))
-        threshold = self.known[max(0, count - tail - 1)]
-        excess = max(float((self.known[-tail:] - threshold).mean()), 1e-12)
         beyond = np.maximum(scores - self.known[-1], 0)
-        found: Scores = np.where(beyond > 0, 1 - np.exp(-beyond / excess) / (count + 1), share)
+        found: Scores = np.where(beyond > 0, 1 - np.exp(-beyond / self.tail_excess) / (count + 1), share)
         return found.round(DECIMALS)
 
     def sizes(self) -> dict[str, int]:

@@ -49,7 +49,7 @@ def ranked(label: int, probabilities: npt.NDArray[np.float32]) -> list[int]:
     """Return all classes: the predicted class first, then the others by decreasing probability.
 
     Args:
-        label: The predicted class. With `--balance`, another class may be more probable at the class frequencies of
+        label: The predicted class. With class weights, another class may be more probable at the class frequencies of
             the training data.
         probabilities: [k].
     """

@@ -1,7 +1,7 @@
 "use strict";
 const content = JSON.parse(document.getElementById("content").textContent);
-const { classes, order, sheet, splits, curves } = content;
-const images = content.images.map(([split, truth, predicted, x, y, path, top], number) => ({ split, truth, predicted, x, y, path, top, number, right: truth === predicted, confidence: top.find(([label]) => label === predicted)?.[1] ?? 0 }));
+const { classes, order, sheet, splits, curves, decisions } = content;
+const images = content.images.map(([split, truth, predicted, x, y, path, top, novelty], number) => ({ split, truth, predicted, x, y, path, top, novelty, number, right: truth === predicted, confidence: top.find(([label]) => label === predicted)?.[1] ?? 0 }));
 const LISTED = 16, GALLERY = 300; // images at most
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const PALETTE = [[211, 37, 51], [30, 88, 56], [358, 70, 61], [176, 31, 52], [114, 31, 45], [47, 84, 58], [315, 26, 58], [353, 100, 76], [21, 25, 49], [255, 45, 62]];
@@ -42,17 +42,17 @@ function setThumbnail(thumb, image) {
 
 const describe = (image) => (image.right ? `${classes[image.truth]}, ${percent(image.confidence)}` : `${classes[image.truth]} predicted as ${classes[image.predicted]}, ${percent(image.confidence)}`);
 
-function figure(image) {
+function figure(image, note = percent(image.confidence)) {
   const button = element("button", { type: "button", "aria-label": `${describe(image)}: ${image.path}` }, setThumbnail(element("span", { class: "thumb" }), image));
   if (image.right) button.append(element("span", { text: classes[image.truth] }));
   else button.append(element("span", { class: "bad", text: classes[image.predicted] }), element("small", { text: ` is ${classes[image.truth]}` }));
-  button.append(element("br"), element("small", { text: percent(image.confidence) }));
+  button.append(element("br"), element("small", { text: note }));
   button.addEventListener("click", () => show(image));
   return button;
 }
 
 function fill(list, chosen, none) {
-  list.replaceChildren(...chosen.map(figure));
+  list.replaceChildren(...chosen.map((image) => figure(image)));
   if (!chosen.length) list.append(element("p", { class: "soft", text: none }));
 }
 
@@ -154,6 +154,40 @@ function drawCurves() {
   });
 }
 
+/** Precision of the most confident images by their share, and the points that are promised. */
+function drawAutomation() {
+  if (!decisions.precision) return;
+  const { good, bad } = shades(), { curve, targets, images: total } = decisions.precision;
+  const promised = targets.filter((row) => row.precision !== null);
+  const lowest = Math.floor(20 * Math.min(...curve.map(([, y]) => y), ...promised.map((row) => row.precision))) / 20;
+  chart("automation", {
+    type: "scatter",
+    data: { datasets: [
+      { label: "promised", data: promised.map((row) => ({ x: row.automatic, y: row.precision, text: `target ${percent(row.target)}: ${percent(row.automatic)} automatic, ${percent(row.precision)} right` })), backgroundColor: bad, borderColor: bad, pointRadius: 5, clip: false },
+      { label: "most confident images first", data: curve.map(([x, y]) => ({ x, y, text: `${percent(x)} of ${total.toLocaleString("en")} images, ${percent(y)} right` })), showLine: true, pointRadius: curve.length > 1 ? 0 : 3, pointHitRadius: 8, borderWidth: 2, borderColor: good, backgroundColor: good, clip: false },
+    ] },
+    options: { scales: { x: axis("images without review", share), y: axis("precision", { ...share, min: lowest, ticks: { callback: share.ticks.callback } }) }, plugins: { tooltip: { callbacks: { label: ({ raw }) => raw.text } } } },
+  });
+}
+
+/** How untypical known images are; bars beyond the limit are those that predict calls unknown. */
+function drawNovelty() {
+  if (!decisions.novelty) return;
+  const { good, bad } = shades(), { edges, counts, unknown } = decisions.novelty;
+  const middles = counts.map((_, bin) => (edges[bin] + edges[bin + 1]) / 2);
+  const flagged = (bin) => unknown !== null && edges[bin + 1] > unknown;
+  const bars = (label, shade, wanted) => ({ label, data: counts.map((count, bin) => (flagged(bin) === wanted ? count || null : null)), backgroundColor: shade, borderColor: shade, barPercentage: 1, categoryPercentage: 0.96, grouped: false, minBarLength: 2 });
+  const datasets = [bars("known images", good, false)];
+  if (unknown !== null) datasets.push(bars("unknown at the default rate of 1 %", bad, true));
+  chart("novelty", {
+    type: "bar",
+    data: { labels: middles.map((middle) => middle.toFixed(1)), datasets },
+    options: { scales: { x: axis("score, from the median", { ticks: { maxTicksLimit: 9, maxRotation: 0 } }), y: axis("images", { beginAtZero: true, ticks: { precision: 0 } }) }, plugins: { tooltip: { callbacks: { title: ([item]) => `${edges[item.dataIndex]} to ${edges[item.dataIndex + 1]}` } } } },
+  });
+  const atypical = images.filter((image) => image.novelty !== null).sort((a, b) => b.novelty - a.novelty).slice(0, LISTED);
+  document.querySelector("[data-list=atypical]").replaceChildren(...atypical.map((image) => figure(image, image.novelty.toFixed(4))));
+}
+
 const hover = document.getElementById("hover");
 
 /** Show the image of the hovered point next to it. */
@@ -213,6 +247,8 @@ function draw() {
   Chart.defaults.font.family = "system-ui, sans-serif";
   Object.assign(Chart.defaults.plugins.legend.labels, { usePointStyle: true, boxHeight: 6, pointStyleWidth: 22 });
   drawReliability();
+  drawAutomation();
+  drawNovelty();
   drawCurves();
   drawChips();
   drawMap();

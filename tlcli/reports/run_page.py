@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from tlcli.datasets.class_names import in_reading_order, reading_order
 from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies
+from tlcli.reports.decisions import ReportDecisions
 from tlcli.reports.overview import Overview
 from tlcli.reports.page import page_environment, read_asset
 from tlcli.runs.run import describe_freeze
@@ -37,6 +38,8 @@ class ReportImage:
     """Path relative to the root of the data, or absolute."""
     top: list[tuple[int, float]]
     """The top classes with their probabilities, in descending order."""
+    novelty: float | None
+    """How untypical a validation image is; None for others, and if it is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ def run_page(
     name: str,
     splits: Sequence[EvaluatedSplit],
     gallery: ReportGallery,
+    decisions: ReportDecisions,
     lines: Sequence[dict[str, Any]],
     command: str,
 ) -> str:
@@ -75,6 +79,7 @@ def run_page(
         name: The run's name, for the title.
         splits: The evaluated splits; the first one is shown initially.
         gallery: The images to show.
+        decisions: What is said about precision, prediction sets, and unknown images.
         lines: The lines of `metrics.jsonl`.
         command: The command that reproduces the run.
     """
@@ -89,7 +94,8 @@ def run_page(
             settings=_settings(info),
             mapped_vectors=gallery.mapped_vectors,
             command=command,
-            content=_script_data(info, splits, gallery, lines),
+            decisions=decisions,
+            content=_script_data(info, splits, gallery, lines) | {"decisions": asdict(decisions)},
             sheet=base64.b64encode(gallery.overview.sheet.content).decode(),
             style=read_asset("run.css"),
             script=read_asset("run.js"),
@@ -178,7 +184,11 @@ def _script_data(
             for split in splits
         ],
         "images": [
-            [image.split, image.truth, image.predicted, x, y, image.path, [[c, round(p, 4)] for c, p in image.top]]
+            [
+                *(image.split, image.truth, image.predicted, x, y, image.path),
+                [[label, round(share, 4)] for label, share in image.top],
+                image.novelty,
+            ]
             for image, (x, y) in zip(gallery.images, positions, strict=True)
         ],
         "curves": _epoch_curves(lines) if info["training"] else _l2_curve(lines),

@@ -5,6 +5,7 @@ Shapes: N images, k classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,23 +51,28 @@ def held_out_predictions(run: Run) -> HeldOutPredictions:
     """
     table = read_predictions(run, "probabilities")
     rows = [row for row in table.to_pylist() if row["split"] == "validation"]
-    if "group" in table.column_names:
-        rows = _one_per_group(rows)
-    number = {name: index for index, name in enumerate(run.classes)}
     try:
-        return HeldOutPredictions(
-            labels=np.array([number[row["label"]] for row in rows], np.int64),
-            predicted=np.array([number[row["predicted"]] for row in rows], np.int64),
-            probabilities=np.array([row["probabilities"] for row in rows], np.float32).reshape(len(rows), len(number)),
-        )
+        return predictions_of_rows(rows, run.classes)
     except (KeyError, ValueError, TypeError) as error:
         path = run.directory / PREDICTIONS_FILE
         raise ArtifactError(
-            f"{path} does not fit the run's {len(number)} classes ({error}). Train again.", path=path
+            f"{path} does not fit the run's {len(run.classes)} classes ({error}). Train again.", path=path
         ) from error
 
 
-def _one_per_group(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def predictions_of_rows(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> HeldOutPredictions:
+    """Return rows of `predictions.parquet` as numbers: of each group of similar images, one; see above."""
+    if rows and "group" in rows[0]:
+        rows = _one_per_group(rows)
+    number = {name: index for index, name in enumerate(classes)}
+    return HeldOutPredictions(
+        labels=np.array([number[row["label"]] for row in rows], np.int64),
+        predicted=np.array([number[row["predicted"]] for row in rows], np.int64),
+        probabilities=np.array([row["probabilities"] for row in rows], np.float32).reshape(len(rows), len(number)),
+    )
+
+
+def _one_per_group(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the row with the smallest digest of each group."""
     chosen: dict[str, dict[str, Any]] = {}
     for row in rows:

@@ -60,7 +60,7 @@ class Run:
 
     @property
     def log_prior(self) -> npt.NDArray[np.float64] | None:
-        """Float [k], added to the scores if classes were balanced in training; see `inference.calibration`."""
+        """Float [k], added to the scores if classes were weighted in training; see `inference.calibration`."""
         values = self.info["log_prior"]
         return None if values is None else np.array(values)
 

@@ -12,20 +12,31 @@ from tlcli.errors import UsageError
 class ClassValues:
     """A number for each class."""
 
+    option: str
+    """The option that they were given with, for messages."""
     others: float | None = None
     """The number of classes without a number of their own; None if they have none."""
     classes: dict[str, float] = field(default_factory=dict)
     """The numbers of single classes, by name."""
 
-    def of(self, name: str) -> float | None:
-        """Return the number of a class."""
-        return self.classes.get(name, self.others)
+    def of(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the number of each class that has one.
 
-    def check_names(self, option: str, known: Sequence[str]) -> None:
-        """Raise a UsageError if a class is not one of `known`."""
+        Raises:
+            UsageError: A class is not one of `names`.
+        """
         for name in self.classes:
-            if name not in known:
-                raise UsageError(f"{option} {name}={self.classes[name]:g}: no such class; found {', '.join(known)}.")
+            if name not in names:
+                raise UsageError(
+                    f"{self.option} {name}={self.classes[name]:g}: no such class; found {', '.join(names)}."
+                )
+        others = {} if self.others is None else dict.fromkeys(names, self.others)
+        return others | self.classes
+
+    def factors(self, names: Sequence[str]) -> tuple[float, ...] | None:
+        """Return a number for each class, 1 for those without one; None if all are without. Raises as `of` does."""
+        found = self.of(names)
+        return tuple(found.get(name, 1.0) for name in names) if found else None
 
 
 def parse_class_values(option: str, texts: Sequence[str], *, expected: str) -> ClassValues:
@@ -49,4 +60,4 @@ def parse_class_values(option: str, texts: Sequence[str], *, expected: str) -> C
         if name in found:
             raise UsageError(f"{option} was given twice for {name or 'all classes'}.")
         found[name] = value
-    return ClassValues(others=found.pop("", None), classes=found)
+    return ClassValues(option=option, others=found.pop("", None), classes=found)

@@ -48,6 +48,13 @@ class ExportSettings:
             panel=NETWORK,
         ),
     )
+    with_novelty: bool = field(
+        default=False,
+        metadata=Option(
+            help="Add an output novelty to ONNX: how unlike the training images an image is, as in predict.",
+            panel=NETWORK,
+        ),
+    )
     int8: bool = field(
         default=False,
         metadata=Option(
@@ -88,6 +95,12 @@ class ExportSettings:
             raise UsageError("--with-preprocessing has no effect with --format timm: timm has its own transforms.")
         if self.int8 and self.form != "onnx":
             raise UsageError(f"--int8 requires --format onnx, not {self.form}. Remove it, or export to ONNX.")
+        if self.with_novelty and self.form != "onnx":
+            raise UsageError(f"--with-novelty requires --format onnx, not {self.form}. Remove it, or export to ONNX.")
+        if self.with_novelty and self.int8:
+            raise UsageError(
+                "--with-novelty and --int8 cannot be combined: 8 bits change the features that novelty compares."
+            )
         suffix = EXPORT_SUFFIXES[self.form]
         if self.out is not None and self.form != "timm" and self.out.suffix.lower() != suffix:
             raise UsageError(f"--out is {self.out}; expected a name ending in {suffix}.")

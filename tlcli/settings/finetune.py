@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import one_of
+from tlcli.settings.class_values import ClassValues, parse_class_values
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
@@ -39,6 +41,14 @@ class FinetuneSettings:
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     balance: bool = field(
         default=False, metadata=Option(help="Weight each class by its inverse frequency.", panel=TRAINING)
+    )
+    class_weight: tuple[str, ...] = field(
+        default=(),
+        metadata=Option(
+            help="Multiply the weight of a class by W, so that it is predicted more or less often; may be repeated.",
+            metavar="CLASS=W",
+            panel=TRAINING,
+        ),
     )
     validation_fraction: float | None = field(
         default=None,
@@ -76,7 +86,18 @@ class FinetuneSettings:
     resume: bool = field(default=False, metadata=RESUME_OPTION)
     overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
+    @property
+    def class_weights(self) -> ClassValues:
+        """The values of `class_weight`."""
+        return parse_class_values("--class-weight", self.class_weight, expected="a weight such as 3")
+
     def __post_init__(self) -> None:
+        weights = self.class_weights
+        if weights.others is not None:
+            raise UsageError(f"--class-weight {weights.others:g}: expected CLASS=W; all classes have the weight 1.")
+        for name, weight in weights.classes.items():
+            if not 0 < weight < math.inf:
+                raise UsageError(f"--class-weight {name}={weight:g}: expected a weight above 0, such as 3.")
         fraction = self.validation_fraction
         freeze = self.network.freeze
         if self.training.views is not None and not self.cache.enabled and freeze != "all":

@@ -22,6 +22,7 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
         **asdict(settings.columns),
         "validation_fraction": settings.validation_fraction,
         "balance": settings.balance,
+        "class_weight": list(settings.class_weight) or None,
         **network,
         **asdict(settings.training),
         **tails,

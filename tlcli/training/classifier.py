@@ -15,8 +15,8 @@ from tlcli.features.extractor import FeatureExtractor
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.held_out import LARGE_DIFFERENCE
 from tlcli.inference.metrics import Metrics, Reliability
-from tlcli.inference.novelty import Novelty
 from tlcli.storage.files import portable_name
+from tlcli.training.novelty import FittedNovelty
 from tlcli.training.usable_images import UsableImages
 
 
@@ -27,7 +27,7 @@ class Calibration:
     temperature: float
     """Divisor of the logits."""
     log_prior: npt.NDArray[np.float64] | None
-    """[k], added to the logits if classes were balanced; else None."""
+    """[k], added to the logits if classes were weighted; else None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Classifier:
     """Where the loss became NaN or infinite; None if it never did."""
     feature_seconds: float
     training_seconds: float
-    novelty: Novelty | None
+    novelty: FittedNovelty | None
     """Tells known from unknown images; None if that is impossible."""
     refitted: bool = False
     """Whether the weights were trained on the validation images as well, after the evaluation on them."""

@@ -59,6 +59,17 @@ class NoveltyRows:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FittedNovelty:
+    """What a run stores to tell unknown images, and the known images that it was fitted on."""
+
+    novelty: Novelty
+    rows: list[int]
+    """S known images, as rows of `UsableImages`."""
+    scores: Scores
+    """[S], theirs."""
+
+
 def fit_head_novelty(
     extractor: FeatureExtractor,
     images: UsableImages,
@@ -66,10 +77,10 @@ def fit_head_novelty(
     logits: npt.NDArray[np.float32],
     *,
     refitted: bool,
-) -> Novelty | None:
+) -> FittedNovelty | None:
     """Fit the novelty of a run whose features are all stored, in the first process; see `novelty_rows`."""
 
-    def fit() -> Novelty | None:
+    def fit() -> FittedNovelty | None:
         rows = novelty_rows(images, held_out, logits, refitted=refitted)
         return fit_novelty(rows, extractor.plain.gather(images.digests(rows.all)))
 
@@ -115,7 +126,7 @@ def _even(rows: Sequence[int], labels: Sequence[int], digests: Sequence[bytes]) 
     return [row for _, row in ranked[:BANK]]
 
 
-def fit_novelty(rows: NoveltyRows, features: Floats) -> Novelty | None:
+def fit_novelty(rows: NoveltyRows, features: Floats) -> FittedNovelty | None:
     """Fit the novelty of images to the features and logits of known images.
 
     Args:
@@ -141,7 +152,7 @@ def known_distances(rows: NoveltyRows, features: Floats) -> Scores:
     return _bank(rows, features).distances(features[np.searchsorted(rows.all, rows.known)], groups)
 
 
-def novelty_from(rows: NoveltyRows, distances: Scores, features: Floats) -> Novelty | None:
+def novelty_from(rows: NoveltyRows, distances: Scores, features: Floats) -> FittedNovelty | None:
     """Return the novelty with known scores from `distances` [S], and a bank of `features` [N, D]; see `fit_novelty`."""
     usable = np.isfinite(distances)
     if not usable.any():
@@ -150,7 +161,12 @@ def novelty_from(rows: NoveltyRows, distances: Scores, features: Floats) -> Nove
     scale = np.array([distance.std(), energy.std()])
     if not (scale > 0).all():
         return None
-    return Novelty(bank=_bank(rows, features), scale=scale, known=np.sort(combine(distance, energy, scale)))
+    scores = combine(distance, energy, scale)
+    return FittedNovelty(
+        novelty=Novelty(bank=_bank(rows, features), scale=scale, known=np.sort(scores)),
+        rows=[rows.known[number] for number in np.flatnonzero(usable).tolist()],
+        scores=scores,
+    )
 
 
 def _groups(rows: Sequence[int], groups: dict[int, int]) -> npt.NDArray[np.int64]:

@@ -42,7 +42,7 @@ def run_info(settings: dict[str, Any], dataset: Dataset, classifier: Classifier,
         | {
             "validation": classifier.validation.metrics,
             "test": classifier.test.metrics if classifier.test else None,
-            "novelty": classifier.novelty.sizes() if classifier.novelty else None,
+            "novelty": classifier.novelty.novelty.sizes() if classifier.novelty else None,
             "versions": versions(),
         }
     )

@@ -7,9 +7,11 @@ import torch
 from tlcli.datasets.splits import assign_folds
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.training.head import l2_selection, standardization
-from tlcli.training.head.class_weights import balanced_weights
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.l2_selection import L2S, out_of_fold_accuracy, select_folds, select_holdout
 from tlcli.training.head.softmax_regression import fit_paths
+
+BALANCED = ClassWeighting(balance=True)
 
 
 def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu"):
@@ -146,8 +148,8 @@ def test_few_images_are_no_worse_than_the_nearest_class_mean():
 @pytest.mark.parametrize("balance", [False, True])
 def test_folds_refit_on_every_row(balance):
     x, y = blobs(80)
-    chosen = select_folds((x, y), np.arange(80) % 5, classes=3, balance=balance)
-    weights = balanced_weights(y, 3) if balance else None
+    chosen = select_folds((x, y), np.arange(80) % 5, classes=3, weighting=ClassWeighting(balance=balance))
+    weights = BALANCED.row_weights(y, 3) if balance else None
     (head,) = fit_path(x, y, classes=3, l2s=[chosen.l2], sample_weights=weights)
     assert chosen.method == "5-fold"
     assert torch.equal(chosen.head.weight, head.weight)
@@ -209,7 +211,7 @@ def test_balance_helps_the_rare_class():
     keep = (y == 0) | (torch.arange(600) % 12 == 0)
     vx, vy = blobs(400, classes=2, spread=0.25, seed=1)
     plain = select_holdout((x[keep], y[keep]), (vx, vy), classes=2)
-    balanced = select_holdout((x[keep], y[keep]), (vx, vy), classes=2, balance=True)
+    balanced = select_holdout((x[keep], y[keep]), (vx, vy), classes=2, weighting=BALANCED)
     found = [(one.logits.argmax(axis=1)[vy == 1] == 1).mean() for one in (plain, balanced)]
     assert found[1] > found[0] + 0.1
 
@@ -247,7 +249,7 @@ def test_balanced_labels_keep_confidence_true_to_the_frequencies():
         return torch.randn(count, 2, generator=generator) + labels[:, None] * 1.2, labels
 
     x, y = sample(2000)
-    chosen = select_holdout((x, y), sample(2000), classes=2, balance=True)
+    chosen = select_holdout((x, y), sample(2000), classes=2, weighting=BALANCED)
     plain = select_holdout((x, y), sample(2000), classes=2)
     assert plain.log_prior is None
     features, labels = sample(5000)
@@ -258,6 +260,37 @@ def test_balanced_labels_keep_confidence_true_to_the_frequencies():
     assert abs(shares[:, 1].mean() - labels.float().mean().item()) < 0.02
     right = labels.numpy()[said_rare].mean()
     assert abs(shares[said_rare, 1].mean() - right) < 0.05
+
+
+def test_a_class_of_weight_2_is_preferred_as_if_it_had_twice_the_images():
+    generator = torch.Generator().manual_seed(0)
+
+    def sample(count):
+        labels = (torch.rand(count, generator=generator) < 0.5).long()
+        return torch.randn(count, 2, generator=generator) + labels[:, None] * 1.2, labels
+
+    x, y = sample(2000)
+    double = torch.cat([torch.arange(2000), torch.nonzero(y).squeeze(1)])
+    weighted = select_folds((x, y), np.arange(2000) % 5, classes=2, weighting=ClassWeighting(factors=(1.0, 2.0)))
+    doubled = select_folds((x[double], y[double]), double.numpy() % 5, classes=2)
+    features, labels = sample(5000)
+    logits = weighted.head.logits(features).numpy()
+    said = logits.argmax(axis=1) == 1
+    assert said.mean() == pytest.approx((doubled.head.logits(features).numpy().argmax(axis=1) == 1).mean(), abs=0.02)
+    assert said.mean() > labels.float().mean() + 0.1
+    shares = calibrated_probabilities(logits, weighted.temperature, weighted.log_prior)
+    assert abs(shares[:, 1].mean() - labels.float().mean().item()) < 0.035
+    assert abs(shares[said, 1].mean() - labels.numpy()[said].mean()) < 0.05
+
+
+def test_weights_multiply_those_of_balanced_classes():
+    labels = torch.tensor([0] * 6 + [2] * 2 + [3])
+    weights = ClassWeighting(balance=True, factors=(1.0, 1.0, 1.0, 4.0)).row_weights(labels, 4)
+    assert float(weights.mean()) == pytest.approx(1.0)
+    assert [float(weights[labels == c].sum()) for c in (0, 2, 3)] == pytest.approx([1.5, 1.5, 6.0])
+    assert ClassWeighting().log_prior(labels, 4) is None
+    prior = ClassWeighting(balance=True, factors=(1.0, 1.0, 1.0, 4.0)).log_prior(labels, 4)
+    assert prior == pytest.approx(np.log([6 / 9, 0.5 / 9, 2 / 9, 1 / 9 / 4]))
 
 
 class Mapped:
@@ -273,11 +306,11 @@ def test_streamed_or_in_memory_the_choice_is_the_same(monkeypatch, balance):
     monkeypatch.setattr(standardization, "BLOCK", 17)
     x, y = blobs(90)
     folds = np.arange(90) % 5
-    whole = select_folds((x, y), folds, classes=3, evaluated=60, balance=balance)
-    streamed = select_folds((Mapped(x), y), folds, classes=3, evaluated=60, balance=balance)
+    whole = select_folds((x, y), folds, classes=3, evaluated=60, weighting=ClassWeighting(balance=balance))
+    streamed = select_folds((Mapped(x), y), folds, classes=3, evaluated=60, weighting=ClassWeighting(balance=balance))
     assert streamed.l2 == whole.l2
     assert streamed.logits.shape == whole.logits.shape == (60, 3)
     np.testing.assert_allclose(streamed.logits, whole.logits, atol=0.02)
     torch.testing.assert_close(streamed.head.weight, whole.head.weight, rtol=0.02, atol=0.02)
-    held = select_holdout((Mapped(x), y), blobs(40, seed=1), classes=3, balance=balance)
-    assert held.l2 == select_holdout((x, y), blobs(40, seed=1), classes=3, balance=balance).l2
+    held = select_holdout((Mapped(x), y), blobs(40, seed=1), classes=3, weighting=ClassWeighting(balance=balance))
+    assert held.l2 == select_holdout((x, y), blobs(40, seed=1), classes=3, weighting=ClassWeighting(balance=balance)).l2

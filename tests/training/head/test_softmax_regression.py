@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tlcli.errors import DataError
 from tlcli.training.head import softmax_regression, standardization
-from tlcli.training.head.class_weights import balanced_weights
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.softmax_regression import SoftmaxHead, fit_paths
 from tlcli.training.head.statistics import SCALE_SHRINKAGE, WITHIN_WEIGHT
 
@@ -87,7 +87,7 @@ def test_sample_weights_agree_with_scikit_learn(l2):
     x, y = blobs(240, 12, 3, spread=0.5)
     keep = (y != 2) | (torch.arange(240) % 8 == 0)
     x, y = x[keep], y[keep]
-    weights = balanced_weights(y, 3)
+    weights = ClassWeighting(balance=True).row_weights(y, 3)
     (head,) = fit_path(x, y, classes=3, l2s=[l2], sample_weights=weights)
     best = objective(reference(x, y, l2, weights), x, y, l2, weights)
     assert objective(head, x, y, l2, weights) == pytest.approx(best, rel=2e-5)
@@ -218,7 +218,7 @@ def test_any_small_data_gives_a_finite_head_no_worse_than_the_class_frequencies(
 
 def test_balanced_weights_give_each_class_present_the_same_sum():
     labels = torch.tensor([0] * 6 + [2] * 2 + [3])
-    weights = balanced_weights(labels, 5)
+    weights = ClassWeighting(balance=True).row_weights(labels, 5)
     assert weights.dtype == torch.float32
     assert float(weights.mean()) == pytest.approx(1.0)
     assert [float(weights[labels == c].sum()) for c in (0, 2, 3)] == pytest.approx([3.0] * 3)

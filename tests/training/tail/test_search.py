@@ -261,7 +261,7 @@ def test_an_interrupted_search_in_folds_ends_like_an_uninterrupted_one(photos, t
     assert timeless(again.lines) == timeless(whole.lines)
     assert timeless(again.training["tried"]) == timeless(whole.training["tried"])
     assert again.validation.metrics == whole.validation.metrics
-    assert again.novelty.to_bytes() == whole.novelty.to_bytes()
+    assert again.novelty.novelty.to_bytes() == whole.novelty.novelty.to_bytes()
 
 
 @pytest.mark.slow

@@ -1,6 +1,11 @@
-"""What class frequencies mean for a fit: weights that balance classes, and the prior that they leave out."""
+"""How much the classes count in a fit: their weights, and the prior that these leave out.
+
+Shapes: N images, k classes.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,22 +13,53 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def balanced_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weight every image by the inverse frequency of its class.
+@dataclass(frozen=True, kw_only=True)
+class ClassWeighting:
+    """The weights of classes in training. Evaluation is never weighted."""
 
-    Args:
-        labels: int64 [N].
-        classes: Number of classes. Classes without images are ignored.
+    balance: bool = False
+    """Whether each class is weighted by its inverse frequency."""
+    factors: tuple[float, ...] | None = None
+    """[k], by which the weights of the classes are multiplied; None multiplies by nothing."""
 
-    Returns:
-        float32 [N] with mean 1; the weights of each class present add up to the same sum.
-    """
-    counts = torch.bincount(labels, minlength=classes)
-    return (len(labels) / (counts > 0).sum() / counts[labels]).to(torch.float32)
+    def row_weights(self, labels: Tensor, classes: int, counts: Tensor | None = None) -> Tensor:
+        """Return the weight of each image.
+
+        Args:
+            labels: int64 [N].
+            classes: Number of classes k. Classes without images are ignored.
+            counts: int64 [k], the frequencies of the classes that the weights should restore; None takes those of
+                `labels`.
+
+        Returns:
+            float32 [N] with mean 1. If classes are balanced, the weights of each class present add up to the same sum,
+            times its factor.
+        """
+        present = torch.bincount(labels, minlength=classes)
+        if self.balance:
+            weights = len(labels) / (present > 0).sum() / present
+        else:
+            weights = torch.ones(classes) if counts is None else counts / present
+        if self.factors is not None:
+            weights = weights * torch.tensor(self.factors, dtype=torch.float32)
+        found = weights[labels].to(torch.float32)
+        return found if self.factors is None and counts is None else found / found.mean()
+
+    def log_prior(self, labels: Tensor, classes: int) -> NDArray[np.float64] | None:
+        """Return what converts scores to probabilities at the class frequencies of `labels` int64 [N]: float [k].
+
+        If classes are balanced, it is the logarithms of their frequencies; a class without rows counts as half an
+        image. Factors are divided out. None if there are no weights.
+        """
+        if not self.balance and self.factors is None:
+            return None
+        log_prior = np.zeros(classes)
+        if self.balance:
+            counts = np.bincount(labels.numpy(), minlength=classes).astype(np.float64)
+            log_prior += np.log(np.maximum(counts, 0.5) / len(labels))
+        if self.factors is not None:
+            log_prior -= np.log(self.factors)
+        return log_prior
 
 
-def class_log_prior(labels: Tensor, classes: int) -> NDArray[np.float64]:
-    """Return the logarithms of the class frequencies: float [k]. A class without rows counts as half an image."""
-    counts = np.bincount(labels.numpy(), minlength=classes).astype(np.float64)
-    log_prior: NDArray[np.float64] = np.log(np.maximum(counts, 0.5) / len(labels))
-    return log_prior
+UNWEIGHTED = ClassWeighting()

@@ -16,6 +16,7 @@ from tlcli.errors import DataError
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.features.stored_rows import IN_MEMORY, StoredRows
 from tlcli.progress import Advance
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.folds import LabeledFeatures
 from tlcli.training.head.l2_selection import (
     L2S,
@@ -46,7 +47,7 @@ def fit_head(
     images: UsableImages,
     *,
     views: int = 0,
-    balance: bool,
+    weighting: ClassWeighting,
     seed: int,
     folds: Sequence[int] | None = None,
     test: Sequence[int] = (),
@@ -59,7 +60,7 @@ def fit_head(
         extractor: A network cut before its head, whose features are all stored.
         images: The images to fit and select on.
         views: Number of cached augmented views of each training image.
-        balance: Weight classes by their inverse frequency.
+        weighting: The weights of the classes.
         seed: Seed for assigning images to folds.
         folds: Fold of each training image, -1 if it is never held out; None assigns folds, or selects on validation
             images if there are some.
@@ -70,7 +71,7 @@ def fit_head(
     """
 
     def fit_and_test() -> FittedHead:
-        fitted = _fit(extractor, images, views=views, balance=balance, seed=seed, folds=folds)
+        fitted = _fit(extractor, images, views=views, weighting=weighting, seed=seed, folds=folds)
         return _with_test_logits(fitted, extractor, images, test)
 
     return _set(processes.from_first(fit_and_test), extractor)
@@ -82,7 +83,7 @@ def refit_head(
     fitted: FittedHead,
     *,
     views: int,
-    balance: bool,
+    weighting: ClassWeighting,
     test: Sequence[int] = (),
 ) -> FittedHead:
     """Fit the head with the L2 of `fitted` on the images of train and their views, and put it into the network.
@@ -91,7 +92,7 @@ def refit_head(
     """
 
     def fit_and_test() -> FittedHead:
-        how: HeadOptions = {"classes": images.classes, "balance": balance, "device": extractor.network.head_device}
+        how: HeadOptions = {"classes": images.classes, "weighting": weighting, "device": extractor.network.head_device}
         head = fit_once(_train_rows(extractor, images, views), l2=fitted.l2, **how)
         return _with_test_logits(replace(fitted, head=head), extractor, images, test)
 
@@ -117,13 +118,13 @@ def _fit(
     images: UsableImages,
     *,
     views: int,
-    balance: bool,
+    weighting: ClassWeighting,
     seed: int,
     folds: Sequence[int] | None,
 ) -> FittedHead:
     network, train = extractor.network, images.rows("train")
     rows = _train_rows(extractor, images, views)
-    how: HeadOptions = {"classes": images.classes, "balance": balance, "device": network.head_device}
+    how: HeadOptions = {"classes": images.classes, "weighting": weighting, "device": network.head_device}
     with network.report.task("Head", len(L2S), "fits") as advance:
         if folds is not None:
             fitted = select_folds(rows, np.tile(folds, views + 1), evaluated=len(train), **how, progress=advance)

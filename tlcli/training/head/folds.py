@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlcli.training.head.class_weights import balanced_weights
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.softmax_regression import SoftmaxHead
 from tlcli.training.head.standardization import Rows, read_blocks
 
@@ -21,7 +21,7 @@ LabeledFeatures = tuple[Tensor | Rows, Tensor]
 
 
 def fold_weightings(
-    labels: Tensor, folds: NDArray[np.integer], *, classes: int, balance: bool
+    labels: Tensor, folds: NDArray[np.integer], *, classes: int, weighting: ClassWeighting
 ) -> tuple[list[Tensor], list[Tensor], NDArray[np.bool_]]:
     """Weight the rows for the fit of each fold; the arguments are those of `l2_selection.select_folds`.
 
@@ -42,8 +42,8 @@ def fold_weightings(
         if len(rest) == 0:
             continue
         rest_counts = torch.bincount(rest, minlength=classes)
-        weights = balanced_weights(rest, classes) if balance else (counts / rest_counts)[rest]
-        weightings.append(torch.zeros(len(labels)).masked_scatter_(~out, weights / weights.mean()))
+        weights = weighting.row_weights(rest, classes, counts)
+        weightings.append(torch.zeros(len(labels)).masked_scatter_(~out, weights))
         held_out.append(out)
         seen |= out.numpy()
         unknown |= (out & (rest_counts[labels] == 0)).numpy()

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
 from tlcli.progress import Advance
-from tlcli.training.head.class_weights import balanced_weights, class_log_prior
+from tlcli.training.head.class_weights import UNWEIGHTED, ClassWeighting
 from tlcli.training.head.folds import LabeledFeatures, fold_weightings, out_of_fold_logits
 from tlcli.training.head.softmax_regression import SoftmaxHead, fit_paths
 
@@ -40,7 +39,7 @@ class FittedHead:
     sweep: list[dict[str, float]]
     """One entry for each L2 tried: l2, temperature, loss at that temperature, accuracy."""
     log_prior: NDArray[np.float64] | None
-    """[k], for `probabilities`, if classes were balanced; else None."""
+    """[k], for `probabilities`, if classes were weighted; else None."""
     fold_heads: Sequence[SoftmaxHead] = ()
     """The heads of the folds with that L2, in the order of the folds; none with "holdout"."""
     logits: NDArray[np.float32]
@@ -56,7 +55,7 @@ class HeadOptions(TypedDict):
     """How heads are fitted; see `select_folds`."""
 
     classes: int
-    balance: bool
+    weighting: ClassWeighting
     device: str
 
 
@@ -65,7 +64,7 @@ def select_holdout(
     validation: tuple[Tensor, Tensor],
     *,
     classes: int,
-    balance: bool = False,
+    weighting: ClassWeighting = UNWEIGHTED,
     device: str = "cpu",
     progress: Advance | None = None,
 ) -> FittedHead:
@@ -75,8 +74,8 @@ def select_holdout(
         train: Features and labels to fit on, N >= 1.
         validation: Features float32 [M, D] and labels int64 [M] to select on, M >= 1.
         classes: Number of classes k.
-        balance: Weight training images by the inverse frequency of their class. Evaluation is never weighted:
-            `FittedHead.log_prior` keeps confidences true to the class frequencies of the data.
+        weighting: The weights of the classes. Evaluation is never weighted: `FittedHead.log_prior` keeps confidences
+            true to the class frequencies of the data.
         device: `cpu` or a CUDA device.
         progress: Called with the number of `L2S` that are done; the numbers add up to all of them.
 
@@ -87,12 +86,12 @@ def select_holdout(
     validation_features, validation_labels = validation
 
     def tries() -> Iterator[_Try]:
-        weights = balanced_weights(train_labels, classes) if balance else torch.ones(len(train_labels))
+        weights = weighting.row_weights(train_labels, classes)
         for heads in fit_paths(train_features, train_labels, [weights], classes=classes, l2s=L2S, device=device):
             yield heads[0].logits(validation_features).numpy(), heads
 
     everyone = np.ones(len(validation_labels), dtype=bool)
-    log_prior = class_log_prior(train_labels, classes) if balance else None
+    log_prior = weighting.log_prior(train_labels, classes)
     choice = _sweep(tries(), validation_labels.numpy(), everyone, log_prior, progress)
     return choice.fitted(choice.heads[0], "holdout")
 
@@ -103,7 +102,7 @@ def select_folds(
     *,
     classes: int,
     evaluated: int | None = None,
-    balance: bool = False,
+    weighting: ClassWeighting = UNWEIGHTED,
     device: str = "cpu",
     progress: Advance | None = None,
 ) -> FittedHead:
@@ -126,8 +125,8 @@ def select_folds(
         classes: Number of classes k.
         evaluated: Number M of rows, the first ones, to evaluate; the others (their views) are only fitted on. None
             evaluates all.
-        balance: Weight training images by the inverse frequency of their class. Evaluation is never weighted:
-            `FittedHead.log_prior` keeps confidences true to the class frequencies of the data.
+        weighting: The weights of the classes. Evaluation is never weighted: `FittedHead.log_prior` keeps confidences
+            true to the class frequencies of the data.
         device: `cpu` or a CUDA device.
         progress: Called with the number of `L2S` that are done; the numbers add up to all of them.
 
@@ -136,7 +135,7 @@ def select_folds(
     """
     features, labels = train
     count = len(labels) if evaluated is None else evaluated
-    held_out, weightings, seen = fold_weightings(labels, folds, classes=classes, balance=balance)
+    held_out, weightings, seen = fold_weightings(labels, folds, classes=classes, weighting=weighting)
     held_out, seen = [out[:count] for out in held_out], seen[:count]
 
     def tries() -> Iterator[_Try]:
@@ -146,18 +145,18 @@ def select_folds(
             yield out_of_fold_logits(features, heads, held_out, count), heads
 
     which = seen if seen.any() else np.ones(count, dtype=bool)
-    log_prior = class_log_prior(labels, classes) if balance else None
+    log_prior = weighting.log_prior(labels, classes)
     choice = _sweep(tries(), labels[:count].numpy(), which, log_prior, progress)
-    head = fit_once(train, l2=choice.l2, classes=classes, balance=balance, device=device)
+    head = fit_once(train, l2=choice.l2, classes=classes, weighting=weighting, device=device)
     return replace(choice.fitted(head, f"{len(np.unique(folds))}-fold"), fold_heads=choice.heads)
 
 
 def fit_once(
-    train: LabeledFeatures, *, l2: float, classes: int, balance: bool = False, device: str = "cpu"
+    train: LabeledFeatures, *, l2: float, classes: int, weighting: ClassWeighting = UNWEIGHTED, device: str = "cpu"
 ) -> SoftmaxHead:
     """Fit a head with one L2 on all rows; the arguments are those of `select_folds`."""
     features, labels = train
-    weights = balanced_weights(labels, classes) if balance else torch.ones(len(labels))
+    weights = weighting.row_weights(labels, classes)
     ((head,),) = fit_paths(features, labels, [weights], classes=classes, l2s=[l2], device=device)
     return head
 
@@ -169,7 +168,7 @@ def out_of_fold_accuracy(
     l2: float,
     classes: int,
     evaluated: int,
-    balance: bool = False,
+    weighting: ClassWeighting = UNWEIGHTED,
     device: str = "cpu",
 ) -> float:
     """Return the share of images that are predicted correctly by the heads of their folds, all fitted with one L2.
@@ -177,7 +176,7 @@ def out_of_fold_accuracy(
     The arguments are those of `select_folds`; there must be two folds or more.
     """
     features, labels = train
-    held_out, weightings, _ = fold_weightings(labels, folds, classes=classes, balance=balance)
+    held_out, weightings, _ = fold_weightings(labels, folds, classes=classes, weighting=weighting)
     (heads,) = fit_paths(features, labels, weightings, classes=classes, l2s=[l2], device=device)
     logits = out_of_fold_logits(features, heads, [out[:evaluated] for out in held_out], evaluated)
     return float((logits.argmax(axis=1) == labels[:evaluated].numpy()).mean())
@@ -226,7 +225,7 @@ def _sweep(
         tries: One for each of `L2S`, computed lazily.
         labels: int [M], class indices.
         counted: bool [M], the rows that count in the selection.
-        log_prior: float [k] if classes were balanced.
+        log_prior: float [k] if classes were weighted.
         progress: Called as in `select_folds`.
     """
     choice: _Choice | None = None

@@ -6,13 +6,20 @@ import time
 
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.fit import cache_views, fit_head, refit_head
 from tlcli.training.novelty import fit_head_novelty
 from tlcli.training.usable_images import UsableImages
 
 
 def train_head(
-    extractor: FeatureExtractor, images: UsableImages, *, views: int, balance: bool, seed: int, refit: bool = False
+    extractor: FeatureExtractor,
+    images: UsableImages,
+    *,
+    views: int,
+    weighting: ClassWeighting,
+    seed: int,
+    refit: bool = False,
 ) -> Classifier:
     """Fit and evaluate the head on the stored features of its images. Every process gets the same classifier.
 
@@ -20,7 +27,7 @@ def train_head(
         extractor: The network, cut before its head; its plain store has the features of `images`.
         images: The images to fit, select and evaluate on.
         views: Number of augmented views of each training image to fit on as well.
-        balance: Weight classes by their inverse frequency.
+        weighting: The weights of the classes.
         seed: Seed for assigning images to folds.
         refit: Fit on the validation images as well in the end, with the L2 chosen on them.
 
@@ -31,12 +38,12 @@ def train_head(
     started = time.monotonic()
     view_seconds = cache_views(extractor, images, views) if views else 0.0
     held_out, test = images.rows("train" if images.splits.cross_validated else "validation"), images.rows("test")
-    fitted = fit_head(extractor, images, views=views, balance=balance, seed=seed, test=test)
+    fitted = fit_head(extractor, images, views=views, weighting=weighting, seed=seed, test=test)
     refit = refit and not images.splits.cross_validated
     if refit:
         everything = images.all_in_train()
         view_seconds += cache_views(extractor, everything, views) if views else 0.0
-        fitted = refit_head(extractor, everything, fitted, views=views, balance=balance, test=test)
+        fitted = refit_head(extractor, everything, fitted, views=views, weighting=weighting, test=test)
     calibration = Calibration(fitted.temperature, fitted.log_prior)
     return Classifier(
         extractor=extractor,

@@ -16,7 +16,7 @@ from torch import nn
 from tlcli.backbones.multiply_adds import multiply_adds
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.progress import Reporter
-from tlcli.training.head.class_weights import class_log_prior
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.tail.compilation import pick_compiled
 from tlcli.training.tail.distributed import predict_together, share_lost
 from tlcli.training.tail.loop import TailTrainer, TrainingData, TrainingState
@@ -64,7 +64,7 @@ def fit_tail(
     data: TailData,
     recipe: Recipe,
     *,
-    balance: bool,
+    weighting: ClassWeighting,
     save: SaveState,
     on_epoch: Callable[[list[dict[str, Any]]], None],
     resume_from: Saved | None = None,
@@ -75,7 +75,7 @@ def fit_tail(
     Args:
         data: The images to train and validate on, and the cut network.
         recipe: Epochs, learning rate, and everything else that steers the loop.
-        balance: Weight classes by their inverse frequency.
+        weighting: The weights of the classes.
         save: Called after every step.
         on_epoch: Called after each epoch with the lines of all epochs so far.
         resume_from: State and tensors of a checkpoint; None starts from the network's weights.
@@ -98,7 +98,7 @@ def fit_tail(
             labels=torch.from_numpy(images.labels(train)),
             validation=validation_source,
             validation_labels=images.labels(validation),
-            log_prior=train_log_prior(images) if balance else None,
+            log_prior=train_log_prior(images, weighting),
         )
         trainer = _make_trainer(extractor, recipe, training_data, resume_from)
 
@@ -161,9 +161,9 @@ def tail_share(extractor: FeatureExtractor) -> float:
     return multiply_adds(extractor.cut.tail, extractor.cut.feature_shape) / whole
 
 
-def train_log_prior(images: UsableImages) -> npt.NDArray[np.float64]:
-    """Return the logarithms of the class frequencies in train: float [k]."""
-    return class_log_prior(torch.from_numpy(images.labels(images.rows("train"))), images.classes)
+def train_log_prior(images: UsableImages, weighting: ClassWeighting) -> npt.NDArray[np.float64] | None:
+    """Return `ClassWeighting.log_prior` of the training images: float [k]."""
+    return weighting.log_prior(torch.from_numpy(images.labels(images.rows("train"))), images.classes)
 
 
 def predict_logits_of_rows(data: TailData, rows: Sequence[int]) -> tuple[list[int], npt.NDArray[np.float32]]:

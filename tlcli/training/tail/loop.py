@@ -69,7 +69,7 @@ class TrainingData:
     validation_labels: NDArray[np.integer]
     """int64 [M]."""
     log_prior: NDArray[np.float64] | None
-    """float [k] if classes are balanced: added to the logits in training, so that they learn what goes beyond the
+    """float [k] if classes are weighted: added to the logits in training, so that they learn what goes beyond the
     class frequencies (Menon et al. 2021, "Long-tail learning via logit adjustment")."""
 
 

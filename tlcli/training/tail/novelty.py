@@ -10,15 +10,15 @@ import torch
 
 from tlcli import processes
 from tlcli.backbones.heads import HeadInput, head_modules
-from tlcli.inference.novelty import Floats, Novelty
-from tlcli.training.novelty import NoveltyRows, fit_novelty, known_distances, novelty_from, novelty_rows
+from tlcli.inference.novelty import Floats
+from tlcli.training.novelty import FittedNovelty, NoveltyRows, fit_novelty, known_distances, novelty_from, novelty_rows
 from tlcli.training.tail.fit import run_on_rows
 from tlcli.training.tail.search_progress import SearchResult
 from tlcli.training.tail.sources import TailData
 from tlcli.training.tail.start import TailStart, copied_weights
 
 
-def fit_tail_novelty(data: TailData, result: SearchResult, start: TailStart) -> Novelty | None:
+def fit_tail_novelty(data: TailData, result: SearchResult, start: TailStart) -> FittedNovelty | None:
     """Run the trained network on its training and held-out images, and fit their novelty. For all processes.
 
     Known scores come from the networks that were evaluated on the held-out images: if the final one was trained on them

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from tlcli.settings.augmentation import Augmentation
+from tlcli.training.head.class_weights import ClassWeighting
 
 EPOCHS = 8
 MIN_STEPS = 300
@@ -57,8 +58,8 @@ class TailOptions:
     default_augmentation: Augmentation
     views: int | None
     """Augmented views of each image to cache; None streams a new view in every epoch."""
-    balance: bool
-    """Weight classes by their inverse frequency."""
+    weighting: ClassWeighting
+    """The weights of the classes."""
     chosen_validation: bool
     """Whether the user or DATA says which images to validate on."""
     refit: bool

@@ -72,7 +72,7 @@ class DepthSearch:
         self._passes = sum(len(images.rows("train")) for images in start.divisions) / train
         """Epochs over all training images that one epoch on each division amounts to."""
         self._labels = start.images.labels(start.held_out)
-        self._log_prior = train_log_prior(start.images) if options.balance else None
+        self._log_prior = train_log_prior(start.images, options.weighting)
         self._progress = SearchProgress()
         self._weights = list(start.weights)
         """For each division of the images, the weights of the last depth that was trained there."""
@@ -214,7 +214,7 @@ class DepthSearch:
         fitted = fit_tail(
             TailData(extractor=extractor, images=images, batch_size=recipe.batch_size, views=options.views),
             recipe,
-            balance=options.balance,
+            weighting=options.weighting,
             save=self._save,
             on_epoch=lambda lines: self._on_lines([*progress.lines, *lines_at(cut.layer, fold, lines)]),
             verbose=fold is None,

@@ -97,7 +97,7 @@ class SearchResult:
     training: dict[str, Any]
     """Depths tried, the best one, where training stopped, and the recipe, for `run.json`."""
     log_prior: npt.NDArray[np.float64] | None
-    """[k] if classes were balanced."""
+    """[k] if classes were weighted."""
     stopped: str | None
     """Where the loss became NaN or infinite; None if it never did."""
     evaluated: list[Weights]

@@ -86,7 +86,7 @@ def fit_start(
     fold_of = {row: fold for fold, division in enumerate(divisions) for row in division.rows("validation")}
     train = images.rows("train")
     folds = [fold_of.get(row, -1) for row in train] if crossed else None
-    fitted = fit_head(extractor, images, balance=options.balance, seed=options.seed, folds=folds)
+    fitted = fit_head(extractor, images, weighting=options.weighting, seed=options.seed, folds=folds)
     network, temperature = extractor.network_as_run, fitted.temperature
     weights = []
     for head in fitted.fold_heads or [fitted.head]:

@@ -45,7 +45,7 @@ def train_tail(
     if not start.divisions:
         start.network.report.note("  no image can be held out to compare depths, so the head alone is trained")
         head = freeze_at(start.network, "all", workers=workers)
-        return train_head(head, images, views=0, balance=options.balance, seed=options.seed)
+        return train_head(head, images, views=0, weighting=options.weighting, seed=options.seed)
     search = DepthSearch(start, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
     result = search.run()
     if options.refit and result.extractor.cut.layer == result.extractor.cut.of:
@@ -83,7 +83,7 @@ def _refit_head(result: SearchResult, images: UsableImages, options: TailOptions
     """Fit the head as `--freeze all` does, on all images, after a search that kept the head alone."""
     extractor = result.extractor
     images = images if options.chosen_validation else images.all_in_train()
-    fitted = train_head(extractor, images, views=0, balance=options.balance, seed=options.seed, refit=True)
+    fitted = train_head(extractor, images, views=0, weighting=options.weighting, seed=options.seed, refit=True)
     return replace(
         fitted,
         lines=result.lines,

@@ -50,7 +50,7 @@ def validate(
     Args:
         logits: float32 [M, k].
         labels: int [M].
-        log_prior: [k], added to the logits if classes were balanced.
+        log_prior: [k], added to the logits if classes were weighted.
     """
     if not np.isfinite(logits).all():
         wrong = np.zeros(len(labels), dtype=bool)
