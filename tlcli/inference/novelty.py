@@ -62,6 +62,13 @@ class FeatureBank:
             groups: Group numbers, int64 [N] and [M]: an image is not compared with its own group. Its distance is
                 infinite if too few vectors are left.
         """
+        from threadpoolctl import threadpool_limits
+
+        # More threads would spin between the products, on the cores that run the network and decode images.
+        with threadpool_limits(1, user_api="blas"):
+            return self._distances(features, groups)
+
+    def _distances(self, features: Floats, groups: tuple[Groups, Groups] | None) -> Scores:
         nearest = self.nearest
         found = np.empty(len(features), np.float64)
         for start in range(0, len(features), COMPARED_TOGETHER):
