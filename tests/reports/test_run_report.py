@@ -89,12 +89,13 @@ def test_the_page_matches_run_json(page, small_run):
     )
     assert len(content["images"]) == 45
     counted = np.zeros((3, 3), int)
-    for _, truth, predicted, x, y, path, top in content["images"]:
+    for _, truth, predicted, x, y, path, top, novelty in content["images"]:
         counted[truth, predicted] += 1
         assert 0 <= x <= 1
         assert 0 <= y <= 1
         assert path.startswith(info["classes"][truth])
         assert top[0][0] == predicted
+        assert 0 <= novelty <= 1
         assert sum(share for _, share in top) == pytest.approx(1, abs=1e-3)
     assert counted.tolist() == info["validation"]["confusion"]
     lines = [json.loads(line) for line in (small_run.out / "metrics.jsonl").read_text().splitlines()]

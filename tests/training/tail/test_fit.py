@@ -18,6 +18,7 @@ from tlcli.features.cache import FeatureCache
 from tlcli.features.extractor import freeze_at
 from tlcli.progress import Silent
 from tlcli.settings.augmentation import PRESETS
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.tail.fit import predict_logits_of_rows, tail_share, train_log_prior
 from tlcli.training.tail.sources import CachedSource, StreamedSource, TailData
 from tlcli.training.usable_images import split_usable_images
@@ -103,7 +104,9 @@ def test_log_prior_is_of_the_training_images(begin, photos, tmp_path):
             shutil.copy(path, data / name)
     images = begin("1", data=data).images
     labels = images.labels(images.rows("train"))
-    np.testing.assert_allclose(np.exp(train_log_prior(images)), np.bincount(labels) / len(labels))
+    np.testing.assert_allclose(
+        np.exp(train_log_prior(images, ClassWeighting(balance=True))), np.bincount(labels) / len(labels)
+    )
     assert np.bincount(labels)[1:].tolist() == [6, 3]
 
 

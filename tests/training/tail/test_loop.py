@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tlcli.progress import Silent
-from tlcli.training.head.class_weights import class_log_prior
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.tail.batches import batches_of
 from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.loop import TailTrainer, TrainingData, TrainingState
@@ -267,7 +267,7 @@ def test_balancing_makes_the_rare_class_likelier():
         judgment, _ = fit(trainer)
         return int((judgment.logits.argmax(axis=1) == 1).sum())
 
-    plain, balanced = said_rare(None), said_rare(class_log_prior(labels, 2))
+    plain, balanced = said_rare(None), said_rare(ClassWeighting(balance=True).log_prior(labels, 2))
     assert balanced > plain
 
 

@@ -22,6 +22,7 @@ from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 from tlcli.settings.augmentation import FROM_SCRATCH_AUGMENTATION, Augmentation
 from tlcli.settings.network import DEFAULT_BACKBONE
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.tail import checkpoints
 from tlcli.training.tail.depths import AUGMENTED_FROM, candidate_depths
 from tlcli.training.tail.search_progress import SearchProgress
@@ -72,7 +73,14 @@ def settings_for(data, cache, *, freeze="auto", backbone="lenet5", epochs=2, res
 def train(settings, directory, report=None):
     directory.mkdir(exist_ok=True)
     dataset = open_dataset(settings.data)
-    opened = OpenedRun(settings=settings, out=directory, directory=directory, dataset=dataset, intensity=None)
+    opened = OpenedRun(
+        settings=settings,
+        out=directory,
+        directory=directory,
+        dataset=dataset,
+        intensity=None,
+        weighting=ClassWeighting(balance=settings.balance),
+    )
     return train_classifier(opened, report or Silent(), lambda _: None)
 
 
