@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tlcli.cli.main import run as tlcli
+from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
 from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.inference.row_files import read_rows
 from tlcli.runs.held_out_predictions import held_out_predictions
 from tlcli.runs.run import load_run
-from tlcli.settings import PredictSettings
+from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings, PredictSettings
 from tlcli.settings.machines import Shard
 
 
@@ -39,6 +40,22 @@ def test_a_promise_that_is_impossible_sends_all_images_to_review(trained, photos
     text = "\n".join(report.notes)
     assert "3 classes have no promise" in text
     assert "disc: 15 held-out images with this label; at least 149 needed" in text
+
+
+def test_a_small_validation_part_is_named_as_the_reason(trained, photos, tmp_path, report):
+    settings = FinetuneSettings(
+        data=photos,
+        out=tmp_path / "run",
+        network=NetworkSettings(size=64),
+        cache=CacheSettings(directory=trained.cache),
+        validation_fraction=0.4,
+    )
+    finetune(settings)
+    predict(PredictSettings(run=tmp_path / "run", inputs=(str(photos),), target_precision=("0.9",)), report)
+    assert "Only the validation images count" in "\n".join(report.notes)
+    report.notes.clear()
+    predicted(trained, photos, report=report, target_precision=("0.9",))
+    assert "Only the validation images count" not in "\n".join(report.notes)
 
 
 def test_single_classes_can_have_a_target(trained, photos):

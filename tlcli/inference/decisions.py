@@ -57,12 +57,22 @@ def decide(run: Run, targets: dict[str, float], coverage: float | None, report: 
         metrics["precision"] = _precision_metrics(promises, held_out)
         for line in _describe_promises(promises, metrics["precision"]["automatic"], len(held_out.labels)):
             report.note(line)
+        if _holds_out_a_part(run) and any(promise.held_out < promise.needed for promise in promises):
+            report.note(
+                "          Only the validation images count. A run without --validation-fraction, on data without a "
+                "validation split, counts all training images."
+            )
     limit = None
     if coverage is not None:
         limit = set_limit(held_out, coverage)
         metrics["sets"] = _set_metrics(held_out, limit, coverage)
         report.note(_describe_sets(metrics["sets"], len(held_out.labels)))
     return Decisions(thresholds=thresholds, set_limit=limit, metrics=metrics)
+
+
+def _holds_out_a_part(run: Run) -> bool:
+    """Return whether the run held out a part of its images, instead of predicting all of them out of fold."""
+    return (run.info.get("validation") or {}).get("method") == "holdout"
 
 
 def _precision_metrics(promises: list[ClassPromise], held_out: HeldOutPredictions) -> dict[str, Any]:
