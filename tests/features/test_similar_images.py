@@ -47,6 +47,13 @@ def test_frames_of_one_object_form_a_group(frames):
     assert sorted(map(sorted, found)) == [np.flatnonzero(objects == number).tolist() for number in range(40)]
 
 
+def test_named_groups_are_joined_only_by_certain_links():
+    features, labels, _ = bursts(40, 6, noise=0.9)
+    loose = find_similar_images(lambda start, stop: features[start:stop].copy(), labels, has_groups=True)
+    assert loose.bursts
+    assert len(loose.pairs) < len(find(features, labels).pairs)
+
+
 def test_a_few_bursts_among_unrelated_images_are_found():
     plain, plain_labels = unrelated(500)
     burst, burst_labels, objects = bursts(5, 4, noise=0.2, seed=9)
@@ -102,7 +109,7 @@ def test_large_classes_are_compared_in_cells(monkeypatch):
     monkeypatch.setattr(similar_images, "CELL", 32)
     found = groups(features, labels)
     whole = sum(len({objects[row] for row in group}) == 1 and len(group) == 4 for group in found)
-    assert whole >= 270
+    assert whole >= 240
 
 
 def test_nan_features_are_left_to_the_head_to_reject():

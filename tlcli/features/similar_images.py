@@ -2,12 +2,15 @@
 
 Two images of one class are linked if their features are much more alike than those of either image and the images
 around it. Features are standardized, and the mean of their class is subtracted, so what is compared is what sets an
-image apart from its class. The similarity of an image to its 30th nearest neighbor is its background, which is
+image apart from its class. The directions in which these residuals vary most are scaled down to the level of the last
+of them: what many images share, such as pose and light, says little about an object (Mu & Viswanath 2018, "All-but-the-
+top", remove such directions). The similarity of an image to its 30th nearest neighbor is its background, which is
 subtracted as well (Conneau et al. 2018, "Word translation without parallel data", call this cross-domain similarity
 local scaling). Otherwise, classes of similar objects, such as white shoes, would become giant groups.
 
 Unrelated images have few links. If links are frequent, as in bursts, images without a link are likely to be frames as
-well, so a smaller gap suffices. For the choice of the constants, see benchmarks/RESULTS.md.
+well, so a smaller gap suffices, and each image is linked to its nearest neighbor. For the choice of the constants, see
+benchmarks/RESULTS.md.
 
 Shapes: N images, D features, k classes, n images of a class, d <= D dimensions after projection, M links.
 """
@@ -25,19 +28,27 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from tlcli.features.neighbors import BLOCK, Read
+from tlcli.features.principal_directions import principal_directions
 
 MIN_GAP = 0.5
 """Similarity above the background of both images that links them."""
-MIN_GAP_IN_BURSTS = 0.35
-"""The same if more than `MANY` of all images have a link."""
-MANY = 0.1
-NEAR_COPY = 0.8
+MANY, NOTABLE_GAP = 0.1, 0.4
+"""Images are bursts if more than a tenth of them have a neighbor with such a gap; in classes that are too small for a
+background, with `MIN_GAP`."""
+MIN_GAP_IN_BURSTS, MIN_GAP_OF_NEAREST = 0.35, 0.15
+"""Gaps that link two images in bursts, any two and nearest neighbors."""
+NEAR_COPY = 0.7
 """Similarity that links two images whatever their background, such as the frames of a long video."""
 BACKGROUND_RANK = 30
 MIN_BACKGROUND = 0.05
 """The least background to subtract unless there are bursts: in small classes, the 30th nearest neighbor is far."""
 SHRINKAGE = 2
 """Class means count as if they included this many images at the mean of all images."""
+FLATTENED = 64
+"""Directions that are scaled down, at most: one for 32 images, or they would be those that tell objects apart, and one
+for eight features."""
+SAMPLE = 4096
+"""Images that these directions are computed from, at most."""
 MIN_STD = 0.05
 """Fraction of the mean standard deviation that is added to each, so that constant features are not amplified."""
 WHOLE = 20_000
@@ -107,12 +118,15 @@ _NONE = SimilarImages(
 )
 
 
-def find_similar_images(read: Read, labels: npt.NDArray[np.integer], *, device: str = "cpu") -> SimilarImages:
+def find_similar_images(
+    read: Read, labels: npt.NDArray[np.integer], *, has_groups: bool = False, device: str = "cpu"
+) -> SimilarImages:
     """Link images of one class that belong together.
 
     Args:
         read: Reads features; called several times for the same images.
         labels: int [N], the classes.
+        has_groups: Whether the user named groups. Bursts are then among these, and a false link would join two of them.
         device: The device to compute on: `cpu` or a CUDA device.
     """
     count = len(labels)
@@ -121,6 +135,7 @@ def find_similar_images(read: Read, labels: npt.NDArray[np.integer], *, device: 
     residuals = _class_residuals(read, labels, device)
     if _chance_similarity(residuals, labels) > MAX_CHANCE:
         return _NONE
+    _flatten(residuals)
     background = np.zeros(count, np.float32)
     candidates = [(np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for cell in _cells(residuals, labels):
@@ -131,11 +146,14 @@ def find_similar_images(read: Read, labels: npt.NDArray[np.integer], *, device: 
     similarities = np.concatenate([values for _, values in candidates])[first]
     pairs = np.stack(np.divmod(keys, count), axis=1)
     gaps = similarities - background[pairs].mean(axis=1)
-    certain = similarities - np.maximum(background, MIN_BACKGROUND)[pairs].mean(axis=1) > MIN_GAP
-    linked = certain | (similarities > NEAR_COPY)
-    bursts = len(np.unique(pairs[linked])) > MANY * count
-    if bursts:
-        linked |= gaps > MIN_GAP_IN_BURSTS
+    sure_gaps = similarities - np.maximum(background, MIN_BACKGROUND)[pairs].mean(axis=1)
+    near_copies = similarities > NEAR_COPY
+    linked = (sure_gaps > MIN_GAP) | near_copies
+    has_background = np.bincount(labels)[labels[pairs[:, 0]]] > BACKGROUND_RANK
+    notable = sure_gaps > np.where(has_background, NOTABLE_GAP, MIN_GAP)
+    bursts = len(np.unique(pairs[notable | near_copies])) > MANY * count
+    if bursts and not has_groups:
+        linked |= (gaps > MIN_GAP_IN_BURSTS) | ((gaps > MIN_GAP_OF_NEAREST) & _are_nearest(pairs, gaps, count))
     return SimilarImages(pairs=pairs[linked], gaps=gaps[linked], similarities=similarities[linked], bursts=bursts)
 
 
@@ -163,6 +181,33 @@ def _class_residuals(read: Read, labels: npt.NDArray[np.integer], device: str) -
         apart = (block - centers[label[start : start + BLOCK].to(device)]) * scale
         residuals[start : start + BLOCK] = torch.nn.functional.normalize(apart if axes is None else apart @ axes, dim=1)
     return residuals
+
+
+def _flatten(residuals: Tensor) -> None:
+    """Scale the principal directions of residuals [N, d] down to the deviation of the last of them, in place."""
+    count, dimensions = residuals.shape
+    number = min(FLATTENED, count // 32, dimensions // 8)
+    if number < 2:  # nothing to scale down
+        return
+    rows = torch.linspace(0, count - 1, min(SAMPLE, count)).long().to(residuals.device)
+    sample = residuals[rows].nan_to_num()
+    center = sample.mean(dim=0)
+    basis = principal_directions(sample - center, number)
+    _, deviations, rotation = torch.linalg.svd((sample - center) @ basis, full_matrices=False)
+    basis = basis @ rotation.T
+    factors = torch.where(deviations > 0, deviations[-1] / deviations.clamp_min(1e-30), 1.0)
+    for start in range(0, count, BLOCK):
+        apart = residuals[start : start + BLOCK] - center
+        apart += ((apart @ basis) * (factors - 1)) @ basis.T
+        residuals[start : start + BLOCK] = torch.nn.functional.normalize(apart, dim=1)
+
+
+def _are_nearest(pairs: npt.NDArray[np.int64], gaps: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.bool_]:
+    """Return whether a pair has the largest gap of one of its images: bool [M]."""
+    largest = np.full(count, -np.inf, np.float32)
+    np.maximum.at(largest, pairs.ravel(), gaps.repeat(2))
+    found: npt.NDArray[np.bool_] = (largest[pairs] == gaps[:, None]).any(axis=1)
+    return found
 
 
 def _projection(dimensions: int) -> Tensor:
@@ -228,7 +273,7 @@ def _nearest(
     values = torch.cat([top.values for top in found]).cpu().numpy()
     neighbors = cell[torch.cat([top.indices for top in found]).cpu().numpy()]
     background = values[:, -1] if most > BACKGROUND_RANK else np.zeros(len(cell), np.float32)
-    row, column = np.nonzero((values > MIN_GAP_IN_BURSTS) & (neighbors != cell[:, None]))
+    row, column = np.nonzero((values > MIN_GAP_OF_NEAREST) & (neighbors != cell[:, None]))
     ends = np.sort(np.stack([cell[row], neighbors[row, column]]), axis=0)
     keys, first = np.unique(ends[0] * len(labels) + ends[1], return_index=True)
     return keys, values[row, column][first], background

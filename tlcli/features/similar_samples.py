@@ -32,7 +32,8 @@ def find_similar_samples(
     """
     labels = np.array([sample.label for sample in samples], np.int64)
     rows = StoredRows(extractor, digests, 0)
-    return find_similar_images(rows.read, labels, device=extractor.network.head_device)
+    has_groups = any(sample.group is not None for sample in samples)
+    return find_similar_images(rows.read, labels, has_groups=has_groups, device=extractor.network.head_device)
 
 
 def in_train(samples: Sequence[Sample]) -> npt.NDArray[np.bool_]:

@@ -15,6 +15,7 @@ import torch
 
 from tlcli import processes
 from tlcli.features.extractor import FeatureExtractor
+from tlcli.features.principal_directions import principal_directions
 from tlcli.inference.novelty import FeatureBank, Floats, Novelty, Scores, combine, embed, energies
 from tlcli.training.usable_images import UsableImages
 
@@ -27,7 +28,6 @@ IMAGES_PER_DIRECTION = 16
 CENTERED = 0.5
 """Share of the mean feature that is subtracted. Cosines of plain features recognize images of another kind best, those
 of centered ones images of a missing class; see benchmarks/unknown.py."""
-POWER_ITERATIONS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,19 +174,12 @@ def _groups(rows: Sequence[int], groups: dict[int, int]) -> npt.NDArray[np.int64
 
 
 def _bank(rows: NoveltyRows, features: Floats) -> FeatureBank:
-    """Return the bank of `rows.bank`, projected onto principal directions if there are many images.
-
-    The directions are found by a randomized subspace iteration (Halko et al. 2011).
-    """
+    """Return the bank of `rows.bank`, projected onto principal directions if there are many images."""
     features = features[np.searchsorted(rows.all, rows.bank)]
     center: Floats = (CENTERED * features.mean(axis=0, dtype=np.float64)).astype(np.float32)
     if features.shape[1] <= DIRECTIONS or len(features) < IMAGES_PER_DIRECTION * DIRECTIONS:
         return FeatureBank(center=center, directions=None, vectors=_half(embed(features, center, None)))
-    matrix = torch.from_numpy(features - center)
-    basis = torch.randn(features.shape[1], DIRECTIONS, generator=torch.Generator().manual_seed(0))
-    for _ in range(POWER_ITERATIONS):
-        basis = torch.linalg.qr(matrix.T @ (matrix @ basis)).Q
-    directions = _half(basis.numpy())
+    directions = _half(principal_directions(torch.from_numpy(features - center), DIRECTIONS).numpy())
     return FeatureBank(center=center, directions=directions, vectors=_half(embed(features, center, directions)))
 
 
