@@ -143,8 +143,11 @@ def test_decisions_are_described(visit, written):
     precision = shown.page.locator("#precision tbody tr")
     assert [row.split()[0] for row in precision.all_text_contents()] == ["90.0", "95.0", "98.0", "99.0"]
     sets = shown.page.locator("#sets tbody tr")
-    assert 0 < sets.count() <= 3
-    assert sets.first.locator("td").count() == 4, "there are test images"
+    if written.parent.name.endswith("head"):  # the network holds out too few images for any coverage
+        assert 0 < sets.count() <= 3
+        assert sets.first.locator("td").count() == 4, "there are test images"
+    else:
+        assert sets.count() == 0
     atypical = shown.page.locator("#unknown figure, #unknown button")
     novelties = [
         float(text.split()[-1]) for text in shown.page.locator("#unknown small:last-child").all_text_contents()

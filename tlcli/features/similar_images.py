@@ -273,7 +273,9 @@ def _nearest(
     values = torch.cat([top.values for top in found]).cpu().numpy()
     neighbors = cell[torch.cat([top.indices for top in found]).cpu().numpy()]
     background = values[:, -1] if most > BACKGROUND_RANK else np.zeros(len(cell), np.float32)
-    row, column = np.nonzero((values > MIN_GAP_OF_NEAREST) & (neighbors != cell[:, None]))
+    near = values > MIN_GAP_IN_BURSTS
+    near[:, :2] |= values[:, :2] > MIN_GAP_OF_NEAREST  # the image itself, and its nearest neighbor
+    row, column = np.nonzero(near & (neighbors != cell[:, None]))
     ends = np.sort(np.stack([cell[row], neighbors[row, column]]), axis=0)
     keys, first = np.unique(ends[0] * len(labels) + ends[1], return_index=True)
     return keys, values[row, column][first], background
