@@ -15,7 +15,7 @@ from measure import machine, read_features, table
 from tlcli.datasets.splits import assign_folds
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.precision import promise_precision
-from tlcli.inference.prediction_sets import prediction_set, set_limit
+from tlcli.inference.prediction_sets import prediction_sets, set_limit
 from tlcli.runs.held_out_predictions import HeldOutPredictions
 from tlcli.training.head.l2_selection import select_folds
 
@@ -58,8 +58,7 @@ def precision_of(held_out, new, target):
 def sets_of(held_out, new, coverage):
     """Return the share of new images whose set has the true class, the mean size, and the share of single classes."""
     limit = set_limit(held_out, coverage)
-    pairs = zip(new.predicted.tolist(), new.probabilities, strict=True)
-    sets = [prediction_set(label, row, limit) for label, row in pairs]
+    sets = prediction_sets(new, limit)
     sizes = np.array([len(chosen) for chosen in sets])
     covered = [label in chosen for label, chosen in zip(new.labels.tolist(), sets, strict=True)]
     return np.mean(covered), sizes.mean(), (sizes == 1).mean()

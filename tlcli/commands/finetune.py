@@ -118,10 +118,9 @@ def _begin(
     writing: contextlib.ExitStack,
     report: Reporter,
 ) -> OpenedRun | dict[str, Any]:
-    """Check the output, open DATA, and start the run. Closing `writing` and then `publishing` completes it.
+    """Check the output, open DATA, and start the run, or return the result of `finetune` if it is already finished.
 
-    Returns:
-        The run; the result of `finetune` if the run is already finished.
+    Closing `writing` and then `publishing` completes the run.
     """
     tracking.open(settings.track)
     intent = after_restart(

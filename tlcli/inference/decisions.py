@@ -10,7 +10,7 @@ import numpy as np
 
 from tlcli.errors import DataError
 from tlcli.inference.precision import LEVEL, ClassPromise, promise_precision
-from tlcli.inference.prediction_sets import prediction_set, set_limit
+from tlcli.inference.prediction_sets import prediction_sets, set_limit
 from tlcli.progress import Reporter
 from tlcli.runs.held_out_predictions import HeldOutPredictions, held_out_predictions
 from tlcli.runs.run import Run
@@ -120,12 +120,7 @@ def _describe_failure(promise: ClassPromise) -> str:
 
 
 def _set_metrics(held_out: HeldOutPredictions, limit: float, coverage: float) -> dict[str, Any]:
-    sizes = np.array(
-        [
-            len(prediction_set(label, probabilities, limit))
-            for label, probabilities in zip(held_out.predicted.tolist(), held_out.probabilities, strict=True)
-        ]
-    )
+    sizes = np.array([len(chosen) for chosen in prediction_sets(held_out, limit)])
     return {"coverage": coverage, "limit": limit, "mean_size": sizes.mean(), "single": (sizes == 1).mean()}
 
 

@@ -66,6 +66,12 @@ def prediction_set(label: int, probabilities: npt.NDArray[np.float32], limit: fl
     return order[: 1 + int(np.searchsorted(before[:-1], limit, side="right"))]
 
 
+def prediction_sets(predictions: HeldOutPredictions, limit: float) -> list[list[int]]:
+    """Return the set of each image; see `prediction_set`."""
+    pairs = zip(predictions.predicted.tolist(), predictions.probabilities, strict=True)
+    return [prediction_set(label, probabilities, limit) for label, probabilities in pairs]
+
+
 def join_labels(names: Sequence[str]) -> str:
     r"""Join class names with `|`; in names, `|` becomes `\|`, and `\` becomes `\\`."""
     return SEPARATOR.join(name.replace("\\", "\\\\").replace(SEPARATOR, f"\\{SEPARATOR}") for name in names)

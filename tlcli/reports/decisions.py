@@ -9,8 +9,9 @@ import numpy as np
 
 from tlcli.errors import DataError
 from tlcli.inference.precision import promise_precision
-from tlcli.inference.prediction_sets import prediction_set, set_limit
+from tlcli.inference.prediction_sets import prediction_sets, set_limit
 from tlcli.runs.held_out_predictions import HeldOutPredictions
+from tlcli.settings import DEFAULT_UNKNOWN_RATE
 from tlcli.training.novelty import FittedNovelty
 
 TARGETS = (0.9, 0.95, 0.98, 0.99)
@@ -19,8 +20,6 @@ CURVE_POINTS = 200
 """Points of the curve of precision against automation, at most."""
 BINS = 40
 """Bars of the histogram of known images."""
-UNKNOWN = 0.99
-"""The novelty above which predict calls an image unknown by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +86,7 @@ def _sets(held_out: HeldOutPredictions, test: HeldOutPredictions | None, coverag
     except DataError:
         return None
     judged = test or held_out
-    pairs = zip(judged.predicted.tolist(), judged.probabilities, strict=True)
-    sets = [prediction_set(label, row, limit) for label, row in pairs]
+    sets = prediction_sets(judged, limit)
     sizes = np.array([len(chosen) for chosen in sets])
     covered = [label in chosen for label, chosen in zip(judged.labels.tolist(), sets, strict=True)]
     return {
@@ -103,7 +101,7 @@ def _novelty(fitted: FittedNovelty) -> dict[str, Any]:
     """Return a histogram of the scores of known images, from their median, and the score that is called unknown."""
     middle = float(np.median(fitted.scores))
     counts, edges = np.histogram(fitted.scores - middle, bins=BINS)
-    flagged = fitted.novelty.of_scores(np.sort(fitted.scores)) > UNKNOWN
+    flagged = fitted.novelty.of_scores(np.sort(fitted.scores)) > 1 - DEFAULT_UNKNOWN_RATE
     return {
         "images": len(fitted.scores),
         "edges": edges.round(3).tolist(),
