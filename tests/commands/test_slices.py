@@ -103,10 +103,11 @@ def test_what_cannot_be_a_slice_of_a_folder(trained, photos, by, message):
     with pytest.raises((UsageError, DataError)) as caught:
         evaluated(trained, photos, by=by)
     assert message in str(caught.value)
+    assert "--by" in str(caught.value)
 
 
 def test_a_missing_column_is_refused(trained, labeled):
-    with pytest.raises((UsageError, DataError), match=r"weather.*path, label, camera"):
+    with pytest.raises((UsageError, DataError), match=r"^--by.*weather.*path, label, camera"):
         evaluated(trained, labeled, by="weather")
 
 

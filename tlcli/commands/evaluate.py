@@ -96,9 +96,16 @@ def _open_data(settings: EvaluateSettings, run: Run) -> Dataset:
                 f"--by {by}: {settings.data} is not a table, so it has no columns. Expected {', '.join(MEASURES)}, or "
                 r"a regular expression with a capture group, such as '/(\w+)_\d+'."
             )
-    return open_dataset(
-        settings.data, classes=run.classes, filters=settings.filters, columns=columns, group_by=group_by
-    )
+    try:
+        return open_dataset(
+            settings.data, classes=run.classes, filters=settings.filters, columns=columns, group_by=group_by
+        )
+    except UsageError as error:
+        if by is None:
+            raise
+        # The group is what the user knows as --by.
+        message = error.message.replace("--group-by", "--by").replace("--group-column", "--by")
+        raise UsageError(message) from error
 
 
 def _evaluate(

@@ -151,6 +151,6 @@ class PredictSettings:
         for name, value in {"": targets.others, **targets.classes}.items():
             if value is not None and not 0 < value < 1:
                 option = f"--target-precision {name}=" if name else "--target-precision "
-                raise UsageError(f"{option}{value:g}: expected more than 0 and less than 1.")
+                raise UsageError(f"{option}{value:g}: expected more than 0 and less than 1, such as 0.95.")
         if self.sets is not None and not 0 < self.sets < 1:
             raise UsageError(f"--sets is {self.sets:g}; expected more than 0 and less than 1.")
