@@ -28,7 +28,7 @@ from tlcli.processes import cores
 
 if not torch.cuda.is_available():
     sys.exit("no CUDA GPU: nothing was measured")
-device, data = torch.device("cuda"), sys.argv[1]
+device, data = torch.device("cuda"), Path(sys.argv[1])
 backbone = load_backbone(classes=10)
 preprocessing = make_preprocessing(backbone, "crop")
 paths = [sample.path for sample in open_dataset(data).samples]
@@ -36,8 +36,9 @@ rows = []
 
 
 def add(name, count, seconds):
-    """Add a row to the table."""
+    """Add a row to the table, and show it at once."""
     rows.append([name, f"{count / seconds:,.0f}", f"{seconds:.1f} s"])
+    print(*rows[-1], sep="  ", file=sys.stderr)
 
 
 with ImageLoader(DecodeOptions(preprocessing=preprocessing), workers=cores()) as loader:
@@ -48,7 +49,7 @@ with ImageLoader(DecodeOptions(preprocessing=preprocessing), workers=cores()) as
 size, prefix = pick_batch_size(None, device), cut_at(backbone, "all").prefix
 precision = pick_precision("auto", device)
 runner = TorchRunner(prefix, preprocessing, device=device, precision=precision)
-batch = np.frombuffer(b"".join(good[:size]), np.uint8).reshape(-1, *preprocessing.shape)
+batch = np.frombuffer(bytearray().join(good[:size]), np.uint8).reshape(-1, *preprocessing.shape)
 for _ in range(2):  # the first round selects kernels
     started = time.monotonic()
     list(runner.map([batch] * 40))

@@ -72,7 +72,7 @@ def list_caches(root: Path) -> list[CacheListing]:
 def _rows_in(path: Path) -> int:
     try:
         with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-            return int(reader.count_rows())
+            return sum(reader.get_batch(index).num_rows for index in range(reader.num_record_batches))
     except (pa.ArrowInvalid, OSError):
         return 0
 
