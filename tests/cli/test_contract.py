@@ -19,6 +19,7 @@ NETWORK = {"--backbone", "--weights", "--freeze", "--size", "--fit", "--seed"}
 HARDWARE = {"--device", "--engine", "--batch-size", "--workers"}
 EVERYWHERE = {"--json", "--quiet", "--verbose"}
 FILTERS = {"--include", "--exclude"}
+CORRECTED = ("finetune", "cache-features", "check", "evaluate")
 READING = ("finetune", "cache-features", "check", "predict", "evaluate", "compare", "export", "augment", "inspect")
 AUGMENTATION = {"--augment", "--rotate", "--mirror", "--flip-vertical", "--crop", "--noise", "--color-shift"}
 OPTIONS = {
@@ -93,6 +94,11 @@ def test_commands_that_read_images_choose_files(command):
     assert options_of(command).keys() >= FILTERS
 
 
+@pytest.mark.parametrize("command", CORRECTED)
+def test_commands_that_use_labels_correct_them(command):
+    assert "--corrections" in options_of(command)
+
+
 @pytest.mark.parametrize("command", OPTIONS)
 def test_readme_names_every_command(command):
     assert f"tlcli {command}" in README.read_text()
@@ -128,6 +134,7 @@ def test_help_imports_nothing_heavy(arguments):
             2,
             "--unknown-rate is 1.0; expected 0 or more, and less",
         ),
+        (["finetune", "nowhere", "--corrections", "nowhere.csv"], 4, "nowhere.csv cannot be read as a .csv table"),
         (["finetune", "nowhere", "--exclude", ""], 2, "--exclude is ''"),
         (["predict", "nowhere", "x.jpg", "--include", "/"], 2, "--include is '/'"),
         (["predict", "nowhere", "x.jpg", "--shard", "0/4"], 2, "--shard is '0/4'; expected I/N with I from 1 to N"),

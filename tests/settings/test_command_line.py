@@ -17,6 +17,7 @@ from tlcli.settings import (
 )
 from tlcli.settings.augmentation import PRESETS, Augmentation
 from tlcli.settings.command_line import finetune_command
+from tlcli.storage.urls import parse_location
 
 DATA = Path("/some folder/of 'mine'")
 
@@ -26,6 +27,8 @@ DATA = Path("/some folder/of 'mine'")
     [
         FinetuneSettings(data=DATA),
         FinetuneSettings(data=DATA, balance=True, group_by=r"(\d+)_", validation_fraction=0.3),
+        FinetuneSettings(data=DATA, corrections=Path("/my labels/corrections.csv")),
+        FinetuneSettings(data=DATA, corrections=parse_location("s3://bucket/corrections.csv")),
         FinetuneSettings(data=DATA, filters=PathPatterns(include=("-a", "*.jpg"), exclude=("*_mask.*", "it's"))),
         FinetuneSettings(
             data=DATA,

@@ -22,6 +22,7 @@ from tlcli.features.backbone import LoadedBackbone, place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import ComputeFeatures, FeatureExtractor, describe_cut, freeze_at
+from tlcli.features.file_digests import DigestReader
 from tlcli.features.listing import list_caches
 from tlcli.features.store import FeatureStore
 from tlcli.progress import Reporter, Silent
@@ -57,10 +58,11 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     if export is not None:
         check_new_file("--export", export, replace=settings.overwrite, inputs=[settings.data])
         check_writable(export)
-    dataset = open_dataset(settings.data, filters=settings.filters, columns=settings.columns)
+    workers = settings.compute.worker_count()
+    corrections = DigestReader(settings.cache, workers=workers, report=report).corrections(settings.corrections)
+    dataset = open_dataset(settings.data, filters=settings.filters, columns=settings.columns, corrections=corrections)
     describe_dataset(dataset, report)
     images = len(dataset.samples)
-    workers = settings.compute.worker_count()
     intensity = resolve_intensity(
         settings.network.intensity,
         dataset,
@@ -149,6 +151,7 @@ def _result(
         "views_cache": None if views is None else str(views),
         "shard": None if settings.shard is None else str(settings.shard),
         "images": len(dataset.samples),
+        "corrections": dataset.corrections.to_json() if dataset.corrections else None,
         "views": settings.views or 0,
         "computed": extraction.computed,
         "reused": extraction.reused,

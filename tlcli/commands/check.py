@@ -53,6 +53,7 @@ from tlcli.engines.choice import choose_engine
 from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
+from tlcli.features.file_digests import DigestReader
 from tlcli.features.similar_samples import find_similar_samples
 from tlcli.images.decode import Size
 from tlcli.progress import Reporter, Silent
@@ -115,6 +116,7 @@ class CheckResult:
             "profiles": found[PROFILE],
             "shorter_side": {"smallest": min(shorter), "median": statistics.median(shorter)} if shorter else None,
             "classes": self.counts,
+            "corrections": self.dataset.corrections.to_json() if self.dataset.corrections else None,
             "skipped": self.dataset.skipped,
             "notes": list(self.dataset.notes),
             "findings": [finding.to_json() for finding in self.findings],
@@ -145,9 +147,7 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
     if out is not None:
         check_new_file("--out", out, replace=settings.overwrite, inputs=[settings.data])
         check_writable(out)
-    dataset = open_dataset(
-        settings.data, group_by=group_pattern(settings.group_by), filters=settings.filters, columns=settings.columns
-    )
+    dataset = _open_data(settings, report)
     describe_dataset(dataset, report)
     extractor = _open(settings, dataset, report)
     paths = [sample.path for sample in dataset.samples]
@@ -199,6 +199,17 @@ def _check(settings: CheckSettings, out: Path | None, report: Reporter) -> Check
         computed=extraction.computed,
         reused=extraction.reused,
         seconds=time.monotonic() - started,
+    )
+
+
+def _open_data(settings: CheckSettings, report: Reporter) -> Dataset:
+    digests = DigestReader(settings.cache, workers=settings.compute.worker_count(), report=report)
+    return open_dataset(
+        settings.data,
+        group_by=group_pattern(settings.group_by),
+        filters=settings.filters,
+        columns=settings.columns,
+        corrections=digests.corrections(settings.corrections),
     )
 
 

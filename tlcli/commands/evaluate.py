@@ -15,9 +15,8 @@ from tlcli.datasets.dataset import Dataset, Sample, open_dataset
 from tlcli.datasets.descriptions import describe_reading
 from tlcli.datasets.tables.suffixes import is_table
 from tlcli.errors import DataError, UsageError, first_reasons
-from tlcli.images.loader import ImageLoader
+from tlcli.features.file_digests import DigestReader
 from tlcli.images.measurements import measure_images
-from tlcli.images.worker import DecodeOptions
 from tlcli.inference.metrics import Metrics
 from tlcli.inference.predictor import Prediction, Predictor
 from tlcli.inference.rows import is_unknown
@@ -53,10 +52,12 @@ def evaluate(settings: EvaluateSettings, report: Reporter | None = None) -> dict
         if out is not None:
             _check_output(settings, out)
         run = load_run(settings.run)
-        dataset = _open_data(settings, run)
+        digests = DigestReader(None, workers=settings.compute.worker_count(), report=report)
+        dataset = _open_data(settings, run, digests)
         describe_reading(dataset, report)
-        split, samples = _choose_split(run, dataset, settings, report)
+        split, samples = _choose_split(run, dataset, settings.split, digests, report)
         result, evaluated = _evaluate(settings, run, split, samples, report)
+        result["corrections"] = dataset.corrections.to_json() if dataset.corrections else None
         names: list[str] = []
         if settings.by is not None:
             names, result["slices"] = _slices(settings.by, settings, run, evaluated, report)
@@ -82,7 +83,7 @@ def _check_output(settings: EvaluateSettings, out: Path) -> None:
     check_writable(out)
 
 
-def _open_data(settings: EvaluateSettings, run: Run) -> Dataset:
+def _open_data(settings: EvaluateSettings, run: Run, digests: DigestReader) -> Dataset:
     """List the images of DATA; the group of an image is its slice, if slices are made by a column or the paths."""
     by, columns = settings.by, settings.columns
     group_by = None
@@ -98,7 +99,12 @@ def _open_data(settings: EvaluateSettings, run: Run) -> Dataset:
             )
     try:
         return open_dataset(
-            settings.data, classes=run.classes, filters=settings.filters, columns=columns, group_by=group_by
+            settings.data,
+            classes=run.classes,
+            filters=settings.filters,
+            columns=columns,
+            group_by=group_by,
+            corrections=digests.corrections(settings.corrections),
         )
     except UsageError as error:
         if by is None:
@@ -215,15 +221,22 @@ def _unusable(settings: EvaluateSettings, failures: Sequence[dict[str, str]]) ->
 
 
 def _choose_split(
-    run: Run, dataset: Dataset, settings: EvaluateSettings, report: Reporter
+    run: Run, dataset: Dataset, split: str | None, digests: DigestReader, report: Reporter
 ) -> tuple[str, Sequence[Sample]]:
-    """Return the split to evaluate on, and its samples."""
-    split = settings.split
+    """Return the split to evaluate on, and its samples.
+
+    Args:
+        run: The run.
+        dataset: DATA.
+        split: The split that was asked for, if any.
+        digests: Tells which images the run was trained on.
+        report: Receives warnings.
+    """
     if split in {None, "test"} and dataset.has_split("test"):
         return "test", _samples_of(dataset, "test")
     if split in SPLITS and dataset.has_split(split):
         return split, _samples_of(dataset, split)
-    run_splits = _splits_in_run(run, dataset, settings, report)
+    run_splits = _splits_in_run(run, dataset, digests)
     is_own_data = all(run_split is not None for run_split in run_splits)
     if split is None and is_own_data and "validation" in run_splits:
         split = "validation"
@@ -249,15 +262,8 @@ def _samples_of(dataset: Dataset, split: str) -> list[Sample]:
     return [sample for sample in dataset.samples if sample.split == split]
 
 
-def _splits_in_run(run: Run, dataset: Dataset, settings: EvaluateSettings, report: Reporter) -> list[str | None]:
+def _splits_in_run(run: Run, dataset: Dataset, digests: DigestReader) -> list[str | None]:
     """Look up each sample in the run by its digest: its split, `failed` if it cannot be read, or None if unknown."""
     splits = run.splits()
-    found: list[str | None] = []
-    with (
-        ImageLoader(DecodeOptions(), workers=settings.compute.worker_count()) as loader,
-        report.task("Compare", len(dataset.samples)) as advance,
-    ):
-        for image in loader.load(sample.path for sample in dataset.samples):
-            found.append("failed" if image.digest is None else splits.get(image.digest))
-            advance(1)
-    return found
+    found = digests.read([sample.path for sample in dataset.samples], "Compare")
+    return ["failed" if digest is None else splits.get(digest) for digest in found]

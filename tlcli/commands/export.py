@@ -27,11 +27,13 @@ from tlcli.exporting.comparison_images import (
     comparison_data,
     load_comparison_images,
     recorded_columns,
+    recorded_corrections,
     recorded_patterns,
 )
 from tlcli.exporting.int8 import quantize_int8
 from tlcli.exporting.model_card import model_card
 from tlcli.exporting.network_input import NetworkInput
+from tlcli.features.file_digests import DigestReader
 from tlcli.images.batch import Pixels
 from tlcli.inference.load_network import load_network
 from tlcli.inference.novelty import NO_NOVELTY, load_novelty
@@ -150,13 +152,16 @@ def _check_output(path: Path, run: Run, data: Location, settings: ExportSettings
 
 def _load_images(run: Run, data: Location, settings: ExportSettings, report: Reporter) -> ComparisonImages:
     """Load the images to compare on and, with `--int8`, to calibrate with."""
-    filters, columns = settings.filters, settings.columns
+    filters, columns, corrected = settings.filters, settings.columns, None
     if settings.data is None:  # the run's training data, which was read with the run's own options
         filters = recorded_patterns(run) if filters == PathPatterns() else filters
         columns = columns if columns.given() else recorded_columns(run)
+        corrected = recorded_corrections(run)
+    digests = DigestReader(None, workers=settings.worker_count(), report=report)
+    corrections = digests.corrections(corrected)
     images = load_comparison_images(
         run,
-        open_dataset(data, classes=run.classes, filters=filters, columns=columns),
+        open_dataset(data, classes=run.classes, filters=filters, columns=columns, corrections=corrections),
         compare=settings.image_count(),
         calibrate=CALIBRATION_IMAGES if settings.int8 else 0,
         workers=settings.worker_count(),

@@ -21,6 +21,7 @@ from tlcli.features.backbone import LoadedBackbone, place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
+from tlcli.features.file_digests import DigestReader
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images.intensity import IntensityRange
 from tlcli.processes import ProcessRank
@@ -147,25 +148,25 @@ def _begin(
                 report.warn(f"nothing was sent to {', '.join(settings.track)}, since the run was already finished.")
             return {"run": str(location)} | finished_info(out, recorded, location)
     check_run_output(out, overwrite=settings.overwrite or settings.resume)
+    network, wanted, workers = settings.network, settings.validation_fraction, settings.compute.worker_count()
     dataset = open_dataset(
-        settings.data, group_by=group_pattern(settings.group_by), filters=settings.filters, columns=settings.columns
+        settings.data,
+        group_by=group_pattern(settings.group_by),
+        filters=settings.filters,
+        columns=settings.columns,
+        corrections=DigestReader(settings.cache, workers=workers, report=report).corrections(settings.corrections),
     )
     if dataset.has_split("validation"):
-        check_split_options(settings.data, settings.group_by, settings.columns, settings.validation_fraction)
+        check_split_options(settings.data, settings.group_by, settings.columns, wanted)
     weighting = ClassWeighting(balance=settings.balance, factors=settings.class_weights.factors(dataset.classes))
     describe_dataset(dataset, report)
     directory = writing.enter_context(
         new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=place.job)
     )
     tracking.start(location, recorded, directory / CHECKPOINTS, resume=settings.resume)
-    network, fraction = settings.network, settings.validation_fraction
+    fraction = held_out_fraction(dataset, wanted, freeze=network.freeze, pretrained=network.pretrained)
     intensity = resolve_intensity(
-        network.intensity,
-        dataset,
-        fraction=held_out_fraction(dataset, fraction, freeze=network.freeze, pretrained=network.pretrained),
-        seed=network.seed,
-        workers=settings.compute.worker_count(),
-        report=report,
+        network.intensity, dataset, fraction=fraction, seed=network.seed, workers=workers, report=report
     )
     return OpenedRun(
         settings=settings, out=out, directory=directory, dataset=dataset, intensity=intensity, weighting=weighting
@@ -190,7 +191,7 @@ def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> 
         network, "all", workers=workers, batch_size=settings.compute.batch_size, augmentation=augmentation, seed=seed
     )
     extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = _split(opened, extraction, extractor, network, freeze="all")
+    images = _split(opened, extraction, extractor, report, freeze="all")
     return train_head(extractor, images, views=views, weighting=opened.weighting, seed=seed, refit=settings.refit)
 
 
@@ -224,7 +225,7 @@ def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -
         extraction = read_images(dataset, network, workers)
     else:
         extraction = extractor.extract(paths, verify=settings.cache.verify)
-    images = _split(opened, extraction, extractor, network, freeze=options.freeze)
+    images = _split(opened, extraction, extractor, network.report, freeze=options.freeze)
     start = fit_start(network, extractor, images, options)
     origin = settings_to_json(settings) | {"first weights": first_weights}
     checkpoints = open_checkpoints(
@@ -234,12 +235,7 @@ def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -
 
 
 def _split(
-    opened: OpenedRun,
-    extraction: Extraction,
-    extractor: FeatureExtractor | None,
-    network: LoadedBackbone,
-    *,
-    freeze: str,
+    opened: OpenedRun, extraction: Extraction, extractor: FeatureExtractor | None, report: Reporter, *, freeze: str
 ) -> UsableImages:
     settings, fraction = opened.settings, opened.settings.validation_fraction
     return split_usable_images(
@@ -249,7 +245,7 @@ def _split(
         fraction=held_out_fraction(opened.dataset, fraction, freeze=freeze, pretrained=settings.network.pretrained),
         seed=settings.network.seed,
         balanced=settings.balance,
-        report=network.report,
+        report=report,
     )
 
 

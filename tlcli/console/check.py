@@ -60,6 +60,7 @@ HEADINGS = {
 def check_summary(terminal: Terminal, result: CheckResult) -> None:
     """Print the findings, statistics, and the next step."""
     data = quoted(str(result.dataset.root))
+    options = result.dataset.options()
     for kind in KINDS:
         if found := result.of_kind(kind):
             terminal.note("")
@@ -73,10 +74,10 @@ def check_summary(terminal: Terminal, result: CheckResult) -> None:
     count = len(result.findings)
     if not count:
         terminal.note(f"No findings in {len(result.dataset.samples):,} images   {result.seconds:.1f} s")
-        terminal.note(f"Next      tlcli finetune {data}{result.dataset.filters.options()}")
+        terminal.note(f"Next      tlcli finetune {data}{options}")
         return
     findings = "1 finding" if count == 1 else f"{count:,} findings"
-    where = f"all: {quoted(result.out)}" if result.out else f"all: tlcli check {data} --out findings.csv"
+    where = f"all: {quoted(result.out)}" if result.out else f"all: tlcli check {data}{options} --out findings.csv"
     terminal.note(f"{findings} in {len(result.dataset.samples):,} images   {where}   {result.seconds:.1f} s")
     terminal.note(f"Next      fix {data} (check changes nothing), then run tlcli check again")
 
@@ -118,7 +119,7 @@ def _information(terminal: Terminal, result: CheckResult) -> None:
         terminal.note(f"Balance   {least} {counts[least]:,} to {most} {counts[most]:,}{ratio}")
     if result.group_by:
         data, pattern = quoted(str(result.dataset.root)), quoted(result.group_by)
-        remedy = f"tlcli finetune {data} --group-by {pattern}"
+        remedy = f"tlcli finetune {data}{result.dataset.options()} --group-by {pattern}"
         if result.dataset.has_split("validation"):  # finetune keeps the splits of DATA
             remedy = f"merge the splits of {data}, and train with --group-by {pattern}"
         terminal.note(f"Groups    near duplicates have names in common. To keep each group in one split: {remedy}")

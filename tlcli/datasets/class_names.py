@@ -44,7 +44,7 @@ def unify_class_names(
     seen: dict[str, LabeledImage] = {}
     if known is None:
         for name, image in first.items():
-            other = seen.setdefault(_appearance(name), image)
+            other = seen.setdefault(appearance(name), image)
             if _composed(other.label) != _composed(name):
                 raise _look_alike_error(image, other)
     names = {name: _known_name(image, known or ()) for name, image in first.items()}
@@ -64,7 +64,7 @@ def _known_name(image: LabeledImage, known: Sequence[str]) -> str:
         if standard_name(other) == name:
             return other
     for other in known:
-        if _appearance(other) == _appearance(name):
+        if appearance(other) == appearance(name):
             raise DataError(
                 f"class {image.label!r} of {image.path} is not one of the {len(known)} classes of the run, but looks "
                 f"like {other!r}: they differ only in case or spaces. Rename it to {other!r}.",
@@ -85,7 +85,7 @@ def _composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _appearance(name: str) -> str:
+def appearance(name: str) -> str:
     """Return a text that is the same for names that look the same."""
     return " ".join(standard_name(name).translate(INVISIBLE).split()).casefold()
 

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tlcli.datasets.class_names import unify_class_names
+from tlcli.datasets.corrections import AppliedCorrections, Corrections, correct_labels
 from tlcli.datasets.folders.class_folders import open_tree, read_class_folders
 from tlcli.datasets.folders.mask_pairs import MaskPairs, find_mask_pairs
+from tlcli.datasets.folders.tree import Tree
 from tlcli.datasets.labeled_image import LabeledImage
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.datasets.tables.read import read_table
@@ -55,12 +57,18 @@ class Dataset:
     """Which images may be masks of others, by their names."""
     filters: PathPatterns = field(default_factory=PathPatterns)
     """The filters that DATA was read with."""
+    corrections: AppliedCorrections | None = None
+    """The corrections of labels that were applied."""
     in_folders: bool = False
     """Whether folders below `root` name the classes."""
 
     def has_split(self, split: str) -> bool:
         """Return whether DATA itself assigns images to `split`."""
         return any(sample.split == split for sample in self.samples)
+
+    def options(self) -> str:
+        """Return the options that chose and corrected the images, each after a space, to append to a command."""
+        return self.filters.options() + (self.corrections.option() if self.corrections else "")
 
 
 def open_dataset(
@@ -70,6 +78,7 @@ def open_dataset(
     classes: tuple[str, ...] | None = None,
     filters: PathPatterns | None = None,
     columns: TableColumns | None = None,
+    corrections: Corrections | None = None,
 ) -> Dataset:
     """List the labeled images of DATA.
 
@@ -81,9 +90,10 @@ def open_dataset(
         classes: The classes of a run, in its order; None derives them from the training images.
         filters: Drops files by their path below DATA, before classes and splits are derived; None keeps all.
         columns: The columns of a table to read; None recognizes common headers.
+        corrections: Applied before classes, splits, and groups are derived; see `correct_labels`.
 
     Raises:
-        DataError: DATA does not exist or has an unknown form, or a class is empty or unknown.
+        DataError: DATA does not exist or has an unknown form, a class is empty or unknown, or corrections do not fit.
         UsageError: `group_by` is not a regular expression or matches no path, a filter matches no file, or `columns`
             has no effect or names a column that the table lacks.
         MachineError: A folder cannot be listed, or a URL cannot be reached.
@@ -94,17 +104,13 @@ def open_dataset(
     columns = columns or TableColumns()
     tree = open_tree(data)
     _check_columns(data, columns, group_by, is_in_table=tree is None and is_table(data))
-    if tree is not None:
-        images = read_class_folders(tree, paths, skipped, notes, classes=classes)
-    elif is_table(data) and (isinstance(data, Url) or data.is_file()):
-        images = read_table(data, columns, notes, _keeps(data, paths, skipped))
-    elif is_tar(str(data)):
-        images = read_shards(str(data), skipped, paths)
-    else:
-        raise _unknown_form(data)
+    images = _list_images(data, tree, columns, paths, skipped, notes, classes=classes)
     if paths:
         paths.check_used(str(data), os.path.relpath(images[0].path, data) if images and tree is not None else None)
     images = unify_class_names(images, classes, notes)
+    applied: AppliedCorrections | None = None
+    if corrections is not None:
+        images, applied = correct_labels(images, corrections, data, classes)
     names = _class_names(data, images, classes)
     index = {name: number for number, name in enumerate(names)}
     samples = tuple(
@@ -120,8 +126,28 @@ def open_dataset(
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=tuple(notes),
         filters=filters or PathPatterns(),
+        corrections=applied,
         masks=tuple(find_mask_pairs(sample.path for sample in samples)),
     )
+
+
+def _list_images(
+    data: Location,
+    tree: Tree | None,
+    columns: TableColumns,
+    paths: PathFilter,
+    skipped: Counter[str],
+    notes: list[str],
+    *,
+    classes: tuple[str, ...] | None,
+) -> list[LabeledImage]:
+    if tree is not None:
+        return read_class_folders(tree, paths, skipped, notes, classes=classes)
+    if is_table(data) and (isinstance(data, Url) or data.is_file()):
+        return read_table(data, columns, notes, _keeps(data, paths, skipped))
+    if is_tar(str(data)):
+        return read_shards(str(data), skipped, paths)
+    raise _unknown_form(data)
 
 
 def _keeps(table: Location, paths: PathFilter, skipped: Counter[str]) -> Callable[[str], bool] | None:

@@ -48,9 +48,13 @@ def describe_dataset(dataset: Dataset, report: Reporter) -> None:
 
 
 def describe_reading(dataset: Dataset, report: Reporter) -> None:
-    """Report how DATA was read where that is not obvious."""
+    """Report how DATA was read where that is not obvious, and which labels were corrected."""
     for note in dataset.notes:
         report.note(f"  {note}")
+    if dataset.corrections is not None:
+        report.note(dataset.corrections.describe())
+        if unmatched := dataset.corrections.describe_unmatched():
+            report.warn(unmatched)
 
 
 def describe_failures(dataset: Dataset, failures: Mapping[int, str], report: Reporter) -> None:

@@ -72,6 +72,12 @@ def recorded_columns(run: Run) -> TableColumns:
     return TableColumns(**{one.name: own.get(one.name) for one in fields(TableColumns)})
 
 
+def recorded_corrections(run: Run) -> Location | None:
+    """Return the table that corrected the labels of the run's training data, if it still exists."""
+    file = run.info["settings"].get("corrections")
+    return parse_location(file) if file and data_exists(parse_location(file)) else None
+
+
 def load_comparison_images(
     run: Run, dataset: Dataset, *, compare: int, calibrate: int, workers: int
 ) -> ComparisonImages:

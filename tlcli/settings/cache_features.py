@@ -9,7 +9,7 @@ from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, chec
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import at_least
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
-from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, VIEWS_OPTION
+from tlcli.settings.common_options import CORRECTIONS_OPTION, DATA_ARGUMENT, OVERWRITE_OPTION, VIEWS_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.machines import CLUSTER_OPTIONS, SHARD_OPTION, ClusterSettings, Shard, check_machines
@@ -39,6 +39,7 @@ class CacheFeaturesSettings:
         ),
     )
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
+    corrections: Location | None = field(default=None, metadata=CORRECTIONS_OPTION)
     augmentation: Augmentation | None = field(default=None, metadata=AUGMENTATION_OPTIONS)
     """Augmentation of the views; needs `views`."""
     views: int | None = field(default=None, metadata=VIEWS_OPTION)

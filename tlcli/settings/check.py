@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
-from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION
+from tlcli.settings.common_options import CORRECTIONS_OPTION, DATA_ARGUMENT, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.grouping import GROUP_BY_OPTION
@@ -34,6 +34,7 @@ class CheckSettings:
     )
     group_by: str | None = field(default=None, metadata=GROUP_BY_OPTION)
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
+    corrections: Location | None = field(default=None, metadata=CORRECTIONS_OPTION)
     network: NetworkSettings = field(
         default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings, without=("freeze",))
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+from pathlib import Path
 
 from tlcli.settings.augmentation import PRESETS, Augmentation
 from tlcli.settings.finetune import FinetuneSettings
 from tlcli.settings.options import DeclaredOption, own_options
 from tlcli.storage.files import portable_name
-from tlcli.storage.urls import absolute
+from tlcli.storage.urls import Url, absolute
 
 OMITTED_FIELDS = {"data", "out", "overwrite", "resume", "verify", "track"}
 """Fields that do not change how a run is trained, and `data`, which is written first."""
@@ -47,8 +47,8 @@ def _option(declared: DeclaredOption, value: object) -> list[str]:
             return [f"{flag}={pattern}" for pattern in value]  # a pattern may start with a dash
         case tuple():
             return [flag, ",".join(map(str, value))]
-        case os.PathLike():
-            return [flag, portable_name(os.path.abspath(value))]  # noqa: PTH100
+        case Path() | Url():
+            return [flag, portable_name(absolute(value))]
         case _:
             return [flag, str(value)]
 

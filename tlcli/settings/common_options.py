@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tlcli.settings.filters import FILES
 from tlcli.settings.options import AUGMENTATION, HARDWARE, OUTPUT, Option
 from tlcli.storage.urls import parse_location
 
@@ -18,6 +19,13 @@ RUN_ARGUMENT = Option(
 )
 NETWORK_ARGUMENT = Option(
     help="A backbone's name, or the directory of a run.", metavar="RUN_OR_BACKBONE", positional=True
+)
+CORRECTIONS_OPTION = Option(
+    help="Table with the correct labels of images: path, digest (the SHA-256 of the file), old, and new; an image "
+    "without a new label is left out.",
+    metavar="FILE",
+    panel=FILES,
+    parse=parse_location,
 )
 WORKERS_OPTION = Option(help="Number of decoder processes.", metavar="N", panel=HARDWARE, unset="one per core")
 VIEWS_OPTION = Option(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tlcli.errors import UsageError
 from tlcli.settings.checks import one_of
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
-from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, RUN_ARGUMENT
+from tlcli.settings.common_options import CORRECTIONS_OPTION, DATA_ARGUMENT, OVERWRITE_OPTION, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.options import OUTPUT, Option, OptionGroup
@@ -30,6 +30,7 @@ class EvaluateSettings:
     run: Location = field(metadata=RUN_ARGUMENT)
     data: Location = field(metadata=DATA_ARGUMENT)
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
+    corrections: Location | None = field(default=None, metadata=CORRECTIONS_OPTION)
     split: str | None = field(
         default=None,
         metadata=Option(

@@ -11,7 +11,7 @@ from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import one_of
 from tlcli.settings.class_values import ClassValues, parse_class_values
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
-from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, RESUME_OPTION
+from tlcli.settings.common_options import CORRECTIONS_OPTION, DATA_ARGUMENT, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.grouping import GROUP_BY_OPTION
@@ -39,6 +39,7 @@ class FinetuneSettings:
         ),
     )
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
+    corrections: Location | None = field(default=None, metadata=CORRECTIONS_OPTION)
     balance: bool = field(
         default=False, metadata=Option(help="Weight each class by its inverse frequency.", panel=TRAINING)
     )

@@ -13,11 +13,12 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
     """Return the settings that determine the result of a run; output paths and hardware settings are left out."""
     network = asdict(settings.network)
     tails = {} if settings.network.freeze == "all" else {"batch_size": settings.compute.batch_size}
-    augmentation = settings.augmentation
+    augmentation, corrections = settings.augmentation, settings.corrections
     return {
         "data": portable_name(str(settings.data.absolute())),
         "include": list(settings.filters.include) or None,
         "exclude": list(settings.filters.exclude) or None,
+        "corrections": None if corrections is None else portable_name(str(corrections.absolute())),
         "group_by": settings.group_by,
         **asdict(settings.columns),
         "validation_fraction": settings.validation_fraction,

@@ -82,6 +82,7 @@ def _image_info(dataset: Dataset, classifier: Classifier) -> dict[str, Any]:
             "computed": extraction.computed,
             "reused": extraction.reused,
         },
+        "corrections": dataset.corrections.to_json() if dataset.corrections else None,
         "data": {
             "root": portable_name(absolute(dataset.root)),
             "fingerprint": data_fingerprint(extraction.digests),

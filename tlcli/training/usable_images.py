@@ -160,9 +160,7 @@ def split_usable_images(
     describe_duplicates(duplicates, report)
     describe_failures(dataset, extraction.failures, report)
     if duplicates.extra or extraction.failures:
-        report.note(
-            f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}{dataset.filters.options()}"
-        )
+        report.note(f"  details: tlcli check {shlex.quote(portable_name(str(dataset.root)))}{dataset.options()}")
     similar, near_copies = _similar_images(dataset, extraction, extractor)
     splits = split_dataset(
         dataset, extraction.digests, extraction.failures, fraction=fraction, seed=seed, similar=similar or ()

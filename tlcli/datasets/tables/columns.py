@@ -75,14 +75,18 @@ def choose_columns(table: RawTable, wanted: TableColumns) -> ChosenColumns:
 
 def choose_image_column(table: RawTable, wanted: TableColumns) -> str:
     """Choose the column with the paths of the images; see `choose_columns`."""
-    _check_names(table)
+    check_names(table)
     return _named(table, "--image-column", wanted.image_column) or _recognized(
         table, "images", IMAGE_HEADERS, "--image-column"
     )
 
 
-def _check_names(table: RawTable) -> None:
-    """Check that the columns differ by more than case and spaces; columns without a name are never read."""
+def check_names(table: RawTable) -> None:
+    """Check that the columns differ by more than case and spaces; columns without a name are never read.
+
+    Raises:
+        DataError: Two columns have one name.
+    """
     seen: dict[str, str] = {}
     for name in filter(str.strip, table.names):
         key = name.strip().casefold()

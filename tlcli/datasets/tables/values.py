@@ -48,11 +48,19 @@ def labels(table: RawTable, name: str) -> list[str]:
             + ". Fill in the class, or remove the row.",
             path=table.path,
         )
-    texts = _texts(table, name, values, (lambda value: _class_name(names, value)) if names else str)
-    for value in texts:
-        if isinstance(value, str) and _is_list(value):
-            raise _refused(table, name, value, "a list", "Write one class per row.")
+    texts = _class_texts(table, name, values)
     return [texts[value] for value in values]
+
+
+def optional_labels(table: RawTable, name: str) -> list[str | None]:
+    """Return the class of each row; None where it is missing.
+
+    Raises:
+        DataError: A class is a list or not text, or two values may be the same class.
+    """
+    values = [None if _is_missing(value) else value for value in table.column(name)]
+    texts = _class_texts(table, name, values)
+    return [texts.get(value) for value in values]
 
 
 def groups(table: RawTable, name: str) -> list[str | None]:
@@ -182,6 +190,16 @@ def _texts(table: RawTable, name: str, values: Sequence[Any], text_of: Callable[
                 "which may mean the same thing. Write all values in one form.",
                 path=table.path,
             )
+    return texts
+
+
+def _class_texts(table: RawTable, name: str, values: Sequence[Any]) -> dict[Any, str]:
+    """Return the class that each different value stands for; lists are refused."""
+    names = table.class_names.get(name)
+    texts = _texts(table, name, values, (lambda value: _class_name(names, value)) if names else str)
+    for value in texts:
+        if isinstance(value, str) and _is_list(value):
+            raise _refused(table, name, value, "a list", "Write one class per row.")
     return texts
 
 
