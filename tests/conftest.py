@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from decoder_server import DecoderServer
 from PIL import Image, ImageDraw
 
+from tlcli.images import loader
 from tlcli.images.preprocess import Preprocessing
 from tlcli.progress import Silent
 
@@ -38,6 +40,16 @@ class RecordingReporter(Silent):
 
     def warn(self, text):
         self.warnings.append(text)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def decoder_server():
+    """Fork decoder processes in all tests except `tests/images`, which test their start."""
+    server = DecoderServer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "subprocess", server)
+        yield server
+    server.close()
 
 
 @pytest.fixture
