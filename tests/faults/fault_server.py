@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import hashlib
 import importlib
 import json
@@ -140,6 +141,7 @@ def main():
     library = ctypes.CDLL(os.environ["LD_PRELOAD"])
     torch.set_num_threads(1)
     speed_up(Path(sys.argv[2]))
+    gc.freeze()  # a collection would copy the pages of all these objects in each forked process
     print("ready", flush=True)
     seen: set[str] = set()
     for line in sys.stdin:
