@@ -1,4 +1,4 @@
-"""The documented results on real photographs, in processes of their own, if the photographs are present."""
+"""The documented results on real photographs, if present; in new processes where memory is measured."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from tlcli.cli.main import run
 
 CLOTHING = Path(__file__).parents[2] / "shared" / "data" / "clothing"
 
@@ -15,27 +17,24 @@ pytestmark = [
 ]
 
 
-def test_engines_agree_on_photographs(tmp_path, measured):
+def tlcli(*arguments):
+    """Run a command in this process."""
+    assert run([*map(str, arguments), "--quiet"]) == 0
+
+
+def test_engines_agree_on_photographs(tmp_path):
     """Features have a cosine similarity of 0.9999, and all 372 images get the same label."""
     features, labels = {}, {}
-    done, _ = measured("finetune", CLOTHING / "test", "--out", tmp_path / "run", TLCLI_CACHE=str(tmp_path / "onnx"))
-    assert done.returncode == 0, done.stderr.decode()
+    tlcli("finetune", CLOTHING / "test", "--out", tmp_path / "run", "--cache", tmp_path / "onnx")
     for engine in ("torch", "onnx"):
-        arguments = ["--engine", engine, "--out", tmp_path / f"{engine}.parquet"]
-        done, _ = measured("predict", tmp_path / "run", CLOTHING / "test", *arguments)
-        assert done.returncode == 0, done.stderr.decode()
-        labels[engine] = pq.read_table(tmp_path / f"{engine}.parquet")["label"].to_pylist()
-        arguments = [
-            "--engine",
-            engine,
-            "--cache",
-            tmp_path / engine,
-            "--export",
-            tmp_path / f"{engine} features.parquet",
-        ]
-        done, _ = measured("cache-features", CLOTHING / "test", *arguments)
-        assert done.returncode == 0, done.stderr.decode()
-        table = pq.read_table(tmp_path / f"{engine} features.parquet")
+        rows = tmp_path / f"{engine}.parquet"
+        tlcli("predict", tmp_path / "run", CLOTHING / "test", "--engine", engine, "--out", rows)
+        labels[engine] = pq.read_table(rows)["label"].to_pylist()
+        exported = tmp_path / f"{engine} features.parquet"
+        tlcli(
+            "cache-features", CLOTHING / "test", "--engine", engine, "--cache", tmp_path / engine, "--export", exported
+        )
+        table = pq.read_table(exported)
         features[engine] = table["feature"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     assert len(labels["torch"]) == len(features["torch"]) == 372
     assert labels["onnx"] == labels["torch"]
@@ -43,29 +42,31 @@ def test_engines_agree_on_photographs(tmp_path, measured):
     assert ((features["torch"] * features["onnx"]).sum(axis=1) / norms).min() >= 0.9999
 
 
-def test_finetune_evaluate_and_predict_on_clothing(tmp_path, measured):
-    run, cache = tmp_path / "run", tmp_path / "cache"
+def test_finetune_evaluate_and_predict_on_clothing(tmp_path, measured, monkeypatch, capsys):
+    out = tmp_path / "run"
+    monkeypatch.setenv("TLCLI_CACHE", str(tmp_path / "cache"))
 
-    def tlcli(*arguments):
-        done, kilobytes = measured(*arguments, "--json", TLCLI_CACHE=str(cache))
-        assert done.returncode == 0, done.stderr.decode()
-        return json.loads(done.stdout), kilobytes
+    def result_of(*arguments):
+        tlcli(*arguments, "--json")
+        return json.loads(capsys.readouterr().out)
 
-    info, peak = tlcli("finetune", CLOTHING, "--out", run)
+    done, peak = measured("finetune", CLOTHING, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr.decode()
+    info = json.loads(done.stdout)
     assert info["images"] | {"train": 3068, "validation": 341, "test": 372, "failed": 0} == info["images"]
     assert info["test"]["accuracy"] >= 0.885
     assert peak < 2.5e6
 
-    warm, _ = tlcli("finetune", CLOTHING, "--out", tmp_path / "warm")
+    warm = result_of("finetune", CLOTHING, "--out", tmp_path / "warm")
     assert warm["images"]["computed"] == 0
     assert warm["files"]["model.safetensors"] == info["files"]["model.safetensors"]
 
-    evaluated, _ = tlcli("evaluate", run, CLOTHING)
+    evaluated = result_of("evaluate", out, CLOTHING)
     assert evaluated["split"] == "test"
     assert evaluated["confusion"] == info["test"]["confusion"]
 
     shirts = CLOTHING / "test" / "t-shirt"
-    predicted, _ = tlcli("predict", run, shirts, "--out", tmp_path / "rows.csv")
+    predicted = result_of("predict", out, shirts, "--out", tmp_path / "rows.csv")
     row = info["test"]["confusion"][info["classes"].index("t-shirt")]
     assert predicted["labels"] == {name: count for name, count in zip(info["classes"], row, strict=True) if count}
 

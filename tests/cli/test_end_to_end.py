@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tlcli.cli.main import run
+
 TLCLI = [str(Path(sys.executable).with_name("tlcli"))]
 
 
@@ -93,13 +95,13 @@ def test_predict_rows(work, finetuned):
 
 
 @pytest.mark.slow
-def test_predict_formats_have_the_same_content(work, finetuned, tmp_path):
+def test_predict_formats_have_the_same_content(work, finetuned, tmp_path, monkeypatch, capfd):
     import pyarrow.parquet as pq
 
+    monkeypatch.chdir(work)
     for name in ("rows.csv", "rows.jsonl", "rows.parquet"):
-        done = call("predict", "runs/photos", "photos", "--out", tmp_path / name, "--min-confidence", 0.9, cwd=work)
-        assert done.returncode == 3, done.stderr
-        assert done.stdout == b""
+        assert run(["predict", "runs/photos", "photos", "--out", str(tmp_path / name), "--min-confidence", "0.9"]) == 3
+        assert capfd.readouterr().out == ""
     parquet = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     with (tmp_path / "rows.csv").open(newline="") as file:
@@ -178,8 +180,14 @@ NETWORK = ("--backbone", "lenet5", "--weights", "none", "--engine", "torch", "--
 def uninterrupted(photos, tmp_path_factory):
     """The result of finetune on `photos`."""
     root = tmp_path_factory.mktemp("uninterrupted")
-    out = ["--out", root / "run", "--json"]
-    return json.loads(call("finetune", photos, *NETWORK, *out, TLCLI_CACHE=str(root / "cache")).stdout)
+    return finetune_here(photos, root)
+
+
+def finetune_here(photos, folder, *options):
+    """Return the content of run.json after finetune with `NETWORK` in this process."""
+    command = ["finetune", photos, *NETWORK, "--out", folder / "run", "--cache", folder / "cache", "--quiet", *options]
+    assert run([*map(str, command)]) == 0
+    return json.loads((folder / "run" / "run.json").read_text())
 
 
 @pytest.mark.slow
@@ -187,10 +195,9 @@ def uninterrupted(photos, tmp_path_factory):
 def test_stopped_while_computing_features_the_next_run_resumes(photos, uninterrupted, tmp_path, number):
     """Ctrl-C, a termination and a kill leave a usable cache, no partial run and no process behind."""
     command = ["finetune", photos, *NETWORK, "--out", tmp_path / "run"]
-    environment = {"TLCLI_CACHE": str(tmp_path / "cache")}
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_FEATURES, *map(str, command)],
-        env=os.environ | environment,
+        env=os.environ | {"TLCLI_CACHE": str(tmp_path / "cache")},
         stderr=subprocess.PIPE,
     )
     while b"to compute" not in process.stderr.readline():
@@ -213,9 +220,7 @@ def test_stopped_while_computing_features_the_next_run_resumes(photos, uninterru
     time.sleep(1)
     assert not [pid for pid in children if Path(f"/proc/{pid}/exe").exists()]
 
-    again = call(*command, "--overwrite", "--json", **environment)
-    assert again.returncode == 0, again.stderr
-    resumed = json.loads(again.stdout)
+    resumed = finetune_here(photos, tmp_path, "--overwrite")
     assert uninterrupted["images"]["reused"] == 0
     assert 0 < resumed["images"]["reused"] < len(list(photos.glob("*/*")))
     assert resumed["files"]["model.safetensors"] == uninterrupted["files"]["model.safetensors"]

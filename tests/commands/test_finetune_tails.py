@@ -19,6 +19,7 @@ import torch
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
+from tlcli.cli.main import run as tlcli
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
@@ -353,15 +354,9 @@ def stop(process, directory, number, how):
     return process.returncode, messages
 
 
-def end(process):
-    messages = process.communicate(timeout=300)[1].decode()
-    assert process.returncode == 0, messages
-    return messages
-
-
 @pytest.fixture(scope="module")
 def command(photos, cache):
-    """Arguments of tlcli that train a small network for three epochs, without --out."""
+    """Arguments of `finetune` that train a small network for three epochs, without --out."""
     network = ["--backbone", "test_efficientnet", "--weights", "none", "--freeze", "blocks.3", "--engine", "torch"]
     training = ["--augment", "light", "--epochs", "3", "--batch-size", "8"]
     return [photos, *network, *training, "--size", SIZE, "--workers", 1, "--cache", cache]
@@ -371,8 +366,14 @@ def command(photos, cache):
 def complete(command, tmp_path_factory):
     """A run that was not interrupted."""
     run = tmp_path_factory.mktemp("complete") / "run"
-    end(start(*command, "--out", run))
+    assert tlcli(["finetune", *map(str, command), "--out", str(run), "--quiet"]) == 0
     return run
+
+
+def resume(command, run, capsys):
+    """Finish an interrupted run in this process."""
+    assert tlcli(["finetune", *map(str, command), "--out", str(run), "--resume"]) == 0
+    assert "Resuming from a checkpoint" in capsys.readouterr().err
 
 
 def light_settings(photos, run, cache, *, seed=0, **training):
@@ -393,18 +394,18 @@ def assert_same_run(one, other):
 
 
 @pytest.mark.slow
-def test_killed_repeatedly_the_run_is_the_same(command, complete, tmp_path):
+def test_killed_repeatedly_the_run_is_the_same(command, complete, tmp_path, capsys):
     run = tmp_path / "run"
     for number in (4, 13):
         code, messages = stop(start(*command, "--out", run, "--resume"), run / "checkpoint", number, signal.SIGKILL)
         assert code == -signal.SIGKILL, messages
         assert not (run / "run.json").exists()
-    assert "Resuming from a checkpoint" in end(start(*command, "--out", run, "--resume"))
+    resume(command, run, capsys)
     assert_same_run(complete, run)
 
 
 @pytest.mark.slow
-def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, command, complete, tmp_path):
+def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, command, complete, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(complete, run)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
@@ -417,7 +418,7 @@ def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, comm
     with pytest.raises(ArtifactError, match="seed was 0 and is 3") as raised:
         finetune(light_settings(photos, run, cache, seed=3, epochs=3))
     assert raised.value.exit_code == 4
-    assert "Resuming from a checkpoint" in end(start(*command, "--out", run, "--resume"))
+    resume(command, run, capsys)
     assert_same_run(complete, run)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert "--resume" in messages
@@ -425,16 +426,16 @@ def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, comm
 
 @pytest.mark.slow
 def test_resume_of_a_finished_run_returns_it_and_refuses_changes(photos, cache, complete):
-    def resume(**training):
+    def again(**training):
         return finetune(light_settings(photos, complete, cache, **training))
 
     before = load_run(complete).info
-    assert resume(epochs=3)["was_finished"]
+    assert again(epochs=3)["was_finished"]
     assert load_run(complete).info == before
     for training, message in (
         ({"epochs": 4}, "epochs was 3 and is 4"),
         ({"epochs": 3, "patience": 2}, "patience was None and is 2"),
     ):
         with pytest.raises(ArtifactError, match=message) as raised:
-            resume(**training)
+            again(**training)
         assert raised.value.exit_code == 4
