@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from decoder_server import DecoderServer
+from decoder_server import DecoderServers
 from PIL import Image, ImageDraw
 
-from tlcli.images import loader
 from tlcli.images.preprocess import Preprocessing
 from tlcli.progress import Silent
 
@@ -43,13 +42,13 @@ class RecordingReporter(Silent):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def decoder_server():
+def decoder_servers():
     """Fork decoder processes in all tests except `tests/images`, which test their start."""
-    server = DecoderServer()
+    servers = DecoderServers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "subprocess", server)
-        yield server
-    server.close()
+        servers.install(patch)
+        yield servers
+    servers.close()
 
 
 @pytest.fixture

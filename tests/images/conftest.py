@@ -8,7 +8,7 @@ from tlcli.images import loader
 
 
 @pytest.fixture(scope="module", autouse=True)
-def started_decoders(decoder_server):
+def started_decoders(decoder_servers):
     """Start decoder processes instead of forking them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loader, "subprocess", subprocess)

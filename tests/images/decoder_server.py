@@ -19,32 +19,69 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from tlcli.images import augment, loader
+
+if TYPE_CHECKING:
+    import pytest
 
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-SERVER_CODE = "import sys; sys.path[:] = {path!r}; from decoder_server import serve; serve(int(sys.argv[1]))"
+SERVER_CODE = "import sys; sys.path[:] = {path!r}; from decoder_server import serve; serve(*map(int, sys.argv[1:]))"
 
 
-class DecoderServer:
-    """Stands in for the module `subprocess` in `tlcli.images.loader`; the server starts with the first process."""
+class DecoderServers:
+    """Stand in for the module `subprocess` in `tlcli.images.loader`; each starts with its first process."""
 
     DEVNULL, TimeoutExpired = subprocess.DEVNULL, subprocess.TimeoutExpired
 
     def __init__(self) -> None:
-        self._server: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
+        # Only processes that augment import torch. Forking one that has imported it takes five times as long.
+        self._servers = {False: DecoderServer(augments=False), True: DecoderServer(augments=True)}
+        self._caller = threading.local()
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Let `tlcli.images.loader` fork its processes."""
+        new_process = loader.ImageLoader._new_process
+
+        def note_options(images: loader.ImageLoader) -> loader._DecoderProcess:
+            self._caller.augments = images._options.augmentation is not None
+            return new_process(images)
+
+        patch.setattr(loader.ImageLoader, "_new_process", note_options)
+        patch.setattr(loader, "subprocess", self)
 
     def Popen(self, command: Sequence[str], *, pass_fds: Sequence[int], **_: int) -> ForkedProcess:  # noqa: N802
         """Fork a process that runs `command`, which is `python -I -c CODE REQUESTS RESPONSES`."""
+        return self._servers[self._caller.augments].fork(command[3], pass_fds)
+
+    def close(self) -> None:
+        """End the servers."""
+        for server in self._servers.values():
+            server.close()
+
+
+class DecoderServer:
+    """A process that forks decoder processes."""
+
+    def __init__(self, *, augments: bool) -> None:
+        self._augments = augments
+        self._server: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def fork(self, code: str, descriptors: Sequence[int]) -> ForkedProcess:
+        """Run code in a process that inherits two descriptors, and has them as arguments."""
         with self._lock:
             if self._server is None:
                 self._start()
         status, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._requests, [b"."], [theirs.fileno(), 2, *pass_fds])
+            socket.send_fds(self._requests, [b"."], [theirs.fileno(), 2, *descriptors])
         request = {
-            "code": command[3],
+            "code": code,
             "folder": os.getcwd(),  # noqa: PTH109
             "variables": dict(os.environ),
             "user": os.geteuid(),
@@ -56,10 +93,10 @@ class DecoderServer:
 
     def _start(self) -> None:
         self._requests, theirs = socket.socketpair()
-        command = [sys.executable, "-I", "-c", SERVER_CODE.format(path=sys.path), str(theirs.fileno())]
+        code = SERVER_CODE.format(path=sys.path)
         with theirs:
             self._server = subprocess.Popen(
-                command,
+                [sys.executable, "-I", "-c", code, str(theirs.fileno()), str(int(self._augments))],
                 pass_fds=[theirs.fileno()],
                 env=os.environ | ONE_THREAD,
                 stdin=subprocess.DEVNULL,
@@ -98,9 +135,12 @@ class ForkedProcess:
             os.close(self._process)
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, augments: int) -> None:
     """Fork a process per request, and send its exit code when it ends, until the socket is closed."""
-    import_modules()
+    Image.init()
+    if augments:
+        augment.import_transforms()
+    gc.freeze()  # a collection would copy the pages of all these objects in each forked process
     requests = socket.socket(fileno=descriptor)
     poll = select.poll()
     poll.register(requests, select.POLLIN)
@@ -127,18 +167,6 @@ def serve(descriptor: int) -> None:
             running[process] = pid, status
             socket.send_fds(status, [b"."], [process])
             poll.register(process, select.POLLIN)
-
-
-def import_modules() -> None:
-    """Import what decoder processes import, some of it late."""
-    from PIL import Image
-
-    from tlcli.images import augment, worker
-
-    del worker
-    Image.init()
-    augment.import_transforms()
-    gc.freeze()  # a collection would copy the pages of all these objects in each forked process
 
 
 def run_forked(status: socket.socket, descriptors: Sequence[int]) -> None:
