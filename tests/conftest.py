@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import resource
@@ -49,6 +50,37 @@ def decoder_servers():
         servers.install(patch)
         yield servers
     servers.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exported_once(shared_folder: SharedFolder):
+    """Export each network to ONNX, which takes seconds, once per test run; tlcli checks each export again.
+
+    `tests/engines`, which tests the exporter, does without.
+    """
+    if "torch" not in sys.modules:  # no test of this run can export
+        yield None
+        return
+    from torch.fx import GraphModule
+
+    from tlcli.engines import onnx_export
+    from tlcli.features.fingerprint import weights_digest
+
+    export = onnx_export._export
+
+    def export_once(network, pixels, outputs):
+        graphs = [module.code for module in network.modules() if isinstance(module, GraphModule)]
+        about = f"{weights_digest(network)} {network} {graphs} {pixels.shape} {outputs}"
+
+        def save(folder: Path) -> None:
+            (folder / "model.onnx").write_bytes(export(network, pixels, outputs))
+
+        name = f"exported-{hashlib.sha256(about.encode()).hexdigest()}"
+        return (shared_folder(name, save) / "model.onnx").read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_export", export_once)
+        yield export
 
 
 @pytest.fixture
