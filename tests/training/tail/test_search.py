@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
@@ -252,8 +252,13 @@ def test_one_image_of_each_class_leaves_no_depth_to_compare(photos, tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupted_search_in_folds_ends_like_an_uninterrupted_one(photos, tmp_path, monkeypatch, last_kept):
-    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
-    monkeypatch.setattr(checkpoints, "SHARE", 1e9)
+    """With a checkpoint after every third step: each writes all weights."""
+    save, steps = checkpoints.Checkpoints.save_if_due, count()
+
+    def save_sometimes(self, make, *, now=False):
+        save(self, make, now=now or next(steps) % 3 == 0)
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "save_if_due", save_sometimes)
     settings = pretrained(photos, tmp_path)
     whole = train(settings, tmp_path / "whole")
     settings, stopped = replace(settings, resume=True), 0
