@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import resource
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+LOCAL, REMOTE = b"l", b"r"
+"""Whether images may be at URLs, so that processes need the client of S3."""
 SERVER_CODE = "import sys; sys.path[:] = {path!r}; from decoder_server import serve; serve(*map(int, sys.argv[1:]))"
 
 
@@ -79,7 +82,8 @@ class DecoderServer:
                 self._start()
         status, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._requests, [b"."], [theirs.fileno(), 2, *descriptors])
+            remote = REMOTE if "s3fs" in sys.modules else LOCAL
+            socket.send_fds(self._requests, [remote], [theirs.fileno(), 2, *descriptors])
         request = {
             "code": code,
             "folder": os.getcwd(),  # noqa: PTH109
@@ -155,9 +159,11 @@ def serve(descriptor: int, augments: int) -> None:
                 poll.unregister(ready)
                 os.close(ready)
                 continue
-            descriptors = socket.recv_fds(requests, 1, 4)[1]
+            where, descriptors, _, _ = socket.recv_fds(requests, 1, 4)
             if not descriptors:
                 return
+            if where == REMOTE:
+                importlib.import_module("s3fs")
             status = socket.socket(fileno=descriptors[0])
             if not (pid := os.fork()):
                 run_forked(status, descriptors[1:])
