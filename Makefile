@@ -63,6 +63,7 @@ bench: $(VENV)/.tested
 # The images in the documentation, from sample_data. Requires Chromium.
 gallery: $(VENV)/.tested
 	$(BIN)/python docs/gallery.py
+	$(BIN)/python docs/label_recording.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -28,6 +28,7 @@ from .commands.inspect import (
     InspectResult as InspectResult,
     inspect as inspect,
 )
+from .commands.label import label as label
 from .commands.layers import (
     LayersResult as LayersResult,
     layers as layers,
@@ -56,6 +57,7 @@ from .settings import (
     PathPatterns as PathPatterns,
     FinetuneSettings as FinetuneSettings,
     InspectSettings as InspectSettings,
+    LabelSettings as LabelSettings,
     NetworkSettings as NetworkSettings,
     PredictSettings as PredictSettings,
     TrainingSettings as TrainingSettings,

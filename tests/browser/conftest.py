@@ -45,8 +45,8 @@ def visit(browser):
     """Open pages with `visit(path, width=PHONE, dark=True)`, which returns a `Visit`; complaints fail the test."""
     visits: list[Visit] = []
 
-    def open_page(path: Path, *, width: int = DESKTOP, dark: bool = False) -> Visit:
-        visits.append(Visit(browser, path, width=width, dark=dark))
+    def open_page(path: Path | str, *, width: int = DESKTOP, dark: bool = False, **options: bool) -> Visit:
+        visits.append(Visit(browser, path, width=width, dark=dark, **options))
         return visits[-1]
 
     yield open_page

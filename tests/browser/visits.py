@@ -101,10 +101,15 @@ class Visit:
     complaints: list[str]
     """Console messages, uncaught errors, alerts, and requests for anything but the page itself."""
 
-    def __init__(self, browser: Browser, path: Path, *, width: int, dark: bool):
-        """Open the file at `path`; the width `PHONE` also emulates a touch screen and a mobile viewport."""
+    def __init__(self, browser: Browser, path: Path | str, *, width: int, dark: bool, expect_failures: bool = False):
+        """Open a file or a URL; the width `PHONE` also emulates a touch screen and a mobile viewport.
+
+        A page at a URL may request anything of its own server, and requests may fail if that is expected.
+        """
         self.complaints = []
-        self._address = path.absolute().as_uri()
+        self._address = path if isinstance(path, str) else path.absolute().as_uri()
+        self._server = path.partition("/?")[0] + "/" if isinstance(path, str) else None
+        self._expect_failures = expect_failures
         self._context = browser.new_context(
             viewport={"width": width, "height": HEIGHTS.get(width, 900)},
             color_scheme="dark" if dark else "light",
@@ -121,10 +126,12 @@ class Visit:
         page.goto(self._address)
 
     def _complain(self, text: str) -> None:
-        self.complaints.append(text)
+        if not (self._expect_failures and ("Failed to load resource" in text or text.startswith("failed:"))):
+            self.complaints.append(text)
 
     def _requested(self, request: Request) -> None:
         own = unquote(request.url.split("#")[0]) == unquote(self._address)
+        own = own or (self._server is not None and request.url.startswith(self._server))
         if not own and not request.url.startswith(("data:", "blob:")):
             self._complain(f"requested {request.url}")
 

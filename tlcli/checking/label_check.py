@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tlcli.checking.confident_learning import checkable, find_suspects
 from tlcli.checking.finding import SUSPECT, Finding, sample_finding
@@ -23,6 +25,17 @@ MIN_TRAINING = 4
 """Images of a class that a head must have been trained on before images of that class are checked."""
 
 
+class RankedLabel(NamedTuple):
+    """How plausible the label of an image is."""
+
+    sample: int
+    """Index of the sample."""
+    suggested: int
+    """The most likely class that is not its label."""
+    confidence: float
+    """The probability of that class, in [0, 1]."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelCheck:
     """The result of checking labels."""
@@ -33,6 +46,8 @@ class LabelCheck:
     """Images whose labels were checked."""
     accuracy: float | None
     """Share of them whose label equals the predicted class; None if no label was checked."""
+    ranking: tuple[RankedLabel, ...] = ()
+    """All images whose labels were checked, the least plausible label first."""
 
 
 def check_labels(
@@ -89,4 +104,25 @@ def check_labels(
         finding = sample_finding(dataset, usable[row], kind=SUSPECT, detail=detail, score=margin)
         findings.append(replace(finding, other_label=dataset.classes[suggested]))
     right = scores.argmax(axis=1) == labels
-    return LabelCheck(findings=tuple(findings), checked=int(checked.sum()), accuracy=float(right[checked].mean()))
+    return LabelCheck(
+        findings=tuple(findings),
+        checked=int(checked.sum()),
+        accuracy=float(right[checked].mean()),
+        ranking=_rank(scores, labels, checked, usable),
+    )
+
+
+def _rank(
+    scores: NDArray[np.floating], labels: NDArray[np.int64], checked: NDArray[np.bool_], usable: Sequence[int]
+) -> tuple[RankedLabel, ...]:
+    """Rank labels by the margin of the most likely other class."""
+    rows = np.arange(len(labels))
+    others = scores.copy()
+    others[rows, labels] = -1
+    suggested = others.argmax(axis=1)
+    margins = others[rows, suggested] - scores[rows, labels]
+    return tuple(
+        RankedLabel(usable[row], int(suggested[row]), float(scores[row, suggested[row]]))
+        for row in np.argsort(-margins, kind="stable").tolist()
+        if checked[row]
+    )

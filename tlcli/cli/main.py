@@ -26,6 +26,7 @@ from tlcli.cli import (  # noqa: F401 - imported to register the commands
     export,
     finetune,
     inspect,
+    label,
     layers,
     predict,
 )
@@ -42,6 +43,7 @@ RESUME_HINTS = {
     "compare": "Nothing was written: repeat the command.",
     "export": "Nothing was written: repeat the command.",
     "inspect": "Nothing was written: repeat the command.",
+    "label": "Every label is saved: repeat the command to continue.",
     "augment": "With --out DIR, finished images are kept: repeat the command with --resume.",
     "predict": "With --out, finished rows are kept: repeat the command with --resume.",
 }

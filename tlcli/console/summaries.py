@@ -282,3 +282,10 @@ def export_summary(terminal: Terminal, result: dict[str, Any]) -> None:
         seen = f"; {trained:,} of these are training images" if trained else ", on held-out images"
         terminal.note(f"Accuracy  {percent(before)} before, {percent(after)} in 8 bits{seen}")
     terminal.note(f"Written   {quoted(result['out'])}, {megabytes(result['bytes'])}   {result['seconds']:.1f} s")
+
+
+def announce_server(terminal: Terminal, url: str, token: str) -> None:
+    """Print the address of a server as a line of JSON on standard output, and for people."""
+    terminal.line({"url": url, "token": token})
+    terminal.note(f"Open      {url}")
+    terminal.note("          Ctrl-C stops; everything is saved at once.")

@@ -135,6 +135,11 @@ class Terminal:
         sys.stdout.buffer.write(text.encode("utf8", "backslashreplace") + b"\n")
         sys.stdout.buffer.flush()
 
+    def line(self, content: dict[str, Any]) -> None:
+        """Print a JSON object to stdout as one line."""
+        sys.stdout.buffer.write(json.dumps(content).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
     @contextlib.contextmanager
     def task(self, name: str, total: int, unit: str = "images") -> Iterator[Advance]:
         """Show progress with the rate and the time left: as a bar on a terminal, else as a line every 10 seconds."""

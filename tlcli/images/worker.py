@@ -27,7 +27,7 @@ from tlcli.images import augment
 from tlcli.images.color import Note
 from tlcli.images.decode import Size, UndecodableError, decode, dimensions, measure_intensity, upright_dimensions
 from tlcli.images.intensity import IntensityRange
-from tlcli.images.preprocess import Preprocessing, fit_image, oversampling
+from tlcli.images.preprocess import MIN_OVERSAMPLING, Preprocessing, fit_image, oversampling
 from tlcli.settings.augmentation import Augmentation
 from tlcli.storage.reading import UnreadableError, open_image_file
 from tlcli.storage.stored import Stamp
@@ -48,6 +48,9 @@ MEMORY_LIMIT = 6 * 2**30
 PNG_LEVEL = 1
 """Compression level. Noise hardly compresses, and higher levels take up to twice as long."""
 
+JPEG_QUALITY = 85
+"""Quality of thumbnails."""
+
 ImageRequest = tuple[str, int]
 """Path of an image and number of the view; view 0 is the unchanged image."""
 
@@ -64,6 +67,8 @@ class DecodeOptions:
     with more than 8 bits; other images are only hashed."""
     intensity: IntensityRange | None = None
     """Values that become black and white in gray images with more than 8 bits, if `preprocessing` is None."""
+    thumbnail: int | None = None
+    """Return the whole image as a JPEG file instead of pixels; its longer side has at most this many pixels."""
     png: bool = False
     """Return views as PNG files in their own size, without resizing. View 0 is decoded, but not returned."""
     augmentation: Augmentation | None = None
@@ -84,7 +89,7 @@ class DecodedImage(NamedTuple):
     read: int = 0
     """Time at which reading started, in nanoseconds since 1970."""
     pixels: bytes | None = None
-    """uint8 [H, W, C] in row-major order, or a PNG file; None for known images and for failures."""
+    """uint8 [H, W, C] in row-major order, or a PNG or JPEG file; None for known images and for failures."""
     error: str | None = None
     """Why decoding failed; None if it succeeded."""
     intensity: IntensityRange | None = None
@@ -134,6 +139,8 @@ def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage
 
 def _pixels(data: bytes, options: DecodeOptions, view: int, digest: bytes, note: Note) -> bytes | None:
     """Return the pixels or PNG file that the options request. Raises UndecodableError."""
+    if options.thumbnail is not None:
+        return _thumbnail(data, options.thumbnail, options.intensity, note)
     if options.preprocessing is None and not options.png:
         return None
     preprocessing = options.preprocessing
@@ -149,6 +156,15 @@ def _pixels(data: bytes, options: DecodeOptions, view: int, digest: bytes, note:
     if preprocessing is not None:
         return fit_image(image, preprocessing).tobytes()
     return _encode_png(image) if view else None
+
+
+def _thumbnail(data: bytes, side: int, intensity: IntensityRange | None, note: Note) -> bytes:
+    image = decode(data, 3, lambda size: max(size) / side / MIN_OVERSAMPLING, intensity, note)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    image.info.clear()  # neither the location nor a damaged profile of the original
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=JPEG_QUALITY)
+    return file.getvalue()
 
 
 def _encode_png(image: Image.Image) -> bytes:

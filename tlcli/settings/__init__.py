@@ -16,6 +16,7 @@ from tlcli.settings.export import ExportSettings
 from tlcli.settings.filters import PathPatterns
 from tlcli.settings.finetune import TRACKERS, FinetuneSettings
 from tlcli.settings.inspect import InspectSettings
+from tlcli.settings.label import LabelSettings
 from tlcli.settings.machines import ClusterSettings, Shard
 from tlcli.settings.network import DEFAULT_BACKBONE, FITS, NetworkSettings, intensity_range
 from tlcli.settings.predict import DEFAULT_EXPLAIN_LIMIT, DEFAULT_UNKNOWN_RATE, PredictSettings
@@ -40,6 +41,7 @@ __all__ = [
     "ExportSettings",
     "FinetuneSettings",
     "InspectSettings",
+    "LabelSettings",
     "NetworkSettings",
     "PathPatterns",
     "PredictSettings",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tlcli.storage.urls import Location
@@ -32,6 +33,14 @@ class RawTable:
     describe_row: Callable[[int], str] = number_row
     """Returns the position of the row of an index for messages, such as `row 3 (line 4)`."""
 
+    def select(self, rows: Sequence[int]) -> RawTable:
+        """Return a table of some rows."""
+        return replace(
+            self,
+            column=functools.cache(lambda name: _at(self.column(name), rows)),
+            describe_row=lambda index: self.describe_row(rows[index]),
+        )
+
     def in_folder(self, path: str) -> str:
         """Return a path that is relative to the table's folder, as it is opened; absolute paths stay."""
         return path if path.startswith("/") else self._folder + path
@@ -40,3 +49,7 @@ class RawTable:
     def _folder(self) -> str:
         folder = str(self.path.parent)
         return "" if folder == "." else folder.rstrip("/") + "/"
+
+
+def _at(values: Sequence[object], rows: Sequence[int]) -> list[object]:
+    return [values[row] for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tlcli.datasets.label_table import LABEL_COLUMNS
 from tlcli.datasets.labeled_image import LabeledImage, default_to_train
 from tlcli.datasets.tables.columns import choose_columns, choose_image_column
 from tlcli.datasets.tables.delimited_table import read_delimited
@@ -42,6 +43,8 @@ def read_table(
     table = load_table(path)
     notes = [] if notes is None else notes
     chosen = choose_columns(table, columns or TableColumns())
+    if table.names == LABEL_COLUMNS:  # written by tlcli label
+        table = _without_unlabeled(table, chosen.label, notes)
     written = written_paths(table, chosen.image)
     classes = labels(table, chosen.label)
     flag = header_key(chosen.split or "").removeprefix("is").removeprefix("_")
@@ -59,6 +62,14 @@ def read_table(
             if used(path)
         ]
     )
+
+
+def _without_unlabeled(table: RawTable, column: str, notes: list[str]) -> RawTable:
+    """Leave out the images that belong to none of the classes."""
+    kept = [index for index, label in enumerate(table.column(column)) if label not in {None, ""}]
+    if left_out := len(table.column(column)) - len(kept):
+        notes.append(f"{left_out:,} images of none of the classes are left out")
+    return table.select(kept)
 
 
 def read_image_column(path: Location, columns: TableColumns) -> list[str]:

@@ -1,0 +1,214 @@
+"""Compare labeling with the network's help with labeling images in random order, by a simulated annotator.
+
+usage: python benchmarks/label.py FEATURES.parquet...   files of `tlcli cache-features DATA --freeze all --export FILE`
+       python benchmarks/label.py --estimates FEATURES.parquet...   estimated accuracy with 192 labels, in other seeds
+       python benchmarks/label.py --speed               duration of a fit and a choice, on 10,000 and 100,000 images
+
+The annotator labels batches of 24 training images. Accuracies are those on test images, of the head that is fitted on
+the labels so far; the final accuracy is that with all training images.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from measure import machine, read_features, table
+
+from tlcli.inference.metrics import Reliability
+from tlcli.training.active_learning.estimate import assess
+from tlcli.training.active_learning.learner import ActiveLearner
+from tlcli.training.active_learning.proposals import fit_model
+
+BATCH, SEEDS, MOST = 24, 5, 384
+COUNTS = (*range(2, 48, 2), *range(48, 192, 6), *range(192, MOST + 1, 12))
+"""Numbers of labels with which accuracies are measured."""
+TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9)
+"""Shares of the final accuracy."""
+REVIEWED = (48, 96, 192, 288)
+"""Numbers of labels with which proposals are compared with the truth."""
+ESTIMATED = 192
+"""Number of labels with which the accuracy is estimated."""
+
+
+class Data:
+    """Training and test images of a dataset."""
+
+    def __init__(self, path):
+        features, names, splits = read_features(path)
+        labels = np.unique(names, return_inverse=True)[1]
+        train, test = splits == "train", splits == "test"
+        self.features, self.labels = features[train], labels[train]
+        self.test_features, self.test_labels = features[test], labels[test]
+        self.classes = int(labels.max()) + 1
+
+    def accuracy(self, rows):
+        """Accuracy on test images of the head fitted on some training images."""
+        present, targets = np.unique(self.labels[rows], return_inverse=True)
+        if len(present) == 1:
+            return (self.test_labels == present[0]).mean()
+        head = fit_model(self.features[rows], targets)
+        return (present[head.logits(torch.from_numpy(self.test_features)).argmax(dim=1)] == self.test_labels).mean()
+
+
+def in_random_order(data, seed):
+    return np.random.default_rng(seed).permutation(len(data.labels))[:MOST]
+
+
+def with_help(data, seed, review=None, most=MOST):
+    """Return the rows of images in the order in which they are labeled."""
+    learner = ActiveLearner(data.features.shape[1], seed=seed)
+    order = np.random.default_rng(seed).permutation(len(data.labels))
+    learner.add(order, data.features[order])
+    labels, at_random = {}, []
+    while len(labels) < min(most, len(order)):
+        choices = learner.select(BATCH)
+        if not choices:
+            break
+        at_random += [choice.id for choice in choices if choice.source == "random"]
+        labels |= {choice.id: int(data.labels[choice.id]) for choice in choices}
+        learner.fit(labels, data.classes)
+        if review and len(labels) in REVIEWED:
+            review(learner, labels, at_random)
+    return np.array(list(labels))
+
+
+def curve(data, order):
+    """Test accuracies with the first `COUNTS` images."""
+    return [data.accuracy(order[:count]) for count in COUNTS if count <= len(order)]
+
+
+def labels_needed(accuracies, target):
+    """Number of labels from which on the mean accuracy reaches a target, interpolated."""
+    reached = np.flatnonzero(accuracies >= target)
+    if not len(reached):
+        return float("inf")
+    first = reached[0]
+    if first == 0:
+        return COUNTS[0]
+    part = (target - accuracies[first - 1]) / (accuracies[first] - accuracies[first - 1])
+    return COUNTS[first - 1] + part * (COUNTS[first] - COUNTS[first - 1])
+
+
+def compare(path):
+    data, name = Data(path), Path(path).stem
+    final = data.accuracy(np.arange(len(data.labels)))
+    reviews = []
+
+    def review(learner, labels, at_random):
+        left = np.setdiff1d(np.arange(len(data.labels)), list(labels))
+        proposed, confidences = learner.proposals(left)
+        correct = proposed == data.labels[left]
+        reliability = Reliability()
+        reliability.update(confidences, correct)
+        reviews.append(
+            [
+                len(labels),
+                correct.mean(),
+                confidences.mean(),
+                reliability.result()["ece"],
+            ]
+        )
+
+    curves = [
+        np.mean([curve(data, order(data, seed)) for seed in range(SEEDS)], axis=0)
+        for order in (in_random_order, lambda data, seed: with_help(data, seed, review))
+    ]
+    rows = []
+    for target in TARGETS:
+        random, helped = (labels_needed(accuracies, target * final) for accuracies in curves)
+        rows.append(
+            [name, f"{target:.0%} ({target * final:.3f})", f"{random:.0f}", f"{helped:.0f}", f"{helped / random:.2f}"]
+        )
+    return rows, [[name, *row] for row in summary(reviews)]
+
+
+def summary(reviews):
+    reviews = np.array(reviews, float)
+    for count in REVIEWED:
+        columns = reviews[reviews[:, 0] == count].T[1:]
+        known = [column[np.isfinite(column)] for column in columns]
+        yield [count, *(f"{column.mean():.3f}" if len(column) else "" for column in known)]
+
+
+def estimates(path):
+    """Compare the estimated accuracy with that on the test images."""
+    data, found = Data(path), []
+
+    def review(learner, labels, at_random):
+        if len(labels) == ESTIMATED:
+            ids, features, classes = learner.training_data()
+            estimate, gain = assess(features, classes, np.isin(ids, at_random))
+            low, high = estimate.interval
+            true = data.accuracy(ids)
+            found.append([true, estimate.accuracy, low <= true <= high, gain.accuracy])
+
+    for seed in range(50, 74):
+        with_help(data, seed, review, most=ESTIMATED)
+    true, estimated, within, gain = np.mean(found, axis=0)
+    error = np.std(found, axis=0)[1] / len(found) ** 0.5
+    return [Path(path).stem, ESTIMATED, f"{true:.3f}", f"{estimated:.3f} ± {error:.3f}", f"{within:.0%}", f"{gain:.3f}"]
+
+
+def speed(count, classes=10, labeled=300):
+    """Print how long a fit and a choice take on normally distributed clusters, five of each class."""
+    generator = np.random.default_rng(0)
+    centers = generator.normal(size=(5 * classes, 1280)).astype(np.float32)
+    clusters = generator.integers(0, len(centers), count)
+    learner = ActiveLearner(1280)
+    adding = 0.0
+    for start in range(0, count, 1000):
+        rows = np.arange(start, min(start + 1000, count))
+        features = centers[clusters[rows]] + generator.normal(size=(len(rows), 1280)).astype(np.float32)
+        started = time.perf_counter()
+        learner.add(rows, features)
+        adding += time.perf_counter() - started
+    labels, taken = {}, []
+    while len(labels) < labeled + 5 * BATCH:
+        started = time.perf_counter()
+        learner.fit(labels, classes)
+        fitted = time.perf_counter()
+        choices = learner.select(BATCH)
+        taken.append((fitted - started, time.perf_counter() - fitted))
+        labels |= {choice.id: int(clusters[choice.id]) % classes for choice in choices}
+    fit, select = (statistics.median(values) for values in zip(*taken[-5:], strict=True))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return [
+        f"{count:,}",
+        f"{1000 * fit:.0f} ms",
+        f"{1000 * select:.0f} ms",
+        f"{1000 * (fit + select):.0f} ms",
+        f"{1e6 * adding / count:.0f} µs",
+        f"{peak:.2f} GiB",
+        f"{count * 1280 * 4 / 2**30:.2f} GiB",
+    ]
+
+
+def main(words):
+    print(machine("scikit-learn"), "\n")
+    if words == ["--speed"]:
+        rows = [speed(count) for count in (10_000, 100_000)]
+        print(table(["images", "fit", "select", "both", "add, per image", "peak memory", "features"], rows))
+        return
+    if words[0] == "--estimates":
+        header = ["data", "labels", "test accuracy", "estimated", "in interval", "gain of 50"]
+        print(table(header, [estimates(path) for path in words[1:]]))
+        return
+    results = [compare(path) for path in words]
+    print(table(["data", "target", "random", "with help", "ratio"], [row for rows, _ in results for row in rows]))
+    header = [
+        "data",
+        "labels",
+        "accuracy of proposals",
+        "mean confidence",
+        "ECE",
+    ]
+    print("\n" + table(header, [row for _, rows in results for row in rows]))
+
+
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
+main(sys.argv[1:])
