@@ -184,8 +184,8 @@ class _Job:
         failed = {chunk[place]: reason for place, reason in extraction.failures.items()}
         self.failures |= failed
         dimensions = math.prod(self.network.extractor.cut.feature_shape)  # -1 cannot be inferred for no images
+        self._propose(images, features)  # first: the state counts images as soon as they are added
         self.proposer.add(images, features.reshape(len(images), dimensions), failed)
-        self._propose(images, features)
 
     def _propose(self, images: NDArray[np.int64], features: NDArray[np.float32]) -> None:
         """Let the run propose labels, if the network is that of a run."""

@@ -101,7 +101,7 @@ class LabelSettings:
         if not 0 <= self.port <= 65_535:
             raise UsageError(f"--port is {self.port}; expected 0 to 65535.")
         if self.network.intensity == "auto":
-            raise UsageError("--intensity auto measures training images, which label does not have. Give LO,HI instead.")
+            raise UsageError("--intensity auto measures training images, which label does not have. Give LO,HI.")
         if self.network.freeze != "all":
             raise UsageError(
                 f"--freeze is {self.network.freeze!r}; expected all: label needs the features before the head."
