@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import time
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from sessions import serve_labels
+from sessions import flat_copy, serve_labels
 from visits import DESKTOP, PHONE, ground
 
 NAMES = ["disc", "square", "stripes"]
@@ -17,13 +16,7 @@ NAMES = ["disc", "square", "stripes"]
 
 @pytest.fixture(scope="module")
 def inbox(photos, tmp_path_factory):
-    """The images of `photos` in one folder, with their classes in their names."""
-    folder = tmp_path_factory.mktemp("page") / "inbox"
-    folder.mkdir()
-    for path in sorted(photos.rglob("*.*")):
-        if path.is_file():
-            shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
-    return folder
+    return flat_copy(photos, tmp_path_factory.mktemp("page") / "inbox")
 
 
 @pytest.fixture(scope="module")

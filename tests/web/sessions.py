@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import threading
 import time
 from contextlib import contextmanager
@@ -13,6 +14,15 @@ from tlcli.commands.label import label
 from tlcli.settings import CacheSettings, ComputeSettings, LabelSettings, NetworkSettings
 
 SMALL = NetworkSettings(size=64)
+
+
+def flat_copy(photos, folder):
+    """Copy the images of class folders into one folder, with their classes in their names."""
+    folder.mkdir()
+    for path in sorted(photos.rglob("*.*")):
+        if path.is_file():
+            shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
+    return folder
 
 
 class Client:

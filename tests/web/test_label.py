@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sessions import flat_copy
 
 from tlcli.commands.finetune import finetune
 from tlcli.errors import DataError, MachineError, UsageError
@@ -21,13 +22,7 @@ from tlcli.storage.files import sha256_file
 
 @pytest.fixture
 def inbox(photos, tmp_path):
-    """The images of `photos` in one folder, with their classes in their names."""
-    folder = tmp_path / "inbox"
-    folder.mkdir()
-    for path in sorted(photos.rglob("*.*")):
-        if path.is_file():
-            shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
-    return folder
+    return flat_copy(photos, tmp_path / "inbox")
 
 
 @pytest.fixture(scope="module")

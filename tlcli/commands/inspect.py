@@ -14,10 +14,11 @@ from tlcli.errors import DataError, UsageError, first_reasons
 from tlcli.insight.activation_taps import choose_taps, tap_stages
 from tlcli.insight.units.activation_scan import scan_activations
 from tlcli.insight.units.inspect_report import InspectReport
-from tlcli.insight.units.inspected_network import is_run, load_inspected_network, network_name
+from tlcli.insight.units.inspected_network import load_inspected_network, network_name
 from tlcli.insight.units.output_folder import inspect_folder, sheet_name
 from tlcli.insight.units.top_patches import TopPatches
 from tlcli.progress import Reporter, Silent
+from tlcli.runs.directory import is_run
 from tlcli.settings import InspectSettings
 from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import published

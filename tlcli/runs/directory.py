@@ -29,7 +29,7 @@ from tlcli.storage.publish import (
     staging_path,
     sync_directory,
 )
-from tlcli.storage.urls import Location
+from tlcli.storage.urls import Location, is_url
 
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -60,6 +60,14 @@ UNFINISHED = ".unfinished"
 """Marks the directory of a run that is being written."""
 CHECKPOINTS = "checkpoint"
 """The folder of checkpoints in an unfinished run."""
+
+
+def is_run(name: str) -> bool:
+    """Return whether a name is a run directory rather than a backbone."""
+    if is_url(name):
+        return True
+    path = Path(name)
+    return (path / RUN_FILE).exists() or (path / UNFINISHED).exists()
 
 
 def unfinished_run(out: Path) -> Path | None:

@@ -24,6 +24,8 @@ OPEN_FILES = 8192
 """Connections and files that may be open, if the system allows: a page opens six, a hostile client any number."""
 RESERVED_FILES = 128
 """Files that are not left to connections."""
+ANY = {"0.0.0.0", "::", ""}
+"""Hosts that stand for all addresses of this machine."""
 STOP_SECONDS = 3
 """Time for running requests to finish when the server stops."""
 
@@ -77,7 +79,7 @@ def listen(host: str, port: int) -> socket.socket:
 def url_of(listening: socket.socket, host: str, token: str) -> str:
     """Return the URL to open, with the token."""
     port = listening.getsockname()[1]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    shown = socket.gethostname() if host in ANY else host  # others on the network cannot use 127.0.0.1
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/?token={token}"
 
 

@@ -234,7 +234,8 @@ def test_features_of_any_scale(scale):
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_few_dimensions(dimensions):
     features, cluster = blobs(3, 30, dimensions=dimensions)
-    label_some(learner_of(features), cluster, 20, 3, size=5)
+    labels, _ = label_some(learner_of(features), cluster, 20, 3, size=5)
+    assert len(labels) == 20
 
 
 def test_like_and_of_class():

@@ -20,7 +20,7 @@ from tlcli.inference.load_network import load_network
 from tlcli.insight.activation_taps import ActivationTap
 from tlcli.insight.units.initial_network import rebuild_initial_network
 from tlcli.insight.units.tapped_network import tapped_network
-from tlcli.runs.directory import RUN_FILE, UNFINISHED
+from tlcli.runs.directory import is_run
 from tlcli.runs.run import Run, load_run
 from tlcli.storage.urls import Url, is_url, parse_location
 
@@ -48,14 +48,6 @@ class InspectedNetwork:
         traced = trace_backbone(self.backbone)
         assert traced is not None, "choose_taps has traced it"
         return tapped_network(self.backbone.model, traced, taps, initial=self.initial, frozen=self.frozen)
-
-
-def is_run(name: str) -> bool:
-    """Return whether a name is a run directory rather than a backbone."""
-    if is_url(name):
-        return True
-    path = Path(name)
-    return (path / RUN_FILE).exists() or (path / UNFINISHED).exists()
 
 
 def network_name(network: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -20,8 +20,6 @@ from tlcli.storage.files import portable_name
 from tlcli.web.label.session import Answer, Session
 from tlcli.web.label.thumbnails import SIDES, Thumbnails
 from tlcli.web.security import Guard, error_response
-
-T = TypeVar("T")
 
 BODY_SECONDS = 10.0
 """Time for the body of a request to arrive."""

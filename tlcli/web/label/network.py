@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from tlcli.features.extractor import FeatureExtractor, freeze_at
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.load_network import load_network
 from tlcli.progress import Reporter
-from tlcli.runs.directory import RUN_FILE, UNFINISHED
+from tlcli.runs.directory import is_run
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import LabelSettings, NetworkSettings
 from tlcli.settings.network import intensity_range
@@ -44,8 +43,7 @@ class LabelingNetwork:
         if self.run is None:
             return None
         with torch.inference_mode():
-            tail = self.extractor.cut.tail.cpu().eval()
-            logits = tail(torch.from_numpy(features)).numpy()
+            logits = self.extractor.cut.tail.cpu().eval()(torch.from_numpy(features)).numpy()
         return calibrated_probabilities(logits, self.run.temperature, self.run.log_prior)
 
 
@@ -91,11 +89,10 @@ def _backbone(wanted: NetworkSettings) -> Backbone:
 
 def _run(wanted: NetworkSettings) -> Run | None:
     """Load the run that `--backbone` names; None if it names a backbone."""
-    location = parse_location(wanted.backbone)
-    if isinstance(location, Path) and not any((location / name).exists() for name in (RUN_FILE, UNFINISHED)):
+    if not is_run(wanted.backbone):
         return None
     default = NetworkSettings()
     for name in ("weights", "size", "fit", "intensity"):
         if getattr(wanted, name) != getattr(default, name):
             raise UsageError(f"--{name} has no effect with the run {wanted.backbone}, which has its own. Remove it.")
-    return load_run(location)
+    return load_run(parse_location(wanted.backbone))

@@ -51,7 +51,7 @@ class Guide:
     first: Sequence[int] = ()
     """Images to show first, in this order."""
     reason: str = ""
-    """Why they are shown: `review`, `unknown`, `suspect`, ..."""
+    """Why they are shown: `review`, `suspect`, or nothing."""
     proposals: dict[int, tuple[str, float | None]] = field(default_factory=dict)
     """Proposed label and its confidence."""
     labels: Mapping[int, str] | None = None
