@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import pytest
-from sessions import serve_labels
+from sessions import flat_copy, serve_labels
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +17,8 @@ def label_cache(tmp_path_factory):
 def labeling(label_cache):
     """Serve a session with `with labeling(source, out, ...) as client`; leaving it stops the server."""
     return functools.partial(serve_labels, cache=label_cache)
+
+
+@pytest.fixture
+def inbox(photos, tmp_path):
+    return flat_copy(photos, tmp_path / "inbox")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
 import json
 import shutil
@@ -115,3 +116,14 @@ def serve_labels(source, out, *, cache, report=None, network=SMALL, **settings):
         thread.join(30)
     if failures:
         raise failures[0]
+
+
+def truth(image):
+    """Return the class of an image of `flat_copy`, by its name."""
+    return image["path"].rpartition("/")[2].partition("-")[0]
+
+
+def rows(out):
+    """Return the rows of a table of labels."""
+    with out.open(encoding="utf8", newline="") as file:
+        return list(csv.DictReader(file))
