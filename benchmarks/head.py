@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tlcli.training.head.l2_selection import L2S, select_folds
+from tlcli.training.head.l2_selection import select_folds
 from tlcli.training.head.softmax_regression import fit_paths
+from tlcli.training.head.sweep import L2S
 
 CLASSES, FEATURES, RUNS = 10, 1280, 5
 

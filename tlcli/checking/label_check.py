@@ -19,7 +19,8 @@ from tlcli.features.extractor import FeatureExtractor
 from tlcli.features.stored_rows import IN_MEMORY, StoredRows
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.progress import Reporter
-from tlcli.training.head.l2_selection import L2S, select_folds
+from tlcli.training.head.l2_selection import select_folds
+from tlcli.training.head.sweep import L2S
 
 MIN_TRAINING = 4
 """Images of a class that a head must have been trained on before images of that class are checked."""

@@ -6,18 +6,19 @@ import torch
 
 from tlcli.datasets.splits import assign_folds
 from tlcli.inference.calibration import calibrated_probabilities, fit_temperature
-from tlcli.training.head import l2_selection, standardization
+from tlcli.training.head import standardization, sweep
 from tlcli.training.head.class_weights import ClassWeighting
-from tlcli.training.head.l2_selection import L2S, out_of_fold_accuracy, select_folds, select_holdout
-from tlcli.training.head.softmax_regression import fit_paths
+from tlcli.training.head.l2_selection import Penalty, out_of_fold_accuracy, select_folds, select_holdout
+from tlcli.training.head.softmax_regression import WITHIN_WEIGHT, fit_paths
+from tlcli.training.head.sweep import FEW_IMAGES_WITHIN_WEIGHT, L2S
 
 BALANCED = ClassWeighting(balance=True)
 
 
-def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu"):
+def fit_path(features, labels, *, classes, l2s, within_weight=WITHIN_WEIGHT, sample_weights=None):
     """One weighting's heads."""
     weights = torch.ones(len(labels)) if sample_weights is None else sample_weights
-    for (head,) in fit_paths(features, labels, [weights], classes=classes, l2s=l2s, device=device):
+    for (head,) in fit_paths(features, labels, [weights], classes=classes, l2s=l2s, within_weight=within_weight):
         yield head
 
 
@@ -42,7 +43,7 @@ def test_holdout_returns_the_plain_fit_at_its_l2():
     x, y = blobs(150)
     vx, vy = blobs(60, seed=1)
     chosen = select_holdout((x, y), (vx, vy), classes=3)
-    path = list(fit_path(x, y, classes=3, l2s=L2S[: L2S.index(chosen.l2) + 1]))
+    path = list(fit_path(x, y, classes=3, l2s=L2S[: L2S.index(chosen.l2) + 1], within_weight=chosen.within_weight))
     assert chosen.method == "holdout"
     assert torch.equal(chosen.head.weight, path[-1].weight)
     assert np.array_equal(chosen.logits, chosen.head.logits(vx).numpy())
@@ -69,7 +70,7 @@ def test_much_clear_data_calls_for_a_weaker_l2_than_little_noisy_data():
 
 
 def test_out_of_fold_logits_come_from_a_head_that_had_not_seen_the_row(monkeypatch):
-    monkeypatch.setattr(l2_selection, "L2S", (0.1,))
+    monkeypatch.setattr(sweep, "L2S", (0.1,))
     x, y = blobs(61)
     folds = torch.arange(61) % 5
     seen = folds != 2
@@ -77,30 +78,33 @@ def test_out_of_fold_logits_come_from_a_head_that_had_not_seen_the_row(monkeypat
     chosen = select_folds((x, y), folds.numpy(), classes=3)
     to_all_frequencies = (torch.bincount(y) / torch.bincount(y[seen]))[y[seen]]
     weights = to_all_frequencies / to_all_frequencies.mean()
-    (head,) = fit_path(x[seen], y[seen], classes=3, l2s=[0.1], sample_weights=weights)
+    how = {"classes": 3, "l2s": [0.1], "within_weight": chosen.within_weight}
+    (head,) = fit_path(x[seen], y[seen], sample_weights=weights, **how)
     assert np.array_equal(chosen.logits[~seen.numpy()], head.logits(x[~seen]).numpy())
 
 
 def test_leave_one_out_equals_a_fit_without_each_row(monkeypatch):
-    monkeypatch.setattr(l2_selection, "L2S", (1.0,))
+    monkeypatch.setattr(sweep, "L2S", (1.0,))
     x, y = blobs(12)
     chosen = select_folds((x, y), np.arange(12), classes=3)
     assert chosen.method == "12-fold"
     for row in range(12):
         rest = torch.arange(12) != row
         weights = (torch.bincount(y) / torch.bincount(y[rest]))[y[rest]]
-        (head,) = fit_path(x[rest], y[rest], classes=3, l2s=[1.0], sample_weights=weights / weights.mean())
+        how = {"classes": 3, "l2s": [1.0], "within_weight": chosen.within_weight}
+        (head,) = fit_path(x[rest], y[rest], sample_weights=weights / weights.mean(), **how)
         assert chosen.logits[row] == pytest.approx(head.logits(x[row : row + 1])[0].numpy(), abs=1e-5)
 
 
 def test_logits_are_averaged_over_divisions_into_folds(monkeypatch):
-    monkeypatch.setattr(l2_selection, "L2S", (1.0,))
+    monkeypatch.setattr(sweep, "L2S", (1.0,))
     x, y = blobs(12)
     divisions = np.array([np.arange(12) % 3, np.arange(12) // 3])
     alone = [select_folds((x, y), folds, classes=3).logits for folds in divisions]
     together = select_folds((x, y), divisions, classes=3)
     np.testing.assert_allclose(together.logits, np.mean(alone, axis=0), rtol=1e-5, atol=1e-6)
-    accuracy = out_of_fold_accuracy((x, y), divisions, l2=1.0, classes=3, evaluated=12)
+    penalty = Penalty(l2=1.0, within_weight=together.within_weight)
+    accuracy = out_of_fold_accuracy((x, y), divisions, penalty=penalty, classes=3, evaluated=12)
     assert accuracy == (together.logits.argmax(axis=1) == y.numpy()).mean()
 
 
@@ -145,12 +149,28 @@ def test_few_images_are_no_worse_than_the_nearest_class_mean():
         assert accuracy >= nearest - 0.005
 
 
+def test_the_covariance_within_classes_counts_more_where_it_helps():
+    """Images of a class differ far more in ten directions than in others, or equally in all; then it is only noise."""
+    rng = np.random.default_rng(0)
+    centers, turn = 0.25 * rng.normal(size=(6, 100)), np.linalg.qr(rng.normal(size=(100, 100)))[0]
+
+    def select(spreads, per_class):
+        labels = np.repeat(np.arange(6), per_class)
+        x = ((centers[labels] + spreads * rng.normal(size=(len(labels), 100))) @ turn).astype(np.float32)
+        return select_folds((torch.from_numpy(x), torch.from_numpy(labels)), np.arange(len(x)) % 5, classes=6)
+
+    unlike, alike = np.where(np.arange(100) < 10, 6.0, 0.6), np.full(100, 0.6)
+    assert select(unlike, 20).within_weight == FEW_IMAGES_WITHIN_WEIGHT
+    assert select(alike, 20).within_weight == WITHIN_WEIGHT
+    assert select(unlike, 100).within_weight == WITHIN_WEIGHT  # many images: the default, without a second sweep
+
+
 @pytest.mark.parametrize("balance", [False, True])
 def test_folds_refit_on_every_row(balance):
     x, y = blobs(80)
     chosen = select_folds((x, y), np.arange(80) % 5, classes=3, weighting=ClassWeighting(balance=balance))
     weights = BALANCED.row_weights(y, 3) if balance else None
-    (head,) = fit_path(x, y, classes=3, l2s=[chosen.l2], sample_weights=weights)
+    (head,) = fit_path(x, y, classes=3, l2s=[chosen.l2], within_weight=chosen.within_weight, sample_weights=weights)
     assert chosen.method == "5-fold"
     assert torch.equal(chosen.head.weight, head.weight)
     assert chosen.logits.shape == (80, 3)
@@ -236,7 +256,7 @@ def test_progress_counts_up_to_the_end():
 def test_the_sweep_ends_when_weaker_is_no_better(monkeypatch):
     chosen = select_holdout(blobs(30, spread=0.2), blobs(200, spread=0.2, seed=1), classes=3)
     assert len(chosen.sweep) < len(L2S)
-    monkeypatch.setattr(l2_selection, "L2_PATIENCE", 100)
+    monkeypatch.setattr(sweep, "L2_PATIENCE", 100)
     assert len(select_holdout(blobs(30, spread=0.2), blobs(200, seed=1), classes=3).sweep) == len(L2S)
 
 

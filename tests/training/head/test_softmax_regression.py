@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from tlcli.errors import DataError
 from tlcli.training.head import softmax_regression, standardization
 from tlcli.training.head.class_weights import ClassWeighting
-from tlcli.training.head.softmax_regression import SoftmaxHead, fit_paths
-from tlcli.training.head.statistics import SCALE_SHRINKAGE, WITHIN_WEIGHT
+from tlcli.training.head.softmax_regression import WITHIN_WEIGHT, SoftmaxHead, fit_paths
+from tlcli.training.head.statistics import MANY_IMAGES, SCALE_SHRINKAGE, scale_of
 
 
 def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu"):
@@ -39,7 +39,8 @@ def metric(features, labels):
     raw = features.double()
     variance = raw.var(dim=0, correction=0)
     varying = variance > 1e-12 * raw.mean(dim=0).square()
-    shrunk = (1 - SCALE_SHRINKAGE) * variance + SCALE_SHRINKAGE * variance[varying].median()
+    own = (1 - SCALE_SHRINKAGE) * min(1, len(raw) / MANY_IMAGES)
+    shrunk = own * variance + (1 - own) * variance[varying].median()
     shrunk[~varying] = math.inf
     scale = (shrunk * (variance / shrunk)[varying].mean()).sqrt()
     scaled = raw / scale
@@ -287,3 +288,14 @@ def test_a_streamed_nan_feature_is_an_error(bad):
     x[40, 2] = bad
     with pytest.raises(DataError, match="1 of 5 features"):
         list(fit_paths(Mapped(x), y, [torch.ones(60)], classes=3, l2s=[1.0]))
+
+
+def test_variances_of_few_images_hardly_count():
+    """Features of unlike variance are scaled nearly alike by few images, and more by their own variance by many."""
+    std = torch.tensor([0.5, 1.0, 2.0])
+    ratios = [
+        float(scale[2] / scale[0]) for scale in (scale_of(torch.zeros(3), std, count) for count in (10, 100, 400))
+    ]
+    assert ratios == sorted(ratios)
+    assert ratios[0] < 1.1
+    assert scale_of(torch.zeros(3), std, MANY_IMAGES).equal(scale_of(torch.zeros(3), std, 10 * MANY_IMAGES))

@@ -19,14 +19,15 @@ from tlcli.progress import Advance
 from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.folds import LabeledFeatures
 from tlcli.training.head.l2_selection import (
-    L2S,
     FittedHead,
     HeadOptions,
+    Penalty,
     fit_once,
     out_of_fold_accuracy,
     select_folds,
     select_holdout,
 )
+from tlcli.training.head.sweep import L2S
 from tlcli.training.usable_images import UsableImages, require_unchanged
 
 
@@ -86,14 +87,14 @@ def refit_head(
     weighting: ClassWeighting,
     test: Sequence[int] = (),
 ) -> FittedHead:
-    """Fit the head with the L2 of `fitted` on the images of train and their views, and put it into the network.
+    """Fit the head with the penalty of `fitted` on the images of train and their views, and put it into the network.
 
     The other arguments are those of `fit_head`.
     """
 
     def fit_and_test() -> FittedHead:
         how: HeadOptions = {"classes": images.classes, "weighting": weighting, "device": extractor.network.head_device}
-        head = fit_once(_train_rows(extractor, images, views), l2=fitted.l2, **how)
+        head = fit_once(_train_rows(extractor, images, views), **_penalty(fitted), **how)
         return _with_test_logits(replace(fitted, head=head), extractor, images, test)
 
     return _set(processes.from_first(fit_and_test), extractor)
@@ -170,8 +171,12 @@ def _cross_validated(
     if images.similar:
         single_keys = [digest.hex() for digest in images.digests(train)]
         folds = np.tile(assign_folds(single_keys, known, seed=seed), copies)
-        single = out_of_fold_accuracy(rows, folds, l2=fitted.l2, evaluated=len(train), **how)
+        single = out_of_fold_accuracy(rows, folds, penalty=_penalty(fitted), evaluated=len(train), **how)
     return replace(fitted, method=fold_method(keys, known), single_image_accuracy=single)
+
+
+def _penalty(fitted: FittedHead) -> Penalty:
+    return {"l2": fitted.l2, "within_weight": fitted.within_weight}
 
 
 def _keys(images: UsableImages, train: Sequence[int]) -> list[str]:

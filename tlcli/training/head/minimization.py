@@ -37,7 +37,7 @@ class Fits:
     """float32 [F, N], the weight of each row in the mean."""
     variances: Tensor
     """float32 [F, r + 1]."""
-    penalties: Tensor
+    within: Tensor
     """float32 [F, r + 1]."""
     classes: int
 
@@ -63,7 +63,7 @@ class Fits:
             labels=fits[0].to(device),
             shares=fits[1].to(device),
             variances=torch.stack([design.variances for design in designs]),
-            penalties=torch.stack([design.penalties for design in designs]),
+            within=torch.stack([design.within for design in designs]),
             classes=classes,
         )
 
@@ -74,7 +74,7 @@ class Fits:
             labels=self.labels[kept],
             shares=self.shares[kept],
             variances=self.variances[kept],
-            penalties=self.penalties[kept],
+            within=self.within[kept],
             classes=self.classes,
         )
 
@@ -104,13 +104,15 @@ class Fits:
         return residuals.scatter_add_(1, self.labels[:, None], -self.shares[:, None])
 
 
-def minimize(fits: Fits, matrix: FeatureMatrix, coefficients: Tensor, l2: float) -> Tensor:
+def minimize(fits: Fits, matrix: FeatureMatrix, coefficients: Tensor, l2: float, weight: float) -> Tensor:
     """Run preconditioned L-BFGS from `coefficients` [F, k, r + 1] to the minima for this L2.
+
+    `weight` is that of the covariance within classes in the penalty; see `softmax_regression.fit_paths`.
 
     Fits take their steps together, each with its own length, until their own end.
     """
     minima, left = torch.empty_like(coefficients), torch.arange(len(coefficients), device=coefficients.device)
-    ridge = l2 * fits.penalties[:, None]
+    ridge = l2 * torch.lerp(torch.ones_like(fits.within), fits.within, weight)[:, None]
     ridge[:, :, -1] = BIAS_L2
     frequencies = fits.frequencies()
     entropy = -torch.special.xlogy(frequencies, frequencies).sum(dim=1)

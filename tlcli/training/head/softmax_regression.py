@@ -35,6 +35,9 @@ from tlcli.training.head.standardization import (
 )
 from tlcli.training.head.threads import map_fits, one_thread_each
 
+WITHIN_WEIGHT = 0.07
+"""Weight of the covariance within classes in the penalty. With a strong L2, 0 gives the nearest class mean, and 1 would
+give linear discriminant analysis."""
 CACHED_VALUES = 2**18
 """Number of logits of all fits that take their steps together: few enough for a processor's cache."""
 STREAMED_VALUES = 2**32 // 28
@@ -61,6 +64,76 @@ class SoftmaxHead:
         return torch.cat([self.logits(block) for _, block in read_blocks(rows)])
 
 
+class HeadFits:
+    """The fits of one head for each of several weightings, for any penalties.
+
+    A fit minimizes `mean(weight * cross-entropy) + l2 / 2 * trace(W P W^T)` over weights W on scaled features and a
+    bias. P is the identity times 1 - `within_weight` plus the covariance within classes, with a mean diagonal of 1,
+    times `within_weight`. Means, scales, and P are those of the rows with a weight; a constant feature gets weight 0.
+
+    Args:
+        features: float32 [N, D], N >= 1, in memory, or streamed rows.
+        labels: int64 [N]; classes without a row are allowed.
+        weightings: float32 [N] for each fit: 0 for rows it is not fitted on; the mean of the others is 1.
+        classes: Number of classes k.
+        device: `cpu` or a CUDA device.
+
+    Raises:
+        DataError: a feature is NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        features: Tensor | Rows,
+        labels: Tensor,
+        weightings: Sequence[Tensor],
+        *,
+        classes: int,
+        device: str = "cpu",
+    ) -> None:
+        self._shape, self._device = features.shape, device
+        with one_thread_each(self._shape, device) as at_a_time:
+            seen = [weights > 0 for weights in weightings]
+            self._matrix: FeatureMatrix
+            if isinstance(features, Tensor):
+                self._matrix, values = MatrixInMemory(features, labels, seen, device, at_a_time), CACHED_VALUES
+            else:
+                self._matrix, values = StreamedMatrix(features, labels, seen, device), STREAMED_VALUES
+            together = max(1, values // (classes * len(labels)))
+            together = min(together, math.ceil(len(seen) / at_a_time))
+            self._batches = [
+                Fits.of(range(len(seen))[start : start + together], self._matrix, labels, weightings, classes)
+                for start in range(0, len(seen), together)
+            ]
+
+    def path(self, l2s: Sequence[float], within_weight: float = WITHIN_WEIGHT) -> Iterator[list[SoftmaxHead]]:
+        """Fit one head for each L2, lazily, each starting from the previous one, for all weightings at once.
+
+        Args:
+            l2s: Positive penalties; fastest from strong to weak.
+            within_weight: Weight of the covariance within classes in the penalty.
+
+        Yields:
+            For each L2, a head for each weighting, on the CPU, with the standardization folded into its weights.
+        """
+        minima = [fits.start() for fits in self._batches]
+        for l2 in l2s:
+            # Not around `yield`: the caller computes with its own threads.
+            with one_thread_each(self._shape, self._device) as at_a_time:
+                tasks = list(zip(self._batches, minima, strict=True))
+                minima = map_fits(
+                    lambda task: minimize(task[0], self._matrix, task[1], l2, within_weight),  # noqa: B023
+                    tasks,
+                    at_a_time,
+                )
+                folded = [
+                    self._matrix.designs[number].fold_back(found)
+                    for fits, found_together in zip(self._batches, minima, strict=True)
+                    for number, found in zip(fits.numbers, found_together, strict=True)
+                ]
+            yield [SoftmaxHead(weight=weight, bias=bias) for weight, bias in folded]
+
+
 def fit_paths(
     features: Tensor | Rows,
     labels: Tensor,
@@ -68,50 +141,8 @@ def fit_paths(
     *,
     classes: int,
     l2s: Sequence[float],
+    within_weight: float = WITHIN_WEIGHT,
     device: str = "cpu",
 ) -> Iterator[list[SoftmaxHead]]:
-    """Fit one head for each L2, lazily, each starting from the previous one, for several weightings at once.
-
-    Minimizes `mean(weight * cross-entropy) + l2 / 2 * trace(W P W^T)` over weights W on scaled features and a bias.
-    P mixes the identity and the covariance within classes; see `standardization`. Means, scales, and P are those of the
-    rows with a weight; a constant feature gets weight 0.
-
-    Args:
-        features: float32 [N, D], N >= 1, in memory, or streamed rows.
-        labels: int64 [N]; classes without a row are allowed.
-        weightings: float32 [N] for each fit: 0 for rows it is not fitted on; the mean of the others is 1.
-        classes: Number of classes k.
-        l2s: Positive penalties; fastest from strong to weak.
-        device: `cpu` or a CUDA device.
-
-    Yields:
-        For each L2, a head for each weighting, on the CPU, with the standardization folded into its weights.
-
-    Raises:
-        DataError: a feature is NaN or infinite (raised when the first heads are computed).
-    """
-    # Not around `yield`: the caller computes with its own threads.
-    with one_thread_each(features.shape, device) as at_a_time:
-        seen = [weights > 0 for weights in weightings]
-        matrix: FeatureMatrix
-        if isinstance(features, Tensor):
-            matrix, values = MatrixInMemory(features, labels, seen, device, at_a_time), CACHED_VALUES
-        else:
-            matrix, values = StreamedMatrix(features, labels, seen, device), STREAMED_VALUES
-        together = max(1, values // (classes * len(labels)))
-        together = min(together, math.ceil(len(seen) / at_a_time))
-        batches = [
-            Fits.of(range(len(seen))[start : start + together], matrix, labels, weightings, classes)
-            for start in range(0, len(seen), together)
-        ]
-        minima = [fits.start() for fits in batches]
-    for l2 in l2s:
-        with one_thread_each(features.shape, device) as at_a_time:
-            tasks = list(zip(batches, minima, strict=True))
-            minima = map_fits(lambda task: minimize(task[0], matrix, task[1], l2), tasks, at_a_time)  # noqa: B023
-            folded = [
-                matrix.designs[number].fold_back(found)
-                for fits, found_together in zip(batches, minima, strict=True)
-                for number, found in zip(fits.numbers, found_together, strict=True)
-            ]
-        yield [SoftmaxHead(weight=weight, bias=bias) for weight, bias in folded]
+    """Fit and yield the heads of `HeadFits.path`; the arguments are its and those of `HeadFits`."""
+    yield from HeadFits(features, labels, weightings, classes=classes, device=device).path(l2s, within_weight)

@@ -24,7 +24,7 @@ from tlcli.training.head.threads import map_fits
 BLOCK = 4096
 """Rows read at a time."""
 SAMPLE = 32_768
-"""Rows from which the rotation and the penalties of streamed features are computed."""
+"""Rows from which the rotation and the covariance of streamed features are computed."""
 
 
 class Rows(Protocol):
@@ -47,9 +47,9 @@ class StandardizedRows:
     which may have weight 0."""
     variances: Tensor
     """float32 [r + 1], approximate mean squares of the columns."""
-    penalties: Tensor
-    """float32 [r + 1], L2 of each coordinate relative to the whole: large where images of one class differ; 1 on
-    average over all features, and 0 for the ones."""
+    within: Tensor
+    """float32 [r + 1], variance within classes of each coordinate, relative to the average of all features; 0 for the
+    ones."""
     mean: Tensor
     """float64 [D], on the CPU."""
     scale: Tensor
@@ -137,14 +137,14 @@ def _rotated(
     mean = features.mean(dim=0, dtype=torch.float64).float()
     centered = features - mean
     norms = torch.linalg.vector_norm(centered, dim=0, dtype=torch.float64)
-    scale = scale_of(mean, norms.div_(math.sqrt(len(features))))
+    scale = scale_of(mean, norms.div_(math.sqrt(len(features))), len(features))
     scaled = centered.div_(scale.float()).to(device)
     if features.shape[0] < features.shape[1]:
         basis, triangle = torch.linalg.qr(scaled.T)
-        axes, variances, penalties = axes_of(triangle.T, labels, features.shape[1])
+        axes, variances, within = axes_of(triangle.T, labels, features.shape[1])
         rotation, rotated = basis @ axes, triangle.T @ axes
     else:
-        axes, variances, penalties = axes_of(scaled, labels, features.shape[1])
+        axes, variances, within = axes_of(scaled, labels, features.shape[1])
         rotation, rotated = axes, scaled @ axes
     count, rank = rotated.shape
     rows = rotated.new_zeros(shape[0], min(shape) + 1)
@@ -154,7 +154,7 @@ def _rotated(
     design = StandardizedRows(
         members=members,
         variances=torch.cat([variances[:-1], variances.new_zeros(lacking), variances[-1:]]),
-        penalties=torch.cat([penalties[:-1], penalties.new_ones(lacking), penalties[-1:]]),
+        within=torch.cat([within[:-1], within.new_ones(lacking), within[-1:]]),
         mean=mean.double(),
         scale=scale,
         rotation=rotation,
@@ -195,10 +195,10 @@ class StreamedMatrix:
         self.designs = []
         for mask, mean, scale, gain, offset in zip(masks, means, scales, self._gains, self._offsets, strict=True):
             own = sample[mask[sampled].to(device)].mul_(gain).add_(offset)
-            axes, variances, penalties = axes_of(own, labels[sampled & mask], rows.shape[1])
+            axes, variances, within = axes_of(own, labels[sampled & mask], rows.shape[1])
             self.designs.append(
                 StandardizedRows(
-                    members=None, variances=variances, penalties=penalties, mean=mean, scale=scale, rotation=axes
+                    members=None, variances=variances, within=within, mean=mean, scale=scale, rotation=axes
                 )
             )
 
@@ -246,7 +246,7 @@ class StreamedMatrix:
         counts = members.sum(dim=1, keepdim=True)
         means = sums / counts
         stds = (squares / counts - means.square()).clamp_min(0).sqrt()
-        return list(means), [scale_of(mean, std) for mean, std in zip(means, stds, strict=True)]
+        return list(means), [scale_of(*each) for each in zip(means, stds, map(int, counts), strict=True)]
 
 
 def read_blocks(rows: Rows) -> Iterator[tuple[slice, Tensor]]:

@@ -11,18 +11,27 @@ from torch import Tensor
 from tlcli.errors import DataError
 
 SCALE_SHRINKAGE = 0.5
-"""Weight of the median variance in the variance that scales a feature. With few images, variances are noise; with many,
-features that vary most are still worth more than others."""
-WITHIN_WEIGHT = 0.07
-"""Weight of the covariance within classes in the penalty. With a strong L2, 0 gives the nearest class mean, and 1 would
-give linear discriminant analysis; this is close to the better one on photographs, signs, and digits."""
+"""Weight of the median variance in the variance that scales a feature, with `MANY_IMAGES` or more: features that vary
+most are still worth more than others."""
+MANY_IMAGES = 400
+"""Below, the weight grows in proportion to the missing images, up to 1: variances of few images are noise."""
 
 
-def scale_of(mean: Tensor, std: Tensor) -> Tensor:
+def scale_shrinkage(count: int) -> float:
+    """Return the weight of the median variance with so many images."""
+    return 1 - (1 - SCALE_SHRINKAGE) * min(1.0, count / MANY_IMAGES)
+
+
+def scale_of(mean: Tensor, std: Tensor, count: int) -> Tensor:
     """Return what to divide centered features by, float64 [D]; infinity for a constant feature.
 
-    Variances are shrunk to their median (Opgen-Rhein & Strimmer 2007), by a fixed weight. The scaled features
-    have variance 1 on average.
+    Variances are shrunk to their median (Opgen-Rhein & Strimmer 2007), by a weight that depends only on the number of
+    images. The scaled features have variance 1 on average.
+
+    Args:
+        mean: [D], the means of the features.
+        std: [D], their standard deviations.
+        count: Number of images that these are of.
 
     Raises:
         DataError: a feature is NaN or infinite.
@@ -37,7 +46,7 @@ def scale_of(mean: Tensor, std: Tensor) -> Tensor:
     scale = torch.full_like(std, float("inf"), dtype=torch.float64)
     variances = std[varying].double().square()
     if len(variances):
-        shrunk = torch.lerp(variances, variances.median(), SCALE_SHRINKAGE)
+        shrunk = torch.lerp(variances, variances.median(), scale_shrinkage(count))
         scale[varying] = (shrunk * (variances / shrunk).mean()).sqrt()
     return scale
 
@@ -51,7 +60,8 @@ def axes_of(rows: Tensor, labels: Tensor, width: int) -> tuple[Tensor, Tensor, T
         width: Number of features D; rows have no covariance within classes in the other D - r directions.
 
     Returns:
-        Axes as columns [r, r], and variances and penalties of the coordinates and of the ones, float32 [r + 1].
+        Axes as columns [r, r], and for each coordinate and the ones, float32 [r + 1], the variance, and the variance
+        within classes relative to the average of all features (1 if no class varies, 0 for the ones).
     """
     labels = labels.to(rows.device)
     counts = torch.bincount(labels)
@@ -61,8 +71,7 @@ def axes_of(rows: Tensor, labels: Tensor, width: int) -> tuple[Tensor, Tensor, T
     variances = ((scatter @ axes) * axes).sum(dim=0) / len(rows)
     within = within.clamp_min(0)
     average = within.sum() / width
-    penalties = torch.ones_like(within)
-    if len(rows) > int((counts > 0).sum()) and average > 0:  # else, no class varies
-        penalties = torch.lerp(penalties, within / average, WITHIN_WEIGHT)
+    varies = len(rows) > int((counts > 0).sum()) and bool(average > 0)
+    relative = within / average if varies else torch.ones_like(within)
     one, zero = rows.new_ones(1), rows.new_zeros(1)
-    return axes, torch.cat([variances, one]), torch.cat([penalties, zero])
+    return axes, torch.cat([variances, one]), torch.cat([relative, zero])
