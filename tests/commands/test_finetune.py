@@ -16,7 +16,8 @@ from tlcli.commands.finetune import finetune
 from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.runs.run import load_run
 from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
-from tlcli.training.head import l2_selection
+from tlcli.training.head import sweep
+from tlcli.training.head.softmax_regression import WITHIN_WEIGHT
 
 
 def settings_for(data, out, cache, **changes):
@@ -119,7 +120,8 @@ def test_finetune_evaluate_and_predict_agree(photos, trained, tmp_path):
 
 
 def test_refit_trains_the_head_on_the_validation_images_as_well(photos, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(l2_selection, "L2S", (0.1,))
+    monkeypatch.setattr(sweep, "L2S", (0.1,))
+    monkeypatch.setattr(sweep, "FEW_IMAGES_WITHIN_WEIGHT", WITHIN_WEIGHT)
 
     def run(name, **changes):
         info = finetune(settings_for(photos, tmp_path / name, trained.cache, **changes))
