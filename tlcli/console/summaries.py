@@ -13,7 +13,7 @@ from tlcli.console.evaluation import calibration, confusion_table, slices_table
 from tlcli.console.terminal import Terminal, printable
 from tlcli.datasets.class_names import in_reading_order
 from tlcli.datasets.image_files import describe_skipped
-from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies
+from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies, describe_unlabeled
 from tlcli.storage.files import megabytes
 
 SHOWN_CLASSES = 30
@@ -45,7 +45,7 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
         _tail(terminal, info)
     terminal.note("")
     _accuracy(terminal, "Accuracy", validation, describe_method(validation))
-    for line in describe_groups(validation):
+    for line in [*describe_groups(validation), *filter(None, [describe_unlabeled(validation)])]:
         terminal.note(f"          {line}")
     if test is not None:
         _accuracy(terminal, "Test", test, "test")

@@ -54,3 +54,16 @@ def describe_near_copies(metrics: dict[str, Any]) -> str | None:
     without = found["accuracy_without"]
     images = f"{found['images']:,} of {metrics['images']:,} images are near copies of training images"
     return f"{images}. Accuracy without them: {'-' if without is None else f'{100 * without:.1f} %'}"
+
+
+def describe_unlabeled(metrics: dict[str, Any]) -> str | None:
+    """Return what unlabeled images were worth, from `validation` of `run.json`; None if there were none."""
+    found = metrics.get("unlabeled")
+    if not found:
+        return None
+    images = f"{found['images']:,} unlabeled images"
+    if not found["used"]:
+        loss, without = found["loss"], found["loss_without"]
+        return f"{images} were not used: with them, the loss is {loss:.3f} instead of {without:.3f}."
+    without = 100 * found["accuracy_without"]
+    return f"{found['used']:,} of {images} were used, labeled like their neighbors; without them: {without:.1f} %."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlcli.datasets.class_names import in_reading_order, reading_order
-from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies
+from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies, describe_unlabeled
 from tlcli.reports.decisions import ReportDecisions
 from tlcli.reports.overview import Overview
 from tlcli.reports.page import page_environment, read_asset
@@ -132,7 +132,10 @@ def _split_context(split: EvaluatedSplit) -> dict[str, Any]:
     return {
         "name": split.name,
         "title": ", ".join(filter(None, [split.name, _not_again(split)])),
-        "notes": [*describe_groups(split.metrics), *filter(None, [describe_near_copies(split.metrics)])],
+        "notes": [
+            *describe_groups(split.metrics),
+            *filter(None, [describe_unlabeled(split.metrics), describe_near_copies(split.metrics)]),
+        ],
         "metrics": split.metrics | {"per_class": in_reading_order(split.metrics["per_class"])},
         "wrong": int(wrong.sum()),
         "shown": [index for index in order if index in confused],

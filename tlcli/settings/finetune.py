@@ -40,6 +40,15 @@ class FinetuneSettings:
     )
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
     corrections: Location | None = field(default=None, metadata=CORRECTIONS_OPTION)
+    unlabeled: str | None = field(
+        default=None,
+        metadata=Option(
+            help="Images without labels to learn from as well: a folder, table, tar, @list, or URL. Helps with few "
+            "labels.",
+            metavar="SOURCE",
+            panel=TRAINING,
+        ),
+    )
     balance: bool = field(
         default=False, metadata=Option(help="Weight each class by its inverse frequency.", panel=TRAINING)
     )
@@ -106,6 +115,7 @@ class FinetuneSettings:
         check_views(freeze, self.training.views, self.augmentation)
         if freeze == "all":
             check_head_options(self)
+        _check_unlabeled(self.unlabeled, freeze)
         if freeze == "none" and self.compute.engine == "onnx":
             raise UsageError("--engine onnx has no effect with --freeze none: it runs the frozen layers. Remove it.")
         if freeze != "all" and self.compute.batch_size == 1:
@@ -121,6 +131,16 @@ class FinetuneSettings:
             one_of("--track", tracker, TRACKERS)
             if self.track.count(tracker) > 1:
                 raise UsageError(f"--track {tracker} is given twice. Remove one of them.")
+
+
+def _check_unlabeled(source: str | None, freeze: str) -> None:
+    if source is not None and freeze != "all":
+        raise UsageError(
+            f"--unlabeled has no effect with --freeze {freeze}: only a head that is trained alone learns from "
+            "unlabeled images. Remove one of them."
+        )
+    if source == "-":
+        raise UsageError("--unlabeled is -; expected a folder, table, tar, @list, or URL: images are read twice.")
 
 
 def check_head_options(settings: FinetuneSettings) -> None:

@@ -19,6 +19,7 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
         "include": list(settings.filters.include) or None,
         "exclude": list(settings.filters.exclude) or None,
         "corrections": None if corrections is None else portable_name(str(corrections.absolute())),
+        "unlabeled": settings.unlabeled,
         "group_by": settings.group_by,
         **asdict(settings.columns),
         "validation_fraction": settings.validation_fraction,

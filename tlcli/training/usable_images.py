@@ -43,6 +43,8 @@ class UsableImages:
     similar images are not kept together."""
     near_copies: frozenset[int] = frozenset()
     """Rows of the validation and test images of DATA that are nearly the same as a training image."""
+    unlabeled: Sequence[bytes] = ()
+    """Digests of the images without labels that the head is fitted on as well."""
     lost: dict[str, str] = field(default_factory=dict)
     """Why an image, by its path, could not be read again during the run. Grows while images are streamed."""
 

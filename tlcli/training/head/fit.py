@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from tlcli import processes
 from tlcli.backbones.heads import set_head
@@ -15,7 +17,6 @@ from tlcli.datasets.splits import assign_folds, fold_method
 from tlcli.errors import DataError
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.features.stored_rows import IN_MEMORY, StoredRows
-from tlcli.progress import Advance
 from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.folds import LabeledFeatures
 from tlcli.training.head.l2_selection import (
@@ -27,6 +28,7 @@ from tlcli.training.head.l2_selection import (
     select_folds,
     select_holdout,
 )
+from tlcli.training.head.semi_supervised import SemiSupervisedFit
 from tlcli.training.head.sweep import L2S
 from tlcli.training.usable_images import UsableImages, require_unchanged
 
@@ -94,7 +96,11 @@ def refit_head(
 
     def fit_and_test() -> FittedHead:
         how: HeadOptions = {"classes": images.classes, "weighting": weighting, "device": extractor.network.head_device}
-        head = fit_once(_train_rows(extractor, images, views), **_penalty(fitted), **how)
+        rows = _train_rows(extractor, images, views)
+        if fitted.unlabeled and fitted.unlabeled.used:
+            head = _semi_supervised(rows, fitted, extractor, images, how).fit()
+        else:
+            head = fit_once(rows, **_penalty(fitted), **how)
         return _with_test_logits(replace(fitted, head=head), extractor, images, test)
 
     return _set(processes.from_first(fit_and_test), extractor)
@@ -126,23 +132,37 @@ def _fit(
     network, train = extractor.network, images.rows("train")
     rows = _train_rows(extractor, images, views)
     how: HeadOptions = {"classes": images.classes, "weighting": weighting, "device": network.head_device}
+    divisions = _divisions(images, train, folds, seed=seed, copies=views + 1)
     with network.report.task("Head", len(L2S), "fits") as advance:
-        if folds is not None:
-            fitted = select_folds(rows, np.tile(folds, views + 1), evaluated=len(train), **how, progress=advance)
-        elif images.splits.cross_validated:
-            fitted = _cross_validated(rows, images, train, seed=seed, how=how, progress=advance)
+        if divisions is not None:
+            fitted = select_folds(rows, divisions, evaluated=len(train), **how, progress=advance)
+            if folds is None:
+                fitted = _with_method(fitted, rows, images, train, seed=seed, how=how)
         else:
-            validation = images.rows("validation")
-            validation_features = torch.from_numpy(extractor.plain.gather(images.digests(validation)))
-            fitted = select_holdout(
-                rows,
-                (validation_features, torch.from_numpy(images.labels(validation))),
-                **how,
-                progress=advance,
-            )
+            fitted = select_holdout(rows, _labeled(extractor, images, "validation"), **how, progress=advance)
+    if images.unlabeled:
+        semi_supervised = _semi_supervised(rows, fitted, extractor, images, how)
+        if divisions is not None:
+            fitted = semi_supervised.folds(divisions, len(train))
+        else:
+            fitted = semi_supervised.holdout(_labeled(extractor, images, "validation"))
     for entry in fitted.sweep:
         network.report.detail("  " + ", ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     return fitted
+
+
+def _semi_supervised(
+    rows: LabeledFeatures, fitted: FittedHead, extractor: FeatureExtractor, images: UsableImages, how: HeadOptions
+) -> SemiSupervisedFit:
+    features, labels = rows
+    assert isinstance(features, Tensor)  # `read_unlabeled` gives no unlabeled images if there are many labeled ones
+    unlabeled = torch.from_numpy(extractor.plain.gather(images.unlabeled))
+    return SemiSupervisedFit((features, labels), unlabeled, fitted, how)
+
+
+def _labeled(extractor: FeatureExtractor, images: UsableImages, split: str) -> tuple[Tensor, Tensor]:
+    rows = images.rows(split)
+    return torch.from_numpy(extractor.plain.gather(images.digests(rows))), torch.from_numpy(images.labels(rows))
 
 
 def _train_rows(extractor: FeatureExtractor, images: UsableImages, views: int) -> LabeledFeatures:
@@ -153,26 +173,33 @@ def _train_rows(extractor: FeatureExtractor, images: UsableImages, views: int) -
     return features, torch.from_numpy(np.tile(images.labels(train), views + 1))
 
 
-def _cross_validated(
+def _divisions(
+    images: UsableImages, train: Sequence[int], folds: Sequence[int] | None, *, seed: int, copies: int
+) -> NDArray[np.int64] | None:
+    """Return the folds of all rows, which keep groups together; None selects on validation images."""
+    if folds is not None:
+        return np.tile(folds, copies)
+    if not images.splits.cross_validated:
+        return None
+    return np.tile(assign_folds(_keys(images, train), images.labels(train).tolist(), seed=seed), copies)
+
+
+def _with_method(
+    fitted: FittedHead,
     rows: LabeledFeatures,
     images: UsableImages,
     train: Sequence[int],
     *,
     seed: int,
     how: HeadOptions,
-    progress: Advance,
 ) -> FittedHead:
-    """Select by folds that keep groups together, and measure what folds of single images would have given."""
-    keys, known = _keys(images, train), images.labels(train).tolist()
-    copies = len(rows[1]) // len(train)
-    folds = np.tile(assign_folds(keys, known, seed=seed), copies)
-    fitted = select_folds(rows, folds, evaluated=len(train), **how, progress=progress)
-    single = None
+    """Add how images were held out, and the accuracy that folds of single images would have given."""
+    known, single = images.labels(train).tolist(), None
     if images.similar:
         single_keys = [digest.hex() for digest in images.digests(train)]
-        folds = np.tile(assign_folds(single_keys, known, seed=seed), copies)
+        folds = np.tile(assign_folds(single_keys, known, seed=seed), len(rows[1]) // len(train))
         single = out_of_fold_accuracy(rows, folds, penalty=_penalty(fitted), evaluated=len(train), **how)
-    return replace(fitted, method=fold_method(keys, known), single_image_accuracy=single)
+    return replace(fitted, method=fold_method(_keys(images, train), known), single_image_accuracy=single)
 
 
 def _penalty(fitted: FittedHead) -> Penalty:

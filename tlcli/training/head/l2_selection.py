@@ -21,6 +21,21 @@ from tlcli.training.head.sweep import Choice, Try, select_penalty
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnlabeledUse:
+    """What unlabeled images were worth."""
+
+    images: int
+    """Number of unlabeled images."""
+    used: int
+    """How many of them the final head was fitted on; 0 if that did not help."""
+    loss: float
+    """Cross-entropy on held-out images of the heads that were fitted on some of them, ..."""
+    loss_without: float
+    """... and of those that were not."""
+    accuracy_without: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class FittedHead:
     """The selected head, and how it was selected."""
 
@@ -43,6 +58,8 @@ class FittedHead:
     """The same for test images; None if there are none."""
     single_image_accuracy: float | None = None
     """Accuracy in folds that divide groups of similar images; None if there are no groups or no folds."""
+    unlabeled: UnlabeledUse | None = None
+    """What unlabeled images were worth; None if there are none."""
 
 
 class Penalty(TypedDict):

@@ -93,9 +93,7 @@ def _sweep(
     truth = labels[counted]
     for l2, (logits, heads) in zip(L2S, tries(L2S, within_weight), strict=False):
         scores = logits[counted]
-        temperature = fit_temperature(scores, truth, log_prior)
-        likelihood = calibrated_probabilities(scores, temperature, log_prior)[np.arange(len(truth)), truth]
-        loss = float(-np.log(np.maximum(likelihood, 1e-12)).mean())
+        temperature, loss = held_out_loss(scores, truth, log_prior)
         accuracy = float((scores.argmax(axis=1) == truth).mean())
         sweep.append({"l2": l2, "temperature": temperature, "loss": loss, "accuracy": accuracy})
         if progress:
@@ -120,3 +118,12 @@ def _sweep(
         progress(len(L2S) - len(sweep))
     assert choice is not None  # L2S is not empty
     return choice
+
+
+def held_out_loss(
+    logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None
+) -> tuple[float, float]:
+    """Return the best temperature for logits [N, k] of held-out images, and their mean cross-entropy at it."""
+    temperature = fit_temperature(logits, labels, log_prior)
+    likelihood = calibrated_probabilities(logits, temperature, log_prior)[np.arange(len(labels)), labels]
+    return temperature, float(-np.log(np.maximum(likelihood, 1e-12)).mean())

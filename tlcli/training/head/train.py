@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
@@ -45,17 +46,19 @@ def train_head(
         view_seconds += cache_views(extractor, everything, views) if views else 0.0
         fitted = refit_head(extractor, everything, fitted, views=views, weighting=weighting, test=test)
     calibration = Calibration(fitted.temperature, fitted.log_prior)
+    validation = evaluate_rows(
+        images,
+        held_out,
+        fitted.logits,
+        calibration,
+        method=fitted.method,
+        single_image_accuracy=fitted.single_image_accuracy,
+    )
+    validation.metrics["unlabeled"] = asdict(fitted.unlabeled) if fitted.unlabeled else None
     return Classifier(
         extractor=extractor,
         images=images,
-        validation=evaluate_rows(
-            images,
-            held_out,
-            fitted.logits,
-            calibration,
-            method=fitted.method,
-            single_image_accuracy=fitted.single_image_accuracy,
-        ),
+        validation=validation,
         test=None if fitted.test_logits is None else evaluate_rows(images, test, fitted.test_logits, calibration),
         calibration=calibration,
         l2=fitted.l2,
