@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlcli.features import similar_images
+from tlcli.features import class_residuals, look_alikes
 from tlcli.features.similar_images import find_similar_images
 
 CLASSES, DIMENSIONS = 3, 200
@@ -106,7 +106,8 @@ def test_a_giant_group_is_divided_at_its_weakest_links():
 
 def test_large_classes_are_compared_in_cells(monkeypatch):
     features, labels, objects = bursts(300, 4)
-    monkeypatch.setattr(similar_images, "CELL", 32)
+    monkeypatch.setattr(look_alikes, "CELL", 48)
+    monkeypatch.setattr(look_alikes, "COMPARED", 96)
     found = groups(features, labels)
     whole = sum(len({objects[row] for row in group}) == 1 and len(group) == 4 for group in found)
     assert whole >= 240
