@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -27,12 +28,16 @@ from torch import Tensor
 
 from tlcli.features.neighbors import BLOCK
 
+HALF = np.float32(0.5)
 BACKGROUND_RANK = 30
 """Rank of the neighbor whose similarity is the background; smaller classes have none, or 0."""
 MIN_BACKGROUND = 0.05
 """The least background for sure gaps: in small classes, the 30th nearest neighbor is far."""
-FAR = 4
-"""A fourth of the images of a class are nearer than the far neighbor, which is beyond the frames of a burst."""
+FAR, FARTHEST = 4, 128
+"""A fourth of the images of a class are nearer than the far neighbor, and 30 to 128, or half of a small class: it is
+beyond the frames of a burst, yet not so far that all images are."""
+FEW = 8
+"""Images of a class that has a far neighbor, at least. In classes without a background, its similarity is 0 at most."""
 MIN_DIMENSIONS = 8
 """Least dimensions of a cloud, as of classes of different images after the projection. Videos have fewer: their
 frames are on a line."""
@@ -55,11 +60,11 @@ class LookAlikes:
     sure_gaps: npt.NDArray[np.float32]
     """[M], similarities above the background or `MIN_BACKGROUND`."""
     ranks: npt.NDArray[np.float32]
-    """[M], mean ranks of the far neighbors; 0 in classes without a background."""
+    """[M], mean ranks of the far neighbors; 0 in classes that are too small for them."""
     distances: npt.NDArray[np.float32]
     """[M], logarithms of the distance as a fraction of that of the far neighbors."""
     growth: npt.NDArray[np.float32]
-    """Of each image with a background, logarithm of how much farther the far neighbor is than that of half its rank."""
+    """Of each image with a far neighbor, logarithm of how much farther it is than the neighbor of half its rank."""
 
     @classmethod
     def joined(cls, parts: Iterable[LookAlikes]) -> LookAlikes:
@@ -71,7 +76,7 @@ class LookAlikes:
         return cls(growth=growth, **{name: values[first] for name, values in columns.items()})
 
     def expected(self) -> npt.NDArray[np.float32]:
-        """Return how many images would be as near if classes were smooth: float32 [M]; 0 without a background."""
+        """Return how many images would be as near if classes were smooth: float32 [M]; 0 in very small classes."""
         growth = float(np.median(self.growth)) if len(self.growth) else 0.0
         dimensions = max(MIN_DIMENSIONS, math.log(2) / max(growth, 1e-3))
         found: npt.NDArray[np.float32] = self.ranks * np.exp(dimensions * np.minimum(self.distances, 0))
@@ -97,18 +102,23 @@ def find_look_alikes(
         near_copy: Similarity above which a pair needs no gap.
     """
 
-    def compare(cells: Iterable[npt.NDArray[np.int64]]) -> LookAlikes:
-        return LookAlikes.joined(
-            _compare(residuals, labels, cell, least=least, least_of_nearest=least_of_nearest, near_copy=near_copy)
-            for cell in cells
-            if len(cell)
-        )
+    def compare(cell: npt.NDArray[np.int64]) -> LookAlikes:
+        return _compare(residuals, labels, cell, least=least, least_of_nearest=least_of_nearest, near_copy=near_copy)
 
     order = np.argsort(labels, kind="stable")
     classes = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-    whole = compare(_whole([members for members in classes if len(members) <= COMPARED]))
-    large = (compare(_cells(residuals, members)) for members in classes if len(members) > COMPARED)
-    return LookAlikes.joined([whole, *large])
+    found = LookAlikes.joined(map(compare, _whole([members for members in classes if len(members) <= COMPARED])))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of each thread of the pool: cells are small
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for members in classes:
+                if len(members) > COMPARED:
+                    cells = _cells(residuals, members)
+                    found = LookAlikes.joined([found, LookAlikes.joined(pool.map(compare, cells))])
+    finally:
+        torch.set_num_threads(threads)
+    return found
 
 
 def _whole(classes: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
@@ -135,7 +145,7 @@ def _cells(residuals: Tensor, members: npt.NDArray[np.int64]) -> Iterator[npt.ND
         nearest = torch.cat([(residuals[some] @ centers).max(dim=1).indices for some in torch.split(rows, BLOCK)]).cpu()
         order = torch.argsort(nearest, stable=True).numpy()
         for cell in np.split(members[order], torch.bincount(nearest).cumsum(dim=0)[:-1].numpy()):
-            yield from np.array_split(cell, max(1, -(-len(cell) // COMPARED)))
+            yield from filter(len, np.array_split(cell, max(1, -(-len(cell) // COMPARED))))
 
 
 def _compare(
@@ -150,12 +160,14 @@ def _compare(
     """Compare the images of a cell within classes; the arguments are those of `find_look_alikes`."""
     counts = np.bincount(labels[cell])[labels[cell]]
     has_background = counts > BACKGROUND_RANK
-    far = np.minimum(counts // 4, np.maximum(BACKGROUND_RANK // 2, counts // (2 * FAR))) * 2 * has_background
+    far = np.clip(counts // FAR, BACKGROUND_RANK, FARTHEST)
+    far = np.minimum(counts // 2, far) // 2 * 2 * (counts >= FEW)
     most = min(max(int(far.max()), BACKGROUND_RANK) + 1, len(cell))
     similarities, neighbors = _neighbors(residuals, labels, cell, most)
     every = np.arange(len(cell))
     background = np.where(has_background, similarities[:, min(BACKGROUND_RANK, most - 1)], np.float32(0))
-    reach = _log_distances(similarities[every, far])
+    grown = _log_distances(similarities[every, far])
+    reach = np.where(has_background, grown, np.maximum(grown, _log_distances(np.zeros_like(grown))))
     nearest = similarities[:, : BACKGROUND_RANK + 1]
     gaps = nearest - background[:, None]
     near = (gaps > least) | (nearest > near_copy)
@@ -168,11 +180,11 @@ def _compare(
     return LookAlikes(
         keys=ends[0] * len(labels) + ends[1],
         similarities=similarity,
-        gaps=similarity - (background[row] + background[other]) / 2,
-        sure_gaps=similarity - (sure[row] + sure[other]) / 2,
+        gaps=similarity - HALF * (background[row] + background[other]),
+        sure_gaps=similarity - HALF * (sure[row] + sure[other]),
         ranks=((far[row] + far[other]) / 2).astype(np.float32),
-        distances=_log_distances(similarity) - (reach[row] + reach[other]) / 2,
-        growth=(reach - _log_distances(similarities[every, far // 2]))[has_background],
+        distances=_log_distances(similarity) - HALF * (reach[row] + reach[other]),
+        growth=(grown - _log_distances(similarities[every, far // 2]))[counts >= FEW],
     )
 
 
@@ -185,13 +197,13 @@ def _neighbors(
     """
     images = residuals[torch.from_numpy(cell).to(residuals.device)]
     similarities = images @ images.T
-    classes = torch.from_numpy(labels[cell]).to(residuals.device)
-    if len(classes.unique()) > 1:
+    if (labels[cell] != labels[cell[0]]).any():
+        classes = torch.from_numpy(labels[cell]).to(residuals.device)
         similarities.masked_fill_(classes[:, None] != classes, -2)
     top = similarities.fill_diagonal_(2).topk(most, dim=1)
     return top.values.cpu().numpy(), top.indices.cpu().numpy()
 
 
 def _log_distances(similarities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    found: npt.NDArray[np.float32] = np.log(np.maximum(2 - 2 * similarities, np.float32(1e-6))) / 2
+    found: npt.NDArray[np.float32] = HALF * np.log(np.maximum(2 - 2 * similarities, np.float32(1e-6)))
     return found

@@ -30,7 +30,7 @@ MIN_GAP_IN_BURSTS, MIN_GAP_OF_NEAREST = 0.35, 0.15
 """Gaps that link two images in bursts, any two and nearest neighbors."""
 NEAR_COPY = 0.7
 """Similarity that links two images whatever their background, such as the frames of a long video."""
-COPY = 0.95
+COPY = 0.99
 """Similarity of copies of an image, which do not show that others are bursts."""
 MOST_EXPECTED = 0.03
 """Number of images that are expected to be as near as two linked ones, at most, unless there are bursts."""
