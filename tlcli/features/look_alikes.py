@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,6 @@ from torch import Tensor
 
 from tlcli.features.neighbors import BLOCK
 
-HALF = np.float32(0.5)
 BACKGROUND_RANK = 30
 """Rank of the neighbor whose similarity is the background; smaller classes have none, or 0."""
 MIN_BACKGROUND = 0.05
@@ -169,21 +169,22 @@ def _compare(
     grown = _log_distances(similarities[every, far])
     reach = np.where(has_background, grown, np.maximum(grown, _log_distances(np.zeros_like(grown))))
     nearest = similarities[:, : BACKGROUND_RANK + 1]
-    gaps = nearest - background[:, None]
+    gaps = nearest - np.maximum(background, 0)[:, None]
     near = (gaps > least) | (nearest > near_copy)
     near[:, 1:2] |= gaps[:, 1:2] > least_of_nearest
     near[:, 0] = False  # the image itself
     row, column = np.nonzero(near)
     similarity, other = similarities[row, column], neighbors[row, column]
-    ends = np.sort(np.stack([cell[row], cell[other]]), axis=0)
+    ends = row, other
+    low, high = np.sort(np.stack([cell[row], cell[other]]), axis=0)
     sure = np.maximum(background, np.float32(MIN_BACKGROUND))
     return LookAlikes(
-        keys=ends[0] * len(labels) + ends[1],
+        keys=low * len(labels) + high,
         similarities=similarity,
-        gaps=similarity - HALF * (background[row] + background[other]),
-        sure_gaps=similarity - HALF * (sure[row] + sure[other]),
-        ranks=((far[row] + far[other]) / 2).astype(np.float32),
-        distances=_log_distances(similarity) - HALF * (reach[row] + reach[other]),
+        gaps=similarity - _mean(background, ends),
+        sure_gaps=similarity - _mean(sure, ends),
+        ranks=_mean(far, ends),
+        distances=_log_distances(similarity) - _mean(reach, ends),
         growth=(grown - _log_distances(similarities[every, far // 2]))[counts >= FEW],
     )
 
@@ -204,6 +205,14 @@ def _neighbors(
     return top.values.cpu().numpy(), top.indices.cpu().numpy()
 
 
+def _mean(
+    values: npt.NDArray[Any], ends: tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
+) -> npt.NDArray[np.float32]:
+    """Return the mean of the values of both images of each pair."""
+    mean: npt.NDArray[np.float32] = ((values[ends[0]] + values[ends[1]]) / 2).astype(np.float32)
+    return mean
+
+
 def _log_distances(similarities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    found: npt.NDArray[np.float32] = HALF * np.log(np.maximum(2 - 2 * similarities, np.float32(1e-6)))
+    found: npt.NDArray[np.float32] = (np.log(np.maximum(2 - 2 * similarities, 1e-6)) / 2).astype(np.float32)
     return found
