@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
-from tlcli.features import similar_images
+from tlcli.features import class_residuals, look_alikes
 from tlcli.features.similar_images import find_similar_images
 
 CLASSES, DIMENSIONS = 3, 200
@@ -27,6 +28,18 @@ def bursts(objects, frames, noise=0.4, seed=0):
     return shown.astype(np.float32), labels.repeat(frames), np.arange(objects).repeat(frames)
 
 
+def digits(count, frames=1, noise=0.1):
+    """Random features of handwritten digits, which vary in few ways, and frames by noise; labels; and objects."""
+    rng = np.random.default_rng(0)
+    data = load_digits()
+    pixels = data.data[:count].repeat(frames, axis=0) / 16
+    hidden = pixels + noise * rng.normal(size=pixels.shape)
+    for width in 512, 512:
+        weights = rng.normal(size=(hidden.shape[1], width)) / np.sqrt(hidden.shape[1])
+        hidden = np.maximum(hidden @ weights + 0.3 * rng.normal(size=width), 0)
+    return hidden.astype(np.float32), data.target[:count].repeat(frames), np.arange(count).repeat(frames)
+
+
 def find(features, labels):
     return find_similar_images(lambda start, stop: features[start:stop].copy(), labels)
 
@@ -45,6 +58,29 @@ def test_frames_of_one_object_form_a_group(frames):
     features, labels, objects = bursts(40, frames)
     found = groups(features, labels)
     assert sorted(map(sorted, found)) == [np.flatnonzero(objects == number).tolist() for number in range(40)]
+
+
+@pytest.mark.parametrize("count", [100, 200, 500, 1797])
+def test_look_alikes_are_not_frames_of_one_object(count):
+    features, labels, _ = digits(count)
+    found = find(features, labels)
+    assert not found.bursts
+    assert len(np.unique(found.pairs)) < 0.1 * count
+
+
+def test_frames_of_look_alikes_stay_together():
+    features, labels, objects = digits(200, 5, noise=0.02)
+    found = groups(features, labels)
+    assert max(map(len, found)) <= 50
+    whole = {number for group in found for number in set(objects[group]) if (objects[group] == number).sum() == 5}
+    assert len(whole) >= 180
+
+
+def test_copies_of_some_images_do_not_make_others_bursts():
+    features, labels = unrelated(600)
+    copies = find(np.concatenate([features, features[:100]]), np.concatenate([labels, labels[:100]]))
+    assert not copies.bursts
+    assert sorted(map(sorted, copies.groups(np.ones(700, dtype=bool)))) == [[row, 600 + row] for row in range(100)]
 
 
 def test_named_groups_are_joined_only_by_certain_links():
@@ -106,10 +142,20 @@ def test_a_giant_group_is_divided_at_its_weakest_links():
 
 def test_large_classes_are_compared_in_cells(monkeypatch):
     features, labels, objects = bursts(300, 4)
-    monkeypatch.setattr(similar_images, "CELL", 32)
+    monkeypatch.setattr(look_alikes, "CELL", 48)
+    monkeypatch.setattr(look_alikes, "COMPARED", 96)
     found = groups(features, labels)
     whole = sum(len({objects[row] for row in group}) == 1 and len(group) == 4 for group in found)
-    assert whole >= 240
+    assert whole >= 270
+
+
+def test_features_of_many_images_are_projected(monkeypatch):
+    monkeypatch.setattr(class_residuals, "SAMPLE", 512)
+    monkeypatch.setattr(class_residuals, "PROJECTED", 96)
+    features, labels, objects = bursts(300, 4)
+    found = groups(features, labels)
+    assert sorted(map(sorted, found)) == [np.flatnonzero(objects == number).tolist() for number in range(300)]
+    assert groups(*unrelated(1200)) == []
 
 
 def test_nan_features_are_left_to_the_head_to_reject():
