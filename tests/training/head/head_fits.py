@@ -1,0 +1,21 @@
+"""Made-up features with labels, and heads that are fitted on them."""
+
+import numpy as np
+import torch
+
+from tlcli.training.head.softmax_regression import fit_paths
+
+
+def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu"):
+    """One weighting's heads."""
+    weights = torch.ones(len(labels)) if sample_weights is None else sample_weights
+    for (head,) in fit_paths(features, labels, [weights], classes=classes, l2s=l2s, device=device):
+        yield head
+
+
+def blobs(rows: int, *, features: int = 20, classes: int = 3, spread: float = 0.6, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(rows) % classes)
+    centers = np.random.default_rng(99).normal(size=(classes, features))
+    x = (spread * centers[labels] + rng.normal(size=(rows, features))).astype(np.float32)
+    return torch.from_numpy(x), torch.from_numpy(labels)
