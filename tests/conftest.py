@@ -23,6 +23,9 @@ from PIL import Image, ImageDraw
 from tlcli.images.preprocess import Preprocessing
 from tlcli.progress import Silent
 
+# Shared modules whose assertions explain a failure as those in tests do.
+pytest.register_assert_rewrite("cut_networks", "stored_features", "tail_trainers")
+
 UNPRIVILEGED_USER = 65534
 
 SharedFolder = Callable[[str, Callable[[Path], object]], Path]

@@ -18,7 +18,7 @@ EXAMPLES = [
     pytest.param(code, id=f"{page.stem}-{number}", marks=() if page.stem == "README" else pytest.mark.slow)
     for page in PAGES
     for number, code in enumerate(BLOCK.findall(page.read_text()), 1)
-    if "tlcli import" in code  # tests/commands/test_export.py runs the examples without it
+    if "tlcli import" in code  # tests/commands/export/test_formats.py runs the examples without it
 ]
 
 OTHER_PROGRAMS = {

@@ -6,16 +6,14 @@ An operation is a line of the trace that `interpose.c` writes: name, bytes, path
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import random
-import re
 import select
 import shutil
 import subprocess
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,9 +38,6 @@ SAMPLE_SIZE = 4
 """Trials in a sample."""
 ANSWER_LIMIT = 180
 """Seconds to wait for an answer of a server."""
-
-Tree = dict[str, int | None]
-"""Size of each file by path; None for folders."""
 
 
 class Operation(NamedTuple):
@@ -183,110 +178,6 @@ class TrialRunner:
             return [problem for problem in pool.map(trial, parameters) if problem]
 
 
-def tree(folder: Path) -> Tree:
-    """List everything below a folder."""
-    return {str(path): None if path.is_dir() else path.stat().st_size for path in sorted(folder.rglob("*"))}
-
-
-def replay(before: Tree, trace: Sequence[Operation]) -> Tree:
-    """Apply the operations of a trace to a tree. The result equals the real tree only if the trace missed none."""
-    found = dict(before)
-    for operation in trace:
-        path, other = operation.path, operation.other
-        match operation.name:
-            case "create":
-                found[path] = 0
-            case "mkdir":
-                if path not in found:
-                    found[path] = None
-            case "write":
-                found[path] = (found[path] or 0) + operation.bytes
-            case "truncate":
-                found[path] = operation.bytes
-            case "unlink" | "rmdir":
-                found.pop(path, None)
-            case "rename":
-                moved = [name for name in found if name == path or name.startswith(f"{path}/")]
-                found = {name: size for name, size in found.items() if name != other} | {
-                    other + name.removeprefix(path): found[name] for name in moved
-                }
-                for name in moved:
-                    found.pop(name)
-    return found
-
-
-def unsafe_renames(trace: Sequence[Operation]) -> list[str]:
-    """Return renames that are not durable.
-
-    A file renamed before it is synced may be empty after a power cut; without a sync of the folder afterwards, the
-    rename may be undone.
-    """
-    problems, unsynced = [], set()
-    for number, operation in enumerate(trace):
-        if operation.name == "write":
-            unsynced.add(operation.path)
-        elif operation.name == "sync":
-            unsynced.discard(operation.path)
-        elif operation.name == "rename":
-            if any(path == operation.path or path.startswith(f"{operation.path}/") for path in unsynced):
-                problems.append(f"{operation.path} is renamed before it is synced")
-            folder = os.path.dirname(operation.other)  # noqa: PTH120
-            later = {(after.name, after.path) for after in trace[number:]}
-            if ("sync", folder) not in later:
-                problems.append(f"{folder} is not synced after {operation.other} was renamed")
-    return problems
-
-
-def faults_of(trace: Sequence[Operation], *, everything: bool) -> list[tuple[int, int]]:
-    """Return fault and operation of each trial.
-
-    With `everything`, SIGKILL comes before each operation and halfway through each write, and each operation fails
-    with ENOSPC and with EIO. Otherwise trials that repeat another one are left out:
-
-    - SIGKILL after a sync leaves the same files as SIGKILL before it.
-    - Errors alternate between ENOSPC and EIO.
-    - The first file that is published in a folder gets all faults. Each later one, which the same code writes, gets
-      one SIGKILL and one error, at the next step in turn.
-    """
-    steps = {} if everything else later_publications(trace)
-    trials, choices = [], defaultdict(list)
-    for number, operation in enumerate(trace):
-        kills = [(KILL, number)] if everything or not number or trace[number - 1].name != "sync" else []
-        if operation.name == "write" and operation.bytes > 1:
-            kills.append((TEAR, number))
-        errors = [(FULL, number), (BROKEN, number)]
-        if operation.name in {"unlink", "rmdir", "truncate"}:  # these free space
-            errors = errors[1:]
-        if not everything:
-            errors = [errors[(number + 1) % len(errors)]]
-        for kind, found in (("kill", kills), ("error", errors)):
-            (choices[kind, *steps[number]] if number in steps else trials).extend(found)
-    for (_, _, turn), found in choices.items():
-        trials.append(found[turn % len(found)])
-    return sorted(trials, key=lambda trial: trial[1])
-
-
-def later_publications(trace: Sequence[Operation]) -> dict[int, tuple[str, int]]:
-    """Find the operations that publish a file in a folder in which another file was published before.
-
-    Returns:
-        Folder and turn (1 for the second file of the folder) by the number of the operation.
-    """
-    turns: Counter[str] = Counter()
-    found = {}
-    for start, operation in enumerate(trace):
-        if operation.name != "create" or not operation.path.endswith(".tmp"):
-            continue
-        folder = os.path.dirname(operation.path)  # noqa: PTH120
-        steps = [number for number in range(start, len(trace)) if trace[number].path == operation.path]
-        rest = range(steps[-1], len(trace))
-        steps += [number for number in rest if (trace[number].name, trace[number].path) == ("sync", folder)][:1]
-        if turns[folder]:
-            found |= dict.fromkeys(steps, (folder, turns[folder]))
-        turns[folder] += 1
-    return found
-
-
 def part_of(trials: Sequence[Any], part: str | int) -> Sequence[Any]:
     """Return one of the parts in `PARTS` of all trials."""
     sample = set(random.Random(0).sample(range(len(trials)), min(SAMPLE_SIZE, len(trials))))
@@ -294,46 +185,3 @@ def part_of(trials: Sequence[Any], part: str | int) -> Sequence[Any]:
         return [trials[number] for number in sorted(sample)]
     rest = [trial for number, trial in enumerate(trials) if number not in sample]
     return rest[part::2]
-
-
-TOLERATED = re.compile(
-    r"""(?x)
-      /memo(/|$)               # only a speed-up: digests are computed again
-    | \.lock$                  # its content is only for messages; the file may stay
-    | /\.(run|hub)\.old(/|$)    # what was replaced, and what a finished run does not need:
-    | /checkpoint(/|$)         # are removed by the next command
-    | /\.unfinished$
-    """
-)
-"""Paths of operations whose failure does not matter, so that the command may succeed."""
-
-
-def message_problem(outcome: Outcome, folder: Path) -> str | None:
-    """Check that a failed command printed one message that names a path below `folder`; return what is wrong."""
-    messages = [line for line in outcome.output.splitlines() if line.startswith("environment: ")]
-    if "Traceback" in outcome.output or "Exception ignored" in outcome.output:
-        return "a traceback"
-    if len(messages) != 1 or len(messages[0]) > 400:
-        return f"{len(messages)} messages"
-    if str(folder) not in messages[0]:
-        return f"no path below {folder}"
-    return None
-
-
-def leftovers(folder: Path) -> list[str]:
-    """List what no finished command may leave: temporary files, unfinished or replaced runs, checkpoints, journals."""
-    known = re.compile(r"\.tmp$|\.partial$|\.unfinished$|/\.(run|hub)\.(new|old)$|/checkpoint$")
-    # Temporary files of a cache.json or an engine that a kill interrupted are left to `cache prune`.
-    allowed = re.compile(r"/\.(cache\.json|(prefix|overview)-.*)\.\w{8}\.tmp$")
-    below = (path.removeprefix(str(folder)) for path in tree(folder))
-    return [path for path in below if known.search(path) and not allowed.search(path)]
-
-
-def digest_of(folder: Path) -> str:
-    """Hash names, bytes and modification times of all files below a folder."""
-    found = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        status = path.stat()
-        found.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
-        found.update(path.read_bytes() if path.is_file() else b"")
-    return found.hexdigest()

@@ -6,13 +6,14 @@ With `TLCLI_FAULTS=all`, all faults are tried at every operation; otherwise thos
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 
-import pyarrow as pa
 import pytest
+from fault_outcomes import TOLERATED, digest_of, leftovers, message_problem
+from fault_results import features_in, files_in, run_in
+from fault_traces import faults_of, replay, tree, unsafe_renames
 from fault_trials import (
     BROKEN,
     DISK,
@@ -26,76 +27,71 @@ from fault_trials import (
     SOME_FAILED,
     TAIL,
     TEAR,
-    TOLERATED,
     Case,
-    digest_of,
-    faults_of,
-    leftovers,
-    message_problem,
     part_of,
-    replay,
-    tree,
-    unsafe_renames,
 )
 
-from tlcli.runs.run import load_run
-
 EVERYTHING = os.environ.get("TLCLI_FAULTS") == "all"
-VARYING = {"seconds", "waited", "created", "sha256", "files", "computed", "reused"}
-"""Keys of run.json and metrics.jsonl in which two equal runs differ."""
 
 
-def without_varying(content):
-    """Remove the keys in `VARYING` from JSON content."""
-    if isinstance(content, dict):
-        return {name: without_varying(value) for name, value in content.items() if name not in VARYING}
-    return [without_varying(value) for value in content] if isinstance(content, list) else content
+def run_of(folder):
+    return run_in(folder / "run")
 
 
-def run_in(path):
-    """Return the content of a run, after verifying its checksums."""
-    loaded = load_run(path)
-    lines = [without_varying(json.loads(line)) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    names = set(loaded.info["files"]) - {"metrics.jsonl", "report.html"}
-    return without_varying(loaded.info), lines, {name: (path / name).read_bytes() for name in names}
+def rows_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".lock"}
 
 
-def features_in(cache):
-    """Return the features in all parts of a cache, by directory, digest and view."""
-    found = {}
-    for header in sorted(cache.glob("*/cache.json")):
-        for path in header.parent.glob("part-*.arrow"):
-            with pa.OSFile(str(path)) as file:
-                table = pa.ipc.open_file(file).read_all()
-            for row in table.to_pylist():
-                found[header.parent.name, row["digest"], row["view"]] = bytes(str(row["feature"]), "ascii")
-    return found
+def case(name, arguments, result, *, start, again=("--resume",), **more):
+    return Case(name=name, arguments=arguments, again=[*arguments, *again], start=start, result=result, **more)
 
 
-def files_in(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def cases(images, few, inbox, empty, made, timm_run, tmp_path):
-    """The commands by name."""
+def training_cases(images, empty, made):
     finetune = ["finetune", str(images), "--out", "{}/run", "--cache", "{}/cache"]
-    tail = [*finetune, *QUICK, *TAIL]
     other = [*finetune, *NETWORK, "--balance", "--overwrite"]
-    augment = ["augment", str(few), "--out", "{}/set", "--workers", "1", "--mirror"]
-    cached = ["cache-features", str(images), "--cache", "{}/cache", *QUICK]
     old = run_in(made / "run")
 
+    def run_and_features(folder):
+        return run_of(folder), features_in(folder / "cache")
+
+    def whole_run(folder):
+        now = run_of(folder)
+        assert now == old or now[0]["settings"]["balance"]
+
+    return [
+        case("finetune", [*finetune, *NETWORK], run_and_features, start=empty),
+        case("finetune-tail", [*finetune, *QUICK, *TAIL], run_of, start=empty),
+        case("finetune-overwrite", other, run_of, again=(), start=made, held=whole_run),
+    ]
+
+
+def prediction_cases(run, inbox, empty, existing):
+    existing.mkdir()
+    (existing / "rows.csv").write_text("old rows\n")
+
     def predicted(form, *flags):
-        return ["predict", str(made / "run"), str(inbox), "--out", f"{{}}/rows.{form}", "--workers", "1", *flags]
+        return ["predict", str(run), str(inbox), "--out", f"{{}}/rows.{form}", "--workers", "1", *flags]
+
+    def whole_rows(folder):
+        rows = (folder / "rows.csv").read_text()
+        assert rows == "old rows\n" or rows.count("\n") == 6
+
+    failed = {"code": SOME_FAILED}
+    overwriting = {"again": (), "start": existing, "held": whole_rows}
+    return [
+        case("predict-jsonl", predicted("jsonl", "--top", "2"), rows_of, start=empty, **failed),
+        case("predict-parquet", predicted("parquet", "--probabilities"), rows_of, start=empty, **failed),
+        case("predict-csv-overwrite", predicted("csv", "--overwrite"), rows_of, **overwriting, **failed),
+    ]
+
+
+def export_cases(run, timm_run, images, existing):
+    (existing / "hub").mkdir(parents=True)
+    (existing / "model.onnx").write_text("an older export")
+    (existing / "hub/config.json").write_text("an older export")
 
     def exported(run, form, out):
         return ["export", str(run), "--format", form, "--data", str(images), "--out", f"{{}}/{out}", "--overwrite"]
-
-    exports = tmp_path / "exports"
-    (exports / "hub").mkdir(parents=True)
-    (exports / "model.onnx").write_text("an older export")
-    (exports / "hub/config.json").write_text("an older export")
 
     def whole_file(folder):
         content = (folder / "model.onnx").read_bytes()
@@ -107,67 +103,28 @@ def cases(images, few, inbox, empty, made, timm_run, tmp_path):
         names = sorted(file.name for file in path.iterdir())
         assert names in (["config.json"], ["README.md", "config.json", "model.safetensors"])
 
-    overwriting = tmp_path / "rows"
-    overwriting.mkdir()
-    (overwriting / "rows.csv").write_text("old rows\n")
+    onnx, timm = exported(run, "onnx", "model.onnx"), exported(timm_run, "timm", "hub")
+    return [
+        case("export-onnx", onnx, files_in, again=(), start=existing, held=whole_file),
+        case("export-timm", timm, files_in, again=(), start=existing, held=whole_folder),
+    ]
 
-    def whole_run(folder):
-        now = run_in(folder / "run")
-        assert now == old or now[0]["settings"]["balance"]
 
-    def whole_rows(folder):
-        rows = (folder / "rows.csv").read_text()
-        assert rows == "old rows\n" or rows.count("\n") == 6
-
-    def run_of(folder):
-        return run_in(folder / "run")
-
-    def rows_of(folder):
-        return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".lock"}
-
-    def case(name, arguments, result, again=("--resume",), start=empty, **more):
-        return name, Case(
-            name=name, arguments=arguments, again=[*arguments, *again], start=start, result=result, **more
-        )
-
-    failed = {"code": SOME_FAILED}
-    return dict(
-        [
-            case("cache-features", cached, lambda folder: features_in(folder / "cache"), again=()),
-            case("finetune", [*finetune, *NETWORK], lambda folder: (run_of(folder), features_in(folder / "cache"))),
-            case("finetune-tail", tail, run_of),
-            case("finetune-overwrite", other, run_of, again=(), start=made, held=whole_run),
-            case("predict-jsonl", predicted("jsonl", "--top", "2"), rows_of, **failed),
-            case("predict-parquet", predicted("parquet", "--probabilities"), rows_of, **failed),
-            case(
-                "predict-csv-overwrite",
-                predicted("csv", "--overwrite"),
-                rows_of,
-                again=(),
-                start=overwriting,
-                held=whole_rows,
-                **failed,
-            ),
-            case("augment", augment, lambda folder: files_in(folder / "set")),
-            case(
-                "export-onnx",
-                exported(made / "run", "onnx", "model.onnx"),
-                files_in,
-                again=(),
-                start=exports,
-                held=whole_file,
-            ),
-            case(
-                "export-timm",
-                exported(timm_run, "timm", "hub"),
-                files_in,
-                again=(),
-                start=exports,
-                held=whole_folder,
-            ),
-            case("cache-prune", ["cache", "prune", "--cache", "{}/cache"], files_in, again=(), start=made),
-        ]
-    )
+@pytest.fixture
+def cases(images, few, inbox, empty, made, timm_run, tmp_path):
+    """The commands by name."""
+    cached = ["cache-features", str(images), "--cache", "{}/cache", *QUICK]
+    augment = ["augment", str(few), "--out", "{}/set", "--workers", "1", "--mirror"]
+    prune = ["cache", "prune", "--cache", "{}/cache"]
+    found = [
+        case("cache-features", cached, lambda folder: features_in(folder / "cache"), again=(), start=empty),
+        *training_cases(images, empty, made),
+        *prediction_cases(made / "run", inbox, empty, tmp_path / "rows"),
+        case("augment", augment, lambda folder: files_in(folder / "set"), start=empty),
+        *export_cases(made / "run", timm_run, images, tmp_path / "exports"),
+        case("cache-prune", prune, files_in, again=(), start=made),
+    ]
+    return {case.name: case for case in found}
 
 
 CASES = [

@@ -12,7 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fault_trials import DONE, KILL, NETWORK, PARTS, QUICK, SOME_FAILED, TAIL, Operation, digest_of, part_of
+from fault_outcomes import digest_of
+from fault_trials import DONE, KILL, NETWORK, PARTS, QUICK, SOME_FAILED, TAIL, Operation, part_of
 from test_crashes import features_in, run_in
 
 REGIONS = 6

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 
 import pytest
-from fault_trials import DISK, DONE, QUICK, SOME_FAILED, TAIL, leftovers, message_problem
+from fault_outcomes import leftovers, message_problem
+from fault_trials import DISK, DONE, QUICK, SOME_FAILED, TAIL
 from test_crashes import features_in, run_in
 
 SIZES = (4, 12, 20, 28, 96, 240, 400)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fault_trials import BROKEN, FULL, KILL, TEAR, Operation, faults_of, replay, unsafe_renames
+from fault_traces import faults_of, replay, unsafe_renames
+from fault_trials import BROKEN, FULL, KILL, TEAR, Operation
 
 WRITTEN = [
     Operation("create", 0, "/a/.x.tmp", ""),

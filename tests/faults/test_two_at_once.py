@@ -9,8 +9,9 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fault_trials import DISK, DONE, NETWORK, QUICK, READ_ONLY, SOME_FAILED, TAIL, message_problem
-from test_crashes import features_in, files_in, run_in
+from fault_outcomes import message_problem
+from fault_results import features_in, files_in, run_in
+from fault_trials import DISK, DONE, NETWORK, QUICK, READ_ONLY, SOME_FAILED, TAIL
 
 from tlcli.storage.locks import LockHeldError, locked
 

@@ -2,10 +2,10 @@
 
 import itertools
 import struct
-import zlib
 
 import numpy as np
 import pytest
+from encoded_images import png
 
 from tlcli.images.decode import UndecodableError, decode
 
@@ -24,16 +24,11 @@ def packed(values, bits):
     return [row.tobytes() for row in np.packbits(ones.reshape(len(flat), -1).astype(np.uint8), axis=1)]
 
 
-def png(values, kind, bits, *, interlaced=False, **chunks):
+def png_of(values, kind, bits, *, interlaced=False, **chunks):
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     parts = [values[y::dy, x::dx] for x, y, dx, dy in passes] if interlaced else [values]
     rows = b"".join(b"\0" + row for part in parts if part.size for row in packed(part, bits))
-    header = struct.pack(">IIBBBBB", values.shape[1], len(values), bits, kind, 0, 0, int(interlaced))
-    chunks = {"IHDR": header} | chunks | {"IDAT": zlib.compress(rows), "IEND": b""}
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name.encode() + body + struct.pack(">I", zlib.crc32(name.encode() + body))
-        for name, body in chunks.items()
-    )
+    return png(values.shape[1], len(values), bits, kind, rows, interlaced=interlaced, **chunks)
 
 
 def is_right(data, colors):
@@ -52,7 +47,7 @@ def test_a_png_of_any_depth(kind, bits, interlaced, transparent):
     if transparent and kind < 4:
         chunks["tRNS"] = struct.pack(f">{len(planes)}H", *values[5, 7])
         alpha = (values != values[5, 7]).any(axis=-1, keepdims=True)
-    data = png(values, kind, bits, interlaced=interlaced, **chunks)
+    data = png_of(values, kind, bits, interlaced=interlaced, **chunks)
     if chunks and (kind, bits) == (2, 16):
         with pytest.raises(UndecodableError, match="16-bit color with a transparent color"):
             decode(data, 3)
@@ -63,7 +58,7 @@ def test_a_png_of_any_depth(kind, bits, interlaced, transparent):
 
 def test_only_the_transparent_value_of_16_bits_becomes_white():
     values = np.array([[0x1234, 0x1235]])
-    assert is_right(png(values, 0, 16, tRNS=b"\x12\x34"), np.array([1, 0x1235 / 65535])[:, None])
+    assert is_right(png_of(values, 0, 16, tRNS=b"\x12\x34"), np.array([1, 0x1235 / 65535])[:, None])
 
 
 def bmp(values, bits, *, head=40, masks=None, palette=None, top_down=False, with_file_header=True):

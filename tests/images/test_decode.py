@@ -1,62 +1,15 @@
-"""Decoding: every format, mode, and orientation; a reason for everything that cannot be decoded."""
+"""Decoding: every format, mode, and orientation."""
 
 import io
-import os
 import struct
-import zlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from encoded_images import STORED_AS, UPRIGHT, array, encode, exif, png
 from PIL import Image
 
-from tlcli.images.decode import UndecodableError, decode, upright_dimensions
-from tlcli.images.preprocess import fit_image, oversampling
+from tlcli.images.decode import decode, upright_dimensions
 from tlcli.images.worker import DecodeOptions, read_image
-
-GENERATOR = np.random.default_rng(0)
-UPRIGHT = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-"""uint8 [32, 48, 3] of 8 x 8 blocks, which JPEG preserves almost exactly."""
-
-STORED_AS = {
-    1: lambda upright: upright,
-    2: np.fliplr,
-    3: lambda upright: upright[::-1, ::-1],
-    4: np.flipud,
-    5: lambda upright: upright.transpose(1, 0, 2),
-    6: lambda upright: np.rot90(upright, 1),
-    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda upright: np.rot90(upright, -1),
-}
-"""Pixels that a camera stores for each EXIF orientation."""
-
-
-def encode(image, form, **options):
-    file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, form, **options)
-    return file.getvalue()
-
-
-def array(data, channels=3):
-    return np.asarray(decode(data, channels), np.int16)
-
-
-def exif(orientation, kind=3, order="<"):
-    """Return an EXIF block with one tag, Orientation, of the given TIFF type (3: short)."""
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 1)
-    value = struct.pack(order + "H2x", orientation) if kind == 3 else struct.pack(order + "I", orientation)
-    return b"Exif\0\0" + head + struct.pack(order + "HHI", 0x112, kind, 1) + value + bytes(4)
-
-
-def png(width, height, depth, kind, rows=b""):
-    """Return a PNG with any header: `kind` is its color type, `rows` its data before compression."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
-    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG", "TIFF", "BMP", "GIF", "PPM", "AVIF"])
@@ -129,9 +82,6 @@ def test_the_first_frame_of_a_file_is_decoded(form):
     options = {"lossless": True} if form == "WEBP" else {}
     data = encode(frames[0], form, save_all=True, append_images=frames[1:], **options)
     np.testing.assert_array_equal(array(data)[0, 0], [255, 0, 0])
-
-
-# Modes
 
 
 def test_palette_transparency_is_composited_over_white():
@@ -207,138 +157,6 @@ def test_16_bit_color_is_scaled_not_clipped():
     row = b"\0" + struct.pack(">6H", 0, 65535, 32768, 257 * 10, 257 * 20, 257 * 30)
     found = array(png(2, 1, 16, 2, row))
     assert np.abs(found[0] - [[0, 255, 128], [10, 20, 30]]).max() <= 1
-
-
-def test_32_bit_gray_without_a_range_is_rejected():
-    with pytest.raises(UndecodableError, match=r"no known range; train with --intensity auto"):
-        decode(encode(Image.new("F", (4, 4), 0.5), "TIFF"), 3)
-
-
-# Files that are not images
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_truncated_image_is_an_error(form, share):
-    noise = GENERATOR.integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    data = encode(noise, form)
-    with pytest.raises(UndecodableError):
-        decode(data[: int(share * len(data))], 3)
-
-
-def test_an_empty_file():
-    with pytest.raises(UndecodableError, match="empty"):
-        decode(b"", 3)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\0",
-        b"\0" * 5000,
-        b"hello\n",
-        b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
-        b'{"error": "not found"}',
-        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
-        b"%PDF-1.7\n",
-        b"PK\x03\x04",
-        b"\xff\xd8",
-        b"\x89PNG\r\n\x1a\n",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
-    ],
-)
-def test_other_files_raise_an_error_with_one_line(data):
-    with pytest.raises(UndecodableError, match=r"\A.+\Z"):
-        decode(data, 3)
-
-
-def test_eps_is_rejected_without_starting_a_program(tmp_path, monkeypatch):
-    witness = tmp_path / "started"
-    ghostscript = tmp_path / "gs"
-    ghostscript.write_text(f"#!/bin/sh\ntouch '{witness}'\n")
-    ghostscript.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(UndecodableError, match="EPS"):
-        decode(encode(UPRIGHT, "EPS"), 3)
-    assert not witness.exists()
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        png(100_000, 100_000, 8, 2),
-        png(16_385, 16_384, 1, 0),  # just above the limit, and 34 MB as stored
-        b"GIF89a" + struct.pack("<HH3x", 65535, 65535) + b"," + struct.pack("<4Hx", 0, 0, 65535, 65535) + b"\2\1\0\0;",
-        b"P6 60000 60000 255\n" + bytes(100),
-    ],
-    ids=["png", "png just too large", "gif", "ppm"],
-)
-def test_a_decompression_bomb_is_rejected(data):
-    with pytest.raises(UndecodableError, match="pixels"):
-        decode(data, 3)
-
-
-def photograph(width, height):
-    """Return soft shapes with fine grain, like a photograph."""
-    rows, columns = np.mgrid[:height, :width]
-    waves = [np.sin(columns / width * 9 + rows / height * turn) for turn in (2, 5, 11)]
-    grain = GENERATOR.normal(0, 6, (height, width, 3))
-    return np.clip(127 + 90 * np.stack(waves, axis=-1) + grain, 0, 255).astype(np.uint8)
-
-
-@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_large_jpeg_is_reduced_while_decoding_and_gives_nearly_the_same_pixels(fit, orientation, small):
-    upright = photograph(1600, 1200)
-    stored = np.ascontiguousarray(STORED_AS[orientation](upright))
-    data = encode(stored, "JPEG", quality=92, exif=exif(orientation))
-    preprocessing = replace(small, height=32, width=64, fit=fit)
-    sizes = []
-
-    def needed(size):
-        sizes.append(size)
-        return oversampling(size, preprocessing)
-
-    drafted, whole = decode(data, 3, needed), decode(data, 3)
-    assert sizes == [(1600, 1200)], "the size of the upright image"
-    assert whole.size == (1600, 1200)
-    assert drafted.size in {(400, 300), (200, 150)}
-    found, expected = (np.asarray(fit_image(p, preprocessing), np.float64) for p in (drafted, whole))
-    assert np.abs(found - expected).mean() <= 1
-
-
-@pytest.mark.parametrize(
-    ("size", "form", "factor", "decoded"),
-    [
-        ((640, 480), "JPEG", 7.9, (160, 120)),
-        ((640, 480), "JPEG", 1.9, (640, 480)),
-        ((644, 484), "JPEG", 99, (161, 121)),  # not divisible by 8
-        ((641, 480), "JPEG", 99, (641, 480)),
-        ((640, 480), "PNG", 99, (640, 480)),
-        ((640, 480), "MPO", 99, (80, 60)),
-    ],
-)
-def test_reduction_while_decoding(size, form, factor, decoded):
-    options = {"save_all": True, "append_images": [Image.new("RGB", size)]} if form == "MPO" else {}
-    data = encode(photograph(*size), form, **options)
-    assert decode(data, 3, lambda _: factor).size == decoded
-
-
-def test_a_truncated_jpeg_is_rejected_at_every_size():
-    data = encode(photograph(640, 480), "JPEG")
-    with pytest.raises(UndecodableError, match="truncated"):
-        decode(data[: len(data) // 2], 3, lambda _: 8)
-
-
-def test_read_image_equals_decode_and_fit_image(tmp_path, small):
-    path = tmp_path / "large.jpg"
-    path.write_bytes(encode(photograph(960, 640), "JPEG"))
-    image = decode(path.read_bytes(), 3, lambda size: oversampling(size, small))
-    assert image.size != (960, 640)
-    assert read_image(str(path), DecodeOptions(preprocessing=small)).pixels == fit_image(image, small).tobytes()
-
-
-# Dimensions
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import os
 import random
 import resource
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoded_images import encode
 from PIL import Image, features
 
 from tlcli.images.decode import FORMATS, UndecodableError, decode
@@ -25,12 +25,6 @@ PIXELS = np.kron(GENERATOR.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).asty
 NOISE = GENERATOR.integers(0, 256, (40, 56, 3)).astype(np.uint8)
 FUZZED = 1000
 """Number of damaged files of each kind."""
-
-
-def encode(pixels, form, **options):
-    file = io.BytesIO()
-    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(file, form, **options)
-    return file.getvalue()
 
 
 def exif_orientation(orientation):

@@ -1,4 +1,4 @@
-"""Trackers in offline or local mode, read back with their libraries' own readers, and their effect on a run."""
+"""Trackers in offline or local mode have what the run has."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from tracked_runs import TRACKERS, local, points_of, read_mlflow, read_tensorboard, read_wandb, tail_settings
 
 from tlcli.commands.finetune import finetune
-from tlcli.errors import MachineError, UsageError
+from tlcli.errors import UsageError
 from tlcli.runs.run import load_run
-from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 from tlcli.storage.files import sha256_file
 from tlcli.storage.urls import Url
-from tlcli.tracking import tracking
-from tlcli.tracking.tracker import ARTIFACTS, curve_points
-from tlcli.tracking.tracking import STATE_FILE, Tracking, open_tracker
+from tlcli.tracking.tracker import ARTIFACTS
+from tlcli.tracking.tracking import open_tracker
 
-pytest.importorskip("tensorboard")
-pytest.importorskip("mlflow")
-wandb = pytest.importorskip("wandb")
+for library in TRACKERS:
+    pytest.importorskip(library)
 # MLflow's database library warns of what MLflow does.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-TRACKERS = ("tensorboard", "mlflow", "wandb")
 WATCHED = """
 import sys
 def watch(event, arguments):
@@ -37,13 +34,6 @@ sys.addaudithook(watch)
 from tlcli.cli.main import run
 sys.exit(run(sys.argv[1:]))
 """
-
-
-def local(folder):
-    """Environment variables that make the libraries write everything into `folder`."""
-    wandb = {f"WANDB_{kind}DIR": str(folder / "wandb") for kind in ("", "CACHE_", "DATA_", "CONFIG_")}
-    (folder / "wandb").mkdir()
-    return wandb | {"WANDB_MODE": "offline", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
 
 
 @pytest.fixture(scope="module")
@@ -64,56 +54,6 @@ def head(photos, trained, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return folder, done
-
-
-def read_tensorboard(folder, name):
-    """The points of each curve as (step, value), the hyperparameters, and the text."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams import plugin_data_pb2
-
-    events = EventAccumulator(str(folder / "runs/tensorboard" / name)).Reload()
-    curves = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    about = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    started = plugin_data_pb2.HParamsPluginData.FromString(about).session_start_info
-    text = events.Tensors("run/text_summary")[0].tensor_proto.string_val[0].decode()
-    return curves, {key: getattr(value, value.WhichOneof("kind")) for key, value in started.hparams.items()}, text
-
-
-def read_mlflow(folder):
-    """The points of each curve of the only run, the run, and the folder of its artifacts."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    (run,) = client.search_runs(["0"])
-    curves = {
-        name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
-        for name in run.data.metrics
-    }
-    return curves, run, Path(run.info.artifact_uri)
-
-
-def read_wandb(file):
-    """The records of an offline file, by type, as `wandb leet inspect` reads them."""
-    done = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    records = {}
-    for line in done.stdout.splitlines():
-        record = json.loads(line)
-        records.setdefault(record["type"], []).append(record.get(record["type"]))
-    return records
-
-
-def points_of(run):
-    """The expected points of each curve: (line of metrics.jsonl, value)."""
-    curves = {}
-    for step, line in enumerate((run / "metrics.jsonl").read_text().splitlines(), 1):
-        for name, value in curve_points(json.loads(line)).items():
-            curves.setdefault(name, []).append((step, pytest.approx(value)))
-    return curves
 
 
 @pytest.mark.slow
@@ -177,29 +117,6 @@ class Interrupt(BaseException):
     """Stands in for Ctrl-C."""
 
 
-def tail_settings(photos, **changes):
-    """Settings to train all layers of LeNet-5 for four epochs."""
-    return FinetuneSettings(
-        data=photos,
-        out=Path("runs/tail"),
-        network=NetworkSettings(backbone="lenet5", weights="none", freeze="none"),
-        training=TrainingSettings(epochs=4),
-        compute=ComputeSettings(workers=1, engine="torch"),  # without an export
-        cache=CacheSettings(enabled=False),
-        **changes,
-    )
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory that all libraries write to."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in local(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    yield tmp_path
-    wandb.teardown()  # otherwise it keeps the environment
-
-
 @pytest.mark.slow
 def test_resumed_run_continues_the_same_tracker_runs(here, photos, report, monkeypatch):
     settings = tail_settings(photos, track=TRACKERS, resume=True)
@@ -231,113 +148,11 @@ def test_resumed_run_continues_the_same_tracker_runs(here, photos, report, monke
     assert len({file.name for file in files}) == 1  # uploaded in turn, they form one run
 
 
-def test_unreachable_server_gives_a_warning_without_its_password(here, photos, trained, report, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("HOME", str(here))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    finetune(
-        FinetuneSettings(
-            data=photos,
-            out=Path("run"),
-            network=NetworkSettings(size=64),
-            cache=CacheSettings(directory=trained.cache),
-            track=("mlflow", "wandb"),
-        ),
-        report,
-    )
-    assert load_run(Path("run")).info["validation"] == trained.info["validation"]
-    about_mlflow, about_wandb = report.warnings
-    assert about_mlflow.startswith("mlflow failed and was disabled; training continues.")
-    assert "secret" not in about_mlflow
-    assert "wandb login" in about_wandb
-
-
 def test_curves_of_layers_are_those_of_the_run(here, photos):
     finetune(tail_settings(photos, track=("tensorboard",)))
     curves, settings, _ = read_tensorboard(here, "tail")
     assert points_of(here / "runs/tail").items() <= curves.items()
     assert settings["backbone"] == "lenet5"
-
-
-class Failing:
-    """A tracker whose disk is full at the second line; it can resume its run."""
-
-    def __init__(self):
-        self.steps = []
-        self.full_at = 2
-
-    def start(self, out, settings, known):
-        return known or "new", "here"
-
-    def line(self, step, values):
-        if step == self.full_at:
-            raise OSError(28, "No space left on device")
-        self.steps.append(step)
-
-
-def opened(report):
-    trackers = Tracking(report)
-    trackers.open(["mlflow"])
-    return trackers
-
-
-def test_failed_tracker_catches_up_when_the_run_is_resumed(tmp_path, report, monkeypatch):
-    failing = Failing()
-    monkeypatch.setattr(tracking, "open_tracker", lambda _: failing)
-    lines = [{"epoch": number, "train_loss": 1 / number} for number in (1, 2, 3)]
-    first = opened(report)
-    first.start(tmp_path / "run", {}, tmp_path, resume=False)
-    first.lines(lines[:1])
-    first.lines(lines[:2])
-    first.lines(lines)
-    assert failing.steps == [1]
-    assert len(report.warnings) == 1
-    assert "No space left" in report.warnings[0]
-
-    failing.full_at = None
-    again = opened(report)
-    again.start(tmp_path / "run", {}, tmp_path, resume=True)
-    again.lines(lines)
-    assert failing.steps == [1, 2, 3]
-
-    (tmp_path / STATE_FILE).write_text("{}")
-    opened(report).start(tmp_path / "run", {}, tmp_path, resume=True)
-    assert "start new runs" in report.warnings[-1]
-
-
-def test_finished_tracker_is_not_stopped_by_a_later_error(trained, tmp_path, report, monkeypatch):
-    calls = []
-
-    class Recording(Failing):
-        def finish(self, *_):
-            calls.append("finish")
-
-        def stop(self):
-            calls.append("stop")
-
-    monkeypatch.setattr(tracking, "open_tracker", lambda _: Recording())
-
-    def upload_that_fails(finished):
-        with opened(report) as trackers:
-            trackers.start(tmp_path / "run", {}, tmp_path, resume=False)
-            if finished:
-                trackers.finish(trained.run, trained.info, [])
-            raise OSError
-
-    for finished in (True, False):
-        with pytest.raises(OSError):
-            upload_that_fails(finished)
-    assert calls == ["finish", "stop"]
-
-
-def test_missing_library_is_reported_before_any_work(here, photos, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    monkeypatch.delitem(sys.modules, "tlcli.tracking.mlflow", raising=False)
-    with pytest.raises(MachineError, match=r"pip install 'tlcli\[mlflow\]'"):
-        finetune(tail_settings(photos, track=("mlflow",)))
-    assert not (here / "runs").exists()
 
 
 def test_each_run_has_its_own_tensorboard_folder(here):
@@ -350,9 +165,3 @@ def test_each_run_has_its_own_tensorboard_folder(here):
     tracker.stop()
     with pytest.raises(UsageError, match="would contain its own event files"):
         tracker.start(Path("runs/tensorboard"), {}, None)
-
-
-@pytest.mark.parametrize(("track", "message"), [(("neptune",), "expected one of"), (("wandb", "wandb"), "given twice")])
-def test_invalid_trackers_are_refused(track, message, photos):
-    with pytest.raises(UsageError, match=message):
-        tail_settings(photos, track=track)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from head_fits import fit_path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -14,13 +15,6 @@ from tlcli.training.head import softmax_regression, standardization
 from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.softmax_regression import WITHIN_WEIGHT, SoftmaxHead, fit_paths
 from tlcli.training.head.statistics import MANY_IMAGES, SCALE_SHRINKAGE, scale_of
-
-
-def fit_path(features, labels, *, classes, l2s, sample_weights=None, device="cpu"):
-    """One weighting's heads."""
-    weights = torch.ones(len(labels)) if sample_weights is None else sample_weights
-    for (head,) in fit_paths(features, labels, [weights], classes=classes, l2s=l2s, device=device):
-        yield head
 
 
 def blobs(rows: int, features: int, classes: int, *, spread: float = 1.0, seed: int = 0):

@@ -1,93 +1,18 @@
 """check finds planted problems and nothing else, and changes nothing."""
 
-import csv
-import json
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from checked_patterns import CLASSES, checked, content, found, pattern, save
 from PIL import Image, ImageEnhance
 
-from tlcli.cli.main import run
 from tlcli.commands.check import check
 from tlcli.datasets.dataset import open_dataset
-from tlcli.errors import DataError, MachineError, UsageError
 from tlcli.features.similar_samples import find_similar_samples
-from tlcli.settings import CacheSettings, CheckSettings, ComputeSettings, NetworkSettings
-
-CLASSES = ("checks", "dots", "stripes")
-
-
-def pattern(name, seed, size=(96, 80)):
-    """Draw checks, dots or stripes with random colors, periods and offsets."""
-    generator = np.random.default_rng([seed, CLASSES.index(name)])
-    down, across = np.mgrid[: size[1], : size[0]] + generator.uniform(0, 20, (2, 1, 1))
-    period = generator.uniform(14, 22)
-    match name:
-        case "checks":
-            on = (down // period + across // period) % 2 == 0
-        case "dots":
-            on = np.hypot(down % period - period / 2, across % period - period / 2) < period / 3
-        case _:
-            on = (across + generator.uniform(-0.3, 0.3) * down) % period < period / 2
-    ground, ink = generator.integers(0, 100, 3), generator.integers(140, 250, 3)
-    light = np.linspace(*generator.uniform(0.6, 1.1, 2), size[0])[
-        None, :, None
-    ]  # so that no two images are near duplicates
-    pixels = np.where(on[..., None], ink, ground) * light + generator.normal(0, 6, (size[1], size[0], 3))
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-
-
-def save(image, path, quality=92):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=quality)
-    return path
-
-
-@pytest.fixture(scope="module")
-def clean(tmp_path_factory):
-    """Three easy classes in three splits, with 12, 3 and 3 images each."""
-    root = tmp_path_factory.mktemp("check") / "clean"
-    for name in CLASSES:
-        for seed in range(18):
-            split = "train" if seed < 12 else "val" if seed < 15 else "test"
-            path = save(pattern(name, seed), root / split / name / f"{seed:02d}.jpg")
-            os.utime(path, (1e9, 1e9))  # old enough for the memo of digests to be used
-    return root
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def data(clean, tmp_path):
-    shutil.copytree(clean, tmp_path / "data")
-    return tmp_path / "data"
-
-
-def checked(data, cache, report=None, size=64, **changes):
-    settings = CheckSettings(
-        data=data, network=NetworkSettings(size=size), cache=CacheSettings(directory=cache), **changes
-    )
-    return check(settings, report)
-
-
-def found(result, data):
-    """Return the findings by kind, as tuples of paths relative to DATA."""
-    kinds = {}
-    for finding in result.findings:
-        names = [os.path.relpath(path, data) for path in (finding.path, finding.other_path) if path]
-        kinds.setdefault(finding.kind, set()).add(tuple(names))
-    return kinds
-
-
-def content(root):
-    """Return the bytes and modification time of every file below a folder."""
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in root.rglob("*") if path.is_file()}
+from tlcli.settings import CacheSettings, CheckSettings, NetworkSettings
 
 
 def test_a_clean_dataset_has_no_findings(clean, cache):
@@ -96,21 +21,6 @@ def test_a_clean_dataset_has_no_findings(clean, cache):
     assert result.labels.checked == 54
     assert result.labels.accuracy > 0.95
     assert result.counts == dict.fromkeys(CLASSES, 12)
-
-
-@pytest.mark.slow
-def test_exposures_of_one_motif_suggest_a_group_by(tmp_path, cache, capsys):
-    for name in CLASSES:
-        for seed in range(4):
-            image = pattern(name, seed)
-            for number, light in enumerate((1, 0.8)):
-                save(ImageEnhance.Brightness(image).enhance(light), tmp_path / name / f"{name}{seed}_exp{number}.jpg")
-    assert run(["check", str(tmp_path), "--size", "64", "--cache", str(cache)]) == 3
-    pattern_of_names = r"([^/]+)[-_ .][^-_ ./]+\.[^./]+$"
-    assert f"--group-by '{pattern_of_names}'" in " ".join(capsys.readouterr().err.split())
-    result = checked(tmp_path, cache, group_by=pattern_of_names)
-    assert result.group_by is None
-    assert len({sample.group for sample in result.dataset.samples}) == 12
 
 
 def test_planted_problems_are_found_and_nothing_else(data, cache):
@@ -226,70 +136,6 @@ def test_too_few_images_and_no_readable_images(tmp_path, draw, cache):
     assert result.to_json()["shorter_side"] is None
 
 
-def test_the_csv_file_has_a_row_for_each_finding(data, cache, tmp_path):
-    odd = data / "train" / "dots" / os.fsdecode(b"od\xff,\n[red].jpg")
-    shutil.copy(data / "train/dots/00.jpg", odd)
-    out = tmp_path / "findings.csv"
-    out.write_text("precious")
-    with pytest.raises(UsageError, match="exists"):
-        checked(data, cache, out=out)
-    assert out.read_text() == "precious"
-    result = checked(data, cache, out=out, overwrite=True)
-    with out.open(encoding="utf8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == "kind path class split detail other_path other_class score".split()
-    (row,) = rows
-    assert (row["kind"], row["class"], row["split"], row["score"]) == ("duplicate", "dots", "train", "1.0")
-    names = {row["path"], row["other_path"]}
-    assert f"{data}/train/dots/00.jpg" in names
-    assert any(name.startswith("file:///") and name.endswith("od%FF%2C%0A%5Bred%5D.jpg") for name in names)
-    assert len(result.findings) == 1
-    with pytest.raises(DataError, match="does not exist"):
-        checked(tmp_path / "nowhere", cache)
-
-
-def test_the_command_with_json(data, cache, capfd):
-    arguments = ["check", str(data), "--size", "64", "--cache", str(cache)]
-    shutil.copy(data / "train/dots/00.jpg", data / "test/dots/leak.jpg")
-    assert run([*arguments, "--json"]) == 3
-    some = json.loads(capfd.readouterr().out)
-    assert some.keys() >= {"images", "unreadable", "duplicates", "leaks", "suspects", "findings"}
-    assert [some[key] for key in ("images", "unreadable", "duplicates", "leaks", "suspects")] == [55, 0, 1, 1, 0]
-    assert [finding["kind"] for finding in some["findings"]] == ["leak", "duplicate"]
-    assert some["findings"][0]["path"] == f"{data}/test/dots/leak.jpg"
-
-
-@pytest.mark.slow
-def test_the_command_without_json(data, cache, capfd):
-    arguments = ["check", str(data), "--size", "64", "--cache", str(cache)]
-    assert run(arguments) == 0
-    output = capfd.readouterr()
-    assert output.out == ""
-    assert "No findings in 54 images" in output.err
-    assert f"tlcli finetune {data}" in output.err
-    for number in range(7):
-        hostile = data / "train" / "dots" / os.fsdecode(b"\x1b[31m[bold]\xff%d.jpg" % number)
-        shutil.copy(data / "train/dots/00.jpg", hostile)
-    assert run(arguments) == 3
-    output = capfd.readouterr()
-    assert "Duplicates 7" in output.err
-    assert "... and 2 more" in output.err
-    assert "%5Bbold%5D%FF" in output.err
-    assert "\x1b" not in output.err
-    assert f"tlcli check {data} --out findings.csv" in output.err
-    assert run([*arguments, "--quiet"]) == 3
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--overwrite"], "--overwrite has no effect"), (["--out", "x.txt"], ".csv"), (["--group-by", "("], "--group-by")],
-)
-def test_usage_errors(clean, arguments, message, capfd):
-    assert run(["check", str(clean), *arguments]) == 2
-    assert message in capfd.readouterr().err
-
-
 @pytest.mark.slow
 def test_images_of_one_group_do_not_confirm_each_other(data, cache):
     """Two mislabeled images of one scene are too different to be near duplicates."""
@@ -311,14 +157,3 @@ def test_without_groups_no_similar_images_are_looked_for(clean, cache, monkeypat
     assert len(searched) == 1
     assert not checked(clean, cache, group_by="none").findings, "none is no pattern to search for in paths"
     assert len(searched) == 1
-
-
-def test_a_missing_device_fails_before_weights_are_loaded(clean, cache):
-    settings = CheckSettings(
-        data=clean,
-        network=NetworkSettings(weights="missing.safetensors"),
-        cache=CacheSettings(directory=cache),
-        compute=ComputeSettings(device="cuda:99"),
-    )
-    with pytest.raises(MachineError, match="--device cuda:99"):
-        check(settings)

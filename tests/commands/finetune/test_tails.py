@@ -1,14 +1,8 @@
-"""Test finetune with trainable layers: freeze depths, contents of the run, and resuming after a kill."""
+"""finetune with trainable layers: freeze depths, contents of the run, and what it predicts."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,56 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+from tail_runs import SIZE, lines_of, settings_for
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
-from tlcli.cli.main import run as tlcli
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
-from tlcli.errors import ArtifactError, DataError, UsageError
+from tlcli.errors import DataError
 from tlcli.progress import Silent
 from tlcli.runs.run import load_run
-from tlcli.settings import (
-    CacheSettings,
-    ComputeSettings,
-    EvaluateSettings,
-    FinetuneSettings,
-    NetworkSettings,
-    PredictSettings,
-    TrainingSettings,
-)
+from tlcli.settings import ComputeSettings, EvaluateSettings, PredictSettings
 from tlcli.settings.augmentation import PRESETS
-
-SIZE = 32
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """One feature cache for all tests of this module."""
-    return tmp_path_factory.mktemp("features")
-
-
-def settings_for(data, out, cache, freeze, *, network=None, training=None, **changes):
-    """Return settings that train the default backbone on small images for one epoch."""
-    return FinetuneSettings(
-        data=data,
-        out=out,
-        network=NetworkSettings(**({"freeze": freeze, "size": SIZE} | (network or {}))),
-        training=TrainingSettings(**({"epochs": 1} | (training or {}))),
-        compute=changes.pop("compute", ComputeSettings(workers=1)),
-        cache=CacheSettings(directory=cache) if cache else CacheSettings(enabled=False),
-        **changes,
-    )
-
-
-def lines_of(run):
-    """Return the lines of `metrics.jsonl` without times."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: line[name] for name in line if name not in {"seconds", "waited"}} for line in lines]
-
-
-# depths
 
 NETWORKS = {
     "blocks.4": {},
@@ -261,181 +217,3 @@ def test_infinite_loss_leaves_a_usable_run(photos, cache, tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in loaded.weights().values())
     evaluated = evaluate(EvaluateSettings(run=run, data=photos, compute=ComputeSettings(workers=1)))
     assert evaluated["accuracy"] == loaded.info["validation"]["accuracy"]
-
-
-# invalid settings
-
-
-@pytest.mark.parametrize("option", ["epochs", "learning_rate", "weight_decay", "patience"])
-def test_training_options_are_refused_with_freeze_all(photos, option):
-    flag = f"--{option.replace('_', '-')} has no effect with --freeze all"
-    with pytest.raises(UsageError, match=flag):
-        FinetuneSettings(data=photos, training=TrainingSettings(**{option: 1}))
-
-
-@pytest.mark.parametrize(
-    ("freeze", "augmentation", "views", "message"),
-    [
-        ("all", PRESETS["light"], None, "augmentation needs --views"),
-        ("all", None, 2, "--views has no effect without augmentation"),
-        ("7", None, 2, "--views has no effect without augmentation"),
-        ("7", PRESETS["none"], 2, "--views has no effect without augmentation"),
-        ("none", PRESETS["light"], 2, "--views has no effect with --freeze none"),
-        ("auto", PRESETS["none"], 2, "--views has no effect without augmentation"),
-    ],
-)
-def test_views_and_augmentation_without_effect_are_refused(photos, freeze, augmentation, views, message):
-    with pytest.raises(UsageError, match=message):
-        FinetuneSettings(
-            data=photos,
-            network=NetworkSettings(freeze=freeze),
-            augmentation=augmentation,
-            training=TrainingSettings(views=views),
-        )
-
-
-def test_views_without_a_cache_are_refused(photos):
-    with pytest.raises(UsageError, match="--views has no effect with --no-cache"):
-        FinetuneSettings(
-            data=photos,
-            network=NetworkSettings(freeze="7"),
-            augmentation=PRESETS["light"],
-            training=TrainingSettings(views=2),
-            cache=CacheSettings(enabled=False),
-        )
-
-
-@pytest.mark.parametrize("freeze", ["none", "auto", "7"])
-def test_batch_size_one_is_refused(photos, freeze):
-    with pytest.raises(UsageError, match="--batch-size is 1"):
-        FinetuneSettings(data=photos, network=NetworkSettings(freeze=freeze), compute=ComputeSettings(batch_size=1))
-
-
-@pytest.mark.parametrize(
-    ("freeze", "changes", "message"),
-    [
-        ("blocks.99", {}, "no layer with this name"),
-        ("400", {}, "no such layer"),
-        ("18", {}, "--epochs has no effect with --freeze all"),
-        ("18", {"training": {"epochs": None}, "augmentation": PRESETS["light"]}, "augmentation needs --views"),
-    ],
-)
-def test_invalid_freeze_depths_leave_no_files(photos, cache, tmp_path, freeze, changes, message):
-    """Layer 18 is the last one, so `--freeze 18` freezes everything, like `all`."""
-    with pytest.raises(UsageError, match=message):
-        finetune(settings_for(photos, tmp_path / "run", cache, freeze, **changes))
-    assert not list(tmp_path.iterdir())
-
-
-# killed, and resumed
-
-DRIVER = """
-import sys
-from tlcli.training.tail import checkpoints
-checkpoints.EVERY, checkpoints.SHARE = 0.0, 1e9
-from tlcli.cli.main import main
-main()
-"""
-
-
-def start(*arguments):
-    """Start tlcli in a new process that saves a checkpoint after each step."""
-    command = [sys.executable, "-c", DRIVER, "finetune", *map(str, arguments)]
-    return subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-
-
-def stop(process, directory, number, how):
-    """Send a signal once a checkpoint of at least this number exists; return exit code and messages."""
-    while not any(int(path.name[:6]) >= number for path in directory.glob("*.safetensors")):
-        assert process.poll() is None, process.communicate()[1].decode()
-        time.sleep(0.002)
-    process.send_signal(how)
-    messages = process.communicate(timeout=60)[1].decode()
-    return process.returncode, messages
-
-
-@pytest.fixture(scope="module")
-def command(photos, cache):
-    """Arguments of `finetune` that train a small network for three epochs, without --out."""
-    network = ["--backbone", "test_efficientnet", "--weights", "none", "--freeze", "blocks.3", "--engine", "torch"]
-    training = ["--augment", "light", "--epochs", "3", "--batch-size", "8"]
-    return [photos, *network, *training, "--size", SIZE, "--workers", 1, "--cache", cache]
-
-
-@pytest.fixture(scope="module")
-def complete(command, tmp_path_factory):
-    """A run that was not interrupted."""
-    run = tmp_path_factory.mktemp("complete") / "run"
-    assert tlcli(["finetune", *map(str, command), "--out", str(run), "--quiet"]) == 0
-    return run
-
-
-def resume(command, run, capsys):
-    """Finish an interrupted run in this process."""
-    assert tlcli(["finetune", *map(str, command), "--out", str(run), "--resume"]) == 0
-    assert "Resuming from a checkpoint" in capsys.readouterr().err
-
-
-def light_settings(photos, run, cache, *, seed=0, **training):
-    """Return the settings of `command`, with resume."""
-    network = {"backbone": "test_efficientnet", "weights": "none", "seed": seed}
-    compute = ComputeSettings(batch_size=8, workers=1, engine="torch")
-    changes = {"network": network, "training": training, "augmentation": PRESETS["light"], "compute": compute}
-    return settings_for(photos, run, cache, "blocks.3", resume=True, **changes)
-
-
-def assert_same_run(one, other):
-    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-    assert lines_of(one) == lines_of(other)
-    first, second = load_run(one).info, load_run(other).info
-    for name in ("validation", "temperature", "freeze"):
-        assert first[name] == second[name]
-    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
-
-
-@pytest.mark.slow
-def test_killed_repeatedly_the_run_is_the_same(command, complete, tmp_path, capsys):
-    run = tmp_path / "run"
-    for number in (4, 13):
-        code, messages = stop(start(*command, "--out", run, "--resume"), run / "checkpoint", number, signal.SIGKILL)
-        assert code == -signal.SIGKILL, messages
-        assert not (run / "run.json").exists()
-    resume(command, run, capsys)
-    assert_same_run(complete, run)
-
-
-@pytest.mark.slow
-def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, command, complete, tmp_path, capsys):
-    run = tmp_path / "run"
-    shutil.copytree(complete, run)
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
-    code, messages = stop(
-        start(*command, "--out", run, "--overwrite"), tmp_path / ".run.new" / "checkpoint", 4, signal.SIGINT
-    )
-    assert code == 130, messages
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
-    load_run(run)
-    with pytest.raises(ArtifactError, match="seed was 0 and is 3") as raised:
-        finetune(light_settings(photos, run, cache, seed=3, epochs=3))
-    assert raised.value.exit_code == 4
-    resume(command, run, capsys)
-    assert_same_run(complete, run)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert "--resume" in messages
-
-
-@pytest.mark.slow
-def test_resume_of_a_finished_run_returns_it_and_refuses_changes(photos, cache, complete):
-    def again(**training):
-        return finetune(light_settings(photos, complete, cache, **training))
-
-    before = load_run(complete).info
-    assert again(epochs=3)["was_finished"]
-    assert load_run(complete).info == before
-    for training, message in (
-        ({"epochs": 4}, "epochs was 3 and is 4"),
-        ({"epochs": 3, "patience": 2}, "patience was None and is 2"),
-    ):
-        with pytest.raises(ArtifactError, match=message) as raised:
-            again(**training)
-        assert raised.value.exit_code == 4
