@@ -5,7 +5,8 @@ usage: python benchmarks/label.py FEATURES.parquet...   files of `tlcli cache-fe
        python benchmarks/label.py --speed               duration of a fit and a choice, on 10,000 and 100,000 images
 
 The annotator labels batches of 24 training images. Accuracies are those on test images, of the head that is fitted on
-the labels so far; the final accuracy is that with all training images.
+the labels so far, and "with unlabeled" on the other training images as well (as `finetune --unlabeled`); the final
+accuracy is that with all training images.
 """
 
 import resource
@@ -21,7 +22,8 @@ from measure import machine, read_features, table
 from tlcli.inference.metrics import Reliability
 from tlcli.training.active_learning.estimate import assess
 from tlcli.training.active_learning.learner import ActiveLearner
-from tlcli.training.active_learning.proposals import fit_model
+from tlcli.training.active_learning.proposals import TEMPERATURE, fit_model
+from tlcli.training.head.pseudo_labels import NeighborGraph, pseudo_labels
 
 BATCH, SEEDS, MOST = 24, 5, 384
 COUNTS = (*range(2, 48, 2), *range(48, 192, 6), *range(192, MOST + 1, 12))
@@ -44,13 +46,19 @@ class Data:
         self.features, self.labels = features[train], labels[train]
         self.test_features, self.test_labels = features[test], labels[test]
         self.classes = int(labels.max()) + 1
+        self.graph = NeighborGraph(self.features)
 
-    def accuracy(self, rows):
-        """Accuracy on test images of the head fitted on some training images."""
+    def accuracy(self, rows, *, unlabeled=False):
+        """Accuracy on test images of the head fitted on some training images, and on the others without labels."""
         present, targets = np.unique(self.labels[rows], return_inverse=True)
         if len(present) == 1:
             return (self.test_labels == present[0]).mean()
         head = fit_model(self.features[rows], targets)
+        if unlabeled:
+            known = np.full(len(self.labels), -1)
+            known[rows] = targets
+            others, found = pseudo_labels(self.graph, torch.from_numpy(self.features), known, head, TEMPERATURE)
+            head = fit_model(self.features[np.concatenate([rows, others])], np.concatenate([targets, found]))
         return (present[head.logits(torch.from_numpy(self.test_features)).argmax(dim=1)] == self.test_labels).mean()
 
 
@@ -76,9 +84,9 @@ def with_help(data, seed, review=None, most=MOST):
     return np.array(list(labels))
 
 
-def curve(data, order):
+def curve(data, order, *, unlabeled=False):
     """Test accuracies with the first `COUNTS` images."""
-    return [data.accuracy(order[:count]) for count in COUNTS if count <= len(order)]
+    return [data.accuracy(order[:count], unlabeled=unlabeled) for count in COUNTS if count <= len(order)]
 
 
 def labels_needed(accuracies, target):
@@ -98,6 +106,9 @@ def compare(path):
     final = data.accuracy(np.arange(len(data.labels)))
     reviews = []
 
+    def reviewed(data, seed):
+        return with_help(data, seed, review)
+
     def review(learner, labels, at_random):
         left = np.setdiff1d(np.arange(len(data.labels)), list(labels))
         proposed, confidences = learner.proposals(left)
@@ -113,16 +124,17 @@ def compare(path):
             ]
         )
 
-    curves = [
-        np.mean([curve(data, order(data, seed)) for seed in range(SEEDS)], axis=0)
-        for order in (in_random_order, lambda data, seed: with_help(data, seed, review))
-    ]
+    orders = [[order(data, seed) for seed in range(SEEDS)] for order in (in_random_order, reviewed)]
+    random, helped, random_more, helped_more = (
+        np.mean([curve(data, order, unlabeled=unlabeled) for order in some], axis=0)
+        for unlabeled in (False, True)
+        for some in orders
+    )
     rows = []
     for target in TARGETS:
-        random, helped = (labels_needed(accuracies, target * final) for accuracies in curves)
-        rows.append(
-            [name, f"{target:.0%} ({target * final:.3f})", f"{random:.0f}", f"{helped:.0f}", f"{helped / random:.2f}"]
-        )
+        base, *counts = (labels_needed(some, target * final) for some in (random, random_more, helped, helped_more))
+        cells = [f"{count:.0f} ({count / base:.2f})" for count in counts]
+        rows.append([name, f"{target:.0%} ({target * final:.3f})", f"{base:.0f}", *cells])
     return rows, [[name, *row] for row in summary(reviews)]
 
 
@@ -198,7 +210,8 @@ def main(words):
         print(table(header, [estimates(path) for path in words[1:]]))
         return
     results = [compare(path) for path in words]
-    print(table(["data", "target", "random", "with help", "ratio"], [row for rows, _ in results for row in rows]))
+    columns = ["data", "target", "random", "random, with unlabeled", "with help", "with help, with unlabeled"]
+    print(table(columns, [row for rows, _ in results for row in rows]))
     header = [
         "data",
         "labels",

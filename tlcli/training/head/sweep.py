@@ -95,7 +95,9 @@ def _sweep(
         scores = logits[counted]
         temperature, loss = held_out_loss(scores, truth, log_prior)
         accuracy = float((scores.argmax(axis=1) == truth).mean())
-        sweep.append({"l2": l2, "temperature": temperature, "loss": loss, "accuracy": accuracy})
+        sweep.append(
+            {"l2": l2, "within_weight": within_weight, "temperature": temperature, "loss": loss, "accuracy": accuracy}
+        )
         if progress:
             progress(1)
         if choice is None or loss < choice.loss * (1 - NEAR_TIE):

@@ -44,8 +44,10 @@ def describe_session(state: dict[str, Any]) -> str:
     if state["mode"] == "review":
         data = state["data"] if state["data"] == "DATA" else shlex.quote(state["data"])
         return f"{saved} Next: tlcli finetune {data} --corrections {shlex.quote(out)}"
-    expected = ""
+    more, expected = "", ""
+    if state["images"] >= 2 * done and state["source"] != "-":  # the head learns from the others as well
+        more = f" --unlabeled {shlex.quote(state['source'])}"
     if estimate is not None:
         low, high = (100 * bound for bound in estimate["interval"])
         expected = f" with an accuracy of about {100 * estimate['accuracy']:.0f} % ({low:.0f} to {high:.0f})"
-    return f"{saved} Next: tlcli finetune {shlex.quote(out)}{expected}"
+    return f"{saved} Next: tlcli finetune {shlex.quote(out)}{more}{expected}"
