@@ -20,7 +20,7 @@ from tlcli.training.active_learning.proposals import NO_PROPOSALS, propose
 Source = Literal["cluster", "uncertain", "random"]
 Rows = NDArray[np.int64]
 
-RANDOM_EVERY = 6
+RANDOM_EVERY = 8
 """One of so many images is chosen at random, once the network proposes labels."""
 CANDIDATES = 2048
 """Images that representatives are chosen from, at most."""

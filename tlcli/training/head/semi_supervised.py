@@ -1,10 +1,11 @@
-"""Fit the head again on unlabeled images as well, and keep it if that lowers the loss on held-out images.
+"""Fit the head again on unlabeled images as well, unless held-out images clearly speak against it.
 
 Shapes: N labeled rows, U unlabeled images, D features, k classes, E evaluated images.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from tlcli.training.head.folds import fold_weightings, out_of_fold_logits
 from tlcli.training.head.l2_selection import FittedHead, HeadOptions, UnlabeledUse
 from tlcli.training.head.pseudo_labels import NeighborGraph, pseudo_labels
 from tlcli.training.head.softmax_regression import HeadFits, SoftmaxHead
-from tlcli.training.head.sweep import held_out_loss
+from tlcli.training.head.sweep import held_out_losses
 from tlcli.training.head.threads import map_fits, one_thread_each
 
 
@@ -89,17 +90,21 @@ class SemiSupervisedFit:
     def _better(
         self, refined: FittedHead, used: int, labels: NDArray[np.int64], counted: NDArray[np.bool_]
     ) -> FittedHead:
-        """Return the better head by the loss on the images that count, bool [E]."""
+        """Return the refined head, or the plain one if it is clearly better on the images that count, bool [E].
+
+        Clearly: by more than one standard error of the mean difference of their losses. On a few dozen labels, smaller
+        differences are noise, and unlabeled images are worth more than that on most data.
+        """
         truth, plain = labels[counted], self._fitted
-        temperature, loss = held_out_loss(refined.logits[counted], truth, plain.log_prior)
-        _, loss_without = held_out_loss(plain.logits[counted], truth, plain.log_prior)
-        accuracy = float((plain.logits[counted].argmax(axis=1) == truth).mean())
-        better = loss < loss_without
+        temperature, losses = held_out_losses(refined.logits[counted], truth, plain.log_prior)
+        _, losses_without = held_out_losses(plain.logits[counted], truth, plain.log_prior)
+        worse = losses - losses_without
+        kept = len(worse) < 2 or worse.mean() <= worse.std(ddof=1) / math.sqrt(len(worse))
         use = UnlabeledUse(
             images=self._unlabeled,
-            used=used if better else 0,
-            loss=loss,
-            loss_without=loss_without,
-            accuracy_without=accuracy,
+            used=used if kept else 0,
+            loss=float(losses.mean()),
+            loss_without=float(losses_without.mean()),
+            accuracy_without=float((plain.logits[counted].argmax(axis=1) == truth).mean()),
         )
-        return replace(refined, temperature=temperature, unlabeled=use) if better else replace(plain, unlabeled=use)
+        return replace(refined, temperature=temperature, unlabeled=use) if kept else replace(plain, unlabeled=use)

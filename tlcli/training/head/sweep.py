@@ -93,7 +93,8 @@ def _sweep(
     truth = labels[counted]
     for l2, (logits, heads) in zip(L2S, tries(L2S, within_weight), strict=False):
         scores = logits[counted]
-        temperature, loss = held_out_loss(scores, truth, log_prior)
+        temperature, losses = held_out_losses(scores, truth, log_prior)
+        loss = float(losses.mean())
         accuracy = float((scores.argmax(axis=1) == truth).mean())
         sweep.append(
             {"l2": l2, "within_weight": within_weight, "temperature": temperature, "loss": loss, "accuracy": accuracy}
@@ -122,10 +123,10 @@ def _sweep(
     return choice
 
 
-def held_out_loss(
+def held_out_losses(
     logits: NDArray[np.float32], labels: NDArray[np.integer], log_prior: NDArray[np.float64] | None
-) -> tuple[float, float]:
-    """Return the best temperature for logits [N, k] of held-out images, and their mean cross-entropy at it."""
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the best temperature for logits [N, k] of held-out images, and the cross-entropy of each at it, [N]."""
     temperature = fit_temperature(logits, labels, log_prior)
     likelihood = calibrated_probabilities(logits, temperature, log_prior)[np.arange(len(labels)), labels]
-    return temperature, float(-np.log(np.maximum(likelihood, 1e-12)).mean())
+    return temperature, -np.log(np.maximum(likelihood.astype(np.float64), 1e-12))
