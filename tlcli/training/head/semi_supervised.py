@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tlcli.training.head.folds import fold_weightings, out_of_fold_logits
 from tlcli.training.head.l2_selection import FittedHead, HeadOptions, UnlabeledUse
-from tlcli.training.head.pseudo_labels import NeighborGraph, pseudo_labels
+from tlcli.training.head.pseudo_labels import HELD_OUT, UNLABELED, NeighborGraph, pseudo_labels
 from tlcli.training.head.softmax_regression import HeadFits, SoftmaxHead
 from tlcli.training.head.sweep import held_out_loss
 from tlcli.training.head.threads import map_fits, one_thread_each
@@ -76,9 +76,11 @@ class SemiSupervisedFit:
             head: Fitted on the same rows alone.
         """
         classes, weighting, device = self._how["classes"], self._how["weighting"], self._how["device"]
-        known = torch.where(held_out, -2, self._labels).numpy()
-        labels = np.concatenate([known, np.full(self._unlabeled, -1)])
-        rows, found = pseudo_labels(self._graph, self._features, labels, head, self._fitted.temperature)
+        known = torch.where(held_out, HELD_OUT, self._labels).numpy()
+        labels = np.concatenate([known, np.full(self._unlabeled, UNLABELED)])
+        rows, found = pseudo_labels(
+            self._graph, self._features, labels, head, self._fitted.temperature, self._fitted.log_prior
+        )
         kept = torch.from_numpy(np.concatenate([np.flatnonzero(known >= 0), rows]))
         targets = torch.cat([self._labels[~held_out], torch.from_numpy(found)])
         all_weights = torch.cat([weights[~held_out], weighting.row_weights(torch.from_numpy(found), classes)])
@@ -89,17 +91,18 @@ class SemiSupervisedFit:
     def _better(
         self, refined: FittedHead, used: int, labels: NDArray[np.int64], counted: NDArray[np.bool_]
     ) -> FittedHead:
-        """Return the better head by the loss on the images that count, bool [E]."""
+        """Return the better head by the loss on the images that count, bool [E]; if none does, that of the labels."""
         truth, plain = labels[counted], self._fitted
-        temperature, loss = held_out_loss(refined.logits[counted], truth, plain.log_prior)
-        _, loss_without = held_out_loss(plain.logits[counted], truth, plain.log_prior)
-        accuracy = float((plain.logits[counted].argmax(axis=1) == truth).mean())
-        better = loss < loss_without
+        temperature, loss, loss_without, better = plain.temperature, None, None, False
+        if counted.any():
+            temperature, loss = held_out_loss(refined.logits[counted], truth, plain.log_prior)
+            _, loss_without = held_out_loss(plain.logits[counted], truth, plain.log_prior)
+            better = used > 0 and loss < loss_without
         use = UnlabeledUse(
             images=self._unlabeled,
             used=used if better else 0,
             loss=loss,
             loss_without=loss_without,
-            accuracy_without=accuracy,
+            accuracy_without=float((plain.logits.argmax(axis=1) == labels).mean()),
         )
         return replace(refined, temperature=temperature, unlabeled=use) if better else replace(plain, unlabeled=use)
