@@ -27,7 +27,7 @@ class SemiSupervisedFit:
         train: Features float32 [N, D] and labels int64 [N].
         unlabeled: float32 [U, D], U >= 1.
         fitted: The head that was fitted on labels alone, whose penalty and temperature are used.
-        how: How heads are fitted.
+        how: How heads are fitted; `fitted` was fitted in the same way.
     """
 
     def __init__(self, train: tuple[Tensor, Tensor], unlabeled: Tensor, fitted: FittedHead, how: HeadOptions) -> None:
