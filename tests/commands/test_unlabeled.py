@@ -3,13 +3,16 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
-from tlcli.errors import DataError, UsageError
+from tlcli.datasets.label_table import GivenLabel, LabelTable
+from tlcli.errors import ArtifactError, DataError, UsageError
 from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings, PredictSettings
+from tlcli.settings.recorded import settings_to_json
 
 
 def write_table(photos, tmp_path, per_class):
@@ -51,7 +54,7 @@ def test_finetune_learns_from_images_without_labels(few_labels, trained, tmp_pat
     assert found["images"] == len(list(images.iterdir())) - 1 - 12  # the damaged one, and those with a label
     assert 0 <= found["used"] <= found["images"] / 2 + 3
     assert f"Unlabeled {found['images']} images" in report.notes
-    assert any("1 of 46 unlabeled images cannot be used" in warning for warning in report.warnings)
+    assert any("1 of 34 unlabeled images cannot be used" in warning for warning in report.warnings)
     assert info["images"]["train"] == 12
     assert info["images"]["failed"] == 0
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -83,17 +86,22 @@ def test_unlabeled_images_are_recorded(few_labels, trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "message"),
-    [("nowhere", "nowhere does not exist"), ("empty", "no images in .*empty"), ("labeled", "besides those of DATA")],
+    ("source", "message", "early"),
+    [
+        ("nowhere", "--unlabeled: .*nowhere does not exist", True),
+        ("empty", "--unlabeled: no images in .*empty", True),
+        ("labeled", "--unlabeled: .*besides those of DATA", False),
+    ],
 )
-def test_unusable_sources(few_labels, trained, tmp_path, source, message):
+def test_unusable_sources(few_labels, trained, tmp_path, report, source, message, early):
     table, images = few_labels
     (tmp_path / "empty").mkdir()
     (tmp_path / "labeled").mkdir()
     shutil.copy(images / "disc-00.jpg", tmp_path / "labeled")
     with pytest.raises(DataError, match=message):
-        finetune(settings(table, tmp_path / source, trained, tmp_path / "run"))
+        finetune(settings(table, tmp_path / source, trained, tmp_path / "run"), report)
     assert not (tmp_path / "run").exists()
+    assert any(note.startswith("Features") for note in report.notes) != early
 
 
 def test_options_that_contradict_unlabeled_images(tmp_path):
@@ -101,3 +109,38 @@ def test_options_that_contradict_unlabeled_images(tmp_path):
         FinetuneSettings(data=tmp_path, unlabeled="images", network=NetworkSettings(freeze="auto"))
     with pytest.raises(UsageError, match="--unlabeled is -"):
         FinetuneSettings(data=tmp_path, unlabeled="-")
+
+
+def test_images_of_no_class_are_not_learned_from(photos, trained, tmp_path):
+    """`label` records them with an empty label, and the folder that was labeled still has them."""
+    table, images = write_table(photos, tmp_path, 4)
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    others = sorted(set(map(str, images.iterdir())) - {row["path"] for row in rows} - {str(images / "damaged.jpg")})
+    LabelTable(table.with_name("given.csv")).append(
+        GivenLabel(path=path, label=label, source="random", at="2026-01-01T00:00:00Z")
+        for path, label in [*((row["path"], row["label"]) for row in rows), *((path, None) for path in others[:5])]
+    )
+    found = finetune(settings(table.with_name("given.csv"), images, trained, tmp_path / "run"))
+    assert found["validation"]["unlabeled"]["images"] == len(others) - 5
+
+
+def test_resuming_with_other_unlabeled_images(few_labels, trained, tmp_path, monkeypatch):
+    table, images = few_labels
+    monkeypatch.chdir(tmp_path)
+    finetune(settings(table, "images", trained, tmp_path / "run"))
+    assert finetune(settings(table, images, trained, tmp_path / "run", resume=True))["was_finished"]
+    with pytest.raises(ArtifactError, match=r"unlabeled was '.*images' and is None"):
+        finetune(replace(settings(table, images, trained, tmp_path / "run", resume=True), unlabeled=None))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"--unlabeled {images}" in page
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("images", "{here}/images"), ("@list.txt", "@{here}/list.txt"), ("s3://bucket/images", "s3://bucket/images")],
+)
+def test_the_recorded_source_does_not_depend_on_the_folder(tmp_path, monkeypatch, source, expected):
+    monkeypatch.chdir(tmp_path)
+    recorded = settings_to_json(FinetuneSettings(data=tmp_path, unlabeled=source))
+    assert recorded["unlabeled"] == expected.format(here=tmp_path)

@@ -59,7 +59,7 @@ from tlcli.training.tail.recipe import TailOptions
 from tlcli.training.tail.search_progress import OnLines
 from tlcli.training.tail.start import fit_start, head_extractor
 from tlcli.training.tail.train import train_tail
-from tlcli.training.unlabeled_images import with_unlabeled
+from tlcli.training.unlabeled_images import list_unlabeled, with_unlabeled
 from tlcli.training.usable_images import UsableImages, held_out_fraction, read_images, split_usable_images
 
 
@@ -191,11 +191,12 @@ def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> 
     extractor = freeze_at(
         network, "all", workers=workers, batch_size=settings.compute.batch_size, augmentation=augmentation, seed=seed
     )
+    unlabeled = list_unlabeled(settings.unlabeled, dataset, report)
     extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
-    images = _split(opened, extraction, extractor, report, freeze="all")
-    if settings.unlabeled is not None:
-        images = with_unlabeled(images, settings.unlabeled, extractor, copies=views + 1, verify=settings.cache.verify)
-    return train_head(extractor, images, views=views, weighting=opened.weighting, seed=seed, refit=settings.refit)
+    images, refit = _split(opened, extraction, extractor, report, freeze="all"), settings.refit
+    reader, verify = DigestReader(settings.cache, workers=workers, report=report), settings.cache.verify
+    images = with_unlabeled(images, unlabeled, extractor, reader, views=views, refit=refit, verify=verify)
+    return train_head(extractor, images, views=views, weighting=opened.weighting, seed=seed, refit=refit)
 
 
 def _open_network(opened: OpenedRun, report: Reporter) -> LoadedBackbone:

@@ -43,6 +43,8 @@ class AppliedCorrections:
     """Images that got another label."""
     left_out: int
     """Images that were left out."""
+    left_out_digests: frozenset[bytes]
+    """Digests of the rows that leave out an image, whether they match one or not."""
     already_correct: int
     """Images that had the new label already."""
     unmatched: tuple[str, ...]
@@ -130,6 +132,7 @@ def correct_labels(
         rows=len(table.rows),
         corrected=counts["corrected"],
         left_out=counts["left out"],
+        left_out_digests=frozenset(row.digest for row in table.rows if row.new is None),
         already_correct=counts["correct"],
         unmatched=unmatched,
     )

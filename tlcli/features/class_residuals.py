@@ -47,7 +47,7 @@ def class_residuals(read: Read, labels: npt.NDArray[np.integer], device: str) ->
     count = len(labels)
     label = torch.from_numpy(labels.astype(np.int64)).to(device)
     sample, rows = _sample(read, count, device)
-    _subtract_class_means(sample, label[rows])
+    _subtract_class_means(sample, torch.unique(label[rows], return_inverse=True)[1])  # there may be many other classes
     std = sample.square().mean(dim=0).sqrt()
     scale = 1 / (std + MIN_STD * std.mean()).clamp_min(1e-30)
     sample = torch.nn.functional.normalize(sample.mul_(scale), dim=1)

@@ -107,18 +107,17 @@ def find_look_alikes(
 
     order = np.argsort(labels, kind="stable")
     classes = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-    found = LookAlikes.joined(map(compare, _whole([members for members in classes if len(members) <= COMPARED])))
+    found = [LookAlikes.joined(map(compare, _whole([members for members in classes if len(members) <= COMPARED])))]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # of each thread of the pool: cells are small
     try:
         with ThreadPoolExecutor(threads) as pool:
             for members in classes:
                 if len(members) > COMPARED:
-                    cells = _cells(residuals, members)
-                    found = LookAlikes.joined([found, LookAlikes.joined(pool.map(compare, cells))])
+                    found.append(LookAlikes.joined(pool.map(compare, _cells(residuals, members))))
     finally:
         torch.set_num_threads(threads)
-    return found
+    return LookAlikes.joined(found)
 
 
 def _whole(classes: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:

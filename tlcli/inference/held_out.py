@@ -62,8 +62,11 @@ def describe_unlabeled(metrics: dict[str, Any]) -> str | None:
     if not found:
         return None
     images = f"{found['images']:,} unlabeled images"
+    loss, loss_without, accuracy = found["loss"], found["loss_without"], 100 * found["accuracy_without"]
+    if loss is None:
+        return f"{images} were not used: too few labels to tell whether they help. Label two or more images per class."
     if not found["used"]:
-        loss, without = found["loss"], found["loss_without"]
-        return f"{images} were not used: with them, the loss is {loss:.3f} instead of {without:.3f}."
-    without = 100 * found["accuracy_without"]
-    return f"{found['used']:,} of {images} were used, labeled like their neighbors; without them: {without:.1f} %."
+        return f"{images} were not used: they do not lower the loss ({loss:.3f}, {loss_without:.3f} without them)."
+    return (
+        f"{found['used']:,} of {images} were used, with the labels of their neighbors. Without them: {accuracy:.1f} %."
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from tlcli.settings.augmentation import PRESETS, Augmentation
 from tlcli.settings.finetune import FinetuneSettings
 from tlcli.settings.options import DeclaredOption, own_options
+from tlcli.settings.recorded import absolute_source
 from tlcli.storage.files import portable_name
 from tlcli.storage.urls import Url, absolute
 
@@ -47,6 +48,8 @@ def _option(declared: DeclaredOption, value: object) -> list[str]:
             return [f"{flag}={pattern}" for pattern in value]  # a pattern may start with a dash
         case tuple():
             return [flag, ",".join(map(str, value))]
+        case str() if declared.name == "unlabeled":
+            return [flag, absolute_source(value)]
         case Path() | Url():
             return [flag, portable_name(absolute(value))]
         case _:

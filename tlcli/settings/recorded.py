@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from tlcli.settings.finetune import FinetuneSettings
-from tlcli.storage.files import portable_name
+from tlcli.storage.files import from_portable_name, portable_name
+from tlcli.storage.urls import absolute
 
 
 def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
         "include": list(settings.filters.include) or None,
         "exclude": list(settings.filters.exclude) or None,
         "corrections": None if corrections is None else portable_name(str(corrections.absolute())),
-        "unlabeled": settings.unlabeled,
+        "unlabeled": None if settings.unlabeled is None else absolute_source(settings.unlabeled),
         "group_by": settings.group_by,
         **asdict(settings.columns),
         "validation_fraction": settings.validation_fraction,
@@ -32,3 +33,9 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
         "precision": settings.compute.precision,
         "engine": settings.compute.engine,
     }
+
+
+def absolute_source(source: str) -> str:
+    """Return a SOURCE of images, which may be an `@list` or a URL, so that it means the same in every folder."""
+    at = "@" if source.startswith("@") else ""
+    return at + portable_name(absolute(from_portable_name(source.removeprefix(at))))

@@ -3,68 +3,136 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from tlcli import processes
+from tlcli.datasets.dataset import Dataset
 from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.prediction_inputs import PredictionInputs
+from tlcli.datasets.tables.read import images_of_no_class
+from tlcli.datasets.tables.suffixes import is_table
 from tlcli.errors import DataError
-from tlcli.features.extraction import Extraction
 from tlcli.features.extractor import FeatureExtractor
+from tlcli.features.file_digests import DigestReader
+from tlcli.progress import Reporter
 from tlcli.training.usable_images import UsableImages
 
 MOST = 4096
-"""Labeled and unlabeled images to use at most, of each: neighbors are found by comparing all of them."""
+"""Rows of labeled images, and unlabeled images, that are used at most: all of them are compared with each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlabeledSource:
+    """The images of `--unlabeled`, listed but not read."""
+
+    name: str
+    """As typed."""
+    paths: Sequence[str]
+    of_no_class: Sequence[str]
+    """Images that `tlcli label` recorded as belonging to none of the classes."""
+
+
+def list_unlabeled(source: str | None, dataset: Dataset, report: Reporter) -> UnlabeledSource | None:
+    """List the images of SOURCE, before any work, so that a wrong SOURCE fails at once; None if there is none.
+
+    Raises:
+        DataError: SOURCE does not exist, or has no images.
+    """
+    return None if source is None else processes.from_first(lambda: _list(source, dataset, report))
+
+
+def _list(source: str, dataset: Dataset, report: Reporter) -> UnlabeledSource:
+    try:
+        inputs = PredictionInputs((source,), io.BytesIO())
+        paths = list(inputs)
+    except DataError as error:
+        raise DataError(f"--unlabeled: {error.message}", path=error.path) from error
+    for problem in inputs.unlisted:
+        report.warn(problem)
+    if not paths:
+        skipped = describe_skipped({reason: count for reason, count in inputs.skipped.items() if count})
+        found = f" (skipped: {skipped})" if skipped else ""
+        raise DataError(
+            f"--unlabeled: no images in {source}{found}. Pass a folder, table, tar, @list, or URL of images.",
+            path=source,
+        )
+    of_no_class = images_of_no_class(dataset.root) if is_table(dataset.root) else []
+    return UnlabeledSource(name=source, paths=paths, of_no_class=of_no_class)
 
 
 def with_unlabeled(
-    images: UsableImages, source: str, extractor: FeatureExtractor, *, copies: int = 1, verify: bool = False
+    images: UsableImages,
+    source: UnlabeledSource | None,
+    extractor: FeatureExtractor,
+    reader: DigestReader,
+    *,
+    views: int = 0,
+    refit: bool = False,
+    verify: bool = False,
 ) -> UsableImages:
     """Make sure that the features of unlabeled images are stored, and return the images with those to use.
 
-    Copies count once. Images of DATA are left out, and so are images that cannot be read, with a warning. Of more than
-    `MOST` images, those with the lowest digests are used: a random part that hardly changes when others are added.
+    Copies count once. Images of DATA are left out, and so are those that belong to none of its classes, and with a
+    warning, those that cannot be read. Of more than `MOST` images, those with the lowest digests are used: a random
+    part that hardly changes when others are added.
 
     Args:
         images: The labeled images.
-        source: Folder, table, tar, list, or URL of images.
+        source: The images without labels; None changes nothing.
         extractor: The network, cut before its head.
-        copies: Rows of each training image, 1 and the number of its views.
+        reader: Reads the digests of the images of `source`.
+        views: Number of augmented views of each training image.
+        refit: Whether the head is fitted on the validation images as well in the end.
         verify: Read every file again, even if it is unchanged.
 
     Raises:
-        DataError: SOURCE does not exist, or has no images besides those of DATA.
+        DataError: SOURCE has no usable images besides those of DATA.
         MachineError: not enough disk space or memory for the features.
     """
-    report = extractor.network.report
-    if copies * len(images.rows("train")) > MOST:
-        report.note(f"Unlabeled images are not used: there are more than {MOST:,} labeled ones")
+    if source is None:
         return images
-    inputs = PredictionInputs((source,), io.BytesIO())
-    paths = list(inputs)
-    if not paths:
-        skipped = describe_skipped({reason: count for reason, count in inputs.skipped.items() if count})
-        raise DataError(f"no images in {source}{f' (skipped: {skipped})' if skipped else ''}.", path=source)
+    report = extractor.network.report
+    labeled = images.rows("train") + (images.rows("validation") if refit else [])
+    if (views + 1) * len(labeled) > MOST:
+        counted = "labeled images and views of them" if views else "labeled images"
+        report.note(f"Unlabeled images are not used: there are more than {MOST:,} {counted}")
+        return images
+    others = processes.from_first(lambda: _others(images, source, reader))
+    paths = [source.paths[index] for index in others[:MOST]]
     extraction = extractor.extract(paths, verify=verify)
-    usable = _usable(extraction) - set(images.extraction.digests)
     if extraction.failures:
         index, reason = min(extraction.failures.items())
         report.warn(
             f"{len(extraction.failures):,} of {len(paths):,} unlabeled images cannot be used, such as {paths[index]}: "
             f"{reason}"
         )
-    if not usable:
-        raise DataError(
-            f"no usable image in {source} besides those of DATA. Expected other images, without labels.", path=source
-        )
-    kept = sorted(usable)[:MOST]
-    note = f", of which {MOST:,} are used" if len(kept) < len(usable) else ""
-    report.note(f"Unlabeled {len(usable):,} images{note}")
-    return replace(images, unlabeled=kept)
-
-
-def _usable(extraction: Extraction) -> set[bytes]:
-    return {
+    usable = {
         digest
         for index, digest in enumerate(extraction.digests)
         if digest is not None and index not in extraction.failures
     }
+    usable -= set(images.extraction.digests)  # a file may have changed since its digest was read
+    if not usable:
+        raise DataError(
+            f"--unlabeled: no usable image in {source.name} besides those of DATA. Pass other images, or remove the "
+            "option.",
+            path=source.name,
+        )
+    note = f", of {len(others):,}" if len(others) > MOST else ""
+    report.note(f"Unlabeled {len(usable):,} images{note}")
+    return replace(images, unlabeled=sorted(usable))
+
+
+def _others(images: UsableImages, source: UnlabeledSource, reader: DigestReader) -> list[int]:
+    """Return one path for each image that DATA says nothing about, by its index in `source.paths`, in random order.
+
+    Files that cannot be read come last.
+    """
+    digests = reader.read([*source.paths, *source.of_no_class])
+    known = set(images.extraction.digests) | set(digests[len(source.paths) :]) - {None}
+    if corrections := images.dataset.corrections:
+        known |= corrections.left_out_digests
+    first = {digest: index for index, digest in reversed(list(enumerate(digests[: len(source.paths)])))}
+    unreadable = [index for index, digest in enumerate(digests[: len(source.paths)]) if digest is None]
+    return [first[digest] for digest in sorted(filter(None, first)) if digest not in known] + unreadable

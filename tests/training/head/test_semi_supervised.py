@@ -114,3 +114,53 @@ def test_validation_images_judge_as_well():
 def test_without_a_link_all_classes_are_equally_likely():
     x = np.eye(8, dtype=np.float32)
     assert NeighborGraph(x).spread(np.full(8, -1), 2) == pytest.approx(0.5)
+
+
+def test_one_label_per_class_cannot_show_that_unlabeled_images_help():
+    """Folds hold out the only image of a class, so no head could be right about it."""
+    x, y = curves(3)
+    others, _ = curves(60, seed=1)
+    plain = fitted(x, y, np.arange(3))
+    refined = SemiSupervisedFit((x, y), others, plain, HOW).folds(np.arange(3), 3)
+    assert (refined.unlabeled.used, refined.unlabeled.loss, refined.unlabeled.loss_without) == (0, None, None)
+    assert torch.equal(refined.head.weight, plain.head.weight)
+
+
+def test_a_single_unlabeled_image_is_not_chosen():
+    x, y = curves(12)
+    folds = np.arange(12) % 4
+    plain = fitted(x, y, folds)
+    use = SemiSupervisedFit((x, y), curves(1, seed=1)[0], plain, HOW).folds(folds, 12).unlabeled
+    assert (use.images, use.used) == (1, 0)
+    assert use.accuracy_without == (plain.logits.argmax(axis=1) == y.numpy()).mean()
+
+
+def test_held_out_images_pass_no_label_on():
+    """A chain of images: beyond the held-out one, no label arrives."""
+    angles = np.linspace(0, 1.5, 60)
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    known = np.full(60, -1)
+    known[0], known[1] = 0, 1
+    known[20:40] = -2
+    shares = NeighborGraph(x).spread(known, 2)
+    assert shares[45:] == pytest.approx(0.5)
+
+
+def test_weights_of_classes_do_not_make_a_label_more_likely():
+    x, y = curves(60)
+    others, truth = curves(300, seed=1)
+    folds = assign_folds([str(row) for row in range(60)], y.tolist(), seed=0)
+    how = HOW | {"weighting": ClassWeighting(factors=(1e4, 1.0, 1.0))}
+    plain = select_folds((x, y), folds, **how)
+    features = torch.cat([x, others])
+    known = np.concatenate([y.numpy(), np.full(300, -1)])
+    graph = NeighborGraph(features.numpy())
+    rows, found = pseudo_labels(graph, features, known, plain.head, plain.temperature, plain.log_prior)
+    assert (found == truth.numpy()[rows - 60]).mean() > 0.95
+    assert (plain.head.logits(others).argmax(dim=1) == truth).float().mean() < 0.9
+
+
+@pytest.mark.parametrize("x", [np.ones((5, 4), np.float32), np.arange(5, dtype=np.float32)[:, None]])
+def test_images_that_are_all_the_same_or_vary_in_one_way(x):
+    shares = NeighborGraph(x).spread(np.array([0, 1, -1, -1, -1]), 2)
+    assert np.isfinite(shares).all()

@@ -84,6 +84,19 @@ def read_image_column(path: Location, columns: TableColumns) -> list[str]:
     return find_images(table, written, [])[0]
 
 
+def images_of_no_class(table: Location) -> list[str]:
+    """Return the paths of the images that `tlcli label` recorded as belonging to none of the classes.
+
+    Args:
+        table: Any table; those that `tlcli label` did not write have no such images.
+    """
+    content = load_table(table)
+    if content.names != LABEL_COLUMNS:
+        return []
+    content = content.select([index for index, label in enumerate(content.column("label")) if label in {None, ""}])
+    return find_images(content, written_paths(content, "path"), [])[0]
+
+
 def load_table(path: Location) -> RawTable:
     """Read the columns of a table. Raises DataError."""
     content = content_of(path) if isinstance(path, Url) else None

@@ -155,7 +155,8 @@ def _semi_supervised(
     rows: LabeledFeatures, fitted: FittedHead, extractor: FeatureExtractor, images: UsableImages, how: HeadOptions
 ) -> SemiSupervisedFit:
     features, labels = rows
-    assert isinstance(features, Tensor)  # `read_unlabeled` gives no unlabeled images if there are many labeled ones
+    if not isinstance(features, Tensor):  # wide ones: `with_unlabeled` bounds the number of rows
+        features = torch.from_numpy(features.read(0, features.shape[0]))
     unlabeled = torch.from_numpy(extractor.plain.gather(images.unlabeled))
     return SemiSupervisedFit((features, labels), unlabeled, fitted, how)
 

@@ -27,12 +27,14 @@ class UnlabeledUse:
     images: int
     """Number of unlabeled images."""
     used: int
-    """How many of them the final head was fitted on; 0 if that did not help."""
-    loss: float
-    """Cross-entropy on held-out images of the heads that were fitted on some of them, ..."""
-    loss_without: float
-    """... and of those that were not."""
+    """How many of them the head was fitted on, before `--refit`; 0 if that did not lower the loss."""
+    loss: float | None
+    """Cross-entropy, on held-out images, of the heads that were fitted on unlabeled images as well. None if no held-out
+    image has a class that its head knows."""
+    loss_without: float | None
+    """The same of the heads that were fitted on labels alone."""
     accuracy_without: float
+    """Accuracy of the latter on all held-out images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +97,7 @@ def select_holdout(
         weighting: The weights of the classes. Evaluation is never weighted: `FittedHead.log_prior` keeps confidences
             true to the class frequencies of the data.
         device: `cpu` or a CUDA device.
-        progress: Called with the number of `L2S` that are done, with the first weight; the numbers add up to all of
-            them.
+        progress: Called with the number of `L2S` that are done; the numbers add up to all of them.
 
     Raises:
         DataError: a training feature is NaN or infinite.

@@ -107,7 +107,7 @@ class Fits:
 def minimize(fits: Fits, matrix: FeatureMatrix, coefficients: Tensor, l2: float, weight: float) -> Tensor:
     """Run preconditioned L-BFGS from `coefficients` [F, k, r + 1] to the minima for this L2.
 
-    `weight` is that of the covariance within classes in the penalty; see `softmax_regression.fit_paths`.
+    `weight` is that of the covariance within classes in the penalty; see `softmax_regression.HeadFits`.
 
     Fits take their steps together, each with its own length, until their own end.
     """

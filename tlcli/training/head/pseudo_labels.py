@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
-from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.training.head.softmax_regression import SoftmaxHead
+from tlcli.training.head.threads import one_thread_each
 
 NEIGHBORS = 10
 """Each image is linked to so many others."""
@@ -35,6 +35,12 @@ MOST_SURE = 768
 """Images that get one, at most, evenly from the surest to the least sure of each class: more cost seconds and add
 little."""
 MIN_STD = 1e-3
+"""Added to each standard deviation, so that constant features are not amplified."""
+BLOCK = 1024
+"""Images that are compared with all others at a time."""
+
+
+UNLABELED, HELD_OUT = -1, -2
 
 
 class NeighborGraph:
@@ -45,10 +51,9 @@ class NeighborGraph:
     """
 
     def __init__(self, features: NDArray[np.float32]) -> None:
-        standardized = (features - features.mean(axis=0)) / (features.std(axis=0) + MIN_STD)
-        count = min(NEIGHBORS, len(features) - 1)
-        links = kneighbors_graph(standardized, count, mode="distance", metric="cosine").tocsr()
-        links.data = np.maximum(1 - links.data, 0) ** SHARPNESS
+        cosines, neighbors = _nearest((features - features.mean(axis=0)) / (features.std(axis=0) + MIN_STD))
+        weights, ends = np.maximum(cosines, 0) ** SHARPNESS, np.arange(len(features) + 1) * neighbors.shape[1]
+        links = csr_array((weights.ravel(), neighbors.ravel(), ends), shape=(len(features), len(features)))
         links = csr_array(links + links.T)
         degrees = 1 / np.sqrt(np.maximum(links.sum(axis=1), 1e-12))
         self._links = csr_array(diags_array(degrees) @ links @ diags_array(degrees), dtype=np.float32)
@@ -57,42 +62,63 @@ class NeighborGraph:
         """Spread labels along the links; each class starts with the same total.
 
         Args:
-            labels: int64 [M], -1 for unlabeled images.
+            labels: int64 [M]; -1 for unlabeled images, -2 for held-out images, which pass nothing on.
             classes: Number of classes k.
 
         Returns:
-            float32 [M, k], the share of each class; of equal size for an image that no label reaches.
+            float32 [M, k], the share of each class; the same for all classes if no label reaches an image.
         """
         given = np.zeros((len(labels), classes), np.float32)
         known = np.flatnonzero(labels >= 0)
         given[known, labels[known]] = 1 / np.bincount(labels[known], minlength=classes)[labels[known]]
+        links = self._links @ diags_array((labels > HELD_OUT).astype(np.float32))
         shares = given
         for _ in range(STEPS):
-            shares = SPREAD * (self._links @ shares) + (1 - SPREAD) * given
+            shares = SPREAD * (links @ shares) + (1 - SPREAD) * given
         shares += np.finfo(np.float32).tiny
         spread: NDArray[np.float32] = shares / shares.sum(axis=1, keepdims=True)
         return spread
 
 
+def _nearest(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the cosines to the nearest neighbors of each of the features [M, D], [M, n], and their rows, [M, n]."""
+    rows = torch.nn.functional.normalize(torch.from_numpy(features), dim=1)
+    count = min(NEIGHBORS, len(rows) - 1)
+    found = []
+    with one_thread_each(rows.shape, "cpu"):
+        for start in range(0, len(rows), BLOCK):
+            cosines = rows[start : start + BLOCK] @ rows.T
+            cosines[:, start : start + BLOCK].fill_diagonal_(-torch.inf)  # of an image with itself
+            found.append(cosines.topk(count, dim=1))
+    return torch.cat([top.values for top in found]).numpy(), torch.cat([top.indices for top in found]).numpy()
+
+
 def pseudo_labels(
-    graph: NeighborGraph, features: Tensor, labels: NDArray[np.int64], head: SoftmaxHead, temperature: float
+    graph: NeighborGraph,
+    features: Tensor,
+    labels: NDArray[np.int64],
+    head: SoftmaxHead,
+    temperature: float,
+    log_prior: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Choose the unlabeled images whose class is clear, and their labels.
 
     Args:
         graph: Of all images.
         features: float32 [M, D].
-        labels: int64 [M]: the class of a labeled image, -1 for an unlabeled one, -2 for one not to be chosen.
+        labels: int64 [M]; -1 for unlabeled images, -2 for held-out images, which are not chosen.
         head: Fitted on the labeled images.
         temperature: Of its logits.
+        log_prior: float64 [k] if classes were weighted: their weights do not make a label more likely.
 
     Returns:
         The chosen images, as int64 rows, and their classes.
     """
     classes = len(head.bias)
-    shares = graph.spread(np.maximum(labels, -1), classes)
-    free = np.flatnonzero(labels == -1)
-    probabilities = calibrated_probabilities(head.logits(features[torch.from_numpy(free)]).numpy(), temperature)
+    shares = graph.spread(labels, classes)
+    free = np.flatnonzero(labels == UNLABELED)
+    logits = head.logits(features[torch.from_numpy(free)]).numpy()
+    probabilities = calibrated_probabilities(logits, temperature, log_prior)
     agreement = np.sqrt(shares[free] * probabilities)
     agreement /= agreement.sum(axis=1, keepdims=True)
     found = agreement.argmax(axis=1)

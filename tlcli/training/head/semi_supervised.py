@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tlcli.training.head.folds import fold_weightings, out_of_fold_logits
 from tlcli.training.head.l2_selection import FittedHead, HeadOptions, UnlabeledUse
-from tlcli.training.head.pseudo_labels import NeighborGraph, pseudo_labels
+from tlcli.training.head.pseudo_labels import HELD_OUT, UNLABELED, NeighborGraph, pseudo_labels
 from tlcli.training.head.softmax_regression import HeadFits, SoftmaxHead
 from tlcli.training.head.sweep import held_out_losses
 from tlcli.training.head.threads import map_fits, one_thread_each
@@ -28,7 +28,7 @@ class SemiSupervisedFit:
         train: Features float32 [N, D] and labels int64 [N].
         unlabeled: float32 [U, D], U >= 1.
         fitted: The head that was fitted on labels alone, whose penalty and temperature are used.
-        how: How heads are fitted.
+        how: How heads are fitted; `fitted` was fitted in the same way.
     """
 
     def __init__(self, train: tuple[Tensor, Tensor], unlabeled: Tensor, fitted: FittedHead, how: HeadOptions) -> None:
@@ -77,9 +77,11 @@ class SemiSupervisedFit:
             head: Fitted on the same rows alone.
         """
         classes, weighting, device = self._how["classes"], self._how["weighting"], self._how["device"]
-        known = torch.where(held_out, -2, self._labels).numpy()
-        labels = np.concatenate([known, np.full(self._unlabeled, -1)])
-        rows, found = pseudo_labels(self._graph, self._features, labels, head, self._fitted.temperature)
+        known = torch.where(held_out, HELD_OUT, self._labels).numpy()
+        labels = np.concatenate([known, np.full(self._unlabeled, UNLABELED)])
+        rows, found = pseudo_labels(
+            self._graph, self._features, labels, head, self._fitted.temperature, self._fitted.log_prior
+        )
         kept = torch.from_numpy(np.concatenate([np.flatnonzero(known >= 0), rows]))
         targets = torch.cat([self._labels[~held_out], torch.from_numpy(found)])
         all_weights = torch.cat([weights[~held_out], weighting.row_weights(torch.from_numpy(found), classes)])
@@ -92,19 +94,22 @@ class SemiSupervisedFit:
     ) -> FittedHead:
         """Return the refined head, or the plain one if it is clearly better on the images that count, bool [E].
 
-        Clearly: by more than one standard error of the mean difference of their losses. On a few dozen labels, smaller
-        differences are noise, and unlabeled images are worth more than that on most data.
+        Clearly: by more than one standard error of the mean difference of their losses. With a few dozen labels,
+        smaller ones are noise, and unlabeled images help on most data. If no image counts, nothing speaks for them.
         """
         truth, plain = labels[counted], self._fitted
-        temperature, losses = held_out_losses(refined.logits[counted], truth, plain.log_prior)
-        _, losses_without = held_out_losses(plain.logits[counted], truth, plain.log_prior)
-        worse = losses - losses_without
-        kept = len(worse) < 2 or worse.mean() <= worse.std(ddof=1) / math.sqrt(len(worse))
+        temperature, loss, loss_without, kept = plain.temperature, None, None, False
+        if counted.any():
+            temperature, losses = held_out_losses(refined.logits[counted], truth, plain.log_prior)
+            _, losses_without = held_out_losses(plain.logits[counted], truth, plain.log_prior)
+            loss, loss_without = float(losses.mean()), float(losses_without.mean())
+            error = float((losses - losses_without).std()) / math.sqrt(max(1, len(truth) - 1))
+            kept = used > 0 and loss - loss_without <= error
         use = UnlabeledUse(
             images=self._unlabeled,
             used=used if kept else 0,
-            loss=float(losses.mean()),
-            loss_without=float(losses_without.mean()),
-            accuracy_without=float((plain.logits[counted].argmax(axis=1) == truth).mean()),
+            loss=loss,
+            loss_without=loss_without,
+            accuracy_without=float((plain.logits.argmax(axis=1) == labels).mean()),
         )
         return replace(refined, temperature=temperature, unlabeled=use) if kept else replace(plain, unlabeled=use)

@@ -21,15 +21,15 @@ L2S = tuple(10 ** (half_decades / 2) for half_decades in range(3, -9, -1))
 NEAR_TIE = 0.005
 """A weaker L2 must lower the loss by more than this fraction."""
 FEW_IMAGES_WITHIN_WEIGHT = 0.4
-"""Another weight of the covariance within classes, which is tried with at most `FEW_IMAGES` rows. Which one is better
-depends on the data: this one on signs, digits, and letters, the other one on photographs and textures."""
+"""Weight of the covariance within classes that is tried besides `WITHIN_WEIGHT`, with at most `FEW_IMAGES` rows: it is
+better on signs, digits, and letters, `WITHIN_WEIGHT` on photographs and textures."""
 L2_PATIENCE = 2
 """The sweep ends after this many L2 in a row without improvement: the loss has one minimum, and weak L2 are slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The best L2 of a sweep so far."""
+    """The best L2 of a sweep so far, and the whole sweep."""
 
     l2: float
     within_weight: float
@@ -57,7 +57,13 @@ def select_penalty(
 ) -> Choice:
     """Select the L2, and with at most `FEW_IMAGES` rows, the weight of the covariance within classes.
 
-    The arguments are those of `_sweep`, and `rows`, the number of rows of the fits.
+    Args:
+        tries: Fits and evaluates heads.
+        rows: Number of rows that heads are fitted on, with views.
+        labels: int [M], class indices.
+        counted: bool [M], the rows that count in the selection, one or more.
+        log_prior: float64 [k] if classes were weighted.
+        progress: Called with the number of `L2S` that are done; the numbers add up to all of them.
     """
     choice = _sweep(tries, WITHIN_WEIGHT, labels, counted, log_prior, progress)
     if rows > FEW_IMAGES:
@@ -77,15 +83,8 @@ def _sweep(
     """Select the strongest L2 whose loss no weaker one clearly beats.
 
     Losses are compared at the best temperature of each L2: a temperature is fitted anyway, so an L2 that happens to
-    need none has no advantage. (On the clothing photographs the plain loss selects 0.03, this one 0.1.)
-
-    Args:
-        tries: Called with `L2S` and `within_weight`.
-        within_weight: Weight of the covariance within classes.
-        labels: int [M], class indices.
-        counted: bool [M], the rows that count in the selection.
-        log_prior: float [k] if classes were weighted.
-        progress: Called as in `select_folds`.
+    need none has no advantage. (On the clothing photographs the plain loss selects 0.03, this one 0.1.) The arguments
+    are those of `select_penalty`.
     """
     choice: Choice | None = None
     worse = 0
