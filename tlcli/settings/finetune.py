@@ -136,11 +136,13 @@ class FinetuneSettings:
 def _check_unlabeled(source: str | None, freeze: str) -> None:
     if source is not None and freeze != "all":
         raise UsageError(
-            f"--unlabeled has no effect with --freeze {freeze}: only a head that is trained alone learns from "
-            "unlabeled images. Remove one of them."
+            f"--unlabeled has no effect with --freeze {freeze}: only --freeze all learns from unlabeled images. Remove "
+            "one of them."
         )
     if source == "-":
-        raise UsageError("--unlabeled is -; expected a folder, table, tar, @list, or URL: images are read twice.")
+        raise UsageError(
+            "--unlabeled is -; expected a folder, table, tar, @list, or URL, because images are read twice."
+        )
 
 
 def check_head_options(settings: FinetuneSettings) -> None:

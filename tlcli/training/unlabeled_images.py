@@ -99,19 +99,7 @@ def with_unlabeled(
         report.note(f"Unlabeled images are not used: there are more than {MOST:,} {counted}")
         return images
     others = processes.from_first(lambda: _others(images, source, reader))
-    paths = [source.paths[index] for index in others[:MOST]]
-    extraction = extractor.extract(paths, verify=verify)
-    if extraction.failures:
-        index, reason = min(extraction.failures.items())
-        report.warn(
-            f"{len(extraction.failures):,} of {len(paths):,} unlabeled images cannot be used, such as {paths[index]}: "
-            f"{reason}"
-        )
-    usable = {
-        digest
-        for index, digest in enumerate(extraction.digests)
-        if digest is not None and index not in extraction.failures
-    }
+    usable = _extract([source.paths[index] for index in others[:MOST]], extractor, verify=verify)
     usable -= set(images.extraction.digests)  # a file may have changed since its digest was read
     if not usable:
         raise DataError(
@@ -122,6 +110,21 @@ def with_unlabeled(
     note = f", of {len(others):,}" if len(others) > MOST else ""
     report.note(f"Unlabeled {len(usable):,} images{note}")
     return replace(images, unlabeled=sorted(usable))
+
+
+def _extract(paths: Sequence[str], extractor: FeatureExtractor, *, verify: bool) -> set[bytes]:
+    """Make sure that the features of images are stored, and return the digests of those that can be used."""
+    if not paths:
+        return set()
+    extraction = extractor.extract(paths, verify=verify)
+    if extraction.failures:
+        index, reason = min(extraction.failures.items())
+        extractor.network.report.warn(
+            f"{len(extraction.failures):,} of {len(paths):,} unlabeled images cannot be used, such as {paths[index]}: "
+            f"{reason}"
+        )
+    usable = (digest for index, digest in enumerate(extraction.digests) if index not in extraction.failures)
+    return set(filter(None, usable))
 
 
 def _others(images: UsableImages, source: UnlabeledSource, reader: DigestReader) -> list[int]:
