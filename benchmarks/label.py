@@ -30,6 +30,8 @@ COUNTS = (*range(2, 48, 2), *range(48, 192, 6), *range(192, MOST + 1, 12))
 """Numbers of labels with which accuracies are measured."""
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of the final accuracy."""
+SHOWN = (24, 48, 96, 192, 384)
+"""Numbers of labels with which accuracies are shown."""
 REVIEWED = (48, 96, 192, 288)
 """Numbers of labels with which proposals are compared with the truth."""
 ESTIMATED = 192
@@ -135,7 +137,9 @@ def compare(path):
         base, *counts = (labels_needed(some, target * final) for some in (random, random_more, helped, helped_more))
         cells = [f"{count:.0f} ({count / base:.2f})" for count in counts]
         rows.append([name, f"{target:.0%} ({target * final:.3f})", f"{base:.0f}", *cells])
-    return rows, [[name, *row] for row in summary(reviews)]
+    curves = zip(COUNTS, random, random_more, helped, helped_more, strict=True)
+    shown = [[name, count, *(f"{value:.3f}" for value in values)] for count, *values in curves if count in SHOWN]
+    return rows, shown, [[name, *row] for row in summary(reviews)]
 
 
 def summary(reviews):
@@ -210,16 +214,11 @@ def main(words):
         print(table(header, [estimates(path) for path in words[1:]]))
         return
     results = [compare(path) for path in words]
-    columns = ["data", "target", "random", "random, with unlabeled", "with help", "with help, with unlabeled"]
-    print(table(columns, [row for rows, _ in results for row in rows]))
-    header = [
-        "data",
-        "labels",
-        "accuracy of proposals",
-        "mean confidence",
-        "ECE",
-    ]
-    print("\n" + table(header, [row for _, rows in results for row in rows]))
+    targets, shown, reviews = (sum(rows, []) for rows in zip(*map(compare, words), strict=True))
+    orders = ["random", "random, with unlabeled", "with help", "with help, with unlabeled"]
+    print(table(["data", "target", *orders], targets))
+    print("\n" + table(["data", "labels", *orders], shown))
+    print("\n" + table(["data", "labels", "accuracy of proposals", "mean confidence", "ECE"], reviews))
 
 
 if len(sys.argv) < 2:

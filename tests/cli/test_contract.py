@@ -164,6 +164,8 @@ def test_help_imports_nothing_heavy(arguments):
         (["export", "nowhere", "--format", "torch", "--int8"], 2, "--int8 requires --format onnx"),
         (["export", "nowhere", "--format", "timm", "--with-preprocessing"], 2, "no effect with --format timm"),
         (["export", "nowhere", "--format", "onnx", "--out", "x.pt2"], 2, "ending in .onnx"),
+        (["finetune", "nowhere", "--unlabeled", "x", "--freeze", "auto"], 2, "only --freeze all learns from unlabeled"),
+        (["finetune", "nowhere", "--unlabeled", "-"], 2, "--unlabeled is -"),
         (["finetune", "nowhere", "--epochs", "3"], 2, "--epochs has no effect with --freeze all"),
         (["finetune", "nowhere", "--augment", "light"], 2, "augmentation needs --views K"),
         (["finetune", "nowhere", "--freeze", "9", "--views", "3"], 2, "no effect without augmentation"),

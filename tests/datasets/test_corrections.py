@@ -80,6 +80,7 @@ def test_labels_are_corrected_and_images_without_a_label_are_left_out(data, tabl
         "already_correct": 0,
         "unmatched": 0,
     }
+    assert len(dataset.corrections.left_out_digests) == 1
     describe_dataset(dataset, report)
     assert f"Labels    1 corrected, 1 image left out ({file})" in report.notes
     assert report.warnings == []

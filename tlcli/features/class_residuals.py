@@ -22,7 +22,7 @@ from tlcli.features.neighbors import BLOCK, Read
 from tlcli.features.principal_directions import principal_directions
 
 SAMPLE = 4096
-"""Images of the sample, at most; of no more images, features are not projected."""
+"""Images of the sample, at most. Features of so few images are not projected."""
 SAMPLED_BLOCKS = 16
 """Blocks of images that the sample is from."""
 PROJECTED = 128
@@ -30,8 +30,8 @@ PROJECTED = 128
 SHRINKAGE = 2
 """Class means count as if they included this many images at the mean of all images."""
 FLATTENED = 64
-"""Directions that are scaled down, at most: one for 32 images, or they would be those that tell objects apart, and one
-for eight features."""
+"""Directions that are scaled down, at most. There is at most one for 32 images, because more would tell objects apart,
+and one for eight features."""
 MIN_STD = 0.05
 """Fraction of the mean standard deviation that is added to each, so that constant features are not amplified."""
 

@@ -34,13 +34,12 @@ BACKGROUND_RANK = 30
 MIN_BACKGROUND = 0.05
 """The least background for sure gaps: in small classes, the 30th nearest neighbor is far."""
 FAR, FARTHEST = 4, 128
-"""A fourth of the images of a class are nearer than the far neighbor, and 30 to 128, or half of a small class: it is
-beyond the frames of a burst, yet not so far that all images are."""
+"""The rank of the far neighbor is a fourth of the size of the class, at least `BACKGROUND_RANK` and at most `FARTHEST`,
+but at most half of the class: beyond the frames of a burst, yet not as far as all images."""
 FEW = 8
-"""Images of a class that has a far neighbor, at least. In classes without a background, its similarity is 0 at most."""
+"""Smaller classes have no far neighbor. In classes without a background, its similarity is at most 0."""
 MIN_DIMENSIONS = 8
-"""Least dimensions of a cloud, as of classes of different images after the projection. Videos have fewer: their
-frames are on a line."""
+"""Lower bound of the dimensions of a cloud. Videos have fewer, because their frames lie on a line, but are no cloud."""
 COMPARED = 2048
 """Classes with more images are divided into cells."""
 CELL, DIVISIONS = 256, 3

@@ -66,7 +66,8 @@ def describe_unlabeled(metrics: dict[str, Any]) -> str | None:
     if loss is None:
         return f"{images} were not used: too few labels to tell whether they help. Label two or more images per class."
     if not found["used"]:
-        return f"{images} were not used: with them, the loss on held-out images is {loss:.3f} instead of {loss_without:.3f}."
+        losses = f"{loss:.3f} instead of {loss_without:.3f}"
+        return f"{images} were not used: with them, the loss on held-out images is {losses}."
     noise = ", a difference that is within chance" if accuracy > 100 * metrics["accuracy"] else ""
     used = f"{found['used']:,} of {images} were used, with the labels of their neighbors"
     return f"{used}. Without them: {accuracy:.1f} %{noise}."
