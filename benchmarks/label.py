@@ -13,6 +13,7 @@ import resource
 import statistics
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -213,8 +214,7 @@ def main(words):
         header = ["data", "labels", "test accuracy", "estimated", "in interval", "gain of 50"]
         print(table(header, [estimates(path) for path in words[1:]]))
         return
-    results = [compare(path) for path in words]
-    targets, shown, reviews = (sum(rows, []) for rows in zip(*map(compare, words), strict=True))
+    targets, shown, reviews = ([*chain(*rows)] for rows in zip(*map(compare, words), strict=True))
     orders = ["random", "random, with unlabeled", "with help", "with help, with unlabeled"]
     print(table(["data", "target", *orders], targets))
     print("\n" + table(["data", "labels", *orders], shown))
