@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tlcli.backbones import bundled_weights
 from tlcli.backbones.zoo import load_backbone
 from tlcli.errors import ArtifactError, DataError
 
@@ -22,11 +21,6 @@ def test_weights_from_a_pth(wrap, tmp_path):
     assert all(torch.equal(state[key], value) for key, value in source.items() if not key.startswith("fc."))
     assert state["fc.weight"].shape == (4, 512)
     assert str(path) in backbone.origin
-
-
-def test_weights_with_the_original_keys_of_the_default_backbone(tmp_path):
-    backbone = load_backbone(weights=str(bundled_weights.weights_file()), classes=2)
-    assert torch.equal(backbone.model.conv_stem.weight, load_backbone().model.conv_stem.weight)
 
 
 def test_position_embeddings_are_resampled_for_another_size(tmp_path):

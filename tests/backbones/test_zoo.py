@@ -3,23 +3,9 @@
 import pytest
 import torch
 
-from tlcli.backbones import bundled_weights
 from tlcli.backbones.heads import head_modules
 from tlcli.backbones.zoo import list_backbones, load_backbone
 from tlcli.errors import UsageError
-
-
-def test_the_default_backbone_loads_its_weights_offline():
-    backbone = load_backbone()
-    assert backbone.origin == "ImageNet weights (local)"
-    source = torch.load(bundled_weights.weights_file(), weights_only=True)
-    state = backbone.model.state_dict()
-    assert len(state) == len(source) == 296
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(state.values(), source.values(), strict=True))
-    spec = backbone.input
-    assert (spec.channels, spec.height, spec.width) == (3, 224, 224)
-    assert (spec.mean, spec.std, spec.interpolation, spec.crop_fraction) == ((0.5,) * 3, (0.5,) * 3, "bicubic", 0.875)
-    assert not backbone.model.training
 
 
 def test_the_new_head_depends_on_the_seed():

