@@ -4,8 +4,8 @@ usage: python benchmarks/backbones.py FEATURES.parquet...   files of `cache-feat
        python benchmarks/backbones.py --speed NAME...         features per second, of the network alone
 
 All files of one dataset use the same subsets; ± is the standard error of the mean over three of them. The speed is that
-of ONNX Runtime on random pixels. It is measured in CPU time, which depends less on what else the machine runs, and given
-for two cores.
+of ONNX Runtime on random pixels. It is measured in CPU time, which depends less on what else the machine runs, and is
+given for two cores.
 """
 
 import statistics

@@ -25,7 +25,7 @@ OTHER_PROGRAMS = {
     *("--logdir",),  # TensorBoard
     *("--nnodes", "--nproc-per-node", "--max-restarts", "--rdzv-backend", "--rdzv-id", "--rdzv-endpoint"),  # torchrun
     *("--tag", "--build-arg", "--rm", "--user", "--volume", "--gpus"),  # Docker
-    *("--scale", "--write"),  # benchmarks/head.py, docs/scale.py
+    *("--scale", "--speed", "--write"),  # benchmarks/head.py, benchmarks/backbones.py, docs/scale.py
 }
 
 
