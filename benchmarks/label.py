@@ -104,6 +104,17 @@ def labels_needed(accuracies, target):
     return COUNTS[first - 1] + part * (COUNTS[first] - COUNTS[first - 1])
 
 
+def number(count):
+    return f"{count:.0f}" if np.isfinite(count) else f"> {MOST}"
+
+
+def ratio(count, base):
+    """Format labels and their ratio to others, a bound if these were not enough."""
+    if not np.isfinite(count):
+        return number(count)
+    return f"{count:.0f} ({count / base:.2f})" if np.isfinite(base) else f"{count:.0f} (< {count / MOST:.2f})"
+
+
 def compare(path):
     data, name = Data(path), Path(path).stem
     final = data.accuracy(np.arange(len(data.labels)))
@@ -136,8 +147,9 @@ def compare(path):
     rows = []
     for target in TARGETS:
         base, *counts = (labels_needed(some, target * final) for some in (random, random_more, helped, helped_more))
-        cells = [f"{count:.0f} ({count / base:.2f})" for count in counts]
-        rows.append([name, f"{target:.0%} ({target * final:.3f})", f"{base:.0f}", *cells])
+        rows.append(
+            [name, f"{target:.0%} ({target * final:.3f})", number(base), *(ratio(count, base) for count in counts)]
+        )
     curves = zip(COUNTS, random, random_more, helped, helped_more, strict=True)
     shown = [[name, count, *(f"{value:.3f}" for value in values)] for count, *values in curves if count in SHOWN]
     return rows, shown, [[name, *row] for row in summary(reviews)]
