@@ -25,7 +25,6 @@ from tlcli.interrupts import defer_interrupts
 from tlcli.training.tail.batches import Source, batches_of, to_device
 from tlcli.training.tail.distributed import gradients_class, predict_together, validate_together
 from tlcli.training.tail.optimizer import make_optimizer, schedule, set_learning_rate
-from tlcli.training.tail.precision import depthwise_in_fp32
 from tlcli.training.tail.recipe import Recipe
 from tlcli.training.tail.validation import ValidationResult
 
@@ -150,8 +149,7 @@ class TailTrainer:
         stopped = None
         try:
             while self.state.epoch < self.recipe.epochs and not self._stale():
-                with depthwise_in_fp32(self._tail, self._device):
-                    self._one_epoch(save, on_step)
+                self._one_epoch(save, on_step)
                 on_epoch(self.state.lines[-1])
                 save()
         except _NotFinite as error:
