@@ -26,6 +26,19 @@ class Reporter(Protocol):
         """Show one line if the user asked for details (`--verbose`)."""
 
 
+class OnlyDetails:
+    """A reporter for steps of a larger task: notes become details, and progress is not shown."""
+
+    def __init__(self, report: Reporter) -> None:
+        self.detail = self.note = report.detail
+        self.warn = report.warn
+
+    def task(self, name: str, total: int, unit: str = "images") -> AbstractContextManager[Advance]:
+        """Ignore the task."""
+        del name, total, unit
+        return nullcontext(lambda _: None)
+
+
 class Silent:
     """A reporter that shows nothing."""
 

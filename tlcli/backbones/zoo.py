@@ -110,12 +110,34 @@ def list_backbones(pattern: str | None = None) -> list[BackboneListing]:
     return [_listing(name, count=len(names) <= MAX_COUNTED) for name in names]
 
 
+def local_backbones() -> list[str]:
+    """Return the names of all backbones whose pretrained weights are on this machine, small networks first.
+
+    Weights other than the default ones of an architecture have their tag in the name. Makes no network requests.
+    """
+    architectures = [*NON_TIMM, *timm.list_models()]
+    defaults = {f"{name}.{pretrained_config(name).get('tag')}" for name in architectures}
+    others = [name for name in timm.list_models(pretrained=True) if name not in defaults]
+    return sorted((name for name in [*architectures, *others] if _is_local(name)), key=lambda name: (_cost(name), name))
+
+
+def _is_local(name: str) -> bool:
+    return (bundled_weights.weights_file(name) or hub.cached_weights(pretrained_config(name))) is not None
+
+
+def _cost(name: str) -> int:
+    """Return the parameters of a network, times the pixels of its input: about proportional to its time."""
+    config = pretrained_config(name)
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in create_network(name, config, {}).parameters())
+    return parameters * int(tuple(config.get("input_size") or (3, 224, 224))[-1]) ** 2
+
+
 def _listing(name: str, *, count: bool) -> BackboneListing:
     config = pretrained_config(name)
-    local = (bundled_weights.weights_file(name) or hub.cached_weights(config)) is not None
     parameters = None
     if count:
         with torch.device("meta"):
             parameters = sum(p.numel() for p in create_network(name, config, {}).parameters())
     size = tuple(config.get("input_size") or (3, 224, 224))[-1]
-    return BackboneListing(name=name, parameters=parameters, input_size=size, local=local)
+    return BackboneListing(name=name, parameters=parameters, input_size=size, local=_is_local(name))

@@ -78,13 +78,15 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
         settings.network.backbone,
         settings.network.weights,
         classes=len(dataset.classes),
-        size=settings.network.size,
+        size=settings.network.input_size,
         seed=settings.network.seed,
     )
     compute = settings.compute
     frozen = settings.network.freeze != "none"
     choice = choose_engine(compute.device, compute.precision, compute.engine, images=images, frozen=frozen)
-    network = place_backbone(load(), choice, fit=settings.network.fit, intensity=intensity, cache=cache, report=report)
+    network = place_backbone(
+        load(), choice, fit=settings.network.input_fit, intensity=intensity, cache=cache, report=report
+    )
     if settings.shard is not None:  # only now: the number of all images decides the engine, and so the last bits
         chosen = settings.shard.range(images)
         report.note(f"Shard     {settings.shard}: {len(chosen):,} of {images:,} images")
@@ -124,7 +126,7 @@ def _on_cluster(
 
     spec = WorkerSpec(
         load=load,
-        fit=settings.network.fit,
+        fit=settings.network.input_fit,
         intensity=network.preprocessing.intensity,
         freeze=settings.network.freeze,
         augmentation=settings.augmentation,

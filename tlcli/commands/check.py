@@ -228,10 +228,10 @@ def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Featur
     choice = choose_engine(compute.device, compute.precision, compute.engine, images=len(dataset.samples))
     network = place_backbone(
         load_backbone(
-            wanted.backbone, wanted.weights, classes=len(dataset.classes), size=wanted.size, seed=wanted.seed
+            wanted.backbone, wanted.weights, classes=len(dataset.classes), size=wanted.input_size, seed=wanted.seed
         ),
         choice,
-        fit=wanted.fit,
+        fit=wanted.input_fit,
         intensity=intensity,
         cache=FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
         report=report,

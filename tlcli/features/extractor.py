@@ -107,6 +107,28 @@ class FeatureExtractor:
         """Whether features are kept on disk: something is frozen, and the cache is on."""
         return self.cut.layer > 0 and self.network.cache.on_disk
 
+    def with_fit(self, fit: str) -> FeatureExtractor:
+        """Return the same network with another fit, `crop`, `pad`, or `squash`, of its images. It has its own store."""
+        preprocessing = replace(self.network.preprocessing, fit=fit)
+        content = self.plain.content | {"preprocessing": preprocessing.to_json()}
+        changed = replace(
+            self,
+            network=replace(self.network, preprocessing=preprocessing),
+            plain=self.network.cache.open(content, self.cut.feature_shape, cached=self.cut.layer > 0),
+            augmented=None,
+            augmentation=None,
+        )
+        changed._runner = self._runner  # the network sees inputs of the same shape
+        return changed
+
+    def with_views_in_memory(self, augmentation: Augmentation) -> FeatureExtractor:
+        """Return the same network with a store in memory for views, which are forgotten with it."""
+        content = self.plain.content | {"augmentation": augmentation.to_json(), "seed": self.seed}
+        store = FeatureStore(None, content, self.cut.feature_shape, self.network.report)
+        changed = replace(self, augmented=store, augmentation=augmentation)
+        changed._runner = self._runner
+        return changed
+
     def decode_options(self, known: FeatureStore | None = None, *, augmented: bool = False) -> DecodeOptions:
         """Return how workers decode images.
 

@@ -62,10 +62,10 @@ def group_training_images(
     wanted, compute = NetworkSettings(), ComputeSettings()
     network = place_backbone(
         load_backbone(
-            wanted.backbone, wanted.weights, classes=len(dataset.classes), size=wanted.size, seed=wanted.seed
+            wanted.backbone, wanted.weights, classes=len(dataset.classes), size=wanted.input_size, seed=wanted.seed
         ),
         choose_engine(compute.device, compute.precision, compute.engine, images=len(dataset.samples)),
-        fit=wanted.fit,
+        fit=wanted.input_fit,
         intensity=intensity,
         cache=FeatureCache(CacheSettings().root(), report),
         report=report,

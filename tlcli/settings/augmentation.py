@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from tlcli.errors import UsageError
+from tlcli.settings.common_options import AUTO
 from tlcli.settings.options import AUGMENTATION, Option, OptionGroup
 
 Shift = int | tuple[int, int, int]
@@ -152,6 +153,8 @@ def choose_augmentation(given: Mapping[str, Any]) -> Augmentation | None:
         UsageError: an unknown preset, an amount out of range, or amounts that leave images unchanged.
     """
     preset = given["preset"]
+    if preset == AUTO:
+        raise UsageError("--augment auto is an option of finetune, which chooses by training. Give light or strong.")
     if preset is not None and preset not in PRESETS:
         raise UsageError(f"--augment is {preset!r}; expected one of {', '.join(PRESETS)}.")
     amounts = {amount.name: given.get(amount.name) for amount in fields(Augmentation)}
@@ -168,19 +171,35 @@ def choose_augmentation(given: Mapping[str, Any]) -> Augmentation | None:
     return chosen
 
 
-def check_views(freeze: str, views: int | None, augmentation: Augmentation | None) -> None:
+def choose_augmentation_or_auto(given: Mapping[str, Any]) -> Augmentation | Literal["auto"] | None:
+    """Do what `choose_augmentation` does, and return `auto` for `--augment auto`.
+
+    Raises:
+        UsageError: a preset is unknown, or an option has no effect.
+    """
+    if given["preset"] != AUTO:
+        return choose_augmentation(given)
+    for amount in fields(Augmentation):
+        if given.get(amount.name) is not None:
+            flag = amount.name.replace("_", "-")
+            raise UsageError(f"--{flag} cannot be combined with --augment auto, which chooses it. Remove one of them.")
+    return AUTO
+
+
+def check_views(freeze: str, views: int | None, augmentation: Augmentation | Literal["auto"] | None) -> None:
     """Check that the number of cached views is compatible with the frozen layers and the augmentation.
 
     Raises:
         UsageError: views that have no effect, or an augmentation that needs views.
     """
-    augments = augmentation is not None and augmentation.enabled
+    automatic = augmentation == AUTO
+    augments = automatic or (isinstance(augmentation, Augmentation) and augmentation.enabled)
     augments_by_default = freeze == "auto" and augmentation is None
     if views is not None and freeze == "none":
         raise UsageError("--views has no effect with --freeze none: only features of frozen layers are cached.")
     if views is not None and not augments and not augments_by_default:
         raise UsageError("--views has no effect without augmentation. Add --augment light, or remove it.")
-    if freeze == "all" and augments and views is None:
+    if freeze == "all" and augments and views is None and not automatic:
         raise UsageError(
             "with --freeze all, augmentation needs --views K: the head is fitted to K cached views of each image."
         )
@@ -193,6 +212,18 @@ AUGMENTATION_OPTIONS = OptionGroup(
         "preset": Option(
             help="Preset; the options below override individual amounts.",
             metavar="none|light|strong",
+            flag="--augment",
+            panel=AUGMENTATION,
+        )
+    },
+)
+FINETUNE_AUGMENTATION_OPTIONS = OptionGroup(
+    settings=Augmentation,
+    build=choose_augmentation_or_auto,
+    extra={
+        "preset": Option(
+            help="Preset, which the options below override; auto measures which of them help.",
+            metavar="none|light|strong|auto",
             flag="--augment",
             panel=AUGMENTATION,
         )

@@ -58,6 +58,7 @@ class CacheFeaturesSettings:
     overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
     def __post_init__(self) -> None:
+        self.network.require_fixed("cache-features")
         if self.network.freeze in {"none", "auto"}:
             raise UsageError(
                 f"--freeze is {self.network.freeze!r}; expected all, or the number or name of a layer: the cache holds "

@@ -47,6 +47,7 @@ class CheckSettings:
     overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
 
     def __post_init__(self) -> None:
+        self.network.require_fixed("check")
         if self.network.freeze != "all":
             raise UsageError(
                 f"--freeze is {self.network.freeze!r}; expected all: check needs the features before the head."

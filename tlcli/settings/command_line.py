@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Literal
 
 from tlcli.settings.augmentation import PRESETS, Augmentation
+from tlcli.settings.common_options import AUTO
 from tlcli.settings.finetune import FinetuneSettings
 from tlcli.settings.options import DeclaredOption, own_options
 from tlcli.settings.recorded import absolute_source
@@ -56,7 +58,9 @@ def _option(declared: DeclaredOption, value: object) -> list[str]:
             return [flag, str(value)]
 
 
-def _augmentation(chosen: Augmentation) -> list[str]:
+def _augmentation(chosen: Augmentation | Literal["auto"]) -> list[str]:
+    if chosen == AUTO:
+        return ["--augment", AUTO]
     for name, preset in PRESETS.items():
         if chosen == preset:
             return ["--augment", name]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tlcli.settings.filters import FILES
 from tlcli.settings.options import AUGMENTATION, HARDWARE, OUTPUT, Option
 from tlcli.storage.urls import parse_location
+
+AUTO: Literal["auto"] = "auto"
+"""Value of an option that `finetune` chooses by measurement."""
 
 DATA_ARGUMENT = Option(
     help="Labeled images: root/CLASS/*.jpg or root/{train,val,test}/CLASS/*; a .csv, .tsv, .jsonl, .json or .parquet "

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tlcli.errors import UsageError
-from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, Augmentation, check_views
+from tlcli.settings.augmentation import FINETUNE_AUGMENTATION_OPTIONS, Augmentation, check_views
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.checks import one_of
 from tlcli.settings.class_values import ClassValues, parse_class_values
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
-from tlcli.settings.common_options import CORRECTIONS_OPTION, DATA_ARGUMENT, OVERWRITE_OPTION, RESUME_OPTION
+from tlcli.settings.common_options import AUTO, CORRECTIONS_OPTION, DATA_ARGUMENT, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.grouping import GROUP_BY_OPTION
-from tlcli.settings.network import NetworkSettings
-from tlcli.settings.options import OUTPUT, TRAINING, Option, OptionGroup
+from tlcli.settings.network import DEFAULT_FIT, NetworkSettings, parse_side
+from tlcli.settings.options import NETWORK, OUTPUT, TRAINING, Option, OptionGroup
 from tlcli.settings.training import TrainingSettings
 from tlcli.storage.urls import Location, parse_location
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")
+AUTO_BACKBONE_OPTION = Option(
+    help="A timm model name, torchvision/alexnet, or lenet5; auto compares those whose weights are on this machine.",
+    metavar="NAME|auto",
+    panel=NETWORK,
+)
+AUTO_SIZE_OPTION = Option(
+    help="Side of the network's square input. Larger inputs show finer detail and take longer; auto compares some.",
+    metavar="PIXELS|auto",
+    panel=NETWORK,
+    unset="the backbone's own",
+    parse=parse_side,
+)
+AUTO_FIT_OPTION = Option(
+    help="How to make an image square: crop its center, pad it, or squash it; auto compares them.",
+    metavar="crop|pad|squash|auto",
+    panel=NETWORK,
+    unset="crop; with --freeze auto, auto",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +98,15 @@ class FinetuneSettings:
     training: TrainingSettings = field(
         default_factory=TrainingSettings, metadata=OptionGroup(settings=TrainingSettings)
     )
-    augmentation: Augmentation | None = field(default=None, metadata=AUGMENTATION_OPTIONS)
+    augmentation: Augmentation | Literal["auto"] | None = field(default=None, metadata=FINETUNE_AUGMENTATION_OPTIONS)
     """Augmentation of the training images; None uses `default_augmentation`."""
-    network: NetworkSettings = field(default_factory=NetworkSettings, metadata=OptionGroup(settings=NetworkSettings))
+    network: NetworkSettings = field(
+        default_factory=NetworkSettings,
+        metadata=OptionGroup(
+            settings=NetworkSettings,
+            instead={"backbone": AUTO_BACKBONE_OPTION, "size": AUTO_SIZE_OPTION, "fit": AUTO_FIT_OPTION},
+        ),
+    )
     columns: TableColumns = field(default_factory=TableColumns, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings))
     cache: CacheSettings = field(default_factory=CacheSettings, metadata=OptionGroup(settings=CacheSettings))
@@ -95,6 +120,13 @@ class FinetuneSettings:
     )
     resume: bool = field(default=False, metadata=RESUME_OPTION)
     overwrite: bool = field(default=False, metadata=OVERWRITE_OPTION)
+
+    @property
+    def wanted_fit(self) -> str:
+        """The value of `--fit`, or its default."""
+        network = self.network
+        implied = network.fit is None and network.freeze == "auto" and network.pretrained
+        return AUTO if implied else network.fit or DEFAULT_FIT
 
     @property
     def class_weights(self) -> ClassValues:
@@ -115,6 +147,7 @@ class FinetuneSettings:
         check_views(freeze, self.training.views, self.augmentation)
         if freeze == "all":
             check_head_options(self)
+        _check_choices(self)
         _check_unlabeled(self.unlabeled, freeze)
         if freeze == "none" and self.compute.engine == "onnx":
             raise UsageError("--engine onnx has no effect with --freeze none: it runs the frozen layers. Remove it.")
@@ -131,6 +164,34 @@ class FinetuneSettings:
             one_of("--track", tracker, TRACKERS)
             if self.track.count(tracker) > 1:
                 raise UsageError(f"--track {tracker} is given twice. Remove one of them.")
+
+
+def _check_choices(settings: FinetuneSettings) -> None:
+    """Check that what `auto` is to choose can be measured."""
+    network = settings.network
+    for option, value in (
+        ("--backbone", network.backbone),
+        ("--size", network.size),
+        ("--fit", network.fit),
+        ("--augment", settings.augmentation),
+    ):
+        if value == AUTO and not network.pretrained:
+            raise UsageError(
+                f"{option} auto cannot be combined with --weights none: it compares features of pretrained layers. "
+                f"Give {option} a value."
+            )
+    if network.backbone != AUTO:
+        return
+    if network.weights != "pretrained":
+        raise UsageError(
+            f"--backbone auto cannot be combined with --weights {network.weights}, the weights of one network. Remove "
+            "one of them."
+        )
+    if network.freeze not in {"all", "none", "auto"}:
+        raise UsageError(
+            f"--backbone auto cannot be combined with --freeze {network.freeze}, a layer of one network. Use --freeze "
+            "all, none, or auto."
+        )
 
 
 def _check_unlabeled(source: str | None, freeze: str) -> None:

@@ -100,6 +100,7 @@ class LabelSettings:
             raise UsageError(f"--out is {self.out}; expected a name ending in .csv.")
         if not 0 <= self.port <= 65_535:
             raise UsageError(f"--port is {self.port}; expected 0 to 65535.")
+        self.network.require_fixed("label")
         if self.network.intensity == "auto":
             raise UsageError("--intensity auto measures training images, which label does not have. Give LO,HI.")
         if self.network.freeze != "all":

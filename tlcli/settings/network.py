@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tlcli.errors import UsageError
 from tlcli.settings.checks import at_least, one_of
+from tlcli.settings.common_options import AUTO
 from tlcli.settings.options import NETWORK, Option
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+DEFAULT_FIT = "crop"
 FITS = ("crop", "pad", "squash")
+Side = int | Literal["auto"]
 
 SIZE_OPTION = Option(
     help="Side of the network's square input. Larger inputs show finer detail and take longer.",
     metavar="PIXELS",
     panel=NETWORK,
     unset="the backbone's own",
+)
+FIT_OPTION = Option(
+    help="How to make an image square: crop its center, pad it, or squash it.",
+    metavar="crop|pad|squash",
+    panel=NETWORK,
+    unset="crop",
 )
 INTENSITY_OPTION = Option(
     help="Pixel values that become black and white in grayscale images with more than 8 bits; auto measures them on "
@@ -25,6 +35,20 @@ INTENSITY_OPTION = Option(
     panel=NETWORK,
     unset="0,65535",
 )
+
+
+def parse_side(text: str) -> Side:
+    """Parse the number of pixels of `--size`, or `auto`.
+
+    Raises:
+        UsageError: `text` is neither.
+    """
+    if text == AUTO:
+        return AUTO
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--size is {text!r}; expected a number of pixels, such as 288.") from None
 
 
 def intensity_range(text: str | None) -> tuple[float, float] | None:
@@ -73,15 +97,9 @@ class NetworkSettings:
             panel=NETWORK,
         ),
     )
-    size: int | None = field(default=None, metadata=SIZE_OPTION)
-    fit: str = field(
-        default="crop",
-        metadata=Option(
-            help="How to make an image square: crop its center, pad it, or squash it.",
-            metavar="crop|pad|squash",
-            panel=NETWORK,
-        ),
-    )
+    size: Side | None = field(default=None, metadata=Option(**SIZE_OPTION, parse=parse_side))
+    fit: str | None = field(default=None, metadata=FIT_OPTION)
+    """None is the default: `crop`, or with `--freeze auto` and pretrained weights, `auto`."""
     intensity: str | None = field(default=None, metadata=INTENSITY_OPTION)
     seed: int = field(
         default=0,
@@ -89,8 +107,10 @@ class NetworkSettings:
     )
 
     def __post_init__(self) -> None:
-        one_of("--fit", self.fit, FITS)
-        at_least("--size", self.size, 8)
+        if self.fit is not None:
+            one_of("--fit", self.fit, (*FITS, AUTO))
+        if self.size != AUTO:
+            at_least("--size", self.size, 8)
         intensity_range(self.intensity)
         if not self.freeze:
             raise UsageError("--freeze is empty; expected all, none, auto, or the number or name of a layer.")
@@ -101,3 +121,30 @@ class NetworkSettings:
     def pretrained(self) -> bool:
         """Whether training starts from weights that were trained before."""
         return self.weights != "none"
+
+    @property
+    def input_fit(self) -> str:
+        """How images become square: `crop` unless the user chose otherwise."""
+        return DEFAULT_FIT if self.fit in {None, AUTO} else str(self.fit)
+
+    @property
+    def input_size(self) -> int | None:
+        """Side of the input in pixels; None for the backbone's own, unless the user chose otherwise."""
+        return self.size if isinstance(self.size, int) else None
+
+    def require_fixed(self, command: str) -> None:
+        """Check that nothing is left for `finetune` to choose.
+
+        Raises:
+            UsageError: `--backbone`, `--size`, or `--fit` is auto.
+        """
+        for option, value, example in (
+            ("--backbone", self.backbone, DEFAULT_BACKBONE),
+            ("--size", self.size, "288"),
+            ("--fit", self.fit, "squash"),
+        ):
+            if value == AUTO:
+                raise UsageError(
+                    f"{option} auto is an option of finetune, which chooses by training. Give {command} the value that "
+                    f"finetune chose, such as {option} {example}."
+                )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from tlcli.settings.augmentation import Augmentation
 from tlcli.settings.finetune import FinetuneSettings
 from tlcli.storage.files import from_portable_name, portable_name
 from tlcli.storage.urls import absolute
@@ -12,7 +13,7 @@ from tlcli.storage.urls import absolute
 
 def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
     """Return the settings that determine the result of a run; output paths and hardware settings are left out."""
-    network = asdict(settings.network)
+    network = asdict(settings.network) | {"fit": settings.wanted_fit}
     tails = {} if settings.network.freeze == "all" else {"batch_size": settings.compute.batch_size}
     augmentation, corrections = settings.augmentation, settings.corrections
     return {
@@ -29,7 +30,7 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
         **network,
         **asdict(settings.training),
         **tails,
-        "augmentation": None if augmentation is None else augmentation.to_json(),
+        "augmentation": augmentation.to_json() if isinstance(augmentation, Augmentation) else augmentation,
         "precision": settings.compute.precision,
         "engine": settings.compute.engine,
     }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tlcli.commands.finetune import OpenedRun, train_classifier
 from tlcli.datasets.dataset import open_dataset
 from tlcli.progress import Silent
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
 from tlcli.settings.augmentation import Augmentation
 from tlcli.settings.network import DEFAULT_BACKBONE
 from tlcli.training.head.class_weights import ClassWeighting
+from tlcli.training.train import OpenedRun, train_classifier
 
 
 class Stop(Exception):

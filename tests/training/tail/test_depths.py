@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlcli.training.tail.depths import depths, epochs_within_budget, paired_gain
+from tlcli.training.tail.depths import depths, epochs_within_budget
 
 
 def tail_share(costs, layer):
@@ -37,33 +37,6 @@ def test_depths_go_from_deep_to_shallow_and_each_is_the_deepest_that_serves():
         for share in (0.1, 0.25, 0.5):
             serve = [layer for layer in range(1, len(costs)) if tail_share(costs, layer) >= share]
             assert not serve or max(serve) in found
-
-
-def test_gain_is_the_mean_of_the_paired_differences():
-    before, after = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.5, 2.5, 2.0, 3.0])
-    found = paired_gain(before, after)  # differences 0.5, -0.5, 1, 1
-    assert found.mean == pytest.approx(0.5)
-    assert found.error == pytest.approx(np.sqrt(1.5 / 3) / 2)  # squares around the mean: 0, 1, 0.25, 0.25
-    assert found.significant
-    back = paired_gain(after, before)
-    assert back.mean == pytest.approx(-0.5)
-    assert not back.significant
-
-
-def test_a_gain_within_chance_is_not_clear():
-    found = paired_gain(np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.0, 2.0, 0.5, 1.3]))
-    assert found.mean > 0
-    assert not found.significant
-
-
-def test_no_difference_is_no_gain():
-    same = np.array([0.3, 0.1, 2.0])
-    assert not paired_gain(same, same).significant
-    assert not paired_gain(same[:1], same[:1]).significant
-
-
-def test_a_single_image_has_no_spread():
-    assert paired_gain(np.array([1.0]), np.array([0.5])).error == 0
 
 
 @pytest.mark.parametrize(

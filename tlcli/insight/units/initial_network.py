@@ -55,7 +55,7 @@ def rebuild_initial_network(run: Run, backbone: Backbone) -> InitialNetwork:
             run.info["backbone"],
             recorded["weights"],
             classes=len(run.classes),
-            size=recorded["size"],
+            size=run.preprocessing.width if recorded["size"] == "auto" else recorded["size"],
             seed=recorded["seed"],
         )
     except TlcliError as error:

@@ -110,8 +110,17 @@ def refuse_other(directory: Path, settings: dict[str, Any]) -> None:
     Raises:
         ArtifactError: the settings differ.
     """
-    was = _read_origin(directory) if (directory / ORIGIN).exists() else {}
+    was = recorded_origin(directory) or {}
     _compare({name: was[name] for name in settings if name in was}, settings if was else {}, directory.parent)
+
+
+def recorded_origin(directory: Path) -> dict[str, Any] | None:
+    """Return the origin of the checkpoints in a folder; None if there are none.
+
+    Raises:
+        ArtifactError: the file is damaged, or of another format.
+    """
+    return _read_origin(directory) if (directory / ORIGIN).exists() else None
 
 
 def _read_origin(directory: Path) -> dict[str, Any]:

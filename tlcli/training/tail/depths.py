@@ -1,12 +1,9 @@
-"""The policy of `--freeze auto`: which depths to try, for how many epochs, and which difference is more than noise."""
+"""The policy of `--freeze auto`: which depths to try, and for how many epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.cut_points import trace_backbone
@@ -75,28 +72,6 @@ def depths(costs: Sequence[int]) -> list[int]:
                     found.append(layer)
                 break
     return [*found, 0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gain:
-    """How much lower the losses (or the numbers of errors) of one tail are than another's, on the same images."""
-
-    mean: float
-    """Mean reduction per image; positive is better."""
-    error: float
-    """Standard error of the paired difference."""
-
-    @property
-    def significant(self) -> bool:
-        """Whether the gain exceeds one standard error, by more than rounding."""
-        return self.mean > self.error * (1 + 1e-9)
-
-
-def paired_gain(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Gain:
-    """Compare losses or errors float [M] on the same images, M >= 1."""
-    difference = before - after
-    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return Gain(mean=float(difference.mean()), error=float(error))
 
 
 def epochs_within_budget(share: float, *, candidates: int, budget: float, spent: float, most: int) -> int:

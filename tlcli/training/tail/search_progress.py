@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.features.extractor import FeatureExtractor
-from tlcli.training.tail.depths import paired_gain
+from tlcli.training.paired_gain import paired_gain
 from tlcli.training.tail.fit import FittedTail
 from tlcli.training.tail.start import Weights
 from tlcli.training.tail.validation import ValidationResult

@@ -68,7 +68,7 @@ def open_labeling_network(settings: LabelSettings, images: int, report: Reporter
     network = LoadedBackbone(
         backbone=backbone,
         preprocessing=(
-            make_preprocessing(backbone, wanted.fit, intensity_range(wanted.intensity))
+            make_preprocessing(backbone, wanted.input_fit, intensity_range(wanted.intensity))
             if run is None
             else run.preprocessing
         ),
@@ -84,7 +84,7 @@ def open_labeling_network(settings: LabelSettings, images: int, report: Reporter
 
 
 def _backbone(wanted: NetworkSettings) -> Backbone:
-    return load_backbone(wanted.backbone, wanted.weights, classes=2, size=wanted.size, seed=wanted.seed)
+    return load_backbone(wanted.backbone, wanted.weights, classes=2, size=wanted.input_size, seed=wanted.seed)
 
 
 def _run(wanted: NetworkSettings) -> Run | None:
