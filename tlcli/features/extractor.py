@@ -23,6 +23,7 @@ from tlcli.features.store import FeatureStore
 from tlcli.images.augment import MAX_SHORT_SIDE
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
+from tlcli.progress import Reporter
 from tlcli.settings.augmentation import Augmentation
 
 AHEAD_BYTES = 2**28
@@ -106,6 +107,12 @@ class FeatureExtractor:
     def cacheable(self) -> bool:
         """Whether features are kept on disk: something is frozen, and the cache is on."""
         return self.cut.layer > 0 and self.network.cache.on_disk
+
+    def reporting_to(self, report: Reporter) -> FeatureExtractor:
+        """Return the same network and stores with another reporter."""
+        changed = replace(self, network=replace(self.network, report=report))
+        changed._runner = self._runner
+        return changed
 
     def with_fit(self, fit: str) -> FeatureExtractor:
         """Return the same network with another fit, `crop`, `pad`, or `squash`, of its images. It has its own store."""

@@ -14,6 +14,7 @@ from tlcli.settings.class_values import ClassValues, parse_class_values
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
 from tlcli.settings.common_options import AUTO, CORRECTIONS_OPTION, DATA_ARGUMENT, OVERWRITE_OPTION, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
+from tlcli.settings.durations import duration_seconds
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.grouping import GROUP_BY_OPTION
 from tlcli.settings.network import DEFAULT_FIT, NetworkSettings, parse_side
@@ -95,6 +96,15 @@ class FinetuneSettings:
         ),
     )
     group_by: str | None = field(default=None, metadata=Option(**GROUP_BY_OPTION, panel=TRAINING))
+    budget: str | None = field(
+        default=None,
+        metadata=Option(
+            help="Time for the whole run, such as 90s, 10m, or 1.5h. Layers are trained as long as it lasts.",
+            metavar="DURATION",
+            panel=TRAINING,
+            unset="as long as the training takes",
+        ),
+    )
     training: TrainingSettings = field(
         default_factory=TrainingSettings, metadata=OptionGroup(settings=TrainingSettings)
     )
@@ -129,6 +139,11 @@ class FinetuneSettings:
         return AUTO if implied else network.fit or DEFAULT_FIT
 
     @property
+    def budget_seconds(self) -> float | None:
+        """The value of `budget`."""
+        return None if self.budget is None else duration_seconds("--budget", self.budget)
+
+    @property
     def class_weights(self) -> ClassValues:
         """The values of `class_weight`."""
         return parse_class_values("--class-weight", self.class_weight, expected="a weight such as 3")
@@ -141,7 +156,7 @@ class FinetuneSettings:
             if not 0 < weight < math.inf:
                 raise UsageError(f"--class-weight {name}={weight:g}: expected a weight above 0, such as 3.")
         fraction = self.validation_fraction
-        freeze = self.network.freeze
+        freeze, _ = self.network.freeze, self.budget_seconds
         if self.training.views is not None and not self.cache.enabled and freeze != "all":
             raise UsageError("--views has no effect with --no-cache: views are cached. Remove one of them.")
         check_views(freeze, self.training.views, self.augmentation)

@@ -25,6 +25,7 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
         "group_by": settings.group_by,
         **asdict(settings.columns),
         "validation_fraction": settings.validation_fraction,
+        "budget": settings.budget,
         "balance": settings.balance,
         "class_weight": list(settings.class_weight) or None,
         **network,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -35,8 +36,12 @@ from tlcli.training.tail.recipe import TailOptions
 from tlcli.training.tail.search_progress import OnLines
 from tlcli.training.tail.start import fit_start, head_extractor
 from tlcli.training.tail.train import train_tail
+from tlcli.training.time_budget import TimeBudget
 from tlcli.training.unlabeled_images import list_unlabeled, with_unlabeled
 from tlcli.training.usable_images import UsableImages, held_out_fraction, read_images, split_usable_images
+
+BACKBONE_SHARE = 0.25
+"""Share of the budget that comparing backbones may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +57,16 @@ class OpenedRun:
     dataset: Dataset
     intensity: IntensityRange | None
     weighting: ClassWeighting
+    started: float = field(default_factory=time.monotonic)
+    """The `time.monotonic()` at which the run began."""
     choices: Choices = field(default_factory=dict)
     """What was chosen for settings that are `auto`."""
+
+    @property
+    def budget(self) -> TimeBudget | None:
+        """The time that the run may take; None without a limit."""
+        seconds = self.settings.budget_seconds
+        return None if seconds is None else TimeBudget(seconds=seconds, started=self.started)
 
     @property
     def resolved(self) -> FinetuneSettings:
@@ -79,7 +92,8 @@ def choose_settings(opened: OpenedRun, report: Reporter) -> OpenedRun:
         open_network=lambda network, quiet: _open_network(opened, network, quiet),
         report=report,
     )
-    return replace(opened, choices=chooser.choose())
+    budget = opened.settings.budget_seconds
+    return replace(opened, choices=chooser.choose(backbone_seconds=budget and BACKBONE_SHARE * budget))
 
 
 def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> Classifier:
@@ -103,7 +117,7 @@ def train_classifier(opened: OpenedRun, report: Reporter, on_lines: OnLines) -> 
         network, "all", workers=workers, batch_size=settings.compute.batch_size, augmentation=augmentation, seed=seed
     )
     unlabeled = list_unlabeled(settings.unlabeled, dataset, report)
-    extraction = extractor.extract([sample.path for sample in dataset.samples], verify=settings.cache.verify)
+    extraction = _extract(opened, extractor)
     images, refit = _split(opened, extraction, extractor, report, freeze="all"), settings.refit
     reader, verify = DigestReader(settings.cache, workers=workers, report=report), settings.cache.verify
     images = with_unlabeled(images, unlabeled, extractor, reader, views=views, refit=refit, verify=verify)
@@ -135,11 +149,8 @@ def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -
     settings, dataset = opened.resolved, opened.dataset
     workers, options = settings.compute.worker_count(), _tail_options(opened)
     first_weights = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
-    extractor, paths = head_extractor(network, options, workers), [sample.path for sample in dataset.samples]
-    if extractor is None:
-        extraction = read_images(dataset, network, workers)
-    else:
-        extraction = extractor.extract(paths, verify=settings.cache.verify)
+    extractor = head_extractor(network, options, workers)
+    extraction = read_images(dataset, network, workers) if extractor is None else _extract(opened, extractor)
     images = _split(opened, extraction, extractor, network.report, freeze=options.freeze)
     start = fit_start(network, extractor, images, options)
     origin = settings_to_json(opened.settings) | {"first weights": first_weights}
@@ -149,6 +160,14 @@ def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -
         opened.directory, start.network, images, precision=options.precision, origin=origin, resume=settings.resume
     )
     return train_tail(start, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
+
+
+def _extract(opened: OpenedRun, extractor: FeatureExtractor) -> Extraction:
+    """Compute the features of all images; with a budget, check first that they fit."""
+    paths, verify = [sample.path for sample in opened.dataset.samples], opened.settings.cache.verify
+    if opened.budget is not None:
+        opened.budget.check(extractor, paths, verify=verify)
+    return extractor.extract(paths, verify=verify)
 
 
 def _split(
@@ -184,5 +203,6 @@ def _tail_options(opened: OpenedRun) -> TailOptions:
         chosen_validation=chosen_validation,
         refit=settings.refit or (network.freeze == "auto" and not chosen_validation),
         seed=network.seed,
+        deadline=None if opened.budget is None else opened.budget.deadline,
         **asdict(settings.training),
     )

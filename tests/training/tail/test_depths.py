@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tlcli.training.tail.depths import depths, epochs_within_budget
+from tlcli.training.tail.depths import depths
+from tlcli.training.tail.epochs import epochs_within_budget
 
 
 def tail_share(costs, layer):

@@ -17,6 +17,5 @@ def keep_freed_memory() -> None:
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, _KEPT)
+        if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _KEPT):  # old versions refuse so large a value
             mallopt(_M_TRIM_THRESHOLD, _KEPT)

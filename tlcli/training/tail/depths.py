@@ -10,6 +10,8 @@ from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.multiply_adds import multiply_adds_by_module
 from tlcli.errors import UsageError
 from tlcli.features.backbone import LoadedBackbone
+from tlcli.settings.augmentation import Augmentation
+from tlcli.training.tail.recipe import TailOptions
 
 SHARES = (0.1, 0.25, 0.5)
 """A cut is tried where the tail first has one of these shares of the multiply-adds; the last try trains everything."""
@@ -47,6 +49,15 @@ def candidate_depths(network: LoadedBackbone, freeze: str) -> list[CandidateDept
     ]
 
 
+def augmentation_at(candidate: CandidateDepth, options: TailOptions) -> Augmentation | None:
+    """Return the augmentation of the training images at a depth."""
+    if options.augmentation is not None:
+        return options.augmentation
+    if options.freeze == "auto" and options.views is None and candidate.share < AUGMENTED_FROM:
+        return None
+    return options.default_augmentation if options.default_augmentation.enabled else None
+
+
 def _can_cut(network: LoadedBackbone, layer: int) -> bool:
     try:
         cut_at(network.backbone, str(layer))
@@ -72,20 +83,3 @@ def depths(costs: Sequence[int]) -> list[int]:
                     found.append(layer)
                 break
     return [*found, 0]
-
-
-def epochs_within_budget(share: float, *, candidates: int, budget: float, spent: float, most: int) -> int:
-    """Return the epochs that a tail may take, so that all candidates cost the same and `budget` together.
-
-    Args:
-        share: The tail's share of the network's multiply-adds.
-        candidates: Number of depths to try.
-        budget: In epochs of the whole network.
-        spent: Part of the budget that is used up.
-        most: Enough epochs for any tail.
-
-    Returns:
-        At least 1 as long as the budget has room for it, else 0.
-    """
-    fair = max(1, int(budget / candidates / share))
-    return min(fair, most, int((budget - spent) / share + 1e-6))

@@ -51,6 +51,8 @@ class FittedTail:
     """From 1; 0 is the state before training."""
     stopped: str | None
     """Where the loss became NaN or infinite; None if it never did."""
+    timed_out: bool
+    """Whether training ended at the deadline, before its last epoch."""
     parameters: int
     """Number of trained parameters."""
     share: float
@@ -115,6 +117,7 @@ def fit_tail(
         lines=trainer.state.lines,
         best_epoch=trainer.state.best_epoch + 1,
         stopped=stopped,
+        timed_out=trainer.timed_out,
         parameters=sum(weight.numel() for weight in extractor.cut.tail.parameters() if weight.requires_grad),
         share=tail_share(extractor),
         feature_seconds=ready - started,

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tlcli import processes
 from tlcli.errors import ArtifactError, DataError
 from tlcli.interrupts import defer_interrupts
 from tlcli.training.tail.batches import Source, batches_of, to_device
@@ -108,6 +109,8 @@ class TailTrainer:
             self._tail, recipe=recipe, prior=prior, scaler=self._scaler, device=device, compiled=compiled, warn=warn
         )
         self._device = device
+        self.timed_out = False
+        """Whether the deadline ended training."""
         self._best: dict[str, Tensor] = {}
         self.resumable = False
         """Whether `state` and `tensors()` are consistent now: not before the first validation, not within a step."""
@@ -148,7 +151,7 @@ class TailTrainer:
         self.resumable = True
         stopped = None
         try:
-            while self.state.epoch < self.recipe.epochs and not self._stale():
+            while self.state.epoch < self.recipe.epochs and not self._stale() and not self.timed_out:
                 self._one_epoch(save, on_step)
                 on_epoch(self.state.lines[-1])
                 save()
@@ -157,6 +160,10 @@ class TailTrainer:
         if self._best:
             self._restore(self._best)
         return self.evaluate(), stopped
+
+    def _past_deadline(self) -> bool:
+        deadline = self.recipe.deadline
+        return deadline is not None and processes.from_first(lambda: time.monotonic() > deadline)
 
     def _stale(self) -> bool:
         patience = self.recipe.patience
@@ -187,6 +194,9 @@ class TailTrainer:
             state.waited = train.waited - waited
             on_step(1)
             save()
+            self.timed_out = step + 1 < steps and self._past_deadline()
+            if self.timed_out:
+                break
         self._gradients.synchronize_buffers()
         result = self.evaluate()
         with defer_interrupts():

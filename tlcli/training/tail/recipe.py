@@ -65,6 +65,8 @@ class TailOptions:
     refit: bool
     """Train on the validation images as well in the end."""
     seed: int
+    deadline: float | None
+    """The `time.monotonic()` at which training ends; None without a budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,8 @@ class Recipe:
     """Epochs that other depths took before: views, order and dropout continue from there."""
     precision: str
     """`fp32`, or the autocast type `bf16` or `fp16`."""
+    deadline: float | None = None
+    """The `time.monotonic()` after which no step begins."""
 
 
 def epoch_stretch(images: int, batch_size: int | None) -> float:
@@ -127,4 +131,5 @@ def make_recipe(options: TailOptions, *, epochs: int, precision: str, depth: int
         seed=options.seed,
         first_epoch=first_epoch,
         precision=precision,
+        deadline=options.deadline,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,31 +12,20 @@ import numpy.typing as npt
 import torch
 
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
-from tlcli.settings.augmentation import Augmentation
 from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.depths import (
-    AUGMENTED_FROM,
     DEPTH_PATIENCE,
     CandidateDepth,
+    augmentation_at,
     candidate_depths,
-    epochs_within_budget,
 )
 from tlcli.training.tail.distributed import latest_checkpoint
+from tlcli.training.tail.epochs import EpochPlan
 from tlcli.training.tail.fit import FittedTail, Saved, fit_tail, train_log_prior
 from tlcli.training.tail.loop import TailTrainer, TrainingState
 from tlcli.training.tail.precision import training_precision
-from tlcli.training.tail.recipe import (
-    BUDGET,
-    EPOCHS,
-    EPOCHS_EACH,
-    EPOCHS_FROM_SCRATCH,
-    FOLDS_BUDGET,
-    REFIT_SHARE,
-    Recipe,
-    TailOptions,
-    epoch_stretch,
-    make_recipe,
-)
+from tlcli.training.tail.probe import DepthCost, depth_cost
+from tlcli.training.tail.recipe import REFIT_SHARE, Recipe, TailOptions, make_recipe
 from tlcli.training.tail.search_progress import OnLines, SearchProgress, SearchResult, lines_at, tried_row
 from tlcli.training.tail.sources import TailData
 from tlcli.training.tail.start import TailStart, Weights, copied_weights, feature_batch_size, mean_weights
@@ -68,7 +57,6 @@ class DepthSearch:
         self._checkpoints, self._on_lines = checkpoints, on_lines
         self._auto = options.freeze == "auto"
         train = len(start.images.rows("train"))
-        self._stretch = epoch_stretch(train, options.batch_size)
         self._passes = sum(len(images.rows("train")) for images in start.divisions) / train
         """Epochs over all training images that one epoch on each division amounts to."""
         self._labels = start.images.labels(start.held_out)
@@ -84,6 +72,7 @@ class DepthSearch:
         self._recipe: Recipe | None = None
         self._refit_epochs = 0
         self._feature_seconds = self._seconds = 0.0
+        self._timed_out = False
 
     def run(self) -> SearchResult:
         """Train, and leave the best weights in the network.
@@ -99,17 +88,15 @@ class DepthSearch:
         self._on_lines(progress.lines)
         if saved is None and self._start.head_logits is not None and self._auto:
             self._record_head(self._start.head_logits)
-        crossed = self._start.images.splits.cross_validated
-        budget = self._options.epochs or round((FOLDS_BUDGET if crossed else BUDGET) * self._stretch)
-        while progress.depth < len(candidates) and progress.without_gain < DEPTH_PATIENCE and not progress.stopped:
-            epochs = self._epochs(candidates, budget)
-            if epochs == 0:
-                self._network.report.note(f"  the budget of {budget} full epochs is used up")
+        crossed, plan = self._start.images.splits.cross_validated, self._epoch_plan(candidates)
+        while progress.depth < len(candidates) and progress.without_gain < DEPTH_PATIENCE and not self._ended:
+            progress.epochs = progress.epochs or plan.epochs(progress.depth, progress.spent)
+            if progress.epochs == 0:
                 break
-            self._train(candidates[progress.depth], epochs, saved)
-            saved = None
+            self._train(candidates[progress.depth], progress.epochs, saved)
+            saved, progress.epochs = None, 0
         kept = progress.tried[progress.best]
-        if self._options.refit and not crossed and kept["epochs"] and not progress.stopped:
+        if self._options.refit and not crossed and kept["epochs"] and not self._ended:
             self._refit(saved)
         return self._result()
 
@@ -132,19 +119,28 @@ class DepthSearch:
         self._logits = [parts["logits"][str(number)].numpy() for number in range(self._progress.division)]
         return state, parts["trainer"]
 
-    def _epochs(self, candidates: Sequence[CandidateDepth], budget: int) -> int:
-        """Return the number of epochs for the current candidate."""
-        options, progress = self._options, self._progress
-        if not self._auto:
-            usual = round(EPOCHS * self._stretch) if options.pretrained else EPOCHS_FROM_SCRATCH
-            return options.epochs or usual
-        return epochs_within_budget(
-            candidates[progress.depth].share * self._passes,
-            candidates=len(candidates),
-            budget=budget,
-            spent=progress.spent,
-            most=round(EPOCHS_EACH * self._stretch),
+    @property
+    def _ended(self) -> bool:
+        """Whether the loss became NaN or infinite, or time is up."""
+        return self._progress.stopped is not None or self._timed_out
+
+    def _epoch_plan(self, candidates: Sequence[CandidateDepth]) -> EpochPlan:
+        images = self._start.images
+        return EpochPlan(
+            options=self._options,
+            candidates=candidates,
+            images=len(images.rows("train")),
+            passes=self._passes,
+            cross_validated=images.splits.cross_validated,
+            cost=self._cost,
+            report=self._network.report,
         )
+
+    def _cost(self, candidate: CandidateDepth) -> DepthCost:
+        extractor, recipe = self._prepare(candidate, epochs=1)
+        images, views = self._start.images, self._options.views
+        data = TailData(extractor=extractor, images=images, batch_size=recipe.batch_size, views=views)
+        return depth_cost(data, recipe)
 
     def _train(self, candidate: CandidateDepth, epochs: int, saved: Saved | None) -> None:
         """Train at one depth, on each division of the images, and record it."""
@@ -155,6 +151,11 @@ class DepthSearch:
             extractor, fitted = self._fit(candidate, epochs, saved, divisions[number])
             found = fitted.validation
             assert found is not None
+            if fitted.timed_out and number + 1 < len(divisions):  # the depths could not be compared on the same images
+                self._network.report.note("  the budget is used up before all folds are trained; the depth is left out")
+                self._timed_out, self._logits = True, []
+                return
+            self._timed_out = fitted.timed_out
             saved, progress.stopped = None, progress.stopped or fitted.stopped
             self._weights[number] = copied_weights(self._network)
             self._logits.append(found.logits)
@@ -190,21 +191,8 @@ class DepthSearch:
         """Train at one depth on the training images of `images`."""
         options, network, progress = self._options, self._network, self._progress
         fold = progress.division + 1 if self._start.images.splits.cross_validated else None
-        extractor = freeze_at(
-            network,
-            candidate.freeze,
-            workers=self._workers,
-            batch_size=feature_batch_size(network, options.batch_size),
-            augmentation=self._augmentation(candidate),
-            seed=options.seed,
-        )
-        recipe = self._recipe = make_recipe(
-            options,
-            epochs=epochs,
-            precision=training_precision(options.precision, network.device),
-            depth=progress.depth,
-            first_epoch=len(progress.lines),  # so that no depth sees the views of another one again
-        )
+        extractor, recipe = self._prepare(candidate, epochs)
+        self._recipe = recipe
         cut, augmentation = extractor.cut, extractor.augmentation
         if progress.division == 0:
             network.report.note(
@@ -226,6 +214,26 @@ class DepthSearch:
         progress.lines += lines_at(cut.layer, fold, fitted.lines)
         return extractor, fitted
 
+    def _prepare(self, candidate: CandidateDepth, epochs: int) -> tuple[FeatureExtractor, Recipe]:
+        """Cut the network at a depth, and decide how its tail is trained."""
+        options, network, progress = self._options, self._network, self._progress
+        extractor = freeze_at(
+            network,
+            candidate.freeze,
+            workers=self._workers,
+            batch_size=feature_batch_size(network, options.batch_size),
+            augmentation=augmentation_at(candidate, options),
+            seed=options.seed,
+        )
+        recipe = make_recipe(
+            options,
+            epochs=epochs,
+            precision=training_precision(options.precision, network.device),
+            depth=progress.depth,
+            first_epoch=len(progress.lines),  # so that no depth sees the views of another one again
+        )
+        return extractor, recipe
+
     def _save(self, trainer: TailTrainer, *, now: bool = False) -> None:
         if self._checkpoints is not None:
             self._checkpoints.save_if_due(lambda: self._content(trainer), now=now)
@@ -241,14 +249,6 @@ class DepthSearch:
         parts["trainer"] = trainer.tensors()
         tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
         return {"progress": asdict(self._progress), "state": asdict(trainer.state)}, tensors
-
-    def _augmentation(self, candidate: CandidateDepth) -> Augmentation | None:
-        options = self._options
-        if options.augmentation is not None:
-            return options.augmentation
-        if self._auto and options.views is None and candidate.share < AUGMENTED_FROM:
-            return None
-        return options.default_augmentation if options.default_augmentation.enabled else None
 
     def _record_head(self, logits: npt.NDArray[np.float32]) -> None:
         """Add the exact head as the first depth."""
@@ -285,7 +285,7 @@ class DepthSearch:
                 "folds": len(self._start.divisions) if self._start.images.splits.cross_validated else None,
                 "refit_epochs": self._refit_epochs,
                 "stopped": progress.stopped,
-                "recipe": asdict(self._recipe) if self._recipe else {},
+                "recipe": asdict(replace(self._recipe, deadline=None)) if self._recipe else {},
             },
             log_prior=self._log_prior,
             stopped=progress.stopped,

@@ -27,6 +27,8 @@ class SearchProgress:
     """Index of the current candidate."""
     division: int = 0
     """Index of the division of the images that the current candidate is trained on: its fold, if there are folds."""
+    epochs: int = 0
+    """Epochs of the current candidate; 0 if that is not decided yet."""
     seconds: float = 0.0
     """Duration of the current candidate's training on the divisions that are done."""
     spent: float = 0.0
