@@ -86,6 +86,7 @@ class Proposer:
         self._task = _Task(0, {}, [])
         self._fitted = _Task(0, {}, [])
         self._labels: Mapping[int, GivenLabel] = {}
+        self._names: Mapping[str, str] = {}
         self._failed: set[int] = set()
         self._featurized = 0
         self._estimate: Estimate | None = None
@@ -121,20 +122,21 @@ class Proposer:
         with self._changed:
             self._learn_again(self._task.labels, self._task.classes)
 
-    def learn(self, given: Mapping[int, GivenLabel], classes: Sequence[str]) -> None:
-        """Fit on these labels soon."""
+    def learn(
+        self, given: Mapping[int, GivenLabel], classes: Sequence[str], names: Mapping[str, str] | None = None
+    ) -> None:
+        """Fit on these labels soon.
+
+        Args:
+            given: The labels by image.
+            classes: The classes.
+            names: The current names of renamed and merged classes, by their former names, which the guide may propose.
+        """
         numbers = {name: number for number, name in enumerate(classes)}
         labels = {image: None if label.label is None else numbers[label.label] for image, label in given.items()}
         with self._changed:
-            self._labels = given
+            self._labels, self._names = given, names or {}
             self._learn_again(labels, list(classes))
-
-    def rename(self, old: str, new: str) -> None:
-        """Rename a class in the proposals of the guide."""
-        with self._lock:
-            for image, (name, confidence) in self.guide.proposals.items():
-                if name == old:
-                    self.guide.proposals[image] = (new, confidence)
 
     def suggest(self, proposals: Mapping[int, tuple[str, float | None]]) -> None:
         """Add proposals to those of the guide."""
@@ -227,10 +229,17 @@ class Proposer:
     def _of_class(self, name: str, size: int, closed: Collection[int]) -> list[int]:
         """Return images that are proposed as a class."""
         if self.guide.labels is not None:
-            proposed = [image for image in self.guide.first if self.guide.proposals.get(image, ("",))[0] == name]
+            proposed = [image for image in self.guide.first if self._guided(image)[0] == name]
             return list(islice(_without(proposed, closed), size))
         classes = self._fitted.classes
         return self._learner.of_class(classes.index(name), size, closed) if name in classes else []
+
+    def _guided(self, image: int) -> tuple[str | None, float | None]:
+        """Return the proposal of the guide, if there is one, with the name that the class has now."""
+        name, confidence = self.guide.proposals.get(image, (None, None))
+        if name is None or name in self._task.classes:
+            return name, confidence
+        return self._names.get(name, name), confidence
 
     def _next_choices(self, size: int, closed: Collection[int]) -> dict[int, str]:
         """Let the learner choose; then images whose features are not computed yet, and copies of labeled ones."""
@@ -244,7 +253,7 @@ class Proposer:
         few = self.guide.labels is not None or len(self._labels) < LABELS_PER_CLASS * len(names)
         name = names[number] if 0 <= number < len(names) else None
         if image in self.guide.proposals and (few or name is None):
-            return self.guide.proposals[image]
+            return self._guided(image)
         return (None, None) if name is None else (name, confidence)
 
     def _with_proposals(self, chosen: Mapping[int, str]) -> list[Shown]:

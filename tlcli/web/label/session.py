@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from tlcli.web.label.store import LabelStore, class_name, now
 
 MAX_BATCH = 500
 """Images of one batch, at most."""
+REMEMBERED = 100
+"""Latest requests whose repetition is recognized."""
 CHOSEN = "chosen"
 """`source` of an image that was labeled without having been in a batch."""
 
@@ -52,6 +54,18 @@ class Session:
         self._reservations = Reservations()
         self._shown: dict[int, Shown] = {}
         self._proposer.learn(store.given(), store.classes)
+
+    def once(self, key: str | None, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do an action, unless it was done: a client repeats a request, with its key, if the answer was lost."""
+        with self._lock:
+            if key is not None and key in self._answers:
+                return {**self._answers[key], **self.state()}
+            answer = action()
+            if key is not None:
+                self._answers[key] = answer
+                while len(self._answers) > REMEMBERED:
+                    del self._answers[next(iter(self._answers))]
+            return answer
 
     def state(self) -> dict[str, Any]:
         """Return the object of `GET /api/state`."""
@@ -200,7 +214,6 @@ class Session:
             image: replace(shown, proposal=new) if shown.proposal == old else shown
             for image, shown in self._shown.items()
         }
-        self._proposer.rename(old, new)
 
     def require(self, image: int) -> None:
         """Raise UsageError if there is no such image."""
@@ -208,4 +221,4 @@ class Session:
             raise UsageError(f"there is no image {image}; images are numbered from 0 to {len(self.paths) - 1}.")
 
     def _learn(self) -> None:
-        self._proposer.learn(self._store.given(), self._store.classes)
+        self._proposer.learn(self._store.given(), self._store.classes, self._store.names)
