@@ -19,6 +19,7 @@ from tlcli.datasets.augmented_dataset import AugmentedImage, check_class_folder_
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import count_groups, describe_dataset, describe_failures
 from tlcli.errors import UsageError
+from tlcli.features.file_digests import DigestReader
 from tlcli.images.augment import draw_parameters
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import MAX_BYTES, DecodeOptions
@@ -86,8 +87,13 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         check_new_file("--preview", preview, replace=settings.overwrite or settings.resume)
     if out is not None:
         check_out(out, settings)
+    digests = DigestReader(None, workers=settings.compute.worker_count(), report=report)
     dataset = open_dataset(
-        settings.data, group_by=group_pattern(settings.group_by), filters=settings.filters, columns=settings.columns
+        settings.data,
+        group_by=group_pattern(settings.group_by),
+        filters=settings.filters,
+        columns=settings.columns,
+        corrections=digests.corrections(settings.corrections),
     )
     if preview is not None:  # a table may name images anywhere
         images = (sample.path for sample in dataset.samples)
@@ -100,6 +106,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         "preview": None if settings.preview is None else str(settings.preview),
         "failed": 0,
         "failures": [],
+        "corrections": dataset.corrections.to_json() if dataset.corrections else None,
     }
     if out is not None:
         describe_dataset(dataset, report)
