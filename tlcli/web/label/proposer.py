@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -65,6 +65,8 @@ class _Task:
     number: int
     labels: dict[int, int | None]
     classes: list[str]
+    at_random: frozenset[int] = frozenset()
+    """Labeled images that were chosen at random."""
 
 
 class Proposer:
@@ -120,7 +122,7 @@ class Proposer:
             self._featurized += len(images)
             self._failed |= set(failed)
         with self._changed:
-            self._learn_again(self._task.labels, self._task.classes)
+            self._learn_again(self._task)
 
     def learn(
         self, given: Mapping[int, GivenLabel], classes: Sequence[str], names: Mapping[str, str] | None = None
@@ -134,17 +136,18 @@ class Proposer:
         """
         numbers = {name: number for number, name in enumerate(classes)}
         labels = {image: None if label.label is None else numbers[label.label] for image, label in given.items()}
+        at_random = frozenset(image for image, label in given.items() if label.source == RANDOM)
         with self._changed:
             self._labels, self._names = given, names or {}
-            self._learn_again(labels, list(classes))
+            self._learn_again(_Task(0, labels, list(classes), at_random))
 
     def suggest(self, proposals: Mapping[int, tuple[str, float | None]]) -> None:
         """Add proposals to those of the guide."""
         with self._lock:
             self.guide.proposals.update(proposals)
 
-    def _learn_again(self, labels: dict[int, int | None], classes: list[str]) -> None:
-        self._task = _Task(self._task.number + 1, labels, classes)
+    def _learn_again(self, task: _Task) -> None:
+        self._task = replace(task, number=self._task.number + 1)
         self._changed.notify_all()
 
     def wait(self) -> None:
@@ -168,27 +171,26 @@ class Proposer:
                 task = self._task
                 with self._lock:
                     if self.guide.labels is None:
-                        self._learner.fit(task.labels, len(task.classes))
+                        self._learner.fit(task.labels, len(task.classes), task.at_random)
                     self._fitted = task
-                    images, features, labels = self._learner.training_data()
+                    training = self._learner.training_data()
                 with self._changed:
                     self._changed.notify_all()
                 if task is self._task:  # a batch that waits for newer labels goes first
-                    self._assess(images, features, labels)
+                    self._assess(task, training)
         except Exception as error:  # noqa: BLE001 - raised again by `wait`, in the threads that serve requests
             with self._changed:
                 self._error, self._stopped = error, True
                 self._changed.notify_all()
 
-    def _assess(self, images: NDArray[np.int64], features: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+    def _assess(self, task: _Task, training: tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]) -> None:
         """Estimate the accuracy now and, in a session that was continued, with the first labels."""
+        images, features, labels = training
         grown = len(labels) - self._assessed
         if self.guide.labels is not None or 0 <= grown < len(labels) / ASSESSED_AGAIN:
             return
         self._assessed = len(labels)
-        given = self._labels
-        at_random = np.array([given[image].source == RANDOM if image in given else False for image in images.tolist()])
-        at_random = at_random.astype(np.bool_)
+        at_random = np.isin(images, list(task.at_random))
         counts = [len(labels)] if self._curve else [len(labels) * part // PARTS for part in range(1, PARTS + 1)]
         found = {count: assess(features[:count], labels[:count], at_random[:count]) for count in counts}
         with self._lock:

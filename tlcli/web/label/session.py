@@ -53,7 +53,9 @@ class Session:
         self._lock = threading.RLock()
         self._reservations = Reservations()
         self._shown: dict[int, Shown] = {}
-        self._proposer.learn(store.given(), store.classes)
+        self._answers: dict[str, dict[str, Any]] = {}
+        """The answers to the latest requests that have a key."""
+        self._learn()
 
     def once(self, key: str | None, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Do an action, unless it was done: a client repeats a request, with its key, if the answer was lost."""
@@ -155,7 +157,8 @@ class Session:
             self.require(answer.image)
         with self._lock:
             at = now()
-            labels = {answer.image: self._given(answer, at) for answer in answers if not answer.skip}
+            given = self._store.given()
+            labels = {answer.image: self._label(answer, at, given) for answer in answers if not answer.skip}
             revision = self._store.revision
             self._store.label(labels, [answer.image for answer in answers if answer.skip])
             if self._store.revision != revision:
@@ -163,13 +166,16 @@ class Session:
             self._reservations.release(answer.image for answer in answers)
             return self.state()
 
-    def _given(self, answer: Answer, at: str) -> GivenLabel | None:
+    def _label(self, answer: Answer, at: str, given: Mapping[int, GivenLabel]) -> GivenLabel | None:
         if answer.remove:
             return None
-        shown = self._shown.get(answer.image)
+        label = None if answer.label is None else class_name(answer.label)
+        shown, before = self._shown.get(answer.image), given.get(answer.image)
+        if shown is None and before is not None:  # an image chosen at random remains one if its label is corrected
+            return replace(before, label=label, at=at)
         return GivenLabel(
             path=self.paths[answer.image],
-            label=None if answer.label is None else class_name(answer.label),
+            label=label,
             source=CHOSEN if shown is None else shown.source,
             at=at,
             proposed=None if shown is None else shown.proposal,

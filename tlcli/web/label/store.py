@@ -171,7 +171,7 @@ class LabelStore:
         if not self._history:
             return Undone([], None)
         change = self._history[-1]
-        before = {key: change.labels.get(key, label) for key, label in self._labels.items()} | change.labels
+        before = {**self._labels, **change.labels}
         labels = {key: label for key, label in before.items() if label is not None}
         steps = len(self._history) - 1
         if change.labels or list(change.classes) != self.classes:
