@@ -87,14 +87,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         check_new_file("--preview", preview, replace=settings.overwrite or settings.resume)
     if out is not None:
         check_out(out, settings)
-    digests = DigestReader(None, workers=settings.compute.worker_count(), report=report)
-    dataset = open_dataset(
-        settings.data,
-        group_by=group_pattern(settings.group_by),
-        filters=settings.filters,
-        columns=settings.columns,
-        corrections=digests.corrections(settings.corrections),
-    )
+    dataset = _open_data(settings, report)
     if preview is not None:  # a table may name images anywhere
         images = (sample.path for sample in dataset.samples)
         check_new_file("--preview", preview, replace=True, inputs=images)
@@ -144,6 +137,17 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         with exclusive_write(preview, report) as file:
             sheet.save(file, "PNG", optimize=True)
     return result | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def _open_data(settings: AugmentSettings, report: Reporter) -> Dataset:
+    digests = DigestReader(None, workers=settings.compute.worker_count(), report=report)
+    return open_dataset(
+        settings.data,
+        group_by=group_pattern(settings.group_by),
+        filters=settings.filters,
+        columns=settings.columns,
+        corrections=digests.corrections(settings.corrections),
+    )
 
 
 def _lock_unfinished(out: Path | None, report: Reporter) -> contextlib.AbstractContextManager[object]:
