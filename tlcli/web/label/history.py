@@ -97,7 +97,7 @@ class HistoryFile:
                 count = int(state["labels"])
                 if count <= len(labels) and state["digest"] == self._digest(labels[:count]):
                     return history.first(int(state["changes"])).without_skips(), count
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing or damaged
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # missing or damaged
             return History(), 0
         return History(classes=history.classes, names=history.names), 0
 
@@ -134,7 +134,8 @@ class HistoryFile:
         """Return a step as JSON, without what it did not change."""
         found: dict[str, Any] = {}
         if change.labels:
-            found["labels"] = [[key, label and self._table.to_row(label)] for key, label in self._named(change)]
+            rows = ((key, label and self._table.to_row(label)) for key, label in change.labels.items())
+            found["labels"] = [[self._table.name(key), row] for key, row in rows]
         if change.classes != after.classes:
             found["classes"] = change.classes
         if change.names != after.names:
@@ -142,9 +143,6 @@ class HistoryFile:
         if change.renamed is not None:
             found["renamed"] = change.renamed
         return found
-
-    def _named(self, change: Change) -> Iterable[tuple[str, GivenLabel | None]]:
-        return ((self._table.name(key), label) for key, label in change.labels.items())
 
     def _decoded(self, found: Mapping[str, Any]) -> History:
         classes, names = tuple(map(str, found["classes"])), dict(found["names"])
