@@ -1,18 +1,20 @@
 """Compare labeling with the network's help with labeling images in random order, by a simulated annotator.
 
 usage: python benchmarks/label.py FEATURES.parquet...   files of `tlcli cache-features DATA --freeze all --export FILE`
-       python benchmarks/label.py --estimates FEATURES.parquet...   estimated accuracy with 192 labels, in other seeds
+       python benchmarks/label.py --estimates FEATURES.parquet...   the accuracy that the page shows, and the true one
        python benchmarks/label.py --speed               duration of a fit and a choice, on 10,000 and 100,000 images
 
 The annotator labels batches of 24 training images. Accuracies are those on test images, of the head that is fitted on
 the labels so far, and "with unlabeled" on the other training images as well (as `finetune --unlabeled`); the final
-accuracy is that with all training images.
+accuracy is that with all training images. For --estimates, a quarter of the images of all splits, another one with each
+seed, is kept apart: they are new images like those that are labeled, which test images need not be.
 """
 
 import resource
 import statistics
 import sys
 import time
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -35,21 +37,30 @@ SHOWN = (24, 48, 96, 192, 384)
 """Numbers of labels with which accuracies are shown."""
 REVIEWED = (48, 96, 192, 288)
 """Numbers of labels with which proposals are compared with the truth."""
-ESTIMATED = 192
-"""Number of labels with which the accuracy is estimated."""
+ESTIMATED = (48, 96, 192, 384)
+"""Numbers of labels with which the accuracy is estimated."""
+ESTIMATE_SEEDS = range(500, 540)
+"""Seeds of --estimates, with which nothing was chosen."""
 
 
 class Data:
-    """Training and test images of a dataset."""
+    """Training and test images of a dataset; with a seed, three quarters and one quarter of all images at random."""
 
-    def __init__(self, path):
+    def __init__(self, path, seed=None):
         features, names, splits = read_features(path)
         labels = np.unique(names, return_inverse=True)[1]
         train, test = splits == "train", splits == "test"
+        if seed is not None:
+            order = np.random.default_rng(seed).permutation(len(labels))
+            test, train = np.split(order, [len(order) // 4])
         self.features, self.labels = features[train], labels[train]
         self.test_features, self.test_labels = features[test], labels[test]
         self.classes = int(labels.max()) + 1
-        self.graph = NeighborGraph(self.features)
+
+    @cached_property
+    def graph(self):
+        """The nearest neighbors among the training images."""
+        return NeighborGraph(self.features)
 
     def accuracy(self, rows, *, unlabeled=False):
         """Accuracy on test images of the head fitted on some training images, and on the others without labels."""
@@ -81,8 +92,8 @@ def with_help(data, seed, review=None, most=MOST):
             break
         at_random += [choice.id for choice in choices if choice.source == "random"]
         labels |= {choice.id: int(data.labels[choice.id]) for choice in choices}
-        learner.fit(labels, data.classes)
-        if review and len(labels) in REVIEWED:
+        learner.fit(labels, data.classes, at_random)
+        if review:
             review(learner, labels, at_random)
     return np.array(list(labels))
 
@@ -124,6 +135,8 @@ def compare(path):
         return with_help(data, seed, review)
 
     def review(learner, labels, at_random):
+        if len(labels) not in REVIEWED:
+            return
         left = np.setdiff1d(np.arange(len(data.labels)), list(labels))
         proposed, confidences = learner.proposals(left)
         correct = proposed == data.labels[left]
@@ -164,22 +177,31 @@ def summary(reviews):
 
 
 def estimates(path):
-    """Compare the estimated accuracy with that on the test images."""
-    data, found = Data(path), []
+    """Compare the estimated accuracy with that on new images, and on those that have no label yet."""
+    found = {count: [] for count in ESTIMATED}
 
     def review(learner, labels, at_random):
-        if len(labels) == ESTIMATED:
-            ids, features, classes = learner.training_data()
-            estimate, gain = assess(features, classes, np.isin(ids, at_random))
+        if len(labels) not in found:
+            return
+        ids, features, classes = learner.training_data()
+        estimate, gain = assess(features, classes, np.isin(ids, at_random))
+        left = np.setdiff1d(np.arange(len(data.labels)), list(labels))
+        new, rest = data.accuracy(ids), (learner.proposals(left)[0] == data.labels[left]).mean()
+        row = [new, rest, gain.accuracy, len(at_random), *[np.nan] * 4]
+        if estimate is not None:
             low, high = estimate.interval
-            true = data.accuracy(ids)
-            found.append([true, estimate.accuracy, low <= true <= high, gain.accuracy])
+            row[4:] = estimate.accuracy, low <= new <= high, low <= rest <= high, high - low
+        found[len(labels)].append(row)
 
-    for seed in range(50, 74):
-        with_help(data, seed, review, most=ESTIMATED)
-    true, estimated, within, gain = np.mean(found, axis=0)
-    error = np.std(found, axis=0)[1] / len(found) ** 0.5
-    return [Path(path).stem, ESTIMATED, f"{true:.3f}", f"{estimated:.3f} ± {error:.3f}", f"{within:.0%}", f"{gain:.3f}"]
+    for seed in ESTIMATE_SEEDS:
+        data = Data(path, seed)
+        with_help(data, seed, review)
+    for count, rows in found.items():
+        new, rest, gain, judged, estimated, *within, width = np.mean(rows, axis=0)
+        error = np.std(rows, axis=0)[4] / len(rows) ** 0.5
+        shown = [f"{estimated:.3f} ± {error:.3f}", f"{width:.2f}", *(f"{share:.0%}" for share in within)]
+        shown = shown if np.isfinite(estimated) else [""] * 4
+        yield [Path(path).stem, count, f"{new:.3f}", f"{rest:.3f}", f"{judged:.0f}", *shown, f"{gain:.3f}"]
 
 
 def speed(count, classes=10, labeled=300):
@@ -223,8 +245,9 @@ def main(words):
         print(table(["images", "fit", "select", "both", "add, per image", "peak memory", "features"], rows))
         return
     if words[0] == "--estimates":
-        header = ["data", "labels", "test accuracy", "estimated", "in interval", "gain of 50"]
-        print(table(header, [estimates(path) for path in words[1:]]))
+        header = ["data", "labels", "new images", "without a label", "random labels", "estimated", "width of interval"]
+        header += ["holds new", "holds without a label", "gain of 50"]
+        print(table(header, [row for path in words[1:] for row in estimates(path)]))
         return
     targets, shown, reviews = ([*chain(*rows)] for rows in zip(*map(compare, words), strict=True))
     orders = ["random", "random, with unlabeled", "with help", "with help, with unlabeled"]

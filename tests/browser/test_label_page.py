@@ -163,6 +163,42 @@ def test_classes_are_added_renamed_and_merged_on_the_page(visit, inbox, cache, t
         shown.close()  # before the server, whose state it asks for
 
 
+def test_classes_are_renamed_again_and_again_although_answers_are_lost(session, visit):
+    """What the page sends again, because the answer was lost, is not a second step."""
+    shown = visit(session.url)
+    page, lost = shown.page, []
+    expect(tiles(page).first).to_be_visible()
+    page.keyboard.press("1")
+    saved(session, 1)
+
+    def lose_answer(route):
+        lost.append(route.request.url)
+        route.fetch()
+        route.abort()
+
+    def rename(old, new, *, is_lost):
+        if is_lost:
+            page.route("**/api/classes", lose_answer, times=1)
+        page.locator("#class-list li", has_text=old).get_by_role("button", name="Edit").click()
+        page.get_by_label("Rename to").fill(new)
+        page.keyboard.press("Enter")
+        expect(page.locator("#class-dialog")).to_be_hidden()
+        expect(page.locator("#class-list")).to_contain_text(new)
+        assert [row["label"] for row in rows(session)] == [new]
+
+    for old, new in (("disc", "circle"), ("circle", "disc"), ("disc", "round")):
+        rename(old, new, is_lost=True)
+    rename("round", "disc", is_lost=False)
+    assert len(lost) == 3
+    page.route("**/api/undo", lose_answer, times=1)
+    page.keyboard.press("u")
+    expect(page.locator("#class-list")).to_contain_text("round")
+    expect(page.locator("#saving")).to_have_text("Saved")
+    assert [row["label"] for row in rows(session)] == ["round"]
+    shown.complaints.clear()  # about the answers that were lost
+    shown.close()
+
+
 @pytest.mark.slow
 def test_labels_are_listed_and_changed(session, visit):
     page = visit(session.url).page

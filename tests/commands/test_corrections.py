@@ -1,4 +1,4 @@
-"""--corrections of finetune, evaluate, check, and cache-features."""
+"""--corrections of every command that reads labels."""
 
 import csv
 import hashlib
@@ -8,19 +8,26 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tlcli.cli.main import run
+from tlcli.commands.augment import augment
 from tlcli.commands.cache_features import cache_features
 from tlcli.commands.check import check
+from tlcli.commands.compare import compare
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.finetune import finetune
-from tlcli.errors import ArtifactError
+from tlcli.commands.inspect import inspect
+from tlcli.errors import ArtifactError, UsageError
 from tlcli.settings import (
+    AugmentSettings,
     CacheFeaturesSettings,
     CacheSettings,
     CheckSettings,
+    CompareSettings,
     EvaluateSettings,
     FinetuneSettings,
+    InspectSettings,
     NetworkSettings,
 )
 
@@ -127,17 +134,58 @@ def test_cache_features_exports_the_corrected_labels(mislabeled, trained, tmp_pa
     assert [row["label"] for row in rows if row["path"].endswith("moved.jpg")] == ["disc", "disc"]
 
 
-@pytest.mark.parametrize("command", ["finetune", "check", "cache-features", "evaluate"])
+def test_augment_writes_the_corrected_labels(mislabeled, tmp_path):
+    data, file = mislabeled
+    settings = AugmentSettings(data=data, corrections=file, out=tmp_path / "augmented", group_by="none")
+    result = augment(settings)
+    assert (result["images"], result["corrections"]["left_out"]) == (44, 1)
+    with (tmp_path / "augmented" / "manifest.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    moved = [row for row in rows if row["source"].endswith("moved.jpg") and row["view"] == "0"]
+    assert [row["label"] for row in moved] == ["disc", "disc"]
+    assert len({row["path"] for row in moved}) == 2, "images of one name from two folders"
+    assert sum(row["view"] == "0" for row in rows) == 44
+    with pytest.raises(ArtifactError, match=r"corrections was '.*corrections\.csv' and is None"):
+        augment(replace(settings, corrections=None, resume=True))
+
+
+def test_compare_uses_the_corrected_labels(mislabeled, trained, tmp_path, report):
+    data, file = mislabeled
+    for path in data.rglob("*.jpg"):  # so that these are new images
+        with Image.open(path) as image:
+            image.rotate(180).save(path)
+    rows = [(data / "square" / "moved.jpg", "square", "disc"), (data / "stripes" / "moved.jpg", "stripes", "disc")]
+    write_table(file, rows)
+    settings = CompareSettings(run_a=trained.run, run_b=trained.run, data=data)
+    wrong, right = compare(settings), compare(replace(settings, corrections=file), report)
+    assert right.to_json()["corrections"]["corrected"] == 2
+    assert right.metrics["accuracy_a"] > wrong.metrics["accuracy_a"]
+    with pytest.raises(UsageError, match="--corrections would have no effect without DATA"):
+        replace(settings, data=None, corrections=file)
+
+
+def test_inspect_leaves_out_the_images_that_corrections_leave_out(mislabeled, trained, tmp_path):
+    data, file = mislabeled
+    settings = InspectSettings(network=str(trained.run), data=data, corrections=file, layers=("1",), units=1)
+    result = inspect(replace(settings, out=tmp_path / "out")).to_json()
+    assert (result["images"], result["corrections"]["left_out"]) == (44, 1)
+
+
+@pytest.mark.parametrize(
+    "command", ["finetune", "check", "cache-features", "evaluate", "compare", "augment", "inspect"]
+)
 def test_corrections_that_match_nothing_end_with_4(command, photos, trained, tmp_path, capfd):
     other = tmp_path / "other.jpg"
     other.write_bytes(b"other")
     file = write_table(tmp_path / "corrections.csv", [(other, "disc", "square")])
     arguments = [command, str(photos), "--corrections", str(file), "--json"]
-    if command == "evaluate":
+    if command in {"evaluate", "inspect"}:
         arguments.insert(1, str(trained.run))
-    else:
+    elif command == "compare":
+        arguments[1:1] = [str(trained.run)] * 2
+    elif command != "augment":
         arguments += ["--cache", str(tmp_path / "cache")]
-    if command == "finetune":
+    if command in {"finetune", "augment", "inspect"}:
         arguments += ["--out", str(tmp_path / "run")]
     assert run(arguments) == 4
     error = json.loads(capfd.readouterr().out)["error"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import tarfile
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -191,3 +192,54 @@ def test_inputs_are_listed_once(faults, remote_photos):
     found = PredictionInputs((f"{remote_photos}/disc",), io.BytesIO())
     assert list(found) == list(found)
     assert sum(method == "?" for method, _ in faults.requests) <= 2
+
+
+@pytest.fixture
+def whole_files(tmp_path):
+    """The URL of a folder on a web server that ignores byte ranges, and the number of bytes that it sent."""
+    sent = []
+
+    class Whole(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def copyfile(self, source, outputfile):
+            sent.append(len(content := source.read()))
+            with contextlib.suppress(ConnectionError):
+                outputfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Whole) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_port}", sent
+        server.shutdown()
+
+
+@pytest.mark.parametrize("blank", [0, 3 * 2**20])
+@pytest.mark.parametrize("command", ["predict", "finetune", "label"])
+def test_a_web_server_without_byte_ranges_is_reported_once(trained, photos, whole_files, capfd, command, blank):
+    """A small tar is listed by one request, so that only its images could not be read."""
+    folder, address, sent = whole_files
+    with tarfile.open(folder / "photos.tar", "w") as tar:
+        tar.add(photos, "photos")
+        if blank:
+            info = tarfile.TarInfo("blank.bin")
+            info.size = blank
+            tar.addfile(info, io.BytesIO(bytes(blank)))
+    arguments = {"predict": ["predict", str(trained.run)], "finetune": ["finetune"], "label": ["label"]}[command]
+    assert run([*arguments, f"{address}/photos.tar"]) == 5
+    error = capfd.readouterr().err
+    assert error.count("does not support byte ranges") == 1
+    assert "Download the file" in " ".join(error.split())
+    assert len(sent) <= 2
+
+
+def test_small_files_are_read_from_a_web_server_without_byte_ranges(whole_files):
+    folder, address, _ = whole_files
+    (folder / "list.txt").write_bytes(b"hello")
+    assert remote.content_of(Url(f"{address}/list.txt")) == b"hello"
+    (folder / "list.txt").write_bytes(bytes(2**21))
+    with pytest.raises(MachineError, match="does not support byte ranges"):
+        remote.content_of(Url(f"{address}/list.txt"))

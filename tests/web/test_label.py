@@ -185,7 +185,7 @@ def test_the_next_session_continues_the_table(inbox, labeling, tmp_path):
         client.give(dict.fromkeys(done, "a"))
     with labeling(inbox, out) as client:
         state = client.get("/api/state")
-        assert (state["labelled"], state["classes"]) == (6, [{"name": "a", "count": 6}])
+        assert (state["labelled"], state["classes"]) == (6, [{"name": "a", "count": 6}, {"name": "b", "count": 0}])
         assert not {image["id"] for image in client.batch(20)} & set(done)
 
 

@@ -148,3 +148,124 @@ def test_impossible_classes_are_refused(folder, action):
     with pytest.raises(UsageError):
         action(store)
     assert store.classes == ["car", "bus"]
+
+
+def open_again(folder, classes=()):
+    return LabelStore(LabelTable(folder / "labels.csv"), PATHS, classes)
+
+
+def state(folder, store):
+    found = sorted(table(folder)) if (folder / "labels.csv").exists() else []
+    return found, list(store.classes), sorted(store.names.items())
+
+
+def act_and_keep_states(folder, store):
+    """Do all kinds of actions. Return the states before each of them, and after the last."""
+    states = [state(folder, store)]
+    for action in (
+        lambda: store.add("van"),
+        lambda: give(store, i0="car", i1="bus"),
+        lambda: give(store, at="2026-01-01T00:00:01Z", i0="bus", i2="tram"),
+        lambda: store.rename("bus", "coach"),
+        lambda: store.rename("coach", "bus"),
+        lambda: store.rename("bus", "omnibus"),
+        lambda: store.merge("omnibus", "car"),
+        lambda: store.label({0: None}),
+        lambda: give(store, at="2026-01-01T00:00:02Z", i3="tram"),
+        lambda: give(store, at="2026-01-01T00:00:03Z", i0="boat"),
+    ):
+        action()
+        states.append(state(folder, store))
+    return states
+
+
+@pytest.mark.parametrize("restarts", [(0,), (3, 5), range(10)])
+def test_all_actions_are_undone_after_restarts(folder, restarts):
+    store = open_store(folder)
+    states = act_and_keep_states(folder, store)
+    for undone in range(len(states) - 1):
+        if undone in restarts:
+            store = open_again(folder)
+            assert state(folder, store) == states[-1]
+        states.pop()
+        store.undo()
+        assert state(folder, store) == states[-1]
+    assert not store.can_undo
+    assert state(folder, open_again(folder)) == states[0]
+
+
+def test_classes_without_an_image_outlive_a_restart(folder):
+    store = open_store(folder, classes=("car", "bus"))
+    give(store, i0="car")
+    store.add("tram")
+    assert open_again(folder).classes == ["car", "bus", "tram"]
+    store = open_again(folder, classes=("van", "car"))
+    assert store.classes == ["car", "bus", "tram", "van"]
+    store.undo()
+    assert store.classes == ["car", "bus", "van"]
+
+
+def test_a_class_of_the_command_line_keeps_the_name_that_it_was_given(folder):
+    store = open_store(folder, classes=("car", "bus"))
+    give(store, i0="car")
+    store.rename("car", "auto")
+    store.merge("bus", "auto")
+    assert open_again(folder, classes=("car", "bus")).classes == ["auto"]
+
+
+def test_a_table_that_was_edited_is_right(folder):
+    store = open_store(folder)
+    give(store, i0="car", i1="bus")
+    give(store, i0="bus")
+    path = folder / "labels.csv"
+    path.write_text(path.read_text().replace("photos/b.jpg,bus", "photos/b.jpg,van"))
+    store = open_again(folder)
+    assert {image: label.label for image, label in store.given().items()} == {0: "bus", 1: "van"}
+    assert store.classes == ["car", "bus", "van"]
+    store.undo()
+    assert not [label for label in store.given().values() if label.label == "car"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"format": 1}', b'{"format": 2}', b"\xff"])
+def test_a_history_that_is_damaged_or_missing_is_ignored_and_made_again(folder, content):
+    store = open_store(folder)
+    give(store, i0="car")
+    store.add("tram")
+    (folder / "labels.csv.history").write_bytes(content)
+    store = open_again(folder)
+    assert store.classes == ["car"]
+    (folder / "labels.csv.history").unlink()
+    store.add("tram")
+    assert open_again(folder).classes == ["car", "tram"]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_process_killed_between_the_two_files_loses_no_step(folder, monkeypatch, replaced):
+    """Before the table is replaced, the history fits the old table; the step counts once the table is there."""
+    store = open_store(folder)
+    states = [state(folder, store)]
+    give(store, i0="car", i1="bus")
+    states.append(state(folder, store))
+    give(store, i0="bus")
+    states.append(state(folder, store))
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self, labels):
+        if replaced:
+            replace(self, labels)
+        raise Killed
+
+    replace = LabelTable.replace
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelTable, "replace", kill)
+        with pytest.raises(Killed):
+            store.rename("bus", "coach")
+    store = open_again(folder)
+    if replaced:
+        assert store.classes == ["car", "coach"]
+        store.undo()
+    for expected in reversed(states):
+        assert state(folder, store) == expected
+        store.undo()

@@ -19,6 +19,7 @@ from tlcli.datasets.augmented_dataset import AugmentedImage, check_class_folder_
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import count_groups, describe_dataset, describe_failures
 from tlcli.errors import UsageError
+from tlcli.features.file_digests import DigestReader
 from tlcli.images.augment import draw_parameters
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import MAX_BYTES, DecodeOptions
@@ -86,9 +87,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         check_new_file("--preview", preview, replace=settings.overwrite or settings.resume)
     if out is not None:
         check_out(out, settings)
-    dataset = open_dataset(
-        settings.data, group_by=group_pattern(settings.group_by), filters=settings.filters, columns=settings.columns
-    )
+    dataset = _open_data(settings, report)
     if preview is not None:  # a table may name images anywhere
         images = (sample.path for sample in dataset.samples)
         check_new_file("--preview", preview, replace=True, inputs=images)
@@ -100,6 +99,7 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         "preview": None if settings.preview is None else str(settings.preview),
         "failed": 0,
         "failures": [],
+        "corrections": dataset.corrections.to_json() if dataset.corrections else None,
     }
     if out is not None:
         describe_dataset(dataset, report)
@@ -137,6 +137,17 @@ def _augment(settings: AugmentSettings, out: Path | None, preview: Path | None, 
         with exclusive_write(preview, report) as file:
             sheet.save(file, "PNG", optimize=True)
     return result | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def _open_data(settings: AugmentSettings, report: Reporter) -> Dataset:
+    digests = DigestReader(None, workers=settings.compute.worker_count(), report=report)
+    return open_dataset(
+        settings.data,
+        group_by=group_pattern(settings.group_by),
+        filters=settings.filters,
+        columns=settings.columns,
+        corrections=digests.corrections(settings.corrections),
+    )
 
 
 def _lock_unfinished(out: Path | None, report: Reporter) -> contextlib.AbstractContextManager[object]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tlcli.datasets.corrections import AppliedCorrections
 from tlcli.datasets.dataset import Sample, open_dataset
 from tlcli.datasets.descriptions import describe_reading
 from tlcli.errors import ArtifactError, DataError, first_reasons
+from tlcli.features.file_digests import DigestReader
 from tlcli.images.loader import ImageLoader
 from tlcli.images.worker import DecodeOptions
 from tlcli.inference.paired_comparison import ComparedRun, PairedComparison, PairedImage
@@ -41,6 +43,8 @@ class CompareResult:
     """See `PairedComparison.result`."""
     failures: list[dict[str, str]]
     """Path and reason of each image that could not be read."""
+    corrections: AppliedCorrections | None
+    """The labels of DATA that were corrected."""
     out: str | None
     """The page, if one was written."""
     seconds: float
@@ -54,6 +58,7 @@ class CompareResult:
             **self.metrics,
             "failed": len(self.failures),
             "failures": self.failures,
+            "corrections": self.corrections.to_json() if self.corrections else None,
             "out": self.out,
             "seconds": round(self.seconds, 3),
         }
@@ -66,6 +71,7 @@ class _Pairs:
     split: str
     images: tuple[PairedImage, ...]
     failures: list[dict[str, str]] = field(default_factory=list)
+    corrections: AppliedCorrections | None = None
 
 
 class _Predicted(NamedTuple):
@@ -123,6 +129,7 @@ def compare(settings: CompareSettings, report: Reporter | None = None) -> Compar
         split=pairs.split,
         metrics=metrics,
         failures=pairs.failures,
+        corrections=pairs.corrections,
         out=None if settings.out is None else str(settings.out),
         seconds=time.monotonic() - started,
     )
@@ -203,7 +210,9 @@ def _are_in(pair: tuple[StoredPrediction, StoredPrediction], split: str) -> bool
 
 def _predicted_pairs(settings: CompareSettings, data: Location, a: Run, b: Run, report: Reporter) -> _Pairs:
     """Predict images of DATA that neither run was trained on."""
-    dataset = open_dataset(data, classes=a.classes, filters=settings.filters, columns=settings.columns)
+    digests = DigestReader(None, workers=settings.compute.worker_count(), report=report)
+    corrections, filters, columns = digests.corrections(settings.corrections), settings.filters, settings.columns
+    dataset = open_dataset(data, classes=a.classes, filters=filters, columns=columns, corrections=corrections)
     describe_reading(dataset, report)
     split = settings.split or ("test" if dataset.has_split("test") else "all")
     samples = [sample for sample in dataset.samples if split in {"all", sample.split}]
@@ -229,7 +238,7 @@ def _predicted_pairs(settings: CompareSettings, data: Location, a: Run, b: Run, 
     if not images:
         reasons = first_reasons((failure["path"], failure["error"]) for failure in failures)
         raise DataError(f"none of the images of {data} can be used: {reasons}", path=data)
-    return _Pairs(split=split, images=tuple(images), failures=failures)
+    return _Pairs(split=split, images=tuple(images), failures=failures, corrections=dataset.corrections)
 
 
 def _unseen(

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tlcli.datasets.corrections import AppliedCorrections
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset, describe_failures
 from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.errors import DataError, UsageError, first_reasons
+from tlcli.features.file_digests import DigestReader
 from tlcli.insight.activation_taps import choose_taps, tap_stages
 from tlcli.insight.units.activation_scan import scan_activations
 from tlcli.insight.units.inspect_report import InspectReport
@@ -55,6 +57,8 @@ class InspectResult:
     """Images that were byte-identical to earlier ones, and therefore skipped."""
     failures: dict[str, str]
     """Reasons why images were left out, by path."""
+    corrections: AppliedCorrections | None
+    """The labels of DATA that were corrected."""
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -79,6 +83,7 @@ class InspectResult:
             "copies": self.copies,
             "failed": len(self.failures),
             "failures": [{"path": path, "error": reason} for path, reason in self.failures.items()],
+            "corrections": self.corrections.to_json() if self.corrections else None,
             "seconds": round(self.seconds, 3),
         }
 
@@ -106,10 +111,11 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
     target = inspect_folder(out)
     _check_backbone_options(settings)
     target.check(replace=settings.overwrite)
-    dataset = open_dataset(settings.data, filters=settings.filters, columns=settings.columns)
+    workers, batch_size = settings.compute.worker_count(), settings.compute.batch_size
+    corrections = DigestReader(None, workers=workers, report=report).corrections(settings.corrections)
+    dataset = open_dataset(settings.data, filters=settings.filters, columns=settings.columns, corrections=corrections)
     describe_dataset(dataset, report)
     samples = [sample for sample in dataset.samples if sample.split in {None, "train"}]
-    workers, batch_size = settings.compute.worker_count(), settings.compute.batch_size
     intensity = resolve_intensity(settings.intensity, dataset, fraction=None, seed=0, workers=workers, report=report)
     network = load_inspected_network(
         settings.network,
@@ -155,6 +161,7 @@ def _inspect(settings: InspectSettings, out: Path, report: Reporter) -> InspectR
         images=len(samples),
         copies=scan.copies,
         failures={portable_name(paths[number]): reason for number, reason in sorted(failures.items())},
+        corrections=dataset.corrections,
         seconds=time.monotonic() - started,
     )
 

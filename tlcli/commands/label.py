@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
 import random
 import secrets
 import socket
 import sys
 import threading
-import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,9 @@ from tlcli.storage.locks import lock_output
 from tlcli.storage.outputs import check_writable
 from tlcli.storage.publish import remove_leftovers
 from tlcli.training.active_learning.learner import ActiveLearner
+from tlcli.web.browser import open_in_browser
 from tlcli.web.label.app import label_app
+from tlcli.web.label.history import history_path
 from tlcli.web.label.network import LabelingNetwork, open_labeling_network
 from tlcli.web.label.progress import ChunkReporter, describe_session
 from tlcli.web.label.proposer import Guide, Proposer
@@ -97,20 +98,20 @@ def label(
     _describe_source(settings, source, out, report)
     with lock_output(out, report), listen(settings.host, settings.port) as listening:
         remove_leftovers(out)
+        remove_leftovers(history_path(out))
         job = _open_job(settings, source, out, report)
         with job.proposer, Thumbnails(intensity_range(settings.network.intensity), job.workers) as thumbnails:
             session = Session(source.paths, job.store, job.proposer, _about(settings, source, out))
             address = _address(listening, settings.host)
             with serving(label_app(session, thumbnails, token=address.token, host=settings.host), listening):
                 announce(address)
-                if settings.browser and _has_screen():
-                    webbrowser.open(address.url)
-                try:
-                    job.compute_features(stop)
-                    job.proposer.run_until(stop)
-                except BaseException as error:
-                    error.add_note(describe_session(session.state()))
-                    raise
+                with open_in_browser(address.url) if settings.browser else contextlib.nullcontext():
+                    try:
+                        job.compute_features(stop)
+                        job.proposer.run_until(stop)
+                    except BaseException as error:
+                        error.add_note(describe_session(session.state()))
+                        raise
             return session.state()
 
 
@@ -267,11 +268,6 @@ def _about(settings: LabelSettings, source: LabelingSource, out: Path) -> dict[s
         "out": portable_name(str(out)),
         "mode": "label" if source.labels is None else "review",
     }
-
-
-def _has_screen() -> bool:
-    """Return whether a browser would have a window; otherwise Python might open one in the terminal."""
-    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _address(listening: socket.socket, host: str) -> Address:

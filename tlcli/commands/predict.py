@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tlcli.cluster.part_folder import check_part_folder
-from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.prediction_inputs import PredictionInputs
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import UsageError
 from tlcli.inference.decisions import decide
 from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain_folder
 from tlcli.inference.journal import journal_path
@@ -130,8 +129,7 @@ def _prepare(
     for option in inputs.unused_filters():  # no error, because tomorrow's images may have such names
         report.warn(f"{option} matches no file or folder of {', '.join(settings.inputs)}.")
     if not inputs.total:
-        found = describe_skipped(result.skipped) or "nothing"
-        raise DataError(f"no images in {', '.join(settings.inputs)} (skipped: {found}).", path=settings.inputs[0])
+        raise inputs.no_images()
     if settings.shard is not None:
         report.note(f"Shard     {settings.shard}: {images:,} of {inputs.total:,} images")
     options, result.decisions = _row_options(run, settings, report)

@@ -74,6 +74,7 @@ def _settings_signature(settings: AugmentSettings) -> dict[str, Any]:
             ("include", list(settings.filters.include)),
             ("exclude", list(settings.filters.exclude)),
             ("group_by", settings.group_by),
+            ("corrections", settings.corrections and portable_name(str(settings.corrections.absolute()))),
             *asdict(settings.columns).items(),
         )
         if value

@@ -43,22 +43,27 @@ def check_class_folder_names(classes: Sequence[str]) -> None:
 def original_path(dataset: Dataset, sample: Sample, digest: bytes) -> str:
     """Return the path of a sample's original, relative to the new dataset's folder.
 
-    If DATA is a folder, the original keeps its path below its class folder. If DATA is a table, whose images may be
-    anywhere, it gets a name that starts with its digest.
+    If DATA is a folder, the original keeps its path below its class folder. If it is in none, because its label was
+    corrected, or DATA is a table, whose images may be anywhere, it gets a name that starts with its digest.
     """
-    if dataset.in_folders:
-        *folders, name = PurePath(os.path.relpath(sample.path, dataset.root)).parts
-        label = dataset.classes[sample.label]
-        start = 0 if dataset.samples[0].split is None else 1  # a split may have the name of a class
-        depth = next(index for index in range(start, len(folders)) if names_class(folders[index], label))
-        below = PurePath(*folders[depth + 1 :], name)
-    else:
+    below = _path_in_class_folder(dataset, sample) if dataset.in_folders else None
+    if below is None:
         stem, suffix = os.path.splitext(os.path.basename(sample.path))  # noqa: PTH119, PTH122 - may be any bytes
         if not has_image_suffix(f"x{suffix}"):
             # Images are found by suffix, but decoded by content, so any image suffix works.
             stem, suffix = stem + suffix, ".jpg"
         below = PurePath(_name_with_digest(stem + suffix, digest))
     return str(PurePath(sample.split or "train", dataset.classes[sample.label], below))
+
+
+def _path_in_class_folder(dataset: Dataset, sample: Sample) -> PurePath | None:
+    """Return the path of a sample below the folder of its class; None if it is in no such folder."""
+    *folders, name = PurePath(os.path.relpath(sample.path, dataset.root)).parts
+    label = dataset.classes[sample.label]
+    start = 0 if dataset.samples[0].split is None else 1  # a split may have the name of a class
+    depths = (index for index in range(start, len(folders)) if names_class(folders[index], label))
+    depth = next(depths, None)
+    return None if depth is None else PurePath(*folders[depth + 1 :], name)
 
 
 def view_path(original: str, digest: bytes, view: int) -> str:

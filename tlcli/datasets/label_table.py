@@ -54,37 +54,52 @@ class LabelTable:
         Raises:
             DataError: A confidence is not a number.
         """
-        return [self._to_label(number, row) for number, row in enumerate(self._table.rows, 1)]
+        labels = []
+        for number, row in enumerate(self._table.rows, 1):
+            try:
+                labels.append(self.to_label(row))
+            except ValueError as error:
+                raise DataError(
+                    f"{self.path}, row {number:,}: the confidence is {row[5]!r}; expected a number.", path=self.path
+                ) from error
+        return labels
 
     def append(self, labels: Iterable[GivenLabel]) -> None:
         """Append labels; they are on disk on return. Raises OSError, and DataError if another program changed it."""
-        self._table.append(map(self._to_row, labels))
+        self._table.append(map(self.to_row, labels))
 
     def replace(self, labels: Iterable[GivenLabel]) -> None:
         """Replace all labels; they are on disk on return. Raises OSError; the old ones then remain."""
-        self._table.replace(map(self._to_row, labels))
+        self._table.replace(map(self.to_row, labels))
 
     def key(self, path: str) -> str:
         """Return what identifies an image in the table, however its path was typed."""
         return path_key(path)
 
-    def _to_row(self, label: GivenLabel) -> Row:
+    def name(self, key: str) -> str:
+        """Return how the table names the image with this key."""
+        return name_in_table(key, self._folder)
+
+    def key_of(self, name: str) -> str:
+        """Return the key of the image that the table names so."""
+        return self.key(located(name, self._folder))
+
+    def to_row(self, label: GivenLabel) -> Row:
+        """Return the row of a label."""
         confidence = "" if label.confidence is None else f"{label.confidence:.4f}"
         values = (label.label or "", label.source, label.at, label.proposed or "", confidence)
-        return (name_in_table(self.key(label.path), self._folder), *values)
+        return (self.name(self.key(label.path)), *values)
 
-    def _to_label(self, number: int, row: Row) -> GivenLabel:
-        path, label, source, at, proposed, confidence = row
-        path = from_portable_name(path)
-        try:
-            value = float(confidence) if confidence else None
-        except ValueError as error:
-            raise DataError(
-                f"{self.path}, row {number:,}: the confidence is {confidence!r}; expected a number.", path=self.path
-            ) from error
-        located = path if is_url(path) else os.path.join(self._folder, path)  # noqa: PTH118 - keeps an absolute path
+    def to_label(self, row: Row) -> GivenLabel:
+        """Return the label of a row. Raises ValueError if the confidence is not a number."""
+        name, label, source, at, proposed, confidence = row
         return GivenLabel(
-            path=located, label=label or None, source=source, at=at, proposed=proposed or None, confidence=value
+            path=located(name, self._folder),
+            label=label or None,
+            source=source,
+            at=at,
+            proposed=proposed or None,
+            confidence=float(confidence) if confidence else None,
         )
 
 
@@ -105,6 +120,12 @@ def name_in_table(key: str, folder: Path) -> str:
     """Return `path_in_table` as text; a `file://` URI, for names that are not UTF-8, is made of the absolute path."""
     name = portable_name(key)
     return name if name != key else path_in_table(key, folder)
+
+
+def located(name: str, folder: Path) -> str:
+    """Return the path or URL of an image that a table in `folder` names so."""
+    path = from_portable_name(name)
+    return path if is_url(path) else os.path.join(folder, path)  # noqa: PTH118 - keeps an absolute path
 
 
 def is_label_table(path: Path | None) -> bool:

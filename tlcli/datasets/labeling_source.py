@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO
 
 from tlcli.datasets.dataset import Dataset, open_dataset
-from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.label_table import path_key
 from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.datasets.tables.columns import choose_columns
@@ -90,8 +89,7 @@ def open_labeling_source(
     inputs = PredictionInputs((source,), stdin, None, filters, image_column)
     paths = list({path_key(path): path for path in reversed(list(inputs))}.values())[::-1]
     if not paths:
-        skipped = describe_skipped({reason: count for reason, count in inputs.skipped.items() if count})
-        raise DataError(f"no images in {source}{f' (skipped: {skipped})' if skipped else ''}.", path=source)
+        raise inputs.no_images()
     return LabelingSource(paths=paths, unlisted=inputs.unlisted)
 
 

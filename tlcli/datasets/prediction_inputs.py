@@ -18,6 +18,7 @@ from itertools import islice
 from typing import IO
 
 from tlcli.datasets.folders.tree import ListedTree, LocalTree, Tree, walk
+from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.datasets.path_spool import read_spool, write_spool
 from tlcli.datasets.tables.suffixes import is_table
@@ -97,6 +98,19 @@ class PredictionInputs:
     def unused_filters(self) -> list[str]:
         """Return the filters that matched nothing, once the images are listed."""
         return self._filter.unused()
+
+    def no_images(self, option: str = "") -> DataError:
+        """Return the error for inputs without images, once they are listed.
+
+        Args:
+            option: The option that names the inputs, such as `--unlabeled: `.
+        """
+        skipped = describe_skipped({reason: count for reason, count in self.skipped.items() if count})
+        return DataError(
+            f"{option}no images in {', '.join(self._inputs)} (skipped: {skipped or 'nothing'}). Pass images, folders, "
+            "tables, tars, URLs, or @lists of images.",
+            path=self._inputs[0],
+        )
 
     def _paths(self) -> Iterator[str]:
         stdin_lines: list[str] | None = None

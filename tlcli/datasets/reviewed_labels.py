@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tlcli.datasets.label_table import GivenLabel, name_in_table, path_key
+from tlcli.datasets.label_table import GivenLabel, located, name_in_table, path_key
 from tlcli.datasets.tables.correction_table import CORRECTION_COLUMNS
 from tlcli.storage.appended_table import AppendedTable, Row
-from tlcli.storage.files import from_portable_name
-from tlcli.storage.urls import is_url
 
 
 class ReviewedLabels:
@@ -31,34 +28,42 @@ class ReviewedLabels:
         self._folder = path.absolute().parent
         self._described = described
         self._table = AppendedTable(path, CORRECTION_COLUMNS)
-        self._digests = {self.key(self._located(row[0])): (row[1], row[2]) for row in self._table.rows}
+        self._digests: dict[str, tuple[str, str]] = {}
 
     def read(self) -> list[GivenLabel]:
         """Return the decisions that the table had when it was opened."""
-        return [
-            GivenLabel(path=self._located(path), label=new or None, source="", at="")
-            for path, _, _, new in self._table.rows
-        ]
+        return [self.to_label(row) for row in self._table.rows]
 
     def append(self, labels: Iterable[GivenLabel]) -> None:
         """Append decisions; they are on disk on return. Raises OSError, and DataError if another program changed it."""
-        self._table.append([self._to_row(label) for label in labels])
+        self._table.append([self.to_row(label) for label in labels])
 
     def replace(self, labels: Iterable[GivenLabel]) -> None:
         """Replace all decisions; they are on disk on return. Raises OSError; the old ones then remain."""
-        self._table.replace([self._to_row(label) for label in labels])
+        self._table.replace([self.to_row(label) for label in labels])
 
     def key(self, path: str) -> str:
         """Return what identifies an image in the table, however its path was typed."""
         return path_key(path)
 
-    def _located(self, written: str) -> str:
-        path = from_portable_name(written)
-        return path if is_url(path) else os.path.join(self._folder, path)  # noqa: PTH118 - keeps an absolute path
+    def name(self, key: str) -> str:
+        """Return how the table names the image with this key."""
+        return name_in_table(key, self._folder)
 
-    def _to_row(self, label: GivenLabel) -> Row:
+    def key_of(self, name: str) -> str:
+        """Return the key of the image that the table names so."""
+        return self.key(located(name, self._folder))
+
+    def to_row(self, label: GivenLabel) -> Row:
+        """Return the row of a decision."""
         key = self.key(label.path)
         if key not in self._digests:
             self._digests[key] = self._described(key)
         digest, old = self._digests[key]
-        return name_in_table(key, self._folder), digest, old, label.label or ""
+        return self.name(key), digest, old, label.label or ""
+
+    def to_label(self, row: Row) -> GivenLabel:
+        """Return the decision of a row, whose digest is kept for the image."""
+        name, digest, old, new = row
+        self._digests.setdefault(self.key_of(name), (digest, old))
+        return GivenLabel(path=located(name, self._folder), label=new or None, source="", at="")

@@ -17,7 +17,7 @@ from tlcli.datasets.image_files import has_image_suffix, other_suffix, skipped_p
 from tlcli.datasets.path_filter import EXCLUDED, PathFilter
 from tlcli.errors import DataError, MachineError
 from tlcli.storage.connection import CHUNK, CONNECTIONS
-from tlcli.storage.remote import RemoteFile
+from tlcli.storage.remote import RemoteFile, check_ranges
 from tlcli.storage.stored import UNKNOWN, StoredPath
 from tlcli.storage.urls import Url, is_url
 
@@ -171,6 +171,7 @@ def _read_tar(path: str, version: int) -> Tar:
     if (known := _listings.pop((path, version), None)) is None:
         if is_url(path):
             remote = RemoteFile(Url(path))
+            check_ranges(Url(path), remote.stored.size)  # once, instead of for each image
             known = _list_tar(path, remote.stored.version, io.BufferedReader(remote, CHUNK))
         else:
             with open(path, "rb") as file:  # noqa: PTH123 - a path may be any bytes

@@ -8,7 +8,7 @@ from tlcli.errors import UsageError
 from tlcli.settings.augmentation import AUGMENTATION_OPTIONS, PRESETS, Augmentation
 from tlcli.settings.checks import at_least
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
-from tlcli.settings.common_options import DATA_ARGUMENT, RESUME_OPTION
+from tlcli.settings.common_options import CORRECTIONS_OPTION, DATA_ARGUMENT, RESUME_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.grouping import GROUP_BY_OPTION
@@ -30,6 +30,7 @@ class AugmentSettings:
         metadata=Option(help="Folder of the new dataset.", metavar="DIR", panel=OUTPUT, parse=parse_location),
     )
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
+    corrections: Location | None = field(default=None, metadata=CORRECTIONS_OPTION)
     group_by: str | None = field(default=None, metadata=GROUP_BY_OPTION)
     copies: int = field(
         default=1,

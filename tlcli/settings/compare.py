@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from tlcli.errors import UsageError
 from tlcli.settings.checks import one_of
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
-from tlcli.settings.common_options import DATA_ARGUMENT, OVERWRITE_OPTION, RUN_ARGUMENT
+from tlcli.settings.common_options import CORRECTIONS_OPTION, DATA_ARGUMENT, OVERWRITE_OPTION, RUN_ARGUMENT
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.options import OUTPUT, Option, OptionGroup
@@ -33,6 +33,7 @@ class CompareSettings:
         ),
     )
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
+    corrections: Location | None = field(default=None, metadata=CORRECTIONS_OPTION)
     columns: TableColumns = field(default_factory=TableColumns, metadata=COLUMN_OPTIONS)
     compute: ComputeSettings = field(
         default_factory=ComputeSettings, metadata=OptionGroup(settings=ComputeSettings, without=("precision",))
@@ -64,6 +65,7 @@ class CompareSettings:
             raise UsageError("--split train needs DATA: runs store no predictions of training images.")
         given = {
             "--include and --exclude": self.filters != PathPatterns(),
+            "--corrections": self.corrections is not None,
             "--device, --engine, and --batch-size": replace(self.compute, workers=None) != ComputeSettings(),
             " and ".join(self.columns.given()): bool(self.columns.given()),
         }

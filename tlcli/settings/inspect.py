@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tlcli.settings.checks import at_least, one_of
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
-from tlcli.settings.common_options import DATA_ARGUMENT, NETWORK_ARGUMENT, OVERWRITE_OPTION
+from tlcli.settings.common_options import CORRECTIONS_OPTION, DATA_ARGUMENT, NETWORK_ARGUMENT, OVERWRITE_OPTION
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.network import FITS, INTENSITY_OPTION, SIZE_OPTION, intensity_range
@@ -21,6 +21,7 @@ class InspectSettings:
     network: str = field(metadata=NETWORK_ARGUMENT)
     data: Location = field(metadata=DATA_ARGUMENT)
     filters: PathPatterns = field(default_factory=PathPatterns, metadata=FILTER_OPTIONS)
+    corrections: Location | None = field(default=None, metadata=CORRECTIONS_OPTION)
     layers: tuple[str, ...] = field(
         default=(),
         metadata=Option(

@@ -65,6 +65,8 @@ MISSING_CREDENTIALS = {
 """Names of the errors that client packages raise if there are no credentials."""
 ACCESS_DENIED = {401, 403}
 """HTTP statuses for missing or insufficient credentials."""
+PARTIAL = 206
+"""HTTP status of a response that is part of an object."""
 NOT_FOUND = {404, 410}
 """HTTP statuses for a missing object."""
 TRANSIENT_CLIENT_ERRORS = {408, 425, 429}
@@ -134,6 +136,37 @@ def request(url: Url, method: str, limit: float, *before: object, **options: obj
         if EXTRAS.get(url.scheme) == "http" and isinstance(cause, Exception) and _status(cause) not in NOT_FOUND:
             raise cause from None
         raise
+
+
+def request_range(url: Url, limit: float, offset: int, size: int) -> bytes:
+    """Read part of an object once.
+
+    Raises:
+        MachineError: a web server sends all of it instead, which is then not received.
+    """
+    if EXTRAS.get(url.scheme) != "http":
+        return bytes(request(url, "cat_file", limit, start=offset, end=offset + size))
+    from fsspec.asyn import sync
+
+    system = connect(url)
+
+    async def part() -> bytes:
+        session = await system.set_session()
+        options = dict(system.kwargs)
+        asked = {"Range": f"bytes={offset}-{offset + size - 1}", "Accept-Encoding": "identity"}
+        headers = {**options.pop("headers", {}), **asked}
+        async with session.get(system.encode_url(str(url)), headers=headers, **options) as response:
+            system._raise_not_found_for_status(response, str(url))
+            if response.status != PARTIAL and (offset or response.content_length not in {None, size}):
+                changed = "" if offset else ", or the file has changed"
+                raise MachineError(
+                    f"{url}: the server does not support byte ranges: it sends whole files only{changed}. Download the "
+                    "file and pass its path, or use a server that supports them.",
+                    path=str(url),
+                )
+            return bytes(await response.read())
+
+    return bytes(sync(system.loop, part, timeout=limit))
 
 
 def _status(error: BaseException) -> int | None:

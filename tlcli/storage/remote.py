@@ -21,6 +21,7 @@ from tlcli.storage.connection import (
     connect,
     explained,
     request,
+    request_range,
     retrying,
 )
 from tlcli.storage.stored import UNKNOWN, StoredPath
@@ -91,12 +92,19 @@ def read(url: Url, offset: int, size: int) -> bytes:
     def attempt(limit: float) -> bytes:
         if size == UNKNOWN:
             return bytes(request(url, "cat_file", limit))
-        content = bytes(request(url, "cat_file", limit, start=offset, end=offset + size))
+        content = request_range(url, limit, offset, size)
         if len(content) != size:
             raise IncompleteError(f"received {len(content):,} of {size:,} bytes")
         return content
 
     return retrying(attempt) if size else b""
+
+
+def check_ranges(url: Url, size: int) -> None:
+    """Check that parts of an object of this size can be read. Raises what `explained` does."""
+    if size > 1:
+        with explained(url):
+            read(url, size - 1, 1)
 
 
 class RemoteFile(io.RawIOBase):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tlcli import processes
 from tlcli.datasets.dataset import Dataset
-from tlcli.datasets.image_files import describe_skipped
 from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.datasets.tables.read import images_of_no_class
 from tlcli.datasets.tables.suffixes import is_table
@@ -51,12 +51,7 @@ def _list(source: str, dataset: Dataset, report: Reporter) -> UnlabeledSource:
     for problem in inputs.unlisted:
         report.warn(problem)
     if not paths:
-        skipped = describe_skipped({reason: count for reason, count in inputs.skipped.items() if count})
-        found = f" (skipped: {skipped})" if skipped else ""
-        raise DataError(
-            f"--unlabeled: no images in {source}{found}. Pass a folder, table, tar, @list, or URL of images.",
-            path=source,
-        )
+        raise inputs.no_images("--unlabeled: ")
     of_no_class = images_of_no_class(dataset.root) if is_table(dataset.root) else []
     return UnlabeledSource(name=source, paths=paths, of_no_class=of_no_class)
 
@@ -98,6 +93,7 @@ def with_unlabeled(
         counted = "labeled images and views of them" if views else "labeled images"
         report.note(f"Unlabeled images are not used: there are more than {MOST:,} {counted}")
         return images
+    started = time.monotonic()
     others = processes.from_first(lambda: _others(images, source, reader))
     usable = _extract([source.paths[index] for index in others[:MOST]], extractor, verify=verify)
     usable -= set(images.extraction.digests)  # a file may have changed since its digest was read
@@ -109,7 +105,8 @@ def with_unlabeled(
         )
     note = f", of {len(others):,}" if len(others) > MOST else ""
     report.note(f"Unlabeled {len(usable):,} images{note}")
-    return replace(images, unlabeled=sorted(usable))
+    seconds = images.extraction.seconds + time.monotonic() - started
+    return replace(images, unlabeled=sorted(usable), extraction=replace(images.extraction, seconds=seconds))
 
 
 def _extract(paths: Sequence[str], extractor: FeatureExtractor, *, verify: bool) -> set[bytes]:

@@ -87,6 +87,22 @@ def test_an_eighth_is_random_although_images_are_labeled_one_by_one():
     assert 4 <= sum(choice.source == "random" for choice in choices) <= 9
 
 
+def test_labels_of_random_images_do_not_influence_which_others_are_chosen():
+    """Otherwise, heads fitted without a random image would miss the images that would have been chosen instead."""
+    features, cluster = blobs(6, 60, spread=4)
+    labels, choices = label_some(learner_of(features), cluster, 60, 6)
+    at_random = [choice.id for choice in choices if choice.source == "random"]
+
+    def chosen(changed):
+        learner = learner_of(features)
+        learner.fit(labels | {image: (labels[image] + 1) % 6 for image in changed}, 6, at_random)
+        return [choice for choice in learner.select(24) if choice.source == "uncertain"]
+
+    others = [image for image in labels if image not in at_random]
+    assert chosen([]) == chosen(at_random)
+    assert chosen([]) != chosen(others[: len(at_random)])
+
+
 def test_random_images_are_uniform_over_distinct_images():
     # Half of the images are copies of one image; the others are of two classes, of 20 and 80 images.
     features, _ = blobs(100, 1, spread=0)

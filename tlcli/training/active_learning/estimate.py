@@ -6,6 +6,7 @@ Shapes: M labeled images, D features.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from tlcli.inference.metrics import wilson_interval
 from tlcli.training.active_learning.proposals import L2
 from tlcli.training.head.softmax_regression import fit_paths
 
-MIN_JUDGED = 10
+MIN_JUDGED = 8
 """Images chosen at random below which no accuracy is estimated."""
 MIN_LABELS = 40
 """Labels below which no gain is predicted."""
@@ -33,7 +34,10 @@ WORTHWHILE = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Accuracy of the proposals for images that are not labeled."""
+    """Accuracy of the proposals for new images of the same kind.
+
+    Those that are left in the pool become easier than these, because the difficult ones get labels.
+    """
 
     accuracy: float
     interval: tuple[float, float]
@@ -62,9 +66,10 @@ def assess(
 ) -> tuple[Estimate | None, Gain | None]:
     """Estimate the accuracy of the proposals, and predict what `MORE` labels would add to it.
 
-    The accuracy is that of out-of-fold predictions, for the images that were chosen at random only: the others were
-    chosen because they are difficult. (Proposals made before an image got its label would be unbiased as well, but most
-    of them came from a model with far fewer labels.)
+    The accuracy is that on the images that were chosen at random, by heads that were fitted without the image, but with
+    nearly all others. These heads are as good as the one fitted on all labels, because the labels of random images do
+    not influence which others are chosen (`ActiveLearner.fit`). (Proposals made before an image got its label would be
+    unbiased as well, but most of them came from a model with far fewer labels.)
 
     The error is assumed to fall with a power of the number of labels (Hestness et al. 2017, "Deep learning scaling is
     predictable, empirically"). Its exponent is that between the out-of-fold errors with half of the labels and with all
@@ -81,44 +86,62 @@ def assess(
     """
     count, judged = len(labels), int(at_random.sum())
     present, targets = np.unique(labels, return_inverse=True)
-    if len(present) < 2 or (count < MIN_LABELS and judged < MIN_JUDGED):
+    if len(present) < 2:
         return None, None
-    right, of_half = _out_of_fold(features, targets, seed)
     estimate = gain = None
-    error = of_all = (count - int(right.sum()) + 0.5) / (count + 1)  # so that it is never 0
     if judged >= MIN_JUDGED:
-        correct = int(right[at_random].sum())
+        right = _left_out_in_parts(features, targets, np.flatnonzero(at_random), [np.ones(count, bool)], seed)
+        correct = int(right.sum())
         estimate = Estimate(accuracy=correct / judged, interval=wilson_interval(correct, judged), judged=judged)
-        error = 1 - estimate.accuracy
     if count >= MIN_LABELS:
+        of_all, of_half = _errors(features, targets, seed)
+        error = of_all if estimate is None else 1 - estimate.accuracy
         exponent = max(0.0, math.log2(of_half / of_all))
         gain = Gain(labels=MORE, accuracy=error * (1 - (count / (count + MORE)) ** exponent))
     return estimate, gain
 
 
-def _out_of_fold(
-    features: NDArray[np.float32], labels: NDArray[np.int64], seed: int
-) -> tuple[NDArray[np.bool_], float]:
-    """Predict each image by heads that were fitted without it.
+def _errors(features: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> tuple[float, float]:
+    """Return the shares of wrong out-of-fold predictions, by heads fitted on all other folds, and on half of these.
 
-    Returns:
-        Whether the prediction is right, by heads fitted on all other folds, bool [M]; and the share of wrong ones by
-        heads fitted on half of these. One more image counts as half wrong, so that no share is 0.
+    One more image counts as half wrong, so that no share is 0.
     """
-    count, classes = len(labels), int(labels.max()) + 1
-    number_of_folds = FOLDS // 2 if count > MANY else FOLDS
-    folds = np.array(divide([str(row) for row in range(count)], labels.tolist(), number_of_folds, seed=seed))
+    count = len(labels)
     generator = np.random.default_rng(seed)
     halves = [generator.permutation(count) % 2 == 0 for _ in range(1 if count > MANY else HALVES)]
-    fits = [(folds == fold, half) for half in [np.ones(count, bool), *halves] for fold in range(number_of_folds)]
-    weightings = [torch.from_numpy(~out & half).float() for out, half in fits]
+    kept = [np.ones(count, bool), *halves]
+    of_all, *of_halves = (~_left_out_in_parts(features, labels, np.arange(count), kept, seed)).sum(axis=1).tolist()
+    return (of_all + 0.5) / (count + 1), (sum(of_halves) / len(of_halves) + 0.5) / (count + 1)
+
+
+def _left_out_in_parts(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    judged: NDArray[np.int64],
+    kept: Sequence[NDArray[np.bool_]],
+    seed: int,
+) -> NDArray[np.bool_]:
+    """Predict images by heads that were fitted without them.
+
+    Args:
+        features: float32 [M, D].
+        labels: int64 [M], from 0 to the number of classes, each of which has images.
+        judged: int64 [J], the images to predict; they are divided into folds, which are left out one by one.
+        kept: bool [M], each of K sets of images to fit on, apart from those that are left out.
+        seed: Decides which images are in which fold.
+
+    Returns:
+        bool [K, J], whether predictions are right.
+    """
+    parts = min(len(judged), FOLDS // 2 if len(labels) > MANY else FOLDS)
+    fold_of = np.full(len(labels), -1)
+    fold_of[judged] = divide([str(row) for row in judged], labels[judged].tolist(), parts, seed=seed)
+    fits = [(number, fold) for number in range(len(kept)) for fold in range(parts)]
+    weightings = [torch.from_numpy((fold_of != fold) & kept[number]).float() for number, fold in fits]
     rows, targets = torch.from_numpy(features), torch.from_numpy(labels)
-    (heads,) = fit_paths(rows, targets, weightings, classes=classes, l2s=[L2])
-    right, wrong_of_half = np.zeros(count, bool), 0
-    for number, ((out, _), head) in enumerate(zip(fits, heads, strict=True)):
-        correct = (head.logits(rows[out]).argmax(dim=1) == targets[out]).numpy()
-        if number < number_of_folds:
-            right[out] = correct
-        else:
-            wrong_of_half += int((~correct).sum())
-    return right, (wrong_of_half / len(halves) + 0.5) / (count + 1)
+    (heads,) = fit_paths(rows, targets, weightings, classes=int(labels.max()) + 1, l2s=[L2])
+    right = np.zeros((len(kept), len(labels)), bool)
+    for (number, fold), head in zip(fits, heads, strict=True):
+        out = fold_of == fold
+        right[number, out] = (head.logits(rows[out]).argmax(dim=1) == targets[out]).numpy()
+    return right[:, judged]

@@ -59,6 +59,8 @@ class ActiveLearner:
         self._classes = 0
         self._proposals = NO_PROPOSALS
         """Of the images that had been added when the model was fitted."""
+        self._margins = NO_PROPOSALS.margins
+        """The margins of a model that was fitted without the images chosen at random, which images are chosen by."""
 
     def add(self, ids: NDArray[np.int64], features: NDArray[np.float32]) -> None:
         """Add images whose features have become available. They take part from the next `fit` on.
@@ -72,19 +74,30 @@ class ActiveLearner:
         """
         self._pool.add(ids, features)
 
-    def fit(self, labels: Mapping[int, int | None], classes: int) -> None:
+    def fit(self, labels: Mapping[int, int | None], classes: int, at_random: Collection[int] = ()) -> None:
         """Fit the model on all labels so far, and propose a class for every image that has been added.
 
         There is no model before two classes have labels; images of none of the classes count as one.
+
+        The labels of random images do not influence which others are chosen. Otherwise, images like them would not be
+        chosen, as the model is certain about these, and heads fitted without a random image would miss the images that
+        would have been chosen in its place: their accuracy would be below that of the proposals.
 
         Args:
             labels: The class of each labeled image, by id; None for none of the classes. The label of an image
                 without features counts once these have been added.
             classes: Number of classes.
+            at_random: Ids of the labeled images that were chosen at random (`Choice.source`).
         """
         self._labels, self._classes = dict(labels), classes
         rows, targets = self._labeled()
-        self._proposals = propose(self._pool.features, rows, targets, originals=self._originals(rows))
+        originals, features = self._originals(rows), self._pool.features
+        self._proposals = propose(features, rows, targets, originals=originals)
+        others = ~np.isin(self._pool.ids[rows], np.fromiter(at_random, np.int64, len(at_random)))
+        blind = (
+            self._proposals if others.all() else propose(features, rows[others], targets[others], originals=originals)
+        )
+        self._margins = blind.margins
 
     def proposals(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the proposed classes, and how confident the network is.
@@ -183,7 +196,7 @@ class ActiveLearner:
 
     def _uncertain(self, free: Rows, size: int) -> Rows:
         """Choose rows that the model is uncertain about, and that are unlike each other."""
-        margins = self._proposals.margins[free]
+        margins = self._margins[free]
         smallest = np.argsort(margins, kind="stable")[: UNCERTAIN * size]
         rows = free[smallest]
         return rows[diverse(self._pool.directions[rows], 1.001 - margins[smallest], size)]

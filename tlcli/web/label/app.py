@@ -102,13 +102,18 @@ class _Interface:
         )
 
     async def answer(self, request: Request) -> Response:
-        return await _act(request, lambda body: self._session.answer(_answers(body)))
+        return await self._act(request, lambda body: self._session.answer(_answers(body)))
 
     async def undo(self, request: Request) -> Response:
-        return await _act(request, lambda _: self._session.undo())
+        return await self._act(request, lambda _: self._session.undo())
 
     async def classes(self, request: Request) -> Response:
-        return await _act(request, self._change_classes)
+        return await self._act(request, self._change_classes)
+
+    async def _act(self, request: Request, action: Callable[[Body], Body]) -> Response:
+        """Read a JSON object and act on it in a thread, once for each `Idempotency-Key`."""
+        body, key = await _json(request), request.headers.get("idempotency-key")
+        return JSONResponse(await run_in_threadpool(self._session.once, key, lambda: action(body)))
 
     def _change_classes(self, body: Body) -> Body:
         match body:
@@ -124,22 +129,22 @@ class _Interface:
         )
 
 
-async def _act(request: Request, action: Callable[[Body], Body]) -> Response:
-    """Read a JSON object and act on it in a thread."""
+async def _json(request: Request) -> Body:
+    """Read a JSON object. Raises UsageError and HTTPException."""
     if request.headers.get("content-type", "application/json").partition(";")[0].strip() != "application/json":
         raise UsageError("expected the content type application/json.")
     try:
         async with asyncio.timeout(BODY_SECONDS):
             content = await request.body()
-    except TimeoutError:
-        return error_response(408, "timeout", f"the request did not arrive within {BODY_SECONDS:.0f} s.")
+    except TimeoutError as error:
+        raise HTTPException(408, f"the request did not arrive within {BODY_SECONDS:.0f} s.") from error
     try:
         body = json.loads(content or b"{}")
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the request is not JSON ({error}).") from error
     if not isinstance(body, dict):
         raise UsageError("expected a JSON object.")
-    return JSONResponse(await run_in_threadpool(action, body))
+    return body
 
 
 def _answers(body: Body) -> list[Answer]:
@@ -187,6 +192,6 @@ def _not_written(request: Request, error: OSError) -> Response:
 def _http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code in {404, 405}:
         return error_response(error.status_code, "missing", "there is no such address.")
-    response = error_response(error.status_code, "refused", error.detail)
+    response = error_response(error.status_code, "timeout" if error.status_code == 408 else "refused", error.detail)
     response.headers.update(error.headers or {})
     return response

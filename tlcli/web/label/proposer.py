@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -65,6 +65,8 @@ class _Task:
     number: int
     labels: dict[int, int | None]
     classes: list[str]
+    at_random: frozenset[int] = frozenset()
+    """Labeled images that were chosen at random."""
 
 
 class Proposer:
@@ -86,6 +88,7 @@ class Proposer:
         self._task = _Task(0, {}, [])
         self._fitted = _Task(0, {}, [])
         self._labels: Mapping[int, GivenLabel] = {}
+        self._names: Mapping[str, str] = {}
         self._failed: set[int] = set()
         self._featurized = 0
         self._estimate: Estimate | None = None
@@ -119,30 +122,32 @@ class Proposer:
             self._featurized += len(images)
             self._failed |= set(failed)
         with self._changed:
-            self._learn_again(self._task.labels, self._task.classes)
+            self._learn_again(self._task)
 
-    def learn(self, given: Mapping[int, GivenLabel], classes: Sequence[str]) -> None:
-        """Fit on these labels soon."""
+    def learn(
+        self, given: Mapping[int, GivenLabel], classes: Sequence[str], names: Mapping[str, str] | None = None
+    ) -> None:
+        """Fit on these labels soon.
+
+        Args:
+            given: The labels by image.
+            classes: The classes.
+            names: The current names of renamed and merged classes, by their former names, which the guide may propose.
+        """
         numbers = {name: number for number, name in enumerate(classes)}
         labels = {image: None if label.label is None else numbers[label.label] for image, label in given.items()}
+        at_random = frozenset(image for image, label in given.items() if label.source == RANDOM)
         with self._changed:
-            self._labels = given
-            self._learn_again(labels, list(classes))
-
-    def rename(self, old: str, new: str) -> None:
-        """Rename a class in the proposals of the guide."""
-        with self._lock:
-            for image, (name, confidence) in self.guide.proposals.items():
-                if name == old:
-                    self.guide.proposals[image] = (new, confidence)
+            self._labels, self._names = given, names or {}
+            self._learn_again(_Task(0, labels, list(classes), at_random))
 
     def suggest(self, proposals: Mapping[int, tuple[str, float | None]]) -> None:
         """Add proposals to those of the guide."""
         with self._lock:
             self.guide.proposals.update(proposals)
 
-    def _learn_again(self, labels: dict[int, int | None], classes: list[str]) -> None:
-        self._task = _Task(self._task.number + 1, labels, classes)
+    def _learn_again(self, task: _Task) -> None:
+        self._task = replace(task, number=self._task.number + 1)
         self._changed.notify_all()
 
     def wait(self) -> None:
@@ -166,27 +171,26 @@ class Proposer:
                 task = self._task
                 with self._lock:
                     if self.guide.labels is None:
-                        self._learner.fit(task.labels, len(task.classes))
+                        self._learner.fit(task.labels, len(task.classes), task.at_random)
                     self._fitted = task
-                    images, features, labels = self._learner.training_data()
+                    training = self._learner.training_data()
                 with self._changed:
                     self._changed.notify_all()
                 if task is self._task:  # a batch that waits for newer labels goes first
-                    self._assess(images, features, labels)
+                    self._assess(task, training)
         except Exception as error:  # noqa: BLE001 - raised again by `wait`, in the threads that serve requests
             with self._changed:
                 self._error, self._stopped = error, True
                 self._changed.notify_all()
 
-    def _assess(self, images: NDArray[np.int64], features: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+    def _assess(self, task: _Task, training: tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]) -> None:
         """Estimate the accuracy now and, in a session that was continued, with the first labels."""
+        images, features, labels = training
         grown = len(labels) - self._assessed
         if self.guide.labels is not None or 0 <= grown < len(labels) / ASSESSED_AGAIN:
             return
         self._assessed = len(labels)
-        given = self._labels
-        at_random = np.array([given[image].source == RANDOM if image in given else False for image in images.tolist()])
-        at_random = at_random.astype(np.bool_)
+        at_random = np.isin(images, list(task.at_random))
         counts = [len(labels)] if self._curve else [len(labels) * part // PARTS for part in range(1, PARTS + 1)]
         found = {count: assess(features[:count], labels[:count], at_random[:count]) for count in counts}
         with self._lock:
@@ -227,10 +231,17 @@ class Proposer:
     def _of_class(self, name: str, size: int, closed: Collection[int]) -> list[int]:
         """Return images that are proposed as a class."""
         if self.guide.labels is not None:
-            proposed = [image for image in self.guide.first if self.guide.proposals.get(image, ("",))[0] == name]
+            proposed = [image for image in self.guide.first if self._guided(image)[0] == name]
             return list(islice(_without(proposed, closed), size))
         classes = self._fitted.classes
         return self._learner.of_class(classes.index(name), size, closed) if name in classes else []
+
+    def _guided(self, image: int) -> tuple[str | None, float | None]:
+        """Return the proposal of the guide, if there is one, with the name that the class has now."""
+        name, confidence = self.guide.proposals.get(image, (None, None))
+        if name is None or name in self._task.classes:
+            return name, confidence
+        return self._names.get(name, name), confidence
 
     def _next_choices(self, size: int, closed: Collection[int]) -> dict[int, str]:
         """Let the learner choose; then images whose features are not computed yet, and copies of labeled ones."""
@@ -244,7 +255,7 @@ class Proposer:
         few = self.guide.labels is not None or len(self._labels) < LABELS_PER_CLASS * len(names)
         name = names[number] if 0 <= number < len(names) else None
         if image in self.guide.proposals and (few or name is None):
-            return self.guide.proposals[image]
+            return self._guided(image)
         return (None, None) if name is None else (name, confidence)
 
     def _with_proposals(self, chosen: Mapping[int, str]) -> list[Shown]:

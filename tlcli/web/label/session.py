@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from tlcli.web.label.store import LabelStore, class_name, now
 
 MAX_BATCH = 500
 """Images of one batch, at most."""
+REMEMBERED = 100
+"""Latest requests whose repetition is recognized."""
 CHOSEN = "chosen"
 """`source` of an image that was labeled without having been in a batch."""
 
@@ -51,7 +53,21 @@ class Session:
         self._lock = threading.RLock()
         self._reservations = Reservations()
         self._shown: dict[int, Shown] = {}
-        self._proposer.learn(store.given(), store.classes)
+        self._answers: dict[str, dict[str, Any]] = {}
+        """The answers to the latest requests that have a key."""
+        self._learn()
+
+    def once(self, key: str | None, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do an action, unless it was done: a client repeats a request, with its key, if the answer was lost."""
+        with self._lock:
+            if key is not None and key in self._answers:
+                return {**self._answers[key], **self.state()}
+            answer = action()
+            if key is not None:
+                self._answers[key] = answer
+                while len(self._answers) > REMEMBERED:
+                    del self._answers[next(iter(self._answers))]
+            return answer
 
     def state(self) -> dict[str, Any]:
         """Return the object of `GET /api/state`."""
@@ -141,7 +157,8 @@ class Session:
             self.require(answer.image)
         with self._lock:
             at = now()
-            labels = {answer.image: self._given(answer, at) for answer in answers if not answer.skip}
+            given = self._store.given()
+            labels = {answer.image: self._label(answer, at, given) for answer in answers if not answer.skip}
             revision = self._store.revision
             self._store.label(labels, [answer.image for answer in answers if answer.skip])
             if self._store.revision != revision:
@@ -149,13 +166,16 @@ class Session:
             self._reservations.release(answer.image for answer in answers)
             return self.state()
 
-    def _given(self, answer: Answer, at: str) -> GivenLabel | None:
+    def _label(self, answer: Answer, at: str, given: Mapping[int, GivenLabel]) -> GivenLabel | None:
         if answer.remove:
             return None
-        shown = self._shown.get(answer.image)
+        label = None if answer.label is None else class_name(answer.label)
+        shown, before = self._shown.get(answer.image), given.get(answer.image)
+        if shown is None and before is not None:  # an image chosen at random remains one if its label is corrected
+            return replace(before, label=label, at=at)
         return GivenLabel(
             path=self.paths[answer.image],
-            label=None if answer.label is None else class_name(answer.label),
+            label=label,
             source=CHOSEN if shown is None else shown.source,
             at=at,
             proposed=None if shown is None else shown.proposal,
@@ -200,7 +220,6 @@ class Session:
             image: replace(shown, proposal=new) if shown.proposal == old else shown
             for image, shown in self._shown.items()
         }
-        self._proposer.rename(old, new)
 
     def require(self, image: int) -> None:
         """Raise UsageError if there is no such image."""
@@ -208,4 +227,4 @@ class Session:
             raise UsageError(f"there is no image {image}; images are numbered from 0 to {len(self.paths) - 1}.")
 
     def _learn(self) -> None:
-        self._proposer.learn(self._store.given(), self._store.classes)
+        self._proposer.learn(self._store.given(), self._store.classes, self._store.names)

@@ -1,4 +1,4 @@
-"""The labels of a session: on disk before they count, with a history that can be undone to its beginning."""
+"""The labels of all sessions of a table: on disk before they count, with a history that undo goes back step by step."""
 
 from __future__ import annotations
 
@@ -7,27 +7,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
-from tlcli.datasets.label_table import GivenLabel, LabelTable
-from tlcli.datasets.reviewed_labels import ReviewedLabels
+from tlcli.datasets.label_table import GivenLabel
 from tlcli.errors import UsageError
+from tlcli.web.label.history import Change, History, HistoryFile, Table
 
 MAX_NAME = 200
 """Characters of a class name."""
-
-
-@dataclass(frozen=True)
-class _Change:
-    """What an action replaced."""
-
-    labels: dict[str, GivenLabel | None]
-    """The previous label of each image that changed, by its key; None if it had none."""
-    classes: tuple[str, ...]
-    """The classes before."""
-    skipped: frozenset[int] = frozenset()
-    """Images that were skipped."""
-    renamed: tuple[str, str] | None = None
-    """The old and new name of a class."""
 
 
 @dataclass(frozen=True)
@@ -47,37 +34,58 @@ class LabelStore:
     Args:
         table: The table that holds the labels. Those of images that the session does not show are kept.
         paths: The images of the session; their numbers are the IDs below.
-        classes: The classes to begin with; those of the table are added.
+        classes: The classes to begin with; those of the table and its history are added.
     """
 
-    def __init__(self, table: LabelTable | ReviewedLabels, paths: Sequence[str], classes: Sequence[str]) -> None:
+    def __init__(self, table: Table, paths: Sequence[str], classes: Sequence[str]) -> None:
         self._table = table
         self._paths = paths
         self._keys = [table.key(path) for path in paths]
         self._ids = {key: number for number, key in enumerate(self._keys)}
-        self._labels: dict[str, GivenLabel] = {}
-        self._history: list[_Change] = []
-        self.classes: list[str] = []
-        for name in classes:
-            self._add(class_name(name))
-        for label in table.read():
-            self._remember(table.key(label.path), label)
+        self._file = HistoryFile(table)
+        labels = table.read()
+        history, known = self._file.read(labels)
+        self._labels = {table.key(label.path): label for label in labels[:known]}
+        self._history: list[Change] = list(history.changes)
+        self._in_file = frozenset(history.classes)
+        """The classes that are in the file of the history."""
+        self.names: dict[str, str] = dict(history.names)
+        """The current names of classes that were renamed or merged, by their former names."""
+        self.classes: list[str] = list(history.classes)
+        self._begin_with([class_name(name) for name in classes])
+        for label in labels[known:]:
+            self._remember(table.key(label.path), label, after=len(history.changes))
         self.skipped: set[int] = set()
         """Images to show only when nothing else is left."""
         self.revision = 0
         """Changes with every action."""
 
-    def _remember(self, key: str, label: GivenLabel) -> None:
-        """Take a label of the table as given; labels of one moment are undone together."""
+    def _begin_with(self, classes: Sequence[str]) -> None:
+        """Add classes that are named on the command line, unless an earlier session renamed them; undo keeps them."""
+        if twice := next((name for name in classes if classes.count(name) > 1), None):
+            raise UsageError(f"the class {twice!r} is given twice.")
+        more = [name for name in dict.fromkeys(map(self.current, classes)) if name not in self.classes]
+        self.classes += more
+        self._history = [replace(change, classes=(*change.classes, *more)) for change in self._history]
+
+    def _remember(self, key: str, label: GivenLabel, *, after: int) -> None:
+        """Take a label of the table as given; labels of one moment are undone together, `after` the steps before."""
         last = self._labels[next(reversed(self._labels))] if self._labels else None
-        change = _Change({key: self._labels.pop(key, None)}, tuple(self.classes))
-        if last is not None and label.at and last.at == label.at and self._history:
+        change = self._change(labels={key: self._labels.pop(key, None)})
+        if last is not None and label.at and last.at == label.at and len(self._history) > after:
             earlier = self._history.pop()
-            change = _Change({**change.labels, **earlier.labels}, earlier.classes)
+            change = replace(earlier, labels={**change.labels, **earlier.labels})
         if label.label is not None and label.label not in self.classes:
             self.classes.append(label.label)
         self._history.append(change)
         self._labels[key] = label
+
+    def _change(self, **replaced: Any) -> Change:  # noqa: ANN401 - fields of `Change`
+        return Change(classes=tuple(self.classes), names=self.names, **replaced)
+
+    def current(self, name: str) -> str:
+        """Return the name that a class has now, which may have been renamed or merged."""
+        return name if name in self.classes else self.names.get(name, name)
 
     @property
     def can_undo(self) -> bool:
@@ -120,7 +128,7 @@ class LabelStore:
         added = {key: label for key, label in changed.items() if label is not None and key not in self._labels}
         after = {key: label for key, label in kept.items() if label is not None} | added
         only_new = len(added) == len(changed)
-        self._commit(after, _Change({}, tuple(self.classes), skips), classes, appended=added if only_new else None)
+        self._commit(after, self._change(skipped=skips), classes, appended=added if only_new else None)
         self.skipped = (self.skipped | skips) - labels.keys()
 
     def _differs(self, key: str, label: GivenLabel | None) -> bool:
@@ -130,16 +138,11 @@ class LabelStore:
         return old.label != label.label
 
     def add(self, name: str) -> None:
-        """Add a class. Raises UsageError if it exists, or is not a valid name."""
-        before = tuple(self.classes)
-        self._add(class_name(name))
-        self._history.append(_Change({}, before))
-        self.revision += 1
-
-    def _add(self, name: str) -> None:
+        """Add a class. Raises UsageError if it exists, or is not a valid name, and OSError."""
+        name = class_name(name)
         if name in self.classes:
             raise UsageError(f"there is a class {name!r} already.")
-        self.classes.append(name)
+        self._commit(self._labels, self._change(), [*self.classes, name], appended={})
 
     def rename(self, old: str, new: str) -> None:
         """Rename a class in all labels. Raises UsageError if there is no such class, or the new name is taken."""
@@ -147,8 +150,8 @@ class LabelStore:
         self.require(old)
         if new != old and new in self.classes:
             raise UsageError(f"there is a class {new!r} already. Merge {old!r} into it instead.")
-        classes = [new if name == old else name for name in self.classes]
-        self._relabel(old, new, classes, renamed=(old, new))
+        if new != old:
+            self._relabel(old, new, [new if name == old else name for name in self.classes], renamed=(old, new))
 
     def merge(self, old: str, into: str) -> None:
         """Give all images of a class another one, and remove it. Raises UsageError if there is no such class."""
@@ -168,12 +171,16 @@ class LabelStore:
         if not self._history:
             return Undone([], None)
         change = self._history[-1]
-        before = {key: change.labels.get(key, label) for key, label in self._labels.items()} | change.labels
+        before = {**self._labels, **change.labels}
         labels = {key: label for key, label in before.items() if label is not None}
+        steps = len(self._history) - 1
+        if change.labels or list(change.classes) != self.classes:
+            history = History(changes=tuple(self._history), classes=tuple(self.classes), names=self.names)
+            self._keep(history, labels, steps)
         if change.labels:
             self._table.replace(labels.values())
         self._history.pop()
-        self._labels, self.classes = labels, list(change.classes)
+        self._labels, self.classes, self.names = labels, list(change.classes), dict(change.names)
         self.skipped -= change.skipped
         self.revision += 1
         images = [self._ids[key] for key in change.labels if key in self._ids]
@@ -188,27 +195,42 @@ class LabelStore:
             )
             for key, label in self._labels.items()
         }
-        self._commit(after, _Change({}, tuple(self.classes), renamed=renamed), classes, appended=None)
+        names = {former: new if name == old else name for former, name in self.names.items()} | {old: new}
+        names.pop(new, None)
+        self._commit(after, self._change(renamed=renamed), classes, appended=None, names=names)
 
     def _commit(
         self,
         labels: dict[str, GivenLabel],
-        change: _Change,
+        change: Change,
         classes: list[str],
         *,
         appended: Mapping[str, GivenLabel] | None,
+        names: dict[str, str] | None = None,
     ) -> None:
         """Write the labels, then take them over. If only some were `appended`, the others are not written again."""
-        if appended is None:
-            if labels != self._labels:
-                self._table.replace(labels.values())
-        elif appended:
-            self._table.append(appended.values())
         keys = {**self._labels, **labels}
         before = {key: self._labels.get(key) for key in keys if labels.get(key) != self._labels.get(key)}
-        self._history.append(replace(change, labels=before))
-        self._labels, self.classes = labels, classes
+        history = History(
+            changes=(*self._history, replace(change, labels=before)),
+            classes=tuple(classes),
+            names=self.names if names is None else names,
+        )
+        if appended is None or set(classes) - self._in_file - {label.label for label in labels.values()}:
+            self._keep(history, labels, len(history.changes))
+        if appended:
+            self._table.append(appended.values())
+        elif labels != self._labels:
+            self._table.replace(labels.values())
+        self._history = list(history.changes)
+        self._labels, self.classes, self.names = labels, classes, dict(history.names)
         self.revision += 1
+
+    def _keep(self, history: History, labels: Mapping[str, GivenLabel], changes: int) -> None:
+        """Write the file of the history before the table gets these labels, by so many of the changes."""
+        before = self._labels.values(), len(self._history)
+        self._file.write(history, [(labels.values(), changes), before])
+        self._in_file = frozenset(history.first(changes).classes)
 
 
 def class_name(text: str) -> str:

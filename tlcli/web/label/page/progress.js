@@ -29,7 +29,7 @@ function showEstimate({ estimate, review, labelled }) {
   if (review) return setText(box, labelled ? `${thousands(review.changed)} of ${plural(labelled, "reviewed label")} changed; ${review.latest_changed} of the latest ${review.latest}.` : "The labels that are least likely to be right come first.");
   if (!estimate) return setText(box, "Estimated once enough randomly chosen images have a label.");
   const [low, high] = estimate.interval.map((share) => Math.round(100 * share));
-  const text = ` right (${low} to ${high} %, on ${plural(estimate.judged, "randomly chosen image")})`;
+  const text = ` of new images right (${low} to ${high} %, from ${plural(estimate.judged, "randomly chosen image")})`;
   if (box.textContent !== percent(estimate.accuracy) + text) box.replaceChildren(element("b", { text: percent(estimate.accuracy) }), text);
 }
 

@@ -83,7 +83,7 @@ function undo() {
     showSaving();
     return say(`Undone: ${plural(last.images, "label")}.`);
   }
-  enqueue({ path: "/api/undo", body: {}, images: 0, once: true, done: undone, failed() {} });
+  enqueue({ path: "/api/undo", body: {}, images: 0, undoes: true, done: undone, failed() {} });
 }
 
 function undone(answer) {
@@ -105,7 +105,7 @@ function undoneElsewhere(ids) {
 }
 
 function enqueue(change) {
-  queue.push(change);
+  queue.push({ ...change, key: randomName() });
   showSaving();
   drain();
 }
@@ -118,7 +118,7 @@ async function drain() {
     const change = queue[0];
     change.sent = true;
     try {
-      const answer = await post(change.path, change.body);
+      const answer = await post(change.path, change.body, change.key);
       queue.shift();
       attempt = 0;
       showProblem(null);
@@ -126,7 +126,7 @@ async function drain() {
       change.done(answer);
     } catch (error) {
       if (!(error instanceof RequestError)) { draining = false; throw error; }
-      if (error.status === 401 || error.status === 403 || (error.temporary && !change.once)) await waitToRetry(change, error, attempt++);
+      if (error.status === 401 || error.status === 403 || error.temporary) await waitToRetry(change, error, attempt++);
       else reject(change, error);
     }
   }
@@ -137,7 +137,7 @@ async function drain() {
 function reject(change, error) {
   queue.shift();
   change.failed();
-  say(`${change.once ? "Not undone" : "Not saved"}: ${error.message}`);
+  say(`${change.undoes ? "Not undone" : "Not saved"}: ${error.message}`);
 }
 
 /** Show why nothing is saved, and wait for the next attempt or for the button. */
