@@ -14,6 +14,7 @@ from tlcli.console.terminal import Terminal, printable
 from tlcli.datasets.class_names import in_reading_order
 from tlcli.datasets.image_files import describe_skipped
 from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies, describe_unlabeled
+from tlcli.inference.outcomes import depth_name, describe_depth_choice, describe_forecast
 from tlcli.storage.files import megabytes
 
 SHOWN_CLASSES = 30
@@ -56,6 +57,8 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     per_class_table(terminal, evaluated)
     confusion_line(terminal, evaluated, info["classes"])
     trust_line(terminal, evaluated)
+    if forecast := describe_forecast(info):
+        terminal.note(f"More      {forecast}")
     if "novelty" in info and info["novelty"] is None:  # not in a run of an older version
         terminal.note(
             "Unknown   images unlike the training images cannot be recognized: too few images, or no feature vector"
@@ -103,9 +106,8 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for number, row in enumerate(training["tried"]):
-        depth = f"{row['layer']} {row['name']}" if row["layer"] else "nothing"
         table.add_row(
-            f"  {'the head' if row['layer'] == of else depth}",
+            f"  {depth_name(row, of)}",
             f"{row['parameters'] / 1e6:.2f} M",
             str(row["epochs"] or "-"),
             f"{100 * row['accuracy']:.1f} ± {100 * row['error']:.1f} %",
@@ -122,6 +124,8 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
         images = info["images"]["train"] + info["images"]["validation"]
         more = f"{epochs} more epoch{'s' * (epochs > 1)}"
         terminal.note(f"  then trained for {more} on all {images:,} images; the accuracy is from before that")
+    if choice := describe_depth_choice(info):
+        terminal.note(f"Chosen    {choice}")
 
 
 def _accuracy(terminal: Terminal, name: str, metrics: dict[str, Any], split: str) -> None:

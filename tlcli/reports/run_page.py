@@ -11,6 +11,7 @@ import numpy as np
 
 from tlcli.datasets.class_names import in_reading_order, reading_order
 from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies, describe_unlabeled
+from tlcli.inference.outcomes import depth_name, describe_depth_choice, describe_forecast
 from tlcli.reports.decisions import ReportDecisions
 from tlcli.reports.overview import Overview
 from tlcli.reports.page import page_environment, read_asset
@@ -95,6 +96,10 @@ def run_page(
             mapped_vectors=gallery.mapped_vectors,
             command=command,
             decisions=decisions,
+            choice=describe_depth_choice(info),
+            depth_name=depth_name,
+            learning=info["learning_curve"],
+            forecast=describe_forecast(info),
             content=_script_data(info, splits, gallery, lines) | {"decisions": asdict(decisions)},
             sheet=base64.b64encode(gallery.overview.sheet.content).decode(),
             style=read_asset("run.css"),
@@ -195,7 +200,21 @@ def _script_data(
             for image, (x, y) in zip(gallery.images, positions, strict=True)
         ],
         "curves": _epoch_curves(lines) if info["training"] else _l2_curve(lines),
+        "depths": _depths(info),
+        "learning": info["learning_curve"],
     }
+
+
+def _depths(info: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the depths that were tried, if there are several."""
+    training = info["training"]
+    if not training or len(training["tried"]) < 2:
+        return []
+    return [
+        {"name": depth_name(row, info["freeze"]["of"]), "kept": number == training["best"]}
+        | {name: row[name] for name in ("share", "accuracy", "error")}
+        for number, row in enumerate(training["tried"])
+    ]
 
 
 def _epoch_curves(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

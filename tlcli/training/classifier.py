@@ -16,6 +16,7 @@ from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.held_out import LARGE_DIFFERENCE
 from tlcli.inference.metrics import Metrics, Reliability
 from tlcli.storage.files import portable_name
+from tlcli.training.learning_curve import LearningCurve
 from tlcli.training.novelty import FittedNovelty
 from tlcli.training.usable_images import UsableImages
 
@@ -65,6 +66,8 @@ class Classifier:
     training_seconds: float
     novelty: FittedNovelty | None
     """Tells known from unknown images; None if that is impossible."""
+    curve: LearningCurve
+    """Accuracy of the exact head by the number of training images."""
     refitted: bool = False
     """Whether the weights were trained on the validation images as well, after the evaluation on them."""
 

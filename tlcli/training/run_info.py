@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +43,7 @@ def run_info(settings: dict[str, Any], dataset: Dataset, classifier: Classifier,
         | {
             "validation": classifier.validation.metrics,
             "test": classifier.test.metrics if classifier.test else None,
+            "learning_curve": asdict(classifier.curve),
             "novelty": classifier.novelty.novelty.sizes() if classifier.novelty else None,
             "versions": versions(),
         }

@@ -28,8 +28,10 @@ from tlcli.training.head.l2_selection import (
     select_folds,
     select_holdout,
 )
+from tlcli.training.head.parts import fold_part_errors, holdout_part_errors, order_in_class
 from tlcli.training.head.semi_supervised import SemiSupervisedFit
 from tlcli.training.head.sweep import L2S
+from tlcli.training.learning_curve import FEWEST_PER_CLASS, LearningCurve, learning_curve, no_curve
 from tlcli.training.usable_images import UsableImages, require_unchanged
 
 
@@ -133,22 +135,52 @@ def _fit(
     rows = _train_rows(extractor, images, views)
     how: HeadOptions = {"classes": images.classes, "weighting": weighting, "device": network.head_device}
     divisions = _divisions(images, train, folds, seed=seed, copies=views + 1)
+    held_out = _labeled(extractor, images, "validation") if divisions is None else divisions
     with network.report.task("Head", len(L2S), "fits") as advance:
-        if divisions is not None:
-            fitted = select_folds(rows, divisions, evaluated=len(train), **how, progress=advance)
-            if folds is None:
-                fitted = _with_method(fitted, rows, images, train, seed=seed, how=how)
+        if isinstance(held_out, tuple):
+            fitted = select_holdout(rows, held_out, **how, progress=advance)
         else:
-            fitted = select_holdout(rows, _labeled(extractor, images, "validation"), **how, progress=advance)
+            fitted = select_folds(rows, held_out, evaluated=len(train), **how, progress=advance)
+    fitted = replace(fitted, curve=_curve(fitted, rows, held_out, images, seed=seed, how=how), fits=None)
+    if divisions is not None and folds is None:
+        fitted = _with_method(fitted, rows, images, train, seed=seed, how=how)
     if images.unlabeled:
         semi_supervised = _semi_supervised(rows, fitted, extractor, images, how)
-        if divisions is not None:
-            fitted = semi_supervised.folds(divisions, len(train))
+        if isinstance(held_out, tuple):
+            fitted = semi_supervised.holdout(held_out)
         else:
-            fitted = semi_supervised.holdout(_labeled(extractor, images, "validation"))
+            fitted = semi_supervised.folds(held_out, len(train))
     for entry in fitted.sweep:
         network.report.detail("  " + ", ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     return fitted
+
+
+def _curve(
+    fitted: FittedHead,
+    rows: LabeledFeatures,
+    held_out: NDArray[np.int64] | tuple[Tensor, Tensor],
+    images: UsableImages,
+    *,
+    seed: int,
+    how: HeadOptions,
+) -> LearningCurve:
+    """Return the learning curve of a selection, on its validation images or folds."""
+    train = images.rows("train")
+    labels, keys = images.labels(train), [images.splits.keys[row] for row in train]
+    if images.unlabeled:
+        return no_curve("it is not computed with unlabeled images")
+    if fitted.fits is None or len(train) < FEWEST_PER_CLASS * images.classes:
+        return no_curve(f"fewer than {FEWEST_PER_CLASS} images per class")
+    order = order_in_class(keys, labels.tolist(), seed=seed)
+    if isinstance(held_out, tuple):
+        errors = holdout_part_errors(rows, held_out, fitted, order, how)
+        wrong = errors.wrong[-1]
+    else:
+        errors = fold_part_errors(rows, fitted, held_out, order, how)
+        seen = np.atleast_2d(held_out)[:, : len(train)].max(axis=0) >= 0
+        wrong = fitted.logits[seen].argmax(axis=1) != labels[seen]
+    folds = not isinstance(held_out, tuple)
+    return learning_curve(errors, wrong, images=len(train), classes=images.classes, folds=folds)
 
 
 def _semi_supervised(

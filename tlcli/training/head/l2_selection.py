@@ -18,6 +18,7 @@ from tlcli.training.head.class_weights import UNWEIGHTED, ClassWeighting
 from tlcli.training.head.folds import LabeledFeatures, fold_weightings, out_of_fold_logits
 from tlcli.training.head.softmax_regression import WITHIN_WEIGHT, HeadFits, SoftmaxHead
 from tlcli.training.head.sweep import Choice, Try, select_penalty
+from tlcli.training.learning_curve import LearningCurve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,10 @@ class FittedHead:
     """Accuracy in folds that divide groups of similar images; None if there are no groups or no folds."""
     unlabeled: UnlabeledUse | None = None
     """What unlabeled images were worth; None if there are none."""
+    fits: HeadFits | None = None
+    """What the selection fitted, for `parts`; it holds copies of the features."""
+    curve: LearningCurve | None = None
+    """Its learning curve; None if it was not computed."""
 
 
 class Penalty(TypedDict):
@@ -115,7 +120,7 @@ def select_holdout(
     everyone = np.ones(len(validation_labels), dtype=bool)
     log_prior = weighting.log_prior(train_labels, classes)
     choice = select_penalty(tries, len(train_labels), validation_labels.numpy(), everyone, log_prior, progress)
-    return _fitted(choice, choice.heads[0], "holdout")
+    return replace(_fitted(choice, choice.heads[0], "holdout"), fits=fits)
 
 
 def select_folds(
@@ -174,7 +179,7 @@ def select_folds(
     choice = select_penalty(tries, len(labels), labels[:count].numpy(), which, log_prior, progress)
     penalty: Penalty = {"l2": choice.l2, "within_weight": choice.within_weight}
     head = fit_once(train, **penalty, classes=classes, weighting=weighting, device=device)
-    return replace(_fitted(choice, head, f"{len(np.unique(folds))}-fold"), fold_heads=choice.heads)
+    return replace(_fitted(choice, head, f"{len(np.unique(folds))}-fold"), fold_heads=choice.heads, fits=fits)
 
 
 def fit_once(

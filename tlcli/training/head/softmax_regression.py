@@ -91,19 +91,17 @@ class HeadFits:
         classes: int,
         device: str = "cpu",
     ) -> None:
-        self._shape, self._device = features.shape, device
+        self._shape, self._device, self._labels, self._classes = features.shape, device, labels, classes
         with one_thread_each(self._shape, device) as at_a_time:
             seen = [weights > 0 for weights in weightings]
             self._matrix: FeatureMatrix
             if isinstance(features, Tensor):
-                self._matrix, values = MatrixInMemory(features, labels, seen, device, at_a_time), CACHED_VALUES
+                self._matrix, values = MatrixInMemory.of(features, labels, seen, device, at_a_time), CACHED_VALUES
             else:
                 self._matrix, values = StreamedMatrix(features, labels, seen, device), STREAMED_VALUES
-            together = max(1, values // (classes * len(labels)))
-            together = min(together, math.ceil(len(seen) / at_a_time))
             self._batches = [
-                Fits.of(range(len(seen))[start : start + together], self._matrix, labels, weightings, classes)
-                for start in range(0, len(seen), together)
+                Fits.of(numbers, self._matrix, labels, weightings, classes)
+                for numbers in _batches(len(seen), max(1, values // (classes * len(labels))), at_a_time)
             ]
 
     def path(self, l2s: Sequence[float], within_weight: float = WITHIN_WEIGHT) -> Iterator[list[SoftmaxHead]]:
@@ -132,6 +130,42 @@ class HeadFits:
                     for number, found in zip(fits.numbers, found_together, strict=True)
                 ]
             yield [SoftmaxHead(weight=weight, bias=bias) for weight, bias in folded]
+
+    def on_parts(
+        self, heads: Sequence[SoftmaxHead], weightings: Sequence[Tensor], l2: float, within_weight: float
+    ) -> list[SoftmaxHead]:
+        """Fit the first F heads again, each on a part of its rows.
+
+        Scales, coordinates, and the covariance within classes are those of all its rows, which costs a fraction of
+        computing them anew. It lowers the error of small parts a little: see `benchmarks/learning_curve.py`.
+
+        Args:
+            heads: F heads to start from.
+            weightings: float32 [N] for each: 0 for rows it is not fitted on; the mean of the others is 1.
+            l2: The penalty.
+            within_weight: Weight of the covariance within classes in the penalty.
+        """
+        with one_thread_each(self._shape, self._device) as at_a_time:
+
+            def fit(numbers: Sequence[int]) -> list[SoftmaxHead]:
+                own = [weightings[number] for number in numbers]
+                matrix = self._matrix.parts(numbers, [weights > 0 for weights in own])
+                fits = Fits.of(range(len(own)), matrix, self._labels, own, self._classes)
+                starts = [self._matrix.designs[n].unfold(heads[n].weight, heads[n].bias) for n in numbers]
+                minima = minimize(fits, matrix, torch.stack(starts), l2, within_weight)
+                folded = [design.fold_back(found) for design, found in zip(matrix.designs, minima, strict=True)]
+                return [SoftmaxHead(weight=weight, bias=bias) for weight, bias in folded]
+
+            rows = max(int((weights > 0).sum()) for weights in weightings)
+            together = max(1, CACHED_VALUES // (self._classes * rows))
+            found = map_fits(fit, _batches(len(weightings), together, at_a_time), at_a_time)
+        return [head for batch in found for head in batch]
+
+
+def _batches(count: int, together: int, at_a_time: int) -> list[range]:
+    """Divide numbers below `count` into batches of at most `together`, and into at least `at_a_time`."""
+    together = min(together, math.ceil(count / at_a_time))
+    return [range(count)[start : start + together] for start in range(0, count, together)]
 
 
 def fit_paths(

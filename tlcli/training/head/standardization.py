@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -63,6 +63,14 @@ class StandardizedRows:
         bias = coefficients[:, -1].cpu().double() - weight @ self.mean
         return weight.float(), bias.float()
 
+    def unfold(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """Convert weights float32 [k, D] and bias [k] on raw features to coefficients: float32 [k, r + 1]."""
+        rotated = (weight * self.scale).nan_to_num(0.0).float().to(self.rotation.device) @ self.rotation
+        coefficients = rotated.new_zeros(len(bias), len(self.variances))
+        coefficients[:, : rotated.shape[1]] = rotated
+        coefficients[:, -1] = bias + weight.double() @ self.mean
+        return coefficients
+
 
 class FeatureMatrix(Protocol):
     """Features, scaled for each of the sets of rows that a head is fitted on."""
@@ -81,29 +89,50 @@ class FeatureMatrix(Protocol):
     def pullbacks(self, numbers: Sequence[int], residuals: Tensor) -> Tensor:
         """Multiply residuals [F, k, N] by the transposed sets of rows with the given numbers: [F, k, r + 1]."""
 
+    def parts(self, numbers: Sequence[int], masks: Sequence[Tensor]) -> MatrixInMemory:
+        """Return some rows, bool [N], of each of the sets with the given numbers, in the coordinates of the sets."""
+
 
 class MatrixInMemory:
     """Features in memory, with a rotated copy for each set of rows.
 
     Args:
-        features: float32 [N, D], N >= 1.
-        labels: int64 [N].
-        masks: bool [N] for each set of rows.
-        device: The device that holds the matrix.
-        at_a_time: How many sets of rows to rotate at a time.
-
-    Raises:
-        DataError: a feature is NaN or infinite.
+        sets: For each set, what its rows are, and its rows [N, r + 1]; N and r are the same for all.
     """
 
-    def __init__(
-        self, features: Tensor, labels: Tensor, masks: Sequence[Tensor], device: str, at_a_time: int = 1
-    ) -> None:
+    def __init__(self, sets: Sequence[tuple[StandardizedRows, Tensor]]) -> None:
+        self.designs = [design for design, _ in sets]
+        self._rows = [rows for _, rows in sets]
+        self.height = len(self._rows[0])
+
+    @classmethod
+    def of(
+        cls, features: Tensor, labels: Tensor, masks: Sequence[Tensor], device: str, at_a_time: int = 1
+    ) -> MatrixInMemory:
+        """Scale and rotate sets of rows.
+
+        Args:
+            features: float32 [N, D], N >= 1.
+            labels: int64 [N].
+            masks: bool [N] for each set of rows.
+            device: The device that holds the matrix.
+            at_a_time: How many sets of rows to rotate at a time.
+
+        Raises:
+            DataError: a feature is NaN or infinite.
+        """
         shape = max(int(mask.sum()) for mask in masks), features.shape[1]
-        made = map_fits(lambda mask: _rotated(features, labels, mask, shape, device), masks, at_a_time)
-        self.designs = [design for design, _ in made]
-        self._rows = [rows for _, rows in made]
-        self.height = shape[0]
+        return cls(map_fits(lambda mask: _rotated(features, labels, mask, shape, device), masks, at_a_time))
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[tuple[StandardizedRows, Tensor, Tensor]]) -> MatrixInMemory:
+        """Collect parts of sets: for each, the design of its set, its members bool [N], and its rows [n, r + 1]."""
+        height = max(len(rows) for _, _, rows in parts)
+        sets = []
+        for design, members, rows in parts:
+            padded = torch.nn.functional.pad(rows, (0, 0, 0, height - len(rows)))
+            sets.append((replace(design, members=members, variances=rows.square().mean(dim=0)), padded))
+        return cls(sets)
 
     def products(self, numbers: Sequence[int], coefficients: Tensor) -> Tensor:
         """Multiply coefficients [F, k, r + 1] by the sets of rows with the given numbers: [F, k, N]."""
@@ -118,6 +147,15 @@ class MatrixInMemory:
         for into, number, some in zip(made, numbers, residuals, strict=True):
             torch.mm(some, self._rows[number], out=into)
         return made
+
+    def parts(self, numbers: Sequence[int], masks: Sequence[Tensor]) -> MatrixInMemory:
+        """Return some rows, bool [N], of each of the sets with the given numbers, in the coordinates of the sets."""
+        found = []
+        for number, mask in zip(numbers, masks, strict=True):
+            design, rows = self.designs[number], self._rows[number]
+            places = torch.nonzero(mask[design.members])[:, 0]
+            found.append((design, mask, rows[places.to(rows.device)]))
+        return self.of_parts(found)
 
 
 def _rotated(
@@ -229,6 +267,17 @@ class StreamedMatrix:
         ]
         rotated = [slope @ self.designs[number].rotation for number, slope in zip(numbers, slopes, strict=True)]
         return torch.cat([torch.stack(rotated), totals], dim=2)
+
+    def parts(self, numbers: Sequence[int], masks: Sequence[Tensor]) -> MatrixInMemory:
+        """Return some rows, bool [N], of each of the sets with the given numbers, in the coordinates of the sets."""
+        wanted = torch.stack(list(masks)).any(dim=0)
+        rows = torch.cat([block[wanted[at].to(self._device)].clone() for at, block in self._blocks()])
+        found = []
+        for number, mask in zip(numbers, masks, strict=True):
+            own = rows[mask[wanted].to(self._device)].mul_(self._gains[number]).add_(self._offsets[number])
+            own = torch.nn.functional.pad(own @ self.designs[number].rotation, (0, 1), value=1.0)
+            found.append((self.designs[number], mask, own))
+        return MatrixInMemory.of_parts(found)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield the positions of some rows, and the scaled rows float32 [n, D]."""

@@ -45,6 +45,7 @@ def train_head(
         everything = images.all_in_train()
         view_seconds += cache_views(extractor, everything, views) if views else 0.0
         fitted = refit_head(extractor, everything, fitted, views=views, weighting=weighting, test=test)
+    assert fitted.curve is not None
     calibration = Calibration(fitted.temperature, fitted.log_prior)
     validation = evaluate_rows(
         images,
@@ -62,6 +63,7 @@ def train_head(
         test=None if fitted.test_logits is None else evaluate_rows(images, test, fitted.test_logits, calibration),
         calibration=calibration,
         l2=fitted.l2,
+        curve=fitted.curve,
         lines=fitted.sweep,
         training=None,
         novelty=fit_head_novelty(extractor, images, held_out, fitted.logits, refitted=refit),

@@ -35,7 +35,9 @@ class SearchProgress:
     """Budget used so far, in epochs of the whole network."""
     tried: list[dict[str, Any]] = field(default_factory=list)
     """One row for each finished depth: freeze, layer, name, best_epoch, parameters, share, epochs, accuracy, error,
-    loss, gain, gain_error, seconds, augmentation, views."""
+    loss, gain, gain_error, accuracy_gain, accuracy_gain_error, seconds, augmentation, views. `gain` is by how much the
+    loss is lower than that of the last depth with a significant gain; `accuracy_gain` is that of the accuracy over the
+    first depth, usually the head alone. Both are paired, with their standard errors, and None for the first depth."""
     lines: list[dict[str, Any]] = field(default_factory=list)
     """One for each epoch of the finished depths."""
     best: int = -1
@@ -44,6 +46,8 @@ class SearchProgress:
     """[M], on the validation images, of that depth."""
     best_errors: list[float] = field(default_factory=list)
     """[M], 1 for each image that it predicts incorrectly, else 0."""
+    first_errors: list[float] = field(default_factory=list)
+    """[M], the same of the first depth."""
     losses: list[float] = field(default_factory=list)
     """[M], of the last depth with a significant gain."""
     stopped: str | None = None
@@ -66,19 +70,29 @@ class SearchProgress:
             Whether it is the depth to keep so far.
         """
         gain = paired_gain(np.array(self.losses), result.losses) if self.tried else None
+        errors = (~result.correct).astype(np.float64)
         accuracy, loss = result.accuracy, result.loss
-        error = float(np.sqrt(accuracy * (1 - accuracy) / len(result.losses)))
-        gained = {"gain": gain.mean, "gain_error": gain.error} if gain else {"gain": None, "gain_error": None}
+        error = float(np.sqrt(accuracy * (1 - accuracy) / len(errors)))
+        gained = {"gain": gain and gain.mean, "gain_error": gain and gain.error}
+        gained |= self._accuracy_gain(errors)
         is_best = not self.tried or self._is_better(result)
         if is_best:
-            self.best, self.best_losses = len(self.tried), result.losses.tolist()
-            self.best_errors = (~result.correct).astype(float).tolist()
+            self.best, self.best_losses, self.best_errors = len(self.tried), result.losses.tolist(), errors.tolist()
         self.tried.append(row | {"accuracy": accuracy, "error": error, "loss": loss} | gained)
         if gain is None or gain.significant:
             self.losses, self.without_gain = result.losses.tolist(), 0
         else:
             self.without_gain += 1
         return is_best
+
+    def _accuracy_gain(self, errors: npt.NDArray[np.float64]) -> dict[str, float | None]:
+        """Compare with the first depth on the same images; `errors` [M] are 1 for incorrect predictions, else 0."""
+        if not self.tried:
+            self.first_errors = errors.tolist()
+        if not self.tried or not self.first_errors:  # none in the checkpoint of an older version
+            return {"accuracy_gain": None, "accuracy_gain_error": None}
+        gain = paired_gain(np.array(self.first_errors), errors)
+        return {"accuracy_gain": gain.mean, "accuracy_gain_error": gain.error}
 
     def _is_better(self, result: ValidationResult) -> bool:
         if not paired_gain(np.array(self.best_losses), result.losses).significant:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from tlcli.features.extractor import freeze_at
 from tlcli.training.classifier import Calibration, Classifier, evaluate_rows
 from tlcli.training.head.train import train_head
+from tlcli.training.learning_curve import no_curve
 from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.fit import predict_logits_of_rows
 from tlcli.training.tail.novelty import fit_tail_novelty
@@ -69,6 +70,7 @@ def train_tail(
         test=None if test_logits is None else evaluate_rows(images, test, test_logits, calibration),
         calibration=calibration,
         l2=start.head.l2 if start.head else None,
+        curve=(start.head.curve if start.head else None) or no_curve("training did not start from an exact head"),
         lines=result.lines,
         training=result.training,
         stopped=result.stopped,
