@@ -18,7 +18,7 @@ from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.torch_engine import autocast
 from tlcli.training.tail.allocator import keep_freed_memory
 from tlcli.training.tail.compilation import CompiledIfPossible, Forward
-from tlcli.training.tail.cpu_convolutions import FastConvolutions
+from tlcli.training.tail.cpu_operations import FastOperations
 from tlcli.training.tail.recipe import Recipe
 
 
@@ -53,7 +53,7 @@ class Gradients:
         self._recipe, self._prior, self._scaler, self._device = recipe, prior, scaler, device
         self._pass = CompiledIfPossible(tail, compiled=compiled and self.compiles, warn=warn)
         self._splitter = BatchSplitter(device, warn, min_size=2)
-        self._convolutions: FastConvolutions | None = None
+        self._operations: FastOperations | None = None
         self.least = 2
         """Minimum number of images in a batch."""
         self.batch_size = recipe.batch_size
@@ -102,19 +102,19 @@ class Gradients:
 
     def _logits(self, tail: Forward, inputs: Tensor, step: int) -> Tensor:
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-            fast_convolutions = self._fast_convolutions(inputs)
+            fast_operations = self._fast_operations(inputs)
             torch.manual_seed((self._recipe.seed * 1_000_003 + step) % 2**63)
-            with fast_convolutions, autocast(self._recipe.precision, self._device):
+            with fast_operations, autocast(self._recipe.precision, self._device):
                 logits = tail(inputs).float()
         return logits if self._prior is None else logits + self._prior
 
-    def _fast_convolutions(self, inputs: Tensor) -> contextlib.AbstractContextManager[object]:
+    def _fast_operations(self, inputs: Tensor) -> contextlib.AbstractContextManager[object]:
         if self._device.type != "cpu":
             return contextlib.nullcontext()
-        if self._convolutions is None:
+        if self._operations is None:
             keep_freed_memory()
-            self._convolutions = FastConvolutions(self._tail, inputs if self._recipe.fixed_statistics else None)
-        return self._convolutions
+            self._operations = FastOperations(self._tail, inputs if self._recipe.fixed_statistics else None)
+        return self._operations
 
     def _clear(self) -> None:
         for parameter in self._tail.parameters():
