@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 
-from sessions import rows, truth
+from sessions import rows
 
+from tlcli.datasets.label_table import GivenLabel, LabelTable
 from tlcli.settings import NetworkSettings
+from tlcli.training.active_learning.learner import ActiveLearner
+from tlcli.web.label.proposer import Guide, Proposer
+from tlcli.web.label.session import Answer, Session
+from tlcli.web.label.store import LabelStore
 
 
 def test_a_request_that_is_repeated_with_its_key_acts_once(inbox, labeling, tmp_path):
@@ -58,16 +63,13 @@ def test_renamed_classes_are_proposed_after_a_restart(inbox, labeling, tmp_path,
         assert {image["proposal"] for image in client.batch(100)} == {"y", *names[1:]}
 
 
-def test_an_image_chosen_at_random_remains_one_if_its_label_is_corrected(inbox, labeling, tmp_path):
-    out = tmp_path / "labels.csv"
-    with labeling(inbox, out) as client:
-        client.featurized(len(list(inbox.iterdir())))
-        for _ in range(3):
-            client.give({image["id"]: truth(image) for image in client.batch(8)})
-        given = {image["path"]: image["id"] for image in client.get("/api/labels")["images"]}
-    before = next(row for row in rows(out) if row["source"] == "random")
-    with labeling(inbox, out) as client:
-        image = next(image for path, image in given.items() if path.endswith(before["path"].rpartition("/")[2]))
-        client.give({image: "other"})
-    after = next(row for row in rows(out) if row["path"] == before["path"])
-    assert after == {**before, "label": "other", "at": after["at"]}
+def test_an_image_chosen_at_random_remains_one_if_its_label_is_corrected(tmp_path):
+    """In a session in which the image was not shown."""
+    out, path = tmp_path / "labels.csv", str(tmp_path / "a.jpg")
+    at = "2026-01-01T00:00:00Z"
+    LabelTable(out).append([GivenLabel(path=path, label="a", source="random", at=at, proposed="b", confidence=0.5)])
+    store = LabelStore(LabelTable(out), [path], ())
+    session = Session([path], store, Proposer(ActiveLearner(2), [0], Guide()), {})
+    session.answer([Answer(image=0, label="c")])
+    (row,) = rows(out)
+    assert (row["label"], row["source"], row["proposed"]) == ("c", "random", "b")
