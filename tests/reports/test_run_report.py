@@ -160,3 +160,4 @@ def test_trained_layers_have_curves_and_a_map_of_logits(small_run, tmp_path):
     assert all({"train", "loss", "accuracy"} <= set(point) for point in content["curves"]["points"])
     assert "t-SNE of the logits" in text
     assert "Depths tried" in text
+    assert content["depths"] == [], "one depth is no comparison"

@@ -30,7 +30,7 @@ def describe_depth_choice(info: dict[str, Any]) -> str | None:
         return f"{_tail(kept)}: {_gain(kept)} over {over}, {where}; {losses}"
     best = max(others, key=lambda row: row["accuracy_gain"])
     name = "head alone" if first["layer"] == of else _tail(first)
-    reason = f"{name}: no depth was better beyond chance; the best, {_tail(best)}, by {_gain(best)}, {where}"
+    reason = f"{name}: no depth was better beyond chance; the best, {_behind(best)}, by {_gain(best)}, {where}"
     if best["accuracy_gain"] > best["accuracy_gain_error"]:
         reason += f", but its loss, {best['loss']:.3f}, was not lower than {first['loss']:.3f} beyond chance"
     return reason
@@ -50,8 +50,12 @@ def describe_forecast(info: dict[str, Any]) -> str | None:
     return f"about {forecast['more']:,} more images like these {raised} ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def _behind(row: dict[str, Any]) -> str:
+    return f"behind {row['name']}" if row["layer"] else "the whole network"
+
+
 def _tail(row: dict[str, Any]) -> str:
-    return f"tail behind {row['name']}" if row["layer"] else "whole network"
+    return f"tail {_behind(row)}" if row["layer"] else _behind(row)
 
 
 def _gain(row: dict[str, Any]) -> str:

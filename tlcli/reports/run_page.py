@@ -99,14 +99,18 @@ def run_page(
             choice=describe_depth_choice(info),
             depth_name=depth_name,
             learning=info["learning_curve"],
-            forecast=describe_forecast(info),
+            forecast=_sentence(describe_forecast(info) or ""),
             content=_script_data(info, splits, gallery, lines) | {"decisions": asdict(decisions)},
             sheet=base64.b64encode(gallery.overview.sheet.content).decode(),
             style=read_asset("run.css"),
-            script=read_asset("run.js"),
+            script=read_asset("run_training.js") + read_asset("run.js"),
             chart=read_asset("assets/chart.umd.min.js"),
         )
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _not_again(split: EvaluatedSplit) -> str:

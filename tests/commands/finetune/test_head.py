@@ -13,7 +13,7 @@ from tlcli.commands.finetune import finetune
 from tlcli.errors import ArtifactError, UsageError
 from tlcli.runs.run import load_run
 from tlcli.settings import CacheSettings, FinetuneSettings, NetworkSettings
-from tlcli.training.head import sweep
+from tlcli.training.head import fit, sweep
 from tlcli.training.head.softmax_regression import WITHIN_WEIGHT
 
 
@@ -27,6 +27,23 @@ def test_learns_simple_shapes_and_reports_accuracy(trained):
     assert info["classes"] == ["disc", "square", "stripes"]
     low, high = info["validation"]["interval"]
     assert low < info["validation"]["accuracy"] <= high
+
+
+def test_too_few_images_have_no_learning_curve(trained):
+    curve = load_run(trained.run).info["learning_curve"]
+    assert (curve["points"], curve["forecast"]) == ([], None)
+    assert "fewer than 20 images per class" in curve["reason"]
+
+
+def test_the_learning_curve_is_in_run_json(photos, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "FEWEST_PER_CLASS", 5)
+    info = finetune(settings_for(photos, tmp_path / "run", trained.cache))
+    points = info["learning_curve"]["points"]
+    assert len(points) == 4
+    assert points[-1]["accuracy"] == pytest.approx(info["validation"]["accuracy"])
+    assert [point["images"] for point in points] == sorted(point["images"] for point in points)
+    assert info["learning_curve"]["reason"], "too few errors"
+    assert "Accuracy by the number of training images" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_second_run_reuses_features_and_gives_the_same_weights(photos, trained, tmp_path):

@@ -80,3 +80,13 @@ def test_progress_survives_json():
     again = SearchProgress(**json.loads(json.dumps(asdict(progress))))
     assert again.add(TAIL, result(0.12, errors=5)) == progress.add(TAIL, result(0.12, errors=5)) is True
     assert again == progress
+
+
+def test_gains_in_accuracy_are_paired_with_the_first_depth():
+    progress = SearchProgress()
+    for row, found in [(HEAD, BASE), (TAIL, result(0.5, errors=5)), (TAIL, result(0.6, errors=12))]:
+        progress.add(row, found)
+    gains = [(row["accuracy_gain"], row["accuracy_gain_error"]) for row in progress.tried]
+    assert gains[0] == (None, None)
+    assert gains[1] == pytest.approx((0.05, np.sqrt(0.05 * 0.95 / 99))), "five images of a hundred differ"
+    assert gains[2][0] == pytest.approx(-0.02)

@@ -94,11 +94,7 @@ class FeatureMatrix(Protocol):
 
 
 class MatrixInMemory:
-    """Features in memory, with a rotated copy for each set of rows.
-
-    Args:
-        sets: For each set, what its rows are, and its rows [N, r + 1]; N and r are the same for all.
-    """
+    """Features in memory, with a rotated copy [N, r + 1] for each set of rows; N and r are the same for all."""
 
     def __init__(self, sets: Sequence[tuple[StandardizedRows, Tensor]]) -> None:
         self.designs = [design for design, _ in sets]
@@ -127,12 +123,9 @@ class MatrixInMemory:
     @classmethod
     def of_parts(cls, parts: Sequence[tuple[StandardizedRows, Tensor, Tensor]]) -> MatrixInMemory:
         """Collect parts of sets: for each, the design of its set, its members bool [N], and its rows [n, r + 1]."""
-        height = max(len(rows) for _, _, rows in parts)
-        sets = []
-        for design, members, rows in parts:
-            padded = torch.nn.functional.pad(rows, (0, 0, 0, height - len(rows)))
-            sets.append((replace(design, members=members, variances=rows.square().mean(dim=0)), padded))
-        return cls(sets)
+        designs = [replace(design, members=own, variances=rows.square().mean(dim=0)) for design, own, rows in parts]
+        padded = torch.nn.utils.rnn.pad_sequence([rows for _, _, rows in parts], batch_first=True)
+        return cls(list(zip(designs, padded, strict=True)))
 
     def products(self, numbers: Sequence[int], coefficients: Tensor) -> Tensor:
         """Multiply coefficients [F, k, r + 1] by the sets of rows with the given numbers: [F, k, N]."""
@@ -153,8 +146,7 @@ class MatrixInMemory:
         found = []
         for number, mask in zip(numbers, masks, strict=True):
             design, rows = self.designs[number], self._rows[number]
-            places = torch.nonzero(mask[design.members])[:, 0]
-            found.append((design, mask, rows[places.to(rows.device)]))
+            found.append((design, mask, rows[torch.nonzero(mask[design.members])[:, 0].to(rows.device)]))
         return self.of_parts(found)
 
 
