@@ -66,17 +66,22 @@ def compare_augmentations(
     """
     comparison = Comparison(name="Augment", subset=subset)
 
-    with report.task("Augment", 1 + len(SINGLES) + len(STRENGTHS) - 1, "candidates") as advance:
+    most = len(SINGLES) + len(STRENGTHS)  # none, single ones, and one more for each but the best
+    with report.task("Augment", most, "candidates") as advance:
 
         def add(augmentation: Augmentation) -> Candidate:
             started = time.monotonic()
             own = extractor.with_views_in_memory(augmentation) if augmentation.enabled else extractor
             measured = measure(own, subset, weighting, views=COMPARED_VIEWS if augmentation.enabled else 0)
-            gain = comparison.add(augmentation.describe(), measured, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            gain = comparison.add(augmentation.describe(), measured, seconds)
             advance(1)
+            if len(comparison.tried) == 2:
+                report.note(f"Augment   compares up to {most} candidates, for about {seconds:.0f} s each")
             return Candidate(augmentation=augmentation, measured=measured, gain=gain)
 
         best = _search(comparison, add)
+        advance(most - len(comparison.tried))
     return comparison, best
 
 
