@@ -72,6 +72,18 @@ class Chooser:
             subset = subset.grouped(extractor, similar=similar, verify=settings.cache.verify)
         if not subset.comparable:
             return self._without_comparison(wanted, extractor, subset)
+        choices = self._compare(wanted, network, extractor, subset, backbone_seconds)
+        return processes.from_first(lambda: choices)
+
+    def _compare(
+        self,
+        wanted: list[str],
+        network: NetworkSettings,
+        extractor: FeatureExtractor,
+        subset: Subset,
+        backbone_seconds: float | None,
+    ) -> Choices:
+        """Make one choice after the other, each with what was chosen before."""
         choices: Choices = {}
         if "backbone" in wanted:
             names = [network.backbone, *(name for name in local_backbones() if name != network.backbone)]
@@ -102,7 +114,7 @@ class Chooser:
             extractor = self._open(network)
         if "augmentation" in wanted:
             choices["augmentation"] = self._augmentation(extractor, subset)
-        return processes.from_first(lambda: choices)
+        return choices
 
     def _open(self, network: NetworkSettings) -> FeatureExtractor:
         compute = self.settings.compute
