@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tlcli.commands.finetune import finetune
 from tlcli.settings import CacheSettings, ComputeSettings, FinetuneSettings, NetworkSettings, TrainingSettings
@@ -141,3 +143,21 @@ def test_other_commands_refuse_several_processes(tmp_path):
     )
     assert done.returncode == 2
     assert "torchrun started 2 processes of predict" in done.stderr
+
+
+@pytest.mark.slow
+def test_processes_agree_on_what_they_choose(tmp_path):
+    generator = np.random.default_rng(0)
+    for label, left in (("left", 2), ("right", 84)):  # at the ends of wide images, which a center crop cuts off
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(30):
+            pixels = generator.integers(60, 140, (32, 96, 3)).astype(np.uint8)
+            pixels[8:20, left : left + 10] = 255
+            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
+    paths = (tmp_path / "data", "--out", tmp_path / "run", "--cache", tmp_path / "cache")
+    options = ("--fit", "auto", "--freeze", "18", "--size", 32, "--device", "cpu", "--engine", "torch", "--json")
+    code, out, messages = torchrun("-m", "tlcli", "finetune", *paths, *options)
+    assert code == 0, messages
+    result = json.loads(out)
+    assert result["choices"]["fit"]["chosen"] == result["preprocessing"]["fit"] == "squash"
+    assert sum(line.startswith("Fit  ") for line in messages) >= 1

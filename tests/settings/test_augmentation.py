@@ -12,6 +12,7 @@ from tlcli.settings.augmentation import (
     PRESETS,
     Augmentation,
     choose_augmentation,
+    choose_augmentation_or_auto,
     default_augmentation,
     parse_shift,
 )
@@ -84,3 +85,12 @@ def test_default_of_training(freeze, weights, expected):
 def test_no_default_mirrors_letters():
     assert not FROM_SCRATCH_AUGMENTATION.mirror
     assert not FROM_SCRATCH_AUGMENTATION.flip_vertical
+
+
+def test_auto_is_left_to_finetune():
+    assert choose_augmentation_or_auto(given(preset="auto")) == "auto"
+    assert choose_augmentation_or_auto(given(preset="strong")) == PRESETS["strong"]
+    with pytest.raises(UsageError, match="--rotate cannot be combined with --augment auto"):
+        choose_augmentation_or_auto(given(preset="auto", rotate=5.0))
+    with pytest.raises(UsageError, match="--augment auto is an option of finetune"):
+        choose_augmentation(given(preset="auto"))

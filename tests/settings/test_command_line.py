@@ -45,6 +45,9 @@ DATA = Path("/some folder/of 'mine'")
             cache=CacheSettings(enabled=False),
         ),
         FinetuneSettings(data=DATA, network=NetworkSettings(freeze="auto"), augmentation=PRESETS["none"]),
+        FinetuneSettings(
+            data=DATA, network=NetworkSettings(backbone="auto", size="auto", fit="auto"), augmentation="auto"
+        ),
         FinetuneSettings(data=DATA, augmentation=PRESETS["strong"], training=TrainingSettings(views=4)),
         FinetuneSettings(
             data=DATA,

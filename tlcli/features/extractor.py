@@ -133,7 +133,7 @@ class FeatureExtractor:
         content = self.plain.content | {"augmentation": augmentation.to_json(), "seed": self.seed}
         store = FeatureStore(None, content, self.cut.feature_shape, self.network.report)
         changed = replace(self, augmented=store, augmentation=augmentation)
-        changed._runner = self._runner
+        changed._runner = self.runner  # opened once for all
         return changed
 
     def decode_options(self, known: FeatureStore | None = None, *, augmented: bool = False) -> DecodeOptions:

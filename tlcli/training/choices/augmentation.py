@@ -16,9 +16,11 @@ from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.paired_gain import Gain
 
 IMAGES = 300
-"""Number of images to compare augmentations on: each needs `VIEWS` views in every candidate."""
+"""Number of images to compare augmentations on: each needs `COMPARED_VIEWS` views in every candidate."""
+COMPARED_VIEWS = 2
+"""Augmented views of each image in the comparison, whose time they determine."""
 VIEWS = 4
-"""Augmented views of each image, in the comparison and, with `--freeze all`, in training."""
+"""Augmented views of each image in training, with `--freeze all`."""
 STRENGTHS: dict[str, tuple[Any, ...]] = {
     "mirror": (True,),
     "flip_vertical": (True,),
@@ -47,7 +49,7 @@ class Candidate:
 
 
 def compare_augmentations(
-    extractor: FeatureExtractor, subset: Subset, weighting: ClassWeighting, *, views: int, report: Reporter
+    extractor: FeatureExtractor, subset: Subset, weighting: ClassWeighting, report: Reporter
 ) -> tuple[Comparison, Augmentation]:
     """Choose augmentations greedily: the best single one first, then others that helped alone, while they help more.
 
@@ -57,7 +59,6 @@ def compare_augmentations(
         extractor: The network, cut before its head.
         subset: The images to compare on.
         weighting: The weights of the classes.
-        views: Number of augmented views of each image.
         report: Receives progress.
 
     Returns:
@@ -65,17 +66,22 @@ def compare_augmentations(
     """
     comparison = Comparison(name="Augment", subset=subset)
 
-    with report.task("Augment", 1 + len(SINGLES) + len(STRENGTHS) - 1, "candidates") as advance:
+    most = len(SINGLES) + len(STRENGTHS)  # none, single ones, and one more for each but the best
+    with report.task("Augment", most, "candidates") as advance:
 
         def add(augmentation: Augmentation) -> Candidate:
             started = time.monotonic()
             own = extractor.with_views_in_memory(augmentation) if augmentation.enabled else extractor
-            measured = measure(own, subset, weighting, views=views if augmentation.enabled else 0)
-            gain = comparison.add(augmentation.describe(), measured, time.monotonic() - started)
+            measured = measure(own, subset, weighting, views=COMPARED_VIEWS if augmentation.enabled else 0)
+            seconds = time.monotonic() - started
+            gain = comparison.add(augmentation.describe(), measured, seconds)
             advance(1)
+            if len(comparison.tried) == 2:
+                report.note(f"Augment   compares up to {most} candidates, for about {seconds:.0f} s each")
             return Candidate(augmentation=augmentation, measured=measured, gain=gain)
 
         best = _search(comparison, add)
+        advance(most - len(comparison.tried))
     return comparison, best
 
 

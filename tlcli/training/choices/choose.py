@@ -54,21 +54,36 @@ class Chooser:
             DataError: images changed since the run began.
             MachineError: not enough disk space or memory.
         """
-        wanted = open_choices(self.settings)
+        settings, wanted = self.settings, open_choices(self.settings)
         if not wanted:
             return {}
-        network = replace(self.settings.network, backbone=self._first_backbone(), size=self.settings.network.input_size)
-        network = replace(network, fit=network.input_fit)
+        network = _defaults(settings.network)
         try:
             extractor = self._open(network)
         except UsageError as error:
-            if self.settings.network.fit == AUTO or wanted != ["fit"]:
+            if settings.network.fit == AUTO or wanted != ["fit"]:
                 raise
             self.report.detail(f"  fit {network.fit}: {error.message}")
             return {"fit": {"chosen": network.fit, "reason": error.message}}
-        subset = self._subset(extractor)
+        reader = DigestReader(settings.cache, workers=settings.compute.worker_count(), report=self.report)
+        subset = choose_subset(self.dataset, reader, seed=network.seed)
+        if subset.comparable:
+            similar = settings.group_by != NO_GROUPS
+            subset = subset.grouped(extractor, similar=similar, verify=settings.cache.verify)
         if not subset.comparable:
             return self._without_comparison(wanted, extractor, subset)
+        choices = self._compare(wanted, network, extractor, subset, backbone_seconds)
+        return processes.from_first(lambda: choices)
+
+    def _compare(
+        self,
+        wanted: list[str],
+        network: NetworkSettings,
+        extractor: FeatureExtractor,
+        subset: Subset,
+        backbone_seconds: float | None,
+    ) -> Choices:
+        """Make one choice after the other, each with what was chosen before."""
         choices: Choices = {}
         if "backbone" in wanted:
             names = [network.backbone, *(name for name in local_backbones() if name != network.backbone)]
@@ -99,23 +114,13 @@ class Chooser:
             extractor = self._open(network)
         if "augmentation" in wanted:
             choices["augmentation"] = self._augmentation(extractor, subset)
-        return processes.from_first(lambda: choices)
-
-    def _first_backbone(self) -> str:
-        name = self.settings.network.backbone
-        return DEFAULT_BACKBONE if name == AUTO else name
+        return choices
 
     def _open(self, network: NetworkSettings) -> FeatureExtractor:
         compute = self.settings.compute
         opened = self.open_network(network, OnlyDetails(self.report))
         batch_size = feature_batch_size(opened, compute.batch_size)
         return freeze_at(opened, "all", workers=compute.worker_count(), batch_size=batch_size, seed=network.seed)
-
-    def _subset(self, extractor: FeatureExtractor) -> Subset:
-        settings = self.settings
-        reader = DigestReader(settings.cache, workers=settings.compute.worker_count(), report=self.report)
-        subset = choose_subset(self.dataset, reader, seed=settings.network.seed)
-        return subset.grouped(extractor, similar=settings.group_by != NO_GROUPS, verify=settings.cache.verify)
 
     def _without_comparison(self, wanted: list[str], extractor: FeatureExtractor, subset: Subset) -> Choices:
         """Return the defaults, for too few images."""
@@ -135,12 +140,23 @@ class Chooser:
     def _augmentation(self, extractor: FeatureExtractor, subset: Subset) -> dict[str, Any]:
         views = self.settings.training.views or augmentation.VIEWS
         smaller = subset.first(augmentation.IMAGES)
-        found, best = compare_augmentations(extractor, smaller, self.weighting, views=views, report=self.report)
+        found, best = compare_augmentations(extractor, smaller, self.weighting, self.report)
         return self._done(found, best.to_json() if best.enabled else None) | {"views": views}
 
     def _done(self, comparison: Comparison, chosen: object) -> dict[str, Any]:
         comparison.describe(self.report)
         return {"chosen": chosen} | comparison.to_json()
+
+
+def _defaults(network: NetworkSettings) -> NetworkSettings:
+    """Return the settings of the first candidate. Whatever is trained later, its layers before the head are frozen."""
+    return replace(
+        network,
+        backbone=DEFAULT_BACKBONE if network.backbone == AUTO else network.backbone,
+        size=network.input_size,
+        fit=network.input_fit,
+        freeze="all" if network.freeze == "none" else network.freeze,
+    )
 
 
 def open_choices(settings: FinetuneSettings) -> list[str]:

@@ -5,7 +5,6 @@ Shapes: N images of the subset.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -168,8 +167,3 @@ def _measure(extractor: FeatureExtractor, subset: Subset, weighting: ClassWeight
     losses = np.zeros(len(labels))
     losses[known] = held_out_losses(fitted.logits[known], labels[known], fitted.log_prior)[1]
     return Measured(losses=losses, accuracy=float((fitted.logits.argmax(axis=1) == labels).mean()))
-
-
-def total_seconds(tried: Sequence[Tried]) -> float:
-    """Return how long the candidates took."""
-    return sum(row.seconds for row in tried)

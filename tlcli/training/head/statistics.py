@@ -67,7 +67,7 @@ def axes_of(rows: Tensor, labels: Tensor, width: int) -> tuple[Tensor, Tensor, T
     counts = torch.bincount(labels)
     sums = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, labels, rows)
     scatter = rows.T @ rows
-    within, axes = torch.linalg.eigh(scatter - sums.T @ (sums / counts.clamp_min(1)[:, None]))
+    within, axes = _eigh(scatter - sums.T @ (sums / counts.clamp_min(1)[:, None]))
     variances = ((scatter @ axes) * axes).sum(dim=0) / len(rows)
     within = within.clamp_min(0)
     average = within.sum() / width
@@ -75,3 +75,12 @@ def axes_of(rows: Tensor, labels: Tensor, width: int) -> tuple[Tensor, Tensor, T
     relative = within / average if varies else torch.ones_like(within)
     one, zero = rows.new_ones(1), rows.new_zeros(1)
     return axes, torch.cat([variances, one]), torch.cat([relative, zero])
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors; float32 does not converge for some matrices with many zero eigenvalues."""
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        values, vectors = torch.linalg.eigh(matrix.double())
+    return values.to(matrix.dtype), vectors.to(matrix.dtype)

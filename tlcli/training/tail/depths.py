@@ -13,12 +13,12 @@ from tlcli.features.backbone import LoadedBackbone
 from tlcli.settings.augmentation import Augmentation
 from tlcli.training.tail.recipe import TailOptions
 
-SHARES = (0.1, 0.25, 0.5)
+SHARES = (0.25, 0.5)
 """A cut is tried where the tail first has one of these shares of the multiply-adds; the last try trains everything."""
 AUGMENTED_FROM = 0.5
 """Tails with at least this share of the multiply-adds train on augmented images. Shorter ones learn as much from
 cached plain features (see benchmarks/README.md), in a fraction of the time."""
-DEPTH_PATIENCE = 2
+DEPTH_PATIENCE = 1
 """The search ends after this many depths in a row without improvement."""
 
 
