@@ -54,7 +54,7 @@ def test_auto_goes_from_deep_to_nothing_frozen():
     assert layers == sorted(set(layers), reverse=True)
     shares = [candidate.share for candidate in found]
     assert shares == sorted(shares)
-    assert all(share >= least for share, least in zip(shares, (0.1, 0.25, 0.5, 1.0), strict=True))
+    assert all(share >= least for share, least in zip(shares, (0.25, 0.5, 1.0), strict=True))
 
 
 def test_every_tried_depth_is_recorded(searched):

@@ -80,7 +80,7 @@ def fit_tail(
         weighting: The weights of the classes.
         save: Called after every step.
         on_epoch: Called after each epoch with the lines of all epochs so far.
-        resume_from: State and tensors of a checkpoint; None starts from the network's weights.
+        resume_from: State of a checkpoint; None starts from the network's weights.
         verbose: Report each epoch; otherwise only with `--verbose`.
 
     Raises:

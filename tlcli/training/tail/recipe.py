@@ -17,9 +17,9 @@ MIN_STEPS = 300
 MAX_STRETCH = 5.0
 """Largest factor by which the default number of epochs is multiplied to reach `MIN_STEPS`."""
 EPOCHS_FROM_SCRATCH = 40
-BUDGET = 6
+BUDGET = 4
 """Default budget of `--freeze auto`, in epochs of the whole network."""
-FOLDS_BUDGET = 9
+FOLDS_BUDGET = 7
 """The same if depths are compared on folds, each of which is trained."""
 EPOCHS_EACH = 4
 """Maximum for each depth of `--freeze auto`. More epochs overfit short tails, and shallower cuts start from these."""
