@@ -21,8 +21,8 @@ from tlcli.training.learning_curve import PartErrors
 
 FRACTIONS = (0.1, 0.2, 0.5)
 """Parts of the images that heads are fitted on, besides all of them."""
-MOST_ROWS = 10_000
-"""Rows of a part, at most; with more, all parts get smaller."""
+MOST_ROWS = 5_000
+"""Rows of a part, at most; of more images, all parts are smaller."""
 ENOUGH_HELD_OUT = 500
 """Images to evaluate the parts on, about: of more than `FEW_IMAGES`, not all folds are needed."""
 

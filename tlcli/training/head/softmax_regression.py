@@ -137,7 +137,7 @@ class HeadFits:
         """Fit the first F heads again, each on a part of its rows.
 
         Scales, coordinates, and the covariance within classes are those of all its rows, which costs a fraction of
-        computing them anew. It lowers the error of small parts a little: see `benchmarks/learning_curve.py`.
+        computing them anew. It lowers the error of small parts a little: see benchmarks/RESULTS.md.
 
         Args:
             heads: F heads to start from.
