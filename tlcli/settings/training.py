@@ -20,7 +20,7 @@ class TrainingSettings:
             help="Training epochs. With --freeze auto, the budget of the whole search, in epochs of the whole network.",
             metavar="N",
             panel=LAYERS,
-            unset="8, up to 40 with fewer than 1,200 images, 40 from random weights; budget 6 to 45",
+            unset="8, up to 40 with fewer than 1,200 images, 40 from random weights; budget 4 to 35",
         ),
     )
     learning_rate: float | None = field(

@@ -17,11 +17,11 @@ def tail_share(costs, layer):
         ([10] * 10, [7, 5, 0]),  # 30 %, 50 %, all
         ([1] * 100, [75, 50, 0]),
         ([5, 5, 90], [2, 0]),  # the last layer alone is more than half: one depth for both shares
-        ([90, 5, 5], [1, 0]),  # no tail has a quarter without the first layer, which only `none` trains
+        ([90, 5, 5], [0]),  # no tail has a quarter without the first layer, which only `none` trains
         ([97, 1, 1, 1], [0]),
         ([7], [0]),
         ([25, 25, 25, 25], [3, 2, 0]),
-        ([40, 40, 0, 20, 0], [3, 1, 0]),  # layers without cost are not depths of their own
+        ([20, 40, 0, 40, 0], [3, 1, 0]),  # layers without cost are not depths of their own
     ],
 )
 def test_depths_are_where_the_tail_first_reaches_each_share(costs, expected):

@@ -73,7 +73,7 @@ def test_time_limits_the_epochs():
 
 def test_depths_share_the_time_that_is_left():
     assert plan_for("auto", 10 + 3 * 45).epochs(0, 0.0) == 2
-    assert plan_for("auto", 10 + 3 * 45).epochs(2, 0.0) == 2  # the last one would have time for six, and takes `most`
+    assert plan_for("auto", 10 + 3 * 45).epochs(2, 0.0) == 1  # the last one has time for six, but work for one
     assert plan_for("auto", 10 + 25).epochs(0, 0.0) == 1
 
 

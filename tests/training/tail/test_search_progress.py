@@ -1,4 +1,4 @@
-"""A tail replaces the head only if it is better beyond chance: ties go to the smaller change."""
+"""A depth is kept only if it is better beyond chance: ties go to the smaller change."""
 
 import numpy as np
 import pytest
@@ -48,11 +48,10 @@ def test_a_tail_must_have_a_lower_loss_and_a_higher_accuracy_than_the_head(gain,
     assert kept((HEAD, BASE), (TAIL, result(gain, errors=errors))) == best
 
 
-def test_of_tails_the_one_with_the_lowest_loss_is_kept():
+def test_a_deeper_tail_must_be_better_than_a_short_one_by_one_standard_error():
     first = result(0.5, spread=0.0, errors=5)
-    assert kept((HEAD, BASE), (TAIL, first), (TAIL, result(0.49))) == 1
-    assert kept((HEAD, BASE), (TAIL, first), (TAIL, result(0.51))) == 2
-    assert kept((HEAD, BASE), (TAIL, first), (TAIL, first)) == 1
+    assert kept((HEAD, BASE), (TAIL, first), (TAIL, result(0.54))) == 1
+    assert kept((HEAD, BASE), (TAIL, first), (TAIL, result(0.56))) == 2
 
 
 def test_a_tail_that_is_not_kept_can_still_lead_to_one_that_is():

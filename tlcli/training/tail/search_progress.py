@@ -58,9 +58,9 @@ class SearchProgress:
     def add(self, row: dict[str, Any], result: ValidationResult) -> bool:
         """Add a depth to the table.
 
-        A tail replaces the head alone only if it is better beyond chance, so that ties go to the smaller change: if its
-        loss is lower and its accuracy is higher, each by one standard error of the paired difference. Of tails, the one
-        with the lowest loss is kept.
+        A deeper one is kept only if it is better beyond chance, so that ties go to the smaller change: if the loss is
+        lower by one standard error of the paired difference and, if the head alone was best, the accuracy is higher by
+        one as well.
 
         Args:
             row: What was trained, without validation figures.
@@ -95,11 +95,10 @@ class SearchProgress:
         return {"accuracy_gain": gain.mean, "accuracy_gain_error": gain.error}
 
     def _is_better(self, result: ValidationResult) -> bool:
-        losses = paired_gain(np.array(self.best_losses), result.losses)
-        if self.tried[self.best]["epochs"] > 0:
-            return losses.exceeds(0)
+        if not paired_gain(np.array(self.best_losses), result.losses).significant:
+            return False
         errors = paired_gain(np.array(self.best_errors), (~result.correct).astype(np.float64))
-        return losses.significant and errors.significant
+        return errors.significant or self.tried[self.best]["epochs"] > 0
 
 
 @dataclass(frozen=True, kw_only=True)
