@@ -8,7 +8,7 @@ Shapes: B images, C channels, H x W pixels of a map, K x K weights of a kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -105,7 +105,8 @@ class FastOperations(TorchFunctionMode):
         if inputs is not None:
             with torch.no_grad(), found:
                 network(inputs)
-        self._norms = {id(weight): norm for weight, norm in found.pairs()}
+        # Without the maps of that pass, which would stay in memory.
+        self._norms = {id(weight): replace(norm, input=norm.input.new_empty(0)) for weight, norm in found.pairs()}
         self._folded = {id(norm.running_mean) for norm in self._norms.values()}
 
     @property
