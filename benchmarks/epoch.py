@@ -31,7 +31,7 @@ subprocess.run([sys.executable, "-m", "tlcli", "cache-features", data, "--freeze
 if other is not None:
     pairs = [(seconds_of_epochs()[1], seconds_of_epochs(source=other)[1]) for _ in range(3)]
     ours, theirs = (statistics.median(values) for values in zip(*pairs, strict=True))
-    print(f"epoch of the tail after {layer}: {ours:.2f} s, other version {theirs:.2f} s, {theirs / ours:.2f} times as long")
+    print(f"epoch of the tail after {layer}: {ours:.2f} s, other version {theirs:.2f} s, ratio {theirs / ours:.2f}")
 else:
     cached, uncached = seconds_of_epochs(), seconds_of_epochs("--no-cache")
     print(f"epoch of the tail after {layer}: cached {cached[1]:.1f} s, uncached {uncached[1]:.1f} s")
