@@ -88,8 +88,7 @@ def fit_tail(
         MachineError: not enough disk space or memory.
     """
     extractor, images, report = data.extractor, data.images, data.extractor.network.report
-    train, validation = images.rows("train"), images.rows("validation")
-    started = time.monotonic()
+    train, validation, started = images.rows("train"), images.rows("validation"), time.monotonic()
     if extractor.cacheable:  # in one go, with the test images, which are evaluated at the end
         data.cache([*([] if extractor.augmented else train), *validation, *images.rows("test")], [0])
     held_out = data.open(validation) if validation else contextlib.nullcontext()
