@@ -98,8 +98,8 @@ class NetworkSettings:
         ),
     )
     size: Side | None = field(default=None, metadata=Option(**SIZE_OPTION, parse=parse_side))
+    # None is the default: `crop`, or with `--freeze auto` and pretrained weights, `auto`.
     fit: str | None = field(default=None, metadata=FIT_OPTION)
-    """None is the default: `crop`, or with `--freeze auto` and pretrained weights, `auto`."""
     intensity: str | None = field(default=None, metadata=INTENSITY_OPTION)
     seed: int = field(
         default=0,
