@@ -1,9 +1,12 @@
 """The policy of `--freeze auto`, on made-up numbers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from tlcli.training.tail.depths import depths
+from tlcli.settings.augmentation import PRESETS, Augmentation
+from tlcli.training.tail.depths import AUGMENTED_FROM, CandidateDepth, augmentation_at, depths
 from tlcli.training.tail.epochs import epochs_within_budget
 
 
@@ -51,3 +54,24 @@ def test_every_depth_costs_the_same_and_stays_within_the_budget(share, spent, ex
 
 def test_a_single_candidate_may_spend_it_all():
     assert epochs_within_budget(1.0, candidates=1, budget=6, spent=0, most=8) == 6
+
+
+@pytest.mark.parametrize(
+    ("freeze", "share", "asked", "views", "expected"),
+    [
+        ("auto", 0.9 * AUGMENTED_FROM, None, None, None),
+        ("auto", AUGMENTED_FROM, None, None, PRESETS["light"]),
+        ("auto", 0.9 * AUGMENTED_FROM, None, 4, PRESETS["light"]),
+        ("auto", 0.9 * AUGMENTED_FROM, PRESETS["strong"], None, PRESETS["strong"]),
+        ("auto", 1.0, Augmentation(), None, Augmentation()),
+        ("13", 0.1, None, None, PRESETS["light"]),
+    ],
+)
+def test_auto_augments_only_long_tails_by_default(freeze, share, asked, views, expected):
+    options = SimpleNamespace(freeze=freeze, augmentation=asked, default_augmentation=PRESETS["light"], views=views)
+    assert augmentation_at(CandidateDepth(freeze="13", share=share), options) == expected
+
+
+def test_no_augmentation_is_none():
+    options = SimpleNamespace(freeze="13", augmentation=None, default_augmentation=Augmentation(), views=None)
+    assert augmentation_at(CandidateDepth(freeze="13", share=1.0), options) is None

@@ -17,9 +17,8 @@ from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.progress import Silent
 from tlcli.settings import ComputeSettings, TrainingSettings
-from tlcli.settings.augmentation import FROM_SCRATCH_AUGMENTATION, Augmentation
 from tlcli.settings.network import DEFAULT_BACKBONE
-from tlcli.training.tail.depths import AUGMENTED_FROM, candidate_depths
+from tlcli.training.tail.depths import candidate_depths
 
 
 @pytest.fixture(scope="module")
@@ -133,25 +132,6 @@ def test_auto_tries_only_all_and_none_if_a_network_cannot_be_cut(photos, tmp_pat
     settings = replace(settings, network=replace(settings.network, size=32))
     classifier = train(settings, tmp_path / "run")
     assert [row["freeze"] for row in classifier.training["tried"]] == ["all", "none"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("asked", "first", "last"),
-    [
-        (None, None, FROM_SCRATCH_AUGMENTATION),
-        (Augmentation(), Augmentation(), Augmentation()),
-    ],
-)
-def test_auto_augments_only_long_tails_by_default(photos, tmp_path, asked, first, last):
-    settings = replace(settings_for(photos, tmp_path, backbone="test_efficientnet", epochs=4), augmentation=asked)
-    tried = train(settings, tmp_path / "run").training["tried"]
-    assert tried[0]["augmentation"] is None, "the head is fitted on plain images"
-    assert tried[1]["share"] < AUGMENTED_FROM
-    assert tried[1]["augmentation"] == (first and first.to_json())
-    deep = [row for row in tried if row["share"] >= AUGMENTED_FROM]
-    assert deep
-    assert all(row["augmentation"] == last.to_json() for row in deep)
 
 
 @pytest.mark.slow
