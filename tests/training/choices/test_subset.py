@@ -65,13 +65,6 @@ def test_test_images_copies_and_unreadable_files_are_left_out():
     assert {sample.split for sample in found.samples} == {"train"}
 
 
-def test_a_part_of_the_images_keeps_the_same_ones():
-    whole = chosen(dataset([2000, 2000]))
-    part = whole.first(100)
-    assert len(part.samples) == 100
-    assert set(part.digests) < set(whole.digests)
-
-
 def test_many_images_are_not_all_read(monkeypatch):
     monkeypatch.setattr(subset, "MOST_READ", 100)
     assert len(chosen(dataset([2000, 2000])).samples) == 100

@@ -15,8 +15,6 @@ from tlcli.training.choices.subset import Subset
 from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.paired_gain import Gain
 
-IMAGES = 300
-"""Number of images to compare augmentations on: each needs `COMPARED_VIEWS` views in every candidate."""
 COMPARED_VIEWS = 2
 """Augmented views of each image in the comparison, whose time they determine."""
 VIEWS = 4

@@ -139,8 +139,7 @@ class Chooser:
 
     def _augmentation(self, extractor: FeatureExtractor, subset: Subset) -> dict[str, Any]:
         views = self.settings.training.views or augmentation.VIEWS
-        smaller = subset.first(augmentation.IMAGES)
-        found, best = compare_augmentations(extractor, smaller, self.weighting, self.report)
+        found, best = compare_augmentations(extractor, subset, self.weighting, self.report)
         return self._done(found, best.to_json() if best.enabled else None) | {"views": views}
 
     def _done(self, comparison: Comparison, chosen: object) -> dict[str, Any]:

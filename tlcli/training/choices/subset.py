@@ -68,11 +68,6 @@ class Subset:
         """Whether there are enough images to compare candidates."""
         return len(self.samples) >= FEWEST and self.fold_count > 1
 
-    def first(self, count: int) -> Subset:
-        """Return about `count` of the images."""
-        rows = _stratified(self.samples, self.digests, count, self.seed)
-        return self._of(rows)
-
     def _of(self, rows: Sequence[int]) -> Subset:
         return Subset(
             samples=tuple(self.samples[row] for row in rows),
