@@ -131,7 +131,7 @@ CHARTS = (
 @SCHEMES
 def test_charts_are_drawn(visit, written, dark):
     shown = visit(written, dark=dark)
-    for name in (*CHARTS, re.compile("Learning curves|L2 sweep")):
+    for name in (*CHARTS, re.compile("Loss and accuracy by epoch|L2 sweep")):
         chart = shown.page.get_by_role("img", name=name)
         drawn = Image.open(io.BytesIO(chart.screenshot())).convert("RGB")
         assert colors(drawn) > 30
