@@ -14,12 +14,12 @@ import tempfile
 from pathlib import Path
 
 OWN = Path(__file__).resolve().parents[1]
-data, layer = sys.argv[1], (sys.argv[2:] or ["blocks.5"])[0]
+data, layer = Path(sys.argv[1]).resolve(), (sys.argv[2:] or ["blocks.5"])[0]
 other = Path(sys.argv[3]) if len(sys.argv) > 3 else None
 
 
 def seconds_of_epochs(*options, source=OWN):
-    environment = os.environ | {"PYTHONPATH": str(source.resolve())}
+    environment = os.environ | {"PYTHONPATH": str(source.resolve()), "PYTHONSAFEPATH": "1"}  # not the current folder
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "tlcli", "finetune", data, "--freeze", layer, "--epochs", "2", "--out", run]
