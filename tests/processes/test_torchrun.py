@@ -101,6 +101,16 @@ def test_two_processes_train_the_same_as_one(distributed, single):
 
 
 @pytest.mark.slow
+def test_two_processes_agree_on_what_fits_into_a_budget(photos, single, tmp_path):
+    """Both take part in the features that are computed to measure them."""
+    paths = (photos, "--out", tmp_path / "run", "--cache", tmp_path / "cache")
+    code, _, messages = torchrun("-m", "tlcli", "finetune", *paths, *OPTIONS, "--budget", "1h")
+    assert code == 0, messages
+    for mine, theirs in zip(epochs(tmp_path / "run"), epochs(single), strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_each_feature_is_computed_once(distributed):
     root, result, _ = distributed
     tables = [pa.ipc.open_file(part).read_all() for part in (root / "cache" / result["cache"]).glob("part-*.arrow")]

@@ -41,7 +41,7 @@ def test_a_curve_that_falls_faster_than_assumed_is_within_the_interval():
     ("errors", "classes", "reason"),
     [
         (part_errors([0.1] * 4), 10, "flat"),
-        (part_errors([0.3, 0.25, 0.2, 0.01], held_out=500), 10, "too few errors: 5 on 500"),
+        (part_errors([0.3, 0.25, 0.2, 0.01], held_out=500), 10, "only 5 errors on 500"),
         (part_errors(falling(IMAGES)), 200, "too few images"),
         (part_errors([0.2, 0.2, 0.2, 0.2], images=[3000.0] * 4), 10, "groups"),
     ],

@@ -72,9 +72,9 @@ def _finetune(settings: FinetuneSettings, report: Reporter, place: ProcessRank) 
             opened = processes.from_first(lambda: _begin(settings, place, tracking, publishing, writing, report))
             if not isinstance(opened, OpenedRun):
                 return opened
-            opened = choose_settings(opened, report)
+            opened = choose_settings(replace(opened, started=started), report)
             classifier = train_classifier(opened, report, tracking.lines)
-            written = processes.from_first(lambda: _write(opened, classifier, started, place.size, report))
+            written = processes.from_first(lambda: _write(opened, classifier, place.size, report))
         tracking.finish(opened.out, written, classifier.lines)
     if classifier.stopped:
         raise not_finite(classifier.stopped, opened.settings.out)
@@ -143,14 +143,14 @@ def _begin(
     )
 
 
-def _write(opened: OpenedRun, classifier: Classifier, started: float, size: int, report: Reporter) -> dict[str, Any]:
+def _write(opened: OpenedRun, classifier: Classifier, size: int, report: Reporter) -> dict[str, Any]:
     """Export the network, write the run, and return the content of its `run.json`."""
     settings, images, workers = opened.settings, classifier.images, opened.settings.compute.worker_count()
     exporting = time.monotonic()
     onnx = classifier_as_onnx(classifier)
     finished = time.monotonic()
     info = run_info(settings_to_json(settings), opened.dataset, classifier, processes=size)
-    seconds = {"total": finished - started, "features": classifier.feature_seconds}
+    seconds = {"total": finished - opened.started, "features": classifier.feature_seconds}
     seconds["training"] = classifier.training_seconds + finished - exporting
     info["choices"] = opened.choices or None
     info["seconds"] = {name: round(value, 3) for name, value in seconds.items()}

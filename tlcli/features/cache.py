@@ -75,7 +75,7 @@ class FeatureCache:
             f"in {', '.join(names)}"
         )
 
-    def announce(self, store: FeatureStore, images: int) -> None:
+    def announce(self, store: FeatureStore, images: int, report: Reporter) -> None:
         """Report how much will be written to `store` for `images` images, and raise if the disk lacks the space.
 
         Raises:
@@ -85,7 +85,7 @@ class FeatureCache:
             return
         needed = images * store.row_bytes()
         shape = " x ".join(str(size) for size in store.shape)
-        self._report.note(
+        report.note(
             f"Up to {images:,} images to compute: {shape} {store.dtype} each, at most {megabytes(needed)} in "
             f"{store.directory}"
         )

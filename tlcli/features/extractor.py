@@ -196,7 +196,7 @@ class FeatureExtractor:
         compute = self.compute_with or FeatureExtractor.compute
         work = Work(
             prepare=lambda: self.runner,
-            announce=lambda images: cache.announce(store, images),
+            announce=lambda images: cache.announce(store, images, self.network.report),
             compute=lambda part: compute(self, part),
         )
         extract_together(missing, work)

@@ -156,13 +156,14 @@ class FinetuneSettings:
             if not 0 < weight < math.inf:
                 raise UsageError(f"--class-weight {name}={weight:g}: expected a weight above 0, such as 3.")
         fraction = self.validation_fraction
-        freeze, _ = self.network.freeze, self.budget_seconds
+        freeze = self.network.freeze
         if self.training.views is not None and not self.cache.enabled and freeze != "all":
             raise UsageError("--views has no effect with --no-cache: views are cached. Remove one of them.")
         check_views(freeze, self.training.views, self.augmentation)
         if freeze == "all":
             check_head_options(self)
         _check_choices(self)
+        _check_budget(self.budget)
         _check_unlabeled(self.unlabeled, freeze)
         if freeze == "none" and self.compute.engine == "onnx":
             raise UsageError("--engine onnx has no effect with --freeze none: it runs the frozen layers. Remove it.")
@@ -207,6 +208,11 @@ def _check_choices(settings: FinetuneSettings) -> None:
             f"--backbone auto cannot be combined with --freeze {network.freeze}, a layer of one network. Use --freeze "
             "all, none, or auto."
         )
+
+
+def _check_budget(budget: str | None) -> None:
+    if budget is not None:
+        duration_seconds("--budget", budget)
 
 
 def _check_unlabeled(source: str | None, freeze: str) -> None:

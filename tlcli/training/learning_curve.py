@@ -149,7 +149,7 @@ def _forecast(
     if len(used) < 2:
         return "too few images, or groups of similar ones, per class"
     if mistakes < MIN_WRONG:
-        return f"too few errors: {mistakes} on {errors.wrong.shape[1]:,} held-out images"
+        return f"{f'only {mistakes}' if mistakes else 'no'} errors on {errors.wrong.shape[1]:,} held-out images"
     more = _round(min(max(MORE, images / 10), images))
     weights = np.linalg.inv(covariance[np.ix_(used, used)])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tlcli import processes
 from tlcli.errors import UsageError
 from tlcli.features.extractor import FeatureExtractor
-from tlcli.progress import OnlyDetails, Reporter
+from tlcli.progress import OnlyDetails
 from tlcli.settings.durations import describe_duration
 
 CLOSING = 15.0
@@ -26,7 +26,7 @@ class TimeBudget:
 
     seconds: float
     started: float
-    """The `time.monotonic()` at which the run began."""
+    """The `time.monotonic()` of the first process at which the run began."""
 
     @property
     def deadline(self) -> float:
@@ -39,22 +39,19 @@ class TimeBudget:
         Raises:
             UsageError: the head alone does not fit.
         """
-        report = extractor.network.report
-        features = processes.from_first(lambda: _feature_seconds(extractor, paths, verify=verify))
-        needed = time.monotonic() - self.started + features + HEAD * len(paths) + CLOSING
+        found = _feature_seconds(extractor, paths, verify=verify)  # by all processes together
+        spent, features = processes.from_first(lambda: (time.monotonic() - self.started, found))
+        needed = spent + features + HEAD * len(paths) + CLOSING
         if needed > self.seconds:
             raise UsageError(
-                f"--budget: the head alone takes about {describe_duration(needed)} (features of {len(paths):,} images "
-                f"{describe_duration(features)}), and the budget is {describe_duration(self.seconds)}. Give more time, "
-                "or compute the features first, with tlcli cache-features."
+                f"--budget is {describe_duration(self.seconds)}; expected at least {describe_duration(needed)}, which "
+                f"the head alone takes: so far {describe_duration(spent)}, features about "
+                f"{describe_duration(features)}, export and report up to {describe_duration(CLOSING)}. Features that "
+                "are computed stay in the cache."
             )
-        self._report(report, features, needed)
-
-    def _report(self, report: Reporter, features: float, needed: float) -> None:
-        report.note(
+        extractor.network.report.note(
             f"Budget    {describe_duration(self.seconds)}: features take about {describe_duration(features)}, "
-            f"evaluation and report {describe_duration(CLOSING)}; {describe_duration(self.seconds - needed)} are left "
-            "to train layers"
+            f"export and report up to {describe_duration(CLOSING)}; {describe_duration(self.seconds - needed)} are left"
         )
 
 

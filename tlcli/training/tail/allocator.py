@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Make the C library reuse freed memory instead of returning it to the system.
 
     Each training step allocates the same large maps again. If freed ones are returned, every page of every map is
-    requested, and zeroed, once a step: 15 to 25 % of the time (benchmarks/README.md). Only glibc has this setting.
+    requested, and zeroed, once a step, which can take a fifth of the time. Only glibc has this setting.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

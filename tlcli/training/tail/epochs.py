@@ -58,11 +58,11 @@ class EpochPlan:
             found = options.epochs or (round(EPOCHS * stretch) if options.pretrained else EPOCHS_FROM_SCRATCH)
         if not found or options.deadline is None:
             return found
-        return processes.from_first(lambda: self._within_deadline(depth, found))
+        cost = self.cost(self.candidates[depth])  # all processes compute the features that it measures
+        return processes.from_first(lambda: self._within_deadline(depth, found, cost))
 
-    def _within_deadline(self, depth: int, most: int) -> int:
+    def _within_deadline(self, depth: int, most: int, cost: DepthCost) -> int:
         assert self.options.deadline is not None
-        cost = self.cost(self.candidates[depth])
         left = self.options.deadline - time.monotonic() - cost.once
         epoch = cost.epoch * self.passes * (1 + REFIT_SHARE * self.options.refit)
         if left < epoch:

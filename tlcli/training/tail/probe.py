@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from tlcli import processes
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.progress import OnlyDetails
 from tlcli.training.tail.gradients import Gradients
@@ -39,13 +40,12 @@ def depth_cost(data: TailData, recipe: Recipe) -> DepthCost:
     step, size = training_step_seconds(extractor, recipe), recipe.batch_size
     train, held_out, test = (images.rows(split) for split in ("train", "validation", "test"))
     evaluated = EVALUATION * step / size
-    streamed = extractor.augmented is not None and (data.views is None or not extractor.cacheable)
     plain = [*held_out, *test, *([] if extractor.augmented else train)]
     once = (len(train) + len(test)) * evaluated
     if extractor.cacheable:
         once += _seconds_per_image(data, plain) * len(plain)
     epoch = math.ceil(len(train) / size) * step + len(held_out) * evaluated
-    if streamed or not extractor.cacheable:
+    if not extractor.cacheable or (extractor.augmented is not None and data.views is None):
         epoch += _streaming_seconds(data, train, size) * len(train)
     return DepthCost(once=once, epoch=epoch)
 
@@ -54,7 +54,8 @@ def _seconds_per_image(data: TailData, rows: Sequence[int]) -> float:
     """Return the time of the features of an image that the cache lacks; 0 if it has all of the first ones."""
     digests = data.images.digests(rows)
     store = data.extractor.plain
-    missing = [row for row, digest in zip(rows, digests, strict=True) if (digest, 0) not in store]
+    own = [row for row, digest in zip(rows, digests, strict=True) if (digest, 0) not in store]
+    missing = processes.from_first(lambda: own)  # all processes compute the same ones
     if not missing:
         return 0.0
     data.cache(missing[:STARTED], [0])

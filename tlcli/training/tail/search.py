@@ -13,12 +13,7 @@ import torch
 
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
 from tlcli.training.tail.checkpoints import Checkpoints
-from tlcli.training.tail.depths import (
-    DEPTH_PATIENCE,
-    CandidateDepth,
-    augmentation_at,
-    candidate_depths,
-)
+from tlcli.training.tail.depths import DEPTH_PATIENCE, CandidateDepth, augmentation_at, candidate_depths
 from tlcli.training.tail.distributed import latest_checkpoint
 from tlcli.training.tail.epochs import EpochPlan
 from tlcli.training.tail.fit import FittedTail, Saved, fit_tail, train_log_prior
@@ -34,7 +29,7 @@ from tlcli.training.usable_images import UsableImages
 
 
 class DepthSearch:
-    """Trains at the depth of the options; with `auto` at several, until two in a row bring no significant gain.
+    """Trains at the depth of the options; with `auto` at several, until one brings no significant gain.
 
     Args:
         start: Network, images and weights to start from.
@@ -73,6 +68,7 @@ class DepthSearch:
         self._refit_epochs = 0
         self._feature_seconds = self._seconds = 0.0
         self._timed_out = False
+        """Whether the budget ended the last training before its last epoch."""
 
     def run(self) -> SearchResult:
         """Train, and leave the best weights in the network.
