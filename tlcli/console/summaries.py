@@ -118,10 +118,11 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
         )
     terminal.console.print(table)
     folds, kept = training.get("folds"), training["tried"][training["best"]]
+    epochs, images = training.get("refit_epochs"), info["images"]["train"] + info["images"]["validation"]
     if folds and kept["epochs"]:
-        terminal.note(f"  measured out of fold; the kept depth has the mean weights of its {folds} folds")
-    if epochs := training.get("refit_epochs"):
-        images = info["images"]["train"] + info["images"]["validation"]
+        then = f"then trained again, on all {images:,} images" if epochs else "the network is that of the first fold"
+        terminal.note(f"  measured on {folds} folds; {then}")
+    elif epochs:
         more = f"{epochs} more epoch{'s' * (epochs > 1)}"
         terminal.note(f"  then trained for {more} on all {images:,} images; the accuracy is from before that")
     if choice := describe_depth_choice(info):

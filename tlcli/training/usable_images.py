@@ -115,8 +115,7 @@ def held_out_fraction(dataset: Dataset, requested: float | None, *, freeze: str,
     """Return the share of train to hold out for validation.
 
     Folds evaluate every training image, but each requires training a tail. They are used where nothing but the head is
-    trained, and where depths are compared on few images. Weights of folds can be averaged only if all start from the
-    same pretrained ones.
+    trained, and where pretrained layers are tuned and depths are compared on few images.
 
     Args:
         dataset: DATA, which may have validation images of its own.

@@ -31,6 +31,16 @@ class Stopping(Silent):
             self.left -= 1
 
 
+class Notes(Silent):
+    """A reporter that keeps the notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
 def settings_for(data, cache, *, freeze="auto", backbone="lenet5", epochs=2, resume=False, **changes):
     return FinetuneSettings(
         data=data,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from searches import pretrained, settings_for, train, weights_of
+from searches import Notes, pretrained, settings_for, train, weights_of
 
 from tlcli.progress import Silent
 from tlcli.training.head.class_weights import ClassWeighting
@@ -15,17 +15,7 @@ from tlcli.training.tail.probe import DepthCost
 from tlcli.training.tail.recipe import EPOCHS, TailOptions
 
 
-class Notes(Silent):
-    """Keeps the notes."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
-
-
-def plan_for(freeze, seconds, *, cost=None, refit=False, passes=1.0, report=None):
+def plan_for(freeze, seconds, *, cost=None, refit=False, passes=1.0, crossed=False, report=None):
     """A plan for 3,200 images and three depths, with `seconds` left; None without a deadline."""
     options = TailOptions(
         freeze=freeze,
@@ -52,7 +42,7 @@ def plan_for(freeze, seconds, *, cost=None, refit=False, passes=1.0, report=None
         candidates=candidates,
         images=3200,
         passes=passes,
-        cross_validated=False,
+        cross_validated=crossed,
         cost=lambda _: cost or DepthCost(once=10, epoch=20),
         report=report or Silent(),
     )
@@ -69,6 +59,8 @@ def test_time_limits_the_epochs():
     assert plan_for("13", 75).epochs(0, 0.0) == 3
     assert plan_for("13", 75, passes=2.0).epochs(0, 0.0) == 1
     assert plan_for("13", 75, refit=True).epochs(0, 0.0) == 2
+    assert plan_for("13", 75, crossed=True).epochs(0, 0.0) == 1, "trained again on all images"
+    assert plan_for("13", 75).epochs(0, 0.0, repeat_seconds=20.0) == 2
 
 
 def test_depths_share_the_time_that_is_left():

@@ -10,8 +10,10 @@ from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.multiply_adds import multiply_adds_by_module
 from tlcli.errors import UsageError
 from tlcli.features.backbone import LoadedBackbone
+from tlcli.features.extractor import FeatureExtractor, freeze_at
 from tlcli.settings.augmentation import Augmentation
 from tlcli.training.tail.recipe import TailOptions
+from tlcli.training.tail.start import feature_batch_size
 
 SHARES = (0.25, 0.5)
 """A cut is tried where the tail first has one of these shares of the multiply-adds; the last try trains everything."""
@@ -56,6 +58,24 @@ def augmentation_at(candidate: CandidateDepth, options: TailOptions) -> Augmenta
     if options.freeze == "auto" and options.views is None and candidate.share < AUGMENTED_FROM:
         return None
     return options.default_augmentation if options.default_augmentation.enabled else None
+
+
+def cut_at_depth(
+    network: LoadedBackbone, candidate: CandidateDepth, options: TailOptions, workers: int
+) -> FeatureExtractor:
+    """Cut the network at a depth, for training images that are augmented as they are there.
+
+    Raises:
+        UsageError: the network cannot be cut there.
+    """
+    return freeze_at(
+        network,
+        candidate.freeze,
+        workers=workers,
+        batch_size=feature_batch_size(network, options.batch_size),
+        augmentation=augmentation_at(candidate, options),
+        seed=options.seed,
+    )
 
 
 def _can_cut(network: LoadedBackbone, layer: int) -> bool:

@@ -39,12 +39,13 @@ class EpochPlan:
     """Estimates the cost of a depth. Called only if there is a deadline."""
     report: Reporter
 
-    def epochs(self, depth: int, spent: float) -> int:
+    def epochs(self, depth: int, spent: float, repeat_seconds: float = 0.0) -> int:
         """Return the epochs of a depth; 0 if the budget is used up, which is reported.
 
         Args:
             depth: Index of the candidate.
             spent: Budget used so far, in epochs of the whole network.
+            repeat_seconds: Duration of training on all images the depths so far, which were trained on folds.
         """
         options, stretch = self.options, epoch_stretch(self.images, self.options.batch_size)
         if options.freeze == "auto":
@@ -59,12 +60,13 @@ class EpochPlan:
         if not found or options.deadline is None:
             return found
         cost = self.cost(self.candidates[depth])  # all processes compute the features that it measures
-        return processes.from_first(lambda: self._within_deadline(depth, found, cost))
+        return processes.from_first(lambda: self._within_deadline(depth, found, cost, repeat_seconds))
 
-    def _within_deadline(self, depth: int, most: int, cost: DepthCost) -> int:
+    def _within_deadline(self, depth: int, most: int, cost: DepthCost, repeat_seconds: float) -> int:
         assert self.options.deadline is not None
-        left = self.options.deadline - time.monotonic() - cost.once
-        epoch = cost.epoch * self.passes * (1 + REFIT_SHARE * self.options.refit)
+        left = self.options.deadline - time.monotonic() - cost.once - repeat_seconds
+        passes = self.passes + 1 if self.cross_validated else self.passes * (1 + REFIT_SHARE * self.options.refit)
+        epoch = cost.epoch * passes
         if left < epoch:
             self.report.note(
                 f"  the next depth takes about {describe_duration(cost.once + epoch)}, and "

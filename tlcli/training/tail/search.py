@@ -13,7 +13,7 @@ import torch
 
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
 from tlcli.training.tail.checkpoints import Checkpoints
-from tlcli.training.tail.depths import DEPTH_PATIENCE, CandidateDepth, augmentation_at, candidate_depths
+from tlcli.training.tail.depths import CandidateDepth, candidate_depths, cut_at_depth
 from tlcli.training.tail.distributed import latest_checkpoint
 from tlcli.training.tail.epochs import EpochPlan
 from tlcli.training.tail.fit import FittedTail, Saved, fit_tail, train_log_prior
@@ -23,7 +23,7 @@ from tlcli.training.tail.probe import DepthCost, depth_cost
 from tlcli.training.tail.recipe import REFIT_SHARE, Recipe, TailOptions, make_recipe
 from tlcli.training.tail.search_progress import OnLines, SearchProgress, SearchResult, lines_at, tried_row
 from tlcli.training.tail.sources import TailData
-from tlcli.training.tail.start import TailStart, Weights, copied_weights, feature_batch_size, mean_weights
+from tlcli.training.tail.start import TailStart, Weights, copied_weights, feature_batch_size
 from tlcli.training.tail.validation import ValidationResult, validate
 from tlcli.training.usable_images import UsableImages
 
@@ -50,7 +50,7 @@ class DepthSearch:
     ) -> None:
         self._start, self._network, self._options, self._workers = start, start.network, options, workers
         self._checkpoints, self._on_lines = checkpoints, on_lines
-        self._auto = options.freeze == "auto"
+        self._auto, self._crossed = options.freeze == "auto", start.images.splits.cross_validated
         train = len(start.images.rows("train"))
         self._passes = sum(len(images.rows("train")) for images in start.divisions) / train
         """Epochs over all training images that one epoch on each division amounts to."""
@@ -61,8 +61,10 @@ class DepthSearch:
         """For each division of the images, the weights of the last depth that was trained there."""
         self._logits: list[npt.NDArray[np.float32]] = []
         """Logits at the current depth on the validation images of the divisions that are done."""
+        self._whole = start.weights_on_all
+        """The weights of the last depth that was trained on all images."""
         self._best: Weights = {}
-        """The weights of the best depth, and its logits on the validation images."""
+        """The weights of the best depth, on the first division, and its logits on the validation images of all."""
         self._evaluated: list[Weights] = []
         self._recipe: Recipe | None = None
         self._refit_epochs = 0
@@ -84,16 +86,17 @@ class DepthSearch:
         self._on_lines(progress.lines)
         if saved is None and self._start.head_logits is not None and self._auto:
             self._record_head(self._start.head_logits)
-        crossed, plan = self._start.images.splits.cross_validated, self._epoch_plan(candidates)
-        while progress.depth < len(candidates) and progress.without_gain < DEPTH_PATIENCE and not self._ended:
-            progress.epochs = progress.epochs or plan.epochs(progress.depth, progress.spent)
+        plan = self._epoch_plan(candidates)
+        while progress.searching and progress.depth < len(candidates) and not self._ended:
+            progress.epochs = progress.epochs or plan.epochs(progress.depth, progress.spent, self._repeat_seconds)
             if progress.epochs == 0:
                 break
             self._train(candidates[progress.depth], progress.epochs, saved)
             saved, progress.epochs = None, 0
-        kept = progress.tried[progress.best]
-        if self._options.refit and not crossed and kept["epochs"] and not self._ended:
-            self._refit(saved)
+        progress.repeated = progress.repeated or 0
+        trained = progress.tried[progress.best]["epochs"] > 0
+        if trained and not self._timed_out and (self._crossed or (self._options.refit and not progress.stopped)):
+            self._train_on_all(candidates, saved)
         return self._result()
 
     def _resume(self) -> Saved | None:
@@ -109,11 +112,16 @@ class DepthSearch:
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
-        self._best = parts["best"]
+        self._best, self._whole = parts["best"], parts["whole"] or self._whole
         self._weights = [parts[f"fold{number}"] or start for number, start in enumerate(self._weights)]
         self._evaluated = [parts[name] for n in range(len(self._weights)) if (name := f"evaluated{n}") in parts]
         self._logits = [parts["logits"][str(number)].numpy() for number in range(self._progress.division)]
         return state, parts["trainer"]
+
+    @property
+    def _repeat_seconds(self) -> float:
+        """Estimated duration of training on all images what was trained on folds."""
+        return sum(row["seconds"] for row in self._progress.tried) / self._passes if self._crossed else 0.0
 
     @property
     def _ended(self) -> bool:
@@ -127,16 +135,13 @@ class DepthSearch:
             candidates=candidates,
             images=len(images.rows("train")),
             passes=self._passes,
-            cross_validated=images.splits.cross_validated,
+            cross_validated=self._crossed,
             cost=self._cost,
             report=self._network.report,
         )
 
     def _cost(self, candidate: CandidateDepth) -> DepthCost:
-        extractor, recipe = self._prepare(candidate, epochs=1)
-        images, views = self._start.images, self._options.views
-        data = TailData(extractor=extractor, images=images, batch_size=recipe.batch_size, views=views)
-        return depth_cost(data, recipe)
+        return depth_cost(*self._prepare(candidate, 1, self._start.images, self._progress.depth))
 
     def _train(self, candidate: CandidateDepth, epochs: int, saved: Saved | None) -> None:
         """Train at one depth, on each division of the images, and record it."""
@@ -144,7 +149,7 @@ class DepthSearch:
         for number in range(progress.division, len(divisions)):
             progress.division = number
             self._load(self._weights[number])
-            extractor, fitted = self._fit(candidate, epochs, saved, divisions[number])
+            extractor, fitted = self._fit(candidate, epochs, saved, divisions[number], depth=progress.depth)
             found = fitted.validation
             assert found is not None
             if fitted.timed_out and number + 1 < len(divisions):  # the depths could not be compared on the same images
@@ -167,28 +172,40 @@ class DepthSearch:
         progress.spent += fitted.share * len(fitted.lines) * self._passes
         progress.division, progress.seconds, self._logits = 0, 0.0, []
 
-    def _refit(self, saved: Saved | None) -> None:
-        """Train the kept tail on, on all images."""
-        kept = self._progress.tried[self._progress.best]
-        self._evaluated = [{name: tensor for name, tensor in self._best.items() if name != "logits"}]
-        self._load(self._evaluated[0])
-        epochs = max(1, round(REFIT_SHARE * kept["epochs"]))
+    def _train_on_all(self, candidates: Sequence[CandidateDepth], saved: Saved | None) -> None:
+        """Train the kept depth on all images: after folds as on each of them, otherwise a few epochs more.
+
+        The mean of the folds' weights, "model soups" (Wortsman et al. 2022), would cost no training, but can be no
+        better than chance where each fold is good: on few images, they end far from each other.
+        """
+        progress, images = self._progress, self._start.images.all_in_train()
+        trained = [row for row in progress.tried[: progress.best + 1] if row["epochs"]]
+        steps = [(index, index, row["epochs"]) for index, row in enumerate(trained)]  # each starts from the one before
+        if not self._crossed:
+            steps = [(len(trained) - 1, progress.depth, max(1, round(REFIT_SHARE * trained[-1]["epochs"])))]
+            self._evaluated = [{name: tensor for name, tensor in self._best.items() if name != "logits"}]
+            self._whole = self._evaluated[0]
         self._network.report.note("  the kept depth is trained on all images, the held-out ones included")
-        _, fitted = self._fit(
-            CandidateDepth(freeze=kept["freeze"], share=kept["share"]), epochs, saved, self._start.images.all_in_train()
-        )
-        self._best |= copied_weights(self._network)
-        self._refit_epochs = len(fitted.lines)
-        self._progress.stopped = fitted.stopped
+        for index, depth, epochs in steps[progress.repeated :]:
+            self._load(self._whole)
+            _, fitted = self._fit(candidates[index], epochs, saved, images, depth=depth)
+            saved, progress.stopped = None, progress.stopped or fitted.stopped
+            if fitted.stopped or fitted.timed_out:
+                self._network.report.note("  that did not end: the network is kept as it was before")
+                self._evaluated = self._evaluated if self._crossed else []
+                return
+            self._whole, progress.repeated = copied_weights(self._network), (progress.repeated or 0) + 1
+        self._best |= self._whole
+        self._refit_epochs = sum(epochs for _, _, epochs in steps)
 
     def _fit(
-        self, candidate: CandidateDepth, epochs: int, saved: Saved | None, images: UsableImages
+        self, candidate: CandidateDepth, epochs: int, saved: Saved | None, images: UsableImages, *, depth: int
     ) -> tuple[FeatureExtractor, FittedTail]:
         """Train at one depth on the training images of `images`."""
         options, network, progress = self._options, self._network, self._progress
-        fold = progress.division + 1 if self._start.images.splits.cross_validated else None
-        extractor, recipe = self._prepare(candidate, epochs)
-        self._recipe = recipe
+        fold = progress.division + 1 if self._crossed and images.rows("validation") else None
+        data, recipe = self._prepare(candidate, epochs, images, depth)
+        self._recipe, extractor = recipe, data.extractor
         cut, augmentation = extractor.cut, extractor.augmentation
         if progress.division == 0:
             network.report.note(
@@ -196,12 +213,12 @@ class DepthSearch:
                 f"{recipe.precision}, augmentation: {augmentation.describe() if augmentation else 'none'}"
             )
         fitted = fit_tail(
-            TailData(extractor=extractor, images=images, batch_size=recipe.batch_size, views=options.views),
+            data,
             recipe,
             weighting=options.weighting,
             save=self._save,
             on_epoch=lambda lines: self._on_lines([*progress.lines, *lines_at(cut.layer, fold, lines)]),
-            verbose=fold is None,
+            verbose=not self._crossed,
             resume_from=saved,
         )
         self._network = extractor.network_as_run
@@ -210,25 +227,16 @@ class DepthSearch:
         progress.lines += lines_at(cut.layer, fold, fitted.lines)
         return extractor, fitted
 
-    def _prepare(self, candidate: CandidateDepth, epochs: int) -> tuple[FeatureExtractor, Recipe]:
+    def _prepare(
+        self, candidate: CandidateDepth, epochs: int, images: UsableImages, depth: int
+    ) -> tuple[TailData, Recipe]:
         """Cut the network at a depth, and decide how its tail is trained."""
-        options, network, progress = self._options, self._network, self._progress
-        extractor = freeze_at(
-            network,
-            candidate.freeze,
-            workers=self._workers,
-            batch_size=feature_batch_size(network, options.batch_size),
-            augmentation=augmentation_at(candidate, options),
-            seed=options.seed,
-        )
-        recipe = make_recipe(
-            options,
-            epochs=epochs,
-            precision=training_precision(options.precision, network.device),
-            depth=progress.depth,
-            first_epoch=len(progress.lines),  # so that no depth sees the views of another one again
-        )
-        return extractor, recipe
+        options, extractor = self._options, cut_at_depth(self._network, candidate, self._options, self._workers)
+        precision = training_precision(options.precision, self._network.device)
+        seen = len(self._progress.lines)  # so that no depth sees the views of another one again
+        recipe = make_recipe(options, epochs=epochs, precision=precision, depth=depth, first_epoch=seen)
+        data = TailData(extractor=extractor, images=images, batch_size=recipe.batch_size, views=options.views)
+        return data, recipe
 
     def _save(self, trainer: TailTrainer, *, now: bool = False) -> None:
         if self._checkpoints is not None:
@@ -239,7 +247,7 @@ class DepthSearch:
         weights = [*self._weights]
         weights[self._progress.division] = {}  # the trainer has those
         logits = {str(number): torch.from_numpy(logits) for number, logits in enumerate(self._logits)}
-        parts = {"best": self._best, "logits": logits}
+        parts = {"best": self._best, "logits": logits, "whole": self._whole if self._progress.repeated else {}}
         parts |= {f"fold{number}": part for number, part in enumerate(weights)}
         parts |= {f"evaluated{number}": part for number, part in enumerate(self._evaluated)}
         parts["trainer"] = trainer.tensors()
@@ -254,7 +262,7 @@ class DepthSearch:
     def _record(self, row: dict[str, Any], result: ValidationResult) -> None:
         """Add a depth to the table, and keep its weights if it is the best so far."""
         if self._progress.add(row, result):
-            self._best = mean_weights(self._weights) | {"logits": torch.from_numpy(result.logits)}
+            self._best = self._weights[0] | {"logits": torch.from_numpy(result.logits)}
             self._evaluated = list(self._weights) if len(self._weights) > 1 else []
 
     def _load(self, weights: Weights) -> None:
@@ -278,7 +286,7 @@ class DepthSearch:
             training={
                 "tried": progress.tried,
                 "best": progress.best,
-                "folds": len(self._start.divisions) if self._start.images.splits.cross_validated else None,
+                "folds": len(self._start.divisions) if self._crossed else None,
                 "refit_epochs": self._refit_epochs,
                 "stopped": progress.stopped,
                 "recipe": asdict(replace(self._recipe, deadline=None)) if self._recipe else {},

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tlcli.features.extractor import FeatureExtractor
 from tlcli.training.paired_gain import paired_gain
+from tlcli.training.tail.depths import DEPTH_PATIENCE
 from tlcli.training.tail.fit import FittedTail
 from tlcli.training.tail.start import Weights
 from tlcli.training.tail.validation import ValidationResult
@@ -52,8 +53,15 @@ class SearchProgress:
     """[M], of the last depth with a significant gain."""
     stopped: str | None = None
     """Where the loss became NaN or infinite, which ends the search after that depth; None if it never did."""
+    repeated: int | None = None
+    """Depths that were trained on all images in the end; None while the search goes on."""
     without_gain: int = 0
     """Depths in a row without a significant gain."""
+
+    @property
+    def searching(self) -> bool:
+        """Whether another depth is worth a try."""
+        return self.repeated is None and self.without_gain < DEPTH_PATIENCE
 
     def add(self, row: dict[str, Any], result: ValidationResult) -> bool:
         """Add a depth to the table.

@@ -5,7 +5,6 @@ Probing before fine-tuning follows Kumar et al. 2022, "Fine-tuning can distort p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +38,8 @@ class TailStart:
     """
     weights: list[Weights]
     """The weights to start from, for each division."""
+    weights_on_all: Weights
+    """The weights to start from for training on all images, after a search on folds."""
     head: FittedHead | None
     """The exact head; None if training starts from a random one."""
     head_logits: NDArray[np.float32] | None
@@ -81,7 +82,13 @@ def fit_start(
     if extractor is None:
         weights = [copied_weights(network)] * len(divisions)
         return TailStart(
-            network=network, images=images, divisions=divisions, weights=weights, head=None, head_logits=None
+            network=network,
+            images=images,
+            divisions=divisions,
+            weights=weights,
+            weights_on_all=weights[0],
+            head=None,
+            head_logits=None,
         )
     fold_of = {row: fold for fold, division in enumerate(divisions) for row in division.rows("validation")}
     train = images.rows("train")
@@ -89,7 +96,7 @@ def fit_start(
     fitted = fit_head(extractor, images, weighting=options.weighting, seed=options.seed, folds=folds)
     network, temperature = extractor.network_as_run, fitted.temperature
     weights = []
-    for head in fitted.fold_heads or [fitted.head]:
+    for head in [fitted.head, *fitted.fold_heads]:
         set_head(network.backbone.model, head.weight / temperature, head.bias / temperature)
         weights.append(copied_weights(network))
     logits = fitted.logits / temperature
@@ -97,7 +104,13 @@ def fit_start(
         place = {row: number for number, row in enumerate(train)}
         logits = logits[[place[row] for row in fold_of]]
     return TailStart(
-        network=network, images=images, divisions=divisions, weights=weights, head=fitted, head_logits=logits
+        network=network,
+        images=images,
+        divisions=divisions,
+        weights=weights[1:] or weights,
+        weights_on_all=weights[0],
+        head=fitted,
+        head_logits=logits,
     )
 
 
@@ -113,17 +126,3 @@ def feature_batch_size(network: LoadedBackbone, batch_size: int | None) -> int |
 def copied_weights(network: LoadedBackbone) -> Weights:
     """Return a copy of all weights and buffers."""
     return {name: tensor.detach().cpu().clone() for name, tensor in network.backbone.model.state_dict().items()}
-
-
-def mean_weights(weights: Sequence[Weights]) -> Weights:
-    """Average the weights of trainings that started from the same ones (Wortsman et al. 2022, "Model soups").
-
-    Weights that all have in common keep every bit, so that the features of frozen layers are still those in the cache.
-    """
-    first, *others = weights
-    return {name: _mean([tensor, *(other[name] for other in others)]) for name, tensor in first.items()}
-
-
-def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    same = all(torch.equal(tensors[0], other) for other in tensors[1:])
-    return tensors[0] if same or not tensors[0].is_floating_point() else torch.stack(list(tensors)).mean(dim=0)
