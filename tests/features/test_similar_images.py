@@ -60,6 +60,13 @@ def test_frames_of_one_object_form_a_group(frames):
     assert sorted(map(sorted, found)) == [np.flatnonzero(objects == number).tolist() for number in range(40)]
 
 
+def test_frames_that_differ_much_are_grouped_by_the_means_of_their_clusters():
+    """With a cosine of about 0.4 to each other, some frames are not alike enough to be linked."""
+    features, labels, objects = bursts(40, 15, noise=1.2)
+    found = groups(features, labels)
+    assert sorted(map(sorted, found)) == [np.flatnonzero(objects == number).tolist() for number in range(40)]
+
+
 @pytest.mark.parametrize("count", [100, 200, 500, 1797])
 def test_look_alikes_are_not_frames_of_one_object(count):
     features, labels, _ = digits(count)

@@ -62,6 +62,10 @@ class LookAlikes:
     """[M], mean ranks of the far neighbors; 0 in classes that are too small for them."""
     distances: npt.NDArray[np.float32]
     """[M], logarithms of the distance as a fraction of that of the far neighbors."""
+    images: npt.NDArray[np.int64]
+    """[n'], indices of all images; those of large classes several times."""
+    backgrounds: npt.NDArray[np.float32]
+    """[n'], their similarity to unrelated images."""
     growth: npt.NDArray[np.float32]
     """Of each image with a far neighbor, logarithm of how much farther it is than the neighbor of half its rank."""
 
@@ -70,9 +74,9 @@ class LookAlikes:
         """Join parts. A pair that is in several is taken from the first."""
         every = [_NOTHING, *parts]
         columns = {field.name: np.concatenate([getattr(part, field.name) for part in every]) for field in fields(cls)}
-        growth = columns.pop("growth")
+        of_images = {name: columns.pop(name) for name in ("images", "backgrounds", "growth")}
         first = np.unique(columns["keys"], return_index=True)[1]
-        return cls(growth=growth, **{name: values[first] for name, values in columns.items()})
+        return cls(**of_images, **{name: values[first] for name, values in columns.items()})
 
     def expected(self) -> npt.NDArray[np.float32]:
         """Return how many images would be as near if classes were smooth: float32 [M]; 0 in very small classes."""
@@ -82,14 +86,22 @@ class LookAlikes:
         return found
 
 
+_INDICES, _VALUES = np.zeros(0, np.int64), np.zeros(0, np.float32)
 _NOTHING = LookAlikes(
-    keys=np.zeros(0, np.int64),
-    **{field.name: np.zeros(0, np.float32) for field in fields(LookAlikes) if field.name != "keys"},
+    keys=_INDICES,
+    similarities=_VALUES,
+    gaps=_VALUES,
+    sure_gaps=_VALUES,
+    ranks=_VALUES,
+    distances=_VALUES,
+    images=_INDICES,
+    backgrounds=_VALUES,
+    growth=_VALUES,
 )
 
 
 def find_look_alikes(
-    residuals: Tensor, labels: npt.NDArray[np.integer], *, least: float, least_of_nearest: float, near_copy: float
+    residuals: Tensor, labels: npt.NDArray[np.integer], *, least: float, near_copy: float
 ) -> LookAlikes:
     """Find pairs with large gaps within classes.
 
@@ -97,12 +109,11 @@ def find_look_alikes(
         residuals: float32 [N, d], of length 1, on any device.
         labels: int [N], the classes.
         least: Least gap of a pair.
-        least_of_nearest: Least gap of an image and its nearest neighbor.
         near_copy: Similarity above which a pair needs no gap.
     """
 
     def compare(cell: npt.NDArray[np.int64]) -> LookAlikes:
-        return _compare(residuals, labels, cell, least=least, least_of_nearest=least_of_nearest, near_copy=near_copy)
+        return _compare(residuals, labels, cell, least=least, near_copy=near_copy)
 
     order = np.argsort(labels, kind="stable")
     classes = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
@@ -152,7 +163,6 @@ def _compare(
     cell: npt.NDArray[np.int64],
     *,
     least: float,
-    least_of_nearest: float,
     near_copy: float,
 ) -> LookAlikes:
     """Compare the images of a cell within classes; the arguments are those of `find_look_alikes`."""
@@ -169,7 +179,6 @@ def _compare(
     nearest = similarities[:, : BACKGROUND_RANK + 1]
     gaps = nearest - np.maximum(background, 0)[:, None]
     near = (gaps > least) | (nearest > near_copy)
-    near[:, 1:2] |= gaps[:, 1:2] > least_of_nearest
     near[:, 0] = False  # the image itself
     row, column = np.nonzero(near)
     similarity, other = similarities[row, column], neighbors[row, column]
@@ -183,6 +192,8 @@ def _compare(
         sure_gaps=similarity - _mean(sure, ends),
         ranks=_mean(far, ends),
         distances=_log_distances(similarity) - _mean(reach, ends),
+        images=cell,
+        backgrounds=np.maximum(background, 0),
         growth=(grown - _log_distances(similarities[every, far // 2]))[counts >= FEW],
     )
 

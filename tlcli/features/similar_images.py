@@ -2,8 +2,7 @@
 
 Two images of one class are linked if they are much more alike than either of them and the images around it, and if so
 near an image is unexpected. Unrelated images have few links. If links are frequent, as in bursts, images without a link
-are likely to be frames as well, so a smaller gap suffices, and each image is linked to its nearest neighbor. For the
-choice of the constants, see benchmarks/RESULTS.md.
+are likely to be frames as well: images are then clustered. For the choice of the constants, see benchmarks/RESULTS.md.
 
 Shapes: N images, D features, n images of a class, M links.
 """
@@ -14,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from tlcli.features.burst_clusters import burst_clusters, connected
 from tlcli.features.class_residuals import chance_similarity, class_residuals
 from tlcli.features.look_alikes import BACKGROUND_RANK, find_look_alikes
 from tlcli.features.neighbors import Read
@@ -26,8 +24,8 @@ MIN_GAP = 0.5
 MANY, NOTABLE_GAP = 0.1, 0.4
 """Images are bursts if more than a tenth of them have a neighbor with such a gap; in classes that are too small for a
 background, with `MIN_GAP`."""
-MIN_GAP_IN_BURSTS, MIN_GAP_OF_NEAREST = 0.35, 0.15
-"""Gaps that link two images in bursts, any two and nearest neighbors."""
+MIN_GAP_IN_BURSTS = 0.15
+"""Gap of two images in bursts from which on they may be in one cluster."""
 NEAR_COPY = 0.7
 """Similarity that links two images whatever their background, such as the frames of a long video."""
 COPY = 0.99
@@ -64,7 +62,7 @@ class SimilarImages:
         pairs, gaps = self.pairs[links], self.gaps[links]
         largest = max(2.0, LARGEST_SHARE * among.sum())
         while True:
-            component = _components(len(among), pairs)
+            component = connected(len(among), pairs)
             too_large = np.bincount(component) > largest
             if not too_large.any():
                 break
@@ -112,9 +110,7 @@ def find_similar_images(
     residuals = class_residuals(read, labels, device)
     if chance_similarity(residuals, labels) > MAX_CHANCE:
         return _NONE
-    found = find_look_alikes(
-        residuals, labels, least=MIN_GAP_IN_BURSTS, least_of_nearest=MIN_GAP_OF_NEAREST, near_copy=NEAR_COPY
-    )
+    found = find_look_alikes(residuals, labels, least=NOTABLE_GAP, near_copy=NEAR_COPY)
     pairs = np.stack(np.divmod(found.keys, count), axis=1)
     unexpected = found.expected() < MOST_EXPECTED
     near_copies = unexpected & (found.similarities > NEAR_COPY)
@@ -123,22 +119,13 @@ def find_similar_images(
     notable = near_copies | (unexpected & (found.sure_gaps > np.where(has_background, NOTABLE_GAP, MIN_GAP)))
     bursts = len(np.unique(pairs[notable & (found.similarities < COPY)])) > MANY * count
     if bursts and not has_groups:
-        nearest = _are_nearest(pairs, found.gaps, count)
-        linked |= (found.gaps > MIN_GAP_IN_BURSTS) | ((found.gaps > MIN_GAP_OF_NEAREST) & nearest)
+        sure = found.keys[linked]
+        found = find_look_alikes(residuals, labels, least=MIN_GAP_IN_BURSTS, near_copy=NEAR_COPY)
+        pairs, linked = np.stack(np.divmod(found.keys, count), axis=1), np.isin(found.keys, sure)
+        backgrounds = np.zeros(count, np.float32)
+        backgrounds[found.images] = found.backgrounds
+        clusters = burst_clusters(residuals, backgrounds, pairs, linked)
+        linked = clusters[pairs[:, 0]] == clusters[pairs[:, 1]]
     return SimilarImages(
         pairs=pairs[linked], gaps=found.gaps[linked], similarities=found.similarities[linked], bursts=bursts
     )
-
-
-def _are_nearest(pairs: npt.NDArray[np.int64], gaps: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.bool_]:
-    """Return whether a pair has the largest gap of one of its images: bool [M]."""
-    largest = np.full(count, -np.inf, np.float32)
-    np.maximum.at(largest, pairs.ravel(), gaps.repeat(2))
-    found: npt.NDArray[np.bool_] = (largest[pairs] == gaps[:, None]).any(axis=1)
-    return found
-
-
-def _components(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    component: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
-    return component
