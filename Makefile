@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: demo test test-slow test-all lint format docs dist bench gallery clean
+.PHONY: demo test test-slow test-all lint format docs dist bench gallery gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tlcli finetune sample_data/pictures --out $(RUN) --overwrite
@@ -64,6 +64,10 @@ bench: $(VENV)/.tested
 gallery: $(VENV)/.tested
 	$(BIN)/python docs/gallery.py
 	$(BIN)/python docs/label_recording.py
+
+# The CUDA tests and speeds on a GPU, in eight minutes at most, with the python that has torch and timm: build/gpu.md
+gpu:
+	$(PYTHON) benchmarks/gpu.py build/gpu.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
