@@ -44,7 +44,8 @@ def train_tail(
     """
     images = start.images
     if not start.divisions:
-        start.network.report.note("  no image can be held out to compare depths, so the head alone is trained")
+        train = len(images.rows("train"))
+        start.network.report.note(f"  {train} training images are too few to compare depths: the head alone is trained")
         head = freeze_at(start.network, "all", workers=workers)
         return train_head(head, images, views=0, weighting=options.weighting, seed=options.seed)
     search = DepthSearch(start, options, workers=workers, checkpoints=checkpoints, on_lines=on_lines)
