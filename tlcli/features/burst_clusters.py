@@ -49,8 +49,7 @@ def burst_clusters(
     """
     clusters = connected(len(residuals), pairs[linked])
     while True:
-        edges = np.sort(clusters[pairs], axis=1)
-        edges = np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
+        edges = _edges(clusters, pairs)
         likeness = _likeness(residuals, backgrounds, clusters, edges)
         edges, likeness = edges[likeness > MIN_LIKENESS], likeness[likeness > MIN_LIKENESS]
         if not len(edges):
@@ -59,6 +58,13 @@ def burst_clusters(
         np.maximum.at(highest, edges.ravel(), likeness.repeat(2))
         mutual = (highest[edges] == likeness[:, None]).all(axis=1)
         clusters = connected(len(highest), edges[mutual])[clusters]
+
+
+def _edges(clusters: npt.NDArray[np.int64], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the pairs of different clusters that some pair of images connects: [E, 2]."""
+    low, high = np.sort(clusters[pairs[clusters[pairs[:, 0]] != clusters[pairs[:, 1]]]], axis=1).T
+    count = len(clusters)
+    return np.stack(np.divmod(np.unique(low * count + high), count), axis=1)
 
 
 def _likeness(
