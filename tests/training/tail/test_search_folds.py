@@ -62,7 +62,7 @@ def test_training_on_all_images_that_does_not_end_leaves_that_of_a_fold(photos, 
     assert classifier.extractor.cut.layer < classifier.extractor.cut.of
     assert classifier.training["refit_epochs"] == 0
     assert not classifier.refitted
-    assert any("did not end" in note for note in report.notes)
+    assert any("did not finish" in note for note in report.notes)
     assert classifier.novelty is not None
 
 

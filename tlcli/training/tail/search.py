@@ -191,8 +191,9 @@ class DepthSearch:
             _, fitted = self._fit(candidates[index], epochs, saved, images, depth=depth)
             saved, progress.stopped = None, progress.stopped or fitted.stopped
             if fitted.stopped or fitted.timed_out:
-                self._network.report.note("  that did not end: the network is kept as it was before")
-                self._evaluated = self._evaluated if self._crossed else []
+                self._network.report.note("  training on all images did not finish: the weights before it are kept")
+                if not self._crossed:
+                    self._evaluated = []  # the network has them
                 return
             self._whole, progress.repeated = copied_weights(self._network), (progress.repeated or 0) + 1
         self._best |= self._whole
