@@ -134,7 +134,7 @@ def layer_number(freeze: str, names: list[str], backbone: str) -> int:
             f"--freeze {freeze}: {backbone} cannot be cut inside layer {index} ({names[index - 1]}). "
             f"The nearest valid values are {before} and {index} ({names[index - 1]})."
         )
-    close = difflib.get_close_matches(freeze, names, n=3, cutoff=0.4)
+    close = difflib.get_close_matches(freeze, ["auto", "all", "none", *names], n=3, cutoff=0.4)
     guess = f"Did you mean {', '.join(close)}? " if close else ""
     raise UsageError(f"--freeze {freeze}: {backbone} has no layer with this name. {guess}{hint}")
 
