@@ -6,8 +6,11 @@ A burst is several exposures of one photograph, which differ in crop, rotation, 
 Folds of single images are evaluated on exposures of objects that they were trained on. Bursts and other objects, one
 exposure of each, are drawn from all photographs. The single images are the training images of DATA, and their other
 objects its test images. Features are kept in the default cache, or that of TLCLI_CACHE.
+Environment: OBJECTS=300 EXPOSURES=7 SEED=0 draw other bursts. With few objects, compare the means of several draws: the
+accuracy on 60 objects alone has a standard error of 6 points.
 """
 
+import os
 import random
 import re
 import sys
@@ -22,7 +25,8 @@ from tlcli.commands.finetune import finetune
 from tlcli.datasets.dataset import open_dataset
 from tlcli.settings import FinetuneSettings
 
-OBJECTS, EXPOSURES, OTHER_OBJECTS, SEED = 300, 7, 600, 0
+OBJECTS, EXPOSURES = int(os.environ.get("OBJECTS", "300")), int(os.environ.get("EXPOSURES", "7"))
+OTHER_OBJECTS, SEED = 600, int(os.environ.get("SEED", "0"))
 LONG_SIDE = 400
 KINDS = {"single images": None, "bursts": "RGB", "gray bursts": "L"}
 """The mode of the exposures; None leaves the images as they are."""

@@ -3,7 +3,8 @@
 usage: python benchmarks/learning_curve.py FEATURES.parquet...     files of `cache-features --export`
 
 The parts are 1/3, 1/2, and 2/3 of the images, by groups of similar ones, with several seeds; all splits are pooled.
-Errors are in points of accuracy, measured out of fold: forecast minus that of all images. Environment: SEEDS=4.
+Errors are in points of accuracy, measured out of fold: forecast minus that of all images. Environment: SEEDS=4; with
+VALIDATION=300, so many images are validation images, on which accuracies are measured instead.
 """
 
 import os
@@ -20,15 +21,22 @@ from tlcli.datasets.splits import assign_folds
 from tlcli.features.similar_images import find_similar_images
 from tlcli.training import learning_curve as curves
 from tlcli.training.head.class_weights import UNWEIGHTED
-from tlcli.training.head.l2_selection import select_folds
-from tlcli.training.head.parts import fold_part_errors, order_in_class
+from tlcli.training.head.l2_selection import select_folds, select_holdout
+from tlcli.training.head.parts import fold_part_errors, holdout_part_errors, order_in_class
 
 SEEDS, SHARES = int(os.environ.get("SEEDS", "4")), (1 / 3, 1 / 2, 2 / 3)
+VALIDATION = int(os.environ.get("VALIDATION", "0"))
 
 
-def fit(features, labels, keys, seed):
+def fit(features, labels, keys, seed, validation=None):
     """Return how the head was fitted: the errors of its parts, and which images are predicted incorrectly."""
     how = {"classes": int(labels.max()) + 1, "weighting": UNWEIGHTED, "device": "cpu"}
+    if validation is not None:
+        train = torch.from_numpy(features), torch.from_numpy(labels)
+        fitted = select_holdout(train, validation, **how)
+        order = order_in_class(keys, labels.tolist(), seed=seed)
+        errors = holdout_part_errors(train, validation, fitted, order, how)
+        return errors, fitted.logits.argmax(axis=1) != validation[1].numpy()
     folds = np.array(assign_folds(keys, labels.tolist(), seed=seed))
     train = torch.from_numpy(features), torch.from_numpy(labels)
     fitted = select_folds(train, folds, **how)
@@ -36,10 +44,10 @@ def fit(features, labels, keys, seed):
     return fold_part_errors(train, fitted, folds, order, how), fitted.logits.argmax(axis=1) != labels
 
 
-def forecast(errors, wrong, more, classes):
+def forecast(errors, wrong, images, more, classes):
     """Return the forecast for exactly `more` images, or None."""
     with mock.patch.object(curves, "_round", return_value=more):
-        found = curves.learning_curve(errors, wrong, images=len(wrong), classes=classes, folds=True)
+        found = curves.learning_curve(errors, wrong, images=images, classes=classes, folds=not VALIDATION)
     return found.forecast
 
 
@@ -52,15 +60,21 @@ def rows_of(path):
     for first, *others in similar.groups(np.ones(len(labels), bool)):
         for other in others:
             keys[other] = keys[first]
-    truth = 1 - np.mean([fit(features, labels, keys, seed)[1].mean() for seed in range(2)])
+    validation = None
+    if VALIDATION:
+        drawn = np.isin(np.arange(len(labels)), np.random.default_rng(0).permutation(len(labels))[:VALIDATION])
+        validation = torch.from_numpy(features[drawn]), torch.from_numpy(labels[drawn])
+        features, labels = features[~drawn], labels[~drawn]
+        keys = [key for key, out in zip(keys, drawn, strict=True) if not out]
+    truth = 1 - np.mean([fit(features, labels, keys, seed, validation)[1].mean() for seed in range(2)])
     found, missing = [], 0
     for seed in range(SEEDS):
         groups, group = np.unique(keys, return_inverse=True)
         order = np.argsort(np.random.default_rng(seed).random(len(groups))[group], kind="stable")
         for share in SHARES:
             rows = np.sort(order[: round(share * len(labels))])
-            errors, wrong = fit(features[rows], labels[rows], [keys[row] for row in rows], seed)
-            said = forecast(errors, wrong, len(labels) - len(rows), int(labels.max()) + 1)
+            errors, wrong = fit(features[rows], labels[rows], [keys[row] for row in rows], seed, validation)
+            said = forecast(errors, wrong, len(rows), len(labels) - len(rows), int(labels.max()) + 1)
             missing += said is None
             if said is not None:
                 found.append([1 - wrong.mean(), said.accuracy, said.low, said.high, truth])

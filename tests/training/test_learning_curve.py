@@ -70,6 +70,14 @@ def test_fewer_held_out_images_widen_the_interval():
     assert width(20_000) < width(2000) < width(2000, folds=True)
 
 
+def test_validation_images_that_change_from_right_to_wrong_widen_the_interval():
+    errors = part_errors(falling(IMAGES), held_out=2000)
+    changing = PartErrors(images=errors.images, wrong=errors.wrong.copy())
+    changing.wrong[-2] = np.roll(changing.wrong[-2], 1000)
+    steady, noisy = (curve_of(found).forecast for found in (errors, changing))
+    assert noisy.high - noisy.low > 1.5 * (steady.high - steady.low)
+
+
 @pytest.mark.parametrize(("images", "more"), [(250, 200), (800, 800), (3000, 1000), (9000, 1000), (64_000, 6000)])
 def test_the_number_of_additional_images_suits_those_there_are(images, more):
     counts = [images / 10, images / 5, images / 2, images]

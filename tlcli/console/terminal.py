@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from tlcli.console.time_left import TimeLeft, TimeLeftColumn
 from tlcli.errors import TlcliError
 from tlcli.progress import Advance
 
@@ -159,7 +160,7 @@ class Terminal:
             MofNCompleteColumn(),
             BarColumn(bar_width=24),
             _Rate(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TimeLeftColumn(),
             console=self.console,
             # Otherwise rich would print rows for standard output to stderr.
             redirect_stdout=False,
@@ -169,16 +170,17 @@ class Terminal:
     @contextlib.contextmanager
     def _plain(self, name: str, total: int, unit: str) -> Iterator[Advance]:
         started = printed = time.monotonic()
-        done = 0
+        done, time_left = 0, TimeLeft()
 
         def advance(more: int) -> None:
             nonlocal done, printed
             done += more
             now = time.monotonic()
+            left = time_left.seconds(now - started, done, total)
             if now - printed > PLAIN_SECONDS and done < total:
                 printed = now
-                left = (total - done) * (now - started) / done if done else 0
-                self.note(f"{name:<9} {done:,}/{total:,} {unit}, {_rate(done, now - started)}, {left:.0f} s left")
+                rest = "" if left is None else f", {left:.0f} s left"
+                self.note(f"{name:<9} {done:,}/{total:,} {unit}, {_rate(done, now - started)}{rest}")
 
         yield advance
         seconds = time.monotonic() - started

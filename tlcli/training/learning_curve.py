@@ -32,7 +32,7 @@ class PartErrors:
     """Errors on M held-out images of heads fitted on parts of the other images."""
 
     images: list[float]
-    """[P], number of images that a head was fitted on, on average over the folds, ascending; the last one is all."""
+    """[P], number of images that a head was fitted on, on average over the folds, ascending; last, all not held out."""
     wrong: NDArray[np.bool_]
     """[P, M], whether each image is predicted incorrectly."""
 
@@ -58,7 +58,8 @@ class Forecast:
     accuracy: float
     low: float
     high: float
-    """95 % interval. It includes that the additional images, of which some are evaluated, may be harder or easier."""
+    """95 % interval. It includes that additional images which are evaluated may be harder or easier, and on validation
+    images, that single ones change from right to wrong or back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,19 +103,23 @@ def learning_curve(
         CurvePoint(images=round(count), accuracy=1 - min(1.0, level * float(ratio)), error=level * math.sqrt(variance))
         for count, ratio, variance in zip(errors.images, ratios, variances, strict=True)
     ]
+    fitted_on = errors.images[-1] if folds else images  # of `wrong`
     points[-1] = CurvePoint(
-        images=points[-1].images, accuracy=1 - float(wrong.mean()), error=math.sqrt(level * (1 - level) / len(wrong))
+        images=round(fitted_on), accuracy=1 - float(wrong.mean()), error=math.sqrt(level * (1 - level) / len(wrong))
     )
     found = _forecast(errors, ratios, covariance, level=level, images=images, classes=classes)
     if isinstance(found, str):
         return LearningCurve(points=points, forecast=None, reason=found)
     more, factor, error = found
-    fresh = level * (1 - level) * (1 / len(wrong) - 1 / (len(wrong) * (1 + more / images))) if folds else 0.0
+    if folds:  # some of the additional images are evaluated
+        chance = level * (1 - level) * (1 - 1 / (1 + more / images))
+    else:  # as many images change from right to wrong or back as with twice the images, for each doubling
+        chance = float((errors.wrong[-2] != errors.wrong[-1]).mean()) * math.log2(1 + more / images)
     accuracy = 1 - float(wrong.mean()) * factor
-    margin = NORMAL_95 * math.hypot(level * error, math.sqrt(fresh))
+    margin = NORMAL_95 * math.hypot(level * error, math.sqrt(chance / len(wrong)))
     forecast = Forecast(
         more=more,
-        images=round(errors.images[-1] * (1 + more / images)),
+        images=round(fitted_on * (1 + more / images)),
         accuracy=accuracy,
         low=max(0.0, accuracy - margin),
         high=min(1.0, accuracy + margin),

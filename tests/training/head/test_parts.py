@@ -99,6 +99,29 @@ def test_validation_images_evaluate_parts_of_a_bounded_size(monkeypatch):
     assert np.array_equal(found.wrong[-1], fitted.logits.argmax(axis=1) != validation[1].numpy())
 
 
+def test_few_validation_images_are_joined_by_training_images_that_no_head_of_a_part_knows():
+    x, y = blobs(400)
+    order = np.arange(400) / 400
+    hidden = order >= 0.8
+    mislabeled = torch.where(torch.from_numpy(hidden), (y + 1) % 3, y)
+    validation = blobs(200, seed=1)
+    fitted = select_holdout((x, mislabeled), validation, **HOW)
+    found = holdout_part_errors((x, mislabeled), validation, fitted, order, HOW)
+    assert found.images == [40, 80, 200, 320]
+    assert found.wrong.shape == (4, 280)
+    assert found.wrong[:, :200].mean() < 0.2
+    assert found.wrong[:, 200:].mean() > 0.8, "a head that was fitted on these labels would know them"
+
+
+def test_enough_validation_images_are_not_joined_by_training_images():
+    x, y = blobs(400)
+    validation = blobs(parts.ENOUGH_HELD_OUT, seed=1)
+    fitted = select_holdout((x, y), validation, **HOW)
+    found = holdout_part_errors((x, y), validation, fitted, np.arange(400) / 400, HOW)
+    assert found.images[-1] == 400
+    assert np.array_equal(found.wrong[-1], fitted.logits.argmax(axis=1) != validation[1].numpy())
+
+
 def test_views_of_an_image_are_in_the_same_parts():
     x, y = blobs(200)
     validation = blobs(100, seed=1)

@@ -25,6 +25,8 @@ MOST_ROWS = 5_000
 """Rows of a part, at most; of more images, all parts are smaller."""
 ENOUGH_HELD_OUT = 500
 """Images to evaluate the parts on, about: of more than `FEW_IMAGES`, not all folds are needed."""
+MOST_HELD_OUT = 0.2
+"""Share of the training images that are held out, at most, if there are fewer validation images."""
 
 
 def order_in_class(keys: Sequence[str], labels: Sequence[int], *, seed: int) -> NDArray[np.float64]:
@@ -83,11 +85,26 @@ def holdout_part_errors(
     order: NDArray[np.float64],
     how: HeadOptions,
 ) -> PartErrors:
-    """Evaluate the heads of parts on validation images; `fitted` is from `select_holdout` on them."""
-    everyone = torch.ones(len(order), dtype=torch.bool)
-    parts = _parts(fitted, [fitted.head], [everyone], order, train[1], how)
-    found = [(images, head.logits(validation[0]).numpy()) for images, (head,) in parts]
-    return _errors([*found, (float(len(order)), fitted.logits)], validation[1])
+    """Evaluate the heads of parts on validation images, and if these are few, on held-out training images as well.
+
+    The arguments are those of `fold_part_errors`, but for the validation images, features float32 [M', D] and labels
+    int64 [M'], on which `fitted` was selected.
+    """
+    features, labels = train
+    count, known = len(order), validation[1]
+    share = min(MOST_HELD_OUT, max(0, ENOUGH_HELD_OUT - len(known)) / count)
+    if FRACTIONS[-1] * len(labels) > MOST_ROWS:
+        share = 0.0  # one more fit on nearly all rows would take too long
+    out = torch.from_numpy(order >= 1 - share)
+
+    def logits(heads: Sequence[SoftmaxHead]) -> NDArray[np.float32]:
+        held_out = out_of_fold_logits(features, heads, [out], count)[out.numpy()]
+        return np.concatenate([heads[0].logits(validation[0]).numpy(), held_out])
+
+    heads = _fit_again(fitted, [fitted.head], [~out], labels, how) if out.any() else [fitted.head]
+    parts = _parts(fitted, heads, [~out], order, labels, how)
+    points = [*((images, logits(found)) for images, found in parts), (float((~out).sum()), logits(heads))]
+    return _errors(points, torch.cat([known, labels[:count][out]]))
 
 
 def _errors(points: Sequence[tuple[float, NDArray[np.float32]]], labels: Tensor) -> PartErrors:
@@ -104,18 +121,25 @@ def _parts(
     how: HeadOptions,
 ) -> list[tuple[float, list[SoftmaxHead]]]:
     """Fit each head on parts of its images, `others` bool [M]; return the mean number of images, and the heads."""
-    assert fitted.fits is not None
     copies = len(labels) // len(order)
     most = max(int(rows.sum()) for rows in others) * copies
     scale = min(1.0, MOST_ROWS / (FRACTIONS[-1] * most))
     found: list[tuple[float, list[SoftmaxHead]]] = []
     for fraction in reversed(FRACTIONS):
         chosen = torch.from_numpy(order < fraction * scale)
-        rows = [(chosen & mine).tile(copies) for mine in others]
-        weightings = [_weights(labels, mine, how) for mine in rows]
-        heads = fitted.fits.on_parts(heads, weightings, fitted.l2, fitted.within_weight)
-        found.insert(0, (float(np.mean([int(mine.sum()) / copies for mine in rows])), heads))
+        rows = [chosen & mine for mine in others]
+        heads = _fit_again(fitted, heads, rows, labels, how)
+        found.insert(0, (float(np.mean([int(mine.sum()) for mine in rows])), heads))
     return found
+
+
+def _fit_again(
+    fitted: FittedHead, heads: Sequence[SoftmaxHead], images: Sequence[Tensor], labels: Tensor, how: HeadOptions
+) -> list[SoftmaxHead]:
+    """Fit each head on some of its images, bool [M], and their views."""
+    assert fitted.fits is not None
+    weightings = [_weights(labels, mine.tile(len(labels) // len(mine)), how) for mine in images]
+    return fitted.fits.on_parts(heads, weightings, fitted.l2, fitted.within_weight)
 
 
 def _weights(labels: Tensor, rows: Tensor, how: HeadOptions) -> Tensor:
