@@ -34,6 +34,7 @@ from .commands.layers import (
     layers as layers,
 )
 from .commands.predict import predict as predict
+from .commands.serve import serve as serve
 from .errors import (
     ArtifactError as ArtifactError,
     DataError as DataError,
@@ -60,6 +61,7 @@ from .settings import (
     LabelSettings as LabelSettings,
     NetworkSettings as NetworkSettings,
     PredictSettings as PredictSettings,
+    ServeSettings as ServeSettings,
     TrainingSettings as TrainingSettings,
 )
 from .settings.augmentation import Augmentation as Augmentation

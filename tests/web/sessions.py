@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import http.client
-import json
+import functools
 import shutil
-import threading
 import time
 from contextlib import contextmanager
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+import servers
 
 from tlcli.commands.label import label
 from tlcli.settings import CacheSettings, ComputeSettings, LabelSettings, NetworkSettings
@@ -26,35 +26,8 @@ def flat_copy(photos, folder):
     return folder
 
 
-class Client:
+class Client(servers.Client):
     """Sends requests to a session."""
-
-    def __init__(self, address):
-        self.url, self.token = address.url, address.token
-        self.host, self.port = urlsplit(address.url).hostname, urlsplit(address.url).port
-
-    def request(self, method, path, body=None, headers=None):
-        """Return status, headers, and content of a response."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
-        sent = {"Authorization": f"Bearer {self.token}"} if headers is None else headers
-        data = json.dumps(body) if isinstance(body, (dict, list)) else body
-        if isinstance(body, (dict, list)):
-            sent = {"Content-Type": "application/json", **sent}
-        connection.request(method, path, data, sent)
-        response = connection.getresponse()
-        content = response.read()
-        connection.close()
-        return response.status, dict(response.getheaders()), content
-
-    def get(self, path):
-        status, _, content = self.request("GET", path)
-        assert status == 200, content
-        return json.loads(content)
-
-    def post(self, path, body):
-        status, _, content = self.request("POST", path, body)
-        assert status == 200, content
-        return json.loads(content)
 
     def batch(self, size, **query):
         rest = "".join(f"&{name}={quote(str(value))}" for name, value in query.items())
@@ -76,46 +49,17 @@ class Client:
 @contextmanager
 def serve_labels(source, out, *, cache, report=None, network=SMALL, **settings):
     """Serve a session with `with serve_labels(...) as client`; leaving it stops the server."""
-    started, stop, failures = threading.Event(), threading.Event(), []
-    addresses = []
-
-    def announce(address):
-        addresses.append(address)
-        started.set()
-
-    def run():
-        try:
-            label(
-                LabelSettings(
-                    source=str(source),
-                    out=out,
-                    browser=False,
-                    network=network,
-                    compute=ComputeSettings(device="cpu", workers=1, engine="torch"),
-                    cache=CacheSettings(directory=cache),
-                    **settings,
-                ),
-                report,
-                announce=announce,
-                stop=stop,
-            )
-        except BaseException as error:  # noqa: BLE001 - raised in the test's thread
-            failures.append(error)
-            started.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert started.wait(60)
-    if failures:
-        thread.join()
-        raise failures[0]
-    try:
-        yield Client(addresses[0])
-    finally:
-        stop.set()
-        thread.join(30)
-    if failures:
-        raise failures[0]
+    chosen = LabelSettings(
+        source=str(source),
+        out=out,
+        browser=False,
+        network=network,
+        compute=ComputeSettings(device="cpu", workers=1, engine="torch"),
+        cache=CacheSettings(directory=cache),
+        **settings,
+    )
+    with servers.in_thread(functools.partial(label, chosen, report)) as address:
+        yield Client(address)
 
 
 def truth(image):

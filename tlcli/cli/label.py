@@ -19,4 +19,5 @@ def label(settings: LabelSettings, terminal: Terminal) -> None:
     from tlcli.commands.label import label as run
     from tlcli.console.summaries import announce_server
 
-    run(settings, terminal, announce=lambda address: announce_server(terminal, address.url, address.token))
+    stopping = "Ctrl-C stops; everything is saved at once."
+    run(settings, terminal, announce=lambda address: announce_server(terminal, address.url, address.token, stopping))

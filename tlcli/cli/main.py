@@ -29,6 +29,7 @@ from tlcli.cli import (  # noqa: F401 - imported to register the commands
     label,
     layers,
     predict,
+    serve,
 )
 from tlcli.cli.app import app, open_terminal
 from tlcli.cli.suggestions import suggest
@@ -44,6 +45,7 @@ RESUME_HINTS = {
     "export": "Nothing was written: repeat the command.",
     "inspect": "Nothing was written: repeat the command.",
     "label": "Every label is saved: repeat the command to continue.",
+    "serve": "Requests in progress were answered.",
     "augment": "With --out DIR, finished images are kept: repeat the command with --resume.",
     "predict": "With --out, finished rows are kept: repeat the command with --resume.",
 }

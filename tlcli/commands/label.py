@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import secrets
-import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -40,20 +38,11 @@ from tlcli.web.label.proposer import Guide, Proposer
 from tlcli.web.label.session import Session
 from tlcli.web.label.store import LabelStore
 from tlcli.web.label.thumbnails import Thumbnails
-from tlcli.web.server import listen, serving, url_of
+from tlcli.web.server import Address, address_of, listen, new_token, serving
 
 RANKING = "The labels that are least likely to be right are shown once all features are computed and compared."
 FIRST_CHUNK, LARGEST_CHUNK = 64, 4096
 """Images whose features are computed together: few at first, so that proposals come soon."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Address:
-    """Where the page is."""
-
-    url: str
-    """With the token."""
-    token: str
 
 
 def label(
@@ -102,8 +91,9 @@ def label(
         job = _open_job(settings, source, out, report)
         with job.proposer, Thumbnails(intensity_range(settings.network.intensity), job.workers) as thumbnails:
             session = Session(source.paths, job.store, job.proposer, _about(settings, source, out))
-            address = _address(listening, settings.host)
-            with serving(label_app(session, thumbnails, token=address.token, host=settings.host), listening):
+            token = new_token()
+            address = address_of(listening, settings.host, token)
+            with serving(label_app(session, thumbnails, token=token, host=settings.host), listening):
                 announce(address)
                 with open_in_browser(address.url) if settings.browser else contextlib.nullcontext():
                     try:
@@ -268,8 +258,3 @@ def _about(settings: LabelSettings, source: LabelingSource, out: Path) -> dict[s
         "out": portable_name(str(out)),
         "mode": "label" if source.labels is None else "review",
     }
-
-
-def _address(listening: socket.socket, host: str) -> Address:
-    token = secrets.token_urlsafe(24)
-    return Address(url=url_of(listening, host, token), token=token)

@@ -11,19 +11,18 @@ from typing import IO, TYPE_CHECKING, Any
 from tlcli.cluster.part_folder import check_part_folder
 from tlcli.datasets.prediction_inputs import PredictionInputs
 from tlcli.errors import UsageError
-from tlcli.inference.decisions import decide
 from tlcli.inference.explained_rows import ExplainedRows, check_explain, explain_folder
 from tlcli.inference.journal import journal_path
-from tlcli.inference.novelty import NO_NOVELTY
 from tlcli.inference.output import check_output, open_output
 from tlcli.inference.predictor import Predictor
 from tlcli.inference.result import PredictResult
 from tlcli.inference.resume import finished_rows
 from tlcli.inference.row_files import PredictionRow
+from tlcli.inference.row_options import row_options
 from tlcli.inference.rows import RowOptions, predict_rows, row_columns
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
-from tlcli.settings import DEFAULT_EXPLAIN_LIMIT, DEFAULT_UNKNOWN_RATE, PredictSettings
+from tlcli.settings import DEFAULT_EXPLAIN_LIMIT, PredictSettings
 from tlcli.storage.files import check_outside, portable_name
 from tlcli.storage.outputs import Target, published_if
 from tlcli.storage.urls import Url, parse_location
@@ -132,7 +131,7 @@ def _prepare(
         raise inputs.no_images()
     if settings.shard is not None:
         report.note(f"Shard     {settings.shard}: {images:,} of {inputs.total:,} images")
-    options, result.decisions = _row_options(run, settings, report)
+    options, result.decisions = row_options(run, settings, report)
     job = _Job(
         settings=settings,
         run=run,
@@ -144,27 +143,6 @@ def _prepare(
         report=report,
     )
     return job, result
-
-
-def _row_options(run: Run, settings: PredictSettings, report: Reporter) -> tuple[RowOptions, dict[str, Any]]:
-    """Return what the rows contain, and what they promise; report it, or that the run cannot tell unknown images."""
-    decisions = decide(run, settings.target_precisions.of(run.classes), settings.sets, report)
-    if not run.has_novelty:
-        if settings.unknown_rate:
-            raise UsageError(
-                f"--unknown-rate has no effect: {settings.run} {NO_NOVELTY}. Train again, or remove the option."
-            )
-        report.note(f"Unknown   images are not recognized: the run {NO_NOVELTY}")
-    options = RowOptions(
-        top=settings.top,
-        probabilities=settings.probabilities,
-        min_confidence=settings.min_confidence,
-        novelty=run.has_novelty,
-        unknown_rate=DEFAULT_UNKNOWN_RATE if settings.unknown_rate is None else settings.unknown_rate,
-        thresholds=decisions.thresholds,
-        set_limit=decisions.set_limit,
-    )
-    return options, decisions.metrics
 
 
 def _signature(run: Run, settings: PredictSettings, options: RowOptions, listing: str) -> dict[str, Any]:

@@ -289,8 +289,8 @@ def export_summary(terminal: Terminal, result: dict[str, Any]) -> None:
     terminal.note(f"Written   {quoted(result['out'])}, {megabytes(result['bytes'])}   {result['seconds']:.1f} s")
 
 
-def announce_server(terminal: Terminal, url: str, token: str) -> None:
-    """Print the address of a server as a line of JSON on standard output, and for people."""
+def announce_server(terminal: Terminal, url: str, token: str | None, stopping: str) -> None:
+    """Print the address of a server as a line of JSON on standard output; and, for people, how to stop it."""
     terminal.line({"url": url, "token": token})
     terminal.note(f"Open      {url}")
-    terminal.note("          Ctrl-C stops; everything is saved at once.")
+    terminal.note(f"          {stopping}")

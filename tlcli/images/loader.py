@@ -39,6 +39,9 @@ START_LIMIT = 60.0
 START_ATTEMPTS = 3
 """Number of processes that may crash while starting before this is an error."""
 
+UPLOAD = "a file sent to this process"
+"""The name of images that have no path, for notes on ignored parts."""
+
 _START_LOCK = threading.Lock()
 """Held while a process starts, which briefly needs seven file descriptors in addition to the two it keeps."""
 
@@ -115,6 +118,10 @@ class ImageLoader:
         for future in [self._threads.submit(start_one) for _ in range(self._workers)]:
             future.result()
 
+    def decode(self, content: bytes) -> Future[DecodedImage]:
+        """Decode the content of a file in the background, after all images that were requested before."""
+        return self._threads.submit(self._load_one, (content, 0))
+
     def load(self, paths: Iterable[str]) -> Iterator[DecodedImage]:
         """Yield the unchanged image of each path, in order. `paths` is consumed only as far as needed."""
         return self.load_views((path, 0) for path in paths)
@@ -137,7 +144,7 @@ class ImageLoader:
         process: _DecoderProcess = getattr(self._thread_local, "process", None) or self._new_process()
         if self._closed.is_set():  # __exit__ may have missed a process that has just started
             return DecodedImage(error="stopped")
-        path, _ = request
+        path = request[0] if isinstance(request[0], str) else UPLOAD
         # Retries of a slow server end before this limit, so the image fails, but its process is kept.
         limit = self._time_limit + (READ_LIMIT if isinstance(path, StoredPath) and path.remote else 0)
         try:

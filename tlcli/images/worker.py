@@ -1,8 +1,9 @@
 """A decoder process: read, hash, decode, and resize one image file per request.
 
 It imports torch only to augment. Each process has two pipes of its own, so it can be killed at any time without
-affecting the others. A request is a path and a view. A response is a `DecodedImage`, sent as JSON and bytes: the parent
-never unpickles data from a process that decodes untrusted images. The process ends when its parent does.
+affecting the others. A request is a path, or the content of a file, and a view. A response is a `DecodedImage`, sent as
+JSON and bytes: the parent never unpickles data from a process that decodes untrusted images. The process ends when its
+parent does.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ PNG_LEVEL = 1
 JPEG_QUALITY = 85
 """Quality of thumbnails."""
 
-ImageRequest = tuple[str, int]
-"""Path of an image and number of the view; view 0 is the unchanged image."""
+ImageRequest = tuple[str | bytes, int]
+"""Path of an image, or the content of its file, and number of the view; view 0 is the unchanged image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,14 +124,19 @@ def read_image(path: str, options: DecodeOptions, view: int = 0) -> DecodedImage
         return DecodedImage(error=str(error))
     except ValueError as error:  # a NUL in the path
         return DecodedImage(error=f"cannot be read: {error}")
+    return decode_file(data, options, view)._replace(stamp=stamp, read=read)
+
+
+def decode_file(data: bytes, options: DecodeOptions, view: int = 0) -> DecodedImage:
+    """Return the digest of a file's content and its view's pixels, or the reason for a failure."""
     digest = hashlib.sha256(data).digest()
-    image = DecodedImage(digest=digest, stamp=stamp, read=read)
+    image = DecodedImage(digest=digest)
     if (digest, view) in options.known:
         return image
     try:
         if options.measure == "intensity":
             return image._replace(intensity=measure_intensity(data))
-        notes = []
+        notes: list[str] = []
         pixels = _pixels(data, options, view, digest, notes.append)
         return image._replace(pixels=pixels, note=notes[0] if notes else None)
     except UndecodableError as error:
@@ -183,10 +189,11 @@ def handle_requests(requests: Connection, responses: BinaryIO) -> None:
     responses.flush()
     while True:
         try:
-            path, view = requests.recv()
+            source, view = requests.recv()
         except EOFError:
             return
-        send_image(responses, read_image(path, options, view))
+        load = decode_file if isinstance(source, bytes) else read_image
+        send_image(responses, load(source, options, view))
 
 
 def send_image(stream: BinaryIO, image: DecodedImage) -> None:

@@ -32,6 +32,8 @@ class Model(Protocol):
     batch_size: int
     name: str
     """Device, precision, and engine, for messages."""
+    threads: int
+    """Calls of `run` that are best made at the same time."""
 
     def run(self, pixels: Pixels) -> Outputs:
         """Return the outputs of a batch."""
@@ -56,6 +58,7 @@ class OnnxModel:
     def __init__(self, content: bytes, batch_size: int | None) -> None:
         self._session = OnnxSession(content)
         self.batch_size = batch_size or ONNX_BATCH_SIZE
+        self.threads = cores()
 
     def run(self, pixels: Pixels) -> Outputs:
         """Convert pixels uint8 [B, H, W, C], B >= 1, to the outputs.
@@ -68,7 +71,7 @@ class OnnxModel:
 
     def map(self, batches: Iterable[Pixels]) -> Iterator[Outputs]:
         """Call `run` on each batch in the background, and yield the results in order."""
-        return map_in_threads(self.run, batches, cores())
+        return map_in_threads(self.run, batches, self.threads)
 
 
 def open_model(run: Run, *, device: str, engine: str, batch_size: int | None, report: Reporter) -> Model:

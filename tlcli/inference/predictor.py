@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlcli.images.batch import Floats, Pixels, stack_images
-from tlcli.images.loader import ImageLoader
+from tlcli.images.loader import TIME_LIMIT, ImageLoader
 from tlcli.images.worker import DecodedImage, DecodeOptions
 from tlcli.inference.calibration import calibrated_probabilities
 from tlcli.inference.model import open_model
@@ -25,7 +25,8 @@ from tlcli.processes import cores
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run
 
-_Batch = list[tuple[str, DecodedImage]]
+Batch = list[tuple[str, DecodedImage]]
+"""Images with their paths."""
 
 
 class Prediction(NamedTuple):
@@ -100,10 +101,14 @@ class Predictor:
         """Convert logits [B, k] to calibrated probabilities [B, k]."""
         return calibrated_probabilities(logits, self.run.temperature, self.run.log_prior)
 
-    def open_loader(self) -> ImageLoader:
-        """Open worker processes that several calls of `stream` can share."""
+    def open_loader(self, time_limit: float = TIME_LIMIT) -> ImageLoader:
+        """Open worker processes that several calls of `stream` can share.
+
+        Args:
+            time_limit: Seconds to read and decode one image.
+        """
         options = DecodeOptions(preprocessing=self.run.preprocessing)
-        return ImageLoader(options, workers=self._workers, report=self._report)
+        return ImageLoader(options, workers=self._workers, time_limit=time_limit, report=self._report)
 
     def stream(self, paths: Iterator[str], loader: ImageLoader | None = None) -> Iterator[Prediction]:
         """Yield a `Prediction` for each path, in order, in memory that does not grow with the number of paths.
@@ -114,12 +119,12 @@ class Predictor:
         """
         with contextlib.nullcontext(loader) if loader else self.open_loader() as opened:
             for batches in self._together(self._run(opened, paths)):
-                yield from self._predictions(batches)
+                yield from self.predictions(batches)
 
-    def _run(self, loader: ImageLoader, paths: Iterator[str]) -> Iterator[tuple[_Batch, Outputs | None]]:
+    def _run(self, loader: ImageLoader, paths: Iterator[str]) -> Iterator[tuple[Batch, Outputs | None]]:
         """Yield batches of images, each with the outputs for those that could be read; None if there are none."""
         requested: deque[str] = deque()
-        waiting: deque[_Batch] = deque()
+        waiting: deque[Batch] = deque()
 
         def requested_paths() -> Iterator[str]:
             for path in paths:
@@ -142,11 +147,11 @@ class Predictor:
             yield waiting.popleft(), None
 
     def _together(
-        self, batches: Iterable[tuple[_Batch, Outputs | None]]
-    ) -> Iterator[list[tuple[_Batch, Outputs | None]]]:
+        self, batches: Iterable[tuple[Batch, Outputs | None]]
+    ) -> Iterator[list[tuple[Batch, Outputs | None]]]:
         """Collect batches until they have `COMPARED_TOGETHER` images, if images are compared with anything."""
         enough = 1 if self.novelty is None else COMPARED_TOGETHER
-        collected: list[tuple[_Batch, Outputs | None]] = []
+        collected: list[tuple[Batch, Outputs | None]] = []
         for pair in batches:
             collected.append(pair)
             if sum(len(batch) for batch, _ in collected) >= enough:
@@ -155,7 +160,7 @@ class Predictor:
         if collected:
             yield collected
 
-    def _predictions(self, batches: Sequence[tuple[_Batch, Outputs | None]]) -> list[Prediction]:
+    def predictions(self, batches: Sequence[tuple[Batch, Outputs | None]]) -> list[Prediction]:
         """Return the predictions of some batches; outputs have one row for each image that could be read."""
         found = [outputs for _, outputs in batches if outputs is not None]
         readable = self._results(found) if found else iter(())

@@ -85,10 +85,10 @@ def predict_rows(
     """
     predictions = predictor.stream(paths, loader)
     while batch := list(islice(predictions, ROWS_PER_BATCH)):
-        yield [(prediction, _row(prediction, predictor.run.classes, options)) for prediction in batch]
+        yield [(prediction, prediction_row(prediction, predictor.run.classes, options)) for prediction in batch]
 
 
-def _row(prediction: Prediction, classes: Sequence[str], options: RowOptions) -> PredictionRow:
+def prediction_row(prediction: Prediction, classes: Sequence[str], options: RowOptions) -> PredictionRow:
     """Return the values of one image, in the order of `row_columns`."""
     ranks = min(options.top, len(classes))
     shares = prediction.probabilities

@@ -40,6 +40,8 @@ class TorchModel:
         MachineError: The device is missing.
     """
 
+    threads = 1  # which torch divides each batch among, or which fills a GPU
+
     def __init__(self, run: Run, device: str, batch_size: int | None, report: Reporter) -> None:
         backbone = load_network(run)
         cut = cut_at(backbone, {0: "none", run.info["freeze"]["of"]: "all"}.get(run.layer, str(run.layer)))

@@ -20,6 +20,7 @@ from tlcli.settings.label import LabelSettings
 from tlcli.settings.machines import ClusterSettings, Shard
 from tlcli.settings.network import DEFAULT_BACKBONE, FITS, NetworkSettings, intensity_range
 from tlcli.settings.predict import DEFAULT_EXPLAIN_LIMIT, DEFAULT_UNKNOWN_RATE, PredictSettings
+from tlcli.settings.serve import ServeSettings
 from tlcli.settings.training import TrainingSettings
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "NetworkSettings",
     "PathPatterns",
     "PredictSettings",
+    "ServeSettings",
     "Shard",
     "TableColumns",
     "TrainingSettings",

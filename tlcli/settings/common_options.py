@@ -8,6 +8,10 @@ from tlcli.settings.filters import FILES
 from tlcli.settings.options import AUGMENTATION, HARDWARE, OUTPUT, Option
 from tlcli.storage.urls import parse_location
 
+SERVER = "Server"
+"""Panel of the options of servers."""
+LOCAL = "127.0.0.1"
+"""The address that only this machine can reach."""
 AUTO: Literal["auto"] = "auto"
 """Value of an option that `finetune` chooses by measurement."""
 

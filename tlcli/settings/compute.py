@@ -59,10 +59,15 @@ class ComputeSettings:
         one_of("--engine", self.engine, ENGINES)
         at_least("--batch-size", self.batch_size, 1)
         at_least("--workers", self.workers, 1)
-        kind, _, number = self.device.partition(":")
-        if kind not in {"auto", "cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdigit())):
-            raise UsageError(f"--device is {self.device!r}; expected auto, cpu, cuda, cuda:1 or mps.")
+        check_device(self.device)
 
     def worker_count(self) -> int:
         """Return how many decoder processes to start: `workers`, or one per available core."""
         return cores() if self.workers is None else self.workers
+
+
+def check_device(device: str) -> None:
+    """Raise UsageError unless this is a device."""
+    kind, _, number = device.partition(":")
+    if kind not in {"auto", "cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdigit())):
+        raise UsageError(f"--device is {device!r}; expected auto, cpu, cuda, cuda:1 or mps.")

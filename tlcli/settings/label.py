@@ -8,19 +8,19 @@ from pathlib import Path
 from tlcli.errors import UsageError
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.check import NO_CACHE_OPTION
+from tlcli.settings.checks import port_number
 from tlcli.settings.columns import COLUMN_OPTIONS, TableColumns
+from tlcli.settings.common_options import LOCAL, SERVER
 from tlcli.settings.compute import ComputeSettings
 from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.network import NetworkSettings
 from tlcli.settings.options import NETWORK, OUTPUT, Option, OptionGroup
 
-SERVER = "Server"
 BACKBONE_OPTION = Option(
     help="A timm model name, torchvision/alexnet, or lenet5; or a run, which also proposes labels from the start.",
     metavar="RUN_OR_NAME",
     panel=NETWORK,
 )
-LOCAL = "127.0.0.1"
 
 
 def class_list(text: str) -> tuple[str, ...]:
@@ -98,8 +98,7 @@ class LabelSettings:
             raise UsageError("SOURCE is empty; expected images, a folder, a table, or @list.txt.")
         if self.out is not None and self.out.suffix.lower() != ".csv":
             raise UsageError(f"--out is {self.out}; expected a name ending in .csv.")
-        if not 0 <= self.port <= 65_535:
-            raise UsageError(f"--port is {self.port}; expected 0 to 65535.")
+        port_number("--port", self.port)
         self.network.require_fixed("label")
         if self.network.intensity == "auto":
             raise UsageError("--intensity auto measures training images, which label does not have. Give LO,HI.")

@@ -1,17 +1,19 @@
 """Access to a server: the token, Host and Origin, the size of requests, and the headers of every response.
 
 DNS rebinding makes a browser send requests to this machine with the attacker's name as Host, so only names of this
-machine and addresses are allowed. The token is needed for every request, pages and images included, and is compared in
-constant time.
+machine and addresses are allowed. The token is needed for every request, pages and images included, unless the server
+has none or the address is public, and is compared in constant time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import ipaddress
 import re
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,8 +22,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 MAX_BODY = 2**20
-"""Bytes of a request's body, at most."""
-TOO_LARGE = f"a request may have at most {MAX_BODY:,} bytes."
+"""Bytes of a request's body, at most, unless a server allows more."""
+DISCARD_SECONDS = 2.0
+"""Time to read the rest of a request that is refused."""
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -44,13 +47,20 @@ class Guard:
 
     Args:
         app: The application.
-        token: The token that every request must carry, as `Authorization: Bearer TOKEN` or `?token=TOKEN`.
+        token: The token that every request must carry, as `Authorization: Bearer TOKEN` or `?token=TOKEN`; None if
+            none is needed.
         host: The address or name that the server listens on.
+        max_body: Bytes of a request's body, at most.
+        public: Paths that need no token.
     """
 
-    def __init__(self, app: App, *, token: str, host: str) -> None:
+    def __init__(
+        self, app: App, *, token: str | None, host: str, max_body: int = MAX_BODY, public: Collection[str] = ()
+    ) -> None:
         self._app = app
-        self._token = token.encode()
+        self._token = None if token is None else token.encode()
+        self._max_body = max_body
+        self._public = public
         name = socket.gethostname().lower()
         self._names = {"localhost", host.lower(), name, f"{name}.local", socket.getfqdn().lower()}
 
@@ -59,20 +69,24 @@ class Guard:
         if scope["type"] != "http":
             return
 
+        body = _Body(receive, self._max_body)
+        headers = Headers(scope=scope)
+
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=message["headers"])
+                added = MutableHeaders(raw=message["headers"])
                 for name, value in {**HEADERS, "Cache-Control": "no-store"}.items():
-                    headers.setdefault(name, value)
+                    added.setdefault(name, value)
+                if message["status"] >= 400 and "expect" not in headers:
+                    await body.discard()
             await send(message)
 
-        headers = Headers(scope=scope)
         refused = self._refusal(scope, headers)
         if refused is not None:
-            refused.headers["Connection"] = "close"  # its body, if any, is not read
-            await refused(scope, receive, send_with_headers)
+            refused.headers["Connection"] = "close"  # its body, if any, may not be read
+            await refused(scope, body.receive, send_with_headers)
             return
-        await self._app(scope, _limited(receive), send_with_headers)
+        await self._app(scope, body.receive, send_with_headers)
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -83,8 +97,8 @@ class Guard:
         if not self._has_token(scope, headers):
             return error_response(401, "unauthorized", "the token is missing or wrong. Use the URL that tlcli printed.")
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MAX_BODY:
-            return error_response(413, "too-large", TOO_LARGE)
+        if not length.isdecimal() or int(length) > self._max_body:
+            return error_response(413, "too-large", too_large(self._max_body))
         return None
 
     def _is_own(self, host: str) -> bool:
@@ -99,6 +113,8 @@ class Guard:
         return True
 
     def _has_token(self, scope: Scope, headers: Headers) -> bool:
+        if self._token is None or scope["path"] in self._public:
+            return True
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
             try:
@@ -109,19 +125,40 @@ class Guard:
         return hmac.compare_digest(given.strip().encode("utf8", "surrogateescape"), self._token)
 
 
-def _limited(receive: Receive) -> Receive:
-    """Stop reading a body that is larger than allowed, whatever its header says."""
-    read = 0
+class _Body:
+    """The body of a request, which may have at most `limit` bytes, whatever its header says."""
 
-    async def limited() -> MutableMapping[str, Any]:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        if read > MAX_BODY:
-            raise HTTPException(413, TOO_LARGE, {"Connection": "close"})
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._read = 0
+        self._complete = False
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """Return the next message of the client. Raises HTTPException if the body is too large."""
+        message = await self._next()
+        if self._read > self._limit:
+            raise HTTPException(413, too_large(self._limit), {"Connection": "close"})
         return message
 
-    return limited
+    async def discard(self) -> None:
+        """Read the rest, within limits: a client that is still sending would not read the response."""
+        end = self._read + self._limit
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_SECONDS):
+                while not self._complete and self._read < end:
+                    await self._next()
+
+    async def _next(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._read += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        return message
+
+
+def too_large(limit: int) -> str:
+    """Say how many bytes a request may have."""
+    return f"a request may have at most {limit:,} bytes."
 
 
 def error_response(status: int, kind: str, message: str) -> JSONResponse:

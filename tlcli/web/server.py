@@ -6,9 +6,11 @@ import contextlib
 import logging
 import os
 import resource
+import secrets
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -27,7 +29,16 @@ RESERVED_FILES = 128
 ANY = {"0.0.0.0", "::", ""}
 """Hosts that stand for all addresses of this machine."""
 STOP_SECONDS = 3
-"""Time for running requests to finish when the server stops."""
+"""Time for running requests to finish when the server stops, unless a server allows more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where a server listens."""
+
+    url: str
+    """With the token, if it has one."""
+    token: str | None
 
 
 class _ImpatientProtocol(H11Protocol):
@@ -76,16 +87,22 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def url_of(listening: socket.socket, host: str, token: str) -> str:
-    """Return the URL to open, with the token."""
+def address_of(listening: socket.socket, host: str, token: str | None) -> Address:
+    """Return the address to open."""
     port = listening.getsockname()[1]
     shown = socket.gethostname() if host in ANY else host  # others on the network cannot use 127.0.0.1
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/?token={token}"
+    root = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+    return Address(url=root if token is None else f"{root}?token={token}", token=token)
+
+
+def new_token() -> str:
+    """Return a random token."""
+    return secrets.token_urlsafe(24)
 
 
 @contextlib.contextmanager
-def serving(app: App, listening: socket.socket) -> Iterator[None]:
-    """Serve an application in a thread until the block ends; running requests are then finished."""
+def serving(app: App, listening: socket.socket, *, stop_seconds: int = STOP_SECONDS) -> Iterator[None]:
+    """Serve an application in a thread until the block ends; running requests then have `stop_seconds` to finish."""
     _allow_connections()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # malformed requests are no news, bugs are
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -98,7 +115,7 @@ def serving(app: App, listening: socket.socket) -> Iterator[None]:
         access_log=False,
         server_header=False,
         timeout_keep_alive=int(REQUEST_SECONDS) + 5,
-        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_graceful_shutdown=stop_seconds,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), name="server", daemon=True)
@@ -107,7 +124,7 @@ def serving(app: App, listening: socket.socket) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join(2 * STOP_SECONDS)
+        thread.join(stop_seconds + STOP_SECONDS)
         listening.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -19,14 +18,14 @@ from tlcli.errors import DataError, TlcliError, UsageError, from_os_error
 from tlcli.storage.files import portable_name
 from tlcli.web.label.session import Answer, Session
 from tlcli.web.label.thumbnails import SIDES, Thumbnails
+from tlcli.web.page_files import PageFiles
+from tlcli.web.requests import arriving_within, http_error
 from tlcli.web.security import Guard, error_response
 
 BODY_SECONDS = 10.0
 """Time for the body of a request to arrive."""
 MAX_ANSWERS = 10_000
 """Labels in one request, at most."""
-MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-PAGE = files("tlcli.web.label") / "page"
 Body = dict[str, Any]
 
 
@@ -39,10 +38,11 @@ def label_app(session: Session, thumbnails: Thumbnails, *, token: str, host: str
         token: The token that every request must carry.
         host: The address or name that the server listens on.
     """
-    interface = _Interface(session, thumbnails, token)
+    page = PageFiles(files("tlcli.web.label") / "page", token)
+    interface = _Interface(session, thumbnails, page)
     routes = [
         Route("/", interface.page),
-        Route("/assets/{name}", interface.asset),
+        Route("/assets/{name}", page.asset),
         Route("/image/{image}", interface.image),
         Route("/api/state", interface.state),
         Route("/api/batch", interface.batch),
@@ -51,29 +51,20 @@ def label_app(session: Session, thumbnails: Thumbnails, *, token: str, host: str
         Route("/api/undo", interface.undo, methods=["POST"]),
         Route("/api/classes", interface.classes, methods=["POST"]),
     ]
-    handlers: Mapping[Any, Any] = {TlcliError: _refused, OSError: _not_written, HTTPException: _http_error}
+    handlers: Mapping[Any, Any] = {TlcliError: _refused, OSError: _not_written, HTTPException: http_error}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token=token, host=host)
 
 
 class _Interface:
     """The endpoints. Those that are not coroutines run in threads."""
 
-    def __init__(self, session: Session, thumbnails: Thumbnails, token: str) -> None:
+    def __init__(self, session: Session, thumbnails: Thumbnails, page: PageFiles) -> None:
         self._session = session
         self._thumbnails = thumbnails
-        self._token = token
+        self._page = page
 
     def page(self, request: Request) -> Response:
-        text = (PAGE / "label.html").read_text("utf8")
-        return Response(text.replace("{{token}}", self._token), media_type="text/html")
-
-    def asset(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        known = {path.name: path for path in PAGE.iterdir()}
-        suffix = "." + name.rpartition(".")[2]
-        if name not in known or suffix not in MEDIA_TYPES:
-            return error_response(404, "missing", "there is no such file.")
-        return Response(known[name].read_bytes(), media_type=MEDIA_TYPES[suffix])
+        return self._page.html("label.html")
 
     def image(self, request: Request) -> Response:
         side, number = _whole(request, "side", SIDES[1], least=1, most=SIDES[-1]), request.path_params["image"]
@@ -133,11 +124,8 @@ async def _json(request: Request) -> Body:
     """Read a JSON object. Raises UsageError and HTTPException."""
     if request.headers.get("content-type", "application/json").partition(";")[0].strip() != "application/json":
         raise UsageError("expected the content type application/json.")
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            content = await request.body()
-    except TimeoutError as error:
-        raise HTTPException(408, f"the request did not arrive within {BODY_SECONDS:.0f} s.") from error
+    async with arriving_within(BODY_SECONDS):
+        content = await request.body()
     try:
         body = json.loads(content or b"{}")
     except (ValueError, RecursionError) as error:
@@ -187,11 +175,3 @@ def _refused(request: Request, error: TlcliError) -> Response:
 
 def _not_written(request: Request, error: OSError) -> Response:
     return error_response(503, "environment", f"{from_os_error(error).message} Nothing was recorded.")
-
-
-def _http_error(request: Request, error: HTTPException) -> Response:
-    if error.status_code in {404, 405}:
-        return error_response(error.status_code, "missing", "there is no such address.")
-    response = error_response(error.status_code, "timeout" if error.status_code == 408 else "refused", error.detail)
-    response.headers.update(error.headers or {})
-    return response

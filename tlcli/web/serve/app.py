@@ -1,0 +1,99 @@
+"""The HTTP interface of `tlcli serve`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tlcli.errors import TlcliError, UsageError
+from tlcli.inference.predictor import Prediction
+from tlcli.inference.rows import prediction_row, row_columns
+from tlcli.web.requests import http_error
+from tlcli.web.security import App, Guard, error_response
+from tlcli.web.serve.batcher import Batcher, BusyError
+from tlcli.web.serve.query import as_parameters, predict_settings
+from tlcli.web.serve.service import Service
+from tlcli.web.serve.uploads import MAX_BODY, Upload, UploadReader, busy
+
+ANSWER_SECONDS = 60.0
+"""Time to predict the images of a request; then it is answered with 503."""
+PUBLIC = ("/healthz",)
+Row = dict[str, Any]
+
+
+def serve_app(service: Service, *, token: str | None, host: str) -> App:
+    """Return the application.
+
+    Args:
+        service: The run that is served.
+        token: The token that requests must carry; None if none is needed.
+        host: The address or name that the server listens on.
+    """
+    interface = _Interface(service)
+    routes = [
+        Route("/v1/predict", interface.predict, methods=["POST"]),
+        Route("/healthz", interface.health),
+    ]
+    handlers: Mapping[Any, Any] = {TlcliError: _refused, HTTPException: http_error}
+    application = Starlette(routes=routes, exception_handlers=handlers)
+    return Guard(application, token=token, host=host, max_body=MAX_BODY, public=PUBLIC)
+
+
+class _Interface:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._uploads = UploadReader()
+
+    async def predict(self, request: Request) -> Response:
+        async with self._uploads.read(request) as uploads:
+            with self._service.borrow() as batcher:
+                settings = predict_settings(batcher.run.directory, request.query_params)
+                options = await run_in_threadpool(batcher.row_options, settings)
+                predictions = await _predictions(batcher, uploads)
+                classes = batcher.run.classes
+        names = row_columns(classes, options)
+        rows: list[Row] = [
+            dict(zip(names, prediction_row(prediction, classes, options), strict=True)) | {"path": upload.name}
+            for upload, prediction in zip(uploads, predictions, strict=True)
+        ]
+        return _answer(rows)
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+
+async def _predictions(batcher: Batcher, uploads: list[Upload]) -> list[Prediction]:
+    """Predict images. Raises HTTPException if the server is busy, or too slow."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            futures = batcher.submit([upload.content for upload in uploads])
+            return await asyncio.gather(*map(asyncio.wrap_future, futures))
+    except (BusyError, TimeoutError, MemoryError) as error:
+        raise busy() from error
+
+
+def _answer(rows: list[Row]) -> Response:
+    """Return the rows; with status 422 and the reason if none of the images can be read."""
+    if any(row["error"] is None for row in rows):
+        return JSONResponse({"predictions": rows})
+    if len(rows) == 1:
+        message = f"the image cannot be used: {rows[0]['error']}."
+    else:
+        message = f"none of the {len(rows)} images can be used. The first: {rows[0]['error']}."
+    error = {"kind": "data", "message": message, "path": None}
+    return JSONResponse({"error": error, "predictions": rows}, status_code=422)
+
+
+def _refused(request: Request, error: TlcliError) -> Response:
+    status = 400 if isinstance(error, UsageError) else 422
+    return error_response(status, error.kind, as_parameters(error.message))
