@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
-from visits import DESKTOP, TRAPS, Visit
+from visits import BROWSERS, DESKTOP, TRAPS, Visit, installed_browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chrome")
 FOLDER = "mein Ordner (ü)"
-
-
-def installed_browser() -> str | None:
-    """Return the first browser on the path that can open every file; one packaged as a snap cannot."""
-    found = (shutil.which(name) for name in BROWSERS)
-    return next((path for path in found if path and Path(path).resolve().name != "snap"), None)
 
 
 @pytest.fixture(scope="module")

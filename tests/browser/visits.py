@@ -13,6 +13,7 @@ At the end of the test, the fixture fails it if there are any `Visit.complaints`
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page, Request
 
+BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chrome")
 PHONE, DESKTOP = 390, 1280
 """Widths in CSS pixels."""
 HEIGHTS = {PHONE: 844, DESKTOP: 900}
@@ -92,6 +94,12 @@ LOW_CONTRAST = """() => {
   }
   return [...found];
 }"""
+
+
+def installed_browser() -> str | None:
+    """Return the first browser on the path that can open every file; one packaged as a snap cannot."""
+    found = (shutil.which(name) for name in BROWSERS)
+    return next((path for path in found if path and Path(path).resolve().name != "snap"), None)
 
 
 class Visit:

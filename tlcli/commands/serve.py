@@ -55,7 +55,7 @@ def serve(
         address = address_of(listening, settings.host, token)
         batcher = service.batcher
         report.note(f"{settings.run}: {len(batcher.run.classes):,} classes, {batcher.model_name}")
-        application = serve_app(service, token=token, host=settings.host)
+        application = serve_app(service, token=token, host=settings.host, page=settings.page)
         with serving(application, listening, stop_seconds=STOP_SECONDS):
             announce(address)
             batcher.start()

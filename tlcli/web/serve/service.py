@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 
 from tlcli.runs.run import load_run
-from tlcli.storage.urls import Location
+from tlcli.storage.files import portable_name
+from tlcli.storage.urls import Location, Url
 from tlcli.web.serve.batcher import Batcher
 
 
@@ -37,6 +38,12 @@ class Service:
 
     def __exit__(self, *exception: object) -> None:
         self._retire(self._batcher)
+
+    @property
+    def name(self) -> str:
+        """The name of the run's directory."""
+        location = self.location
+        return location.name if isinstance(location, Url) else portable_name(location.resolve().name)
 
     @property
     def batcher(self) -> Batcher:
