@@ -1,5 +1,6 @@
 # docker build --tag tlcli .
 # docker run --rm --gpus all --user "$(id -u):$(id -g)" --volume "$PWD:/data" --volume tlcli:/cache tlcli finetune photos
+# docker run --rm --publish 127.0.0.1:8000:8000 --volume "$PWD/runs:/data:ro" tlcli serve photos --host 0.0.0.0
 #
 # Without --gpus all, it runs on the CPU. torch's wheels include CUDA; the host needs the driver and NVIDIA's container toolkit.
 # Decoder processes send images through pipes, so --shm-size is not needed.
@@ -26,5 +27,6 @@ ENV HOME=/cache XDG_CACHE_HOME=/cache TORCHINDUCTOR_CACHE_DIR=/cache/inductor
 VOLUME ["/cache"]
 USER 10001
 WORKDIR /data
+EXPOSE 8000
 ENTRYPOINT ["tlcli"]
 CMD ["--help"]

@@ -24,7 +24,8 @@ EXAMPLES = [
 OTHER_PROGRAMS = {
     *("--logdir",),  # TensorBoard
     *("--nnodes", "--nproc-per-node", "--max-restarts", "--rdzv-backend", "--rdzv-id", "--rdzv-endpoint"),  # torchrun
-    *("--tag", "--build-arg", "--rm", "--user", "--volume", "--gpus"),  # Docker
+    *("--tag", "--build-arg", "--rm", "--user", "--volume", "--gpus", "--publish", "--hostname"),  # Docker
+    "--data-binary",  # curl
     *("--scale", "--speed", "--write"),  # benchmarks/head.py, benchmarks/backbones.py, docs/scale.py
 }
 

@@ -10,7 +10,7 @@ import pytest
 from served_runs import serve_run
 
 from tlcli.commands.predict import predict
-from tlcli.errors import UsageError
+from tlcli.errors import MachineError, UsageError
 from tlcli.settings import PredictSettings, ServeSettings
 from tlcli.web.serve import batcher
 from tlcli.web.serve.uploads import MAX_BODY, MAX_IMAGES
@@ -171,6 +171,21 @@ def test_the_held_bytes_of_all_requests_are_limited(client, monkeypatch):
     monkeypatch.setattr("tlcli.web.serve.uploads.MAX_HELD", 10_000)
     assert client.predict(bytes(20_000))[0] == 503
     assert client.predict(bytes(9_000))[0] == 422, "the refused request holds nothing any more"
+
+
+def test_a_decoder_that_does_not_start_is_no_error_of_the_client(trained, photos, monkeypatch):
+    def fail(*_):
+        raise MachineError("a decoder process did not start")
+
+    content = (photos / "disc" / "01.jpg").read_bytes()
+    with serve_run(trained.run, workers=1) as client:
+        assert client.predict(content)[0] == 200
+        with monkeypatch.context() as patch:
+            patch.setattr("tlcli.images.loader._DecoderProcess.request", fail)
+            status, found = client.predict(content)
+        assert status == 503
+        assert "did not start" in found["error"]["message"]
+        assert client.predict(content)[0] == 200
 
 
 def test_health_needs_no_token_and_tells_nothing_else(client):

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tlcli import __version__
-from tlcli.errors import TlcliError, UsageError
+from tlcli.errors import MachineError, TlcliError, UsageError
 from tlcli.inference.predictor import Prediction
 from tlcli.inference.rows import prediction_row, row_columns
 from tlcli.web.page_files import PageFiles
@@ -75,7 +75,12 @@ class _Interface:
         async with self._uploads.read(request) as uploads:
             with self._service.borrow() as batcher:
                 settings = predict_settings(batcher.run.directory, request.query_params)
-                options = await run_in_threadpool(batcher.row_options, settings)
+                reads_promises = bool(settings.target_precision) or settings.sets is not None
+                options = (
+                    await run_in_threadpool(batcher.row_options, settings)
+                    if reads_promises
+                    else batcher.row_options(settings)
+                )
                 predictions = await _predictions(batcher, uploads)
                 classes = batcher.run.classes
         names = row_columns(classes, options)
@@ -124,5 +129,5 @@ def _answer(rows: list[Row]) -> Response:
 
 
 def _refused(request: Request, error: TlcliError) -> Response:
-    status = 400 if isinstance(error, UsageError) else 422
+    status = 400 if isinstance(error, UsageError) else 503 if isinstance(error, MachineError) else 422
     return error_response(status, error.kind, as_parameters(error.message))

@@ -13,9 +13,12 @@ function element(name, { text, ...attributes } = {}, ...children) {
   return made;
 }
 
-/** Send a request with the token, if there is one. */
-const request = (path, settings = {}) =>
-  fetch(path, { ...settings, headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store" });
+/** Send a request with the token, if there is one: in the address, since a proxy may use the header for its own. */
+function request(path, settings = {}) {
+  const address = new URL(path, location.origin);
+  if (token) address.searchParams.set("token", token);
+  return fetch(address, { ...settings, cache: "no-store" });
+}
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
