@@ -169,9 +169,14 @@ def test_hangup_keeps_the_run_if_the_new_one_is_damaged(start, own_run, image):
     server.process.send_signal(signal.SIGHUP)
     time.sleep(1)
     assert server.predict(image) == before
+    own_run.rename(own_run.with_name("elsewhere"))
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert server.predict(image) == before
     _, messages = server.end()
     assert "is served as it was" in messages
     assert "checksum" in messages
+    assert "is not a directory" in messages
 
 
 def test_a_taken_port_is_an_error_of_the_environment(trained):

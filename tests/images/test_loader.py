@@ -42,6 +42,14 @@ def test_the_loader_returns_what_read_image_returns(numbered, small):
     assert found == [read_image(path, options)._replace(read=0) for path in numbered[:5]]
 
 
+def test_the_content_of_a_file_gives_what_its_path_gives(numbered, small):
+    contents = [Path(path).read_bytes() for path in [*numbered[:9], __file__]]
+    with ImageLoader(DecodeOptions(preprocessing=small), workers=2) as loader:
+        found = [future.result() for future in [loader.decode(content) for content in contents]]
+        expected = [image._replace(stamp=Stamp(), read=0) for image in loader.load([*numbered[:9], __file__])]
+    assert found == expected
+
+
 def test_known_images_have_no_pixels(numbered, small):
     known = hashlib.sha256(Path(numbered[1]).read_bytes()).digest()
     with ImageLoader(DecodeOptions(preprocessing=small, known=frozenset([(known, 0)])), workers=1) as loader:

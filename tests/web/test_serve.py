@@ -11,7 +11,8 @@ from served_runs import serve_run
 
 from tlcli.commands.predict import predict
 from tlcli.errors import MachineError, UsageError
-from tlcli.settings import PredictSettings, ServeSettings
+from tlcli.settings import ComputeSettings, PredictSettings, ServeSettings
+from tlcli.storage.files import sealed, write_json
 from tlcli.web.serve import batcher
 from tlcli.web.serve.uploads import MAX_BODY, MAX_IMAGES
 
@@ -59,6 +60,31 @@ def test_the_rows_are_those_of_predict(client, trained, inbox, query, options):
         status, found = client.predict(path.read_bytes(), query)
         assert without_path(found["predictions"]) == [row]
         assert status == (422 if row["error"] else 200)
+
+
+def test_a_run_without_an_onnx_file_is_served_by_torch(trained, inbox, tmp_path):
+    run = shutil.copytree(trained.run, tmp_path / "run")
+    info = json.loads((run / "run.json").read_text())
+    (run / "model.onnx").unlink()
+    del info["files"]["model.onnx"]
+    write_json(run / "run.json", sealed(info))
+    compute = ComputeSettings(device="cpu")
+    expected = predict(PredictSettings(run=run, inputs=tuple(map(str, inbox)), compute=compute)).rows
+    with serve_run(run) as client:
+        status, found = client.predict_form([(path.name, path.read_bytes()) for path in inbox])
+        assert status == 200
+        assert without_path(found["predictions"]) == without_path(expected)
+
+
+def test_files_of_the_run_that_changed_are_no_error_of_the_client(trained, photos, tmp_path):
+    run = shutil.copytree(trained.run, tmp_path / "run")
+    with serve_run(run) as client:
+        (run / "predictions.parquet").write_bytes(b"damaged")
+        content = (photos / "disc" / "01.jpg").read_bytes()
+        status, found = client.predict(content, "?sets=0.9")
+        assert status == 503
+        assert "checksum" in found["error"]["message"]
+        assert client.predict(content)[0] == 200
 
 
 def test_requests_of_many_clients_get_their_own_rows(client, trained, inbox):

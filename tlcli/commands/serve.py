@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
-from tlcli.errors import TlcliError
+from tlcli.errors import TlcliError, from_os_error
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import ServeSettings
 from tlcli.web.serve.app import serve_app
@@ -71,8 +71,9 @@ def _reload(service: Service, report: Reporter) -> None:
     """Load the run again if it has changed; if it cannot be loaded, the one in memory is served further."""
     try:
         changed = service.reload()
-    except TlcliError as error:
-        report.warn(f"{service.location} was not loaded again, and is served as it was: {error.message}")
+    except (TlcliError, OSError) as error:
+        reason = error if isinstance(error, TlcliError) else from_os_error(error)
+        report.warn(f"{service.location} was not loaded again, and is served as it was: {reason.message}")
         return
     report.note(f"{service.location} {'was loaded again' if changed else 'has not changed'}.")
 

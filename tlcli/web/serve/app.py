@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tlcli import __version__
-from tlcli.errors import MachineError, TlcliError, UsageError
+from tlcli.errors import ArtifactError, MachineError, TlcliError, UsageError
 from tlcli.inference.predictor import Prediction
 from tlcli.inference.rows import prediction_row, row_columns
 from tlcli.web.page_files import PageFiles
@@ -129,5 +129,7 @@ def _answer(rows: list[Row]) -> Response:
 
 
 def _refused(request: Request, error: TlcliError) -> Response:
-    status = 400 if isinstance(error, UsageError) else 503 if isinstance(error, MachineError) else 422
+    """Answer a request that cannot be met: 503 if the reason is this machine or the run's files."""
+    broken = isinstance(error, (MachineError, ArtifactError))
+    status = 503 if broken else 400 if isinstance(error, UsageError) else 422
     return error_response(status, error.kind, as_parameters(error.message))

@@ -28,7 +28,6 @@ CONVERTERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
 }
 """How each parameter is read, and what it is; `target_precision`, which may be repeated, is text."""
 REPEATED = "target_precision"
-MAX_REPEATED = 1000
 FLAG = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 
 
