@@ -174,7 +174,7 @@ def test_chunks_of_wrong_lengths_are_refused(client):
 def test_half_closed_and_broken_connections_hold_nothing(client, good):
     for at in (0, 10, len(good) // 2, len(good)):
         data = head(client, f"Content-Length: {len(good)}") + good[:at]
-        send_raw(client, data, close=True)
+        assert send_raw(client, data, close=True) == (200 if at == len(good) else None)
         with socket.create_connection((client.host, client.port), timeout=30) as connection:
             connection.sendall(data)
     for _ in range(100):

@@ -51,6 +51,14 @@ class _ImpatientProtocol(H11Protocol):
             self.transport.close()
         self._check()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection open for the answer if the client closed its side after a complete request."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        return True
+
     def on_response_complete(self) -> None:
         self._waiting_since = self.loop.time()
         super().on_response_complete()
