@@ -78,7 +78,7 @@ def pretrained_config(name: str) -> dict[str, Any]:
     known = [*NON_TIMM, *timm.list_models()]
     close = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"Did you mean {', '.join(close)}? " if close else ""
-    raise UsageError(f"There is no backbone {name!r}. {hint}`tlcli backbones` lists all backbones.")
+    raise UsageError(f"There is no backbone and no run {name!r}. {hint}`tlcli backbones` lists all backbones.")
 
 
 def build_backbone(

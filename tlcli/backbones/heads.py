@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from tlcli.errors import UsageError
 
 Head = nn.Linear | nn.Conv2d
+AUXILIARY_HEAD = "aux_head"
+"""Name of VOLO's second classifier."""
 
 
 def head_modules(model: nn.Module) -> list[Head]:
@@ -30,7 +32,7 @@ def head_names(model: nn.Module) -> list[str]:
     named = model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
     names: list[str] = [named] if isinstance(named, str) else list(named)
     # VOLO's second classifier is not a twin: it classifies patches, and its maximum is added to the logits.
-    names = [name for name in names if name != "aux_head"]
+    names = [name for name in names if name != AUXILIARY_HEAD]
     return [leaf for name in names if (leaf := _classifier_within(model, name)) is not None]
 
 
@@ -82,7 +84,7 @@ def reset_head(model: nn.Module) -> None:
 
 def zero_auxiliary_head(model: nn.Module) -> None:
     """Set VOLO's auxiliary head to zero: half its maximum is added to the logits, which then adds nothing."""
-    auxiliary = getattr(model, "aux_head", None)
+    auxiliary = getattr(model, AUXILIARY_HEAD, None)
     if isinstance(auxiliary, nn.Linear):
         nn.init.zeros_(auxiliary.weight)
         nn.init.zeros_(auxiliary.bias)

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tlcli.backbones.build import Backbone
-from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset, describe_failures
 from tlcli.datasets.intensity_measurement import resolve_intensity
@@ -25,6 +24,7 @@ from tlcli.features.extractor import ComputeFeatures, FeatureExtractor, describe
 from tlcli.features.file_digests import DigestReader
 from tlcli.features.listing import list_caches
 from tlcli.features.store import FeatureStore
+from tlcli.inference.starting_network import load_starting_network, open_starting_run
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CacheFeaturesSettings, ClusterSettings
 from tlcli.storage.files import check_new_file, portable_name
@@ -63,6 +63,8 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     dataset = open_dataset(settings.data, filters=settings.filters, columns=settings.columns, corrections=corrections)
     describe_dataset(dataset, report)
     images = len(dataset.samples)
+    run, wanted = open_starting_run(settings.network)
+    settings = replace(settings, network=wanted)
     intensity = resolve_intensity(
         settings.network.intensity,
         dataset,
@@ -73,14 +75,7 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
     )
     cache = FeatureCache(settings.cache.root(), report, shared_writers=settings.shard is not None)
     # A head of the right size, since some networks come without one and cannot be cut before it.
-    load = functools.partial(
-        load_backbone,
-        settings.network.backbone,
-        settings.network.weights,
-        classes=len(dataset.classes),
-        size=settings.network.input_size,
-        seed=settings.network.seed,
-    )
+    load = functools.partial(load_starting_network, settings.network, run, classes=len(dataset.classes))
     compute = settings.compute
     frozen = settings.network.freeze != "none"
     choice = choose_engine(compute.device, compute.precision, compute.engine, images=images, frozen=frozen)

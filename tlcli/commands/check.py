@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from tlcli.backbones.zoo import load_backbone
 from tlcli.checking.copies import Copies, connected_components, copy_findings, files_by_digest
 from tlcli.checking.dataset_checks import (
     mask_findings,
@@ -56,6 +55,7 @@ from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
 from tlcli.features.file_digests import DigestReader
 from tlcli.features.similar_samples import find_similar_samples
 from tlcli.images.decode import Size
+from tlcli.inference.starting_network import load_starting_network, open_starting_run
 from tlcli.progress import Reporter, Silent
 from tlcli.settings import CheckSettings
 from tlcli.settings.grouping import NO_GROUPS, group_pattern
@@ -215,21 +215,20 @@ def _open_data(settings: CheckSettings, report: Reporter) -> Dataset:
 
 def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> FeatureExtractor:
     """Open the backbone with its layers frozen."""
+    run, wanted = open_starting_run(settings.network)
     intensity = resolve_intensity(
-        settings.network.intensity,
+        wanted.intensity,
         dataset,
         fraction=None,
-        seed=settings.network.seed,
+        seed=wanted.seed,
         workers=settings.compute.worker_count(),
         report=report,
     )
-    wanted, compute = settings.network, settings.compute
+    compute = settings.compute
     # Before the weights are loaded, so that a missing device fails at once.
     choice = choose_engine(compute.device, compute.precision, compute.engine, images=len(dataset.samples))
     network = place_backbone(
-        load_backbone(
-            wanted.backbone, wanted.weights, classes=len(dataset.classes), size=wanted.input_size, seed=wanted.seed
-        ),
+        load_starting_network(wanted, run, classes=len(dataset.classes)),
         choice,
         fit=wanted.input_fit,
         intensity=intensity,
@@ -238,7 +237,7 @@ def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Featur
     )
     extractor = freeze_at(
         network,
-        settings.network.freeze,
+        wanted.freeze,
         workers=settings.compute.worker_count(),
         batch_size=settings.compute.batch_size,
     )

@@ -14,7 +14,9 @@ from tlcli.datasets.descriptions import describe_dataset
 from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.datasets.splits import splits_by_digest
 from tlcli.engines.choice import uses_cuda
+from tlcli.errors import UsageError
 from tlcli.features.file_digests import DigestReader
+from tlcli.inference.starting_network import open_starting_run
 from tlcli.processes import ProcessRank
 from tlcli.progress import Reporter, Silent
 from tlcli.reports.run_report import run_report
@@ -24,11 +26,13 @@ from tlcli.runs.directory import (
     RUN_OUTPUT,
     check_run_output,
     free_name,
+    is_run,
     new_run,
     recover_run,
     unfinished_run,
 )
 from tlcli.runs.existing_output import OutputIntent, after_restart, finished_info, not_finite
+from tlcli.runs.run import Run
 from tlcli.runs.write import RunContent, write_run
 from tlcli.settings import FinetuneSettings
 from tlcli.settings.command_line import finetune_command
@@ -36,6 +40,7 @@ from tlcli.settings.grouping import check_split_options, group_pattern
 from tlcli.settings.recorded import settings_to_json
 from tlcli.storage.files import check_outside
 from tlcli.storage.outputs import published
+from tlcli.storage.urls import lies_in, parse_location
 from tlcli.tracking.tracking import Tracking
 from tlcli.training.classifier import Classifier
 from tlcli.training.head.class_weights import ClassWeighting
@@ -108,6 +113,7 @@ def _begin(
     )
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
+    parent, settings = _open_parent(settings)
     recorded = settings_to_json(settings)
     if settings.resume:
         recover_run(out)
@@ -139,8 +145,23 @@ def _begin(
         network.intensity, dataset, fraction=fraction, seed=network.seed, workers=workers, report=report
     )
     return OpenedRun(
-        settings=settings, out=out, directory=directory, dataset=dataset, intensity=intensity, weighting=weighting
+        settings=settings,
+        out=out,
+        directory=directory,
+        dataset=dataset,
+        intensity=intensity,
+        weighting=weighting,
+        parent=parent,
     )
+
+
+def _open_parent(settings: FinetuneSettings) -> tuple[Run | None, FinetuneSettings]:
+    """Load the run that `--backbone` names, and return the settings with its values where the user gave none."""
+    backbone = settings.network.backbone
+    if settings.out is not None and is_run(backbone) and lies_in(parse_location(backbone), settings.out):
+        raise UsageError(f"--out {settings.out} is the run of --backbone, or contains it. Choose another --out.")
+    parent, network = open_starting_run(settings.network)
+    return parent, replace(settings, network=network)
 
 
 def _write(opened: OpenedRun, classifier: Classifier, size: int, report: Reporter) -> dict[str, Any]:

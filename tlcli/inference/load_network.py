@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tlcli.backbones.build import Backbone
 from tlcli.backbones.timm_config import rebuild_backbone
 from tlcli.errors import ArtifactError
@@ -19,4 +21,4 @@ def load_network(run: Run) -> Backbone:
         backbone.model.load_state_dict(run.weights(), strict=True)
     except RuntimeError as error:
         raise ArtifactError(f"the weights in {run.directory} do not fit {backbone.name}: {error}") from error
-    return backbone
+    return replace(backbone, name=run.info["backbone"])

@@ -24,8 +24,9 @@ from tlcli.storage.urls import Location, parse_location
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 AUTO_BACKBONE_OPTION = Option(
-    help="A timm model name, torchvision/alexnet, or lenet5; auto compares those whose weights are on this machine.",
-    metavar="NAME|auto",
+    help="A timm model name, torchvision/alexnet, lenet5, or a run to continue from; auto compares the networks whose "
+    "weights are on this machine.",
+    metavar="NAME|RUN|auto",
     panel=NETWORK,
 )
 AUTO_SIZE_OPTION = Option(

@@ -75,8 +75,8 @@ class NetworkSettings:
     backbone: str = field(
         default=DEFAULT_BACKBONE,
         metadata=Option(
-            help="A timm model name, torchvision/alexnet, or lenet5.",
-            metavar="NAME",
+            help="A timm model name, torchvision/alexnet, lenet5, or a run, whose network is used.",
+            metavar="NAME|RUN",
             panel=NETWORK,
         ),
     )

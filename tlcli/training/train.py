@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tlcli import processes
 from tlcli.backbones.heads import head_modules
-from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import Dataset
 from tlcli.engines.choice import choose_engine
 from tlcli.features.backbone import LoadedBackbone, place_backbone
@@ -18,8 +17,10 @@ from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
 from tlcli.features.file_digests import DigestReader
 from tlcli.features.fingerprint import weights_digest
 from tlcli.images.intensity import IntensityRange
+from tlcli.inference.starting_network import load_starting_network
 from tlcli.progress import Reporter
 from tlcli.runs.directory import CHECKPOINTS
+from tlcli.runs.run import Run
 from tlcli.settings import FinetuneSettings, NetworkSettings
 from tlcli.settings.augmentation import Augmentation, default_augmentation
 from tlcli.settings.common_options import AUTO
@@ -57,6 +58,8 @@ class OpenedRun:
     dataset: Dataset
     intensity: IntensityRange | None
     weighting: ClassWeighting
+    parent: Run | None = None
+    """The run that training continues from; None for a backbone."""
     started: float = field(default_factory=time.monotonic)
     """The `time.monotonic()` at which the run began."""
     choices: Choices = field(default_factory=dict)
@@ -135,7 +138,7 @@ def _open_network(opened: OpenedRun, wanted: NetworkSettings, report: Reporter) 
         frozen=wanted.freeze != "none",
     )
     return place_backbone(
-        load_backbone(wanted.backbone, wanted.weights, classes=classes, size=wanted.input_size, seed=wanted.seed),
+        load_starting_network(wanted, opened.parent, classes=classes),
         choice,
         fit=wanted.input_fit,
         intensity=opened.intensity,
