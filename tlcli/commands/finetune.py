@@ -9,7 +9,7 @@ from typing import Any
 
 from tlcli import processes
 from tlcli.backbones.timm_config import make_timm_config
-from tlcli.datasets.dataset import open_dataset
+from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset
 from tlcli.datasets.intensity_measurement import resolve_intensity
 from tlcli.datasets.splits import splits_by_digest
@@ -45,6 +45,7 @@ from tlcli.tracking.tracking import Tracking
 from tlcli.training.classifier import Classifier
 from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.onnx_model import classifier_as_onnx
+from tlcli.training.parent import Parent, names_before
 from tlcli.training.run_info import run_info
 from tlcli.training.tail.checkpoints import refuse_other
 from tlcli.training.train import OpenedRun, choose_settings, train_classifier
@@ -113,7 +114,7 @@ def _begin(
     )
     if settings.cache.directory is not None:
         check_outside("--cache", settings.cache.directory, settings.data, "DATA")
-    parent, settings = _open_parent(settings)
+    run, settings = _open_parent(settings)
     recorded = settings_to_json(settings)
     if settings.resume:
         recover_run(out)
@@ -125,17 +126,10 @@ def _begin(
             return {"run": str(location)} | finished_info(out, recorded, location)
     check_run_output(out, overwrite=settings.overwrite or settings.resume)
     network, wanted, workers = settings.network, settings.validation_fraction, settings.compute.worker_count()
-    dataset = open_dataset(
-        settings.data,
-        group_by=group_pattern(settings.group_by),
-        filters=settings.filters,
-        columns=settings.columns,
-        corrections=DigestReader(settings.cache, workers=workers, report=report).corrections(settings.corrections),
-    )
-    if dataset.has_split("validation"):
-        check_split_options(settings.data, settings.group_by, settings.columns, wanted)
+    dataset = _open_data(settings, report)
     weighting = ClassWeighting(balance=settings.balance, factors=settings.class_weights.factors(dataset.classes))
     describe_dataset(dataset, report)
+    parent = None if run is None else _parent(run, settings, dataset, report)
     directory = writing.enter_context(
         new_run(out, overwrite=settings.overwrite, resume=settings.resume, report=report, job=place.job)
     )
@@ -155,13 +149,36 @@ def _begin(
     )
 
 
+def _open_data(settings: FinetuneSettings, report: Reporter) -> Dataset:
+    digests = DigestReader(settings.cache, workers=settings.compute.worker_count(), report=report)
+    dataset = open_dataset(
+        settings.data,
+        group_by=group_pattern(settings.group_by),
+        filters=settings.filters,
+        columns=settings.columns,
+        corrections=digests.corrections(settings.corrections),
+    )
+    if dataset.has_split("validation"):
+        check_split_options(settings.data, settings.group_by, settings.columns, settings.validation_fraction)
+    return dataset
+
+
 def _open_parent(settings: FinetuneSettings) -> tuple[Run | None, FinetuneSettings]:
     """Load the run that `--backbone` names, and return the settings with its values where the user gave none."""
     backbone = settings.network.backbone
     if settings.out is not None and is_run(backbone) and lies_in(parse_location(backbone), settings.out):
         raise UsageError(f"--out {settings.out} is the run of --backbone, or contains it. Choose another --out.")
-    parent, network = open_starting_run(settings.network)
-    return parent, replace(settings, network=network)
+    run, network = open_starting_run(settings.network)
+    if run is None and settings.rename:
+        raise UsageError("--rename has no effect without --backbone RUN. Remove it.")
+    return run, replace(settings, network=network)
+
+
+def _parent(run: Run, settings: FinetuneSettings, dataset: Dataset, report: Reporter) -> Parent:
+    """Find the run's classes in DATA, and report them."""
+    parent = Parent(run, settings.network.backbone, names_before(run, dataset.classes, settings.rename))
+    parent.describe_classes(dataset.classes, report)
+    return parent
 
 
 def _write(opened: OpenedRun, classifier: Classifier, size: int, report: Reporter) -> dict[str, Any]:

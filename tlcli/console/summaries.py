@@ -93,7 +93,8 @@ def _tail(terminal: Terminal, info: dict[str, Any]) -> None:
     tried = info["training"]["tried"][0]
     best = f"best after epoch {tried['best_epoch']} of {tried['epochs']}"
     if not tried["best_epoch"]:
-        best = "no epoch improved on the head alone, which is kept (try a lower --learning-rate, or --augment)"
+        start = "the run" if info.get("parents") else "the head alone"
+        best = f"no epoch improved on {start}, which is kept (try a lower --learning-rate, or --augment)"
     terminal.note(f"          {tried['parameters']:,} parameters trained, {best}")
 
 

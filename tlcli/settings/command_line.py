@@ -48,6 +48,8 @@ def _option(declared: DeclaredOption, value: object) -> list[str]:
             return [flag]
         case tuple() if declared.name in {"include", "exclude"}:
             return [f"{flag}={pattern}" for pattern in value]  # a pattern may start with a dash
+        case tuple() if declared.name in {"rename", "class_weight"}:
+            return [word for text in value for word in (flag, text)]
         case tuple():
             return [flag, ",".join(map(str, value))]
         case str() if declared.name == "unlabeled":

@@ -81,6 +81,14 @@ class FinetuneSettings:
             panel=TRAINING,
         ),
     )
+    rename: tuple[str, ...] = field(
+        default=(),
+        metadata=Option(
+            help="With --backbone RUN: class OLD of the run is class NEW of DATA; may be repeated.",
+            metavar="OLD=NEW",
+            panel=TRAINING,
+        ),
+    )
     validation_fraction: float | None = field(
         default=None,
         metadata=Option(

@@ -28,6 +28,7 @@ def settings_to_json(settings: FinetuneSettings) -> dict[str, Any]:
         "budget": settings.budget,
         "balance": settings.balance,
         "class_weight": list(settings.class_weight) or None,
+        "rename": list(settings.rename) or None,
         **network,
         **asdict(settings.training),
         **tails,

@@ -20,7 +20,6 @@ from tlcli.images.intensity import IntensityRange
 from tlcli.inference.starting_network import load_starting_network
 from tlcli.progress import Reporter
 from tlcli.runs.directory import CHECKPOINTS
-from tlcli.runs.run import Run
 from tlcli.settings import FinetuneSettings, NetworkSettings
 from tlcli.settings.augmentation import Augmentation, default_augmentation
 from tlcli.settings.common_options import AUTO
@@ -31,6 +30,7 @@ from tlcli.training.choices.choose import Choices, Chooser, apply_choices
 from tlcli.training.classifier import Classifier
 from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.train import train_head
+from tlcli.training.parent import Parent
 from tlcli.training.tail.checkpoints import recorded_origin
 from tlcli.training.tail.distributed import open_checkpoints
 from tlcli.training.tail.recipe import TailOptions
@@ -58,7 +58,7 @@ class OpenedRun:
     dataset: Dataset
     intensity: IntensityRange | None
     weighting: ClassWeighting
-    parent: Run | None = None
+    parent: Parent | None = None
     """The run that training continues from; None for a backbone."""
     started: float = field(default_factory=time.monotonic)
     """The `time.monotonic()` at which the run began."""
@@ -138,7 +138,7 @@ def _open_network(opened: OpenedRun, wanted: NetworkSettings, report: Reporter) 
         frozen=wanted.freeze != "none",
     )
     return place_backbone(
-        load_starting_network(wanted, opened.parent, classes=classes),
+        load_starting_network(wanted, opened.parent.run if opened.parent else None, classes=classes),
         choice,
         fit=wanted.input_fit,
         intensity=opened.intensity,
@@ -155,8 +155,10 @@ def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -
     extractor = head_extractor(network, options, workers)
     extraction = read_images(dataset, network, workers) if extractor is None else _extract(opened, extractor)
     images = _split(opened, extraction, extractor, network.report, freeze=options.freeze)
-    start = fit_start(network, extractor, images, options)
+    start = fit_start(network, extractor, images, options, opened.parent)
     origin = settings_to_json(opened.settings) | {"first weights": first_weights}
+    if opened.parent is not None:
+        origin["parent"] = opened.parent.run.info["sha256"]
     if opened.choices:
         origin["choices"] = opened.choices
     checkpoints = open_checkpoints(
@@ -177,7 +179,7 @@ def _split(
     opened: OpenedRun, extraction: Extraction, extractor: FeatureExtractor | None, report: Reporter, *, freeze: str
 ) -> UsableImages:
     settings, fraction = opened.settings, opened.settings.validation_fraction
-    return split_usable_images(
+    images = split_usable_images(
         opened.dataset,
         extraction,
         None if settings.group_by == NO_GROUPS else extractor,
@@ -186,6 +188,9 @@ def _split(
         balanced=settings.balance,
         report=report,
     )
+    if opened.parent:
+        opened.parent.warn_if_seen(images, report)
+    return images
 
 
 def _tail_options(opened: OpenedRun) -> TailOptions:

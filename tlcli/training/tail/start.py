@@ -17,6 +17,8 @@ from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extractor import FeatureExtractor, freeze_at
 from tlcli.training.head.fit import fit_head
 from tlcli.training.head.l2_selection import FittedHead
+from tlcli.training.parent import Parent
+from tlcli.training.tail.fit import train_log_prior
 from tlcli.training.tail.recipe import TailOptions
 from tlcli.training.usable_images import UsableImages
 
@@ -73,18 +75,29 @@ def head_extractor(network: LoadedBackbone, options: TailOptions, workers: int) 
 
 
 def fit_start(
-    network: LoadedBackbone, extractor: FeatureExtractor | None, images: UsableImages, options: TailOptions
+    network: LoadedBackbone,
+    extractor: FeatureExtractor | None,
+    images: UsableImages,
+    options: TailOptions,
+    parent: Parent | None = None,
 ) -> TailStart:
     """Fit the exact head, and put it into the network at its calibrated scale.
 
-    Without the temperature, the first epochs would be spent on shrinking the logits.
+    Without the temperature, the first epochs would be spent on shrinking the logits. At a given depth, the head of the
+    run that training continues from replaces it, for the classes of that run, unless that head has seen images that
+    are now held out: an epoch could not improve on what it remembers of them.
     """
     crossed = images.splits.cross_validated
     divisions = [images]
     if crossed:
         enough = len(images.rows("train")) >= MIN_IMAGES
         divisions = images.folds(FOLDS, seed=options.seed) if enough else []
+    model = network.backbone.model
+    if parent and (options.freeze == "auto" or parent.seen(images)):
+        parent = None
     if extractor is None:
+        if parent:
+            parent.continue_head(model, train_log_prior(images, options.weighting))
         weights = [copied_weights(network)] * len(divisions)
         return TailStart(
             network=network,
@@ -102,7 +115,9 @@ def fit_start(
     network, temperature = extractor.network_as_run, fitted.temperature
     weights = []
     for head in [fitted.head, *fitted.fold_heads]:
-        set_head(network.backbone.model, head.weight / temperature, head.bias / temperature)
+        set_head(model, head.weight / temperature, head.bias / temperature)
+        if parent:
+            parent.continue_head(model, fitted.log_prior)
         weights.append(copied_weights(network))
     logits = fitted.logits / temperature
     if crossed:
