@@ -43,6 +43,7 @@ from tlcli.storage.outputs import published
 from tlcli.storage.urls import lies_in, parse_location
 from tlcli.tracking.tracking import Tracking
 from tlcli.training.classifier import Classifier
+from tlcli.training.forgetting import measure_forgetting
 from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.onnx_model import classifier_as_onnx
 from tlcli.training.parent import Parent, names_before
@@ -80,7 +81,10 @@ def _finetune(settings: FinetuneSettings, report: Reporter, place: ProcessRank) 
                 return opened
             opened = choose_settings(replace(opened, started=started), report)
             classifier = train_classifier(opened, report, tracking.lines)
-            written = processes.from_first(lambda: _write(opened, classifier, place.size, report))
+            # In all processes: they predict together.
+            parent, own = opened.parent, opened.settings
+            forgetting = None if parent is None else measure_forgetting(parent, classifier, own, report)
+            written = processes.from_first(lambda: _write(opened, classifier, forgetting, place.size, report))
         tracking.finish(opened.out, written, classifier.lines)
     if classifier.stopped:
         raise not_finite(classifier.stopped, opened.settings.out)
@@ -181,7 +185,9 @@ def _parent(run: Run, settings: FinetuneSettings, dataset: Dataset, report: Repo
     return parent
 
 
-def _write(opened: OpenedRun, classifier: Classifier, size: int, report: Reporter) -> dict[str, Any]:
+def _write(
+    opened: OpenedRun, classifier: Classifier, forgetting: dict[str, Any] | None, size: int, report: Reporter
+) -> dict[str, Any]:
     """Export the network, write the run, and return the content of its `run.json`."""
     settings, images, workers = opened.settings, classifier.images, opened.settings.compute.worker_count()
     exporting = time.monotonic()
@@ -191,6 +197,8 @@ def _write(opened: OpenedRun, classifier: Classifier, size: int, report: Reporte
     seconds = {"total": finished - opened.started, "features": classifier.feature_seconds}
     seconds["training"] = classifier.training_seconds + finished - exporting
     info["choices"] = opened.choices or None
+    info["parents"] = opened.parent.chain() if opened.parent else []
+    info["forgetting"] = forgetting
     info["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     backbone = classifier.extractor.network.backbone
     content = RunContent(

@@ -10,7 +10,7 @@ from tlcli.backbones.layer_table import LayerTable, layer_table, layer_table_by_
 from tlcli.backbones.timm_config import rebuild_backbone
 from tlcli.errors import UsageError
 from tlcli.runs.directory import RUN_FILE, UNFINISHED
-from tlcli.runs.run import load_run
+from tlcli.runs.run import describe_parents, load_run
 from tlcli.storage.urls import is_url, parse_location
 
 
@@ -24,6 +24,10 @@ class LayersResult:
     table: LayerTable
     frozen: int | None
     """Number of the last frozen layer; None without a run."""
+    parents: tuple[dict[str, Any], ...] = ()
+    """The runs that a run continues, the latest first, from its `run.json`."""
+    ancestry: str | None = None
+    """The same in words; None if there are none."""
 
     @property
     def trained_parameters(self) -> int:
@@ -57,6 +61,7 @@ class LayersResult:
             },
             "parameters": self.table.parameters,
             "frozen": self.frozen,
+            "parents": list(self.parents),
             "trained_parameters": None if self.frozen is None else self.trained_parameters,
         }
 
@@ -78,11 +83,16 @@ def layers(name: str, *, size: int | None = None) -> LayersResult:
             raise UsageError("--size has no effect on a run, which has its own size. Remove it.")
         run = load_run(parse_location(name))
         backbone = rebuild_backbone(run.config)
-        table, frozen = layer_table(backbone), run.layer
+        table, frozen, info = layer_table(backbone), run.layer, run.info
     else:
         backbone, table = layer_table_by_name(name, size)
-        frozen = None
+        frozen, info = None, {}
     spec = backbone.input
     return LayersResult(
-        name=backbone.name, input_shape=(spec.channels, spec.height, spec.width), table=table, frozen=frozen
+        name=backbone.name,
+        input_shape=(spec.channels, spec.height, spec.width),
+        table=table,
+        frozen=frozen,
+        parents=tuple(info.get("parents", [])),
+        ancestry=describe_parents(info),
     )

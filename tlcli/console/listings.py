@@ -69,6 +69,8 @@ def layer_listing(terminal: Terminal, result: LayersResult) -> None:
     _print(table)
     if result.frozen is not None:
         terminal.note(_frozen(result.table.layers, result.frozen, result.table.parameters, result.trained_parameters))
+    if result.ancestry:
+        terminal.note(result.ancestry)
 
 
 def _frozen(layers: Sequence[Layer], last: int, parameters: int, trained: int) -> str:

@@ -13,7 +13,13 @@ from tlcli.console.evaluation import calibration, confusion_table, slices_table
 from tlcli.console.terminal import Terminal, printable
 from tlcli.datasets.class_names import in_reading_order
 from tlcli.datasets.image_files import describe_skipped
-from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies, describe_unlabeled
+from tlcli.inference.held_out import (
+    describe_forgetting,
+    describe_groups,
+    describe_method,
+    describe_near_copies,
+    describe_unlabeled,
+)
 from tlcli.inference.outcomes import depth_name, describe_depth_choice, describe_forecast
 from tlcli.storage.files import megabytes
 
@@ -50,6 +56,8 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
         terminal.note(f"          {line}")
     if test is not None:
         _accuracy(terminal, "Test", test, "test")
+    if forgetting := describe_forgetting(info):
+        terminal.note(f"Parent    {forgetting}")
     for name, metrics in (("validation", validation), ("test", test)):
         if metrics and (warning := describe_near_copies(metrics)):
             terminal.warn(f"{name}: {warning}")

@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 
 from tlcli.datasets.class_names import in_reading_order, reading_order
-from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies, describe_unlabeled
+from tlcli.inference.held_out import (
+    describe_forgetting,
+    describe_groups,
+    describe_method,
+    describe_near_copies,
+    describe_unlabeled,
+)
 from tlcli.inference.outcomes import depth_name, describe_depth_choice, describe_forecast
 from tlcli.reports.decisions import ReportDecisions
 from tlcli.reports.overview import Overview
 from tlcli.reports.page import page_environment, read_asset
-from tlcli.runs.run import describe_freeze
+from tlcli.runs.run import describe_freeze, describe_parents
 
 MATRIX_CLASSES = 30
 """Classes in the confusion matrix, at most."""
@@ -91,6 +97,7 @@ def run_page(
             info=info,
             name=name,
             frozen=describe_freeze(info["freeze"]),
+            ancestry=list(filter(None, [describe_parents(info), describe_forgetting(info)])),
             splits=[_split_context(split) for split in splits],
             settings=_settings(info),
             mapped_vectors=gallery.mapped_vectors,

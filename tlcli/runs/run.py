@@ -212,6 +212,12 @@ def describe_freeze(freeze: dict[str, Any]) -> str:
     return f"frozen up to layer {freeze['layer']} of {freeze['of']} ({freeze['name']})"
 
 
+def describe_parents(info: dict[str, Any]) -> str | None:
+    """Return in words which runs a run continues, from the content of its `run.json`; None if it continues none."""
+    parents = [f"{parent['path']} ({describe_freeze(parent['freeze'])})" for parent in info.get("parents", [])]
+    return f"Continued from {', which continued from '.join(parents)}" if parents else None
+
+
 def _missing_message(path: Path) -> str:
     return f"{path} is missing. Restore it, or train again with --overwrite."
 

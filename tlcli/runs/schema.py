@@ -57,6 +57,19 @@ def _are_files_valid(info: Info) -> bool:
     )
 
 
+def _is_freeze_valid(freeze: Info) -> bool:
+    return _is_integer(freeze["of"], 1, 10_000) and _is_integer(freeze["layer"], 0, freeze["of"])
+
+
+def _are_parents_valid(info: Info) -> bool:
+    return all(
+        _is_freeze_valid(parent["freeze"])
+        and all(isinstance(value, str) for value in (parent["path"], parent["location"], parent["sha256"]))
+        and isinstance(parent["freeze"]["name"], str)
+        for parent in info.get("parents", [])
+    )
+
+
 CHECKS: dict[str, Callable[[Info], bool]] = {
     "created": lambda info: datetime.fromisoformat(info["created"]).timestamp() > 0,
     "classes": lambda info: (
@@ -71,12 +84,11 @@ CHECKS: dict[str, Callable[[Info], bool]] = {
         info["log_prior"] is None
         or (len(info["log_prior"]) == len(info["classes"]) and all(_is_number(value) for value in info["log_prior"]))
     ),
-    "freeze": lambda info: (
-        _is_integer(info["freeze"]["of"], 1, 10_000) and _is_integer(info["freeze"]["layer"], 0, info["freeze"]["of"])
-    ),
+    "freeze": lambda info: _is_freeze_valid(info["freeze"]),
     "precision": lambda info: info["precision"] in {"fp32", "fp16", "bf16"},
     "backbone": lambda info: isinstance(info["backbone"], str),
     "settings": lambda info: isinstance(info["settings"], dict),
+    "parents": _are_parents_valid,
 }
 """The check of each key. A check that raises has failed."""
 

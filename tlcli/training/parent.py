@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from tlcli.datasets.splits import DEFAULT_VALIDATION_FRACTION
 from tlcli.errors import UsageError
 from tlcli.progress import Reporter
 from tlcli.runs.run import Run
+from tlcli.storage.files import portable_name
+from tlcli.storage.urls import absolute
 from tlcli.training.usable_images import UsableImages
 
 SHOWN = 5
@@ -40,6 +43,18 @@ class Parent:
         """Digests of the images that the run's final weights were trained on."""
         return frozenset(digest for digest, split in self.run.splits().items() if split == "train")
 
+    def chain(self) -> list[dict[str, Any]]:
+        """Return the run and those that it continues from, the latest first, for `parents` of `run.json`."""
+        info = self.run.info
+        own = {
+            "path": portable_name(self.path),
+            "location": portable_name(absolute(self.path)),
+            "sha256": info["sha256"],
+            "created": info["created"],
+            "freeze": info["freeze"],
+        }
+        return [own, *info.get("parents", [])]
+
     def seen(self, images: UsableImages) -> int:
         """Return how many of the images that are held out now the run was trained on."""
         held_out = images.rows("train" if images.splits.cross_validated else "validation") + images.rows("test")
@@ -48,7 +63,7 @@ class Parent:
     def warn_if_seen(self, images: UsableImages, report: Reporter) -> None:
         """Warn if layers of the run were trained on images that are held out now: they remember the labels."""
         info, seen = self.run.info, self.seen(images)
-        if not seen or not info["training"]:
+        if not seen or all(run["freeze"]["layer"] == run["freeze"]["of"] for run in self.chain()):
             return
         advice = "Evaluate it on other images"
         if info["validation"]["method"] == "holdout" and not images.dataset.has_split("validation"):

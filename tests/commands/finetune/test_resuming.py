@@ -95,6 +95,26 @@ def test_killed_repeatedly_the_run_is_the_same(command, complete, tmp_path, caps
 
 
 @pytest.mark.slow
+def test_a_run_that_continues_from_another_is_resumed(photos, cache, complete, tmp_path, capsys):
+    parent = tmp_path / "parent"
+    shutil.copytree(complete, parent)
+    options = ["--backbone", parent, "--freeze", "blocks.3", "--epochs", "3", "--batch-size", "8", "--engine", "torch"]
+    command = [photos, *options, "--augment", "light", "--workers", 1, "--cache", cache]
+    assert tlcli(["finetune", *map(str, command), "--out", str(tmp_path / "whole"), "--quiet"]) == 0
+    run = tmp_path / "run"
+    code, messages = stop(start(*command, "--out", run), run / "checkpoint", 4, signal.SIGKILL)
+    assert code == -signal.SIGKILL, messages
+    shutil.copytree(run, tmp_path / "other")
+    resume(command, run, capsys)
+    assert_same_run(tmp_path / "whole", run)
+
+    shutil.rmtree(parent)
+    shutil.copytree(tmp_path / "whole", parent)
+    assert tlcli(["finetune", *map(str, command), "--out", str(tmp_path / "other"), "--resume"]) == 4
+    assert "parent was" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_interrupted_overwrite_keeps_the_old_run_and_resumes(photos, cache, command, complete, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(complete, run)

@@ -17,9 +17,13 @@ from tlcli.backbones.build import Backbone
 from tlcli.backbones.cut_points import TracedNetwork, trace_backbone
 from tlcli.backbones.heads import head_names
 from tlcli.backbones.zoo import load_backbone
-from tlcli.errors import TlcliError
+from tlcli.errors import ArtifactError, TlcliError
+from tlcli.inference.starting_network import load_starting_network
 from tlcli.runs.provenance import versions
-from tlcli.runs.run import Run
+from tlcli.runs.run import Run, load_run
+from tlcli.settings import NetworkSettings
+from tlcli.storage.files import from_portable_name
+from tlcli.storage.urls import parse_location
 
 INITIALIZERS = ("torch", "timm")
 """Packages whose versions determine random initial weights."""
@@ -51,13 +55,7 @@ def rebuild_initial_network(run: Run, backbone: Backbone) -> InitialNetwork:
     unavailable = "The trained layers cannot be shown as they were before fine-tuning"
     recorded = run.info["settings"]
     try:
-        initial = load_backbone(
-            run.info["backbone"],
-            recorded["weights"],
-            classes=len(run.classes),
-            size=run.preprocessing.width if recorded["size"] == "auto" else recorded["size"],
-            seed=recorded["seed"],
-        )
+        initial = _load_initial(run, recorded)
     except TlcliError as error:
         return InitialNetwork(frozen=run.layer, remark=f"{unavailable}: {error}")
     except (KeyError, TypeError):
@@ -71,6 +69,22 @@ def rebuild_initial_network(run: Run, backbone: Backbone) -> InitialNetwork:
             frozen=layers, remark="Training changed only the head; all layers are as before fine-tuning."
         )
     return InitialNetwork(frozen=run.layer, model=initial.model, remark=f"Before: {initial.origin}.")
+
+
+def _load_initial(run: Run, recorded: Mapping[str, Any]) -> Backbone:
+    """Load the network that training started from: that of the run's parent, or a backbone."""
+    classes, parents = len(run.classes), run.info.get("parents")
+    size = run.preprocessing.width if recorded["size"] == "auto" else recorded["size"]
+    if not parents:
+        return load_backbone(
+            run.info["backbone"], recorded["weights"], classes=classes, size=size, seed=recorded["seed"]
+        )
+    location = from_portable_name(parents[0]["location"])
+    parent = load_run(parse_location(location))
+    if parent.info["sha256"] != parents[0]["sha256"]:
+        raise ArtifactError(f"{location} is no longer the run that training continued from.")
+    wanted = NetworkSettings(backbone=location, size=size, seed=recorded["seed"])
+    return load_starting_network(wanted, parent, classes=classes)
 
 
 def _mismatch(run: Run, traced: TracedNetwork, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str | None:
