@@ -6,7 +6,7 @@ Shapes: k classes of DATA, D features before the head.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,28 @@ class Parent:
         }
         return [own, *info.get("parents", [])]
 
+    def inherit_splits(self, images: UsableImages) -> UsableImages:
+        """Return the images with those in train that the run was trained on, and those in validation that it held out.
+
+        Other images stay where they are, unless they are in a group with one of these. Nothing changes if DATA has
+        validation images, if folds are used, if the run held out no images, or if nothing could be held out.
+        """
+        known, splits = self.run.splits(), images.splits
+        if splits.cross_validated or images.dataset.has_split("validation"):
+            return images
+        inherited: dict[str, str] = {}
+        for digest, key in zip(splits.digests, splits.keys, strict=True):
+            if (split := known.get(digest)) in {"train", "validation"}:
+                inherited[key] = "train" if "train" in {split, inherited.get(key)} else "validation"
+        samples = tuple(
+            sample if sample.split == "test" else replace(sample, split=inherited.get(key, sample.split))
+            for sample, key in zip(splits.samples, splits.keys, strict=True)
+        )
+        trained = {sample.label for sample in samples if sample.split == "train"}
+        if "validation" not in {sample.split for sample in samples} or len(trained) < images.classes:
+            return images
+        return replace(images, splits=replace(splits, samples=samples))
+
     def seen(self, images: UsableImages) -> int:
         """Return how many of the images that are held out now the run was trained on."""
         held_out = images.rows("train" if images.splits.cross_validated else "validation") + images.rows("test")
@@ -68,8 +90,7 @@ class Parent:
         advice = "Evaluate it on other images"
         if info["validation"]["method"] == "holdout" and not images.dataset.has_split("validation"):
             fraction = info["settings"]["validation_fraction"] or DEFAULT_VALIDATION_FRACTION
-            advice = f"Hold out the same images as {self.path}: --validation-fraction {fraction:g}"
-            advice += f" --seed {info['settings']['seed']}"
+            advice = f"Hold out the same images as {self.path}, with --validation-fraction {fraction:g}"
         report.warn(
             f"{seen:,} images that are held out were training images of {self.path}, whose layers were trained: the "
             f"reported accuracy is too high. {advice}."

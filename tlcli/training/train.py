@@ -189,6 +189,7 @@ def _split(
         report=report,
     )
     if opened.parent:
+        images = opened.parent.inherit_splits(images)
         opened.parent.warn_if_seen(images, report)
     return images
 

@@ -104,7 +104,7 @@ def test_images_that_the_layers_have_seen_are_no_fair_test(photos, tuned, tmp_pa
     (warning,) = [text for text in report.warnings if "too high" in text]
     held = len(held_out(tuned))
     assert warning.startswith(f"{45 - held} images that are held out were training images of {tuned}")
-    assert "--validation-fraction 0.2 --seed 0" in warning
+    assert "with --validation-fraction 0.2" in warning
 
 
 def test_a_head_that_has_seen_the_held_out_images_is_not_continued(photos, trained, tmp_path):
@@ -114,7 +114,7 @@ def test_a_head_that_has_seen_the_held_out_images_is_not_continued(photos, train
         photos,
         tmp_path / "run",
         trained.cache,
-        "conv_head",
+        "blocks.6.0",
         training={"epochs": 1, "learning_rate": 1e-12},
     )
     parent = load_run(trained.run)
