@@ -25,7 +25,7 @@ AUGMENTATION = {"--augment", "--rotate", "--mirror", "--flip-vertical", "--crop"
 OPTIONS = {
     "finetune": NETWORK
     | HARDWARE
-    | {"--precision", "--out", "--group-by", "--balance", "--validation-fraction", "--cache", "--no-cache"}
+    | {"--precision", "--out", "--group-by", "--balance", "--rename", "--validation-fraction", "--cache", "--no-cache"}
     | {"--track", "--resume", "--overwrite", "--epochs", "--learning-rate", "--weight-decay", "--patience", "--views"}
     | AUGMENTATION,
     "cache-features": NETWORK
