@@ -13,14 +13,8 @@ from tlcli.console.evaluation import calibration, confusion_table, slices_table
 from tlcli.console.terminal import Terminal, printable
 from tlcli.datasets.class_names import in_reading_order
 from tlcli.datasets.image_files import describe_skipped
-from tlcli.inference.held_out import (
-    describe_forgetting,
-    describe_groups,
-    describe_method,
-    describe_near_copies,
-    describe_unlabeled,
-)
-from tlcli.inference.outcomes import depth_name, describe_depth_choice, describe_forecast
+from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies, describe_unlabeled
+from tlcli.inference.outcomes import depth_name, describe_depth_choice, describe_forecast, describe_forgetting
 from tlcli.storage.files import megabytes
 
 SHOWN_CLASSES = 30

@@ -56,17 +56,6 @@ def describe_near_copies(metrics: dict[str, Any]) -> str | None:
     return f"{images}. Accuracy without them: {'-' if without is None else f'{100 * without:.1f} %'}"
 
 
-def describe_forgetting(info: dict[str, Any]) -> str | None:
-    """Return the accuracy on the parent's validation images before and after, from `run.json`; None if unknown."""
-    found = info.get("forgetting")
-    if not found or found["before"] is None:
-        return None
-    return (
-        f"{100 * found['before']:.1f} % before, {100 * found['after']:.1f} % after, on {found['images']:,} images that "
-        f"{found['run']} held out"
-    )
-
-
 def describe_unlabeled(metrics: dict[str, Any]) -> str | None:
     """Return what unlabeled images were worth, from `validation` of `run.json`; None if there were none."""
     found = metrics.get("unlabeled")

@@ -1,4 +1,4 @@
-"""Describe in words what `--freeze auto` chose, and what more images would bring, from `run.json`. Torch-free."""
+"""Describe in words what training chose and what it cost, and what more images would bring, from `run.json`. Torch-free."""
 
 from __future__ import annotations
 
@@ -60,3 +60,14 @@ def _tail(row: dict[str, Any]) -> str:
 
 def _gain(row: dict[str, Any]) -> str:
     return f"{100 * row['accuracy_gain']:+.1f} points ± {100 * row['accuracy_gain_error']:.1f}"
+
+
+def describe_forgetting(info: dict[str, Any]) -> str | None:
+    """Return the accuracy on the parent's validation images before and after, from `run.json`; None if unknown."""
+    found = info.get("forgetting")
+    if not found or found["before"] is None:
+        return None
+    return (
+        f"{100 * found['before']:.1f} % before, {100 * found['after']:.1f} % after, on {found['images']:,} images that "
+        f"{found['run']} held out"
+    )

@@ -10,14 +10,8 @@ from typing import Any
 import numpy as np
 
 from tlcli.datasets.class_names import in_reading_order, reading_order
-from tlcli.inference.held_out import (
-    describe_forgetting,
-    describe_groups,
-    describe_method,
-    describe_near_copies,
-    describe_unlabeled,
-)
-from tlcli.inference.outcomes import depth_name, describe_depth_choice, describe_forecast
+from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies, describe_unlabeled
+from tlcli.inference.outcomes import depth_name, describe_depth_choice, describe_forecast, describe_forgetting
 from tlcli.reports.decisions import ReportDecisions
 from tlcli.reports.overview import Overview
 from tlcli.reports.page import page_environment, read_asset
