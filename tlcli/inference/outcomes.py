@@ -1,4 +1,4 @@
-"""Describe in words what training chose and what it cost, and what more images would bring, from `run.json`. Torch-free."""
+"""Describe in words what training chose and cost, and what more images would bring, from `run.json`. Torch-free."""
 
 from __future__ import annotations
 
