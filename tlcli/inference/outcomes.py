@@ -68,6 +68,6 @@ def describe_forgetting(info: dict[str, Any]) -> str | None:
     if not found or found["before"] is None:
         return None
     return (
-        f"{100 * found['before']:.1f} % before and {100 * found['after']:.1f} % after continuing, on "
+        f"accuracy {100 * found['before']:.1f} % before and {100 * found['after']:.1f} % after continuing, on "
         f"{found['images']:,} images that {found['run']} held out"
     )

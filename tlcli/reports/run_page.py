@@ -91,7 +91,7 @@ def run_page(
             info=info,
             name=name,
             frozen=describe_freeze(info["freeze"]),
-            ancestry=list(filter(None, [describe_parents(info), describe_forgetting(info)])),
+            ancestry=[_sentence(text) for text in (describe_parents(info), describe_forgetting(info)) if text],
             splits=[_split_context(split) for split in splits],
             settings=_settings(info),
             mapped_vectors=gallery.mapped_vectors,
