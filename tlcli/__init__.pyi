@@ -35,6 +35,10 @@ from .commands.layers import (
 )
 from .commands.predict import predict as predict
 from .commands.serve import serve as serve
+from .commands.similar import (
+    SimilarResult as SimilarResult,
+    similar as similar,
+)
 from .errors import (
     ArtifactError as ArtifactError,
     DataError as DataError,
@@ -62,6 +66,7 @@ from .settings import (
     NetworkSettings as NetworkSettings,
     PredictSettings as PredictSettings,
     ServeSettings as ServeSettings,
+    SimilarSettings as SimilarSettings,
     TrainingSettings as TrainingSettings,
 )
 from .settings.augmentation import Augmentation as Augmentation

@@ -63,6 +63,9 @@ OPTIONS = {
         "--overwrite",
     },
     "serve": {"--host", "--port", "--token", "--no-token", "--workers", "--no-page"},
+    "similar": (NETWORK - {"--backbone", "--freeze"})
+    | HARDWARE
+    | {"--in", "--top", "--out", "--overwrite", "--precision", "--cache", "--no-cache", "--label-column"},
     "layers": set(),
     "backbones": set(),
     "cache list": {"--cache"},
@@ -90,7 +93,7 @@ def test_options_of_the_contract_exist_and_have_help(command):
     assert all(found.values()), [flag for flag, text in found.items() if not text]
 
 
-@pytest.mark.parametrize("command", READING)
+@pytest.mark.parametrize("command", [*READING, "similar"])
 def test_commands_that_read_images_choose_files(command):
     assert options_of(command).keys() >= FILTERS
 
@@ -202,6 +205,13 @@ def test_help_imports_nothing_heavy(arguments):
         (["serve", "nowhere", "--port", "70000"], 2, "--port is 70000"),
         (["serve", "nowhere", "--token", "x"], 2, "--token has 1 characters"),
         (["serve", "nowhere", "--token", "x" * 20, "--no-token"], 2, "cannot be combined"),
+        (["similar", "lenet5", "x.jpg"], 2, "--in"),
+        (["similar", "lenet5", "x.jpg", "--in", "nowhere"], 4, "x.jpg does not exist"),
+        (["similar", "lenet5", "-", "--in", "-"], 2, "standard input is one list"),
+        (["similar", "lenet5", "x.jpg", "--in", "nowhere", "--top", "0"], 2, "--top is 0"),
+        (["similar", "lenet5", "x.jpg", "--in", "nowhere", "--out", "x.txt"], 2, "--out is x.txt"),
+        (["similar", "lenet5", "x.jpg", "--in", "nowhere", "--overwrite"], 2, "--overwrite has no effect"),
+        (["similar", "lenet5", "x.jpg", "--in", "nowhere", "--size", "auto"], 2, "--size auto is an option"),
         (["backbones", "no-such-thing"], 2, "no-such-thing"),
         (["layers", "resnet_18"], 2, "resnet18"),
     ],

@@ -85,6 +85,18 @@ def prediction_cases(run, inbox, empty, existing):
     ]
 
 
+def search_cases(run, images, inbox, empty):
+    def searched(form):
+        options = ["--no-cache", "--workers", "1", "--engine", "torch", "--overwrite"]
+        return ["similar", str(run), str(inbox), "--in", str(images), "--out", f"{{}}/rows.{form}", *options]
+
+    again = {"again": (), "start": empty, "code": SOME_FAILED}
+    return [
+        case("similar-parquet", searched("parquet"), rows_of, **again),
+        case("similar-html", searched("html"), rows_of, **again),
+    ]
+
+
 def export_cases(run, timm_run, images, existing):
     (existing / "hub").mkdir(parents=True)
     (existing / "model.onnx").write_text("an older export")
@@ -120,6 +132,7 @@ def cases(images, few, inbox, empty, made, timm_run, tmp_path):
         case("cache-features", cached, lambda folder: features_in(folder / "cache"), again=(), start=empty),
         *training_cases(images, empty, made),
         *prediction_cases(made / "run", inbox, empty, tmp_path / "rows"),
+        *search_cases(made / "run", images, inbox, empty),
         case("augment", augment, lambda folder: files_in(folder / "set"), start=empty),
         *export_cases(made / "run", timm_run, images, tmp_path / "exports"),
         case("cache-prune", prune, files_in, again=(), start=made),
@@ -139,6 +152,8 @@ CASES = [
     "export-onnx",
     "export-timm",
     "cache-prune",
+    "similar-parquet",
+    "similar-html",
 ]
 
 

@@ -15,7 +15,7 @@ def table(*values):
 
 def read(directory):
     damaged = []
-    tables = [table for _, table in read_parts(directory, damaged.append)]
+    tables = [part.table for _, part in read_parts(directory, damaged.append)]
     return [table["value"].to_pylist() for table in tables], damaged
 
 

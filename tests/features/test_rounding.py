@@ -19,7 +19,7 @@ def test_vectors_are_float32_and_maps_and_tokens_float16(tmp_path):
         fill(store, range(3))
         [path] = store.directory.glob("part-*.arrow")
         value = pa.from_numpy_dtype(dtype)
-        assert map_part(path).schema.field("feature").type == pa.fixed_shape_tensor(value, shape)
+        assert map_part(path).table.schema.field("feature").type == pa.fixed_shape_tensor(value, shape)
         assert store.dtype == dtype
         header = json.loads((store.directory / "cache.json").read_text())
         assert (header["dtype"], header["feature_shape"]) == (dtype, list(shape))
@@ -54,7 +54,7 @@ def test_maps_and_tokens_that_overflow_float16_are_kept_in_float32(tmp_path, sha
             np.testing.assert_array_equal(found, values[number].astype(kept))
         assert opened.dtype == np.float32
         assert np.isfinite(gathered).all()
-    parts = [map_part(path).schema.field("feature").type for path in tmp_path.glob("*/part-*.arrow")]
+    parts = [map_part(path).table.schema.field("feature").type for path in tmp_path.glob("*/part-*.arrow")]
     assert {str(part.value_type) for part in parts} == ({"halffloat", "float"} if on_disk else set())
 
 
@@ -81,6 +81,6 @@ def test_channels_last_maps_are_kept_row_by_row(tmp_path):
             store.add(digest(number), 0, value)
     np.testing.assert_array_equal(store.gather([digest(number) for number in range(6)]), maps)
     [path] = store.directory.glob("part-*.arrow")
-    column = map_part(path)["feature"].combine_chunks()
+    column = map_part(path).table["feature"].combine_chunks()
     assert column.type == pa.fixed_shape_tensor(pa.float16(), MAP)
     np.testing.assert_array_equal(column.storage.flatten().to_numpy(), maps.reshape(-1))

@@ -30,6 +30,7 @@ from tlcli.cli import (  # noqa: F401 - imported to register the commands
     layers,
     predict,
     serve,
+    similar,
 )
 from tlcli.cli.app import app, open_terminal
 from tlcli.cli.suggestions import suggest
@@ -44,6 +45,7 @@ RESUME_HINTS = {
     "compare": "Nothing was written: repeat the command.",
     "export": "Nothing was written: repeat the command.",
     "inspect": "Nothing was written: repeat the command.",
+    "similar": "Features computed so far are cached: repeat the command.",
     "label": "Every label is saved: repeat the command to continue.",
     "serve": "Requests in progress were answered.",
     "augment": "With --out DIR, finished images are kept: repeat the command with --resume.",

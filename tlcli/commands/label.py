@@ -194,7 +194,7 @@ def _open_job(settings: LabelSettings, source: LabelingSource, out: Path, report
     chunks = ChunkReporter(report)
     digests: list[bytes | None] = [None] * len(source.paths)
     table = LabelTable(out) if source.labels is None else _reviewed_labels(out, source.paths, source.labels, digests)
-    network = open_labeling_network(settings, len(source.paths), chunks)
+    network = open_labeling_network(settings.network, settings.compute, settings.cache, len(source.paths), chunks)
     store = LabelStore(table, source.paths, settings.classes or source.classes or network.classes)
     extractor = network.extractor
     report.note(extractor.network.describe(describe_cut(extractor.cut)))

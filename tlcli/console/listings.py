@@ -1,7 +1,8 @@
-"""Tables that are the result of a command and are printed to stdout, and the summary of `inspect`."""
+"""Tables that are the result of a command and are printed to stdout, and summaries of `inspect` and `similar`."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from tlcli.backbones.layer_table import Layer
     from tlcli.commands.inspect import InspectResult
     from tlcli.commands.layers import LayersResult
+    from tlcli.commands.similar import SimilarResult
+
+SHOWN_FAILURES = 5
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -135,3 +139,16 @@ def inspect_summary(terminal: Terminal, result: InspectResult) -> None:
     copies = f", {result.copies:,} duplicates counted once" if result.copies else ""
     terminal.note(f"{result.images:,} images{copies}   {result.seconds:.1f} s")
     terminal.note(f"Page      {result.out / 'inspect.html'}")
+
+
+def similar_summary(terminal: Terminal, result: SimilarResult) -> None:
+    """Print how many queries were answered, which of them failed, and the path of the output."""
+    queries = "1 query" if result.queries == 1 else f"{result.queries:,} queries"
+    failed = f"   failed {len(result.failed):,}" if result.failed else ""
+    terminal.note(f"{queries}, {result.images:,} images searched{failed}   {terminal.elapsed():.1f} s")
+    for path, reason in result.failed[:SHOWN_FAILURES]:
+        terminal.note(f"  failed: {path}: {reason}")
+    if len(result.failed) > SHOWN_FAILURES:
+        terminal.note(f"  ... and {len(result.failed) - SHOWN_FAILURES:,} more")
+    if result.out not in {None, "-"}:
+        terminal.note(f"Written   {shlex.quote(str(result.out))}")

@@ -94,7 +94,15 @@ def open_labeling_source(
 
 
 def _labeled(source: str, filters: PathPatterns, columns: TableColumns) -> Dataset | None:
-    """Open SOURCE as labeled DATA; None if it has no labels.
+    try:
+        return open_if_labeled(source, filters, columns)
+    except DataError as error:
+        advice = "To label the images from scratch, give --classes."
+        raise DataError(f"{error.message} {advice}", path=error.path) from error
+
+
+def open_if_labeled(source: str, filters: PathPatterns, columns: TableColumns) -> Dataset | None:
+    """Open labeled DATA; None if it has no labels.
 
     Raises:
         DataError: It has labels, but is not valid.
@@ -104,10 +112,9 @@ def _labeled(source: str, filters: PathPatterns, columns: TableColumns) -> Datas
     location = parse_location(source)
     try:
         return open_dataset(location, filters=filters, columns=columns)
-    except DataError as error:
+    except DataError:
         if _looks_labeled(source, location, columns):
-            advice = "To label the images from scratch, give --classes."
-            raise DataError(f"{error.message} {advice}", path=error.path) from error
+            raise
         return None
 
 

@@ -108,7 +108,7 @@ class Memo:
             self._report.warn(f"{path} is damaged (its checksum differs); its images will be read again.")
 
         self._parts = 0
-        for path, table in read_parts(directory, damaged):
+        for path, (table, _) in read_parts(directory, damaged):
             self._parts += 1
             if table.schema != _table({}).schema:
                 self._damaged.add(path)

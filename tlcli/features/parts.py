@@ -5,11 +5,13 @@ The name holds the SHA-256 of its bytes: `part-000007-<32 hexadecimal digits>.ar
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import mmap
 import re
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import pyarrow as pa
 
@@ -18,7 +20,20 @@ from tlcli.storage.publish import os_errors_name, publish_file
 PREFIX = ".part-"
 """Start of the names of temporary files."""
 
+_LIBC = ctypes.CDLL(None)
 _NAME = re.compile(r"part-(\d+)-([0-9a-f]{32})\.arrow")
+
+
+class MappedPart(NamedTuple):
+    """A part that is mapped from disk."""
+
+    table: pa.Table
+    content: pa.Buffer
+    """The mapping of the whole file."""
+
+    def release(self) -> None:
+        """Drop the pages that were read from the memory of this process; they remain in the cache of the system."""
+        _LIBC.madvise(ctypes.c_void_p(self.content.address), ctypes.c_size_t(self.content.size), mmap.MADV_DONTNEED)
 
 
 def write_part(directory: Path, table: pa.Table) -> Path:
@@ -37,7 +52,7 @@ def write_part(directory: Path, table: pa.Table) -> Path:
 
 def read_parts(
     directory: Path, damaged: Callable[[Path], None], known: Container[str] = ()
-) -> Iterator[tuple[Path, pa.Table]]:
+) -> Iterator[tuple[Path, MappedPart]]:
     """Yield the parts in `directory`, oldest first, mapped from disk after verifying their checksums.
 
     Args:
@@ -53,26 +68,27 @@ def read_parts(
         try:
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-            table = map_part(path) if found == match[2] else None
+            part = map_part(path) if found == match[2] else None
         except FileNotFoundError:
             continue  # merged into another part, or pruned, after the directory was listed
         except pa.ArrowException:  # with a matching checksum in its name
-            table = None
-        if table is None:
+            part = None
+        if part is None:
             damaged(path)
         else:
-            yield path, table
+            yield path, part
 
 
-def map_part(path: Path) -> pa.Table:
+def map_part(path: Path) -> MappedPart:
     """Map a part's rows from disk without verifying its checksum, but check that no row lies outside the file.
 
     Raises:
         ArrowException: it is not an Arrow file.
     """
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    content = pa.memory_map(str(path)).read_buffer()
+    table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
     table.validate()
-    return table
+    return MappedPart(table, content)
 
 
 def _names(directory: Path) -> list[str]:

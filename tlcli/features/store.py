@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from tlcli.errors import READ_ONLY_ERRNOS, ArtifactError, MachineError
 from tlcli.features.fingerprint import FORMAT, fingerprint
-from tlcli.features.parts import PREFIX, map_part, read_parts, write_part
+from tlcli.features.parts import PREFIX, MappedPart, map_part, read_parts, write_part
 from tlcli.features.rounding import Features, as_stored, stored_dtype
 from tlcli.progress import Reporter, Silent
 from tlcli.storage.files import is_sealed, read_json, sealed, write_json
@@ -74,6 +74,8 @@ class FeatureStore:
         self._seen: set[str] = set()
         """Names of the part files that were read."""
         self._parts: list[Features] = []
+        self._mapped: list[MappedPart] = []
+        """Part files whose rows are in `_parts`."""
         self._rows: dict[tuple[bytes, int], tuple[int, int]] = {}
         self._pending: list[tuple[bytes, int, Features]] = []
         self._flushed = time.monotonic()
@@ -119,6 +121,11 @@ class FeatureStore:
             into = np.flatnonzero(places[:, 0] == part)
             found[_as_slice(into)] = self._parts[part][_as_slice(places[into, 1])]
         return found
+
+    def release(self) -> None:
+        """Drop the rows that were read from memory, as far as they are on disk; they can be read again."""
+        for part in self._mapped:
+            part.release()
 
     def make(self) -> Path | None:
         """Create the directory if necessary, so that it is listed and can be pruned; None if the store is in memory.
@@ -184,8 +191,13 @@ class FeatureStore:
         if self.directory is not None:
             path = write_part(self.directory, table)
             self._seen.add(path.name)
-            table = map_part(path)  # so that memory does not grow with what was computed
-        self._append(table)
+            self._append_mapped(map_part(path))  # so that memory does not grow with what was computed
+        else:
+            self._append(table)
+
+    def _append_mapped(self, part: MappedPart) -> None:
+        self._mapped.append(part)
+        self._append(part.table)
 
     def _append(self, table: pa.Table) -> None:
         for batch in table.to_batches():
@@ -195,10 +207,10 @@ class FeatureStore:
 
     def _read(self, directory: Path, damaged: Callable[[Path], None]) -> None:
         """Read new parts; those whose checksum differs go to `damaged`."""
-        for path, table in read_parts(directory, damaged, self._seen):
+        for path, part in read_parts(directory, damaged, self._seen):
             self._seen.add(path.name)
-            if self._fits(table):
-                self._append(table)
+            if self._fits(part.table):
+                self._append_mapped(part)
             else:
                 self._report.warn(f"{path} holds no features of this cache and was ignored.")
 

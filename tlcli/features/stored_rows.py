@@ -42,3 +42,8 @@ class StoredRows:
             found.append(store.read(places[at:end]))
             start += end - at
         return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def gather(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return some rows of the plain features, int64 [n]: float32 [n, *feature_shape]."""
+        store, places = self._places[0]
+        return store.read(places[rows])

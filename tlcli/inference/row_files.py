@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 PredictionRow = list[Any]
-"""A row's values in the order of the columns: text, float, or None."""
+"""A row's values in the order of the columns: text, numbers, or None."""
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 PARQUET_BATCH = 10_000
@@ -56,8 +56,12 @@ def write_parquet(file: IO[bytes], names: Sequence[str], rows: Iterable[Predicti
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    numbers = {name for name in names if name == "novelty" or name.startswith(("confidence", "p:"))}
-    schema = pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in names])
+    def column_type(name: str) -> Any:  # noqa: ANN401 - pyarrow has no types
+        if name in {"novelty", "similarity"} or name.startswith(("confidence", "p:")):
+            return pa.float64()
+        return pa.int64() if name == "rank" else pa.string()
+
+    schema = pa.schema([(name, column_type(name)) for name in names])
     with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
         batch: list[PredictionRow] = []
         for row in rows:

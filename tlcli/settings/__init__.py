@@ -21,6 +21,7 @@ from tlcli.settings.machines import ClusterSettings, Shard
 from tlcli.settings.network import DEFAULT_BACKBONE, FITS, NetworkSettings, intensity_range
 from tlcli.settings.predict import DEFAULT_EXPLAIN_LIMIT, DEFAULT_UNKNOWN_RATE, PredictSettings
 from tlcli.settings.serve import ServeSettings
+from tlcli.settings.similar import SimilarSettings
 from tlcli.settings.training import TrainingSettings
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "PredictSettings",
     "ServeSettings",
     "Shard",
+    "SimilarSettings",
     "TableColumns",
     "TrainingSettings",
     "intensity_range",

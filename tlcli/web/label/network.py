@@ -20,7 +20,7 @@ from tlcli.inference.load_network import load_network
 from tlcli.progress import Reporter
 from tlcli.runs.directory import is_run
 from tlcli.runs.run import Run, load_run
-from tlcli.settings import LabelSettings, NetworkSettings
+from tlcli.settings import CacheSettings, ComputeSettings, NetworkSettings
 from tlcli.settings.network import intensity_range
 from tlcli.storage.urls import parse_location
 
@@ -47,11 +47,15 @@ class LabelingNetwork:
         return calibrated_probabilities(logits, self.run.temperature, self.run.log_prior)
 
 
-def open_labeling_network(settings: LabelSettings, images: int, report: Reporter) -> LabelingNetwork:
+def open_labeling_network(
+    wanted: NetworkSettings, compute: ComputeSettings, cache: CacheSettings, images: int, report: Reporter
+) -> LabelingNetwork:
     """Open the network with all layers before its head frozen.
 
     Args:
-        settings: The network and where it runs.
+        wanted: The network: a backbone, or a run.
+        compute: Where it runs.
+        cache: Where its features are kept.
         images: Number of images, by which the engine is chosen.
         report: Receives messages.
 
@@ -60,7 +64,6 @@ def open_labeling_network(settings: LabelSettings, images: int, report: Reporter
         ArtifactError: The run, the weights, or the cache are invalid.
         MachineError: There is no such device, or the weights would have to be downloaded.
     """
-    wanted, compute = settings.network, settings.compute
     choice = choose_engine(compute.device, compute.precision, compute.engine, images=images)
     run = _run(wanted)
     backbone = _backbone(wanted) if run is None else load_network(run)
@@ -76,7 +79,7 @@ def open_labeling_network(settings: LabelSettings, images: int, report: Reporter
         precision=choice.precision,
         engine=choice.engine,
         engine_requested=choice.requested,
-        cache=FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
+        cache=FeatureCache(cache.root() if cache.enabled else None, report),
         report=report,
     )
     workers, batch_size = compute.worker_count(), compute.batch_size
