@@ -21,8 +21,9 @@ from measure import machine, table
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.splits import assign_folds
-from tlcli.engines.onnx_engine import OnnxRunner
+from tlcli.engines.exported_engine import ExportedRunner
 from tlcli.engines.onnx_export import load_or_export_onnx
+from tlcli.engines.onnx_session import OnnxSession
 from tlcli.features.backbone import make_preprocessing
 from tlcli.training.head.l2_selection import select_folds
 
@@ -61,7 +62,7 @@ def open_network(name):
     """Return the frozen layers, and a batch of random pixels."""
     backbone = load_backbone(name, "none", classes=10)
     preprocessing = make_preprocessing(backbone, "crop")
-    runner = OnnxRunner(load_or_export_onnx(cut_at(backbone, "all").prefix, preprocessing, None))
+    runner = ExportedRunner(OnnxSession(load_or_export_onnx(cut_at(backbone, "all").prefix, preprocessing, None)))
     return runner, np.random.default_rng(0).integers(0, 256, (BATCH, *preprocessing.shape), np.uint8)
 
 

@@ -71,7 +71,7 @@ def test_features_in_the_default_precision_agree(report):
                 cut_at(backbone, freeze).prefix,
                 preprocessing,
                 exported=None,
-                required=False,
+                requested="torch",
                 device=device,
                 precision=pick_precision("auto", device),
                 report=report,

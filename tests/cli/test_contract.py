@@ -180,7 +180,7 @@ def test_help_imports_nothing_heavy(arguments):
         ),
         (["finetune", "nowhere", "--freeze", "9", "--batch-size", "1"], 2, "at least 2 images"),
         (["finetune", "nowhere", "--freeze", "none", "--engine", "onnx"], 2, "no effect with --freeze none"),
-        (["finetune", "nowhere", "--engine", "tpu"], 2, "expected one of auto, torch, onnx"),
+        (["finetune", "nowhere", "--engine", "tpu"], 2, "expected one of auto, torch, onnx, openvino"),
         (["finetune", "nowhere", "--freeze", "9", "--learning-rate", "0"], 2, "--learning-rate is 0"),
         (["cache-features", "nowhere", "--freeze", "none"], 2, "--freeze is 'none'"),
         (["cache-features", "nowhere", "--rotate", "9"], 2, "needs --views K"),

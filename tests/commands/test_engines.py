@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -48,6 +50,10 @@ def test_features_agree_and_share_a_cache(photos, tmp_path):
     assert result["computed"] == len(onnx)
     cosine = (plain * onnx).sum(1) / np.linalg.norm(plain, axis=1) / np.linalg.norm(onnx, axis=1)
     assert cosine.min() >= 0.9999
+    if importlib.util.find_spec("openvino"):
+        openvino, result = features_of(photos, tmp_path / "openvino", cache=tmp_path / "three", engine="openvino")
+        assert result["computed"] == len(openvino)
+        np.testing.assert_allclose(openvino, onnx, rtol=1e-3, atol=1e-4)
     _, again = features_of(photos, tmp_path / "again", cache=tmp_path / "two", engine="torch")
     assert (again["computed"], again["reused"]) == (0, len(onnx))
 
@@ -56,7 +62,8 @@ def test_features_agree_and_share_a_cache(photos, tmp_path):
 @pytest.mark.parametrize("freeze", ["all", "blocks.3"])
 def test_runs_agree_and_record_their_engine(photos, tmp_path, freeze):
     infos = {}
-    for name in ("torch", "onnx"):
+    engines = ["torch", "onnx", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
+    for name in engines:
         infos[name] = finetune(
             FinetuneSettings(
                 data=photos,
@@ -68,7 +75,8 @@ def test_runs_agree_and_record_their_engine(photos, tmp_path, freeze):
             )
         )
         assert load_run(tmp_path / name).info["engine"] == name
-    assert infos["onnx"]["validation"]["loss"] == pytest.approx(infos["torch"]["validation"]["loss"], abs=1e-3)
+    for name in engines:
+        assert infos[name]["validation"]["loss"] == pytest.approx(infos["torch"]["validation"]["loss"], abs=1e-3)
     labels = {
         name: [
             row["label"]
@@ -78,9 +86,9 @@ def test_runs_agree_and_record_their_engine(photos, tmp_path, freeze):
                 )
             ).rows
         ]
-        for name in ("torch", "onnx")
+        for name in engines
     }
-    assert labels["onnx"] == labels["torch"]
+    assert all(found == labels["torch"] for found in labels.values())
     assert labels["onnx"]
 
 

@@ -84,10 +84,14 @@ def test_predictions_agree_with_and_without_torch(photos, trained, tmp_path, net
     assert len(labels) == 45
 
 
-def test_predict_does_not_import_torch(trained, photos):
+@pytest.mark.parametrize("engine", ["auto", "openvino"])
+def test_predict_does_not_import_torch(trained, photos, engine):
+    if engine == "openvino":
+        pytest.importorskip("openvino")
     program = "import sys; from tlcli.cli.main import run; code = run(sys.argv[1:]); "
     program += "print([name for name in ('torch', 'timm', 'torchvision') if name in sys.modules]); sys.exit(code)"
-    command = [sys.executable, "-c", program, "predict", trained.run, photos / "disc", "--device", "cpu", "--json"]
+    options = ["--device", "cpu", "--engine", engine, "--json"]
+    command = [sys.executable, "-c", program, "predict", trained.run, photos / "disc", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     content, modules = done.stdout.rsplit("\n", 2)[:2]
     assert json.loads(content)["images"] == 15

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+
 import pytest
 import torch
 
 from tlcli.engines.choice import MIN_IMAGES_FOR_ONNX, pick_engine
-from tlcli.errors import UsageError
+from tlcli.errors import MachineError, UsageError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -22,13 +25,22 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         ("auto", CUDA, "fp16", 10**6, "torch"),
         ("torch", CPU, "fp32", 10**6, "torch"),
         ("onnx", CPU, "fp32", 1, "onnx"),
+        ("openvino", CPU, "fp32", 1, "openvino"),
     ],
 )
-def test_pick_engine(engine, device, precision, images, expected):
+def test_pick_engine(engine, device, precision, images, expected, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "installed")
     assert pick_engine(engine, device, precision, images) == expected
 
 
 @pytest.mark.parametrize(("device", "precision"), [(CPU, "bf16"), (CUDA, "fp32")])
-def test_onnx_is_refused_where_it_is_not_supported(device, precision):
-    with pytest.raises(UsageError, match="--engine onnx runs on a CPU in fp32"):
-        pick_engine("onnx", device, precision, 10)
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_engines_for_exports_are_refused_where_they_are_not_supported(engine, device, precision):
+    with pytest.raises(UsageError, match=f"--engine {engine} runs on a CPU in fp32"):
+        pick_engine(engine, device, precision, 10)
+
+
+def test_without_openvino_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MachineError, match=re.escape("pip install 'tlcli[openvino]'")):
+        pick_engine("openvino", CPU, "fp32", 10)

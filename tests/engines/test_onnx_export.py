@@ -10,8 +10,10 @@ from torch.nn import functional
 
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
-from tlcli.engines.onnx_engine import OnnxRunner
+from tlcli.engines.exported_engine import ExportedRunner
 from tlcli.engines.onnx_export import ExportError, load_or_export_onnx
+from tlcli.engines.onnx_session import OnnxSession
+from tlcli.engines.openvino_session import OpenVinoSession
 from tlcli.engines.torch_engine import TorchRunner
 from tlcli.images.preprocess import Preprocessing
 
@@ -32,11 +34,18 @@ def preprocessing_of(shape):
     )
 
 
-def export(prefix, shape=(8, 8, 3), directory=None):
-    """Return the prefix in ONNX Runtime, and how often it was exported for that."""
+def export(prefix, shape=(8, 8, 3), directory=None, session=OnnxSession):
+    """Return the prefix in an engine, and how often it was exported for that."""
     exports = []
     model = load_or_export_onnx(prefix, preprocessing_of(shape), directory, on_export=lambda: exports.append(1))
-    return OnnxRunner(model), len(exports)
+    return ExportedRunner(session(model)), len(exports)
+
+
+def session_of(engine):
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+        return OpenVinoSession
+    return OnnxSession
 
 
 def pixels_of(shape, count=5):
@@ -44,6 +53,7 @@ def pixels_of(shape, count=5):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
 @pytest.mark.parametrize(
     ("name", "freeze", "size"),
     [
@@ -55,13 +65,15 @@ def pixels_of(shape, count=5):
         ("convnext_atto", "9", 64),
     ],
 )
-def test_onnx_runtime_agrees_with_torch(name, freeze, size):
+def test_exports_agree_with_torch(name, freeze, size, engine):
+    session = session_of(engine)
     weights = "pretrained" if name == "tf_efficientnet_lite0" else "none"
     backbone = load_backbone(name, weights, classes=3, size=size, seed=0)
     prefix = cut_at(backbone, freeze).prefix
     spec = backbone.input
     shape = (spec.height, spec.width, spec.channels)
-    runner, _ = export(prefix, shape)
+    runner, _ = export(prefix, shape, session=session)
+    assert runner.engine == engine
     plain = TorchRunner(prefix, preprocessing_of(shape), device=CPU, precision="fp32")
     pixels = pixels_of(shape)
     expected = plain.features(pixels)

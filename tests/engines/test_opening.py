@@ -45,7 +45,7 @@ def open_torch(prefix, preprocessing, precision, recorder):
         prefix,
         preprocessing,
         exported=None,
-        required=False,
+        requested="torch",
         device=torch.device("cpu"),
         precision=precision,
         report=recorder,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from tlcli import processes
+from tlcli.engines.onnx_session import EXPORT_ENGINES
+from tlcli.engines.openvino_session import check_openvino
 from tlcli.errors import MachineError, UsageError
 
 MIN_IMAGES_FOR_ONNX = 600
@@ -25,7 +27,7 @@ class EngineChoice:
     precision: str
     """`fp32`, `bf16` or `fp16`."""
     engine: str
-    """`torch` or `onnx`."""
+    """`torch`, `onnx` or `openvino`."""
     requested: str
     """The user's `--engine`. Only with `auto` may torch replace ONNX Runtime."""
 
@@ -36,13 +38,13 @@ def choose_engine(device: str, precision: str, engine: str, *, images: int | Non
     Args:
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
-        engine: `auto`, `onnx` or `torch`.
+        engine: `auto`, `onnx`, `openvino` or `torch`.
         images: Number of images, cached or not, by which `auto` picks an engine; None exports the prefix in any case.
         frozen: Whether there is a frozen prefix to run; without one the engine is torch.
 
     Raises:
         UsageError: A combination that does not exist.
-        MachineError: This machine does not have the requested device.
+        MachineError: This machine does not have the requested device, or OpenVINO is not installed.
     """
     picked = pick_device(device)
     precision = pick_precision(precision, picked)
@@ -108,22 +110,27 @@ def feature_numerics(precision: str) -> str:
 
 
 def pick_engine(engine: str, device: torch.device, precision: str, images: int | None) -> str:
-    """Return `onnx` or `torch` for `--engine`.
+    """Return `onnx`, `openvino` or `torch` for `--engine`.
 
     `auto` is ONNX Runtime on a CPU in fp32 if there are enough images to make up for the export, else torch.
 
     Args:
-        engine: `auto`, `onnx` or `torch`.
+        engine: `auto`, `onnx`, `openvino` or `torch`.
         device: Where the network runs.
         precision: `fp32`, `bf16` or `fp16`.
         images: Number of images; None if the network is exported in any case.
 
     Raises:
-        UsageError: `onnx` on a device or in a precision it does not support.
+        UsageError: `onnx` or `openvino` on a device or in a precision that tlcli does not run it in.
+        MachineError: OpenVINO is not installed.
     """
     supported = device.type == "cpu" and precision == "fp32"
-    if engine == "onnx" and not supported:
-        raise UsageError(f"--engine onnx runs on a CPU in fp32, not on {device} in {precision}. Use --engine torch.")
+    if engine in EXPORT_ENGINES and not supported:
+        raise UsageError(
+            f"--engine {engine} runs on a CPU in fp32, not on {device} in {precision}. Use --engine torch."
+        )
+    if engine == "openvino":
+        check_openvino()
     if engine != "auto":
         return engine
     return "onnx" if supported and (images is None or images >= MIN_IMAGES_FOR_ONNX) else "torch"

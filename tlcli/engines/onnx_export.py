@@ -19,15 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tlcli.engines.onnx_session import OnnxSession, UnloadableError
+from tlcli.engines.onnx_session import TOLERANCE, OnnxSession, UnloadableError, relative_difference
 from tlcli.engines.torch_engine import normalization
 from tlcli.images.preprocess import Preprocessing
 from tlcli.interrupts import run_in_thread
 from tlcli.storage.files import load_checksummed, save_checksummed
 
-TOLERANCE = 0.01
-"""Largest accepted difference between the outputs of ONNX Runtime and torch for an image, relative to the norm of
-torch's output. It implies a cosine similarity of at least 0.99995."""
 MAX_WEIGHT_BYTES = 2_000_000_000
 """Bytes of weights above which ONNX needs a second file; such networks run in torch."""
 
@@ -191,7 +188,6 @@ def _check(network: nn.Module, session: OnnxSession, pixels: npt.NDArray[np.uint
     for found, wanted in zip(
         session.outputs(pixels), expected if isinstance(expected, tuple) else (expected,), strict=True
     ):
-        error = (torch.from_numpy(found) - wanted).flatten(1)
-        worst = (error.norm(dim=1) / wanted.flatten(1).norm(dim=1).clamp_min(1e-12)).max().item()
+        worst = relative_difference(found, wanted.numpy())
         if not worst <= TOLERANCE:
             raise ExportError(f"the network's output in ONNX Runtime differs from torch by {100 * worst:.2g} %")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,38 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 Values = npt.NDArray[np.float32]
 
+EXPORT_ENGINES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+"""The engines that run exported networks, as `--engine` names them, and their names in messages."""
+TOLERANCE = 0.01
+"""Largest accepted difference between the outputs of two engines for an image, relative to the norm of the output. It
+implies a cosine similarity of at least 0.99995."""
+
 
 class UnloadableError(Exception):
-    """ONNX Runtime cannot load a model; the text is the reason."""
+    """An engine cannot load a model; the text is the reason."""
+
+
+class ExportedSession(Protocol):
+    """An exported network in an engine. It takes one image at a time, so outputs do not depend on the batch."""
+
+    engine: str
+    """`onnx` or `openvino`."""
+
+    def run(self, pixels: Pixels) -> Values:
+        """Compute the first output, float32 [B, ...], for pixels uint8 [B, H, W, C], B >= 1."""
+
+    def outputs(self, pixels: Pixels) -> list[Values]:
+        """Compute all outputs, each float32 [B, ...], for pixels uint8 [B, H, W, C], B >= 1."""
+
+    def map(self, batches: Iterable[Pixels]) -> Iterator[Values]:
+        """Compute `run` for each batch in the background; yield the results in order."""
+
+
+def relative_difference(found: Values, expected: Values) -> float:
+    """Return the largest difference between two outputs [B, ...] for an image, relative to the norm of `expected`."""
+    difference = np.linalg.norm((found - expected).reshape(len(found), -1), axis=1)
+    norm = np.linalg.norm(expected.reshape(len(expected), -1), axis=1)
+    return float((difference / np.maximum(norm, 1e-12)).max())
 
 
 def open_session(model: bytes, *, threads: int) -> onnxruntime.InferenceSession:
@@ -60,6 +89,8 @@ class OnnxSession:
     Raises:
         UnloadableError: ONNX Runtime cannot load it.
     """
+
+    engine = "onnx"
 
     def __init__(self, model: bytes) -> None:
         self._session = open_session(model, threads=1)  # `map` uses one thread per core

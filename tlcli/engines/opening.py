@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tlcli.engines.onnx_engine import OnnxRunner
+from tlcli.engines.exported_engine import ExportedRunner
 from tlcli.engines.onnx_export import ExportError
-from tlcli.engines.onnx_session import UnloadableError
+from tlcli.engines.onnx_session import OnnxSession, UnloadableError
+from tlcli.engines.openvino_session import OpenVinoSession
 from tlcli.engines.runner import Runner
 from tlcli.engines.torch_engine import TorchRunner
 from tlcli.errors import UsageError
@@ -27,7 +28,7 @@ def open_runner(
     preprocessing: Preprocessing,
     *,
     exported: Callable[[], bytes] | None,
-    required: bool,
+    requested: str,
     device: torch.device,
     precision: str,
     report: Reporter,
@@ -37,8 +38,9 @@ def open_runner(
     Args:
         prefix: float32 [B, C, H, W], normalized, to features [B, ...].
         preprocessing: How images enter the prefix.
-        exported: Returns the prefix as an ONNX file, for ONNX Runtime; None for torch.
-        required: Whether to fail if ONNX Runtime cannot run the prefix, instead of using torch.
+        exported: Returns the prefix as an ONNX file, for ONNX Runtime or OpenVINO; None for torch.
+        requested: The user's `--engine`. With `openvino`, OpenVINO runs the exported prefix, otherwise ONNX Runtime.
+            Only with `auto` may torch replace them.
         device: Where torch runs.
         precision: `fp32`, or the autocast type `bf16` or `fp16`, in torch.
         report: Receives a message if torch replaces ONNX Runtime, or fp32 replaces fp16.
@@ -47,14 +49,15 @@ def open_runner(
         The engine. Its `engine`, `device` and `precision` are those in use, which may differ from those requested.
 
     Raises:
-        UsageError: ONNX Runtime is `required` and cannot run this network.
+        UsageError: The requested engine cannot run this network.
+        MachineError: OpenVINO is not installed.
     """
     if exported is not None:
         try:
-            return OnnxRunner(exported())
+            return ExportedRunner((OpenVinoSession if requested == "openvino" else OnnxSession)(exported()))
         except (ExportError, UnloadableError) as error:
-            if required:
-                raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
+            if requested != "auto":
+                raise UsageError(f"--engine {requested}: {error}. Use --engine torch.") from error
             report.note(f"Engine    torch: {error}")
 
     def torch_runner(precision: str) -> TorchRunner:

@@ -19,7 +19,7 @@ class Runner(Protocol):
     """Runs a frozen prefix."""
 
     engine: str
-    """`torch` or `onnx`."""
+    """`torch`, `onnx` or `openvino`."""
     device: torch.device
     precision: str
     """`fp32`, `bf16` or `fp16`."""
@@ -46,8 +46,8 @@ def map_padded(
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Run `runner.map` so that the features of an image do not depend on the size of its batch, to the last bit.
 
-    This holds for torch on a CPU, where batches are padded to `size`. ONNX Runtime takes images one by one, and GPUs
-    give no such guarantee, so both get the batches as they are.
+    This holds for torch on a CPU, where batches are padded to `size`. Engines for exported prefixes take images one by
+    one, and GPUs give no such guarantee, so these get the batches as they are.
 
     Args:
         runner: The engine to run batches with.

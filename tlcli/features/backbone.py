@@ -8,6 +8,7 @@ import torch
 
 from tlcli.backbones.build import Backbone
 from tlcli.engines.choice import EngineChoice
+from tlcli.engines.onnx_session import EXPORT_ENGINES
 from tlcli.features.cache import FeatureCache
 from tlcli.images.intensity import IntensityRange
 from tlcli.images.preprocess import Preprocessing
@@ -24,7 +25,7 @@ class LoadedBackbone:
     precision: str
     """Precision of frozen prefixes: `fp32`, `bf16` or `fp16`."""
     engine: str
-    """Engine that runs frozen prefixes: `torch` or `onnx`."""
+    """Engine that runs frozen prefixes: `torch`, `onnx` or `openvino`."""
     engine_requested: str
     """The user's `--engine`. Only with `auto` may torch replace ONNX Runtime."""
     cache: FeatureCache
@@ -37,7 +38,7 @@ class LoadedBackbone:
 
     def describe(self, cut: str) -> str:
         """Describe in one line what was loaded, where it is cut, and where it runs."""
-        engine = ", ONNX Runtime" if self.engine == "onnx" else ""
+        engine = f", {EXPORT_ENGINES[self.engine]}" if self.engine in EXPORT_ENGINES else ""
         return (
             f"{self.backbone.name}, {self.backbone.origin}, {self.preprocessing.width} px, {cut}, {self.device}, "
             f"{self.precision}{engine}"

@@ -59,15 +59,15 @@ class FeatureExtractor:
         """The runner of the prefix, opened at first use.
 
         Raises:
-            UsageError: `--engine onnx` cannot run this network.
+            UsageError: the engine that was asked for cannot run this network.
         """
         if self._runner is None:
             network = self.network
             self._runner = open_runner(
                 self.cut.prefix,
                 network.preprocessing,
-                exported=self.exported if self.cut.layer and network.engine == "onnx" else None,
-                required=network.engine_requested == "onnx",
+                exported=self.exported if self.cut.layer and network.engine != "torch" else None,
+                requested=network.engine_requested,
                 device=network.device,
                 precision=network.precision,
                 report=network.report,
@@ -99,7 +99,7 @@ class FeatureExtractor:
             self.cut.prefix,
             preprocessing,
             directory,
-            on_export=lambda: report.note("Export    the frozen layers, for ONNX Runtime"),
+            on_export=lambda: report.note("Export    the frozen layers, to ONNX"),
             on_damage=lambda path: report.warn(f"{path} is damaged (its checksum differs) and will be exported again."),
         )
 

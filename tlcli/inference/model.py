@@ -1,4 +1,4 @@
-"""Choose what runs a run's network: ONNX Runtime if the run has an ONNX file and the CPU is used, otherwise torch.
+"""Choose what runs a run's network: ONNX Runtime (or OpenVINO) from the run's ONNX file on a CPU, otherwise torch.
 
 Importing this module does not import torch. Shapes: B images of H x W pixels with C channels in a batch, k classes, D
 features.
@@ -10,7 +10,8 @@ import ctypes
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from tlcli.engines.onnx_session import OnnxSession, UnloadableError
+from tlcli.engines.onnx_session import EXPORT_ENGINES, ExportedSession, OnnxSession, UnloadableError
+from tlcli.engines.openvino_session import OpenVinoSession
 from tlcli.engines.threads import map_in_threads
 from tlcli.errors import UsageError
 from tlcli.images.batch import Pixels
@@ -21,7 +22,7 @@ from tlcli.runs.directory import ONNX_FILE
 from tlcli.runs.run import Run
 
 ONNX_BATCH_SIZE = 4
-"""Images per batch for ONNX Runtime, which processes them one by one."""
+"""Images per batch for ONNX Runtime and OpenVINO, which process them one by one."""
 GPU_DRIVERS = ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll")
 """Driver libraries of the GPUs that torch calls CUDA devices."""
 
@@ -42,21 +43,17 @@ class Model(Protocol):
         """Call `run` on each batch in the background, and yield the results in order."""
 
 
-class OnnxModel:
-    """A run's network in ONNX Runtime; see `Model`.
+class ExportedModel:
+    """A run's network in ONNX Runtime or OpenVINO; see `Model`.
 
     Args:
-        content: The bytes of the ONNX file. Those of version 0.1 and 0.2 return logits only.
+        session: The network. That of a run of version 0.1 or 0.2 returns logits only.
         batch_size: Images per batch; None means `ONNX_BATCH_SIZE`.
-
-    Raises:
-        UnloadableError: ONNX Runtime cannot load it.
     """
 
-    name = "cpu, fp32, ONNX Runtime"
-
-    def __init__(self, content: bytes, batch_size: int | None) -> None:
-        self._session = OnnxSession(content)
+    def __init__(self, session: ExportedSession, batch_size: int | None) -> None:
+        self._session = session
+        self.name = f"cpu, fp32, {EXPORT_ENGINES[session.engine]}"
         self.batch_size = batch_size or ONNX_BATCH_SIZE
         self.threads = cores()
 
@@ -80,31 +77,33 @@ def open_model(run: Run, *, device: str, engine: str, batch_size: int | None, re
     Args:
         run: The run whose network is opened.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        engine: `auto`, `onnx` or `torch`.
+        engine: `auto`, `onnx`, `openvino` or `torch`.
         batch_size: Images per batch; None picks it by engine and device.
         report: Receives a note if torch replaces ONNX Runtime.
 
     Raises:
-        UsageError: `--engine onnx` was given, and the run has no loadable ONNX file or the device is not the CPU.
+        UsageError: `--engine onnx` or `openvino` was given, and the run has no ONNX file that it can load or the device
+            is not the CPU.
         ArtifactError: The weights do not fit the architecture.
-        MachineError: The device is missing.
+        MachineError: The device is missing, or OpenVINO is not installed.
     """
-    required = engine == "onnx"
+    required = engine in EXPORT_ENGINES
     has_onnx = ONNX_FILE in run.info["files"]
     if required and not has_onnx:
         raise UsageError(
-            f"--engine onnx: {run.directory} has no {ONNX_FILE}: it was trained with --engine torch or in bf16, or its "
-            "network cannot be exported. Use --engine torch."
+            f"--engine {engine}: {run.directory} has no {ONNX_FILE}: it was trained with --engine torch or in bf16, or "
+            "its network cannot be exported. Use --engine torch."
         )
     on_cpu = device == "cpu" or (device == "auto" and (required or not has_gpu_driver()))
     if required and not on_cpu:
-        raise UsageError(f"--engine onnx runs on a CPU, not on {device}. Use --engine torch.")
+        raise UsageError(f"--engine {engine} runs on a CPU, not on {device}. Use --engine torch.")
     if has_onnx and on_cpu and engine != "torch":
+        open_session = OpenVinoSession if engine == "openvino" else OnnxSession
         try:
-            return OnnxModel(run.content(ONNX_FILE), batch_size)
+            return ExportedModel(open_session(run.content(ONNX_FILE)), batch_size)
         except UnloadableError as error:
             if required:
-                raise UsageError(f"--engine onnx: {error}. Use --engine torch.") from error
+                raise UsageError(f"--engine {engine}: {error}. Use --engine torch.") from error
             report.note(f"Engine    torch: {error}")
     from tlcli.inference.torch_model import TorchModel
 

@@ -65,15 +65,16 @@ class Predictor:
     Args:
         run: The run whose network predicts.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        engine: `auto`, `onnx` or `torch`.
+        engine: `auto`, `onnx`, `openvino` or `torch`.
         batch_size: Images per batch; None picks it by engine and device.
         workers: Number of decoder processes; None starts one per core.
         report: Receives details about the model.
 
     Raises:
-        UsageError: `--engine onnx` was given, and the run has no loadable ONNX file or the device is not the CPU.
+        UsageError: `--engine onnx` or `openvino` was given, and the run has no ONNX file that it can load or the device
+            is not the CPU.
         ArtifactError: The weights do not fit the architecture.
-        MachineError: The device is missing.
+        MachineError: The device is missing, or OpenVINO is not installed.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ class TorchModel:
             cut.prefix,
             run.preprocessing,
             exported=None,
-            required=False,
+            requested="torch",
             device=self._device,
             precision=precision,
             report=report,

@@ -11,7 +11,7 @@ from tlcli.settings.common_options import WORKERS_OPTION
 from tlcli.settings.options import HARDWARE, Option
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-ENGINES = ("auto", "torch", "onnx")
+ENGINES = ("auto", "torch", "onnx", "openvino")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,9 @@ class ComputeSettings:
     engine: str = field(
         default="auto",
         metadata=Option(
-            help="Engine for the frozen layers: PyTorch, or ONNX Runtime (on a CPU); auto uses the faster one.",
-            metavar="auto|torch|onnx",
+            help="Engine for the frozen layers: PyTorch, or on a CPU ONNX Runtime or OpenVINO (pip install "
+            "'tlcli[openvino]'); auto uses PyTorch or ONNX Runtime, whichever is faster.",
+            metavar="auto|torch|onnx|openvino",
             panel=HARDWARE,
         ),
     )

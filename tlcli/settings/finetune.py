@@ -174,8 +174,10 @@ class FinetuneSettings:
         _check_choices(self)
         _check_budget(self.budget)
         _check_unlabeled(self.unlabeled, freeze)
-        if freeze == "none" and self.compute.engine == "onnx":
-            raise UsageError("--engine onnx has no effect with --freeze none: it runs the frozen layers. Remove it.")
+        if freeze == "none" and (engine := self.compute.engine) in {"onnx", "openvino"}:
+            raise UsageError(
+                f"--engine {engine} has no effect with --freeze none: it runs the frozen layers. Remove it."
+            )
         if freeze != "all" and self.compute.batch_size == 1:
             raise UsageError("--batch-size is 1; expected at least 2 images per batch to train layers.")
         if fraction is not None and not 0 < fraction < 1:

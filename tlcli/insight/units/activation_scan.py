@@ -84,7 +84,7 @@ def _runner(network: InspectedNetwork, model: MaxActivations, images: int, repor
         model,
         preprocessing,
         exported=exported if engine == "onnx" else None,
-        required=False,
+        requested="auto",
         device=network.device,
         precision="fp32",
         report=report,

@@ -1,0 +1,68 @@
+"""OpenVINO runs exports that it gives ONNX Runtime's results for, from many threads, and refuses others."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tlcli.engines import openvino_session
+from tlcli.engines.onnx_session import OnnxSession, UnloadableError
+from tlcli.engines.openvino_session import OpenVinoSession
+
+pytest.importorskip("openvino")
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (24, 6, 6, 3), np.uint8)
+
+
+def network():
+    """Return a network with two outputs: pixels uint8 [1, 6, 6, 3] to float32 [1, 4] and [1, 108]."""
+    weight = np.random.default_rng(0).normal(size=(108, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["floats"], ["features"]),
+        helper.make_node("MatMul", ["features", "weight"], ["logits"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+        for name, size in (("logits", 4), ("features", 108))
+    ]
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, [1, 6, 6, 3])
+    graph = helper.make_graph(nodes, "network", [pixels], outputs, [numpy_helper.from_array(weight, "weight")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return model.SerializeToString()
+
+
+def test_outputs_and_their_order_are_those_of_onnx_runtime():
+    found, expected = (session(network()).outputs(PIXELS) for session in (OpenVinoSession, OnnxSession))
+    assert [values.shape for values in found] == [(24, 4), (24, 108)]
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-2)
+
+
+def test_results_depend_on_neither_threads_nor_batches():
+    session = OpenVinoSession(network())
+    whole = session.run(PIXELS)
+    np.testing.assert_array_equal(np.concatenate(list(session.map(np.split(PIXELS, 8)))), whole)
+    with ThreadPoolExecutor(4) as threads:
+        parts = list(threads.map(session.run, np.split(PIXELS, 24)))
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_a_network_with_other_results_is_refused(monkeypatch):
+    class Different(OnnxSession):
+        def outputs(self, pixels):
+            return [1.1 * values for values in super().outputs(pixels)]
+
+    monkeypatch.setattr(openvino_session, "OnnxSession", Different)
+    with pytest.raises(UnloadableError, match=r"differs from ONNX Runtime by 9.1 %"):
+        OpenVinoSession(network())
+
+
+@pytest.mark.parametrize("content", [b"", b"no network", network()[:200]])
+def test_a_damaged_network_is_refused(content):
+    with pytest.raises(UnloadableError, match="OpenVINO cannot load the network"):
+        OpenVinoSession(content)
