@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -60,6 +63,22 @@ def test_a_network_with_other_results_is_refused(monkeypatch):
     monkeypatch.setattr(openvino_session, "OnnxSession", Different)
     with pytest.raises(UnloadableError, match=r"differs from ONNX Runtime by 9.1 %"):
         OpenVinoSession(network())
+
+
+def test_nothing_is_sent_when_openvino_is_imported(tmp_path):
+    (tmp_path / "network.onnx").write_bytes(network())
+    code = "import pathlib, sys; from tlcli.engines.openvino_session import OpenVinoSession; "
+    code += "OpenVinoSession(pathlib.Path(sys.argv[1]).read_bytes()); "
+    code += "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "network.onnx"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"HOME": str(tmp_path)},
+    )
+    assert done.stdout.strip() == "[]"
+    assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"], "its client ID would be kept at home"
 
 
 @pytest.mark.parametrize("content", [b"", b"no network", network()[:200]])

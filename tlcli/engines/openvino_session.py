@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import queue
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -63,6 +64,8 @@ class OpenVinoSession:
 
     def __init__(self, model: bytes) -> None:
         check_openvino()
+        # `import openvino` sends an event to a server, unless this package of its own cannot be imported.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         self._core = openvino.Core()
