@@ -68,7 +68,7 @@ def test_features_in_the_default_precision_agree(report):
         features = []
         for device in (torch.device("cpu"), pick_device(DEVICE)):
             runner = open_runner(
-                cut_at(backbone, freeze).prefix,
+                lambda freeze=freeze: cut_at(backbone, freeze).prefix,
                 preprocessing,
                 exported=None,
                 requested="torch",

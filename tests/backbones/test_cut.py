@@ -6,7 +6,7 @@ import torch
 from cut_networks import CLASSES, KINDS, check_cut, images, layer_count, load, parameters
 from torch import nn
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.backbones.cut import cut_at
 from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.torch_engine import TorchRunner
@@ -129,7 +129,7 @@ class Shortcut(nn.Module):
 @pytest.mark.parametrize("number", [3, 4])
 def test_a_forward_pass_that_differs_in_train_mode_names_the_nearest_cuts(number):
     spec = load("tf_efficientnet_lite0", 64).input
-    backbone = Backbone(name="shortcut", model=Shortcut().eval(), input=spec, origin="random weights")
+    backbone = Backbone(name="shortcut", build=Shortcut().eval, input=spec, origin="random weights")
     with pytest.raises(UsageError, match=r"nearest valid values are 2 \(two\) and 5 \(five\)") as caught:
         cut_at(backbone, str(number))
     assert caught.value.exit_code == 2

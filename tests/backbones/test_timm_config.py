@@ -9,7 +9,8 @@ import torch
 from cut_networks import CLASSES, FAMILIES, images, load, parameters
 from safetensors.torch import save_file
 
-from tlcli.backbones.timm_config import make_timm_config, rebuild_backbone
+from tlcli.backbones.config_file import make_timm_config
+from tlcli.backbones.timm_config import rebuild_backbone
 from tlcli.backbones.zoo import load_backbone
 from tlcli.errors import ArtifactError
 

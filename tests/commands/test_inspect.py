@@ -12,7 +12,7 @@ from inspected_units import lines, settings
 from PIL import Image
 from torch import nn
 
-from tlcli.backbones.build import Backbone, InputSpec
+from tlcli.backbones.backbone import Backbone, InputSpec
 from tlcli.commands import inspect as command
 from tlcli.commands.inspect import inspect
 from tlcli.errors import DataError, UsageError
@@ -56,7 +56,9 @@ def detectors(monkeypatch):
         interpolation="nearest",
         crop_fraction=1.0,
     )
-    backbone = Backbone(name="detectors", origin="handmade", model=Detectors().eval().requires_grad_(False), input=spec)
+    backbone = Backbone(
+        name="detectors", origin="handmade", build=lambda: Detectors().eval().requires_grad_(False), input=spec
+    )
     preprocessing = Preprocessing(
         height=SIDE,
         width=SIDE,

@@ -37,7 +37,7 @@ def preprocessing_of(shape):
 def export(prefix, shape=(8, 8, 3), directory=None, session=OnnxSession):
     """Return the prefix in an engine, and how often it was exported for that."""
     exports = []
-    model = load_or_export_onnx(prefix, preprocessing_of(shape), directory, on_export=lambda: exports.append(1))
+    model = load_or_export_onnx(lambda: prefix, preprocessing_of(shape), directory, on_export=lambda: exports.append(1))
     return ExportedRunner(session(model)), len(exports)
 
 

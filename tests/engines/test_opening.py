@@ -42,7 +42,7 @@ class Scaled(nn.Module):
 def open_torch(prefix, preprocessing, precision, recorder):
     """Run on a CPU, where fp16 is slow but uses the same arithmetic as on a GPU."""
     return open_runner(
-        prefix,
+        lambda: prefix,
         preprocessing,
         exported=None,
         requested="torch",

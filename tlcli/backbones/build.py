@@ -7,7 +7,6 @@ import dataclasses
 import difflib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import timm
@@ -16,6 +15,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from tlcli.backbones.alexnet import AlexNet
+from tlcli.backbones.backbone import Backbone, InputSpec
 from tlcli.backbones.lenet import LeNet5
 from tlcli.errors import UsageError
 
@@ -23,41 +23,6 @@ NON_TIMM: dict[str, type[AlexNet] | type[LeNet5]] = {"torchvision/alexnet": Alex
 """Backbones that timm does not provide, by name."""
 BUILD_ERRORS = (AssertionError, RuntimeError, ValueError, TypeError, IndexError)
 """Exceptions that a network raises, when it is built or run, if it does not support an input size."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputSpec:
-    """The images that a network expects, from its pretrained_cfg."""
-
-    channels: int
-    height: int
-    """Height in pixels."""
-    width: int
-    """Width in pixels."""
-    mean: tuple[float, ...]
-    """Mean of each channel, for values in [0, 1]."""
-    std: tuple[float, ...]
-    """Standard deviation of each channel, for values in [0, 1]."""
-    interpolation: str
-    """"bicubic", "bilinear", ... when resizing."""
-    crop_fraction: float
-    """Share of the resized image's short side that the center crop keeps, in (0, 1] (timm's crop_pct)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backbone:
-    """A network ready for use: in eval mode, on the CPU, in float32."""
-
-    name: str
-    """Name, as in `--backbone`."""
-    model: nn.Module
-    input: InputSpec
-    origin: str
-    """Where the weights came from, for messages and the report."""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    """Arguments of timm.create_model, besides the name and the number of classes, that rebuild this network."""
-    trace_cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """Cache of `cut_points.trace_backbone`, which takes seconds."""
 
 
 def pretrained_config(name: str) -> dict[str, Any]:
@@ -134,7 +99,7 @@ def build_backbone(
             f"{name} does not support images of {height} x {height} pixels. "
             f"Supported size{'s' if len(sizes) > 1 else ''}: {', '.join(map(str, sizes))}."
         ) from error
-    return Backbone(name=name, model=model, input=spec, origin="random weights", arguments=arguments)
+    return Backbone(name=name, build=lambda: model, input=spec, origin="random weights", arguments=arguments)
 
 
 def _supported_sizes(

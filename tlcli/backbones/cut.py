@@ -9,36 +9,17 @@ Shapes: B images of H x W pixels with C channels, D features, k classes.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone, Cut
 from tlcli.backbones.cut_points import TracedNetwork, is_dropout, trace_backbone
 from tlcli.backbones.graph import TRACE_ERRORS, block_names, copy_subgraph, input_node, node_ids, trace_graph
 from tlcli.backbones.heads import Head, HeadInput, MeanOfHeads, head_modules
 from tlcli.errors import UsageError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """A network in two pieces; in eval mode, tail(prefix(images)) equals the whole network, bit for bit."""
-
-    prefix: nn.Module
-    """float [B, C, H, W] to features [B, *feature_shape]; always in eval mode, its parameters require no gradient."""
-    tail: nn.Module
-    """Features to logits [B, k]; dropout and stochastic depth are active in train mode."""
-    layer: int
-    """Number of the last frozen layer; 0 if nothing is frozen."""
-    name: str
-    """Name of that layer; empty if nothing is frozen."""
-    of: int
-    """Number of layers in the network."""
-    feature_shape: tuple[int, ...]
-    """Shape of one image's features: (D,), or (C, H, W) for maps, or (tokens, D)."""
 
 
 class FrozenPrefix(nn.Module):
@@ -83,7 +64,7 @@ def cut_at(backbone: Backbone, freeze: str) -> Cut:
     if freeze == "none":
         spec = backbone.input
         shape = (spec.channels, spec.height, spec.width)
-        return Cut(prefix=nn.Identity(), tail=model, layer=0, name="", of=of, feature_shape=shape)
+        return Cut(split=lambda: (nn.Identity(), model), layer=0, name="", of=of, feature_shape=shape)
     if freeze == "all":
         return _cut_before_head(backbone, traced, of)
     if traced is None or not traced.layers:
@@ -157,7 +138,8 @@ def _nearest_cuts(model: nn.Module, traced: TracedNetwork, train_graph: fx.Graph
 
 
 def _cut(prefix: nn.Module, tail: nn.Module, number: int, name: str, of: int, feature_shape: tuple[int, ...]) -> Cut:
-    return Cut(prefix=FrozenPrefix(prefix), tail=tail, layer=number, name=name, of=of, feature_shape=feature_shape)
+    pieces = FrozenPrefix(prefix), tail
+    return Cut(split=lambda: pieces, layer=number, name=name, of=of, feature_shape=feature_shape)
 
 
 def _cut_before_head(backbone: Backbone, traced: TracedNetwork | None, of: int) -> Cut:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from tlcli.backbones.build import Backbone, build_backbone, pretrained_config
+from tlcli.backbones.backbone import Backbone
+from tlcli.backbones.build import build_backbone, pretrained_config
 from tlcli.backbones.convolution_arithmetic import Pair
 from tlcli.backbones.cut_points import LayerSpan, TracedNetwork, parameter_count, trace_backbone
 from tlcli.backbones.heads import head_modules, head_names

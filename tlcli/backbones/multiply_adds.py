@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 
 
 def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from tlcli.backbones import bundled_weights, hub
-from tlcli.backbones.build import NON_TIMM, Backbone
+from tlcli.backbones.backbone import Backbone
+from tlcli.backbones.build import NON_TIMM
 from tlcli.backbones.heads import head_names
 from tlcli.backbones.weights_file import check_dtypes, load_matching_state, read_state_dict
 from tlcli.errors import ArtifactError
@@ -53,6 +54,13 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> str:
     else:
         _load_from_timm(backbone, name, config, cached)
     return "pretrained weights (local)" if cached else "pretrained weights (hub)"
+
+
+def find_source(backbone: Backbone, name: str, weights: str) -> Path | None:
+    """Return the file on this machine that `load_weights` reads; None if it downloads one that is not kept."""
+    if weights != "pretrained":
+        return Path(weights)
+    return bundled_weights.weights_file(name) or hub.cached_weights(dict(backbone.model.pretrained_cfg))  # type: ignore[arg-type]
 
 
 def _load_from_wheel(model: nn.Module, name: str, path: Path) -> None:

@@ -1,63 +1,17 @@
-"""Write timm's config.json for a run, and rebuild a network from one."""
+"""Rebuild a network from a config.json in timm's layout."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 
-from tlcli.backbones.build import NON_TIMM, Backbone, build_backbone
+from tlcli.backbones.backbone import Backbone
+from tlcli.backbones.build import NON_TIMM, build_backbone
 from tlcli.errors import ArtifactError, DataError, TlcliError
-
-# The keys of timm's pretrained_cfg that still hold after training.
-KEPT_CONFIG = (
-    "tag",
-    "fixed_input_size",
-    "crop_mode",
-    "pool_size",
-    "first_conv",
-    "classifier",
-    "global_pool",
-    "license",
-    "origin_url",
-    "paper_name",
-    "paper_ids",
-    "notes",
-)
-
-
-def make_timm_config(backbone: Backbone, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the config.json from which `timm.create_model("local-dir:RUN", pretrained=True)` builds this network.
-
-    Args:
-        backbone: The network, whose head has one output per class.
-        class_names: Names of the classes, in the order of the outputs.
-    """
-    source: dict[str, Any] = dict(backbone.model.pretrained_cfg)  # type: ignore[arg-type]
-    spec = backbone.input
-    config = {key: source[key] for key in KEPT_CONFIG if source.get(key) is not None}
-    config |= {
-        "custom_load": False,
-        "num_classes": len(class_names),
-        "input_size": [spec.channels, spec.height, spec.width],
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "interpolation": spec.interpolation,
-        "crop_pct": spec.crop_fraction,
-    }
-    return {
-        "architecture": source["architecture"],
-        "num_classes": len(class_names),
-        "num_features": getattr(backbone.model, "num_features", None),
-        "label_names": list(class_names),
-        "model_args": dict(backbone.arguments),
-        "pretrained_cfg": config,
-    }
-
 
 RESERVED = frozenset(inspect.signature(timm.create_model).parameters) - {"kwargs"}
 """Arguments of `timm.create_model` itself, such as `checkpoint_path`; all others are passed to the architecture."""
@@ -67,7 +21,7 @@ def rebuild_backbone(config: dict[str, Any], *, classes: int | None = None, size
     """Build the network of a config.json with random weights, ready for a strict load_state_dict.
 
     Args:
-        config: The content of a config.json from `make_timm_config` or timm itself.
+        config: The content of a config.json from `config_file` or timm itself.
         classes: Number of outputs; None for the number in `config`.
         size: Side of the input in pixels; None for the size in `config`.
 

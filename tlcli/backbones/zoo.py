@@ -5,16 +5,17 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
 import torch
 
 from tlcli.backbones import bundled_weights, hub
-from tlcli.backbones.build import NON_TIMM, Backbone, build_backbone, create_network, pretrained_config
+from tlcli.backbones.backbone import Backbone, WeightsRequest
+from tlcli.backbones.build import NON_TIMM, build_backbone, create_network, pretrained_config
 from tlcli.backbones.heads import reset_head
-from tlcli.backbones.pretrained import load_weights
+from tlcli.backbones.pretrained import find_source, load_weights
 from tlcli.backbones.timm_config import find_weights, read_timm_config, rebuild_backbone
 
 DEFAULT = "tf_efficientnet_lite0"
@@ -66,14 +67,16 @@ def load_backbone(
             weights = str(find_weights(folder)) if weights == "pretrained" else weights
         else:
             backbone = build_backbone(name, pretrained_config(name), classes=classes, size=size)
-        origin = f"random weights (seed {seed})"
+        origin, request = f"random weights (seed {seed})", None
         if weights != "none":
             origin = load_weights(backbone, name, weights)
+            source = find_source(backbone, name, weights)
+            request = WeightsRequest(weights=weights, size=size, source=source)
         elif classes is not None:
             _copy_random_weights(backbone, name, size, seed)
         if classes is not None:
             reset_head(backbone.model)
-    return Backbone(name=name, model=backbone.model, input=backbone.input, origin=origin, arguments=backbone.arguments)
+    return replace(backbone, name=name, origin=origin, request=request)
 
 
 def _copy_random_weights(backbone: Backbone, name: str, size: int | None, seed: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.cluster.ray_cluster import Cluster, ClusterRequest, ray_cluster
 from tlcli.cluster.streaming import stream
 from tlcli.engines.choice import choose_engine, pick_batch_size

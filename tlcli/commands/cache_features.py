@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset, describe_failures
 from tlcli.datasets.intensity_measurement import resolve_intensity
@@ -74,13 +74,13 @@ def _cache_features(settings: CacheFeaturesSettings, export: Path | None, report
         report=report,
     )
     cache = FeatureCache(settings.cache.root(), report, shared_writers=settings.shard is not None)
-    # A head of the right size, since some networks come without one and cannot be cut before it.
-    load = functools.partial(load_starting_network, settings.network, run, classes=len(dataset.classes))
     compute = settings.compute
     frozen = settings.network.freeze != "none"
     choice = choose_engine(compute.device, compute.precision, compute.engine, images=images, frozen=frozen)
+    # A head of the right size, since some networks come without one and cannot be cut before it.
+    load = functools.partial(load_starting_network, settings.network, run, classes=len(dataset.classes))
     network = place_backbone(
-        load(), choice, fit=settings.network.input_fit, intensity=intensity, cache=cache, report=report
+        load(cache=cache), choice, fit=settings.network.input_fit, intensity=intensity, cache=cache, report=report
     )
     if settings.shard is not None:  # only now: the number of all images decides the engine, and so the last bits
         chosen = settings.shard.range(images)

@@ -227,12 +227,13 @@ def _open(settings: CheckSettings, dataset: Dataset, report: Reporter) -> Featur
     compute = settings.compute
     # Before the weights are loaded, so that a missing device fails at once.
     choice = choose_engine(compute.device, compute.precision, compute.engine, images=len(dataset.samples))
+    cache = FeatureCache(settings.cache.root() if settings.cache.enabled else None, report)
     network = place_backbone(
-        load_starting_network(wanted, run, classes=len(dataset.classes)),
+        load_starting_network(wanted, run, classes=len(dataset.classes), cache=cache),
         choice,
         fit=wanted.input_fit,
         intensity=intensity,
-        cache=FeatureCache(settings.cache.root() if settings.cache.enabled else None, report),
+        cache=cache,
         report=report,
     )
     extractor = freeze_at(

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.datasets.dataset import open_dataset
 from tlcli.errors import UsageError
 from tlcli.exporting import onnx_file, timm_folder, torch_program

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tlcli import processes
-from tlcli.backbones.timm_config import make_timm_config
+from tlcli.backbones.config_file import make_timm_config
 from tlcli.datasets.dataset import Dataset, open_dataset
 from tlcli.datasets.descriptions import describe_dataset
 from tlcli.datasets.intensity_measurement import resolve_intensity
@@ -202,7 +202,7 @@ def _write(
     info["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     backbone = classifier.extractor.network.backbone
     content = RunContent(
-        weights=backbone.model.state_dict(),
+        weights=backbone.state_dict(),
         config=make_timm_config(backbone, list(images.dataset.classes)),
         info=info,
         epochs=classifier.lines,

@@ -58,7 +58,7 @@ class WithNormalization(nn.Module):
 
 
 def load_or_export_onnx(
-    prefix: nn.Module,
+    prefix: Callable[[], nn.Module],
     preprocessing: Preprocessing,
     directory: Path | None,
     *,
@@ -68,7 +68,7 @@ def load_or_export_onnx(
     """Return a prefix as an ONNX file for single images: the one kept in `directory`, or a new one to keep there.
 
     Args:
-        prefix: float32 [B, C, H, W], normalized, to features [B, ...].
+        prefix: Returns the prefix, float32 [B, C, H, W], normalized, to features [B, ...]; called before an export.
         preprocessing: How images enter the prefix.
         directory: Directory for the exports of this prefix only; None keeps nothing, as does a read-only directory.
         on_export: Called before an export, which takes seconds.
@@ -84,7 +84,7 @@ def load_or_export_onnx(
     if directory is not None and (model := load_checksummed(directory, stem, ".onnx", on_damage)) is not None:
         return model
     on_export()
-    model = export_onnx(prefix, preprocessing)
+    model = export_onnx(prefix(), preprocessing)
     if directory is not None:
         save_checksummed(directory, stem, ".onnx", model)
     return model

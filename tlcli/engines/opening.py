@@ -24,7 +24,7 @@ MIN_FP16_COSINE = 0.9999
 
 
 def open_runner(
-    prefix: nn.Module,
+    prefix: Callable[[], nn.Module],
     preprocessing: Preprocessing,
     *,
     exported: Callable[[], bytes] | None,
@@ -36,7 +36,7 @@ def open_runner(
     """Prepare an engine to run a prefix.
 
     Args:
-        prefix: float32 [B, C, H, W], normalized, to features [B, ...].
+        prefix: Returns the prefix, float32 [B, C, H, W], normalized, to features [B, ...]; called if torch runs it.
         preprocessing: How images enter the prefix.
         exported: Returns the prefix as an ONNX file, for ONNX Runtime or OpenVINO; None for torch.
         requested: The user's `--engine`. With `openvino`, OpenVINO runs the exported prefix, otherwise ONNX Runtime.
@@ -61,7 +61,7 @@ def open_runner(
             report.note(f"Engine    torch: {error}")
 
     def torch_runner(precision: str) -> TorchRunner:
-        return TorchRunner(prefix, preprocessing, device=device, precision=precision, warn=report.warn)
+        return TorchRunner(prefix(), preprocessing, device=device, precision=precision, warn=report.warn)
 
     if precision == "fp16":
         half, full = torch_runner("fp16"), torch_runner("fp32")

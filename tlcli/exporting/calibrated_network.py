@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import tlcli
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.backbones.heads import WithHeadInput, head_modules
 from tlcli.engines.onnx_export import WithNormalization
 from tlcli.engines.torch_engine import normalization

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.engines.choice import EngineChoice
 from tlcli.engines.onnx_session import EXPORT_ENGINES
 from tlcli.features.cache import FeatureCache
@@ -54,7 +54,7 @@ def place_backbone(
     cache: FeatureCache,
     report: Reporter,
 ) -> LoadedBackbone:
-    """Move a backbone to its device, and decide how images become its input.
+    """Move a backbone to its device, unless that is the CPU, and decide how images become its input.
 
     Args:
         backbone: The backbone, with a head of the right size.
@@ -64,7 +64,8 @@ def place_backbone(
         cache: Where its features are kept.
         report: Receives notes about its engine.
     """
-    backbone.model.to(choice.device)
+    if choice.device.type != "cpu":
+        backbone.model.to(choice.device)
     return LoadedBackbone(
         backbone=backbone,
         preprocessing=make_preprocessing(backbone, fit, intensity),

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tlcli.backbones.cut import Cut, cut_at
-from tlcli.backbones.heads import head_modules
+from tlcli.backbones.backbone import Cut
 from tlcli.engines.choice import feature_numerics, pick_batch_size
 from tlcli.engines.onnx_export import load_or_export_onnx
 from tlcli.engines.opening import open_runner
@@ -17,7 +16,8 @@ from tlcli.engines.runner import Runner, map_padded
 from tlcli.errors import MachineError
 from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extraction import Extraction, MissingFeatures, extract, find_missing
-from tlcli.features.fingerprint import ingredients, weights_digest
+from tlcli.features.fingerprint import ingredients
+from tlcli.features.known_networks import cut_and_digest, keep_outline
 from tlcli.features.shared_extraction import Work, extract_together
 from tlcli.features.store import FeatureStore
 from tlcli.images.augment import MAX_SHORT_SIDE
@@ -64,7 +64,7 @@ class FeatureExtractor:
         if self._runner is None:
             network = self.network
             self._runner = open_runner(
-                self.cut.prefix,
+                lambda: self.cut.prefix,
                 network.preprocessing,
                 exported=self.exported if self.cut.layer and network.engine != "torch" else None,
                 requested=network.engine_requested,
@@ -96,7 +96,7 @@ class FeatureExtractor:
         except MachineError:  # a read-only cache; an export that it already holds can be used
             directory = self.plain.directory
         return load_or_export_onnx(
-            self.cut.prefix,
+            lambda: self.cut.prefix,
             preprocessing,
             directory,
             on_export=lambda: report.note("Export    the frozen layers, to ONNX"),
@@ -200,6 +200,7 @@ class FeatureExtractor:
             compute=lambda part: compute(self, part),
         )
         extract_together(missing, work)
+        keep_outline(self.network.backbone, self.cut, self.plain)
         missing.extraction.seconds = time.monotonic() - started
         return missing.extraction
 
@@ -246,10 +247,10 @@ def freeze_at(
         ArtifactError: the cache is damaged.
     """
     backbone, preprocessing = network.backbone, network.preprocessing
-    cut = cut_at(backbone, freeze)
+    cut, weights = cut_and_digest(backbone, freeze)
     content = ingredients(
         backbone=backbone.name,
-        weights=weights_digest(cut.prefix, head_modules(backbone.model)),
+        weights=weights,
         layer=cut.layer,
         layer_name=cut.name,
         preprocessing=preprocessing,

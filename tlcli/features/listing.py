@@ -15,6 +15,9 @@ from tlcli.errors import ArtifactError, MachineError
 from tlcli.features.fingerprint import differences, fingerprint
 from tlcli.storage.files import megabytes, read_json
 
+KEPT_FILES = ("prefix-*.onnx", "overview-*.safetensors", "network-*.json")
+"""What is kept beside features."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CacheListing:
@@ -53,9 +56,7 @@ def list_caches(root: Path) -> list[CacheListing]:
             if fingerprint(content) != header_path.parent.name:
                 continue
             parts = list(header_path.parent.glob("part-*.arrow"))
-            others = [
-                path for kind in ("prefix-*.onnx", "overview-*.safetensors") for path in header_path.parent.glob(kind)
-            ]
+            others = [path for kind in KEPT_FILES for path in header_path.parent.glob(kind)]
             listings.append(
                 CacheListing(
                     directory=header_path.parent,

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tlcli.backbones.zoo import load_backbone
 from tlcli.datasets.dataset import Dataset, Sample
 from tlcli.engines.choice import choose_engine
 from tlcli.features.backbone import place_backbone
 from tlcli.features.cache import FeatureCache
 from tlcli.features.extractor import FeatureExtractor, describe_cut, freeze_at
+from tlcli.features.known_networks import open_backbone
 from tlcli.features.similar_images import SimilarImages, find_similar_images
 from tlcli.features.stored_rows import StoredRows
 from tlcli.images.intensity import IntensityRange
@@ -60,14 +60,13 @@ def group_training_images(
         MachineError: the cache cannot be written, or the disk is full.
     """
     wanted, compute = NetworkSettings(), ComputeSettings()
+    cache = FeatureCache(CacheSettings().root(), report)
     network = place_backbone(
-        load_backbone(
-            wanted.backbone, wanted.weights, classes=len(dataset.classes), size=wanted.input_size, seed=wanted.seed
-        ),
+        open_backbone(wanted, classes=len(dataset.classes), cache=cache),
         choose_engine(compute.device, compute.precision, compute.engine, images=len(dataset.samples)),
         fit=wanted.input_fit,
         intensity=intensity,
-        cache=FeatureCache(CacheSettings().root(), report),
+        cache=cache,
         report=report,
     )
     extractor = freeze_at(network, wanted.freeze, workers=workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.backbones.timm_config import rebuild_backbone
 from tlcli.errors import ArtifactError
 from tlcli.runs.run import Run

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tlcli.backbones.build import Backbone
-from tlcli.backbones.heads import AUXILIARY_HEAD, head_names, reset_head
-from tlcli.backbones.timm_config import rebuild_backbone
-from tlcli.backbones.weights_file import load_matching_state
-from tlcli.backbones.zoo import load_backbone, seeded
+from tlcli.backbones.backbone import Backbone
 from tlcli.errors import ArtifactError, UsageError
+from tlcli.features.cache import FeatureCache
+from tlcli.features.known_networks import open_backbone
 from tlcli.runs.directory import WEIGHTS_FILE, is_run
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import NetworkSettings
@@ -38,13 +36,18 @@ def open_starting_run(wanted: NetworkSettings) -> tuple[Run | None, NetworkSetti
     return run, replace(wanted, fit=wanted.fit or run.preprocessing.fit, intensity=intensity)
 
 
-def load_starting_network(wanted: NetworkSettings, run: Run | None, *, classes: int) -> Backbone:
-    """Build the network with its weights and a new head, on the CPU.
+def load_starting_network(
+    wanted: NetworkSettings, run: Run | None, *, classes: int, cache: FeatureCache | None = None
+) -> Backbone:
+    """Return the network with its weights and a new head, on the CPU.
+
+    A backbone whose outline is in the cache is built when needed.
 
     Args:
         wanted: The settings; `backbone` and `size` are fixed.
         run: The run that the network comes from; None for the backbone in `wanted`.
         classes: Number of outputs of the head.
+        cache: The cache that may hold an outline; None builds the network at once.
 
     Raises:
         UsageError: There is no such backbone, or the network does not support this size.
@@ -53,7 +56,27 @@ def load_starting_network(wanted: NetworkSettings, run: Run | None, *, classes: 
         MachineError: The weights are not on this machine, and the hub cannot be reached.
     """
     if run is None:
-        return load_backbone(wanted.backbone, wanted.weights, classes=classes, size=wanted.input_size, seed=wanted.seed)
+        return open_backbone(wanted, classes=classes, cache=cache)
+    return network_of_run(wanted, run, classes=classes)
+
+
+def network_of_run(wanted: NetworkSettings, run: Run, *, classes: int) -> Backbone:
+    """Build the network of a run with its weights and a new head, on the CPU.
+
+    Args:
+        wanted: The settings; `backbone` and `size` are fixed.
+        run: The run.
+        classes: Number of outputs of the head.
+
+    Raises:
+        UsageError: The network does not support this size.
+        ArtifactError: The weights do not fit the network.
+    """
+    from tlcli.backbones.heads import AUXILIARY_HEAD, head_names, reset_head
+    from tlcli.backbones.timm_config import rebuild_backbone
+    from tlcli.backbones.weights_file import load_matching_state
+    from tlcli.backbones.zoo import seeded
+
     with seeded(wanted.seed):
         backbone = rebuild_backbone(run.config, classes=classes, size=wanted.input_size)
         heads = [*head_names(backbone.model), AUXILIARY_HEAD]

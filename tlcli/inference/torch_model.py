@@ -51,7 +51,7 @@ class TorchModel:
         precision = "fp32" if trained_in == "fp16" and self._device.type == "cpu" else trained_in
         self.batch_size = pick_batch_size(batch_size, self._device)
         self._prefix = open_runner(
-            cut.prefix,
+            lambda: cut.prefix,
             run.preprocessing,
             exported=None,
             requested="torch",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.backbones.convolution_arithmetic import Pair
 from tlcli.backbones.cut_points import LayerSpan, TracedNetwork, trace_backbone
 from tlcli.backbones.layer_table import Layer, layer_table

@@ -32,10 +32,9 @@ def classifier_as_onnx(classifier: Classifier) -> bytes | None:
 def _with_head(extractor: FeatureExtractor) -> bytes:
     """Append the head to the exported prefix, which the cache keeps."""
     prefix = extractor.exported()
-    head = head_modules(extractor.network.backbone.model)[0]
-    assert head.bias is not None  # `set_head` requires one
-    weight, bias = head.weight.detach().flatten(1).contiguous().cpu(), head.bias.detach().cpu()
-    return append_head(prefix, weight.numpy(), bias.numpy())
+    weight, bias = extractor.network.backbone.head()
+    assert bias is not None  # `set_head` requires one
+    return append_head(prefix, weight.float().contiguous().cpu().numpy(), bias.float().cpu().numpy())
 
 
 def _with_tail(classifier: Classifier) -> bytes:

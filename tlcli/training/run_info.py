@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import tlcli
-from tlcli.backbones.heads import head_modules
 from tlcli.datasets.dataset import Dataset
 from tlcli.runs.provenance import data_fingerprint, versions
 from tlcli.settings import SPLITS
@@ -53,7 +52,7 @@ def run_info(settings: dict[str, Any], dataset: Dataset, classifier: Classifier,
 def _network_info(classifier: Classifier, processes: int) -> dict[str, Any]:
     extractor = classifier.extractor
     network, cut = extractor.network_as_run, extractor.cut
-    head = head_modules(network.backbone.model)[0]
+    head = [tensor for tensor in network.backbone.head() if tensor is not None]
     return {
         "backbone": network.backbone.name,
         "weights": network.backbone.origin,
@@ -66,7 +65,7 @@ def _network_info(classifier: Classifier, processes: int) -> dict[str, Any]:
         "processes": processes,
         "cache": extractor.plain.fingerprint,
         "feature_shape": list(cut.feature_shape),
-        "head": {"parameters": sum(parameter.numel() for parameter in head.parameters()), "l2": classifier.l2},
+        "head": {"parameters": sum(tensor.numel() for tensor in head), "l2": classifier.l2},
         "refitted": classifier.refitted,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tlcli import processes
 from tlcli.backbones.heads import head_modules
@@ -32,14 +33,13 @@ from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.train import train_head
 from tlcli.training.parent import Parent
 from tlcli.training.tail.checkpoints import recorded_origin
-from tlcli.training.tail.distributed import open_checkpoints
-from tlcli.training.tail.recipe import TailOptions
-from tlcli.training.tail.search_progress import OnLines
-from tlcli.training.tail.start import fit_start, head_extractor
-from tlcli.training.tail.train import train_tail
 from tlcli.training.time_budget import TimeBudget
 from tlcli.training.unlabeled_images import list_unlabeled, with_unlabeled
 from tlcli.training.usable_images import UsableImages, held_out_fraction, read_images, split_usable_images
+
+if TYPE_CHECKING:
+    from tlcli.training.tail.recipe import TailOptions
+    from tlcli.training.tail.search_progress import OnLines
 
 BACKBONE_SHARE = 0.25
 """Share of the budget that comparing backbones may take."""
@@ -137,18 +137,25 @@ def _open_network(opened: OpenedRun, wanted: NetworkSettings, report: Reporter) 
         images=None if wanted.freeze == "all" else images,
         frozen=wanted.freeze != "none",
     )
+    feature_cache = FeatureCache(cache.root() if cache.enabled else None, report)
     return place_backbone(
-        load_starting_network(wanted, opened.parent.run if opened.parent else None, classes=classes),
+        load_starting_network(
+            wanted, opened.parent.run if opened.parent else None, classes=classes, cache=feature_cache
+        ),
         choice,
         fit=wanted.input_fit,
         intensity=opened.intensity,
-        cache=FeatureCache(cache.root() if cache.enabled else None, report),
+        cache=feature_cache,
         report=report,
     )
 
 
 def _train_tail(opened: OpenedRun, network: LoadedBackbone, on_lines: OnLines) -> Classifier:
     """Fit the exact head as a start, then train later layers."""
+    from tlcli.training.tail.distributed import open_checkpoints
+    from tlcli.training.tail.start import fit_start, head_extractor
+    from tlcli.training.tail.train import train_tail
+
     settings, dataset = opened.resolved, opened.dataset
     workers, options = settings.compute.worker_count(), _tail_options(opened)
     first_weights = weights_digest(network.backbone.model, head_modules(network.backbone.model))[:16]
@@ -195,6 +202,8 @@ def _split(
 
 
 def _tail_options(opened: OpenedRun) -> TailOptions:
+    from tlcli.training.tail.recipe import TailOptions
+
     settings, network = opened.resolved, opened.settings.network
     augmentation = settings.augmentation if isinstance(settings.augmentation, Augmentation) else None
     default = default_augmentation(network.freeze, network.weights)

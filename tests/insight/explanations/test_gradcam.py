@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from tlcli.backbones.build import Backbone, InputSpec, build_backbone, pretrained_config
+from tlcli.backbones.backbone import Backbone, InputSpec
+from tlcli.backbones.build import build_backbone, pretrained_config
 from tlcli.errors import UsageError
 from tlcli.features.backbone import make_preprocessing
 from tlcli.images.preprocess import Preprocessing
@@ -63,7 +64,7 @@ def red_or_blue():
         interpolation="bilinear",
         crop_fraction=1.0,
     )
-    return Backbone(name="red-or-blue", model=RedOrBlue(), input=spec, origin="handmade")
+    return Backbone(name="red-or-blue", build=RedOrBlue, input=spec, origin="handmade")
 
 
 def spots():
@@ -150,6 +151,6 @@ def test_a_network_without_maps_is_refused():
             return self.head(self.conv(images).mean((2, 3)) * 0)
 
     backbone = red_or_blue()
-    flat = Backbone(name="flat", model=Flat(), input=backbone.input, origin="handmade")
+    flat = Backbone(name="flat", build=Flat, input=backbone.input, origin="handmade")
     with pytest.raises(UsageError, match="the logits of flat depend on none"):
         GradCam(flat, PREPROCESSING, device=CPU)

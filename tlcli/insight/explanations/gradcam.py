@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.backbones.cut_points import trace_backbone
 from tlcli.engines.batch_splitter import BatchSplitter
 from tlcli.engines.torch_engine import normalization

@@ -81,7 +81,7 @@ def _runner(network: InspectedNetwork, model: MaxActivations, images: int, repor
 
     engine = pick_engine("auto", network.device, "fp32", images)
     return open_runner(
-        model,
+        lambda: model,
         preprocessing,
         exported=exported if engine == "onnx" else None,
         requested="auto",

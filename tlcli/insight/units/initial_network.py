@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.backbones.cut_points import TracedNetwork, trace_backbone
 from tlcli.backbones.heads import head_names
 from tlcli.backbones.zoo import load_backbone
 from tlcli.errors import ArtifactError, TlcliError
-from tlcli.inference.starting_network import load_starting_network
+from tlcli.inference.starting_network import network_of_run
 from tlcli.runs.provenance import versions
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import NetworkSettings
@@ -84,7 +84,7 @@ def _load_initial(run: Run, recorded: Mapping[str, Any]) -> Backbone:
     if parent.info["sha256"] != parents[0]["sha256"]:
         raise ArtifactError(f"{location} is no longer the run that training continued from.")
     wanted = NetworkSettings(backbone=location, size=size, seed=recorded["seed"])
-    return load_starting_network(wanted, parent, classes=classes)
+    return network_of_run(wanted, parent, classes=classes)
 
 
 def _mismatch(run: Run, traced: TracedNetwork, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str | None:

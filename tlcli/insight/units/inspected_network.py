@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.backbones.cut_points import trace_backbone
 from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.choice import pick_device

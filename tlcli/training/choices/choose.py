@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tlcli import processes
-from tlcli.backbones.zoo import local_backbones
 from tlcli.datasets.dataset import Dataset
 from tlcli.errors import UsageError
 from tlcli.features.backbone import LoadedBackbone
@@ -86,6 +85,8 @@ class Chooser:
         """Make one choice after the other, each with what was chosen before."""
         choices: Choices = {}
         if "backbone" in wanted:
+            from tlcli.backbones.zoo import local_backbones
+
             names = [network.backbone, *(name for name in local_backbones() if name != network.backbone)]
             found = compare_backbones(
                 names,

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlcli import processes
-from tlcli.backbones.heads import set_head
 from tlcli.datasets.splits import assign_folds, fold_method
 from tlcli.errors import DataError
 from tlcli.features.extractor import FeatureExtractor
@@ -118,7 +117,7 @@ def _with_test_logits(
 
 
 def _set(fitted: FittedHead, extractor: FeatureExtractor) -> FittedHead:
-    set_head(extractor.network.backbone.model, fitted.head.weight, fitted.head.bias)
+    extractor.network.backbone.set_head(fitted.head.weight, fitted.head.bias)
     return fitted
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tlcli.backbones.build import Backbone
+from tlcli.backbones.backbone import Backbone
 from tlcli.backbones.zoo import load_backbone
 from tlcli.engines.choice import choose_engine
 from tlcli.errors import UsageError
@@ -67,7 +67,8 @@ def open_labeling_network(
     choice = choose_engine(compute.device, compute.precision, compute.engine, images=images)
     run = _run(wanted)
     backbone = _backbone(wanted) if run is None else load_network(run)
-    backbone.model.to(choice.device)
+    if choice.device.type != "cpu":
+        backbone.model.to(choice.device)
     network = LoadedBackbone(
         backbone=backbone,
         preprocessing=(
