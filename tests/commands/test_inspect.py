@@ -12,7 +12,8 @@ from inspected_units import lines, settings
 from PIL import Image
 from torch import nn
 
-from tlcli.backbones.backbone import Backbone, InputSpec
+from tlcli.backbones.backbone import Backbone
+from tlcli.backbones.input_spec import InputSpec
 from tlcli.commands import inspect as command
 from tlcli.commands.inspect import inspect
 from tlcli.errors import DataError, UsageError

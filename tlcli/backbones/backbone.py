@@ -13,29 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlcli.backbones.input_spec import InputSpec
+from tlcli.backbones.outline import Outline
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from tlcli.backbones.outline import Outline
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputSpec:
-    """The images that a network expects, from its pretrained_cfg."""
-
-    channels: int
-    height: int
-    """Height in pixels."""
-    width: int
-    """Width in pixels."""
-    mean: tuple[float, ...]
-    """Mean of each channel, for values in [0, 1]."""
-    std: tuple[float, ...]
-    """Standard deviation of each channel, for values in [0, 1]."""
-    interpolation: str
-    """"bicubic", "bilinear", ... when resizing."""
-    crop_fraction: float
-    """Share of the resized image's short side that the center crop keeps, in (0, 1] (timm's crop_pct)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from tlcli.backbones.alexnet import AlexNet
-from tlcli.backbones.backbone import Backbone, InputSpec
+from tlcli.backbones.backbone import Backbone
+from tlcli.backbones.input_spec import InputSpec
 from tlcli.backbones.lenet import LeNet5
 from tlcli.errors import UsageError
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import tlcli
 from tlcli.backbones import bundled_weights
 from tlcli.backbones.backbone import Backbone, Cut
-from tlcli.backbones.outline import Outline, make_outline
+from tlcli.backbones.outline import Outline
+from tlcli.backbones.outlined_network import make_outline, outlined_backbone, outlined_cut
 from tlcli.features.cache import FeatureCache
 from tlcli.features.fingerprint import weights_digest
 from tlcli.features.store import FeatureStore
@@ -46,7 +47,7 @@ def open_backbone(wanted: NetworkSettings, *, classes: int, cache: FeatureCache 
     outline = None
     if wanted.freeze == "all" and wanted.pretrained and cache is not None and cache.root is not None:
         outline = _find(cache.root, _file_stem(wanted.backbone, wanted.weights, wanted.input_size))
-    return load() if outline is None else outline.backbone(wanted.backbone, lambda: load().model)
+    return load() if outline is None else outlined_backbone(outline, wanted.backbone, lambda: load().model)
 
 
 def cut_and_digest(backbone: Backbone, freeze: str) -> tuple[Cut, str]:
@@ -66,7 +67,7 @@ def cut_and_digest(backbone: Backbone, freeze: str) -> tuple[Cut, str]:
         return cut_at(backbone, freeze)
 
     if freeze == "all" and (outline := backbone.unbuilt):
-        return outline.cut(cut_network), outline.digest
+        return outlined_cut(outline, cut_network), outline.digest
     from tlcli.backbones.heads import head_modules
 
     cut = cut_network()

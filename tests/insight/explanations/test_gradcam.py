@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from tlcli.backbones.backbone import Backbone, InputSpec
+from tlcli.backbones.backbone import Backbone
 from tlcli.backbones.build import build_backbone, pretrained_config
+from tlcli.backbones.input_spec import InputSpec
 from tlcli.errors import UsageError
 from tlcli.features.backbone import make_preprocessing
 from tlcli.images.preprocess import Preprocessing
