@@ -37,6 +37,9 @@ TIME_LIMIT = 20.0
 KEPT_OPTIONS = 64
 """Combinations of settings whose thresholds are kept."""
 
+_COMPARING = threading.Lock()
+"""Held while images are compared, because the number of threads of matrix products belongs to the process."""
+
 
 class BusyError(Exception):
     """Too many images are in progress."""
@@ -174,19 +177,27 @@ class Batcher:
                 one = slice(row, row + 1)
                 features = None if outputs.features is None else outputs.features[one]
                 job.outputs = Outputs(outputs.logits[one], features)
+            if self.in_progress <= len(jobs):  # nothing to wait for: another thread would only come later
+                self._finish(jobs)
+                continue
+            for job in jobs:
                 self._computed.put(job)
 
     def _compare(self) -> None:
         """Make predictions of outputs until None is taken."""
         while jobs := self._gather(self._computed, COMPARED_TOGETHER):
-            try:
+            self._finish(jobs)
+
+    def _finish(self, jobs: list[_Job]) -> None:
+        try:
+            with _COMPARING:
                 found = self._predictor.predictions([([("", job.image)], job.outputs) for job in jobs])
-            except Exception as error:  # noqa: BLE001 - raised in the requests
-                for job in jobs:
-                    job.fail(error)
-                continue
-            for job, prediction in zip(jobs, found, strict=True):
-                job.resolve(prediction)
+        except Exception as error:  # noqa: BLE001 - raised in the requests
+            for job in jobs:
+                job.fail(error)
+            return
+        for job, prediction in zip(jobs, found, strict=True):
+            job.resolve(prediction)
 
     def _gather(self, queue: _Jobs, most: int) -> list[_Job]:
         """Take a job, and those that come within `MAX_WAIT` while others are in progress; none at the end."""
