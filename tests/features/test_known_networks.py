@@ -112,3 +112,16 @@ def test_weights_that_timm_converts_have_no_outline(tmp_path, small, report):
     (outline,) = (tmp_path / "cache").glob("*/network-*.json")
     assert json.loads(outline.read_bytes()) is None
     assert reopen(resized, tmp_path, report).unbuilt is None
+
+
+def test_a_folder_has_no_outline(tmp_path, small, report):
+    """Its config.json may change while its weights stay the same."""
+    built = keep(weights(tmp_path), tmp_path / "first", small, report)[0]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    save_file({key: value.contiguous() for key, value in built.state_dict().items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(make_timm_config(built, ["a", "b", "c"])))
+    wanted = NetworkSettings(backbone=f"local-dir:{folder}")
+    keep(wanted, tmp_path / "second", small, report)
+    assert not list((tmp_path / "second").glob("cache/*/network-*.json"))
+    assert reopen(wanted, tmp_path / "second", report).unbuilt is None

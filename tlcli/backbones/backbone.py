@@ -46,7 +46,7 @@ class Backbone:
     arguments: dict[str, Any] = field(default_factory=dict)
     """Arguments of timm.create_model, besides the name and the number of classes, that rebuild this network."""
     request: WeightsRequest | None = None
-    """How the weights were asked for; None if they are random."""
+    """How the weights were asked for; None if they are random, or from a folder."""
     outline: Outline | None = None
     """What is known of the network without building it; None if it was built."""
     trace_cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -66,9 +66,10 @@ def make_outline(backbone: Backbone, cut: Cut, digest: str) -> Outline | None:
         return None
     model = backbone.model
     names, state = head_names(model), model.state_dict()
-    if hasattr(model, "aux_head") or any(f"{name}.bias" not in state for name in names):
-        return None
     frozen = {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] not in names}
+    head_tensors = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+    if hasattr(model, "aux_head") or state.keys() - frozen.keys() != head_tensors:
+        return None
     try:
         tensors = _names_in_file(frozen, read_state_dict(request.source), list(state))
     except TlcliError:  # a file that only timm can read
@@ -76,7 +77,7 @@ def make_outline(backbone: Backbone, cut: Cut, digest: str) -> Outline | None:
     if tensors is None:
         return None
     return Outline(
-        origin=backbone.origin,
+        origin=backbone.origin.replace("(hub)", "(local)"),  # by now, the file is on this machine
         input=backbone.input,
         arguments=backbone.arguments,
         description=describe_network(backbone),

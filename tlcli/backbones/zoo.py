@@ -70,8 +70,8 @@ def load_backbone(
         origin, request = f"random weights (seed {seed})", None
         if weights != "none":
             origin = load_weights(backbone, name, weights)
-            source = find_source(backbone, name, weights)
-            request = WeightsRequest(weights=weights, size=size, source=source)
+            if not name.startswith(LOCAL_DIR):  # whose config.json may change as well
+                request = WeightsRequest(weights=weights, size=size, source=find_source(backbone, name, weights))
         elif classes is not None:
             _copy_random_weights(backbone, name, size, seed)
         if classes is not None:
