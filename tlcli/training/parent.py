@@ -62,7 +62,7 @@ class Parent:
         validation images, if folds are used, if the run held out no images, or if nothing could be held out.
         """
         known, splits = self.run.splits(), images.splits
-        if splits.cross_validated or images.dataset.has_split("validation"):
+        if splits.cross_validated or images.dataset.has_split("validation") or "validation" not in known.values():
             return images
         inherited: dict[str, str] = {}
         for digest, key in zip(splits.digests, splits.keys, strict=True):
