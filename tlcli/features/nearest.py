@@ -162,7 +162,7 @@ class _Codes:
         if self._file is None:
             self._array[self._filled : self._filled + len(codes)] = codes
         else:
-            self._file.write(codes.numpy())
+            self._file.write(codes.numpy().data)
         self._filled += len(codes)
 
     def finish(self) -> None:
