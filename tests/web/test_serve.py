@@ -258,7 +258,7 @@ def test_without_a_token_on_the_network_there_is_a_warning(trained, report):
 def test_a_failure_of_the_network_is_an_error_of_the_server_and_nothing_hangs(trained, photos, monkeypatch):
     content = (photos / "disc" / "01.jpg").read_bytes()
     with serve_run(trained.run) as client:
-        monkeypatch.setattr("tlcli.inference.model.OnnxModel.run", lambda *_: 1 / 0)
+        monkeypatch.setattr("tlcli.inference.model.ExportedModel.run", lambda *_: 1 / 0)
         assert client.request("POST", "/v1/predict", content)[0] == 500
         monkeypatch.undo()
         assert client.predict(content)[0] == 200

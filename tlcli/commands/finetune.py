@@ -43,7 +43,6 @@ from tlcli.storage.outputs import published
 from tlcli.storage.urls import lies_in, parse_location
 from tlcli.tracking.tracking import Tracking
 from tlcli.training.classifier import Classifier
-from tlcli.training.forgetting import measure_forgetting
 from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.onnx_model import classifier_as_onnx
 from tlcli.training.parent import Parent, names_before
@@ -81,9 +80,7 @@ def _finetune(settings: FinetuneSettings, report: Reporter, place: ProcessRank) 
                 return opened
             opened = choose_settings(replace(opened, started=started), report)
             classifier = train_classifier(opened, report, tracking.lines)
-            # In all processes: they predict together.
-            parent, own = opened.parent, opened.settings
-            forgetting = None if parent is None else measure_forgetting(parent, classifier, own, report)
+            forgetting = _forgetting(opened, classifier, report)  # in all processes: they predict together
             written = processes.from_first(lambda: _write(opened, classifier, forgetting, place.size, report))
         tracking.finish(opened.out, written, classifier.lines)
     if classifier.stopped:
@@ -183,6 +180,14 @@ def _parent(run: Run, settings: FinetuneSettings, dataset: Dataset, report: Repo
     parent = Parent(run, settings.network.backbone, names_before(run, dataset.classes, settings.rename))
     parent.describe_classes(dataset.classes, report)
     return parent
+
+
+def _forgetting(opened: OpenedRun, classifier: Classifier, report: Reporter) -> dict[str, Any] | None:
+    if opened.parent is None:
+        return None
+    from tlcli.training.forgetting import measure_forgetting  # imports timm
+
+    return measure_forgetting(opened.parent, classifier, opened.settings, report)
 
 
 def _write(

@@ -19,8 +19,9 @@ from tlcli.features.extractor import freeze_at
 from tlcli.progress import Silent
 from tlcli.settings.augmentation import PRESETS
 from tlcli.training.head.class_weights import ClassWeighting
-from tlcli.training.tail.fit import predict_logits_of_rows, tail_share, train_log_prior
+from tlcli.training.tail.fit import predict_logits_of_rows, tail_share
 from tlcli.training.tail.sources import CachedSource, StreamedSource, TailData
+from tlcli.training.tail.start import train_log_prior
 from tlcli.training.usable_images import split_usable_images
 
 

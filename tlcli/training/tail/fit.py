@@ -22,8 +22,8 @@ from tlcli.training.tail.distributed import predict_together, share_lost
 from tlcli.training.tail.loop import TailTrainer, TrainingData, TrainingState
 from tlcli.training.tail.recipe import Recipe
 from tlcli.training.tail.sources import TailData
+from tlcli.training.tail.start import train_log_prior
 from tlcli.training.tail.validation import ValidationResult
-from tlcli.training.usable_images import UsableImages
 
 WAITED = 0.2
 """Share of the time spent waiting for images above which a warning is shown."""
@@ -161,11 +161,6 @@ def tail_share(extractor: FeatureExtractor) -> float:
     backbone = extractor.network.backbone
     whole = multiply_adds(backbone.model, (backbone.input.channels, backbone.input.height, backbone.input.width))
     return multiply_adds(extractor.cut.tail, extractor.cut.feature_shape) / whole
-
-
-def train_log_prior(images: UsableImages, weighting: ClassWeighting) -> npt.NDArray[np.float64] | None:
-    """Return `ClassWeighting.log_prior` of the training images: float [k]."""
-    return weighting.log_prior(torch.from_numpy(images.labels(images.rows("train"))), images.classes)
 
 
 def predict_logits_of_rows(data: TailData, rows: Sequence[int]) -> tuple[list[int], npt.NDArray[np.float32]]:

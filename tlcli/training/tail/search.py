@@ -16,14 +16,14 @@ from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.tail.depths import CandidateDepth, candidate_depths, cut_at_depth
 from tlcli.training.tail.distributed import latest_checkpoint
 from tlcli.training.tail.epochs import EpochPlan
-from tlcli.training.tail.fit import FittedTail, Saved, fit_tail, train_log_prior
+from tlcli.training.tail.fit import FittedTail, Saved, fit_tail
 from tlcli.training.tail.loop import TailTrainer, TrainingState
 from tlcli.training.tail.precision import training_precision
 from tlcli.training.tail.probe import DepthCost, depth_cost
 from tlcli.training.tail.recipe import REFIT_SHARE, Recipe, TailOptions, make_recipe
 from tlcli.training.tail.search_progress import OnLines, SearchProgress, SearchResult, lines_at, tried_row
 from tlcli.training.tail.sources import TailData
-from tlcli.training.tail.start import TailStart, Weights, copied_weights, feature_batch_size
+from tlcli.training.tail.start import TailStart, Weights, copied_weights, feature_batch_size, train_log_prior
 from tlcli.training.tail.validation import ValidationResult, validate
 from tlcli.training.usable_images import UsableImages
 

@@ -15,10 +15,10 @@ from tlcli.backbones.heads import set_head
 from tlcli.errors import UsageError
 from tlcli.features.backbone import LoadedBackbone
 from tlcli.features.extractor import FeatureExtractor, freeze_at
+from tlcli.training.head.class_weights import ClassWeighting
 from tlcli.training.head.fit import fit_head
 from tlcli.training.head.l2_selection import FittedHead
 from tlcli.training.parent import Parent
-from tlcli.training.tail.fit import train_log_prior
 from tlcli.training.tail.recipe import TailOptions
 from tlcli.training.usable_images import UsableImages
 
@@ -146,3 +146,8 @@ def feature_batch_size(network: LoadedBackbone, batch_size: int | None) -> int |
 def copied_weights(network: LoadedBackbone) -> Weights:
     """Return a copy of all weights and buffers."""
     return {name: tensor.detach().cpu().clone() for name, tensor in network.backbone.model.state_dict().items()}
+
+
+def train_log_prior(images: UsableImages, weighting: ClassWeighting) -> NDArray[np.float64] | None:
+    """Return `ClassWeighting.log_prior` of the training images: float [k]."""
+    return weighting.log_prior(torch.from_numpy(images.labels(images.rows("train"))), images.classes)
