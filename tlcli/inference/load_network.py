@@ -21,4 +21,4 @@ def load_network(run: Run) -> Backbone:
         backbone.model.load_state_dict(run.weights(), strict=True)
     except RuntimeError as error:
         raise ArtifactError(f"the weights in {run.directory} do not fit {backbone.name}: {error}") from error
-    return replace(backbone, name=run.info["backbone"])
+    return replace(backbone, name=run.info["backbone"], origin="weights of the run")
