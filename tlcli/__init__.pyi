@@ -5,6 +5,7 @@ from .backbones.zoo import (
     list_backbones as list_backbones,
 )
 from .commands.augment import augment as augment
+from .commands.benchmark import benchmark as benchmark
 from .commands.cache import (
     cache_list as cache_list,
     cache_prune as cache_prune,
@@ -51,6 +52,7 @@ from .inference.result import PredictResult as PredictResult
 from .progress import Reporter as Reporter
 from .settings import (
     AugmentSettings as AugmentSettings,
+    BenchmarkSettings as BenchmarkSettings,
     CacheFeaturesSettings as CacheFeaturesSettings,
     CacheSettings as CacheSettings,
     CheckSettings as CheckSettings,

@@ -62,6 +62,7 @@ OPTIONS = {
         "--batch-size",
         "--overwrite",
     },
+    "benchmark": {"--engine", "--device", "--images", "--seconds", "--workers", "--image-column", "--label-column"},
     "serve": {"--host", "--port", "--token", "--no-token", "--workers", "--no-page"},
     "similar": (NETWORK - {"--backbone", "--freeze"})
     | HARDWARE
@@ -93,7 +94,7 @@ def test_options_of_the_contract_exist_and_have_help(command):
     assert all(found.values()), [flag for flag, text in found.items() if not text]
 
 
-@pytest.mark.parametrize("command", [*READING, "similar"])
+@pytest.mark.parametrize("command", [*READING, "similar", "benchmark"])
 def test_commands_that_read_images_choose_files(command):
     assert options_of(command).keys() >= FILTERS
 
@@ -201,6 +202,12 @@ def test_help_imports_nothing_heavy(arguments):
         (["inspect", "lenet5", "nowhere"], 4, "nowhere does not exist"),
         (["inspect", "lenet5", "nowhere", "--units", "0"], 2, "--units is 0"),
         (["inspect", "lenet5", "nowhere", "--fit", "stretch"], 2, "--fit is 'stretch'"),
+        (["benchmark", "nowhere"], 4, "nowhere is not a directory"),
+        (["benchmark", "nowhere", "--engine", "auto"], 2, "--engine is 'auto'; expected one of torch, onnx, openvino"),
+        (["benchmark", "nowhere", "--engine", "onnx", "--device", "cuda"], 2, "--engine onnx runs on a CPU"),
+        (["benchmark", "nowhere", "--images", "0"], 2, "--images is 0"),
+        (["benchmark", "nowhere", "--seconds", "0"], 2, "--seconds is 0"),
+        (["benchmark", "nowhere", "--label-column", "x"], 2, "--label-column has no effect without INPUT"),
         (["serve", "nowhere"], 4, "nowhere is not a directory"),
         (["serve", "nowhere", "--port", "70000"], 2, "--port is 70000"),
         (["serve", "nowhere", "--token", "x"], 2, "--token has 1 characters"),

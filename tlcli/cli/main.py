@@ -18,6 +18,7 @@ import typer
 from tlcli.cli import (  # noqa: F401 - imported to register the commands
     augment,
     backbones,
+    benchmark,
     cache,
     cache_features,
     check,
@@ -42,6 +43,7 @@ RESUME_HINTS = {
     "finetune": "Features computed so far are cached: repeat the command to continue.",
     "cache-features": "Features computed so far are cached: repeat the command to continue.",
     "check": "Features computed so far are cached: repeat the command to continue.",
+    "benchmark": "Nothing was written: repeat the command.",
     "compare": "Nothing was written: repeat the command.",
     "export": "Nothing was written: repeat the command.",
     "inspect": "Nothing was written: repeat the command.",

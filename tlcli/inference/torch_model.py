@@ -34,6 +34,8 @@ class TorchModel:
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         batch_size: Images per batch; None picks it by device.
         report: Receives a warning when a batch has to be split for lack of memory.
+        precision: `fp32`, `bf16` or `fp16` for the frozen layers; None means the precision that the run was evaluated
+            in, on a CPU fp32 instead of fp16.
 
     Raises:
         ArtifactError: The weights do not fit the architecture.
@@ -42,13 +44,15 @@ class TorchModel:
 
     threads = 1  # which torch divides each batch among, or which fills a GPU
 
-    def __init__(self, run: Run, device: str, batch_size: int | None, report: Reporter) -> None:
+    def __init__(
+        self, run: Run, device: str, batch_size: int | None, report: Reporter, *, precision: str | None = None
+    ) -> None:
         backbone = load_network(run)
         cut = cut_at(backbone, {0: "none", run.info["freeze"]["of"]: "all"}.get(run.layer, str(run.layer)))
         self._device = pick_device(device)
-        # The precision that the run was evaluated in; fp16 works on GPUs only.
-        trained_in = run.info["precision"]
-        precision = "fp32" if trained_in == "fp16" and self._device.type == "cpu" else trained_in
+        if precision is None:
+            trained_in = run.info["precision"]
+            precision = "fp32" if trained_in == "fp16" and self._device.type == "cpu" else trained_in
         self.batch_size = pick_batch_size(batch_size, self._device)
         self._prefix = open_runner(
             lambda: cut.prefix,

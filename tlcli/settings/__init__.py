@@ -5,6 +5,7 @@ construction, and `UsageError` quotes them. No torch, NumPy or Typer here; may i
 """
 
 from tlcli.settings.augment import AugmentSettings
+from tlcli.settings.benchmark import BenchmarkSettings
 from tlcli.settings.cache import CacheSettings
 from tlcli.settings.cache_features import CacheFeaturesSettings
 from tlcli.settings.check import CheckSettings
@@ -33,6 +34,7 @@ __all__ = [
     "SPLITS",
     "TRACKERS",
     "AugmentSettings",
+    "BenchmarkSettings",
     "CacheFeaturesSettings",
     "CacheSettings",
     "CheckSettings",
