@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from tail_runs import settings_for
 
+from tlcli.backbones import zoo
 from tlcli.commands.finetune import finetune
 from tlcli.commands.predict import predict
 from tlcli.errors import UsageError
@@ -16,7 +17,7 @@ from tlcli.progress import Silent
 from tlcli.runs.directory import CHECKPOINTS
 from tlcli.runs.run import load_run
 from tlcli.settings import CacheSettings, CheckSettings, FinetuneSettings, NetworkSettings, PredictSettings
-from tlcli.training.choices import augmentation, choose, network_input
+from tlcli.training.choices import augmentation, network_input
 from tlcli.training.head.class_weights import UNWEIGHTED
 from tlcli.training.tail.checkpoints import Checkpoints
 from tlcli.training.train import OpenedRun, choose_settings
@@ -126,7 +127,7 @@ def test_mirroring_is_not_chosen_where_it_makes_another_class(strips, cache, tmp
 
 @pytest.mark.slow
 def test_backbone_and_size_are_compared(strips, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(choose, "local_backbones", lambda: ["tf_efficientnet_lite0", "tf_efficientnet_lite1"])
+    monkeypatch.setattr(zoo, "local_backbones", lambda: ["tf_efficientnet_lite0", "tf_efficientnet_lite1"])
     monkeypatch.setattr(network_input, "SIZES", (232,))
     settings = settings_for(strips, tmp_path / "run", cache, "all", training={"epochs": None})
     network = NetworkSettings(backbone="auto", size="auto", fit="pad")
