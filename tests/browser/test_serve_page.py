@@ -90,7 +90,7 @@ def test_the_page_is_used_with_the_keyboard(client, visit, files):
     page = visit(client.url).page
     expect(page.get_by_role("heading", level=1)).to_have_text("run")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Interface for programs")).to_be_focused()
+    expect(page.get_by_role("link", name="API documentation")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Choose images")).to_be_focused()
     with page.expect_file_chooser() as chooser:
@@ -132,7 +132,7 @@ def test_without_a_camera_the_dialog_says_so(client, visit):
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
 def test_the_documentation_lists_parameters_and_keys(client, visit, width):
     shown = visit(client.url, width=width, dark=True)
-    shown.page.get_by_role("link", name="Interface for programs").click()
+    shown.page.get_by_role("link", name="API documentation").click()
     expect(shown.page.get_by_role("cell", name="target_precision", exact=True)).to_be_visible()
     expect(shown.page.get_by_role("cell", name="novelty", exact=True)).to_be_visible()
     expect(shown.page.locator("pre").first).to_contain_text(f"http://{client.host}:{client.port}/v1/predict")

@@ -159,7 +159,7 @@ def test_hangup_loads_a_changed_run_and_fails_no_request(start, own_run, image):
     assert {answer["predictions"][0]["confidence"] for _, answer in found} <= {before, after}
     code, messages = server.end()
     assert code == 143
-    assert "was loaded again" in messages
+    assert "was reloaded" in messages
 
 
 def test_hangup_keeps_the_run_if_the_new_one_is_damaged(start, own_run, image):

@@ -61,6 +61,6 @@ def test_more_images_are_announced_with_an_interval():
 
 def test_what_cannot_be_told_is_said_with_the_reason():
     assert describe_forecast(curve(forecast=None, reason="the curve is flat")).endswith(
-        "cannot be told: the curve is flat"
+        "cannot be estimated: the curve is flat"
     )
     assert describe_forecast({}) is None, "a run of an older version"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tlcli.backbones.backbone import Backbone, Cut
 from tlcli.backbones.config_file import describe_network
-from tlcli.backbones.outline import Outline
+from tlcli.backbones.outline import Outline, tensors_digest
 from tlcli.errors import TlcliError
 from tlcli.storage.files import sha256_file
 
@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 
 
 def outlined_backbone(outline: Outline, name: str, build: Callable[[], nn.Module]) -> Backbone:
-    """Return the network of an outline, which calls `build` when its modules are needed."""
+    """Return the network of an outline, which calls `build` when its modules are needed, and verifies the weights."""
+
+    def verified() -> nn.Module:
+        model = build()
+        outline.verify(_frozen_tensors(model))
+        return model
+
     return Backbone(
         name=name,
-        build=build,
+        build=verified,
         input=outline.input,
         origin=outline.origin,
         arguments=outline.arguments,
@@ -66,7 +72,7 @@ def make_outline(backbone: Backbone, cut: Cut, digest: str) -> Outline | None:
         return None
     model = backbone.model
     names, state = head_names(model), model.state_dict()
-    frozen = {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] not in names}
+    frozen = _frozen_tensors(model)
     head_tensors = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
     if hasattr(model, "aux_head") or state.keys() - frozen.keys() != head_tensors:
         return None
@@ -85,11 +91,20 @@ def make_outline(backbone: Backbone, cut: Cut, digest: str) -> Outline | None:
         layer_name=cut.name,
         features=cut.feature_shape[0],
         digest=digest,
+        tensors_digest=tensors_digest(frozen),
         heads={name: list(state[f"{name}.weight"].shape[1:]) for name in names},
         source=str(request.source.absolute()),
         source_sha256=sha256_file(request.source),
         tensors=tensors,
     )
+
+
+def _frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors outside of the heads, by name."""
+    from tlcli.backbones.heads import head_names
+
+    heads = head_names(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] not in heads}
 
 
 def _names_in_file(frozen: dict[str, Tensor], stored: dict[str, Tensor], names: list[str]) -> dict[str, str] | None:

@@ -68,14 +68,14 @@ def serve(
 
 
 def _reload(service: Service, report: Reporter) -> None:
-    """Load the run again if it has changed; if it cannot be loaded, the one in memory is served further."""
+    """Load the run again if it has changed; if it cannot be loaded, the one in memory stays in service."""
     try:
         changed = service.reload()
     except (TlcliError, OSError) as error:
         reason = error if isinstance(error, TlcliError) else from_os_error(error)
-        report.warn(f"{service.location} was not loaded again, and is served as it was: {reason.message}")
+        report.warn(f"{service.location} could not be reloaded; the previous version is still served: {reason.message}")
         return
-    report.note(f"{service.location} {'was loaded again' if changed else 'has not changed'}.")
+    report.note(f"{service.location} {'was reloaded' if changed else 'is unchanged'}.")
 
 
 @contextmanager

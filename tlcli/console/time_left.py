@@ -9,6 +9,8 @@ from rich.text import Text
 
 INTERVAL = 0.1
 """Seconds between two measurements."""
+FEWEST = 0.01
+"""Fraction of the steps before which nothing is told."""
 LONGEST = 60.0
 """Seconds that the rate is measured over, at most."""
 
@@ -23,7 +25,7 @@ class TimeLeft:
         self._measured: deque[tuple[float, float]] = deque([(0.0, 0.0)])
 
     def seconds(self, elapsed: float, done: float, total: float) -> float | None:
-        """Return the seconds left, or None if there was no progress.
+        """Return the seconds left, or None if there was too little progress.
 
         Args:
             elapsed: Seconds since the start.
@@ -37,7 +39,9 @@ class TimeLeft:
         while len(measured) > 1 and measured[1][0] <= since:
             measured.popleft()
         then, before = measured[0]
-        return (total - done) * (elapsed - then) / (done - before) if done > before else None
+        if done <= max(before, FEWEST * total):
+            return None
+        return (total - done) * (elapsed - then) / (done - before)
 
 
 class TimeLeftColumn(ProgressColumn):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tlcli.backbones.outline import tensors_digest
 from tlcli.images.preprocess import Preprocessing
 from tlcli.storage.files import canonical_json
 
@@ -49,16 +50,8 @@ def weights_digest(prefix: nn.Module, heads: Iterable[nn.Module] = ()) -> str:
 
     Heads are left out: a prefix that cannot be traced still contains them, unused.
     """
-    import torch
-
-    digest = hashlib.sha256()
     unused = {tensor.data_ptr() for head in heads for tensor in head.state_dict().values()}
-    for name, tensor in sorted(prefix.state_dict().items()):
-        if tensor.data_ptr() in unused:
-            continue
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensors_digest({name: t for name, t in prefix.state_dict().items() if t.data_ptr() not in unused})
 
 
 def differences(mine: dict[str, Any], other: dict[str, Any]) -> list[str]:

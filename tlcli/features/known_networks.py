@@ -18,7 +18,7 @@ from tlcli.features.store import FeatureStore
 from tlcli.settings import NetworkSettings
 from tlcli.storage.files import canonical_json, load_checksummed, save_checksummed
 
-OUTLINE_FORMAT = 1
+OUTLINE_FORMAT = 2
 """Version of `Outline`, and of what is derived from it."""
 PACKAGES = ("torch", "torchvision", "timm")
 """Packages that decide how a network is built."""
@@ -98,8 +98,11 @@ def _find(root: Path, stem: str) -> Outline | None:
     """Return the outline that a cache keeps under this name, if it is still valid."""
     for directory in sorted({path.parent for path in root.glob(f"*/{stem}-*.json")}):
         content = load_checksummed(directory, stem, ".json", lambda _: None)
-        found = None if content is None else json.loads(content)
-        if found is not None and (outline := Outline.from_json(found)).is_current():
+        try:
+            outline = None if content is None else Outline.from_json(json.loads(content))
+        except (ValueError, TypeError, KeyError, AttributeError):  # null: a network without an outline
+            continue
+        if outline is not None and outline.is_current():
             return outline
     return None
 

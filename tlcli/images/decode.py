@@ -163,9 +163,11 @@ def _open_undecoded(file: IO[bytes]) -> Iterator[Image.Image]:
         raise UndecodableError(f"{error}; train with --intensity auto, or save it with 8 or 16 bits") from error
     except MemoryError as error:
         raise UndecodableError("not enough memory to decode it") from error
+    except Image.DecompressionBombError as error:
+        raise UndecodableError(f"more pixels than the limit of {MAX_PIXELS:,}; save it smaller") from error
     except Exception as error:  # on hostile bytes, Pillow raises almost any exception type
         text = str(error).strip().splitlines()
-        raise UndecodableError(text[0][:200] if text else type(error).__name__) from error
+        raise UndecodableError(text[0][:200].rstrip(".") if text else type(error).__name__) from error
 
 
 def _register_heic() -> bool:

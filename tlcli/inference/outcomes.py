@@ -37,13 +37,13 @@ def describe_depth_choice(info: dict[str, Any]) -> str | None:
 
 
 def describe_forecast(info: dict[str, Any]) -> str | None:
-    """Return what more images would bring, or why that cannot be told; None for a run of an older version."""
+    """Return what more images would bring, or why that cannot be estimated; None for a run of an older version."""
     curve = info.get("learning_curve")
     if curve is None:
         return None
     forecast = curve["forecast"]
     if forecast is None:
-        return f"what more images would bring cannot be told: {curve['reason']}"
+        return f"the benefit of more images cannot be estimated: {curve['reason']}"
     now, (mean, low, high) = curve["points"][-1]["accuracy"], (forecast[key] for key in ("accuracy", "low", "high"))
     head = " of the head alone" if info["freeze"]["layer"] != info["freeze"]["of"] else ""
     raised = f"would raise the accuracy{head} from {100 * now:.1f} % to about {100 * mean:.1f} %"

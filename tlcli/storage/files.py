@@ -39,7 +39,10 @@ def load_checksummed(directory: Path, stem: str, suffix: str, on_damage: Callabl
     A file with a wrong checksum is passed to `on_damage` and removed.
     """
     for path in sorted(directory.glob(f"{stem}-{'[0-9a-f]' * 32}{suffix}")):
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError:  # removed meanwhile, of another user, or a folder
+            continue
         if path.name == f"{stem}-{_checksum(content)}{suffix}":
             return content
         on_damage(path)

@@ -39,7 +39,8 @@ def measure_forgetting(
 
     Returns:
         For `run.json`: `run`, `images`, accuracy `before` and `after` (None without images), and the number of images
-        left out: `trained_on`, `missing`. None, with a warning, if the parent or its images changed during training.
+        left out: `trained_on`, `missing`, and `relabeled` (DATA has another class for them). None, with a warning, if
+        the parent or its images changed during training.
     """
     try:
         return _measure(parent, classifier, settings, report)
@@ -61,7 +62,11 @@ def _measure(parent: Parent, classifier: Classifier, settings: FinetuneSettings,
         for part in (classifier.validation, classifier.test)
         for row in (part.rows if part else [])
     }
-    trained = set(classifier.images.splits.digests) - found.keys()
+    splits = classifier.images.splits
+    labels = {digest: classes[sample.label] for digest, sample in zip(splits.digests, splits.samples, strict=True)}
+    relabeled = {digest for digest, row in wanted.items() if labels.get(digest, names[row.label]) != names[row.label]}
+    wanted = {digest: row for digest, row in wanted.items() if digest not in relabeled}
+    trained = labels.keys() - found.keys()
     others = {digest: row for digest, row in wanted.items() if digest not in found and digest not in trained}
     reader = DigestReader(settings.cache, workers=workers, report=report)
     digests = reader.read([row.path for row in others.values()], "Parent")
@@ -75,6 +80,7 @@ def _measure(parent: Parent, classifier: Classifier, settings: FinetuneSettings,
         "after": sum(after for _, after in pairs) / len(pairs) if pairs else None,
         "trained_on": len(trained & wanted.keys()),
         "missing": len(others) - len(at_hand),
+        "relabeled": len(relabeled),
     }
 
 

@@ -28,8 +28,13 @@ async def arriving_within(seconds: float) -> AsyncIterator[None]:
 
 def http_error(request: Request, error: HTTPException) -> Response:
     """Answer a request with an error of HTTP."""
-    if error.status_code in {404, 405}:
-        return error_response(error.status_code, "missing", "there is no such address.")
+    if error.status_code == 404:
+        return error_response(404, "missing", "there is no such address.")
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        response = error_response(405, "refused", f"this address accepts {allowed}, not {request.method}.")
+        response.headers["Allow"] = allowed
+        return response
     response = error_response(error.status_code, KINDS.get(error.status_code, "refused"), error.detail)
     response.headers.update(error.headers or {})
     return response

@@ -116,6 +116,7 @@ def serving(app: App, listening: socket.socket, *, stop_seconds: int = STOP_SECO
     """Serve an application in a thread until the block ends; running requests then have `stop_seconds` to finish."""
     _allow_connections()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # malformed requests are no news, bugs are
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         app,

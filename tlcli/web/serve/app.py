@@ -131,5 +131,7 @@ def _answer(rows: list[Row]) -> Response:
 def _refused(request: Request, error: TlcliError) -> Response:
     """Answer a request that cannot be met: 503 if the reason is this machine or the run's files."""
     broken = isinstance(error, (MachineError, ArtifactError))
-    status = 503 if broken else 400 if isinstance(error, UsageError) else 422
-    return error_response(status, error.kind, as_parameters(error.message))
+    if broken:  # the reason names files of the server
+        message = "files of the run changed or cannot be read. The operator of the server must reload it (SIGHUP)."
+        return error_response(503, error.kind, message)
+    return error_response(400 if isinstance(error, UsageError) else 422, error.kind, as_parameters(error.message))

@@ -20,11 +20,11 @@ PARAMETERS: dict[str, tuple[Schema, str]] = {
     ),
     "sets": (
         {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-        "Add a key set with the classes that contain the true one with this probability, joined by |.",
+        "Add the key set: classes, joined by |, that include the true one with this probability.",
     ),
     "unknown_rate": (
         {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": DEFAULT_UNKNOWN_RATE},
-        "About this share of images of the known kind gets the status unknown; 0 flags none.",
+        "Share of images of the known kind that may be flagged as unknown; 0 disables the flag.",
     ),
 }
 ROW: dict[str, tuple[Schema, str]] = {
@@ -36,12 +36,12 @@ ROW: dict[str, tuple[Schema, str]] = {
     ),
     "status": (
         {"type": "string", "enum": ["ok", "review", "unknown", "failed"]},
-        "review: the confidence is too low. unknown: unlike the training images. failed: not readable.",
+        "review: the confidence is too low. unknown: unlike the training images. failed: the image cannot be read.",
     ),
     "error": ({"type": ["string", "null"]}, "Why the image cannot be read."),
     "novelty": (
         {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-        "Share of known images that look more typical; missing if the run cannot tell.",
+        "Share of known images that look more typical; missing if the run has no novelty model.",
     ),
 }
 ERRORS = {
@@ -52,7 +52,7 @@ ERRORS = {
     "413": f"The body has more than {MAX_BODY:,} bytes.",
     "415": "The body is compressed.",
     "422": "None of the images can be used. The answer has the rows and the reason.",
-    "503": "Too much is waiting. Try again after the seconds in Retry-After.",
+    "503": "The server is overloaded; wait as many seconds as Retry-After says. Or files of the run changed.",
 }
 ERROR = {
     "type": "object",

@@ -70,7 +70,7 @@ class Service:
             Whether the run had changed.
 
         Raises:
-            ArtifactError: It is damaged. The run that was loaded before is served further.
+            ArtifactError: It is damaged. The run that was loaded before stays in service.
             MachineError: It cannot be reached, or a decoder process does not start.
         """
         run = load_run(self.location)

@@ -36,6 +36,11 @@ class Upload(NamedTuple):
 
 class _InMemoryParser(MultiPartParser):
     spool_max_size = MAX_BODY + 1  # never in a temporary file
+    complete = False
+    """Whether the last boundary was read."""
+
+    def on_end(self) -> None:
+        self.complete = True
 
 
 class UploadReader:
@@ -85,6 +90,8 @@ async def _read(request: Request, chunks: AsyncGenerator[bytes]) -> list[Upload]
     try:
         form = await parser.parse()
         try:
+            if not parser.complete:
+                raise _refusal(400, "the form is malformed: it ends before its last boundary.")
             return await _images(form)
         finally:
             await form.close()

@@ -12,7 +12,7 @@ function table(head, rows) {
 function operation(method, path, about) {
   const parts = [element("h2", { text: `${method.toUpperCase()} ${path}` }), element("p", { text: `${about.description ?? `${about.summary}.`}` })];
   if (about.parameters) {
-    parts.push(element("h3", { text: "Parameters of the query" }),
+    parts.push(element("h3", { text: "Query parameters" }),
       table(["name", "type", "default", "meaning"], about.parameters.map(({ name, schema, description }) => [name, kind(schema), schema.default ?? "", description])));
   }
   if (Object.keys(about.responses).length > 1) {

@@ -94,16 +94,16 @@ function bars(row) {
   return list;
 }
 
-/** Format a share; only exactly 1 is 100 %, only exactly 0 is 0 %. */
+/** Format a share; only exactly 1 is 100 %. Shares are rounded, so 0 is not known to be 0. */
 function percent(share) {
-  if (share > 0 && share < 0.01) return "< 1 %";
+  if (share < 0.01) return "< 1 %";
   return `${share < 1 ? Math.min(99, Math.round(100 * share)) : 100} %`;
 }
 
 function count() {
   const number = results.children.length, open = results.querySelectorAll("[aria-busy]").length;
   byId("bar").hidden = !number;
-  byId("count").textContent = `${number} image${number === 1 ? "" : "s"}${open ? `, ${open} to go` : ""}`;
+  byId("count").textContent = `${number} image${number === 1 ? "" : "s"}${open ? `, ${open} pending` : ""}`;
 }
 
 /** Announce to screen readers. */
