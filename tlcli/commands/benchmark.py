@@ -98,13 +98,12 @@ def benchmark(
             f"the run was trained on {images.trained_on:,} of these {len(images.pixels):,} images, so the accuracies "
             "are too optimistic."
         )
-    engines = _candidates(run, settings)
+    decoding = None
     if images.paths:
         with report.task("Decode", 1, "steps") as advance:
             decoding = measure_decoding(run, images.paths, settings.seconds, settings.worker_count())
             advance(1)
-    else:
-        decoding = None
+    engines = _candidates(run, settings)
     _measure_all(run, engines, images, settings.seconds, report)
     measured = [engine for engine in engines if engine.reason is None]
     if not measured:

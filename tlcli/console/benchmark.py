@@ -56,9 +56,7 @@ def _notes(terminal: Terminal, result: dict[str, Any]) -> None:
     reference = next(row for row in result["engines"] if _is_reference(row, result))
     if result["stored"]:
         same = percent(reference["stored_agreement"])
-        terminal.note(
-            f"Stored    {_name(reference)} gives {same} of the {result['stored']:,} classes that the run stores"
-        )
+        terminal.note(f"Stored    {_name(reference)} reproduces {same} of {result['stored']:,} stored predictions")
     cores = "1 core" if result["cores"] == 1 else f"{result['cores']} cores"
     terminal.note(f"Speed     images/s on {cores}, without decoding; p50, p90, p99 of one image at a time, on one core")
     _caveats(terminal, result, reference)

@@ -138,11 +138,11 @@ def _list_inputs(settings: BenchmarkSettings, run: Run, stdin: IO[bytes], report
                 parse_location(only), classes=run.classes, filters=settings.filters, columns=settings.columns
             )
         except DataError as error:
-            report.detail(f"  no labels: {error.message}")
+            report.note(f"No accuracy, because there are no labels: {error.message}")
         else:
             split = next((split for split in ("test", "validation") if dataset.has_split(split)), None)
             if split is not None:
-                report.note(f"{only}: the {split} images of it")
+                report.note(f"{only}: its {split} images")
             return [(sample.path, sample.label) for sample in dataset.samples if split in {None, sample.split}]
     inputs = PredictionInputs(
         settings.inputs, stdin, None, settings.filters, TableColumns(image_column=settings.columns.image_column)
