@@ -83,10 +83,10 @@ def cache_onnx_files(folder: Path):
     """The same for the `export` command: the ONNX file is made once, but checked every time."""
     make = export._export_file
 
-    def cached(run, backbone, settings, calibration, report):
+    def cached(run, backbone, settings, images, report):
         path = folder / f"{run.info['sha256']}.exported"
         if not path.exists():
-            write_whole(path, make(run, backbone, settings, calibration, report)[0])
+            write_whole(path, make(run, backbone, settings, images, report)[0])
         content = path.read_bytes()
         network_input = NetworkInput(preprocessing=run.preprocessing, takes_pixels=False)
         return content, onnx_file.load_onnx(content, network_input, ("logits", "probabilities"))

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tlcli.backbones.backbone import Backbone
 from tlcli.datasets.dataset import open_dataset
+from tlcli.engines.openvino_session import check_openvino
 from tlcli.errors import UsageError
-from tlcli.exporting import onnx_file, timm_folder, torch_program
+from tlcli.exporting import onnx_file, openvino_folder, timm_folder, torch_program
 from tlcli.exporting.calibrated_network import CalibratedNetwork, export_metadata
 from tlcli.exporting.comparison import (
     Comparison,
@@ -30,21 +31,25 @@ from tlcli.exporting.comparison_images import (
     recorded_corrections,
     recorded_patterns,
 )
+from tlcli.exporting.fp16 import check_fp16_range, convert_to_fp16
 from tlcli.exporting.int8 import quantize_int8
 from tlcli.exporting.model_card import model_card
 from tlcli.exporting.network_input import NetworkInput
 from tlcli.features.file_digests import DigestReader
-from tlcli.images.batch import Pixels
 from tlcli.inference.load_network import load_network
 from tlcli.inference.novelty import NO_NOVELTY, load_novelty
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
 from tlcli.settings import ExportSettings, PathPatterns
+from tlcli.settings.export import ONNX_FORMATS
 from tlcli.storage.files import check_new_file, check_outside, portable_name
-from tlcli.storage.folders import exclusive_write
+from tlcli.storage.folders import AtomicFolder, exclusive_write
 from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import Location
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 CALIBRATION_IMAGES = 256
 """Images on which `--int8` measures the ranges of activations."""
@@ -59,6 +64,8 @@ class ExportResult:
     size: int
     """Total size of the files, in bytes."""
     comparison: Comparison
+    bf16: Comparison | None
+    """The same for OpenVINO IR computed in bf16; None for other formats, or if this processor cannot."""
     limits: Tolerance
     """How much the export may differ."""
     calibrated_on: int | None
@@ -78,6 +85,7 @@ class ExportResult:
             "format": self.form,
             "max_difference": comparison.max_difference,
             "agreement": comparison.agreement,
+            "bf16": self.bf16 and {"max_difference": self.bf16.max_difference, "agreement": self.bf16.agreement},
             "novelty_difference": comparison.novelty_difference,
             "tolerance": {"max_difference": self.limits.difference, "agreement": self.limits.agreement},
             "images": comparison.images,
@@ -107,22 +115,25 @@ def export(settings: ExportSettings, report: Reporter | None = None) -> ExportRe
     data = comparison_data(run, settings.data)
     for source, name in ((settings.run, "the run"), (data, "DATA")):
         check_outside("--out", out, source, name)
-    folder = timm_folder.timm_folder(Path(out.name))
-    target = folder.as_target() if settings.form == "timm" else Target(option="--out")
+    folder = _folder(settings, Path(out.name))
+    target = Target(option="--out") if folder is None else folder.as_target()
     with published(out, target, report, overwrite=settings.overwrite) as path:
         started = time.monotonic()
         _check_output(path, run, data, settings)
         backbone = load_network(run)
-        if settings.form == "onnx":
+        if settings.form in ONNX_FORMATS:
             onnx_file.check_onnx_size(backbone.model)
         classes = len(run.classes)
         report.note(f"{run.info['backbone']}, {classes} classes, to {settings.form}: {portable_name(str(out))}")
         images = _load_images(run, data, settings, report)
         compare = partial(_compare, run, settings, images, report)
+        bf16 = None
         if settings.form == "timm":
             comparison, size = _export_timm(run, path, compare, overwrite=settings.overwrite)
+        elif settings.form == "openvino":
+            comparison, bf16, size = _export_openvino(run, backbone, path, settings, images, report)
         else:
-            content, exported = _export_file(run, backbone, settings, images.calibration, report)
+            content, exported = _export_file(run, backbone, settings, images, report)
             comparison, size = compare(exported), len(content)
             with exclusive_write(path, report) as file:
                 file.write(content)
@@ -131,10 +142,22 @@ def export(settings: ExportSettings, report: Reporter | None = None) -> ExportRe
             form=settings.form,
             size=size,
             comparison=comparison,
-            limits=export_tolerance(run, int8=settings.int8),
+            bf16=bf16,
+            limits=export_tolerance(run, settings.precision()),
             calibrated_on=len(images.calibration) if settings.int8 else None,
             seconds=time.monotonic() - started,
         )
+
+
+def _folder(settings: ExportSettings, path: Path) -> AtomicFolder | None:
+    """Return the folder to write, or None for formats that are one file."""
+    match settings.form:
+        case "timm":
+            return timm_folder.timm_folder(path)
+        case "openvino":
+            return openvino_folder.openvino_folder(path)
+        case _:
+            return None
 
 
 def _check_output(path: Path, run: Run, data: Location, settings: ExportSettings) -> None:
@@ -145,7 +168,10 @@ def _check_output(path: Path, run: Run, data: Location, settings: ExportSettings
         raise UsageError(f"--with-novelty has no effect: {settings.run} {NO_NOVELTY}. Train again, or omit the option.")
     if settings.form == "timm":
         timm_folder.check_timm_support(run)
-        timm_folder.timm_folder(path).check(replace=settings.overwrite)
+    if settings.form == "openvino":
+        check_openvino("--format")
+    if folder := _folder(settings, path):
+        folder.check(replace=settings.overwrite)
     else:
         check_new_file("--out", path, replace=settings.overwrite, inputs=[data])
 
@@ -175,39 +201,99 @@ def _load_images(run: Run, data: Location, settings: ExportSettings, report: Rep
 
 
 def _compare(
-    run: Run, settings: ExportSettings, images: ComparisonImages, report: Reporter, exported: ExportedNetwork
+    run: Run,
+    settings: ExportSettings,
+    images: ComparisonImages,
+    report: Reporter,
+    exported: ExportedNetwork,
+    *,
+    refuse: bool = True,
 ) -> Comparison:
-    """Compare an export with the run, and refuse it if it differs too much."""
+    """Compare an export with the run, and with `refuse` refuse it if it differs too much."""
     predictor = Predictor(run, device="cpu", workers=settings.worker_count(), report=report)
     with report.task("Compare", len(images.pixels)) as advance:
         comparison = compare_with_run(predictor, exported, images, advance)
-    check_comparison(comparison, export_tolerance(run, int8=settings.int8))
+    if refuse:
+        check_comparison(comparison, export_tolerance(run, settings.precision()))
     return comparison
 
 
 def _export_file(
-    run: Run, backbone: Backbone, settings: ExportSettings, calibration: Pixels, report: Reporter
+    run: Run, backbone: Backbone, settings: ExportSettings, images: ComparisonImages, report: Reporter
 ) -> tuple[bytes, ExportedNetwork]:
     """Export to ONNX or torch.
 
     Returns:
         The content of the file, and the network loaded from it.
     """
-    network_input = NetworkInput(preprocessing=run.preprocessing, takes_pixels=settings.with_preprocessing)
-    report.note(f"Export    the network, {'for ONNX' if settings.form == 'onnx' else 'with torch.export'}")
-    novelty = load_novelty(run) if settings.with_novelty else None
-    network = CalibratedNetwork(backbone, run, takes_pixels=settings.with_preprocessing, novelty=novelty)
-    program = torch_program.export_program(network, network_input)
+    network, network_input = _network(run, backbone, settings)
     metadata = export_metadata(run, network_input)
     if settings.form == "torch":
-        content = torch_program.serialize_program(program, metadata)
+        report.note("Export    the network, with torch.export")
+        content = torch_program.serialize_program(torch_program.export_program(network, network_input), metadata)
         return content, torch_program.load_program(content, network_input)
-    model = onnx_file.build_onnx_model(program, network_input, network.outputs)
-    if settings.int8:
-        report.note(f"Quantize  to 8 bits, calibrated on {len(calibration):,} training images")
-        model = quantize_int8(model, network_input, calibration)
+    model = _onnx_model(network, network_input, settings, images, report)
+    if settings.fp16:
+        report.note("Convert   to 16 bits")
+        model = convert_to_fp16(model)
+        check_fp16_range(model, network_input, images.pixels)
     content = onnx_file.serialize_onnx(model, metadata)
     return content, onnx_file.load_onnx(content, network_input, network.outputs)
+
+
+def _network(run: Run, backbone: Backbone, settings: ExportSettings) -> tuple[CalibratedNetwork, NetworkInput]:
+    """Return the network to export, and its input."""
+    pixels = settings.with_preprocessing
+    novelty = load_novelty(run) if settings.with_novelty else None
+    network = CalibratedNetwork(backbone, run, takes_pixels=pixels, novelty=novelty)
+    return network, NetworkInput(preprocessing=run.preprocessing, takes_pixels=pixels)
+
+
+def _onnx_model(
+    network: CalibratedNetwork,
+    network_input: NetworkInput,
+    settings: ExportSettings,
+    images: ComparisonImages,
+    report: Reporter,
+) -> ModelProto:
+    """Return the network as ONNX, in fp32, or with `--int8` in 8 bits."""
+    report.note("Export    the network, for ONNX")
+    program = torch_program.export_program(network, network_input)
+    model = onnx_file.build_onnx_model(program, network_input, network.outputs)
+    if not settings.int8:
+        return model
+    report.note(f"Quantize  to 8 bits, calibrated on {len(images.calibration):,} training images")
+    return quantize_int8(model, network_input, images.calibration)
+
+
+def _export_openvino(
+    run: Run,
+    backbone: Backbone,
+    path: Path,
+    settings: ExportSettings,
+    images: ComparisonImages,
+    report: Reporter,
+) -> tuple[Comparison, Comparison | None, int]:
+    """Write the folder with OpenVINO IR.
+
+    Returns:
+        The comparison in fp32, that in bf16 if this processor can, and the total size of the files in bytes.
+    """
+    network, network_input = _network(run, backbone, settings)
+    model = _onnx_model(network, network_input, settings, images, report)
+    card = model_card(run, path.absolute().name, network_input)
+    with openvino_folder.openvino_folder(path).publish(replace=settings.overwrite) as folder:
+        report.note("Convert   to OpenVINO")
+        metadata = export_metadata(run, network_input)
+        openvino_folder.write_openvino_files(folder, model, metadata, card, fp16=settings.fp16)
+        fp32, bf16 = (
+            openvino_folder.load_openvino(folder, network_input, network.outputs, precision)
+            for precision in ("f32", "bf16")
+        )
+        assert fp32 is not None, "every processor computes in fp32"
+        comparison = _compare(run, settings, images, report, fp32)
+        in_bf16 = bf16 and _compare(run, settings, images, report, bf16, refuse=False)
+        return comparison, in_bf16, sum(file.stat().st_size for file in folder.iterdir())
 
 
 def _export_timm(

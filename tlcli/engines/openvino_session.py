@@ -33,17 +33,29 @@ _CONFIG = {
 }
 
 
-def check_openvino() -> None:
+def check_openvino(option: str = "--engine") -> None:
     """Check that OpenVINO is installed, without importing it.
+
+    Args:
+        option: The option whose value `openvino` requires it, for the message; ONNX is its alternative.
 
     Raises:
         MachineError: It is not installed.
     """
     if importlib.util.find_spec("openvino") is None:
         raise MachineError(
-            "--engine openvino needs OpenVINO, which is not installed: pip install 'tlcli[openvino]'. "
-            "Or use --engine onnx."
+            f"{option} openvino needs OpenVINO, which is not installed: pip install 'tlcli[openvino]'. "
+            f"Or use {option} onnx."
         )
+
+
+def openvino_core() -> openvino.Core:
+    """Import OpenVINO, which is installed, and return a new core."""
+    # `import openvino` sends an event to a server, unless this package of its own cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVinoSession:
@@ -64,11 +76,7 @@ class OpenVinoSession:
 
     def __init__(self, model: bytes) -> None:
         check_openvino()
-        # `import openvino` sends an event to a server, unless this package of its own cannot be imported.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        import openvino
-
-        self._core = openvino.Core()
+        self._core = openvino_core()
         self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         """Compiled copies of the network that no thread uses."""
         self._compile_lock = threading.Lock()

@@ -26,6 +26,8 @@ ROUNDED_TOLERANCE = 1e-3
 """The same if the run rounds the features of its frozen layers to 16 bits, as the feature cache does."""
 BF16_TOLERANCE = 0.05
 """The same if the run computes in bf16."""
+FP16_TOLERANCE, FP16_AGREEMENT = 0.05, 0.95
+"""Largest difference of a probability for an fp16 network, and smallest share of images with the same class."""
 INT8_AGREEMENT = 0.9
 """Smallest share of images for which an int8 network must predict the same class; its probabilities are not limited."""
 
@@ -45,6 +47,8 @@ class Tolerance:
     """Largest difference of a probability; None for no limit."""
     agreement: float
     """Smallest share of images with the same predicted class."""
+    remedy: str = ""
+    """What to do if the export is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +72,14 @@ class Comparison:
     """Accuracy of the export on these images."""
 
 
-def export_tolerance(run: Run, *, int8: bool) -> Tolerance:
-    """Return how much an export of this run may differ from it."""
-    if int8:
-        return Tolerance(difference=None, agreement=INT8_AGREEMENT)
+def export_tolerance(run: Run, precision: str) -> Tolerance:
+    """Return how much an export of this run in `fp32`, `fp16`, or `int8` may differ from it."""
+    if precision == "int8":
+        remedy = " Omit --int8: this network needs more than 8 bits."
+        return Tolerance(difference=None, agreement=INT8_AGREEMENT, remedy=remedy)
+    if precision == "fp16":
+        remedy = " Omit --fp16: this network needs more than 16 bits."
+        return Tolerance(difference=FP16_TOLERANCE, agreement=FP16_AGREEMENT, remedy=remedy)
     if run.info["precision"] == "bf16":
         return Tolerance(difference=BF16_TOLERANCE, agreement=0)
     is_unrounded = run.layer in {0, run.info["freeze"]["of"]}  # no map or tokens, which are stored in fp16
@@ -147,7 +155,7 @@ def check_comparison(comparison: Comparison, tolerance: Tolerance) -> None:
     )
     limit = 1.0 if tolerance.difference is None else tolerance.difference
     if not comparison.max_difference <= limit:  # also if it is NaN
-        raise ArtifactError(f"{summary}; at most {limit:g} is accepted. Nothing was written.")
+        raise ArtifactError(f"{summary}; at most {limit:g} is accepted. Nothing was written.{tolerance.remedy}")
     found = comparison.novelty_difference
     if found is not None and not found <= comparison.novelty_limit:
         raise ArtifactError(
@@ -156,6 +164,5 @@ def check_comparison(comparison: Comparison, tolerance: Tolerance) -> None:
         )
     if not comparison.agreement >= tolerance.agreement:
         raise ArtifactError(
-            f"{summary}; at least {100 * tolerance.agreement:.0f} % is required. Nothing was written. Omit --int8: "
-            "this network needs more than 8 bits."
+            f"{summary}; at least {100 * tolerance.agreement:.0f} % is required. Nothing was written.{tolerance.remedy}"
         )

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from tlcli.datasets.class_names import in_reading_order, reading_order
+from tlcli.exporting.network_input import NetworkInput
 from tlcli.inference.held_out import describe_method
 from tlcli.runs.run import Run
 
@@ -17,7 +18,7 @@ MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]#|~])")
 INITIAL_WEIGHTS = {"pretrained": "pretrained", "none": "random"}
 """The weights that training started from, by `--weights`."""
 
-USAGE = """```python
+TIMM_USAGE = """```python
 import timm
 import torch
 from PIL import Image
@@ -32,26 +33,54 @@ label = int(logits.argmax())
 print(model.pretrained_cfg["label_names"][label], float(probabilities[label]))
 ```"""
 
+OPENVINO_USAGE = """```python
+import json
+import numpy as np
+import openvino
+from PIL import Image, ImageOps
 
-def model_card(run: Run, name: str) -> str:
+core = openvino.Core()
+model = core.read_model({source})
+classes = json.loads(model.get_rt_info(["tlcli", "classes"]).astype(str))
+network = core.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})  # without: bf16 where it is faster
+image = Image.open("image.jpg")  # in sRGB: tlcli applies ICC profiles
+image = ImageOps.exif_transpose(image).convert("{mode}")
+image = {resize}
+pixels = np.array(image).reshape(1, {height}, {width}, {channels})
+{prepare}
+probabilities = network(batch)["probabilities"][0]
+print(classes[probabilities.argmax()], probabilities.max())
+```"""
+
+RESIZE = {
+    "crop": "ImageOps.fit(image, ({width}, {height}), Image.Resampling.{resampling}, {margin!r})",
+    "pad": "ImageOps.pad(image, ({width}, {height}), Image.Resampling.{resampling}, {fill!r})",
+    "squash": "image.resize(({width}, {height}), Image.Resampling.{resampling})",
+}
+"""Code that resizes an image, by `--fit`."""
+
+
+def model_card(run: Run, name: str, openvino_input: NetworkInput | None = None) -> str:
     """Return the model card of a run.
 
     Args:
         run: The run that the card describes.
         name: Name of the folder that contains the card.
+        openvino_input: The network's input if the folder is for OpenVINO; None if it is for timm.
     """
     info = run.info
     names = [_text(run.classes[index]) for index in reading_order(run.classes)]
     parts = [
-        _front_matter(info, name),
+        _front_matter(info, name, "openvino" if openvino_input else "timm"),
         f"# {_text(name)}\n",
         f"Classifies images into {len(run.classes)} classes: {', '.join(names)}.\n",
         _training(info),
         *(_metrics(info, split) for split in ("test", "validation") if info.get(split)),
         "## Use\n",
-        _usage(run, name),
+        _openvino_usage(openvino_input, name) if openvino_input else _timm_usage(run, name),
         "\nDividing the logits by the temperature"
         + (" and adding the log class frequencies" if info["log_prior"] else "")
+        + (", as the network does," if openvino_input else "")
         + " calibrates the probabilities for images like those in the training data. The network predicts one of its "
         "classes for any image, including images that belong to none of them.\n",
         f"Trained with tlcli {_text(info['tlcli'])}, torch {_text(info['versions']['torch'])}, "
@@ -70,7 +99,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def _front_matter(info: dict[str, Any], name: str) -> str:
+def _front_matter(info: dict[str, Any], name: str, library: str) -> str:
     """Return the metadata that hubs read, as JSON values, which are also YAML."""
     metrics = info.get("test") or info["validation"]
     result = {
@@ -82,9 +111,9 @@ def _front_matter(info: dict[str, Any], name: str) -> str:
         ],
     }
     content = {
-        "library_name": "timm",
+        "library_name": library,
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "timm", "transfer-learning", "tlcli"],
+        "tags": ["image-classification", library, "transfer-learning", "tlcli"],
         "model-index": [{"name": name, "results": [result]}],
     }
     return "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in content.items()) + "---\n"
@@ -125,8 +154,36 @@ def _metrics(info: dict[str, Any], split: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _usage(run: Run, name: str) -> str:
+def _timm_usage(run: Run, name: str) -> str:
     prior = run.info["log_prior"]
     scores = f"logits / {run.temperature!r}" + ("" if prior is None else f" + torch.tensor({prior!r})")
     mode = "RGB" if run.preprocessing.channels == 3 else "L"
-    return USAGE.format(source=json.dumps(f"local-dir:{name}"), mode=mode, scores=scores)
+    return TIMM_USAGE.format(source=json.dumps(f"local-dir:{name}"), mode=mode, scores=scores)
+
+
+def _openvino_usage(network_input: NetworkInput, name: str) -> str:
+    how = network_input.preprocessing
+    fill = tuple(round(255 * value) for value in how.mean)
+    mode = "RGB" if how.channels == 3 else "L"
+    resize = RESIZE[how.fit].format(
+        width=how.width,
+        height=how.height,
+        resampling=how.interpolation.upper(),
+        margin=round((1 - how.crop_fraction) / 2, 6),
+        fill=fill if mode == "RGB" else fill[0],
+    )
+    prepare = "batch = pixels"
+    if not network_input.takes_pixels:
+        prepare = (
+            f"batch = (pixels / 255 - {list(how.mean)}) / {list(how.std)}\n"
+            "batch = batch.transpose(0, 3, 1, 2).astype(np.float32)"
+        )
+    return OPENVINO_USAGE.format(
+        source=json.dumps(f"{name}/model.xml"),
+        mode=mode,
+        resize=resize,
+        prepare=prepare,
+        width=how.width,
+        height=how.height,
+        channels=how.channels,
+    )

@@ -13,8 +13,10 @@ from tlcli.settings.filters import FILTER_OPTIONS, PathPatterns
 from tlcli.settings.options import NETWORK, OUTPUT, Option
 from tlcli.storage.urls import Location, parse_location
 
-EXPORT_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "timm": "-timm"}
-"""Ending of the output's name, by format."""
+EXPORT_SUFFIXES = {"onnx": ".onnx", "openvino": "-openvino", "torch": ".pt2", "timm": "-timm"}
+"""Ending of the output's name, by format; with a dot for files, with a hyphen for folders."""
+ONNX_FORMATS = {"onnx", "openvino"}
+"""Formats that are made from an ONNX model."""
 
 COMPARISON_PANEL = "Comparison"
 
@@ -26,8 +28,9 @@ class ExportSettings:
     run: Location = field(metadata=RUN_ARGUMENT)
     form: str = field(
         metadata=Option(
-            help="An ONNX file, a .pt2 file of torch.export, or a folder for timm and model hubs.",
-            metavar="onnx|torch|timm",
+            help="An ONNX file, a folder with OpenVINO IR, a .pt2 file of torch.export, or a folder for timm and model "
+            "hubs.",
+            metavar="onnx|openvino|torch|timm",
             flag="--format",
         )
     )
@@ -37,7 +40,7 @@ class ExportSettings:
             help="File or folder to write.",
             metavar="PATH",
             panel=OUTPUT,
-            unset="RUN.onnx, RUN.pt2 or RUN-timm, in the working directory",
+            unset="RUN.onnx, RUN-openvino, RUN.pt2 or RUN-timm, in the working directory",
             parse=parse_location,
         ),
     )
@@ -51,15 +54,20 @@ class ExportSettings:
     with_novelty: bool = field(
         default=False,
         metadata=Option(
-            help="Add an output novelty to ONNX: how unlike the training images an image is, as in predict.",
+            help="Add an output novelty to ONNX or OpenVINO: how unlike the training images an image is, as in "
+            "predict.",
             panel=NETWORK,
         ),
+    )
+    fp16: bool = field(
+        default=False,
+        metadata=Option(help="Convert ONNX or OpenVINO to 16-bit weights: half the size, for GPUs.", panel=NETWORK),
     )
     int8: bool = field(
         default=False,
         metadata=Option(
-            help="Quantize ONNX to 8 bits, calibrated on the run's training images: a quarter of the size, less "
-            "accurate.",
+            help="Quantize ONNX or OpenVINO to 8 bits, calibrated on the run's training images: a quarter of the size, "
+            "less accurate.",
             panel=NETWORK,
         ),
     )
@@ -93,21 +101,30 @@ class ExportSettings:
         at_least("--workers", self.workers, 1)
         if self.with_preprocessing and self.form == "timm":
             raise UsageError("--with-preprocessing has no effect with --format timm: timm has its own transforms.")
-        if self.int8 and self.form != "onnx":
-            raise UsageError(f"--int8 requires --format onnx, not {self.form}. Remove it, or export to ONNX.")
-        if self.with_novelty and self.form != "onnx":
-            raise UsageError(f"--with-novelty requires --format onnx, not {self.form}. Remove it, or export to ONNX.")
-        if self.with_novelty and self.int8:
+        for option, given in (("--fp16", self.fp16), ("--int8", self.int8), ("--with-novelty", self.with_novelty)):
+            if given and self.form not in ONNX_FORMATS:
+                raise UsageError(
+                    f"{option} requires --format onnx or openvino, not {self.form}. Remove it, or use one of these."
+                )
+        if self.fp16 and self.int8:
+            raise UsageError("--fp16 and --int8 cannot be combined: choose one precision.")
+        if self.with_novelty and self.precision() != "fp32":
             raise UsageError(
-                "--with-novelty and --int8 cannot be combined: 8 bits change the features that novelty compares."
+                f"--with-novelty and --{self.precision()} cannot be combined: fewer bits change the features that "
+                "novelty compares."
             )
         suffix = EXPORT_SUFFIXES[self.form]
-        if self.out is not None and self.form != "timm" and self.out.suffix.lower() != suffix:
+        if self.out is not None and suffix.startswith(".") and self.out.suffix.lower() != suffix:
             raise UsageError(f"--out is {self.out}; expected a name ending in {suffix}.")
+
+    def precision(self) -> str:
+        """Return the precision of the exported network: `fp32`, `fp16`, or `int8`."""
+        return "fp16" if self.fp16 else "int8" if self.int8 else "fp32"
 
     def suffix(self) -> str:
         """Return the ending of the output's name."""
-        return ("-int8" if self.int8 else "") + EXPORT_SUFFIXES[self.form]
+        precision = self.precision()
+        return ("" if precision == "fp32" else f"-{precision}") + EXPORT_SUFFIXES[self.form]
 
     def image_count(self) -> int:
         """Return the number of images to compare on."""

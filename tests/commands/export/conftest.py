@@ -26,7 +26,7 @@ def export_as(shared_folder, trained):
     """Export the trained run as `export_as("onnx")`; that for torch has the preprocessing, as in docs/export.md."""
     from tlcli.settings import ExportSettings
 
-    names = {"onnx": "street.onnx", "torch": "street.pt2", "timm": "street-timm"}
+    names = {"onnx": "street.onnx", "openvino": "street-openvino", "torch": "street.pt2", "timm": "street-timm"}
 
     def export(form):
         def write(folder):
