@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tlcli.backbones.backbone import Backbone
 from tlcli.datasets.dataset import open_dataset
 from tlcli.engines.openvino_session import check_openvino
 from tlcli.errors import UsageError
 from tlcli.exporting import onnx_file, openvino_folder, timm_folder, torch_program
-from tlcli.exporting.calibrated_network import CalibratedNetwork, export_metadata
+from tlcli.exporting.calibrated_network import export_metadata
 from tlcli.exporting.comparison import (
     Comparison,
     ExportedNetwork,
@@ -32,12 +32,12 @@ from tlcli.exporting.comparison_images import (
     recorded_patterns,
 )
 from tlcli.exporting.fp16 import check_fp16_range, convert_to_fp16
-from tlcli.exporting.int8 import quantize_int8
 from tlcli.exporting.model_card import model_card
 from tlcli.exporting.network_input import NetworkInput
+from tlcli.exporting.onnx_model import calibrated_network, onnx_model
 from tlcli.features.file_digests import DigestReader
 from tlcli.inference.load_network import load_network
-from tlcli.inference.novelty import NO_NOVELTY, load_novelty
+from tlcli.inference.novelty import NO_NOVELTY
 from tlcli.inference.predictor import Predictor
 from tlcli.progress import Reporter, Silent
 from tlcli.runs.run import Run, load_run
@@ -47,9 +47,6 @@ from tlcli.storage.files import check_new_file, check_outside, portable_name
 from tlcli.storage.folders import AtomicFolder, exclusive_write
 from tlcli.storage.outputs import Target, published
 from tlcli.storage.urls import Location
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 CALIBRATION_IMAGES = 256
 """Images on which `--int8` measures the ranges of activations."""
@@ -226,44 +223,19 @@ def _export_file(
     Returns:
         The content of the file, and the network loaded from it.
     """
-    network, network_input = _network(run, backbone, settings)
+    network, network_input = calibrated_network(run, backbone, settings)
     metadata = export_metadata(run, network_input)
     if settings.form == "torch":
         report.note("Export    the network, with torch.export")
         content = torch_program.serialize_program(torch_program.export_program(network, network_input), metadata)
         return content, torch_program.load_program(content, network_input)
-    model = _onnx_model(network, network_input, settings, images, report)
+    model = onnx_model(network, network_input, settings, images.calibration, report)
     if settings.fp16:
         report.note("Convert   to 16 bits")
         model = convert_to_fp16(model)
         check_fp16_range(model, network_input, images.pixels)
     content = onnx_file.serialize_onnx(model, metadata)
     return content, onnx_file.load_onnx(content, network_input, network.outputs)
-
-
-def _network(run: Run, backbone: Backbone, settings: ExportSettings) -> tuple[CalibratedNetwork, NetworkInput]:
-    """Return the network to export, and its input."""
-    pixels = settings.with_preprocessing
-    novelty = load_novelty(run) if settings.with_novelty else None
-    network = CalibratedNetwork(backbone, run, takes_pixels=pixels, novelty=novelty)
-    return network, NetworkInput(preprocessing=run.preprocessing, takes_pixels=pixels)
-
-
-def _onnx_model(
-    network: CalibratedNetwork,
-    network_input: NetworkInput,
-    settings: ExportSettings,
-    images: ComparisonImages,
-    report: Reporter,
-) -> ModelProto:
-    """Return the network as ONNX, in fp32, or with `--int8` in 8 bits."""
-    report.note("Export    the network, for ONNX")
-    program = torch_program.export_program(network, network_input)
-    model = onnx_file.build_onnx_model(program, network_input, network.outputs)
-    if not settings.int8:
-        return model
-    report.note(f"Quantize  to 8 bits, calibrated on {len(images.calibration):,} training images")
-    return quantize_int8(model, network_input, images.calibration)
 
 
 def _export_openvino(
@@ -279,8 +251,8 @@ def _export_openvino(
     Returns:
         The comparison in fp32, that in bf16 if this processor can, and the total size of the files in bytes.
     """
-    network, network_input = _network(run, backbone, settings)
-    model = _onnx_model(network, network_input, settings, images, report)
+    network, network_input = calibrated_network(run, backbone, settings)
+    model = onnx_model(network, network_input, settings, images.calibration, report)
     card = model_card(run, path.absolute().name, network_input)
     with openvino_folder.openvino_folder(path).publish(replace=settings.overwrite) as folder:
         report.note("Convert   to OpenVINO")
@@ -293,6 +265,11 @@ def _export_openvino(
         assert fp32 is not None, "every processor computes in fp32"
         comparison = _compare(run, settings, images, report, fp32)
         in_bf16 = bf16 and _compare(run, settings, images, report, bf16, refuse=False)
+        if in_bf16:
+            report.note(
+                f"In bf16   probabilities differ by up to {in_bf16.max_difference:.2g}, "
+                f"{100 * in_bf16.agreement:.1f} % of labels agree. OpenVINO computes so by default on this processor."
+            )
         return comparison, in_bf16, sum(file.stat().st_size for file in folder.iterdir())
 
 

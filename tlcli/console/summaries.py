@@ -284,11 +284,6 @@ def export_summary(terminal: Terminal, result: dict[str, Any]) -> None:
         f"Compared  {result['images']:,} images: probabilities differ by up to {result['max_difference']:.2g}{most}, "
         f"{percent(result['agreement'])} of labels agree{least}"
     )
-    if bf16 := result["bf16"]:
-        terminal.note(
-            f"In bf16   probabilities differ by up to {bf16['max_difference']:.2g}, {percent(bf16['agreement'])} of "
-            "labels agree (OpenVINO's default on this processor, see docs/export.md)"
-        )
     if result["int8"]:
         before, after = result["int8"]["accuracy_before"], result["int8"]["accuracy_after"]
         trained = result["images"] - result["held_out"]
