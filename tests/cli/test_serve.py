@@ -174,7 +174,7 @@ def test_hangup_keeps_the_run_if_the_new_one_is_damaged(start, own_run, image):
     time.sleep(1)
     assert server.predict(image) == before
     _, messages = server.end()
-    assert "is served as it was" in messages
+    assert "the previous version is still served" in messages
     assert "checksum" in messages
     assert "is not a directory" in messages
 

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from tlcli.backbones.build import build_backbone, pretrained_config
 from tlcli.backbones.config_file import make_timm_config
+from tlcli.errors import ArtifactError
 from tlcli.features.cache import FeatureCache
 from tlcli.features.fingerprint import ingredients
 from tlcli.features.known_networks import cut_and_digest, keep_outline, open_backbone
@@ -125,3 +126,31 @@ def test_a_folder_has_no_outline(tmp_path, small, report):
     keep(wanted, tmp_path / "second", small, report)
     assert not list((tmp_path / "second").glob("cache/*/network-*.json"))
     assert reopen(wanted, tmp_path / "second", report).unbuilt is None
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_weights_that_change_after_the_outline_was_checked_are_refused(tmp_path, small, report, back):
+    """Otherwise wrong features would stay under the fingerprint of the right weights."""
+    wanted = weights(tmp_path)
+    original = (tmp_path / "weights.safetensors").read_bytes()
+    _, cut, _ = keep(wanted, tmp_path, small, report)
+    known = reopen(wanted, tmp_path, report)
+    again, _ = cut_and_digest(known, "all")
+    known.set_head(torch.randn(CLASSES, cut.feature_shape[0]), torch.randn(CLASSES))
+    weights(tmp_path, seed=1)
+    with pytest.raises(ArtifactError, match="changed while the command was running"):
+        known.state_dict()
+    with pytest.raises(ArtifactError, match="changed while the command was running"):
+        again.prefix  # noqa: B018
+    if back:
+        (tmp_path / "weights.safetensors").write_bytes(original)
+        assert known.state_dict()
+
+
+def test_an_outline_that_cannot_be_read_is_ignored(tmp_path, small, report):
+    wanted = weights(tmp_path)
+    keep(wanted, tmp_path, small, report)
+    (path,) = (tmp_path / "cache").glob("*/network-*.json")
+    path.unlink()
+    path.mkdir()
+    assert reopen(wanted, tmp_path, report).unbuilt is None

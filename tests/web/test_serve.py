@@ -7,7 +7,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from served_runs import serve_run
+from served_runs import form, serve_run
 
 from tlcli.commands.predict import predict
 from tlcli.errors import MachineError, UsageError
@@ -76,14 +76,16 @@ def test_a_run_without_an_onnx_file_is_served_by_torch(trained, inbox, tmp_path)
         assert without_path(found["predictions"]) == without_path(expected)
 
 
-def test_files_of_the_run_that_changed_are_no_error_of_the_client(trained, photos, tmp_path):
+def test_files_of_the_run_that_changed_are_no_error_of_the_client(trained, photos, tmp_path, caplog):
     run = shutil.copytree(trained.run, tmp_path / "run")
     with serve_run(run) as client:
         (run / "predictions.parquet").write_bytes(b"damaged")
         content = (photos / "disc" / "01.jpg").read_bytes()
         status, found = client.predict(content, "?sets=0.9")
         assert status == 503
-        assert "checksum" in found["error"]["message"]
+        assert "must reload it (SIGHUP)" in found["error"]["message"]
+        assert str(run) not in found["error"]["message"]
+        assert "checksum" in caplog.text, "the operator reads the reason"
         assert client.predict(content)[0] == 200
 
 
@@ -141,6 +143,7 @@ def test_a_wrong_query_is_explained_with_its_own_names(client, photos, query, me
         ("multipart/form-data", b"x", "Missing boundary"),
         ("multipart/form-data; boundary=b", b"", "no images"),
         ("multipart/form-data; boundary=b", b"nothing of the kind", "malformed"),
+        ("multipart/form-data; boundary=----tlcli", form([("a.jpg", b"1"), ("b.jpg", b"2")])[:-14], "last boundary"),
         ("multipart/form-data; boundary=b", b"--b\r\n\r\nx\r\n--b--\r\n", "malformed"),
         (
             "multipart/form-data; boundary=b",
@@ -210,7 +213,7 @@ def test_a_decoder_that_does_not_start_is_no_error_of_the_client(trained, photos
             patch.setattr("tlcli.images.loader._DecoderProcess.request", fail)
             status, found = client.predict(content)
         assert status == 503
-        assert "did not start" in found["error"]["message"]
+        assert "cannot predict now" in found["error"]["message"]
         assert client.predict(content)[0] == 200
 
 

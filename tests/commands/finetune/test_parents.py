@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -74,6 +75,7 @@ def test_forgetting_is_measured_on_the_held_out_images_of_the_parent(chain, tune
         "after": first["validation"]["accuracy"],
         "trained_on": 0,
         "missing": 0,
+        "relabeled": 0,
     }
 
 
@@ -89,6 +91,17 @@ def test_forgetting_is_measured_without_the_images_of_the_parent_in_data(tuned, 
     assert (found["images"], found["missing"], found["trained_on"]) == (len(discs), 0, 0)
     assert found["before"] == sum(row["predicted"] == "disc" for row in discs) / len(discs)
     assert f"on {len(discs)} images that {tuned} held out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_corrected_label_is_no_loss(photos, tuned, tmp_path):
+    """An image that DATA has in another class now is left out and counted."""
+    data, rows = tmp_path / "data", pq.read_table(tuned / "predictions.parquet").to_pylist()
+    held = next(Path(row["path"]) for row in rows if row["split"] == "validation" and row["label"] == "disc")
+    shutil.copytree(photos, data)
+    shutil.move(data / "disc" / held.name, data / "square" / f"moved-{held.name}")
+    found = continue_from(tuned, data, tmp_path / "run", tmp_path / "cache", CUT)["forgetting"]
+    assert found["relabeled"] == 1
+    assert found["images"] == load_run(tuned).info["validation"]["images"] - 1
 
 
 def test_images_that_are_gone_are_counted(photos, tuned, draw, tmp_path):

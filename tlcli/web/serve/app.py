@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -131,7 +132,9 @@ def _answer(rows: list[Row]) -> Response:
 def _refused(request: Request, error: TlcliError) -> Response:
     """Answer a request that cannot be met: 503 if the reason is this machine or the run's files."""
     broken = isinstance(error, (MachineError, ArtifactError))
-    if broken:  # the reason names files of the server
-        message = "files of the run changed or cannot be read. The operator of the server must reload it (SIGHUP)."
-        return error_response(503, error.kind, message)
+    if broken:  # the reason names files of the server, so it is for its operator
+        logging.getLogger("uvicorn.error").error("%s", error.message)
+        changed = "files of the run have changed or cannot be read; the operator of the server must reload it (SIGHUP)."
+        other = "the server cannot predict now; its operator finds the reason in its output."
+        return error_response(503, error.kind, changed if isinstance(error, ArtifactError) else other)
     return error_response(400 if isinstance(error, UsageError) else 422, error.kind, as_parameters(error.message))

@@ -90,7 +90,9 @@ async def _read(request: Request, chunks: AsyncGenerator[bytes]) -> list[Upload]
     try:
         form = await parser.parse()
         try:
-            if not parser.complete:
+            if begun := [] if parser.complete else parser._files_to_close_on_error:
+                for file in begun:
+                    file.close()
                 raise _refusal(400, "the form is malformed: it ends before its last boundary.")
             return await _images(form)
         finally:
