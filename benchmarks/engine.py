@@ -30,7 +30,7 @@ backbone = load_backbone(name, "none", classes=10, size=None, seed=0)
 prefix = cut_at(backbone, freeze).prefix
 preprocessing = make_preprocessing(backbone, "crop")
 started = time.monotonic()
-model = load_or_export_onnx(prefix, preprocessing, None)
+model = load_or_export_onnx(lambda: prefix, preprocessing, None)
 runners = {"onnx": ExportedRunner(OnnxSession(model))}
 export = time.monotonic() - started
 opening = None
