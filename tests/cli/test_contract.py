@@ -185,6 +185,11 @@ def test_help_imports_nothing_heavy(arguments):
         ),
         (["finetune", "nowhere", "--freeze", "9", "--batch-size", "1"], 2, "at least 2 images"),
         (["finetune", "nowhere", "--freeze", "none", "--engine", "onnx"], 2, "no effect with --freeze none"),
+        (
+            ["finetune", "nowhere", "--freeze", "9", "--engine", "openvino", "--precision", "bf16"],
+            2,
+            "--freeze 9 cannot be combined with --engine openvino --precision bf16",
+        ),
         (["finetune", "nowhere", "--engine", "tpu"], 2, "expected one of auto, torch, onnx, openvino"),
         (["finetune", "nowhere", "--freeze", "9", "--learning-rate", "0"], 2, "--learning-rate is 0"),
         (["cache-features", "nowhere", "--freeze", "none"], 2, "--freeze is 'none'"),

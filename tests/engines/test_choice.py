@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+from tlcli.engines import openvino_session
 from tlcli.engines.choice import MIN_IMAGES_FOR_ONNX, pick_engine
 from tlcli.errors import MachineError, UsageError
 
@@ -33,11 +34,35 @@ def test_pick_engine(engine, device, precision, images, expected, monkeypatch):
     assert pick_engine(engine, device, precision, images) == expected
 
 
-@pytest.mark.parametrize(("device", "precision"), [(CPU, "bf16"), (CUDA, "fp32")])
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize(
+    ("engine", "device", "precision"),
+    [
+        ("onnx", CPU, "bf16"),
+        ("onnx", CUDA, "fp32"),
+        ("openvino", CUDA, "fp32"),
+        ("openvino", CUDA, "bf16"),
+        ("openvino", CUDA, "fp16"),
+    ],
+)
 def test_engines_for_exports_are_refused_where_they_are_not_supported(engine, device, precision):
     with pytest.raises(UsageError, match=f"--engine {engine} runs on a CPU in fp32"):
         pick_engine(engine, device, precision, 10)
+
+
+@pytest.mark.parametrize(("capabilities", "supported"), [(["FP32", "BF16"], True), (["FP32", "INT8"], False)])
+def test_bf16_in_openvino_needs_a_processor_with_instructions_for_it(capabilities, supported, monkeypatch):
+    class Core:
+        def get_property(self, device, name):
+            assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
+            return capabilities
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "installed")
+    monkeypatch.setattr(openvino_session, "_core", Core)
+    if supported:
+        assert pick_engine("openvino", CPU, "bf16", 10) == "openvino"
+    else:
+        with pytest.raises(MachineError, match=r"AMX-BF16 or AVX-512 BF16.*no benefit here\. Use --precision fp32"):
+            pick_engine("openvino", CPU, "bf16", 10)
 
 
 def test_without_openvino_the_message_names_the_extra(monkeypatch):

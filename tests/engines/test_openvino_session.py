@@ -12,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tlcli.engines import openvino_session
-from tlcli.engines.onnx_session import OnnxSession, UnloadableError
-from tlcli.engines.openvino_session import OpenVinoSession
+from tlcli.engines.onnx_export import append_head
+from tlcli.engines.onnx_session import OnnxSession, UnloadableError, relative_difference
+from tlcli.engines.openvino_session import OpenVinoSession, bf16_obstacle
 
 pytest.importorskip("openvino")
 
@@ -28,12 +29,15 @@ def network():
         helper.make_node("Flatten", ["floats"], ["features"]),
         helper.make_node("MatMul", ["features", "weight"], ["logits"]),
     ]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
-        for name, size in (("logits", 4), ("features", 108))
-    ]
+    return model_of(nodes, {"logits": 4, "features": 108}, {"weight": weight})
+
+
+def model_of(nodes, sizes, constants):
+    """Return a network for pixels uint8 [1, 6, 6, 3], with outputs float32 [1, size] and constants by name."""
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name, size in sizes.items()]
     pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, [1, 6, 6, 3])
-    graph = helper.make_graph(nodes, "network", [pixels], outputs, [numpy_helper.from_array(weight, "weight")])
+    tensors = [numpy_helper.from_array(values, name) for name, values in constants.items()]
+    graph = helper.make_graph(nodes, "network", [pixels], outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     return model.SerializeToString()
 
@@ -79,6 +83,28 @@ def test_nothing_is_sent_when_openvino_is_imported(tmp_path):
     )
     assert done.stdout.strip() == "[]"
     assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"], "its client ID would be kept at home"
+
+
+@pytest.mark.skipif(bf16_obstacle() is not None, reason="needs a processor with instructions for bf16")
+def test_in_bf16_a_head_is_computed_in_fp32_on_the_features_that_a_cache_has():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(scale=0.01, size=(16, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "kernel"], ["maps"]),
+        helper.make_node("Relu", ["maps"], ["positive"]),
+        helper.make_node("GlobalAveragePool", ["positive"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["features"]),
+    ]
+    prefix = model_of(nodes, {"features": 16}, {"kernel": kernel})
+    weight, bias = rng.normal(size=(4, 16)).astype(np.float32), rng.normal(size=4).astype(np.float32)
+    expected = OpenVinoSession(prefix, "bf16").run(PIXELS)
+    logits, features = OpenVinoSession(append_head(prefix, weight, bias), "bf16").outputs(PIXELS)
+    np.testing.assert_array_equal(features, expected)
+    np.testing.assert_allclose(logits, features @ weight.T + bias, rtol=1e-5)
+    exact = OnnxSession(prefix).run(PIXELS)
+    assert 1e-4 < relative_difference(features, exact) < 0.05
 
 
 @pytest.mark.parametrize("content", [b"", b"no network", network()[:200]])

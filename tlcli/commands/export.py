@@ -207,7 +207,8 @@ def _compare(
     refuse: bool = True,
 ) -> Comparison:
     """Compare an export with the run, and with `refuse` refuse it if it differs too much."""
-    predictor = Predictor(run, device="cpu", workers=settings.worker_count(), report=report)
+    engine = "onnx" if run.is_openvino_bf16 else "auto"  # the export is in fp32
+    predictor = Predictor(run, device="cpu", engine=engine, workers=settings.worker_count(), report=report)
     with report.task("Compare", len(images.pixels)) as advance:
         comparison = compare_with_run(predictor, exported, images, advance)
     if refuse:

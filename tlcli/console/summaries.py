@@ -13,8 +13,8 @@ from tlcli.console.evaluation import calibration, confusion_table, slices_table
 from tlcli.console.terminal import Terminal, printable
 from tlcli.datasets.class_names import in_reading_order
 from tlcli.datasets.image_files import describe_skipped
+from tlcli.inference import outcomes
 from tlcli.inference.held_out import describe_groups, describe_method, describe_near_copies, describe_unlabeled
-from tlcli.inference.outcomes import depth_name, describe_depth_choice, describe_forecast, describe_forgetting
 from tlcli.storage.files import megabytes
 
 SHOWN_CLASSES = 30
@@ -50,8 +50,8 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
         terminal.note(f"          {line}")
     if test is not None:
         _accuracy(terminal, "Test", test, "test")
-    if forgetting := describe_forgetting(info):
-        terminal.note(f"Parent    {forgetting}")
+    for comparison in outcomes.describe_comparisons(info):
+        terminal.note(comparison)
     for name, metrics in (("validation", validation), ("test", test)):
         if metrics and (warning := describe_near_copies(metrics)):
             terminal.warn(f"{name}: {warning}")
@@ -59,7 +59,7 @@ def finetune_summary(terminal: Terminal, info: dict[str, Any]) -> None:
     per_class_table(terminal, evaluated)
     confusion_line(terminal, evaluated, info["classes"])
     trust_line(terminal, evaluated)
-    if forecast := describe_forecast(info):
+    if forecast := outcomes.describe_forecast(info):
         terminal.note(f"More      {forecast}")
     if "novelty" in info and info["novelty"] is None:  # not in a run of an older version
         terminal.note(
@@ -110,7 +110,7 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
     table.add_column("", no_wrap=True)
     for number, row in enumerate(training["tried"]):
         table.add_row(
-            f"  {depth_name(row, of)}",
+            f"  {outcomes.depth_name(row, of)}",
             f"{row['parameters'] / 1e6:.2f} M",
             str(row["epochs"] or "-"),
             f"{100 * row['accuracy']:.1f} ± {100 * row['error']:.1f} %",
@@ -128,7 +128,7 @@ def depths_table(terminal: Terminal, info: dict[str, Any]) -> None:
     elif epochs:
         more = f"{epochs} more epoch{'s' * (epochs > 1)}"
         terminal.note(f"  then trained for {more} on all {images:,} images; the accuracy is from before that")
-    if choice := describe_depth_choice(info):
+    if choice := outcomes.describe_depth_choice(info):
         terminal.note(f"Chosen    {choice}")
 
 

@@ -11,7 +11,7 @@ import torch
 
 from tlcli import processes
 from tlcli.engines.onnx_session import EXPORT_ENGINES
-from tlcli.engines.openvino_session import check_openvino
+from tlcli.engines.openvino_session import check_bf16, check_openvino
 from tlcli.errors import MachineError, UsageError
 
 MIN_IMAGES_FOR_ONNX = 600
@@ -44,7 +44,8 @@ def choose_engine(device: str, precision: str, engine: str, *, images: int | Non
 
     Raises:
         UsageError: A combination that does not exist.
-        MachineError: This machine does not have the requested device, or OpenVINO is not installed.
+        MachineError: This machine does not have the requested device, OpenVINO is not installed, or it cannot compute
+            in bf16 on this processor.
     """
     picked = pick_device(device)
     precision = pick_precision(precision, picked)
@@ -101,11 +102,14 @@ def pick_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def feature_numerics(precision: str) -> str:
-    """Return the precision as it enters the fingerprint of a feature cache.
+def feature_numerics(precision: str, engine: str) -> str:
+    """Return precision and, where it matters, engine as they enter the fingerprint of a feature cache.
 
-    fp16 counts as fp32, because `open_runner` uses it only if its features agree with those in fp32.
+    fp16 counts as fp32, because `open_runner` uses it only if its features agree with those in fp32. In bf16, torch and
+    OpenVINO round other operations.
     """
+    if precision == "bf16" and engine == "openvino":
+        return "bf16-openvino"
     return "fp32" if precision == "fp16" else precision
 
 
@@ -122,15 +126,17 @@ def pick_engine(engine: str, device: torch.device, precision: str, images: int |
 
     Raises:
         UsageError: `onnx` or `openvino` on a device or in a precision that tlcli does not run it in.
-        MachineError: OpenVINO is not installed.
+        MachineError: OpenVINO is not installed, or it cannot compute in bf16 on this processor.
     """
     supported = device.type == "cpu" and precision == "fp32"
-    if engine in EXPORT_ENGINES and not supported:
+    in_bf16 = engine == "openvino" and device.type == "cpu" and precision == "bf16"
+    if engine in EXPORT_ENGINES and not (supported or in_bf16):
+        precisions = "fp32 or bf16" if engine == "openvino" else "fp32"
         raise UsageError(
-            f"--engine {engine} runs on a CPU in fp32, not on {device} in {precision}. Use --engine torch."
+            f"--engine {engine} runs on a CPU in {precisions}, not on {device} in {precision}. Use --engine torch."
         )
     if engine == "openvino":
-        check_openvino()
+        check_bf16() if in_bf16 else check_openvino()
     if engine != "auto":
         return engine
     return "onnx" if supported and (images is None or images >= MIN_IMAGES_FOR_ONNX) else "torch"

@@ -21,11 +21,10 @@ class ExportedRunner:
     """
 
     device = torch.device("cpu")
-    precision = "fp32"
 
     def __init__(self, session: ExportedSession) -> None:
         self._session = session
-        self.engine = session.engine
+        self.engine, self.precision = session.engine, session.precision
         self.map = session.map
 
     def features(self, pixels: npt.NDArray[np.uint8]) -> Tensor:

@@ -19,7 +19,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tlcli.engines.onnx_session import TOLERANCE, OnnxSession, UnloadableError, relative_difference
+from tlcli.engines.onnx_session import (
+    HEAD_BIAS,
+    HEAD_WEIGHT,
+    TOLERANCE,
+    OnnxSession,
+    UnloadableError,
+    relative_difference,
+)
 from tlcli.engines.torch_engine import normalization
 from tlcli.images.preprocess import Preprocessing
 from tlcli.interrupts import run_in_thread
@@ -136,10 +143,8 @@ def append_head(prefix: bytes, weight: npt.NDArray[np.float32], bias: npt.NDArra
     model = onnx.load_from_string(prefix)
     graph = model.graph
     (features,) = (copy.deepcopy(value) for value in graph.output)
-    graph.initializer.extend(
-        [numpy_helper.from_array(weight, "head.weight"), numpy_helper.from_array(bias, "head.bias")]
-    )
-    graph.node.append(helper.make_node("Gemm", [features.name, "head.weight", "head.bias"], ["logits"], transB=1))
+    graph.initializer.extend([numpy_helper.from_array(weight, HEAD_WEIGHT), numpy_helper.from_array(bias, HEAD_BIAS)])
+    graph.node.append(helper.make_node("Gemm", [features.name, HEAD_WEIGHT, HEAD_BIAS], ["logits"], transB=1))
     logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, len(bias)])
     del graph.output[:]
     graph.output.extend([logits, features])

@@ -27,6 +27,8 @@ Values = npt.NDArray[np.float32]
 
 EXPORT_ENGINES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 """The engines that run exported networks, as `--engine` names them, and their names in messages."""
+HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
+"""Names of the constants of a head that was appended to an exported prefix."""
 TOLERANCE = 0.01
 """Largest accepted difference between the outputs of two engines for an image, relative to the norm of the output. It
 implies a cosine similarity of at least 0.99995."""
@@ -41,6 +43,8 @@ class ExportedSession(Protocol):
 
     engine: str
     """`onnx` or `openvino`."""
+    precision: str
+    """`fp32` or `bf16`."""
 
     def run(self, pixels: Pixels) -> Values:
         """Compute the first output, float32 [B, ...], for pixels uint8 [B, H, W, C], B >= 1."""
@@ -91,6 +95,7 @@ class OnnxSession:
     """
 
     engine = "onnx"
+    precision = "fp32"
 
     def __init__(self, model: bytes) -> None:
         self._session = open_session(model, threads=1)  # `map` uses one thread per core

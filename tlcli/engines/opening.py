@@ -42,7 +42,7 @@ def open_runner(
         requested: The user's `--engine`. With `openvino`, OpenVINO runs the exported prefix, otherwise ONNX Runtime.
             Only with `auto` may torch replace them.
         device: Where torch runs.
-        precision: `fp32`, or the autocast type `bf16` or `fp16`, in torch.
+        precision: `fp32`, or the autocast type `bf16` or `fp16` in torch; `fp32` or `bf16` in OpenVINO.
         report: Receives a message if torch replaces ONNX Runtime, or fp32 replaces fp16.
 
     Returns:
@@ -50,11 +50,12 @@ def open_runner(
 
     Raises:
         UsageError: The requested engine cannot run this network.
-        MachineError: OpenVINO is not installed.
+        MachineError: OpenVINO is not installed, or this processor cannot compute in bf16.
     """
     if exported is not None:
         try:
-            return ExportedRunner((OpenVinoSession if requested == "openvino" else OnnxSession)(exported()))
+            model = exported()
+            return ExportedRunner(OpenVinoSession(model, precision) if requested == "openvino" else OnnxSession(model))
         except (ExportError, UnloadableError) as error:
             if requested != "auto":
                 raise UsageError(f"--engine {requested}: {error}. Use --engine torch.") from error

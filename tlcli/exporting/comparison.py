@@ -80,7 +80,7 @@ def export_tolerance(run: Run, precision: str) -> Tolerance:
     if precision == "fp16":
         remedy = " Omit --fp16: this network needs more than 16 bits."
         return Tolerance(difference=FP16_TOLERANCE, agreement=FP16_AGREEMENT, remedy=remedy)
-    if run.info["precision"] == "bf16":
+    if run.info["precision"] == "bf16" and not run.is_openvino_bf16:
         return Tolerance(difference=BF16_TOLERANCE, agreement=0)
     is_unrounded = run.layer in {0, run.info["freeze"]["of"]}  # no map or tokens, which are stored in fp16
     return Tolerance(difference=FP32_TOLERANCE if is_unrounded else ROUNDED_TOLERANCE, agreement=0)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tlcli.backbones.backbone import Cut
 from tlcli.engines.choice import feature_numerics, pick_batch_size
@@ -53,6 +54,8 @@ class FeatureExtractor:
     compute_with: ComputeFeatures | None = None
     """Computes missing features; None computes them in this process."""
     _runner: Runner | None = field(default=None, init=False)
+    _export: Callable[[], bytes] | None = field(default=None, init=False)
+    """Returns the exported prefix instead of `exported`."""
 
     @property
     def runner(self) -> Runner:
@@ -66,7 +69,7 @@ class FeatureExtractor:
             self._runner = open_runner(
                 lambda: self.cut.prefix,
                 network.preprocessing,
-                exported=self.exported if self.cut.layer and network.engine != "torch" else None,
+                exported=(self._export or self.exported) if self.cut.layer and network.engine != "torch" else None,
                 requested=network.engine_requested,
                 device=network.device,
                 precision=network.precision,
@@ -117,16 +120,21 @@ class FeatureExtractor:
     def with_fit(self, fit: str) -> FeatureExtractor:
         """Return the same network with another fit, `crop`, `pad`, or `squash`, of its images. It has its own store."""
         preprocessing = replace(self.network.preprocessing, fit=fit)
-        content = self.plain.content | {"preprocessing": preprocessing.to_json()}
-        changed = replace(
-            self,
-            network=replace(self.network, preprocessing=preprocessing),
-            plain=self.network.cache.open(content, self.cut.feature_shape, cached=self.cut.layer > 0),
-            augmented=None,
-            augmentation=None,
-        )
+        network = replace(self.network, preprocessing=preprocessing)
+        changed = self._with_network(network, {"preprocessing": preprocessing.to_json()})
         changed._runner = self._runner  # the network sees inputs of the same shape
         return changed
+
+    def in_fp32(self) -> FeatureExtractor:
+        """Return the same network in fp32, in the same engine. It has its own store."""
+        network = replace(self.network, precision="fp32")
+        changed = self._with_network(network, {"numerics": feature_numerics("fp32", network.engine)})
+        changed._export = self.exported  # exported once for both
+        return changed
+
+    def _with_network(self, network: LoadedBackbone, ingredients: dict[str, Any]) -> FeatureExtractor:
+        store = network.cache.open(self.plain.content | ingredients, self.plain.shape, cached=self.cut.layer > 0)
+        return replace(self, network=network, plain=store, augmented=None, augmentation=None)
 
     def with_views_in_memory(self, augmentation: Augmentation) -> FeatureExtractor:
         """Return the same network with a store in memory for views, which are forgotten with it."""
@@ -254,7 +262,7 @@ def freeze_at(
         layer=cut.layer,
         layer_name=cut.name,
         preprocessing=preprocessing,
-        numerics=feature_numerics(network.precision),
+        numerics=feature_numerics(network.precision, network.engine),
     )
     cached = cut.layer > 0  # the identity's features, the images themselves, are never cached
     plain = network.cache.open(content, cut.feature_shape, cached=cached)

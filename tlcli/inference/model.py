@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from tlcli.engines.onnx_session import EXPORT_ENGINES, ExportedSession, OnnxSession, UnloadableError
-from tlcli.engines.openvino_session import OpenVinoSession
+from tlcli.engines.openvino_session import OpenVinoSession, bf16_obstacle
 from tlcli.engines.threads import map_in_threads
 from tlcli.errors import UsageError
 from tlcli.images.batch import Pixels
@@ -53,7 +53,7 @@ class ExportedModel:
 
     def __init__(self, session: ExportedSession, batch_size: int | None) -> None:
         self._session = session
-        self.name = f"cpu, fp32, {EXPORT_ENGINES[session.engine]}"
+        self.name = f"cpu, {session.precision}, {EXPORT_ENGINES[session.engine]}"
         self.batch_size = batch_size or ONNX_BATCH_SIZE
         self.threads = cores()
 
@@ -74,12 +74,14 @@ class ExportedModel:
 def open_model(run: Run, *, device: str, engine: str, batch_size: int | None, report: Reporter) -> Model:
     """Open a run's network in ONNX Runtime if the run has an ONNX file and the CPU is used, otherwise in torch.
 
+    A run that OpenVINO computed in bf16 is opened in the same way where that is possible, otherwise in fp32.
+
     Args:
         run: The run whose network is opened.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         engine: `auto`, `onnx`, `openvino` or `torch`.
         batch_size: Images per batch; None picks it by engine and device.
-        report: Receives a note if torch replaces ONNX Runtime.
+        report: Receives a note if torch replaces ONNX Runtime, or fp32 replaces bf16.
 
     Raises:
         UsageError: `--engine onnx` or `openvino` was given, and the run has no ONNX file that it can load or the device
@@ -91,23 +93,47 @@ def open_model(run: Run, *, device: str, engine: str, batch_size: int | None, re
     has_onnx = ONNX_FILE in run.info["files"]
     if required and not has_onnx:
         raise UsageError(
-            f"--engine {engine}: {run.directory} has no {ONNX_FILE}: it was trained with --engine torch or in bf16, or "
-            "its network cannot be exported. Use --engine torch."
+            f"--engine {engine}: {run.directory} has no {ONNX_FILE}: it was trained in torch (--engine torch, or "
+            "--precision bf16 without --engine openvino), or its network cannot be exported. Use --engine torch."
         )
     on_cpu = device == "cpu" or (device == "auto" and (required or not has_gpu_driver()))
     if required and not on_cpu:
         raise UsageError(f"--engine {engine} runs on a CPU, not on {device}. Use --engine torch.")
     if has_onnx and on_cpu and engine != "torch":
-        open_session = OpenVinoSession if engine == "openvino" else OnnxSession
         try:
-            return ExportedModel(open_session(run.content(ONNX_FILE)), batch_size)
+            return ExportedModel(_open_session(run, engine, report), batch_size)
         except UnloadableError as error:
             if required:
                 raise UsageError(f"--engine {engine}: {error}. Use --engine torch.") from error
             report.note(f"Engine    torch: {error}")
     from tlcli.inference.torch_model import TorchModel
 
-    return TorchModel(run, device, batch_size, report)
+    model = TorchModel(run, device, batch_size, report)
+    if run.is_openvino_bf16:
+        report.note(_describe_replacement(run, model.name))
+    return model
+
+
+def _open_session(run: Run, engine: str, report: Reporter) -> ExportedSession:
+    content, reason = run.content(ONNX_FILE), ""
+    if run.is_openvino_bf16 and engine != "onnx":
+        try:
+            if (obstacle := bf16_obstacle()) is None:
+                return OpenVinoSession(content, "bf16")
+        except UnloadableError as error:
+            obstacle = str(error)
+        reason = f": {obstacle}"
+    session = OpenVinoSession(content) if engine == "openvino" else OnnxSession(content)
+    if run.is_openvino_bf16:
+        report.note(_describe_replacement(run, f"cpu, fp32, {EXPORT_ENGINES[session.engine]}") + reason)
+    return session
+
+
+def _describe_replacement(run: Run, name: str) -> str:
+    agreement = run.info["precision_check"]["agreement"]
+    return (
+        f"Engine    {name} instead of OpenVINO in bf16, with which {100 * agreement:.1f} % of labels agreed in training"
+    )
 
 
 def has_gpu_driver() -> bool:

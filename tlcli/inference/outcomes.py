@@ -36,6 +36,22 @@ def describe_depth_choice(info: dict[str, Any]) -> str | None:
     return reason
 
 
+def describe_comparisons(info: dict[str, Any]) -> list[str]:
+    """Return lines that compare a run with its parent, and its labels in bf16 with those in fp32, if known."""
+    found = {"Parent": describe_forgetting(info), "Precision": _describe_precision_check(info)}
+    return [f"{name:<9} {text}" for name, text in found.items() if text]
+
+
+def _describe_precision_check(info: dict[str, Any]) -> str | None:
+    check = info.get("precision_check")
+    if check is None:
+        return None
+    return (
+        f"bf16: {100 * check['agreement']:.1f} % of labels agree with fp32 on {check['images']:,} held-out images, "
+        f"accuracy {100 * check['accuracy']:.1f} % ({100 * check['accuracy_fp32']:.1f} % in fp32)"
+    )
+
+
 def describe_forecast(info: dict[str, Any]) -> str | None:
     """Return what more images would bring, or why that cannot be estimated; None for a run of an older version."""
     curve = info.get("learning_curve")

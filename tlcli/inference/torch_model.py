@@ -53,6 +53,8 @@ class TorchModel:
         if precision is None:
             trained_in = run.info["precision"]
             precision = "fp32" if trained_in == "fp16" and self._device.type == "cpu" else trained_in
+            if run.is_openvino_bf16:  # torch rounds otherwise in bf16, and the run's labels were compared with fp32
+                precision = "fp32"
         self.batch_size = pick_batch_size(batch_size, self._device)
         self._prefix = open_runner(
             lambda: cut.prefix,

@@ -70,6 +70,11 @@ class Run:
         return int(self.info["freeze"]["layer"])
 
     @property
+    def is_openvino_bf16(self) -> bool:
+        """Whether OpenVINO computed the features in bf16. The run's labels in fp32 then agree, by its own check."""
+        return bool(self.info["precision"] == "bf16" and self.info["engine"] == "openvino")
+
+    @property
     def has_novelty(self) -> bool:
         """Whether the run can tell how untypical an image is."""
         return NOVELTY_FILE in self.info["files"]

@@ -30,7 +30,8 @@ class ComputeSettings:
         default="auto",
         metadata=Option(
             help="auto computes features in fp32 on a CPU and in fp16 on CUDA, and trains layers in bf16 on hardware "
-            "that is fast at it.",
+            "that is fast at it. bf16 with --engine openvino needs a processor with instructions for it, and finetune "
+            "compares the predictions with fp32.",
             metavar="auto|fp32|bf16|fp16",
             panel=HARDWARE,
         ),

@@ -174,10 +174,7 @@ class FinetuneSettings:
         _check_choices(self)
         _check_budget(self.budget)
         _check_unlabeled(self.unlabeled, freeze)
-        if freeze == "none" and (engine := self.compute.engine) in {"onnx", "openvino"}:
-            raise UsageError(
-                f"--engine {engine} has no effect with --freeze none: it runs the frozen layers. Remove it."
-            )
+        _check_engine(self.compute, freeze)
         if freeze != "all" and self.compute.batch_size == 1:
             raise UsageError("--batch-size is 1; expected at least 2 images per batch to train layers.")
         if fraction is not None and not 0 < fraction < 1:
@@ -191,6 +188,17 @@ class FinetuneSettings:
             one_of("--track", tracker, TRACKERS)
             if self.track.count(tracker) > 1:
                 raise UsageError(f"--track {tracker} is given twice. Remove one of them.")
+
+
+def _check_engine(compute: ComputeSettings, freeze: str) -> None:
+    engine = compute.engine
+    if freeze == "none" and engine in {"onnx", "openvino"}:
+        raise UsageError(f"--engine {engine} has no effect with --freeze none: it runs the frozen layers. Remove it.")
+    if freeze != "all" and engine == "openvino" and compute.precision == "bf16":
+        raise UsageError(
+            f"--freeze {freeze} cannot be combined with --engine openvino --precision bf16. Use --precision fp32, or "
+            "--freeze all."
+        )
 
 
 def _check_choices(settings: FinetuneSettings) -> None:

@@ -18,6 +18,7 @@ from tlcli.inference.metrics import Metrics, Reliability
 from tlcli.storage.files import portable_name
 from tlcli.training.learning_curve import LearningCurve
 from tlcli.training.novelty import FittedNovelty
+from tlcli.training.precision_check import PrecisionCheck
 from tlcli.training.usable_images import UsableImages
 
 
@@ -68,6 +69,8 @@ class Classifier:
     """Tells known from unknown images; None if that is impossible."""
     curve: LearningCurve
     """Accuracy of the exact head by the number of training images."""
+    precision_check: PrecisionCheck | None = None
+    """How predictions in bf16 compare with those in fp32, if OpenVINO computed features in bf16."""
     refitted: bool = False
     """Whether the weights were trained on the validation images as well, after the evaluation on them."""
 

@@ -20,7 +20,7 @@ def classifier_as_onnx(classifier: Classifier) -> bytes | None:
     """
     extractor = classifier.extractor
     network = extractor.network
-    if network.engine_requested == "torch" or network.precision == "bf16":
+    if network.engine_requested == "torch" or (network.precision == "bf16" and network.engine != "openvino"):
         return None
     try:
         return _with_head(extractor) if classifier.training is None else _with_tail(classifier)

@@ -62,6 +62,7 @@ def _network_info(classifier: Classifier, processes: int) -> dict[str, Any]:
         "device": str(network.device),
         "precision": network.precision,
         "engine": network.engine,
+        "precision_check": asdict(classifier.precision_check) if classifier.precision_check else None,
         "processes": processes,
         "cache": extractor.plain.fingerprint,
         "feature_shape": list(cut.feature_shape),

@@ -133,7 +133,7 @@ def _fit(
     network, train = extractor.network, images.rows("train")
     rows = _train_rows(extractor, images, views)
     how: HeadOptions = {"classes": images.classes, "weighting": weighting, "device": network.head_device}
-    divisions = _divisions(images, train, folds, seed=seed, copies=views + 1)
+    divisions = fold_divisions(images, train, folds, seed=seed, copies=views + 1)
     held_out = _labeled(extractor, images, "validation") if divisions is None else divisions
     with network.report.task("Head", len(L2S), "fits") as advance:
         if isinstance(held_out, tuple):
@@ -205,10 +205,18 @@ def _train_rows(extractor: FeatureExtractor, images: UsableImages, views: int) -
     return features, torch.from_numpy(np.tile(images.labels(train), views + 1))
 
 
-def _divisions(
+def fold_divisions(
     images: UsableImages, train: Sequence[int], folds: Sequence[int] | None, *, seed: int, copies: int
 ) -> NDArray[np.int64] | None:
-    """Return the folds of all rows, which keep groups together; None selects on validation images."""
+    """Return the folds of all rows, which keep groups together; None selects on validation images.
+
+    Args:
+        images: The images to fit and select on.
+        train: Rows of the training images.
+        folds: Their folds; None assigns folds if there are no validation images.
+        seed: Seed for assigning images to folds.
+        copies: Number of rows of each training image: itself and its views.
+    """
     if folds is not None:
         return np.tile(folds, copies)
     if not images.splits.cross_validated:
