@@ -57,7 +57,7 @@ def test_bf16_in_openvino_needs_a_processor_with_instructions_for_it(capabilitie
             return capabilities
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: "installed")
-    monkeypatch.setattr(openvino_session, "_core", Core)
+    monkeypatch.setattr(openvino_session, "openvino_core", Core)
     if supported:
         assert pick_engine("openvino", CPU, "bf16", 10) == "openvino"
     else:

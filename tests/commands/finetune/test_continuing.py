@@ -27,7 +27,7 @@ def cache_of(data, cache, **network):
 
 def test_an_added_class_gives_the_same_run_as_training_from_scratch(photos, trained, draw, tmp_path):
     data, cache = with_class(photos, tmp_path / "photos", draw), tmp_path / "cache"
-    shutil.copytree(trained.cache, cache)
+    finetune(settings_for(photos, tmp_path / "before", cache))
     continued = continue_from(trained.run, data, tmp_path / "continued", cache)
     assert continued["images"]["computed"] == 12
     scratch = finetune(settings_for(data, tmp_path / "scratch", tmp_path / "other"))
