@@ -27,6 +27,11 @@ def test_a_change_within_a_long_task_is_noticed():
     assert left_at_the_end(steps, 2006) == pytest.approx(10_000, rel=0.02)
 
 
+def test_waiting_for_the_first_step_does_not_count():
+    assert left_at_the_end([(12.0, 4)], 90) is None
+    assert left_at_the_end([(12.0, 4), (13.0, 14)], 94) == pytest.approx(8)
+
+
 def test_nothing_is_told_without_progress():
     assert left_at_the_end([(1.0, 0), (2.0, 0)], 100) is None
 

@@ -10,7 +10,7 @@ from rich.text import Text
 INTERVAL = 0.1
 """Seconds between two measurements."""
 FEWEST = 0.01
-"""Fraction of the steps before which nothing is told."""
+"""Fraction of the steps before which there is no estimate."""
 LONGEST = 60.0
 """Seconds that the rate is measured over, at most."""
 
@@ -22,7 +22,7 @@ class TimeLeft:
     """
 
     def __init__(self) -> None:
-        self._measured: deque[tuple[float, float]] = deque([(0.0, 0.0)])
+        self._measured: deque[tuple[float, float]] = deque()
 
     def seconds(self, elapsed: float, done: float, total: float) -> float | None:
         """Return the seconds left, or None if there was too little progress.
@@ -33,7 +33,9 @@ class TimeLeft:
             total: Number of all steps.
         """
         measured = self._measured
-        if elapsed - measured[-1][0] >= INTERVAL:
+        if not done:  # waiting for the first step, such as for an export, is no measure of the others
+            return None
+        if not measured or elapsed - measured[-1][0] >= INTERVAL:
             measured.append((elapsed, done))
         since = max(elapsed / 2, elapsed - LONGEST)
         while len(measured) > 1 and measured[1][0] <= since:
