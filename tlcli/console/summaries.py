@@ -194,7 +194,8 @@ def confusion_line(terminal: Terminal, metrics: dict[str, Any], classes: list[st
     ]
     if pairs:
         worst = sorted(pairs, key=lambda pair: -pair[0])[:SHOWN_CONFUSIONS]
-        terminal.note("Confused  " + ", ".join(f"{truth} as {predicted} {count}" for count, truth, predicted in worst))
+        named = (f"{truth} as {predicted} ({count})" for count, truth, predicted in worst)
+        terminal.note("Confused  " + ", ".join(named))
 
 
 def evaluate_summary(terminal: Terminal, result: dict[str, Any]) -> None:

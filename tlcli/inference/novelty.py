@@ -30,6 +30,8 @@ NEIGHBORS = 10
 """Nearest training images that the distance is averaged over; with fewer than 100, a tenth of them."""
 COMPARED_TOGETHER = 32
 """Images compared with the bank at a time: one by one, reading the bank would take most of the time."""
+SPARE = 4
+"""Vectors compared exactly beyond the nearest ones, because of rounding."""
 TAIL = 0.1
 """Share of the known scores, the largest ones, that decide how novelty approaches 1 beyond all of them."""
 DECIMALS = 6
@@ -72,18 +74,22 @@ class FeatureBank:
 
     def _distances(self, features: Floats, groups: tuple[Groups, Groups] | None) -> Scores:
         nearest = self.nearest
+        candidates = min(nearest + SPARE, len(self.vectors))
         found = np.empty(len(features), np.float64)
         for start in range(0, len(features), COMPARED_TOGETHER):
             rows = slice(start, start + COMPARED_TOGETHER)
             block = features[rows]
-            # Always as many rows: a product of fewer may round differently, but the novelty of an image must not
-            # depend on how many images were predicted with it.
             filled = np.resize(block, (COMPARED_TOGETHER, block.shape[1]))
-            cosines = (embed(filled, self.center, self.directions) @ self.vectors.T)[: len(block)]
+            embedded = embed(filled, self.center, self.directions)[: len(block)]
+            cosines = embedded @ self.vectors.T
             if groups is not None:
                 cosines[groups[0][rows, None] == groups[1][None]] = -np.inf
-            top = np.partition(cosines, -nearest, axis=1)[:, -nearest:]
-            found[rows] = 1 - np.sort(top, axis=1).mean(axis=1, dtype=np.float64)
+            # A product of fewer rows rounds differently, but the novelty of an image must not depend on how many images
+            # were predicted with it. So the product only selects, and `filled` always has as many rows.
+            selected = np.argpartition(cosines, -candidates, axis=1)[:, -candidates:]
+            exact = np.einsum("nd,nkd->nk", embedded.astype(np.float64), self.vectors[selected].astype(np.float64))
+            exact[np.isneginf(np.take_along_axis(cosines, selected, axis=1))] = -np.inf
+            found[rows] = 1 - np.sort(exact, axis=1)[:, -nearest:].mean(axis=1)
         return found
 
 
